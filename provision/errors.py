@@ -1,0 +1,106 @@
+"""Errors are part of the interface: each names the object, the fact and the way out, on one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; documented in docs/deployment.md."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    INVALID = 3
+    DENIED = 4
+    NOT_FOUND = 5
+    CONFLICT = 6
+    UNAVAILABLE = 7
+
+
+class ProvisionError(Exception):
+    """A failure a user can act on.
+
+    `subject` names the object ("node7", "site.yaml:12"), `fact` says what is so, `remedy` says the way out.
+    None of them ever holds a secret, and the rendered message is one line.
+    """
+
+    exit = Exit.FAILED
+    status = 500
+    kind = "failed"
+
+    def __init__(self, subject: str, fact: str, remedy: str = "") -> None:
+        self.subject, self.fact, self.remedy = (" ".join(part.split()) for part in (subject, fact, remedy))
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = f"{self.subject}: {self.fact}"
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+class Invalid(ProvisionError):
+    """Input that cannot be taken as it is."""
+
+    exit, status, kind = Exit.INVALID, 422, "invalid"
+
+
+class NotFound(ProvisionError):
+    """A named object that does not exist."""
+
+    exit, status, kind = Exit.NOT_FOUND, 404, "not-found"
+
+
+class Conflict(ProvisionError):
+    """A request that the present state does not allow."""
+
+    exit, status, kind = Exit.CONFLICT, 409, "conflict"
+
+
+class Gone(Conflict):
+    """A revision that has been withdrawn."""
+
+    status, kind = 410, "gone"
+
+
+class Denied(ProvisionError):
+    """Policy said no; `rule` names the rule."""
+
+    exit, status, kind = Exit.DENIED, 403, "denied"
+
+    def __init__(self, subject: str, fact: str, remedy: str = "", rule: str = "") -> None:
+        super().__init__(subject, fact, remedy)
+        self.rule = rule
+
+
+class Unavailable(ProvisionError):
+    """An outside thing (disk, interface, store, tool) that does not work now."""
+
+    exit, status, kind = Exit.UNAVAILABLE, 503, "unavailable"
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One problem of an input: where (`file`, 1-based `line`, dotted `path`), what is so, and the way out."""
+
+    file: str
+    line: int
+    path: str
+    fact: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        text = f"{where}: {self.path}: {self.fact}" if self.path else f"{where}: {self.fact}"
+        return " ".join((f"{text}; {self.remedy}" if self.remedy else text).split())
+
+
+class Problems(Invalid):
+    """All problems of one input at once, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        super().__init__("inventory", f"{count} {noun}: " + " | ".join(str(p) for p in self.problems[:3]))

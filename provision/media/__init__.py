@@ -1,0 +1,1 @@
+"""Boot media as patch plans over a base that is built once."""

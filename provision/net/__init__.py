@@ -1,0 +1,1 @@
+"""The server's own network: interfaces, device-bound sockets, neighbours."""

@@ -1,0 +1,53 @@
+"""The one door for running other programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from provision.errors import Unavailable
+
+# What a tool needs of the environment; everything else would make its output depend on who runs it.
+_KEPT = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH")
+
+
+def find(tool: str, package: str) -> str:
+    """The path of `tool`, also in sbin; raises Unavailable naming the Debian `package` that holds it."""
+    path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin:/usr/lib/dnsmasq")
+    if path is None:
+        raise Unavailable(tool, "the program is not installed", f"apt-get install {package}")
+    return path
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    package: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 120.0,
+    ok: Sequence[int] = (0,),
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end with a small fixed environment (C locale, UTC) and return what it printed.
+
+    Secrets never go into `argv` or `env`; `stdin` may carry them. Raises Unavailable with the last line of the
+    program's standard error when it is missing, exits with a code not in `ok`, or outlives `timeout` seconds.
+    """
+    tool = str(argv[0])
+    command = [find(tool, package), *map(str, argv[1:])]
+    environment = {k: os.environ[k] for k in _KEPT if k in os.environ}
+    environment |= {"LC_ALL": "C", "TZ": "UTC"} | dict(env or {})
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(tool, f"did not finish within {timeout:.0f} s", "look at the machine's load and try again") from None
+    except OSError as error:
+        raise Unavailable(tool, f"could not be started ({error.strerror})", f"apt-get install {package}") from None
+    if done.returncode not in ok:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise Unavailable(tool, f"failed with exit code {done.returncode}: {lines[-1]}")
+    return done

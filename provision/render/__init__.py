@@ -1,0 +1,1 @@
+"""Everything that is rendered from templates: the only user of jinja2."""

@@ -1,0 +1,1 @@
+"""HTTP: two FastAPI applications (boot, operator), their listeners and their limits."""
