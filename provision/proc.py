@@ -44,7 +44,9 @@ def run(
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise Unavailable(tool, f"did not finish within {timeout:.0f} s", "look at the machine's load and try again") from None
+        raise Unavailable(
+            tool, f"did not finish within {timeout:.0f} s", "look at the machine's load and try again"
+        ) from None
     except OSError as error:
         raise Unavailable(tool, f"could not be started ({error.strerror})", f"apt-get install {package}") from None
     if done.returncode not in ok:

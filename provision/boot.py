@@ -1,0 +1,112 @@
+"""The words of booting: media, channels, who asks, and what policy is told of the bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+
+
+class Medium(StrEnum):
+    """The shapes in which a host gets its identity."""
+
+    PXE = "pxe"
+    HTTP_BOOT = "http-boot"
+    ISO = "iso"
+    DISK = "disk"
+
+    @property
+    def from_network(self) -> bool:
+        """Whether firmware loads this medium from a LAN by itself."""
+        return self in (Medium.PXE, Medium.HTTP_BOOT)
+
+
+class Role(StrEnum):
+    """What a network is for."""
+
+    MANAGEMENT = "management"
+    GENERAL = "general"
+
+
+class ChannelKind(StrEnum):
+    """Where a request came in."""
+
+    MANAGEMENT = "management"
+    GENERAL = "general"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where a request came in, as the socket says it: never derived from an address or a header.
+
+    `network`, `interface`, `address` (the server's own) and `prefix` are None for the operator's Unix socket.
+    """
+
+    kind: ChannelKind
+    network: str | None = None
+    interface: str | None = None
+    address: IPv4Address | None = None
+    prefix: IPv4Network | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.network}" if self.network else str(self.kind)
+
+
+OPERATOR = Channel(ChannelKind.OPERATOR)
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who asks: `address` and `local` from the socket's peer, `mac` from the kernel's neighbour table only.
+
+    `local` says that the peer address is one of the server's own. `operator` is set on the Unix socket
+    ("uid=0") and nowhere else.
+    """
+
+    address: IPv4Address | None = None
+    mac: str | None = None
+    local: bool = False
+    operator: str | None = None
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What the bytes in question carry: `secrets_in_clear` is true when a sniffer would read a secret."""
+
+    secrets_in_clear: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """A period in which a host may boot from the network: until `expires`, `boots` times, `used` so far."""
+
+    id: int
+    expires: datetime
+    boots: int
+    used: int
+    closed: bool = False
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether a new boot may be charged at `now` (aware datetime)."""
+        return not self.closed and self.used < self.boots and now < self.expires
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot of one host as the server sees it; a boot is charged at its first seed byte.
+
+    `seed_revision` pins the reader: bytes of another revision are never given to this boot. Fractions are 0..1.
+    """
+
+    id: int
+    host: str
+    mac: str
+    medium: Medium
+    network: str
+    started: datetime
+    window: int | None = None
+    charged: datetime | None = None
+    seed_revision: str | None = None
+    up: datetime | None = None

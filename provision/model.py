@@ -1,0 +1,70 @@
+"""The base of the domain's types and the value types that they share.
+
+Every string that can reach a rendered file is held to a pattern here that has no white space, quote, variable,
+comment or option character, so that no value can add a line or an option to any configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+
+class Model(BaseModel):
+    """A frozen value; unknown keys are errors, and nothing is coerced silently from another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def canonical(self) -> bytes:
+        """JSON without white space, fields in declared order, mappings in theirs (a host's first interface counts)."""
+        return json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()
+
+    @property
+    def revision(self) -> str:
+        """Hex SHA-256 of the canonical form."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+def normalize_mac(value: str) -> str:
+    """A MAC-48 in any usual spelling (``:``, ``-``, ``.`` or none) as lower case with colons; raises ValueError."""
+    digits = re.sub(r"[:.\-]", "", value).lower()
+    if not re.fullmatch(r"[0-9a-f]{12}", digits) or not re.fullmatch(r"[0-9a-fA-F:.\-]{12,17}", value):
+        raise ValueError("is not a MAC address; write it as 52:54:00:12:34:56")
+    if int(digits[1], 16) & 1 or digits == "0" * 12:
+        raise ValueError("is not the address of one interface (multicast, broadcast or all zeros)")
+    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+
+
+def in_order(value: dict[str, Any]) -> dict[str, Any]:
+    """The mapping sorted by key, for mappings whose order in the file means nothing."""
+    return dict(sorted(value.items()))
+
+
+def _text(value: Any) -> Any:
+    # YAML 1.1 reads 52:54:00:12:34:56 as a base-60 number when every part is decimal; the parser keeps MACs as text.
+    if not isinstance(value, str):
+        raise ValueError("must be text; put it in quotes")
+    return value
+
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+Mac = Annotated[str, BeforeValidator(_text), AfterValidator(normalize_mac)]
+Name = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
+"""A host, network, group, credential or base image name: one DNS label, lower case (RFC 1123)."""
+Domain = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+Realm = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]([A-Z0-9.-]{0,250}[A-Z0-9])?$")]
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
+"""A network interface name as the kernel takes it (at most 15 bytes)."""
+KernelArgument = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*$", max_length=256)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+SrvName = Annotated[str, StringConstraints(pattern=r"^_[a-z0-9-]{1,15}\._(tcp|udp)$")]
+SeedPath = Annotated[str, StringConstraints(pattern=r"^/etc(/[A-Za-z0-9_@%+][A-Za-z0-9_.@%+-]*)+$", max_length=200)]
+"""Where a file stands in the host's final root: below /etc, no dot segments."""
+FileMode = Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")]
+"""An octal mode of four digits, such as ``0600``."""

@@ -1,0 +1,282 @@
+"""Who may have what, decided in one pure function before any secret is opened.
+
+A `Release` is minted only here. It is bound to one host revision, medium, channel and moment of expiry, and it is
+known by identity: a copy, a replacement or a look-alike is not a Release, and the seed builder takes no other.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester, Role, Window
+from provision.errors import Denied
+from provision.host import Host, Netboot, Storage
+from provision.site import Site
+
+RELEASE_LIFETIME = timedelta(minutes=15)
+SAME_BOOT = timedelta(minutes=10)
+"""Re-reads by the same MAC within this time of the first seed byte are the same boot."""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What policy looks at of a host: itself, its revision, its newest window, its newest boot."""
+
+    host: Host
+    revision: str
+    window: Window | None = None
+    boot: Boot | None = None
+
+
+@dataclass(frozen=True)
+class Denial:
+    """A no: the rule's name, what is so, and the way out. `str()` is one line fit for a console."""
+
+    rule: str
+    subject: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}. {self.remedy}."
+
+    def error(self) -> Denied:
+        """The same as an error to raise."""
+        return Denied(self.subject, self.reason, self.remedy, self.rule)
+
+
+_MINTED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
+_MINT = object()
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """A yes, bound to what was decided; only `decide` makes one."""
+
+    host: str
+    revision: str
+    medium: Medium
+    channel: Channel
+    expires: datetime
+    mint: Any = field(repr=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.mint is not _MINT:
+            raise TypeError("a Release is minted by policy.decide only")
+        object.__setattr__(self, "mint", None)
+        _MINTED[id(self)] = self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Release is never pickled or copied")
+
+
+def require(release: object, host: str, revision: str, now: datetime) -> Release:
+    """The release itself when policy minted it for this host revision and it has not expired; raises Denied."""
+    if not isinstance(release, Release) or _MINTED.get(id(release)) is not release:
+        raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
+    if (release.host, release.revision) != (host, revision):
+        raise Denied(
+            host, f"the release is for {release.host}, or for an earlier revision", "ask again", "other-release"
+        )
+    if now >= release.expires:
+        raise Denied(host, "the release has expired", "ask again", "expired-release")
+    return release
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Everything a rule may look at."""
+
+    state: HostState
+    site: Site
+    medium: Medium
+    channel: Channel
+    requester: Requester
+    payload: Payload
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        return self.state.host.name
+
+    @property
+    def where(self) -> str:
+        return f"network '{self.channel.network}'" if self.channel.network else "the operator's socket"
+
+    @property
+    def management(self) -> str:
+        """The networks to boot on instead, as a phrase."""
+        own = {i.network for i in self.state.host.interfaces.values()}
+        names = [n for n, net in self.site.networks.items() if net.role is Role.MANAGEMENT and n in own]
+        return " or ".join(f"'{n}'" for n in names) or "a management network"
+
+
+Rule = Callable[[_Case], Denial | None]
+
+
+def decide(
+    state: HostState | None,
+    site: Site,
+    medium: Medium,
+    channel: Channel,
+    requester: Requester,
+    payload: Payload,
+    now: datetime,
+) -> Release | Denial:
+    """Decide one release. Pure: the same arguments give the same answer, and nothing is read or written.
+
+    `state` is None when no host is known by the requester's MAC or by the name asked for. Rules are tried in a
+    fixed order, and the first that objects is the answer.
+    """
+    if state is None:
+        who = requester.mac or "this machine"
+        return Denial(
+            "unknown-host",
+            who,
+            f"No host with the address {who} is in the inventory",
+            "Add its MAC to a host and run 'provision apply'",
+        )
+    case = _Case(state, site, medium, channel, requester, payload, now)
+    for rule in _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES:
+        denial = rule(case)
+        if denial is not None:
+            return denial
+    return Release(state.host.name, state.revision, medium, channel, now + RELEASE_LIFETIME, _MINT)
+
+
+def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
+    return Denial(rule, case.name, reason, remedy)
+
+
+def _not_operator(case: _Case) -> Denial | None:
+    if case.channel.kind is not ChannelKind.OPERATOR and case.requester.operator is None:
+        return None
+    return _denial(
+        "not-a-boot",
+        case,
+        f"A {case.medium} boot is served to the host itself, not to an operator",
+        f"Download the ISO instead: 'provision iso {case.name} -o FILE'",
+    )
+
+
+def _local_peer(case: _Case) -> Denial | None:
+    if not case.requester.local:
+        return None
+    return _denial(
+        "local-peer",
+        case,
+        f"The request for {case.name} comes from an address of this server, so a proxy or a guest may be behind it",
+        f"Let {case.name} ask by itself on {case.management}",
+    )
+
+
+def _off_prefix(case: _Case) -> Denial | None:
+    address, prefix = case.requester.address, case.channel.prefix
+    if address is not None and prefix is not None and address in prefix:
+        return None
+    return _denial(
+        "off-prefix",
+        case,
+        f"{address} is not inside {prefix}, the prefix of {case.where}",
+        f"Boot {case.name} on {case.management} without a router in between",
+    )
+
+
+def _no_neighbour(case: _Case) -> Denial | None:
+    if case.requester.mac is not None:
+        return None
+    return _denial(
+        "no-neighbour",
+        case,
+        f"{case.requester.address} has no neighbour entry on {case.channel.interface}",
+        f"Put {case.name} on the same L2 segment as this server",
+    )
+
+
+def _foreign_mac(case: _Case) -> Denial | None:
+    if case.requester.mac in case.state.host.macs:
+        return None
+    return _denial(
+        "foreign-mac",
+        case,
+        f"{case.requester.mac} is no MAC of {case.name}",
+        f"Boot {case.name} from one of its own NICs, or correct its MACs and run 'provision apply'",
+    )
+
+
+def _never(case: _Case) -> Denial | None:
+    if case.state.host.netboot is not Netboot.NEVER:
+        return None
+    return _denial(
+        "netboot-never",
+        case,
+        f"{case.name} is set never to boot from the network",
+        f"Set 'netboot: window' for {case.name}, or use its ISO: 'provision iso {case.name} -o FILE'",
+    )
+
+
+def _secrets_on_general(case: _Case) -> Denial | None:
+    if case.channel.kind is ChannelKind.MANAGEMENT or not case.payload.secrets_in_clear:
+        return None
+    return _denial(
+        "secrets-on-general",
+        case,
+        f"{case.name}'s network-boot image carries its credentials in clear; {case.where} is general",
+        f"Boot it on {case.management}, or write its ISO: 'provision iso {case.name} -o FILE'",
+    )
+
+
+def _window(case: _Case) -> Denial | None:
+    state, now = case.state, case.now
+    if state.host.netboot is Netboot.ALWAYS or (state.window and state.window.is_open(now)):
+        return None
+    boot, window = state.boot, state.window
+    same = boot is not None and boot.charged is not None and boot.mac == case.requester.mac and boot.up is None
+    if same and boot is not None and boot.charged is not None and now - boot.charged < SAME_BOOT:
+        return None
+    if window is None:
+        fact = "has no open boot window"
+    elif window.used >= window.boots:
+        fact = f"has used its boot window ({window.used} of {window.boots} boots)"
+    else:
+        fact = "had a boot window, which is closed" if window.closed else "had a boot window, which has expired"
+    return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
+
+
+def _needs_operator(case: _Case) -> Denial | None:
+    if case.channel.kind is ChannelKind.OPERATOR and case.requester.operator is not None:
+        return None
+    return _denial(
+        "operator-only",
+        case,
+        f"{case.name}'s {case.medium} image is given to operators only, not on {case.where}",
+        f"On the server: 'provision {case.medium} {case.name} -o FILE'",
+    )
+
+
+def _no_storage(case: _Case) -> Denial | None:
+    if case.medium is not Medium.DISK or case.state.host.storage is not Storage.NONE:
+        return None
+    return _denial(
+        "no-storage",
+        case,
+        f"{case.name} has 'storage: none', so no disk could take its image",
+        f"Write its ISO: 'provision iso {case.name} -o FILE', or set 'storage: persistent'",
+    )
+
+
+_NETWORK_RULES: tuple[Rule, ...] = (
+    _not_operator,
+    _local_peer,
+    _off_prefix,
+    _no_neighbour,
+    _foreign_mac,
+    _never,
+    _secrets_on_general,
+    _window,
+)
+_DOWNLOAD_RULES: tuple[Rule, ...] = (_needs_operator, _no_storage)

@@ -1,0 +1,103 @@
+"""Site and Network: what all hosts of a site share. Parsed at the edge (provision.inventory), trusted inside."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from provision.boot import Role
+from provision.host import Host
+from provision.model import Domain, FileMode, KernelArgument, Model, Name, Realm, SeedPath, SrvName, in_order
+
+Address = IPv4Address | IPv6Address
+
+
+class Pool(Model):
+    """The dynamic part of a network's DHCP range, first and last address included."""
+
+    first: IPv4Address
+    last: IPv4Address
+
+
+class Network(Model):
+    """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used."""
+
+    role: Role
+    prefix: IPv4Network
+    gateway: IPv4Address | None = None
+    prefix6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    vlan: int | None = Field(default=None, ge=1, le=4094)
+    dns: tuple[Address, ...] = ()
+    ntp: tuple[Address | Domain, ...] = ()
+    pool: Pool | None = None
+
+
+class Server(Model):
+    """A server by its name; `address` saves the host a DNS look-up (it goes to the host's /etc/hosts)."""
+
+    name: Domain
+    address: Address | None = None
+
+
+class Service(Model):
+    """Servers named one by one (`hosts`) or found by the host itself through DNS (`srv`, RFC 2782)."""
+
+    hosts: tuple[Server, ...] = ()
+    srv: SrvName | None = None
+
+
+class Servers(Model):
+    """The servers that a host needs to know."""
+
+    management: Service | None = None
+    freeipa: Service | None = None
+
+
+class CredentialKind(StrEnum):
+    """What a credential is, so that it can be checked when it is set."""
+
+    KEYTAB = "keytab"
+    CERTIFICATE = "certificate"
+    KEY = "key"
+    TOKEN = "token"
+    FILE = "file"
+
+
+class CredentialSpec(Model):
+    """A credential that hosts may name: its kind and where it stands on the host."""
+
+    kind: CredentialKind
+    path: SeedPath
+    mode: FileMode = "0600"
+
+
+class SitePolicy(Model):
+    """The site's defaults of `provision window`."""
+
+    window_minutes: int = Field(default=60, ge=1, le=10080)
+    window_boots: int = Field(default=1, ge=1, le=100)
+
+
+class Site(Model):
+    """Everything that hosts share. `base` names the default base image."""
+
+    domain: Domain
+    realm: Realm | None = None
+    networks: Annotated[dict[Name, Network], AfterValidator(in_order)]
+    servers: Servers = Servers()
+    credentials: Annotated[dict[Name, CredentialSpec], AfterValidator(in_order)] = {}
+    ca_certificates: tuple[str, ...] = ()
+    kernel_arguments: tuple[KernelArgument, ...] = ()
+    base: Name | None = None
+    policy: SitePolicy = SitePolicy()
+
+
+class Inventory(Model):
+    """The checked whole: a site and its hosts, sorted by name."""
+
+    site: Site
+    hosts: tuple[Host, ...] = ()
