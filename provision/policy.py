@@ -24,10 +24,14 @@ SAME_BOOT = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class HostState:
-    """What policy looks at of a host: itself, its revision, its newest window, its newest boot."""
+    """What policy looks at of a host: itself, its revision, its newest window, its newest boot.
+
+    `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'").
+    """
 
     host: Host
     revision: str
+    missing: tuple[str, ...] = ()
     window: Window | None = None
     boot: Boot | None = None
 
@@ -247,6 +251,17 @@ def _window(case: _Case) -> Denial | None:
     return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
 
 
+def _incomplete(case: _Case) -> Denial | None:
+    if not case.state.missing:
+        return None
+    return _denial(
+        "incomplete",
+        case,
+        f"{case.name}'s image cannot be made without {' and '.join(case.state.missing)}",
+        f"Add it: 'provision credential set {case.name} …' or 'provision image import …'",
+    )
+
+
 def _needs_operator(case: _Case) -> Denial | None:
     if case.channel.kind is ChannelKind.OPERATOR and case.requester.operator is not None:
         return None
@@ -277,6 +292,7 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _foreign_mac,
     _never,
     _secrets_on_general,
+    _incomplete,
     _window,
 )
-_DOWNLOAD_RULES: tuple[Rule, ...] = (_needs_operator, _no_storage)
+_DOWNLOAD_RULES: tuple[Rule, ...] = (_needs_operator, _no_storage, _incomplete)

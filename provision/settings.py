@@ -11,14 +11,17 @@ import os
 import tomllib
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from provision.errors import Invalid, Problem, Problems, Unavailable
-from provision.model import InterfaceName, Model, Name
+from provision.model import Model, Name
 
 DEFAULT_STATE = Path("/var/lib/provision")
+
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$")]
+"""An interface of this server, as `ip link` shows it (at most 15 bytes)."""
 
 
 class Listen(Model):
