@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 from uuid import UUID
 
@@ -11,12 +11,15 @@ from pydantic import AfterValidator, Field
 
 from provision.model import (
     InterfaceName,
+    IPv6,
+    IPv6Prefix,
     KernelArgument,
     LabelKey,
     LabelValue,
     Mac,
     Model,
     Name,
+    Whole,
     in_order,
 )
 
@@ -61,8 +64,8 @@ class BondMode(StrEnum):
 class Route(Model):
     """A static route; `to` and `via` are of one address family."""
 
-    to: IPv4Network | IPv6Network
-    via: IPv4Address | IPv6Address
+    to: IPv4Network | IPv6Prefix
+    via: IPv4Address | IPv6
 
 
 class Interface(Model):
@@ -79,13 +82,13 @@ class Interface(Model):
     network: Name | None = None
     addressing: Addressing | None = None
     ipv4: IPv4Address | None = None
-    ipv6: IPv6Address | None = None
+    ipv6: IPv6 | None = None
     reservation: IPv4Address | None = None
-    vlan: int | None = Field(default=None, ge=1, le=4094)
+    vlan: Whole | None = Field(default=None, ge=1, le=4094)
     bond: BondMode | None = None
     bridge: InterfaceName | None = None
     routes: tuple[Route, ...] = ()
-    mtu: int | None = Field(default=None, ge=1280, le=9216)
+    mtu: Whole | None = Field(default=None, ge=1280, le=9216)
 
 
 class Host(Model):

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any
+from ipaddress import IPv6Address, IPv6Network
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+
+_Six = TypeVar("_Six", IPv6Address, IPv6Network)
 
 
 class Model(BaseModel):
@@ -39,17 +42,37 @@ def normalize_mac(value: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
+def unscoped(value: _Six) -> _Six:
+    """The address or prefix itself; raises ValueError when it has a zone (RFC 4007), which may hold any character."""
+    if "%" in str(value):
+        raise ValueError("must not have a zone (%...); leave it out")
+    return value
+
+
+def whole(value: Any) -> Any:
+    """Text of decimal digits as a number, for values that come from YAML; anything else is left to the type."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"0|[1-9][0-9]{0,8}", value):
+            raise ValueError("is not a whole number")
+        return int(value)
+    return value
+
+
 def in_order(value: dict[str, Any]) -> dict[str, Any]:
     """The mapping sorted by key, for mappings whose order in the file means nothing."""
     return dict(sorted(value.items()))
 
 
 def _text(value: Any) -> Any:
-    # YAML 1.1 reads 52:54:00:12:34:56 as a base-60 number when every part is decimal; the parser keeps MACs as text.
+    # A YAML 1.1 reader makes 52:54:00:12:34:56 a base-60 number; the inventory's own reader keeps it as text.
     if not isinstance(value, str):
         raise ValueError("must be text; put it in quotes")
     return value
 
+
+IPv6 = Annotated[IPv6Address, AfterValidator(unscoped)]
+IPv6Prefix = Annotated[IPv6Network, AfterValidator(unscoped)]
+Whole = Annotated[int, BeforeValidator(whole)]
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 

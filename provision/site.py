@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from provision.boot import Role
 from provision.host import Host
-from provision.model import Domain, FileMode, KernelArgument, Model, Name, Realm, SeedPath, SrvName, in_order
+from provision.model import (
+    Domain,
+    FileMode,
+    IPv6,
+    IPv6Prefix,
+    KernelArgument,
+    Model,
+    Name,
+    Realm,
+    SeedPath,
+    SrvName,
+    Whole,
+    in_order,
+)
 
-Address = IPv4Address | IPv6Address
+Address = IPv4Address | IPv6
 
 
 class Pool(Model):
@@ -28,9 +41,9 @@ class Network(Model):
     role: Role
     prefix: IPv4Network
     gateway: IPv4Address | None = None
-    prefix6: IPv6Network | None = None
-    gateway6: IPv6Address | None = None
-    vlan: int | None = Field(default=None, ge=1, le=4094)
+    prefix6: IPv6Prefix | None = None
+    gateway6: IPv6 | None = None
+    vlan: Whole | None = Field(default=None, ge=1, le=4094)
     dns: tuple[Address, ...] = ()
     ntp: tuple[Address | Domain, ...] = ()
     pool: Pool | None = None
@@ -78,8 +91,8 @@ class CredentialSpec(Model):
 class SitePolicy(Model):
     """The site's defaults of `provision window`."""
 
-    window_minutes: int = Field(default=60, ge=1, le=10080)
-    window_boots: int = Field(default=1, ge=1, le=100)
+    window_minutes: Whole = Field(default=60, ge=1, le=10080)
+    window_boots: Whole = Field(default=1, ge=1, le=100)
 
 
 class Site(Model):
