@@ -1,0 +1,220 @@
+"""Who is behind an address, as the kernel's neighbour table says it; and which addresses are the server's own.
+
+The hot path is a dictionary look-up: a thread keeps the dictionary equal to the kernel's table by its news, so an
+answer is at most one message old. A peer that is not in the table is solicited: a datagram makes the kernel ask by ARP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from ipaddress import IPv4Address
+from typing import Any
+
+from pyroute2.netlink import rtnl
+from pyroute2.netlink.rtnl import ndmsg
+
+from provision.net import netlink
+from provision.net.interfaces import Machine, look
+
+SOLICIT_SECONDS = 1.0
+"""How long a peer has time to answer ARP; the kernel asks three times in three seconds, firmware answers in 50 ms."""
+
+_DISCARD_PORT = 9  # RFC 863
+_USABLE = ndmsg.NUD_REACHABLE | ndmsg.NUD_STALE | ndmsg.NUD_DELAY | ndmsg.NUD_PROBE | ndmsg.NUD_PERMANENT
+_TABLES = ((rtnl.RTM_GETADDR, socket.AF_INET), (rtnl.RTM_GETNEIGH, socket.AF_INET))
+_MACHINE_NEWS = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, netlink.RTM_NEWNETCONF)
+_ROUTE_NEWS = (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)
+_Key = tuple[int, str]
+
+
+def _entry(message: Any) -> tuple[_Key, str | None] | None:
+    """What a neighbour message says: the key, and the MAC or None; None when it is not about an IPv4 neighbour."""
+    if message["family"] != socket.AF_INET or message["flags"] & ndmsg.NTF_PROXY:
+        return None
+    address, mac = message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")
+    if address is None:
+        return None
+    usable = message["header"]["type"] == rtnl.RTM_NEWNEIGH and message["state"] & _USABLE
+    return (message["ifindex"], str(address)), (str(mac).lower() if usable and mac else None)
+
+
+def query(ifindex: int, address: str) -> str | None:
+    """Ask the kernel itself, without the cache (1 to 5 ms): the MAC in lower case with colons, or None."""
+    found = None
+    for message in netlink.dump(rtnl.RTM_GETNEIGH):
+        entry = _entry(message)
+        if entry is not None and entry[0] == (ifindex, address):
+            found = entry[1]
+    return found
+
+
+def solicit(ifindex: int, address: str) -> None:
+    """Make the kernel ask for `address` on that interface: one empty datagram to the discard port; needs no privilege.
+
+    An unreachable peer is not an error here: the answer is the neighbour entry, or its absence.
+    """
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, socket.if_indextoname(ifindex).encode() + b"\0")
+        sock.sendto(b"", (address, _DISCARD_PORT))
+
+
+class Neighbours:
+    """The kernel's IPv4 neighbours and the server's own addresses, kept fresh. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._watchers: list[Callable[[], None]] = []
+        self._macs: dict[_Key, str] = {}
+        self._own: set[tuple[int, str]] = set()
+        self._local: frozenset[str] = frozenset()
+        self._waiting: dict[_Key, set[Future[str]]] = {}
+        self._lock = threading.Lock()
+        self._monitor = netlink.Monitor(self._take, self._reset, _TABLES)
+
+    def start(self) -> Neighbours:
+        """Begin to follow the kernel; returns itself. Raises Unavailable when netlink does not work."""
+        self._monitor.start()
+        return self
+
+    def close(self) -> None:
+        """Stop following the kernel."""
+        self._monitor.close()
+
+    def __enter__(self) -> Neighbours:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def known(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        """The peer's MAC when the kernel knows it now; never waits."""
+        return self._macs.get((ifindex, str(address))) if self._monitor.synced.is_set() else None
+
+    def local_addresses(self) -> frozenset[str]:
+        """The server's own IPv4 addresses, as dotted text."""
+        return self._local
+
+    def is_local(self, address: IPv4Address | str) -> bool:
+        """Whether a peer is this server itself: one of its addresses, or loopback (all of 127.0.0.0/8)."""
+        text = str(address)
+        return text in self._local or text.startswith("127.")
+
+    def mac_of(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
+        """The peer's MAC ("52:54:00:…") on that interface; solicits and waits up to `timeout` seconds, then None."""
+        deadline = time.monotonic() + timeout
+        key = (ifindex, str(address))
+        mac = self.known(*key) or query(*key)
+        if mac is not None:
+            return mac
+        future = self._wait_for(key)
+        try:
+            solicit(*key)
+            return future.result(max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            return None
+        finally:
+            self._forget(key, future)
+
+    async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
+        """`mac_of` for a coroutine: the event loop never waits for the kernel or the peer."""
+        key = (ifindex, str(address))
+        mac = self.known(*key)
+        if mac is not None:
+            return mac
+        future = self._wait_for(key)
+        try:
+            async with asyncio.timeout(timeout):
+                mac = await asyncio.to_thread(query, *key)
+                if mac is not None:
+                    return mac
+                solicit(*key)
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            return None
+        finally:
+            self._forget(key, future)
+
+    async def changes(self, settle: float = 0.2) -> AsyncIterator[Machine]:
+        """What the machine looks like now, and again each time that a link, a bridge port, an address, a default
+        route or a forwarding switch has changed and `settle` seconds have gone by."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def watcher() -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        self._watchers.append(watcher)
+        try:
+            while True:
+                changed.clear()
+                yield await asyncio.to_thread(look)
+                await changed.wait()
+                await asyncio.sleep(settle)
+        finally:
+            self._watchers.remove(watcher)
+
+    def _wait_for(self, key: _Key) -> Future[str]:
+        future: Future[str] = Future()
+        with self._lock:
+            mac = self._macs.get(key)
+            if mac is not None:
+                future.set_result(mac)
+            else:
+                self._waiting.setdefault(key, set()).add(future)
+        return future
+
+    def _forget(self, key: _Key, future: Future[str]) -> None:
+        with self._lock:
+            waiting = self._waiting.get(key, set())
+            waiting.discard(future)
+            if not waiting:
+                self._waiting.pop(key, None)
+
+    def _reset(self) -> None:
+        with self._lock:
+            self._macs.clear()
+            self._own.clear()
+
+    def _take(self, message: Any) -> None:
+        kind = message["header"]["type"]
+        if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH):
+            self._take_neighbour(message)
+        elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
+            self._take_address(message, kind == rtnl.RTM_NEWADDR)
+        elif kind == rtnl.RTM_DELLINK and message["family"] == socket.AF_UNSPEC:
+            self._drop_interface(message["index"])
+        if kind in _MACHINE_NEWS or (kind in _ROUTE_NEWS and message["dst_len"] == 0):
+            for watcher in tuple(self._watchers):
+                watcher()
+
+    def _take_neighbour(self, message: Any) -> None:
+        entry = _entry(message)
+        if entry is None:
+            return
+        key, mac = entry
+        with self._lock:
+            if mac is None:
+                self._macs.pop(key, None)
+                return
+            self._macs[key] = mac
+            waiting = self._waiting.pop(key, set())
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(mac)
+
+    def _take_address(self, message: Any, present: bool) -> None:
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        if message["family"] != socket.AF_INET or address is None:
+            return
+        (self._own.add if present else self._own.discard)((message["index"], str(address)))
+        self._local = frozenset(text for _, text in self._own)
+
+    def _drop_interface(self, ifindex: int) -> None:
+        with self._lock:
+            for key in [k for k in self._macs if k[0] == ifindex]:
+                del self._macs[key]

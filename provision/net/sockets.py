@@ -1,0 +1,70 @@
+"""Sockets bound to one interface *and* to its address, so that the channel of a request is what the socket says.
+
+Bound to the address alone, a packet that comes in through another NIC reaches it (weak host model, RFC 1122 section
+3.3.4.2); bound to the device alone, any destination address does.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from ipaddress import IPv4Address
+
+from provision.errors import Unavailable
+from provision.net.interfaces import look
+
+BACKLOG = 1024
+"""Connections the kernel may hold before we accept them."""
+
+
+def _unavailable(error: OSError, interface: str, address: IPv4Address, port: int, protocol: str) -> Unavailable:
+    where = f"{protocol} {address}:{port} on {interface}"
+    if error.errno == errno.EADDRINUSE:
+        return Unavailable(where, "the port is taken", f"see 'ss -lnp sport = :{port}', or set another port")
+    if error.errno == errno.ENODEV:
+        return Unavailable(where, f"there is no interface {interface}", "see 'ip link', or correct the setting")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return Unavailable(where, f"{interface} does not have {address}", f"see 'ip -4 addr show dev {interface}'")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Unavailable(where, "not permitted", "give the service CAP_NET_BIND_SERVICE, or set a port above 1023")
+    return Unavailable(where, f"could not be bound ({error.strerror})", "correct the setting")
+
+
+def _has_address(interface: str, address: IPv4Address) -> bool:
+    if address.is_unspecified:  # refused by check_binding unless the operator overrides it
+        return True
+    found = look().interfaces.get(interface)
+    return found is not None and any(own.ip == address for own in found.addresses)
+
+
+def _bind(interface: str, address: IPv4Address | str, port: int, kind: socket.SocketKind) -> socket.socket:
+    address, protocol = IPv4Address(address), "TCP" if kind is socket.SOCK_STREAM else "UDP"
+    sock = socket.socket(socket.AF_INET, kind)
+    try:
+        sock.setblocking(False)
+        if kind is socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        # The kernel lets any local address be bound whatever the device is; such a socket would never hear a packet.
+        if not _has_address(interface, address):
+            raise OSError(errno.EADDRNOTAVAIL, "not on this interface")
+        sock.bind((str(address), port))
+        if kind is socket.SOCK_STREAM:
+            sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _unavailable(error, interface, address, port, protocol) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_tcp(interface: str, address: IPv4Address | str, port: int) -> socket.socket:
+    """A listening, non-blocking TCP socket on that interface and address; raises Unavailable naming the way out."""
+    return _bind(interface, address, port, socket.SOCK_STREAM)
+
+
+def bind_udp(interface: str, address: IPv4Address | str, port: int) -> socket.socket:
+    """A non-blocking UDP socket on that interface and address (port 0: any); raises Unavailable as `bind_tcp` does."""
+    return _bind(interface, address, port, socket.SOCK_DGRAM)
