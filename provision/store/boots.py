@@ -1,0 +1,241 @@
+"""Windows and boots: who may boot from the network how often, and which boots there were.
+
+The database decides: a boot is charged by one conditional UPDATE, so that of any number of clients in any number of
+processes as many win as the window has boots. Memory only answers what needs no decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
+
+from provision.boot import Boot, Medium, Window
+from provision.errors import Invalid
+from provision.host import Netboot
+from provision.policy import SAME_BOOT
+from provision.secret import Secret
+from provision.store import schema
+from provision.store.hosts import Hosts
+from provision.store.keys import Purpose
+
+HISTORY = 32
+"""Boots kept per host and medium, and windows kept per host."""
+
+_boots, _windows = schema.boots, schema.windows
+
+
+class Boots(Hosts):
+    """The part of the store that holds windows and boots."""
+
+    _window_of: dict[str, Window]
+    _running: dict[tuple[str, str, Medium], Boot]
+
+    def window(self, host: str) -> Window | None:
+        """The host's newest window, open or not."""
+        return self._window_of.get(host)
+
+    def open_window(self, host: str, minutes: int, boots: int, now: datetime, actor: str) -> Window:
+        """Let a host boot from the network `boots` times within `minutes`; replaces any earlier window.
+
+        Raises NotFound, and Invalid when a number is out of range (1 to 10080 minutes, 1 to 100 boots).
+        """
+        if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
+            fact = f"{minutes} minutes and {boots} boots are out of range"
+            raise Invalid(f"window of {host}", fact, "use 1 to 10080 minutes and 1 to 100 boots")
+        host_id, expires = self._host_id(host), now + timedelta(minutes=minutes)
+        values = {"host_id": host_id, "opened": now, "expires": expires, "boots": boots, "used": 0, "closed": False}
+        with self._lock:
+            with self._write() as connection:
+                _close_windows(connection, host_id)
+                number = _insert(connection, _windows, values | {"actor": actor})
+                _keep_newest(connection, _windows, _windows.c.host_id == host_id)
+            self._window_of[host] = Window(number, expires, boots, 0)
+            return self._window_of[host]
+
+    def close_window(self, host: str) -> Window | None:
+        """Close the host's window now and return it; None when there was none. Raises NotFound."""
+        host_id = self._host_id(host)
+        with self._lock:
+            with self._write() as connection:
+                _close_windows(connection, host_id)
+            if host in self._window_of:
+                self._window_of[host] = replace(self._window_of[host], closed=True)
+            return self._window_of.get(host)
+
+    def boots(self, host: str) -> list[Boot]:
+        """The host's boots, newest first, at most HISTORY of each medium. Raises NotFound."""
+        query = select(_boots).where(_boots.c.host_id == self._host_id(host)).order_by(_boots.c.id.desc())
+        with self._read() as connection:
+            return [_boot(row, host) for row in connection.execute(query)]
+
+    def begin_boot(
+        self, host: str, mac: str, medium: Medium, network: str, now: datetime, seed_revision: str | None
+    ) -> Boot:
+        """The boot that a request belongs to: the running one, or a new one (not charged yet). Raises NotFound.
+
+        It is the running one when MAC, medium, network and seed revision are the same, it is not up yet, and it
+        was charged (or, when it was not, began) less than SAME_BOOT ago.
+        """
+        running = self._running.get((host, mac, medium))
+        if running is not None and _continues(running, network, now, seed_revision):
+            return running
+        with self._lock:
+            running = self._running.get((host, mac, medium))
+            if running is not None and _continues(running, network, now, seed_revision):
+                return running
+            host_id = self._host_id(host)
+            values = {"mac": mac, "medium": medium.value, "network": network, "seed_revision": seed_revision}
+            with self._write() as connection:
+                number = _insert(connection, _boots, values | {"host_id": host_id, "started": now})
+                _keep_newest(connection, _boots, (_boots.c.host_id == host_id) & (_boots.c.medium == medium.value))
+            boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
+            self._remember(boot)
+            return boot
+
+    def charge(self, boot: Boot, now: datetime) -> Boot | None:
+        """Charge a boot to its host's window before its first seed byte; None means that it gets no byte.
+
+        A boot that was charged less than SAME_BOOT ago is free. A host with `netboot: always` needs no window, one
+        with `never` gets nothing, nor does a boot that is up. Returns the boot as it is now.
+        """
+        known = self._running.get((boot.host, boot.mac, boot.medium))
+        if known is not None and known.id == boot.id and _is_free(known, now):
+            return known
+        with self._lock:
+            host, host_id = self._snapshot.hosts.get(boot.host), self._snapshot.ids.get(boot.host)
+            if host is None or host_id is None or host.netboot is Netboot.NEVER:
+                return None
+            with self._write() as connection:
+                charged = _charge(connection, boot, host_id, host.netboot is Netboot.ALWAYS, now)
+                window = _newest_window(connection, host_id)
+            if charged is not None:
+                self._remember(charged)
+            if window is not None:
+                self._window_of[boot.host] = window
+            return charged
+
+    def phone_home_key(self, boot_id: int, host: str) -> Secret:
+        """32 bytes that only the host of this boot learns, through its seed; derived, so nothing is stored.
+
+        Raises NotFound.
+        """
+        parts = json.dumps([self._host_id(host), boot_id], separators=(",", ":")).encode()
+        return Secret(hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256))
+
+    def mark_up(self, boot: Boot, now: datetime) -> bool:
+        """Note that a boot has come up, and close the window that it was charged to; False the second time."""
+        with self._lock:
+            with self._write() as connection:
+                first = (_boots.c.id == boot.id) & _boots.c.up.is_(None)
+                if connection.execute(update(_boots).where(first).values(up=now)).rowcount != 1:
+                    return False
+                row = connection.execute(select(_boots).where(_boots.c.id == boot.id)).one()
+                used = _windows.c.id == row.window_id
+                connection.execute(update(_windows).where(used).values(closed=True))
+                window = _newest_window(connection, row.host_id)
+            self._remember(_boot(row, boot.host))
+            if window is not None:
+                self._window_of[boot.host] = window
+            return True
+
+    def _remember(self, boot: Boot) -> None:
+        place = (boot.host, boot.mac, boot.medium)
+        if place not in self._running or self._running[place].id <= boot.id:
+            self._running[place] = boot
+
+    def _load(self, connection: Connection) -> None:
+        super()._load(connection)
+        names = {key: name for name, key in self._snapshot.ids.items()}
+        newest = select(func.max(_windows.c.id)).group_by(_windows.c.host_id)
+        rows = connection.execute(select(_windows).where(_windows.c.id.in_(newest)))
+        self._window_of = {names[row.host_id]: _window(row) for row in rows}
+        self._running = {}
+        newest = select(func.max(_boots.c.id)).group_by(_boots.c.host_id, _boots.c.mac, _boots.c.medium)
+        for row in connection.execute(select(_boots).where(_boots.c.id.in_(newest)).order_by(_boots.c.id)):
+            self._remember(_boot(row, names[row.host_id]))
+
+    def _removed(self, names: tuple[str, ...]) -> None:
+        super()._removed(names)
+        gone = set(names)
+        for name in gone & self._window_of.keys():
+            del self._window_of[name]
+        for place in [place for place in self._running if place[0] in gone]:
+            del self._running[place]
+
+
+def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
+    same = boot.network == network and boot.seed_revision == seed_revision and boot.up is None
+    return same and now - (boot.charged or boot.started) < SAME_BOOT
+
+
+def _is_free(boot: Boot, now: datetime) -> bool:
+    return boot.up is None and boot.charged is not None and now - boot.charged < SAME_BOOT
+
+
+def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime) -> Boot | None:
+    """The boot as charged, or None when nothing is left to charge it to."""
+    row = connection.execute(select(_boots).where(_boots.c.id == boot.id, _boots.c.host_id == host_id)).one_or_none()
+    if row is None or row.up is not None:
+        return None
+    current = _boot(row, boot.host)
+    if _is_free(current, now):
+        return current
+    window = None if always else _newest_window(connection, host_id)
+    if not always:
+        if window is None:
+            return None
+        c = _windows.c
+        left = (c.id == window.id) & c.closed.is_(False) & (c.used < c.boots) & (c.expires > now)
+        if connection.execute(update(_windows).where(left).values(used=c.used + 1)).rowcount != 1:
+            return None
+    number = window.id if window else None
+    connection.execute(update(_boots).where(_boots.c.id == boot.id).values(charged=now, window_id=number))
+    return replace(current, charged=now, window=number)
+
+
+def _close_windows(connection: Connection, host_id: str) -> None:
+    still_open = (_windows.c.host_id == host_id) & _windows.c.closed.is_(False)
+    connection.execute(update(_windows).where(still_open).values(closed=True))
+
+
+def _newest_window(connection: Connection, host_id: str) -> Window | None:
+    query = select(_windows).where(_windows.c.host_id == host_id).order_by(_windows.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _window(row)
+
+
+def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
+    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    return int(key[0]) if key else 0
+
+
+def _keep_newest(connection: Connection, table: Table, which: ColumnElement[bool]) -> None:
+    newest = select(table.c.id).where(which).order_by(table.c.id.desc())
+    oldest = connection.execute(newest.offset(HISTORY - 1).limit(1)).scalar()
+    if oldest is not None:
+        connection.execute(delete(table).where(which, table.c.id < oldest))
+
+
+def _window(row: Row[Any]) -> Window:
+    return Window(row.id, row.expires, row.boots, row.used, bool(row.closed))
+
+
+def _boot(row: Row[Any], host: str) -> Boot:
+    return Boot(
+        id=row.id,
+        host=host,
+        mac=row.mac,
+        medium=Medium(row.medium),
+        network=row.network,
+        started=row.started,
+        window=row.window_id,
+        charged=row.charged,
+        seed_revision=row.seed_revision,
+        up=row.up,
+    )

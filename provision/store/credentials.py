@@ -1,0 +1,179 @@
+"""Credentials at rest: sealed when they are set, opened only for a seed that policy has released."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from provision.errors import NotFound
+from provision.secret import Secret
+from provision.site import CredentialKind
+from provision.store import dialect
+from provision.store.hosts import Hosts
+from provision.store.keys import Purpose
+from provision.store.schema import credential_versions, credentials
+from provision.store.seal import Place, Sealed, seal, unseal
+
+# A hash of a short token would let whoever reads the database guess it.
+_FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
+
+
+@dataclass(frozen=True)
+class CredentialInput:
+    """A credential to seal: its kind, where it is to stand on the host, and when it ends (if it does)."""
+
+    kind: CredentialKind
+    path: str
+    mode: str
+    data: Secret
+    not_after: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CredentialInfo:
+    """What may be shown of a sealed credential. `size` is in bytes.
+
+    `fingerprint` is the hex SHA-256 of a keytab, certificate or key, and empty for what might be guessed from it.
+    """
+
+    host: str
+    name: str
+    version: int
+    kind: CredentialKind
+    path: str
+    mode: str
+    fingerprint: str
+    size: int
+    not_after: datetime | None
+    created: datetime
+
+
+@dataclass(frozen=True)
+class OpenCredential:
+    """A credential in clear, on its way into a seed."""
+
+    name: str
+    version: int
+    kind: CredentialKind
+    path: str
+    mode: str
+    secret: Secret
+
+
+class Credentials(Hosts):
+    """The part of the store that holds credentials."""
+
+    def set_credential(self, host: str, name: str, value: CredentialInput, now: datetime) -> int:
+        """Seal a credential of a host and return its version, which is higher than any before; raises NotFound."""
+        return self.set_credentials([(host, name, value)], now)[0]
+
+    def set_credentials(self, values: Sequence[tuple[str, str, CredentialInput]], now: datetime) -> list[int]:
+        """Seal many credentials (host, name, value) in one transaction: all of them or none."""
+        with self._lock:
+            known = self._snapshot.credentials
+            changed = {host: dict(known.get(host, {})) for host, _, _ in values}
+            latest = []
+            with self._write() as connection:
+                for host, name, value in values:
+                    changed[host][name] = self._set(connection, host, name, value, now)
+                    latest.append(changed[host][name])
+            self._show_credentials(changed)
+        dialect.forget_deleted(self._engine, self._subject)
+        return latest
+
+    def remove_credential(self, host: str, name: str) -> None:
+        """Forget a credential; raises NotFound."""
+        host_id = self._host_id(host)
+        with self._lock:
+            with self._write() as connection:
+                row = (credentials.c.host_id == host_id) & (credentials.c.name == name)
+                if connection.execute(delete(credentials).where(row)).rowcount == 0:
+                    raise _missing(host, name)
+            known = self._snapshot.credentials[host]
+            self._show_credentials({host: {n: v for n, v in known.items() if n != name}})
+        dialect.forget_deleted(self._engine, self._subject)
+
+    def list_credentials(self, host: str | None = None) -> list[CredentialInfo]:
+        """What is sealed, of one host or of all, sorted by host and name; opens nothing. Raises NotFound."""
+        query = select(credentials).order_by(credentials.c.name)
+        if host is not None:
+            query = query.where(credentials.c.host_id == self._host_id(host))
+        names = {key: name for name, key in self._snapshot.ids.items()}
+        with self._read() as connection:
+            rows = [row for row in connection.execute(query).mappings() if row["host_id"] in names]
+        infos = [
+            CredentialInfo(
+                host=names[row["host_id"]],
+                kind=CredentialKind(row["kind"]),
+                **{
+                    k: row[k]
+                    for k in ("name", "version", "path", "mode", "fingerprint", "size", "not_after", "created")
+                },
+            )
+            for row in rows
+        ]
+        return sorted(infos, key=lambda info: (info.host, info.name))
+
+    def open_credentials(self, host: str, names: Sequence[str]) -> list[OpenCredential]:
+        """The named credentials in clear, in the order asked for.
+
+        Raises NotFound naming one that was never set, and Unavailable when one does not open.
+        """
+        host_id = self._host_id(host)
+        with self._read() as connection:
+            query = select(credentials).where(credentials.c.host_id == host_id, credentials.c.name.in_(names))
+            rows = {row.name: row for row in connection.execute(query)}
+        opened = []
+        for name in names:
+            if name not in rows:
+                raise _missing(host, name)
+            row = rows[name]
+            place = Place(host_id, host, name, row.version, row.kind, row.path, row.mode)
+            secret = unseal(self._key.subkey(Purpose.SEALING), place, Sealed(row.nonce, row.ciphertext))
+            opened.append(OpenCredential(name, row.version, CredentialKind(row.kind), row.path, row.mode, secret))
+        return opened
+
+    def _set(self, connection: Connection, host: str, name: str, value: CredentialInput, now: datetime) -> int:
+        host_id = self._host_id(host)
+        version = _next_version(connection, host_id, name)
+        place = Place(host_id, host, name, version, value.kind.value, value.path, value.mode)
+        sealed = seal(self._key.subkey(Purpose.SEALING), place, value.data)
+        known = value.kind in _FINGERPRINTED
+        row = (credentials.c.host_id == host_id) & (credentials.c.name == name)
+        connection.execute(delete(credentials).where(row))
+        connection.execute(
+            insert(credentials).values(
+                host_id=host_id,
+                name=name,
+                version=version,
+                kind=value.kind.value,
+                path=value.path,
+                mode=value.mode,
+                fingerprint=hashlib.sha256(value.data.reveal()).hexdigest() if known else "",
+                size=len(value.data),
+                nonce=sealed.nonce,
+                ciphertext=sealed.ciphertext,
+                not_after=value.not_after,
+                created=now,
+            )
+        )
+        return version
+
+
+def _next_version(connection: Connection, host_id: str, name: str) -> int:
+    row = (credential_versions.c.host_id == host_id) & (credential_versions.c.name == name)
+    latest = connection.execute(select(credential_versions.c.latest).where(row)).scalar()
+    if latest is None:
+        connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
+        return 1
+    connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
+    return int(latest) + 1
+
+
+def _missing(host: str, name: str) -> NotFound:
+    remedy = f"set it: 'provision credential set {host} {name} --file FILE'"
+    return NotFound(f"credential '{name}' of {host}", "has not been set", remedy)

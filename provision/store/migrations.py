@@ -1,0 +1,98 @@
+"""Numbered schema changes, each made in one transaction together with the number that says it was made.
+
+A migration that has been released never changes. `{id}` and `{blob}` are the database's own words for a row number
+that is never given twice, and for bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+
+from provision.errors import Unavailable
+from provision.store import dialect
+from provision.store.schema import meta
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step from schema `number - 1` to schema `number`."""
+
+    number: int
+    summary: str
+    statements: tuple[str, ...]
+
+
+_HOST = "host_id TEXT NOT NULL REFERENCES hosts (id) ON DELETE CASCADE"
+
+MIGRATIONS = (
+    Migration(
+        1,
+        "the first schema",
+        (
+            "CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)",
+            "CREATE TABLE site (id INTEGER NOT NULL PRIMARY KEY, document TEXT NOT NULL, revision TEXT NOT NULL,"
+            " actor TEXT NOT NULL)",
+            "CREATE TABLE hosts (id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, document TEXT NOT NULL,"
+            " revision TEXT NOT NULL)",
+            f"CREATE TABLE macs (mac TEXT NOT NULL PRIMARY KEY, {_HOST})",
+            "CREATE INDEX macs_host ON macs (host_id)",
+            f"CREATE TABLE credentials ({_HOST}, name TEXT NOT NULL, version INTEGER NOT NULL, kind TEXT NOT NULL,"
+            " path TEXT NOT NULL, mode TEXT NOT NULL, fingerprint TEXT NOT NULL, size INTEGER NOT NULL,"
+            " nonce {blob} NOT NULL, ciphertext {blob} NOT NULL, not_after VARCHAR, created VARCHAR NOT NULL,"
+            " PRIMARY KEY (host_id, name))",
+            f"CREATE TABLE credential_versions ({_HOST}, name TEXT NOT NULL, latest INTEGER NOT NULL,"
+            " PRIMARY KEY (host_id, name))",
+            f"CREATE TABLE windows (id {{id}}, {_HOST}, opened VARCHAR NOT NULL, expires VARCHAR NOT NULL,"
+            " boots INTEGER NOT NULL, used INTEGER NOT NULL, closed BOOLEAN NOT NULL, actor TEXT NOT NULL)",
+            "CREATE INDEX windows_host ON windows (host_id, id)",
+            f"CREATE TABLE boots (id {{id}}, {_HOST}, mac TEXT NOT NULL, medium TEXT NOT NULL, network TEXT NOT NULL,"
+            " started VARCHAR NOT NULL, window_id INTEGER REFERENCES windows (id) ON DELETE SET NULL,"
+            " charged VARCHAR, seed_revision TEXT, up VARCHAR)",
+            "CREATE INDEX boots_host ON boots (host_id, id)",
+            "CREATE INDEX boots_window ON boots (window_id)",
+            "CREATE TABLE unknown_macs (mac TEXT NOT NULL PRIMARY KEY, uuid TEXT, network TEXT NOT NULL,"
+            " first_seen VARCHAR NOT NULL, last_seen VARCHAR NOT NULL, count INTEGER NOT NULL)",
+            "CREATE TABLE bases (name TEXT NOT NULL PRIMARY KEY, base_id TEXT NOT NULL)",
+        ),
+    ),
+)
+
+
+def version(connection: Connection) -> int:
+    """The number of the database's schema; 0 when it is empty."""
+    if not inspect(connection).has_table("meta"):
+        return 0
+    value = connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar()
+    return int(value) if value is not None and value.isdecimal() else 0
+
+
+def check(connection: Connection, subject: str, migrations: Sequence[Migration] = MIGRATIONS) -> int:
+    """The number of the schema; raises Unavailable when a newer program made it."""
+    found, known = version(connection), migrations[-1].number
+    if found > known:
+        raise Unavailable(
+            subject,
+            f"was written by a newer provision (schema {found}; this one knows {known})",
+            "install that version again, or restore a backup",
+        )
+    return found
+
+
+def migrate(engine: Engine, subject: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the database to the newest schema; `engine` begins transactions that may write."""
+    for migration in migrations:
+        with engine.begin() as connection:
+            # Asked again inside the transaction: another process may have been faster.
+            if check(connection, subject, migrations) >= migration.number:
+                continue
+            words = dialect.words(connection)
+            for statement in migration.statements:
+                connection.exec_driver_sql(statement.format_map(words))
+            number = str(migration.number)
+            if migration.number == 1:
+                connection.execute(insert(meta).values(name="schema", value=number))
+            else:
+                connection.execute(update(meta).where(meta.c.name == "schema").values(value=number))

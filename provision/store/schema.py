@@ -1,0 +1,135 @@
+"""The tables as the queries see them; provision.store.migrations makes them, and a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware datetime as ISO 8601 text in UTC of one width: exact, readable, and sorted as text on any database."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """To `2026-01-02T03:04:05.000006Z`."""
+        return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        """And back."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+site = Table(
+    "site",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("document", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+)
+
+
+def _host_id(primary_key: bool = False) -> Column[str]:
+    return Column("host_id", Text, ForeignKey("hosts.id", ondelete="CASCADE"), primary_key=primary_key, nullable=False)
+
+
+macs = Table("macs", metadata, Column("mac", Text, primary_key=True), _host_id(), Index("macs_host", "host_id"))
+
+credentials = Table(
+    "credentials",
+    metadata,
+    _host_id(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("not_after", Time),
+    Column("created", Time, nullable=False),
+)
+
+# Outlives the credential, so that a version number never comes back with other bytes.
+credential_versions = Table(
+    "credential_versions",
+    metadata,
+    _host_id(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("latest", Integer, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _host_id(),
+    Column("opened", Time, nullable=False),
+    Column("expires", Time, nullable=False),
+    Column("boots", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("closed", Boolean, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("windows_host", "host_id", "id"),
+)
+
+boots = Table(
+    "boots",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _host_id(),
+    Column("mac", Text, nullable=False),
+    Column("medium", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("started", Time, nullable=False),
+    Column("window_id", Integer, ForeignKey("windows.id", ondelete="SET NULL")),
+    Column("charged", Time),
+    Column("seed_revision", Text),
+    Column("up", Time),
+    Index("boots_host", "host_id", "id"),
+    Index("boots_window", "window_id"),
+)
+
+unknown_macs = Table(
+    "unknown_macs",
+    metadata,
+    Column("mac", Text, primary_key=True),
+    Column("uuid", Text),
+    Column("network", Text, nullable=False),
+    Column("first_seen", Time, nullable=False),
+    Column("last_seen", Time, nullable=False),
+    Column("count", Integer, nullable=False),
+)
+
+bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))
