@@ -24,8 +24,9 @@ _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, C
 
 @dataclass(frozen=True)
 class CredentialInput:
-    """A credential to seal: its kind, where it is to stand on the host, and when it ends (if it does)."""
+    """A credential to seal: its name and kind, where it is to stand on the host, and when it ends (if it does)."""
 
+    name: str
     kind: CredentialKind
     path: str
     mode: str
@@ -67,20 +68,20 @@ class OpenCredential:
 class Credentials(Hosts):
     """The part of the store that holds credentials."""
 
-    def set_credential(self, host: str, name: str, value: CredentialInput, now: datetime) -> int:
+    def set_credential(self, host: str, value: CredentialInput, now: datetime) -> int:
         """Seal a credential of a host and return its version, which is higher than any before; raises NotFound."""
-        return self.set_credentials([(host, name, value)], now)[0]
+        return self.set_credentials([(host, value)], now)[0]
 
-    def set_credentials(self, values: Sequence[tuple[str, str, CredentialInput]], now: datetime) -> list[int]:
-        """Seal many credentials (host, name, value) in one transaction: all of them or none."""
+    def set_credentials(self, values: Sequence[tuple[str, CredentialInput]], now: datetime) -> list[int]:
+        """Seal many credentials (host, value) in one transaction: all of them or none."""
         with self._lock:
             known = self._snapshot.credentials
-            changed = {host: dict(known.get(host, {})) for host, _, _ in values}
+            changed = {host: dict(known.get(host, {})) for host, _ in values}
             latest = []
             with self._write() as connection:
-                for host, name, value in values:
-                    changed[host][name] = self._set(connection, host, name, value, now)
-                    latest.append(changed[host][name])
+                for host, value in values:
+                    changed[host][value.name] = self._set(connection, host, value, now)
+                    latest.append(changed[host][value.name])
             self._show_credentials(changed)
         dialect.forget_deleted(self._engine, self._subject)
         return latest
@@ -137,8 +138,8 @@ class Credentials(Hosts):
             opened.append(OpenCredential(name, row.version, CredentialKind(row.kind), row.path, row.mode, secret))
         return opened
 
-    def _set(self, connection: Connection, host: str, name: str, value: CredentialInput, now: datetime) -> int:
-        host_id = self._host_id(host)
+    def _set(self, connection: Connection, host: str, value: CredentialInput, now: datetime) -> int:
+        host_id, name = self._host_id(host), value.name
         version = _next_version(connection, host_id, name)
         place = Place(host_id, host, name, version, value.kind.value, value.path, value.mode)
         sealed = seal(self._key.subkey(Purpose.SEALING), place, value.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provision.store.boots import Boots
-from provision.store.credentials import Credentials
+from provision.store.credentials import CredentialInfo, CredentialInput, Credentials, OpenCredential
 from provision.store.sightings import Sightings
 
 
@@ -12,3 +12,6 @@ class Store(Credentials, Boots, Sightings):
 
     The process that opens it holds the state directory's lock: the picture in memory has one writer.
     """
+
+
+__all__ = ["CredentialInfo", "CredentialInput", "OpenCredential", "Store"]

@@ -1,0 +1,47 @@
+"""One process at a time works on a state directory: the picture in memory relies on being the only writer's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from provision.errors import Conflict, Unavailable
+
+
+class StateLock:
+    """An exclusive lock on `<state>/lock`, held from construction until `close()` or the end of the process.
+
+    Raises Conflict when another process holds it, and Unavailable when the directory is missing or not writable.
+    """
+
+    def __init__(self, state: Path) -> None:
+        remedy = "check its owner, mode and file system" if state.is_dir() else "run 'provision init'"
+        try:
+            self._descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unavailable(str(state), f"cannot be locked ({error.strerror})", remedy) from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            self.close()
+            fact = f"another provision process ({holder}) is using this state directory"
+            raise Conflict(str(state), fact, "wait for it, or stop it") from None
+        # Who holds it is for people only, so a full disk is no reason to refuse the lock.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let the next process in; doing it twice is no error."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> StateLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
