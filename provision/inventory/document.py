@@ -54,6 +54,14 @@ class Node:
     line: int
     value: str | list[Node] | dict[str, Node] | None
 
+    def child(self, part: str | int) -> Node | None:
+        """The value at a mapping's key or a list's index; None when there is none."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(part))
+        if isinstance(self.value, list) and isinstance(part, int) and part < len(self.value):
+            return self.value[part]
+        return None
+
     def plain(self) -> Any:
         """The value with no positions in it: None, text, lists and dicts."""
         if isinstance(self.value, dict):

@@ -1,0 +1,72 @@
+"""Inventory files on disk -> sources that need no disk any more."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from provision.errors import Problem, Problems
+from provision.inventory.document import MAX_BYTES, Source, read
+
+MAX_ATTACHMENT = 1024 * 1024
+"""The most bytes of one certificate file."""
+
+
+def load(paths: Sequence[Path]) -> list[Source]:
+    """Read inventory files, every ``*.yaml`` and ``*.yml`` of a directory, and the certificate files that they name.
+
+    Certificate paths are relative to the file that names them. Raises Problems, all at once, for what cannot be read.
+    """
+    sources, problems = [], []
+    for path in _expanded(paths):
+        try:
+            text = _bytes(path, MAX_BYTES)
+        except OSError as error:
+            problems.append(Problem(str(path), 0, "", f"cannot be read ({error.strerror})", "look at the path"))
+            continue
+        attachments = {}
+        for name, line in _named(Source(str(path), text)):
+            try:
+                attachments[name] = _bytes(path.parent / name, MAX_ATTACHMENT)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "not a path"
+                fact = f"the certificate file '{name}' cannot be read ({reason})"
+                remedy = f"it is looked for in {path.parent}"
+                problems.append(Problem(str(path), line, "site.ca_certificate_files", fact, remedy))
+        sources.append(Source(str(path), text, attachments))
+    if problems:
+        raise Problems(problems)
+    return sources
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
+        else:
+            files.append(path)
+    return list(dict.fromkeys(files))
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    """A regular file's bytes; pipes and devices, which may never end, are refused."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(0, "not a regular file")
+    if status.st_size > limit:
+        raise OSError(0, f"larger than {limit >> 20} MiB")
+    return path.read_bytes()
+
+
+def _named(source: Source) -> list[tuple[str, int]]:
+    """The certificate files that a source names, with their lines; its other problems are the parser's matter."""
+    if b"ca_certificate_files" not in source.text:
+        return []
+    root = read(source).root
+    site = root.value.get("site") if root and isinstance(root.value, dict) else None
+    names = site.value.get("ca_certificate_files") if site and isinstance(site.value, dict) else None
+    if names is None or not isinstance(names.value, list):
+        return []
+    return [(item.value, item.line) for item in names.value if isinstance(item.value, str)]

@@ -1,0 +1,198 @@
+"""What pydantic found, in words for operators and with the place in the file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
+from typing import Any, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from provision import model as types
+from provision.host import Host, Interface
+from provision.inventory.document import Node
+from provision.site import Site
+
+Path = tuple[str | int, ...]
+
+
+class Complaint(NamedTuple):
+    """One thing wrong with a value: its path below the model's root, what is so, and the way out."""
+
+    path: Path
+    fact: str
+    remedy: str
+    kind: str
+
+
+_LABEL_WORDS = "lower-case letters, digits and '-', at most 63, with a letter or digit at both ends"
+_WORDS: Mapping[str, str] = {
+    get_args(alias)[1].pattern: words
+    for alias, words in (
+        (types.Name, f"a name has {_LABEL_WORDS}"),
+        (types.Domain, "a DNS name has labels of lower-case letters, digits and '-' with dots between"),
+        (types.Realm, "a realm has upper-case letters, digits, '.' and '-'"),
+        (
+            types.InterfaceName,
+            "an interface name has at most 15 of a-z, 0-9 and '-', a letter first",
+        ),
+        (types.KernelArgument, "a kernel argument is one word of letters, digits and _.,:=/@%+-"),
+        (types.LabelKey, "a label's name has at most 63 of a-z, 0-9 and ._/-"),
+        (types.LabelValue, "a label's value has at most 63 letters, digits and ._-"),
+        (types.SrvName, "write a service as '_name._tcp' or '_name._udp'; the site's domain is added"),
+        (types.SeedPath, "write a path below /etc with no spaces and no '..'"),
+        (types.FileMode, "write a mode as four octal digits, such as 0600"),
+    )
+}
+# Keys that the file has and the model has not, and the other way round.
+_EXTRA_KEYS: Mapping[type, tuple[str, ...]] = {
+    Host: ("groups",),
+    Interface: ("mac",),
+    Site: ("defaults", "groups", "ca_certificate_files"),
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A remedy for a word that is not known: "did you mean 'x'?", else the known ones."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"known: {shown}" if names else ""
+
+
+def quoted(value: object) -> str:
+    """A value as a message may show it: one line, at most 40 characters, nothing invisible."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value)[:41])
+    return f"'{text[:40]}...'" if len(text) > 40 else f"'{text}'"
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys that the file may have where `model` stands."""
+    own = [name for name in model.model_fields if not (model is Host and name == "name")]
+    return own + list(_EXTRA_KEYS.get(model, ()))
+
+
+def complaints(error: ValidationError, model: type[BaseModel], root: Node) -> list[Complaint]:
+    """What is wrong with the tree at `root`, once per place; a union's several errors become one."""
+    places: dict[Path, list[Mapping[str, Any]]] = {}
+    for detail in error.errors(include_url=False):
+        places.setdefault(_place(detail, root), []).append(detail)
+    deeper = {path[:n] for path in places for n in range(len(path))}
+    return [
+        _complaint(path, details, model)
+        for path, details in places.items()
+        if not (path in deeper and all(d["type"] == "too_short" for d in details))
+    ]
+
+
+def _place(detail: Any, root: Node) -> Path:
+    """The part of pydantic's location that exists in the tree, and the missing key if that is the matter."""
+    node: Node | None = root
+    path: list[str | int] = []
+    for part in detail["loc"]:
+        node = node.child(part) if node else None
+        if node is None:
+            break
+        path.append(part)
+    return (*path, detail["loc"][-1]) if detail["type"] == "missing" else tuple(path)
+
+
+def _complaint(path: Path, details: list[Mapping[str, Any]], model: type[BaseModel]) -> Complaint:
+    kinds = [d["type"] for d in details]
+    value = details[0]["input"]
+    last = str(path[-1]) if path else ""
+    if "extra_forbidden" in kinds:
+        owner = _model_at(model, path[:-1])
+        known = keys_of(owner) if owner else []
+        if last in known:
+            return Complaint(path, f"'{last}' does not belong here", "only a host names its groups", "extra_forbidden")
+        return Complaint(path, f"unknown key {quoted(last)}", nearest(last, known), "extra_forbidden")
+    if "missing" in kinds:
+        return Complaint(path, f"'{last}' is missing", "add it", "missing")
+    if value is None:
+        return Complaint(path, "is empty", "give it a value or leave the key out", kinds[0])
+    fact, remedy = _words(details, kinds, value)
+    return Complaint(path, fact, remedy, kinds[0])
+
+
+def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any) -> tuple[str, str]:
+    shown = quoted(value) if isinstance(value, (str, int)) else "this"
+    if isinstance(value, (dict, list)) and not set(kinds) & {"dict_type", "tuple_type", "too_short", "too_long"}:
+        return "must be one value, not a list or mapping", ""
+    for detail in details:
+        if detail["type"] == "value_error":
+            fact, _, remedy = str(detail["ctx"]["error"]).partition("; ")
+            own = detail["loc"][-1] if len(details) > 1 else ""
+            if not own or "zone" in fact:
+                return f"{shown} {fact}", remedy
+    addresses = [k for k in kinds if k.startswith("ip_v")]
+    if addresses:
+        return _address_words(shown, value, addresses, len(kinds) > len(addresses))
+    return _plain_words(details[0], shown)
+
+
+def _address_words(shown: str, value: Any, kinds: list[str], or_name: bool) -> tuple[str, str]:
+    family = "IP" if len(kinds) > 1 else f"IPv{kinds[0][4]}"
+    if or_name:
+        return f"{shown} is neither an {family} address nor a DNS name", ""
+    if not kinds[0].endswith("network"):
+        return f"{shown} is not an {family} address", ""
+    try:
+        right = ip_network(str(value), strict=False)
+    except ValueError:
+        return f"{shown} is not an {family} prefix", "write it as 192.0.2.0/24 or 2001:db8::/64"
+    if family in ("IP", f"IPv{right.version}"):
+        return f"{shown} has bits set behind its prefix length", f"did you mean {right}?"
+    return f"{shown} is not an {family} prefix", ""
+
+
+def _plain_words(detail: Mapping[str, Any], shown: str) -> tuple[str, str]:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "enum":
+        allowed = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        return f"{shown} is not one of {', '.join(allowed)}", nearest(shown.strip("'"), allowed).partition("known")[0]
+    if kind == "string_pattern_mismatch":
+        return f"{shown} is not allowed", _WORDS.get(context["pattern"], "")
+    match kind:
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a mapping of 'key: value' lines", ""
+        case "tuple_type" | "list_type":
+            return "must be a list", f"write it as [{shown.strip(chr(39))}]" if shown != "this" else ""
+        case "greater_than_equal":
+            return f"{shown} is too small", f"the least is {context['ge']}"
+        case "less_than_equal":
+            return f"{shown} is too large", f"the most is {context['le']}"
+        case "too_short":
+            return "has too few entries", f"it needs at least {context['min_length']}"
+        case "too_long":
+            return "has too many entries", f"it may have at most {context['max_length']}"
+        case "string_too_long":
+            return "is too long", f"at most {context['max_length']} characters"
+        case "uuid_parsing":
+            return f"{shown} is not a UUID", "write it as dmidecode -s system-uuid prints it"
+    return f"{shown} is not allowed here", ""
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The model that stands at `path` below `model`."""
+    found: Any = model
+    for part in path:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            field = found.model_fields.get(str(part))
+            found = _first_model(field.annotation) if field else None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def _first_model(annotation: Any) -> Any:
+    """The model inside an annotation such as ``dict[Name, Network]`` or ``Pool | None``."""
+    return next(_models(annotation), None)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -1,0 +1,68 @@
+"""What must hold of an inventory as a whole. Pure; every rule is linear in the number of hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from provision.host import Host
+from provision.inventory.finding import Finding
+from provision.inventory.host_rules import host_findings, view
+from provision.inventory.messages import Path
+from provision.inventory.site_rules import site_findings
+from provision.site import Site
+
+Keyed = Iterator[tuple[str, Path]]
+
+
+def check(site: Site | None, hosts: Sequence[Host], unsure: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """Everything that is wrong, the site first, then host by host, then hosts against one another.
+
+    `site` is None when it could not be read; rules that need it are then left out. `unsure` names networks and
+    credentials that the site declares but that could not be read, which are therefore not "unknown". Of two hosts that
+    collide, the later one in `hosts` is objected to.
+    """
+    if site is not None:
+        yield from site_findings(site)
+    seen = view(site, unsure)
+    for host in hosts:
+        yield from host_findings(host, seen)
+    yield from _twice("host name", hosts, _names, "give one of them another name")
+    yield from _twice("UUID", hosts, _uuids, "ask the firmware of both: dmidecode -s system-uuid")
+    yield from _twice("MAC", hosts, _macs, "a NIC belongs to one host")
+    yield from _twice("address", hosts, _addresses, "give one of them another address")
+
+
+def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], remedy: str) -> Iterator[Finding]:
+    first: dict[str, Path] = {}
+    for host in hosts:
+        for value, path in values(host):
+            earlier = first.setdefault(value, path)
+            if earlier is not path:
+                owner = earlier[1] if earlier[1] != host.name else earlier[3]
+                yield Finding(path, f"the {what} {value} is already that of {owner}", remedy)
+
+
+def _names(host: Host) -> Keyed:
+    yield host.name, ("hosts", host.name)
+
+
+def _uuids(host: Host) -> Keyed:
+    if host.uuid is not None and host.uuid.int not in (0, 2**128 - 1):
+        yield str(host.uuid), ("hosts", host.name, "uuid")
+
+
+def _macs(host: Host) -> Keyed:
+    """Every MAC once: what interfaces of one host may share is a rule of the host."""
+    once = dict[str, Path]()
+    for name, interface in host.interfaces.items():
+        for index, mac in enumerate(interface.macs):
+            once.setdefault(mac, ("hosts", host.name, "interfaces", name, "macs", index))
+    yield from once.items()
+
+
+def _addresses(host: Host) -> Keyed:
+    for name, interface in host.interfaces.items():
+        for field in ("ipv4", "reservation", "ipv6"):
+            address = getattr(interface, field)
+            if address is not None:
+                yield str(address), ("hosts", host.name, "interfaces", name, field)

@@ -1,0 +1,112 @@
+"""What must hold of a site by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
+
+from provision.boot import Role
+from provision.inventory.finding import Finding
+from provision.inventory.messages import Path
+from provision.site import CredentialKind, Network, Service, Site
+
+RESERVED_ARGUMENTS = ("initrd", "BOOT_IMAGE", "BOOTIF")
+"""Kernel arguments that boot loaders set; a second value would shadow theirs."""
+_SECRET_KINDS = (CredentialKind.KEYTAB, CredentialKind.KEY, CredentialKind.TOKEN)
+
+
+def site_findings(site: Site) -> Iterator[Finding]:
+    """Everything wrong with the site's own lines."""
+    for name, network in site.networks.items():
+        path: Path = ("site", "networks", name)
+        yield from _gateways(network, path)
+        yield from _pool(network, path)
+    yield from _overlaps(site)
+    yield from _shared_tags(site)
+    yield from _services(site)
+    for name, spec in site.credentials.items():
+        if spec.kind in _SECRET_KINDS and int(spec.mode, 8) & 0o007:
+            fact = f"every user of the host could read a {spec.kind} with mode {spec.mode}"
+            yield Finding(("site", "credentials", name, "mode"), fact, "write 0600")
+    yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
+
+
+def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Finding]:
+    """Kernel arguments that belong to the boot loader."""
+    for index, argument in enumerate(arguments):
+        name = argument.partition("=")[0]
+        if name.lower() in (reserved.lower() for reserved in RESERVED_ARGUMENTS):
+            yield Finding((*path, index), f"'{name}=' is set by the boot loader", "leave it out")
+
+
+def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
+    """What kind of address no interface may have: 'network', 'broadcast', 'anycast' or nothing.
+
+    In an IPv4 /31 and /32 and an IPv6 /127 and /128 every address is usable (RFC 3021, RFC 6164).
+    """
+    if prefix.num_addresses <= 2:
+        return ""
+    if address == prefix.network_address:
+        return "network" if prefix.version == 4 else "subnet-router anycast"
+    return "broadcast" if prefix.version == 4 and address == prefix.broadcast_address else ""
+
+
+def _gateways(network: Network, path: Path) -> Iterator[Finding]:
+    gateway, prefix = network.gateway, network.prefix
+    if gateway is not None and gateway not in prefix:
+        yield Finding((*path, "gateway"), f"the gateway {gateway} is outside {prefix}", "hosts could not reach it")
+    elif gateway is not None and (kind := edge(gateway, prefix)):
+        yield Finding((*path, "gateway"), f"{gateway} is the {kind} address of {prefix}", "give the router's own")
+    gateway6, prefix6 = network.gateway6, network.prefix6
+    if gateway6 is None or gateway6.is_link_local:
+        return
+    if prefix6 is None:
+        yield Finding((*path, "gateway6"), "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out")
+    elif gateway6 not in prefix6:
+        yield Finding((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
+
+
+def _pool(network: Network, path: Path) -> Iterator[Finding]:
+    pool, prefix = network.pool, network.prefix
+    if pool is None:
+        return
+    for field, address in (("first", pool.first), ("last", pool.last)):
+        if address not in prefix:
+            yield Finding((*path, "pool", field), f"{address} is outside {prefix}", "move the pool into the prefix")
+        elif kind := edge(address, prefix):
+            yield Finding((*path, "pool", field), f"{address} is the {kind} address of {prefix}", "leave it out")
+    if pool.first > pool.last:
+        yield Finding((*path, "pool"), f"it ends at {pool.last} before it begins at {pool.first}", "swap them")
+    elif network.gateway is not None and pool.first <= network.gateway <= pool.last:
+        fact = f"it contains the gateway {network.gateway}, which would be leased to a host"
+        yield Finding((*path, "pool"), fact, "begin after it or end before it")
+
+
+def _overlaps(site: Site) -> Iterator[Finding]:
+    """Prefixes sorted by their first address overlap only with one that begins before and is still open."""
+    four = [(network.prefix, name) for name, network in site.networks.items()]
+    six = [(network.prefix6, name) for name, network in site.networks.items() if network.prefix6 is not None]
+    for field, prefixes in (("prefix", sorted(four)), ("prefix6", sorted(six))):
+        widest: tuple[IPv4Network | IPv6Network, str] | None = None
+        for prefix, name in prefixes:
+            if widest is not None and int(prefix.network_address) <= int(widest[0].broadcast_address):
+                fact = f"{prefix} overlaps with {widest[0]} of network '{widest[1]}'"
+                yield Finding(("site", "networks", name, field), fact, "give each network a prefix of its own")
+            if widest is None or int(prefix.broadcast_address) > int(widest[0].broadcast_address):
+                widest = (prefix, name)
+
+
+def _shared_tags(site: Site) -> Iterator[Finding]:
+    management = {n.vlan: name for name, n in site.networks.items() if n.role is Role.MANAGEMENT and n.vlan}
+    for name, network in site.networks.items():
+        if network.role is Role.GENERAL and network.vlan in management:
+            fact = f"VLAN {network.vlan} is also that of the management network '{management[network.vlan]}'"
+            yield Finding(("site", "networks", name, "vlan"), fact, "a management network needs a VLAN of its own")
+
+
+def _services(site: Site) -> Iterator[Finding]:
+    for name in type(site.servers).model_fields:
+        service = getattr(site.servers, name)
+        if isinstance(service, Service) and bool(service.hosts) == bool(service.srv):
+            fact = "both 'hosts' and 'srv' are given" if service.srv else "neither 'hosts' nor 'srv' is given"
+            yield Finding(("site", "servers", name), fact, "name the servers, or the SRV record that finds them")
