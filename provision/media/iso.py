@@ -1,0 +1,136 @@
+"""The base ISO: one file that boots as CD and as USB stick, in BIOS and UEFI firmware, with Secure Boot too.
+
+xorriso authors it, because only xorriso writes a valid hybrid layout (El Torito, MBR and GPT at once); pycdlib reads
+back where the slots are (ECMA-119, El Torito 1.0, UEFI 2.10 section 13.3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pycdlib
+from pycdlib.pycdlibexception import PyCdlibException
+
+from provision import proc
+from provision.errors import Unavailable
+from provision.media import gpt
+from provision.media.authoring import (
+    GRUB_PATH,
+    INFO_PATH,
+    ISOLINUX_PATH,
+    SEED_PATH,
+    Ingredients,
+    claim,
+    reserve,
+)
+from provision.media.fat import CLOCK, make_fat
+from provision.media.layout import CONFIG_SIZE, GRUB, ISOLINUX, SEED
+from provision.media.plan import Slot
+
+_BLOCK = 2048
+_EFI_SIZE = 6 * 1024 * 1024
+_STAMP = "2020010100000000"
+_TIMEOUT = 1800.0
+
+
+def build_iso(ingredients: Ingredients, target: Path, scratch: Path) -> dict[str, Slot]:
+    """Write the base ISO to `target` and return its slots; `scratch` is an existing directory for parts."""
+    loaders = ingredients.loaders
+    files = common_files(ingredients, scratch) | ingredients.boot_files()
+    files |= {
+        "isolinux/isolinux.bin": loaders["isolinux.bin"],
+        "isolinux/ldlinux.c32": loaders["ldlinux.c32"],
+        # Some BMCs want the EFI image visible as a file.
+        "boot/efi.img": scratch / "efi.img",
+        SEED_PATH: reserve(scratch / SEED_PATH, SEED, ingredients.seed_size),
+        ISOLINUX_PATH: reserve(scratch / ISOLINUX_PATH, ISOLINUX, CONFIG_SIZE),
+    }
+    bios = "-b isolinux/isolinux.bin -no-emul-boot -boot-load-size 4 -boot-info-table".split()
+    # The active flag (on an empty entry, as the protective one must not have it) is what some BIOSes ask of a stick.
+    bios += ["-isohybrid-mbr", str(loaders["isohdpfx.bin"]), "--mbr-force-bootable"]
+    slots = {SEED: SEED_PATH, ISOLINUX: ISOLINUX_PATH, GRUB: GRUB_PATH}
+    return author(ingredients, files, bios, slots, target, scratch)
+
+
+def common_files(ingredients: Ingredients, scratch: Path) -> dict[str, Path]:
+    """What every ISO with GRUB needs, by path; makes ``efi.img`` in `scratch` as well."""
+    info = scratch / INFO_PATH
+    info.parent.mkdir(parents=True, exist_ok=True)
+    info.write_text(f"provision {ingredients.id}\n")
+    efi = scratch / "efi.img"
+    with efi.open("wb") as file:
+        file.truncate(_EFI_SIZE)
+    loaders = {
+        "EFI/BOOT/BOOTX64.EFI": ingredients.loaders["shimx64.efi.signed"],
+        "EFI/BOOT/grubx64.efi": ingredients.loaders["gcdx64.efi.signed"],
+    }
+    serial = ingredients.uuid("efi.img").int & 0xFFFFFFFF
+    make_fat(efi, loaders, size=_EFI_SIZE, serial=serial, label="EFI")
+    return {INFO_PATH: info, GRUB_PATH: reserve(scratch / GRUB_PATH, GRUB, CONFIG_SIZE)}
+
+
+def author(
+    ingredients: Ingredients,
+    files: Mapping[str, Path],
+    bios: Sequence[str],
+    slots: Mapping[str, str],
+    target: Path,
+    scratch: Path,
+) -> dict[str, Slot]:
+    """Write an ISO of `files` with ``scratch/efi.img`` as its EFI partition, and claim its slots (name -> path)."""
+    fixed = [f"--modification-date={_STAMP}", "--set_all_file_dates", _STAMP]
+    fixed += ["--gpt_disk_guid", ingredients.uuid(target.name).hex]
+    efi = ["-partition_offset", "16", "-appended_part_as_gpt", "-append_partition", "2"]
+    efi += [str(gpt.EFI_SYSTEM), str(scratch / "efi.img"), "-eltorito-alt-boot"]
+    efi += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]
+    grafts = [f"/{path}={source}" for path, source in sorted(files.items())]
+    options = ["-quiet", "-r", "-J", "-V", "PROVISION", *fixed, *bios, *efi, "-o", str(target), "-graft-points", *grafts]
+    env = {"SOURCE_DATE_EPOCH": str(CLOCK)}
+    # -no_rc: a user's own start-up file must not change the bytes.
+    proc.run(["xorriso", "-no_rc", "-as", "mkisofs", *options], package="xorriso", env=env, timeout=_TIMEOUT)
+    found = locate(target, files, slots)
+    claim(target, found)
+    return found
+
+
+def locate(image: Path, files: Mapping[str, Path], slots: Mapping[str, str]) -> dict[str, Slot]:
+    """Read the ISO back: its boot record, every file's length, both partition tables; returns the slots' places.
+
+    Raises Unavailable when anything is not as it was asked for.
+    """
+    found: dict[str, Slot] = {}
+    iso = pycdlib.PyCdlib()
+    try:
+        gpt.read_table(image)
+        iso.open(str(image))
+        try:
+            if iso.eltorito_boot_catalog is None:
+                raise Unavailable(image.name, "has no boot record")
+            for path, source in files.items():
+                record = iso.get_record(rr_path=f"/{path}")
+                if record.get_data_length() != source.stat().st_size:
+                    raise Unavailable(image.name, f"holds {path} with the wrong length")
+            for name, path in slots.items():
+                record = iso.get_record(rr_path=f"/{path}")
+                found[name] = Slot(record.extent_location() * _BLOCK, record.get_data_length())
+        finally:
+            iso.close()
+    except PyCdlibException as error:
+        raise Unavailable(image.name, f"is not readable as an ISO ({error})") from None
+    return found
+
+
+def read_file(image: Path, path: str) -> bytes:
+    """One file of an ISO, for checks; raises Unavailable when it has none of that path."""
+    iso, content = pycdlib.PyCdlib(), BytesIO()
+    try:
+        iso.open(str(image))
+        try:
+            iso.get_file_from_iso_fp(content, rr_path=f"/{path}")
+        finally:
+            iso.close()
+    except PyCdlibException as error:
+        raise Unavailable(image.name, f"{path} cannot be read ({error})") from None
+    return content.getvalue()

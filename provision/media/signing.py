@@ -1,0 +1,94 @@
+"""Whether a boot chain is signed for Secure Boot: shim carries the key that GRUB and the kernel must be signed with."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from provision import proc
+
+_X509_LIST = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")
+
+
+def describe_signing(shim: Path, grubs: list[Path], kernel: Path, scratch: Path) -> str:
+    """One line: that shim, GRUB and kernel are signed for one another, or which of them is not.
+
+    `grubs` are all GRUB images of the loader set; `scratch` is an existing directory for a temporary certificate.
+    """
+    try:
+        certificates = vendor_certificates(shim)
+    except (ValueError, struct.error):
+        certificates = []
+    if not certificates:
+        return "not for Secure Boot: shim carries no vendor certificate"
+    names = ", ".join(_common_name(c) for c in certificates)
+    unsigned = [
+        label
+        for label, file in [*((f"GRUB ({g.name})", g) for g in grubs), ("the kernel", kernel)]
+        if not any(_verifies(file, certificate, scratch) for certificate in certificates)
+    ]
+    if unsigned:
+        return f"not for Secure Boot: {', '.join(unsigned)} not signed for shim's certificate ({names})"
+    return f"shim, GRUB and kernel are signed for one another ({names})"
+
+
+def vendor_certificates(shim: Path) -> list[x509.Certificate]:
+    """The certificates in shim's ``.vendor_cert`` section (shim's cert.S: two sizes, two offsets, then the lists).
+
+    The authorised list is one DER certificate, or EFI signature lists (UEFI 2.10, section 32.4.1). Raises
+    ValueError or struct.error when the file is no such PE image.
+    """
+    section = _section(shim.read_bytes(), ".vendor_cert")
+    size, _, start, _ = struct.unpack_from("<4I", section)
+    table = section[start : start + size]
+    if table[:1] == b"\x30":
+        return [x509.load_der_x509_certificate(table)]
+    found = []
+    while len(table) >= 28:
+        kind, list_size, header, item = table[:16], *struct.unpack_from("<3I", table, 16)
+        if kind == _X509_LIST and item > 16:
+            body = table[28 + header : list_size]
+            found += [x509.load_der_x509_certificate(body[i + 16 : i + item]) for i in range(0, len(body), item)]
+        if not 28 <= list_size <= len(table):
+            break
+        table = table[list_size:]
+    return found
+
+
+def _section(image: bytes, wanted: str) -> bytes:
+    """One section of a PE image (Microsoft's PE format, "COFF file header" and "section table")."""
+    (pe,) = struct.unpack_from("<I", image, 0x3C)
+    if image[pe : pe + 4] != b"PE\0\0":
+        raise ValueError("no PE image")
+    count, symbols_at, symbols, optional = struct.unpack_from("<2xH4xIIH", image, pe + 4)
+    strings = symbols_at + 18 * symbols
+    for i in range(count):
+        at = pe + 24 + optional + 40 * i
+        name = image[at : at + 8].rstrip(b"\0").decode("latin-1")
+        if name[:1] == "/" and name[1:].isdigit():
+            start = strings + int(name[1:])
+            name = image[start : image.index(b"\0", start)].decode("latin-1")
+        if name == wanted:
+            size, offset = struct.unpack_from("<II", image, at + 16)
+            return image[offset : offset + size]
+    raise ValueError(f"no section {wanted}")
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return " ".join(str(names[0].value).split()) if names else "no name"
+
+
+def _verifies(image: Path, certificate: x509.Certificate, scratch: Path) -> bool:
+    pem = scratch / "vendor.pem"
+    pem.write_bytes(certificate.public_bytes(Encoding.PEM))
+    try:
+        # 1 is sbverify's answer for an image that is unsigned, or signed by someone else.
+        done = proc.run(["sbverify", "--cert", pem, image], package="sbsigntool", ok=(0, 1))
+    finally:
+        pem.unlink()
+    return done.returncode == 0
