@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -38,6 +39,19 @@ class ProvisionError(Exception):
     def __str__(self) -> str:
         text = f"{self.subject}: {self.fact}"
         return f"{text}; {self.remedy}" if self.remedy else text
+
+    def details(self) -> dict[str, Any]:
+        """The members of a problem document (RFC 9457); `exit` is the command line's exit code."""
+        return {
+            "type": f"about:blank#{self.kind}",
+            "title": self.kind,
+            "status": self.status,
+            "detail": str(self),
+            "subject": self.subject,
+            "fact": self.fact,
+            "remedy": self.remedy,
+            "exit": int(self.exit),
+        }
 
 
 class Invalid(ProvisionError):
@@ -73,6 +87,10 @@ class Denied(ProvisionError):
         super().__init__(subject, fact, remedy)
         self.rule = rule
 
+    def details(self) -> dict[str, Any]:
+        """With the rule's name."""
+        return {**super().details(), "rule": self.rule}
+
 
 class Unavailable(ProvisionError):
     """An outside thing (disk, interface, store, tool) that does not work now."""
@@ -104,3 +122,7 @@ class Problems(Invalid):
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
         super().__init__("inventory", f"{count} {noun}: " + " | ".join(str(p) for p in self.problems[:3]))
+
+    def details(self) -> dict[str, Any]:
+        """With every problem."""
+        return {**super().details(), "problems": [asdict(problem) for problem in self.problems]}

@@ -1,0 +1,112 @@
+"""A batch of media for the hosts with a label, with a manifest; running it again resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from provision.cli import output
+from provision.cli.client import Client
+from provision.cli.download import download
+from provision.cli.inventory import selector_parameters
+from provision.cli.main import context
+from provision.errors import Exit, NotFound, ProvisionError, Unavailable
+
+MANIFEST = "manifest.json"
+
+
+def write_batch(medium: str, selector: str, directory: Path) -> None:
+    """Write each selected host's medium below `directory`, and a manifest row for each, denied ones included.
+
+    A host whose file is whole and still of the present revision is not written again.
+    """
+    given = context()
+    with given.client() as client:
+        hosts = client.call("GET", "/v1/hosts", params=selector_parameters(selector))
+        if not hosts:
+            raise NotFound(selector, "no host has this label", "see 'provision host list'")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            rows = _previous(directory / MANIFEST)
+            for host in hosts:
+                rows[host["name"]] = _one(client, medium, host, directory, rows.get(host["name"]), given.json)
+                _save(directory / MANIFEST, rows)
+        except OSError as error:
+            raise Unavailable(
+                str(error.filename or directory),
+                f"cannot be written ({error.strerror})",
+                "check directory and free space",
+            ) from None
+    selected = [rows[host["name"]] for host in hosts]
+    denied = [row for row in selected if row["decision"] != "released"]
+    if given.json:
+        output.data(selected)
+    else:
+        output.say(
+            f"{len(selected) - len(denied)} written or up to date, {len(denied)} denied; see {directory / MANIFEST}"
+        )
+    if denied:
+        raise _Partial(directory, len(denied))
+
+
+class _Partial(ProvisionError):
+    exit = Exit.DENIED
+
+    def __init__(self, directory: Path, count: int) -> None:
+        super().__init__(str(directory), f"{count} hosts were denied their medium", "the manifest has each reason")
+
+
+def _one(
+    client: Client, medium: str, host: dict[str, Any], directory: Path, before: dict[str, Any] | None, quiet: bool
+) -> dict[str, Any]:
+    name = host["name"]
+    path = directory / f"{name}.{'iso' if medium == 'iso' else 'img'}"
+    row: dict[str, Any] = {"host": name, "medium": medium, "macs": host["macs"]}
+    try:
+        described = client.call("GET", f"/v1/hosts/{name}/{medium}/sha256")
+    except ProvisionError as error:
+        if error.exit is not Exit.DENIED:
+            raise
+        if not quiet:
+            output.say(f"{name}: {error}")
+        return {**row, "file": None, "sha256": None, "decision": "denied", "reason": str(error)}
+    row |= {"file": path.name, "sha256": described["sha256"], "size": described["size"], "decision": "released"}
+    if before == row and path.is_file() and _digest(path) == described["sha256"]:
+        if not quiet:
+            output.say(f"{name}: {path.name} is up to date")
+        return row
+    with output.bar(path.name, described["size"], quiet) as progress:
+        download(client, f"/v1/hosts/{name}/{medium}", path, progress)
+    if not quiet:
+        output.say(f"{name}: wrote {path.name}")
+    return row
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _previous(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text())["hosts"]
+        return {row["host"]: row for row in rows}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _save(path: Path, rows: dict[str, dict[str, Any]]) -> None:
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with beside.open("w") as file:
+            json.dump({"format": 1, "hosts": [rows[name] for name in sorted(rows)]}, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)

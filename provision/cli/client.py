@@ -1,0 +1,158 @@
+"""Talking to the operator's application: that of the running service, or one driven in this process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from provision.errors import Exit, Problem, Problems, ProvisionError, Unavailable
+from provision.settings import Settings
+
+_BASE = "http://provision"
+# Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
+_TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
+
+
+class RemoteError(ProvisionError):
+    """A problem document from the application, as the error it was made of."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document.get("subject", "server"), document.get("fact", "failed"), document.get("remedy", ""))
+        self.document = document
+        self.exit = Exit(document.get("exit", Exit.FAILED))
+
+    def details(self) -> dict[str, Any]:
+        """The document as it came."""
+        return self.document
+
+
+class Client:
+    """Calls of the operator's application; every failure is a ProvisionError."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """One request; the decoded JSON (or text) of its answer."""
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from None
+        self._require(answer)
+        if answer.headers.get("content-type", "").startswith("application/json"):
+            return answer.json()
+        return answer.text
+
+    @contextmanager
+    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+        """One request whose answer is read piece by piece."""
+        try:
+            with self._http.stream(method, path, **arguments) as answer:
+                if answer.is_error:
+                    answer.read()
+                self._require(answer)
+                yield answer
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from None
+
+    def steps(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """A long request that answers a JSON line for each step; raises when the last one is a problem."""
+        with self.stream("POST", path, json=body) as answer:
+            for line in answer.iter_lines():
+                step = json.loads(line)
+                if "problem" in step:
+                    raise error_of(step["problem"])
+                yield step
+
+    @staticmethod
+    def _require(answer: httpx.Response) -> None:
+        if not answer.is_error:
+            return
+        try:
+            document = answer.json()
+        except ValueError:
+            document = {"subject": "server", "fact": f"answered with status {answer.status_code}"}
+        raise error_of(document)
+
+
+def error_of(document: dict[str, Any]) -> ProvisionError:
+    """The error that a problem document describes."""
+    if "problems" in document:
+        return Problems(Problem(**problem) for problem in document["problems"])
+    return RemoteError(document)
+
+
+def _unreachable(error: httpx.HTTPError) -> Unavailable:
+    return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Client]:
+    """A client of the running service; with none running, of the same application driven in this process."""
+    if _answers(settings.socket):
+        with _client(settings.socket) as client:
+            yield client
+        return
+    with _in_process(settings) as path, _client(path) as client:
+        yield client
+
+
+@contextmanager
+def _client(path: Path) -> Iterator[Client]:
+    transport = httpx.HTTPTransport(uds=str(path))
+    with httpx.Client(transport=transport, base_url=_BASE, timeout=_TIMEOUT) as http:
+        yield Client(http)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(str(path))
+        except PermissionError:
+            raise Unavailable(
+                str(path), "you may not talk to the running service", "be root, or join its group"
+            ) from None
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def _in_process(settings: Settings) -> Iterator[Path]:
+    # Imported here: a client of a running service starts in half the time without them.
+    from provision.server import OperatorServer
+    from provision.service.service import Service
+
+    service = Service.open(settings)
+    try:
+        with tempfile.TemporaryDirectory(prefix="provision-") as directory:
+            path = Path(directory) / "operator.sock"
+            server = OperatorServer(service, path)
+            thread = threading.Thread(target=server.run, name="operator", daemon=True)
+            thread.start()
+            _wait(server.started, thread)
+            try:
+                yield path
+            finally:
+                server.stop()
+                thread.join(timeout=30.0)
+    finally:
+        with suppress(Unavailable):
+            service.close()
+
+
+def _wait(started: threading.Event, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + 20.0
+    while not started.wait(0.05):
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise Unavailable("provision", "the application did not start in this process", "try 'provision serve'")

@@ -1,0 +1,15 @@
+"""Which module brings which commands."""
+
+from __future__ import annotations
+
+import typer
+
+from provision.cli import credential, demo, image, inventory, media, operate, serve
+
+_MODULES = (inventory, credential, image, media, operate, serve, demo)
+
+
+def register(app: typer.Typer) -> None:
+    """Add every command to `app`."""
+    for module in _MODULES:
+        module.register(app)

@@ -1,0 +1,96 @@
+"""credential: seal secrets for hosts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.inventory import HostName
+from provision.cli.main import context
+from provision.credential import bulk
+from provision.errors import Unavailable
+
+credential_app = typer.Typer(no_args_is_help=True, help="Seal the secrets that go into hosts' images.")
+CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(credential_app, name="credential")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check path and mode") from None
+
+
+@credential_app.command("set")
+def set_(
+    host: HostName,
+    name: CredentialName,
+    file: Annotated[Path, typer.Option("--file", help="The secret; - for standard input")],
+    path: Annotated[
+        str | None, typer.Option("--path", help="Where it stands on the host [as the site declares]")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="Its mode there, such as 0600 [as the site declares]")
+    ] = None,
+) -> None:
+    """Check a secret and seal it for a host.
+
+    A keytab must have the host's principal and realm, a certificate must fit its key and not be expired.
+    """
+    given = context()
+    wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
+    with given.client() as client:
+        done = client.call("PUT", f"/v1/hosts/{host}/credentials/{name}", params=wanted, content=_read(file))
+    if given.json:
+        output.data(done)
+    else:
+        output.say(f"sealed {name} for {host}, version {done['version']}")
+
+
+@credential_app.command("load")
+def load(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
+) -> None:
+    """Seal a whole directory: DIR/HOST/NAME for each secret."""
+    given, done = context(), []
+    entries = bulk(directory)
+    with given.client() as client:
+        for entry in entries:
+            path = f"/v1/hosts/{entry.host}/credentials/{entry.name}"
+            done.append(client.call("PUT", path, content=_read(entry.path)))
+            if not given.json:
+                output.say(f"sealed {entry.name} for {entry.host}, version {done[-1]['version']}")
+    if given.json:
+        output.data(done)
+
+
+@credential_app.command("list")
+def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) -> None:
+    """List credentials: name, place, version, fingerprint. Contents are never shown."""
+    given = context()
+    with given.client() as client:
+        rows = client.call("GET", "/v1/credentials", params={"host": host} if host else {})
+    if given.json:
+        output.data(rows)
+        return
+    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
+    keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
+    output.table(columns, ([str(row[key])[:16] if key == "sha256" else row[key] for key in keys] for row in rows))
+
+
+@credential_app.command("remove")
+def remove(host: HostName, name: CredentialName) -> None:
+    """Remove a host's credential."""
+    with context().client() as client:
+        client.call("DELETE", f"/v1/hosts/{host}/credentials/{name}")
+    if not context().json:
+        output.say(f"removed {name} of {host}")

@@ -1,0 +1,124 @@
+"""image: base images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from provision.cli import output
+from provision.cli.client import Client
+from provision.cli.main import context
+from provision.errors import Unavailable
+
+image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
+ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
+_CHUNK = 1 << 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(image_app, name="image")
+
+
+@image_app.command("import")
+def import_(
+    name: ImageName,
+    kernel: Annotated[Path, typer.Option("--kernel", help="A Linux bzImage")],
+    initrd: Annotated[list[Path], typer.Option("--initrd", help="An initrd; give it again for more, in order")],
+    cmdline: Annotated[str, typer.Option("--cmdline", help="Default kernel arguments")] = "",
+    loaders: Annotated[
+        Path | None, typer.Option("--loaders", metavar="DIR", help="Boot loaders of this image [Debian's]")
+    ] = None,
+    seed_size: Annotated[
+        int | None, typer.Option("--seed-size", metavar="MIB", min=1, max=1024, help="Room for the seed [4]")
+    ] = None,
+) -> None:
+    """Check kernel, initrds and boot loaders, and build the base ISO and the base disk from them once.
+
+    The image is immutable and known by its content. An interrupted import leaves nothing.
+    """
+    given = context()
+    with given.client() as client, output.stages(given.json) as progress:
+        body: dict[str, Any] = {
+            "kernel": _upload(client, kernel, progress),
+            "initrds": [_upload(client, path, progress) for path in initrd],
+            "kernel_arguments": cmdline.split(),
+            "loaders": _upload_all(client, loaders, progress) if loaders else None,
+            "seed_size": seed_size * (1 << 20) if seed_size else None,
+        }
+        image: dict[str, Any] = {}
+        for step in client.steps(f"/v1/images/{name}", body):
+            if "stage" in step:
+                progress(step["stage"], step["fraction"])
+            else:
+                image = step["image"]
+    if given.json:
+        output.data(image)
+        return
+    output.say(f"imported {name}: {image['id'][:16]}, Linux {image['kernel']}")
+    output.say(f"Secure Boot: {image['signing']}")
+
+
+def _upload(client: Client, path: Path, progress: Any) -> str:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, size, progress))
+    except OSError as error:
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
+    return str(answer["id"])
+
+
+def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
+    done = 0
+    while chunk := file.read(_CHUNK):
+        yield chunk
+        done += len(chunk)
+        progress(f"reading {name}", done / max(1, size))
+
+
+def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str]:
+    try:
+        files = sorted(path for path in directory.iterdir() if path.is_file())
+    except OSError as error:
+        raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
+    return {path.name: _upload(client, path, progress) for path in files}
+
+
+@image_app.command("list")
+def list_() -> None:
+    """List the base images."""
+    given = context()
+    with given.client() as client:
+        rows = client.call("GET", "/v1/images")
+    if given.json:
+        output.data(rows)
+        return
+    output.table(
+        ("NAME", "ID", "KERNEL", "SECURE BOOT"),
+        ((row["name"], row["id"][:16], row.get("kernel"), row.get("signing") or row.get("problem")) for row in rows),
+    )
+
+
+@image_app.command("verify")
+def verify(name: ImageName) -> None:
+    """Read every file of an image and compare it with its hash."""
+    given = context()
+    with given.client() as client:
+        row = client.call("POST", f"/v1/images/{name}/verify")
+    if given.json:
+        output.data(row)
+    else:
+        output.say(f"{name}: every file is as it was imported")
+
+
+@image_app.command("remove")
+def remove(name: ImageName) -> None:
+    """Remove a base image that no host uses."""
+    with context().client() as client:
+        client.call("DELETE", f"/v1/images/{name}")
+    if not context().json:
+        output.say(f"removed {name}")

@@ -1,0 +1,164 @@
+"""init, apply, check, host: the state directory and what stands in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from base64 import b64encode
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from provision.cli import output
+from provision.cli.main import context
+from provision.errors import Conflict, Exit, Unavailable
+from provision.inventory.document import Source
+from provision.inventory.files import load as load_files
+from provision.settings import TEMPLATE, load
+from provision.store.keys import create_key
+
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
+
+host_app = typer.Typer(no_args_is_help=True, help="Look at hosts.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(init)
+    app.command()(apply)
+    app.command()(check)
+    app.add_typer(host_app, name="host")
+
+
+def init() -> None:
+    """Make a state directory: a fresh master key, and a settings file to edit.
+
+    An existing state directory is left as it is.
+    """
+    given = context()
+    state, config = given.state, given.config
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.chmod(0o700)
+        if not config.exists():
+            descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(TEMPLATE)
+    except OSError as error:
+        raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
+    load(state, config)
+    if (state / "key").exists():
+        output.say(f"{state} is a state directory already; nothing was changed")
+        return
+    create_key(state)
+    output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
+    output.say(
+        f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
+    )
+
+
+def apply(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Inventory files (YAML), or directories of them")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove hosts that the files do not name")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask, also when more than a tenth of the hosts goes")
+    ] = False,
+) -> None:
+    """Show what the inventory changes, then make it so in one transaction.
+
+    Every problem of the files is reported at once, with file and line, and then nothing is changed.
+    """
+    given = context()
+    body: dict[str, Any] = {"files": [_wire(source) for source in load_files(files)], "prune": prune, "dry_run": True}
+    with given.client() as client:
+        shown = client.call("POST", "/v1/inventory", json=body)
+        if not given.json:
+            for line in shown["lines"]:
+                output.say(line)
+        if not dry_run and shown["lines"]:
+            if shown["confirm"] and not yes:
+                _ask(len(shown["removed"]))
+            shown = client.call("POST", "/v1/inventory", json={**body, "dry_run": False, "confirmed": True})
+    if given.json:
+        output.data(shown)
+    elif not shown["lines"]:
+        output.say("no difference")
+    else:
+        done = "would be" if dry_run else "were"
+        counts = f"{len(shown['added'])} added, {len(shown['changed'])} changed, {len(shown['removed'])} removed"
+        output.say(f"hosts: {counts} ({'dry run, nothing' if dry_run else 'all of it'} {done} applied)")
+
+
+def _ask(count: int) -> None:
+    question = f"Remove {count} hosts, more than a tenth of all?"
+    if not sys.stdin.isatty():
+        raise Conflict("inventory", f"pruning would remove {count} hosts, more than a tenth of all", "say --yes")
+    if not typer.confirm(question):
+        raise Conflict("inventory", "not confirmed", "nothing was changed")
+
+
+def _wire(source: Source) -> dict[str, Any]:
+    attachments = {name: b64encode(data).decode() for name, data in source.attachments.items()}
+    return {"name": source.name, "text": b64encode(source.text).decode(), "attachments": attachments}
+
+
+def check(
+    server: Annotated[str | None, typer.Option("--server", metavar="ADDRESS[:PORT]", help="DNS server to ask")] = None,
+) -> None:
+    """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
+    given = context()
+    with given.client() as client:
+        findings = client.call("GET", "/v1/check", params={"server": server} if server else {})
+    if given.json:
+        output.data(findings)
+    for finding in findings if not given.json else ():
+        output.say(f"{finding['subject']}: {finding['fact']}; {finding['remedy']}")
+    if findings:
+        raise typer.Exit(Exit.INVALID)
+    if not given.json:
+        output.say("DNS agrees with the inventory")
+
+
+@host_app.command("list")
+def host_list(
+    selector: Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only these hosts")] = None,
+) -> None:
+    """List the hosts."""
+    given = context()
+    with given.client() as client:
+        rows = client.call("GET", "/v1/hosts", params=selector_parameters(selector))
+    if given.json:
+        output.data(rows)
+        return
+    columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
+    keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
+    output.table(columns, ([_short(row[key]) for key in keys] for row in rows))
+
+
+@host_app.command("show")
+def host_show(name: HostName) -> None:
+    """Show one host, whole."""
+    with context().client() as client:
+        output.data(client.call("GET", f"/v1/hosts/{name}"))
+
+
+def selector_parameters(selector: str | None) -> dict[str, str]:
+    """LABEL=VALUE as query parameters; exits with a usage error when it has another form."""
+    if selector is None:
+        return {}
+    label, equals, value = selector.partition("=")
+    if not (label and equals and value):
+        raise typer.BadParameter("write it as LABEL=VALUE", param_hint="--selector")
+    return {"label": label, "value": value}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items())
+    return value

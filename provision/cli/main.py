@@ -1,0 +1,108 @@
+"""The entry point: global options, and every failure as one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.client import Client, connect
+from provision.errors import ProvisionError
+from provision.settings import Settings, config_file, load, state_directory
+
+EPILOG = """\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid input, 4 denied by policy, 5 not found, 6 conflict with the
+present state, 7 something outside (disk, network, tool) does not work.
+
+First steps: 'provision init', 'provision image import base --kernel K --initrd I', 'provision apply site.yaml',
+'provision iso HOST -o host.iso'. Or see it work first: 'provision demo'.
+"""
+
+app = typer.Typer(
+    name="provision",
+    help="Give every bare-metal hypervisor host its own identity at first power-on.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass
+class Context:
+    """The global options."""
+
+    state: Path
+    config: Path
+    json: bool
+
+    def settings(self) -> Settings:
+        """The settings of the state directory; raises Unavailable before `init`, Problems when they are wrong."""
+        return load(self.state, self.config)
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """The running service, or the same application in this process."""
+        with connect(self.settings()) as client:
+            yield client
+
+
+# Set once by the callback below: typer would otherwise need a parameter in every command.
+_context: Context | None = None
+
+
+def context() -> Context:
+    """The global options of this run."""
+    if _context is None:
+        raise ProvisionError("provision", "no command is running")
+    return _context
+
+
+@app.callback()
+def _options(
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="State directory [$PROVISION_STATE, /var/lib/provision]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings [$PROVISION_CONFIG, DIR/provision.toml]")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, errors included")] = False,
+) -> None:
+    global _context
+    directory = state_directory(state)
+    _context = Context(directory, config_file(config, directory), json)
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    from provision.cli import commands
+
+    commands.register(app)
+    arguments = [a for a in sys.argv[1:] if a != "--json"]
+    wants_json = len(arguments) != len(sys.argv) - 1
+    # `--json` is taken anywhere: people write it last.
+    sys.argv[1:] = (["--json"] if wants_json else []) + arguments
+    try:
+        app()
+    except ProvisionError as error:
+        output.failure(error, wants_json)
+        sys.exit(int(error.exit))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing is left half-done\n")
+        sys.exit(130)
+    except OSError as error:
+        name = error.filename or "provision"
+        sys.stderr.write(f"error: {name}: {error.strerror or type(error).__name__}\n")
+        sys.exit(1)

@@ -1,0 +1,130 @@
+"""iso, disk, render, dhcp: files for the operator."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.batch import write_batch
+from provision.cli.download import download
+from provision.cli.main import context
+from provision.errors import Conflict, Unavailable
+from provision.render.dhcp import check as check_dhcp
+
+Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [HOST.iso, HOST.img]")
+]
+Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="All hosts with this label")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (iso, disk, render, dhcp):
+        app.command()(command)
+
+
+def iso(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
+    """Write a host's ISO: for a CD, a USB stick or a BMC's virtual medium, BIOS and UEFI.
+
+    It carries the host's credentials in clear, so the file is readable by you alone.
+    """
+    _write("iso", host, file, selector, out)
+
+
+def disk(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
+    """Write a host's OEM preinstall disk image (GPT, BIOS and UEFI), sparse.
+
+    With --selector and --out a batch with a manifest; run it again and it resumes.
+    """
+    _write("disk", host, file, selector, out)
+
+
+def _write(medium: str, host: str | None, file: Path | None, selector: str | None, out: Path | None) -> None:
+    if (host is None) == (selector is None) or (selector is None) != (out is None):
+        raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
+    if selector is not None and out is not None:
+        write_batch(medium, selector, out)
+        return
+    given = context()
+    path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
+    if path.is_dir():
+        raise Conflict(str(path), "is a directory", "name a file")
+    with given.client() as client:
+        described = client.call("GET", f"/v1/hosts/{host}/{medium}/sha256")
+        with output.bar(path.name, described["size"], given.json) as progress:
+            download(client, f"/v1/hosts/{host}/{medium}", path, progress)
+    if given.json:
+        output.data({**described, "file": str(path)})
+    else:
+        output.say(f"wrote {path}: {described['size']} bytes, SHA-256 {described['sha256']}")
+
+
+def render(
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A directory that is not there yet")],
+    links: Annotated[bool, typer.Option("--links", help="Link kernels and initrds instead of copying them")] = False,
+) -> None:
+    """Write the secret-free boot tree of all hosts, for a TFTP server of your own.
+
+    The seeds are not in it: hosts fetch them from this server, which decides each time.
+    """
+    if out.exists():
+        raise Conflict(str(out), "is there already", "name a new directory")
+    with context().client() as client:
+        tree = client.call("GET", "/v1/tree")
+    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        for name, text in tree["texts"].items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name, source in tree["files"].items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if links:
+                path.symlink_to(source)
+            else:
+                shutil.copyfile(source, path)
+        beside.rename(out)
+    except OSError as error:
+        raise Unavailable(str(out), f"cannot be written ({error.strerror})", "check directory and free space") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    if context().json:
+        output.data({"directory": str(out), "files": sorted([*tree["texts"], *tree["files"]])})
+    else:
+        output.say(f"wrote {len(tree['texts'])} configurations and {len(tree['files'])} files to {out}")
+
+
+def dhcp(
+    file: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [standard output]")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Let dnsmasq itself check the result")] = False,
+) -> None:
+    """Render the dnsmasq configuration of the management networks that this server serves."""
+    with context().client() as client:
+        text = client.call("GET", "/v1/dhcp")
+    if check:
+        check_dhcp(text)
+    if file is None:
+        output.text(text)
+        return
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        beside.write_text(text)
+        beside.chmod(0o644)
+        beside.rename(file)
+    except OSError as error:
+        raise Unavailable(
+            str(file), f"cannot be written ({error.strerror})", "check directory and free space"
+        ) from None
+    finally:
+        beside.unlink(missing_ok=True)
+    output.say(f"wrote {file}{' (dnsmasq takes it)' if check else ''}")

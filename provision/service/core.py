@@ -1,0 +1,188 @@
+"""What every part of the service stands on: the state directory, the hosts as policy sees them, and decisions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from threading import RLock
+from typing import Self
+
+from provision import clock as clocks
+from provision import policy
+from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
+from provision.clock import Clock
+from provision.errors import Conflict, NotFound, Unavailable
+from provision.host import Host
+from provision.media.library import BaseImage, Library
+from provision.policy import Denial, HostState, Release
+from provision.settings import Settings
+from provision.site import Site
+from provision.store.audit import Audit
+from provision.store.hosts import Snapshot
+from provision.store.keys import load_key
+from provision.store.lock import StateLock
+from provision.store.store import Store
+
+
+class Core:
+    """One open state directory. Thread-safe; the methods do quick, blocking work unless they say otherwise."""
+
+    def __init__(self, settings: Settings, store: Store, audit: Audit, library: Library, clock: Clock) -> None:
+        self.settings, self.store, self.audit, self.library, self.clock = settings, store, audit, library, clock
+        self.lock = RLock()
+        # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
+        self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...]]]] = (-1, {})
+        self._charged: dict[str, Boot | None] = {}
+        self._state_lock: StateLock | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock = clocks.now) -> Self:
+        """Lock and open the state directory, and sweep what an interrupted process left in it."""
+        lock = StateLock(settings.state)
+        try:
+            key = load_key(settings.state)
+            store = Store.open(settings.state, key, settings.database)
+            library = Library(settings.state)
+            library.sweep()
+            uploads = settings.state / "tmp"
+            shutil.rmtree(uploads, ignore_errors=True)
+            uploads.mkdir(mode=0o700, exist_ok=True)
+            core = cls(settings, store, Audit(settings.state / "audit.log", key), library, clock)
+        except OSError as error:
+            lock.close()
+            raise Unavailable(
+                str(error.filename or settings.state),
+                f"cannot be used ({error.strerror})",
+                "check owner, mode and space",
+            ) from None
+        except BaseException:
+            lock.close()
+            raise
+        core._state_lock = lock
+        return core
+
+    def close(self) -> None:
+        """Write what is aggregated, close the store, release the directory."""
+        with suppress(Unavailable):
+            self.audit.close()
+        self.store.close()
+        if self._state_lock:
+            self._state_lock.close()
+
+    # What is known
+
+    @property
+    def site(self) -> Site:
+        """The site; raises Conflict before the first apply."""
+        site = self.store.snapshot.site
+        if site is None:
+            raise Conflict("inventory", "nothing has been applied yet", "run 'provision apply FILE'")
+        return site
+
+    @property
+    def hosts(self) -> Mapping[str, Host]:
+        """Every host by name."""
+        return self.store.snapshot.hosts
+
+    def bases(self) -> Mapping[str, str]:
+        """Base image ids by the names they were imported under."""
+        return self.store.snapshot.bases
+
+    def state(self, name: str) -> HostState:
+        """The host as policy sees it; raises NotFound."""
+        snapshot = self.store.snapshot
+        change, known = self._known
+        if change != snapshot.change:
+            known = {}
+            self._known = (snapshot.change, known)
+        fixed = known.get(name)
+        if fixed is None:
+            host = snapshot.hosts.get(name)
+            if host is None:
+                raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
+            fixed = known[name] = (host, snapshot.revisions[name], _missing(host, snapshot))
+        return HostState(*fixed, self.store.window(name), self._charged_boot(name))
+
+    def state_by_mac(self, mac: str | None) -> HostState | None:
+        """The host that has the NIC `mac`, or None."""
+        name = self.store.snapshot.by_mac.get(mac) if mac else None
+        return self.state(name) if name else None
+
+    def _charged_boot(self, name: str) -> Boot | None:
+        if name not in self._charged:
+            boots = self.store.boots(name)
+            self._charged[name] = next((boot for boot in boots if boot.charged and boot.medium.from_network), None)
+        return self._charged[name]
+
+    def forget_boot(self, name: str) -> None:
+        """Read the host's newest charged boot again: it was charged, or is up."""
+        self._charged.pop(name, None)
+
+    def base_of(self, host: Host | None) -> BaseImage:
+        """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""
+        name = (host.base if host else None) or self.site.base
+        base_id = self.bases().get(name) if name else None
+        if name is None or base_id is None:
+            known = ", ".join(sorted(self.bases())) or "none"
+            raise NotFound(
+                name or "site",
+                f"no base image of this name is imported (there: {known})",
+                "run 'provision image import'",
+            )
+        return self.library.get(base_id)
+
+    # Decisions
+
+    @staticmethod
+    def carries_key(channel: Channel) -> bool:
+        """Whether media for this channel carry the phone-home key: never on a general network."""
+        return channel.kind is not ChannelKind.GENERAL
+
+    def payload(self, state: HostState, channel: Channel) -> Payload:
+        """What the bytes of this host's media would carry in clear on that channel."""
+        return Payload(secrets_in_clear=bool(state.host.credentials) or self.carries_key(channel))
+
+    def decide(
+        self, state: HostState | None, medium: Medium, channel: Channel, requester: Requester, *, durable: bool = False
+    ) -> Release | Denial:
+        """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no."""
+        payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
+        now = self.clock()
+        answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
+        event = {
+            "time": now,
+            "event": "decision",
+            "host": state.host.name if state else None,
+            "medium": str(medium),
+            "channel": str(channel),
+            "address": str(requester.address) if requester.address else None,
+            "mac": requester.mac,
+            "operator": requester.operator,
+        }
+        if isinstance(answer, Denial):
+            event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
+        else:
+            event |= {"answer": "released", "revision": answer.revision[:16]}
+        self.audit.record(event, durable=durable)
+        return answer
+
+    def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
+        """Record something that is no decision but that an auditor wants to see (a window opened, an override)."""
+        self.audit.record({"time": self.clock(), "event": event, "operator": operator, **fields}, durable=True)
+
+    def window_default(self) -> tuple[timedelta, int]:
+        """The site's default window: how long, and how many boots."""
+        return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
+
+
+def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:
+    have = snapshot.credentials.get(host.name, {})
+    missing = [f"its credential '{name}'" for name in host.credentials if name not in have]
+    base = host.base or (snapshot.site.base if snapshot.site else None)
+    if base is None:
+        missing.append("a base image (none is named)")
+    elif base not in snapshot.bases:
+        missing.append(f"its base image '{base}'")
+    return tuple(missing)

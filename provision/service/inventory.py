@@ -1,0 +1,78 @@
+"""What an operator does with the inventory: look at the difference, apply it, read hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from provision.errors import Conflict
+from provision.inventory.diff import Difference, difference, merge, needs_confirmation
+from provision.inventory.document import Source
+from provision.inventory.parse import parse
+from provision.service.core import Core
+from provision.site import Inventory
+
+
+class Inventories:
+    """Applies inventories declaratively."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
+        """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
+
+        Raises Problems with every problem of the files.
+        """
+        new = parse(files, self._core.clock())
+        old = self._core.store.inventory()
+        merged = merge(old, new, prune)
+        changes = difference(old, merged)
+        return merged, changes, prune and needs_confirmation(changes, old)
+
+    def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:
+        """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
+        with self._core.lock:
+            merged, changes, confirm = self.preview(files, prune)
+            if confirm and not confirmed:
+                count = len(changes.removed)
+                raise Conflict(
+                    "inventory",
+                    f"pruning would remove {count} hosts, more than a tenth of all",
+                    "look at the difference with --dry-run, then say --yes",
+                )
+            if changes:
+                self._core.note(
+                    "apply",
+                    actor,
+                    added=len(changes.added),
+                    changed=len(changes.changed),
+                    removed=len(changes.removed),
+                )
+                self._core.store.apply(merged, actor)
+            return changes
+
+    def host(self, name: str) -> dict[str, Any]:
+        """One host as JSON, with its revision and what its image lacks."""
+        state = self._core.state(name)
+        return {
+            **state.host.model_dump(mode="json"),
+            "revision": state.revision,
+            "missing": list(state.missing),
+        }
+
+    def hosts(self, label: str | None = None, value: str | None = None) -> list[dict[str, Any]]:
+        """All hosts in short, or those with a label."""
+        return [
+            {
+                "name": host.name,
+                "macs": list(host.macs),
+                "install": str(host.install),
+                "addressing": str(host.primary.addressing) if host.primary.addressing else None,
+                "storage": str(host.storage),
+                "netboot": str(host.netboot),
+                "labels": dict(host.labels),
+            }
+            for host in self._core.hosts.values()
+            if label is None or host.labels.get(label) == value
+        ]

@@ -1,0 +1,211 @@
+"""What an operator asks of the running site: windows, status, explanations, media, configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Role, Window
+from provision.errors import Invalid, NotFound
+from provision.host import Host
+from provision.media.plan import Plan
+from provision.net.interfaces import address_of
+from provision.policy import Denial, HostState, Release, decide
+from provision.render import dhcp, grub, pxelinux
+from provision.render.target import BootTarget
+from provision.service.core import Core
+from provision.service.maker import Maker
+from provision.service.progress import Progress, Tracker
+from provision.settings import Listen
+
+
+class Operations:
+    """The operator's view of hosts and networks."""
+
+    def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
+        self._core, self._maker, self._tracker = core, maker, tracker
+
+    # Media
+
+    def plan(self, name: str, medium: Medium, actor: str) -> Plan:
+        """The host's ISO or disk image for the operator `actor`; raises NotFound or Denied."""
+        state = self._core.state(name)
+        answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=True)
+        if isinstance(answer, Denial):
+            raise answer.error()
+        return self._maker.plan(answer, state, self._download(state, medium))
+
+    def _download(self, state: HostState, medium: Medium) -> Boot:
+        """The record of this medium at its present revision: the same for every download, so the same bytes."""
+        identity = self._maker.identity(state, OPERATOR)
+        for boot in self._core.store.boots(state.host.name):
+            if boot.medium is medium and boot.seed_revision == identity:
+                return boot
+        now = self._core.clock()
+        return self._core.store.begin_boot(state.host.name, "", medium, "operator", now, identity)
+
+    # Windows
+
+    def open_window(self, name: str, minutes: int | None, boots: int | None, actor: str) -> dict[str, Any]:
+        """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
+        state = self._core.state(name)
+        if str(state.host.netboot) != "window":
+            raise Invalid(name, f"is set to 'netboot: {state.host.netboot}'", "set 'netboot: window' to use windows")
+        lifetime, count = self._core.window_default()
+        minutes = minutes if minutes is not None else int(lifetime.total_seconds() // 60)
+        boots = boots if boots is not None else count
+        if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
+            raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
+        self._core.note("window-opened", actor, host=name, minutes=minutes, boots=boots)
+        window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
+        return {"host": name, **_window(window, self._core.clock())}
+
+    def close_window(self, name: str, actor: str) -> None:
+        """Close the host's window, if one is open."""
+        self._core.state(name)
+        self._core.note("window-closed", actor, host=name)
+        self._core.store.close_window(name)
+
+    # Status
+
+    def status(self, name: str | None = None) -> dict[str, Any]:
+        """How far every host (or one) has come, and which unknown machines asked."""
+        followed = self._tracker.all()
+        names = [name] if name else list(self._core.hosts)
+        unknown = [] if name else self._core.store.unknown()
+        return {
+            "hosts": [self._host_status(n, followed.get(n)) for n in names],
+            "unknown": [
+                {"mac": u.mac, "uuid": u.uuid, "network": u.network, "last": u.last.isoformat(), "count": u.count}
+                for u in unknown
+            ],
+        }
+
+    def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
+        state, now = self._core.state(name), self._core.clock()
+        boots = self._core.store.boots(name) if progress is None else [progress.boot]
+        boot = next((b for b in boots if b.medium.from_network or b.up), None)
+        stage = (
+            progress.stage if progress else "up" if boot and boot.up else "seed" if boot and boot.charged else "nothing"
+        )
+        return {
+            "host": name,
+            "stage": stage,
+            "parts": {part: round(100 * value) for part, value in progress.parts.items()} if progress else {},
+            "medium": str(boot.medium) if boot else None,
+            "mac": boot.mac if boot else None,
+            "network": boot.network if boot else None,
+            "started": boot.started.isoformat() if boot else None,
+            "up": boot.up.isoformat() if boot and boot.up else None,
+            "window": _window(state.window, now) if state.window else None,
+        }
+
+    # Explanations
+
+    def explain(self, name: str) -> list[dict[str, Any]]:
+        """For every medium and channel: whether policy would release it, and if not why and what to do."""
+        state = self._core.state(name)
+        rows = []
+        for channel in self._channels():
+            for medium in Medium:
+                if medium.from_network == (channel.kind is ChannelKind.OPERATOR):
+                    continue
+                rows.append(self._explain_one(state, medium, channel))
+        return rows
+
+    def _channels(self) -> Iterable[Channel]:
+        yield OPERATOR
+        for name, network in self._core.site.networks.items():
+            yield Channel(ChannelKind(network.role), name, name, None, network.prefix)
+
+    def _explain_one(self, state: HostState, medium: Medium, channel: Channel) -> dict[str, Any]:
+        if channel.prefix is not None:
+            first = IPv4Address(int(channel.prefix.network_address) + 1)
+            requester = Requester(address=first, mac=state.host.macs[0])
+        else:
+            requester = Requester(operator="explain")
+        payload: Payload = self._core.payload(state, channel)
+        answer = decide(state, self._core.site, medium, channel, requester, payload, self._core.clock())
+        row: dict[str, Any] = {"medium": str(medium), "channel": str(channel), "allowed": isinstance(answer, Release)}
+        if isinstance(answer, Denial):
+            row |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
+        return row
+
+    # Configurations
+
+    def _bindings(self) -> list[dhcp.Binding]:
+        bindings = []
+        for listen in self._core.settings.listen:
+            network = self._core.site.networks.get(listen.network)
+            if network is not None and network.role is Role.MANAGEMENT:
+                bindings.append(dhcp.Binding(listen.network, listen.interface, _address(listen), listen.http_port))
+        return bindings
+
+    def dhcp(self) -> str:
+        """The dnsmasq configuration of the management networks that this server serves."""
+        bindings = self._bindings()
+        if not bindings:
+            raise NotFound("settings", "no [[listen]] block serves a management network", "add one to provision.toml")
+        return dhcp.dnsmasq(dhcp.model(self._core.store.inventory(), bindings))
+
+    def tree(self) -> dict[str, bytes]:
+        """The secret-free boot configurations of all hosts by relative path, for an operator's own TFTP server.
+
+        What carries secrets is never part of a static tree: the seed is fetched from this server, which decides. So
+        a host with no interface on a network that this server serves is left out.
+        """
+        listens = {listen.network: listen for listen in self._core.settings.listen}
+        files: dict[str, bytes] = {}
+        for host in self._core.hosts.values():
+            base, seed = self._core.base_of(host), _seed_url(host, listens)
+            if seed is None:
+                continue
+            target = BootTarget(
+                title=host.name,
+                kernel=f"/images/{base.id}/kernel",
+                initrds=tuple(f"/images/{base.id}/initrd{n}" for n in range(len(base.initrds))),
+                seed=seed,
+                arguments=self._maker.arguments(self._core.state(host.name), base),
+            )
+            for mac in host.macs:
+                dashed = mac.replace(":", "-")
+                files[f"pxelinux.cfg/01-{dashed}"] = pxelinux.boot_config(target)
+                files[f"grub/host-{mac}.cfg"] = grub.net_config(target)
+        return dict(sorted(files.items()))
+
+    def images_of_tree(self) -> dict[str, Path]:
+        """Where the kernels and initrds that `tree` names stand on this server, by their relative paths there."""
+        found: dict[str, Path] = {}
+        for base in {
+            self._core.base_of(host).id: self._core.base_of(host) for host in self._core.hosts.values()
+        }.values():
+            found[f"images/{base.id}/kernel"] = base.kernel.path
+            for number, entry in enumerate(base.initrds):
+                found[f"images/{base.id}/initrd{number}"] = entry.path
+            for name, entry in base.loaders.items():
+                found[name] = entry.path
+        return dict(sorted(found.items()))
+
+
+def _seed_url(host: Host, listens: dict[str, Listen]) -> str | None:
+    served = [listens[i.network] for i in host.interfaces.values() if i.network in listens]
+    if not served:
+        return None
+    port = "" if served[0].http_port == 80 else f":{served[0].http_port}"
+    return f"http://{_address(served[0])}{port}/boot/seed/current/seed.cpio"
+
+
+def _address(listen: Listen) -> IPv4Address:
+    return listen.address or address_of(listen.interface)
+
+
+def _window(window: Window, now: datetime) -> dict[str, Any]:
+    return {
+        "open": window.is_open(now),
+        "expires": window.expires.isoformat(),
+        "boots": window.boots,
+        "used": window.used,
+    }

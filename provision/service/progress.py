@@ -1,0 +1,79 @@
+"""How far each boot has come, as the server itself sees it: no agent is asked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from provision.boot import Boot, Medium
+
+PARTS = ("configuration", "kernel", "initrd", "seed")
+_KEPT = 20_000
+
+
+@dataclass
+class Progress:
+    """One boot under way: `parts` has the fraction (0..1) of each part that was sent, `boot` its record."""
+
+    boot: Boot
+    parts: dict[str, float] = field(default_factory=dict)
+    at: datetime | None = None
+
+    @property
+    def stage(self) -> str:
+        """The furthest thing seen: "up", "seed", "initrd", "kernel", "configuration" or "nothing"."""
+        if self.boot.up:
+            return "up"
+        return next((part for part in reversed(PARTS) if part in self.parts), "nothing")
+
+
+class Tracker:
+    """The boots under way by MAC. Kept in memory, bounded: what must outlive a restart is in the store."""
+
+    def __init__(self) -> None:
+        self._by_mac: OrderedDict[str, Progress] = OrderedDict()
+
+    def running(self, mac: str, medium: Medium, now: datetime, lifetime: timedelta) -> Progress | None:
+        """The boot of this MAC and medium that is still the same boot at `now`, or None."""
+        progress = self._by_mac.get(mac)
+        if progress is None or progress.boot.medium is not medium or progress.boot.up:
+            return None
+        since = progress.boot.charged or progress.boot.started
+        return progress if now - since < lifetime else None
+
+    def begin(self, boot: Boot) -> Progress:
+        """Start to follow `boot`."""
+        progress = Progress(boot)
+        self._by_mac[boot.mac] = progress
+        self._by_mac.move_to_end(boot.mac)
+        if len(self._by_mac) > _KEPT:
+            self._by_mac.popitem(last=False)
+        return progress
+
+    def update(self, boot: Boot) -> None:
+        """Take the boot's new record (charged, up)."""
+        progress = self._by_mac.get(boot.mac)
+        if progress and progress.boot.id == boot.id:
+            progress.boot = boot
+
+    def sent(self, mac: str | None, part: str, fraction: float, now: datetime) -> None:
+        """Note that `fraction` (0..1) of `part` has been sent to `mac`."""
+        progress = self._by_mac.get(mac) if mac else None
+        if progress:
+            progress.parts[part] = max(progress.parts.get(part, 0.0), min(1.0, fraction))
+            progress.at = now
+
+    def of_host(self, host: str) -> Progress | None:
+        """The newest boot of `host` that is followed."""
+        found = [p for p in self._by_mac.values() if p.boot.host == host]
+        return max(found, key=lambda p: p.boot.id, default=None)
+
+    def all(self) -> dict[str, Progress]:
+        """The newest followed boot of every host."""
+        newest: dict[str, Progress] = {}
+        for progress in self._by_mac.values():
+            known = newest.get(progress.boot.host)
+            if known is None or progress.boot.id > known.boot.id:
+                newest[progress.boot.host] = progress
+        return newest

@@ -1,0 +1,86 @@
+"""The whole service over one state directory, as the web, TFTP and the command line use it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Any, Self
+
+from provision import clock as clocks
+from provision import netcheck
+from provision.clock import Clock
+from provision.media.plan import Plan
+from provision.media.reader import Reader
+from provision.service.core import Core
+from provision.service.credentials import Credentials
+from provision.service.images import Images
+from provision.service.inventory import Inventories
+from provision.service.maker import Maker
+from provision.service.netboot import Netboot
+from provision.service.operations import Operations
+from provision.service.progress import Tracker
+from provision.settings import Settings
+
+
+class Digests:
+    """Whole-file SHA-256 sums of media, computed on demand and remembered by entity tag."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, plan: Plan) -> str:
+        """Hex SHA-256 of the whole medium; reads all of it the first time."""
+        with self._lock:
+            known = self._known.get(plan.etag)
+        if known is None:
+            with Reader(plan) as reader:
+                known = reader.digest()
+            with self._lock:
+                self._known[plan.etag] = known
+                while len(self._known) > 4096:
+                    self._known.popitem(last=False)
+        return known
+
+
+class Service:
+    """Everything over one open `Core`."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        tracker, maker = Tracker(), Maker(core)
+        self.inventories = Inventories(core)
+        self.credentials = Credentials(core)
+        self.images = Images(core)
+        self.operations = Operations(core, maker, tracker)
+        self.netboot = Netboot(core, maker, tracker)
+        self.digests = Digests()
+        self.listeners: dict[str, str] = {}
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock = clocks.now) -> Self:
+        """Open the state directory; raises Conflict while another process has it, Unavailable when it is broken."""
+        return cls(Core.open(settings, clock))
+
+    def close(self) -> None:
+        """Let go of the state directory."""
+        self.core.close()
+
+    def check(self, server: str | None) -> list[dict[str, Any]]:
+        """DNS against the inventory; `server` is the resolver to ask ("ADDRESS" or "ADDRESS:PORT")."""
+        inventory = self.core.store.inventory()
+        findings = netcheck.check(inventory, server) if inventory else []
+        return [{"subject": f.subject, "fact": f.fact, "remedy": f.remedy} for f in findings]
+
+    def audit_entries(self, host: str | None, limit: int) -> list[dict[str, Any]]:
+        """The newest entries of the audit log, oldest first."""
+        return self.core.audit.entries(host, limit)
+
+    def audit_verify(self) -> dict[str, Any]:
+        """The state of the audit log's chain."""
+        result = self.core.audit.verify()
+        return {"ok": result.ok, "entries": result.entries, "problem": result.problem}
+
+    def health(self) -> dict[str, Any]:
+        """What is served: each listener's network and state."""
+        return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners)}

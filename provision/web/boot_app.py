@@ -1,0 +1,118 @@
+"""The boot application: what firmware and boot loaders may ask of one listener. No operator's route is here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Request
+from fastapi.responses import Response
+
+from provision.edge import Edge
+from provision.errors import Denied, Invalid, NotFound
+from provision.media.layout import FileEntry
+from provision.media.plan import Plan
+from provision.model import normalize_mac
+from provision.service.netboot import Netboot, Origin
+from provision.web import problems
+from provision.web.guard import Guard
+from provision.web.stream import PlanResponse, first_byte
+
+_MAC = re.compile(r"01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_METHODS = ["GET", "HEAD"]
+
+BaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+Revision = Annotated[str, Path(pattern=r"^([0-9a-f]{64}|current)$")]
+
+
+def create(netboot: Netboot, edge: Edge) -> Guard:
+    """The boot application for the listener that `edge` describes."""
+    app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None)
+    problems.install(app)
+
+    async def origin_of(request: Request) -> Origin:
+        return await edge.origin(request.client.host if request.client else None)
+
+    @app.api_route("/pxe/pxelinux.cfg/{name}", methods=_METHODS)
+    async def pxelinux_config(name: str, request: Request) -> Response:
+        """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
+        origin = await origin_of(request)
+        if _UUID.fullmatch(name):
+            netboot.note_uuid(origin, name.lower())
+        claimed = _MAC.fullmatch(name)
+        if claimed is None:
+            raise NotFound(f"pxelinux.cfg/{name[:40]}", "no such configuration", "pxelinux asks for 01-MAC next")
+        body = netboot.pxelinux_config(origin, normalize_mac(claimed[1]))
+        return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
+
+    @app.api_route("/pxe/{name}", methods=_METHODS)
+    async def loader(name: str, request: Request) -> Response:
+        """A file of the boot loader set of the machine's base image."""
+        return _file(netboot.loader(await origin_of(request), name))
+
+    @app.api_route("/boot/{base}/kernel", methods=_METHODS)
+    async def kernel(base: BaseId, request: Request) -> Response:
+        """The kernel of a base image, by the image's content hash."""
+        return _file(netboot.kernel(base), _noting(netboot, await origin_of(request), "kernel"))
+
+    @app.api_route("/boot/{base}/initrd/{number}", methods=_METHODS)
+    async def initrd(base: BaseId, number: int, request: Request) -> Response:
+        """An initrd of a base image."""
+        return _file(netboot.initrd(base, number), _noting(netboot, await origin_of(request), "initrd"))
+
+    @app.api_route("/boot/seed/{revision}/seed.cpio", methods=_METHODS)
+    async def seed(revision: Revision, request: Request) -> Response:
+        """The seed of the running boot ("current": of a new one). GET is its first seed byte, HEAD is free."""
+        origin, get = await origin_of(request), request.method == "GET"
+        pinned = None if revision == "current" else revision
+        built = await asyncio.to_thread(netboot.seed, origin, pinned, charge=get)
+        if get:
+            netboot.sent(origin, "seed", 1.0)
+        headers = {"cache-control": "no-store"}
+        return Response(built.data, media_type="application/octet-stream", headers=headers)
+
+    @app.api_route("/http-boot/boot.iso", methods=_METHODS)
+    async def http_boot(request: Request) -> Response:
+        """The ISO of the machine that asks, for UEFI HTTP Boot; a small refusing ISO when policy says no."""
+        origin, get = await origin_of(request), request.method == "GET"
+        start = first_byte(request.headers.get("range")) if get else 0
+        plan = await asyncio.to_thread(netboot.http_boot, origin, start, charge=get)
+        progress = _noting(netboot, origin, "seed") if get else None
+        return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
+
+    @app.post("/up", status_code=204)
+    async def up(request: Request) -> Response:
+        """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
+        host, key = _phone_home(await request.body())
+        await asyncio.to_thread(netboot.up, host, key)
+        return Response(status_code=204)
+
+    return Guard(app)
+
+
+def _file(entry: FileEntry, progress: Callable[[int], None] | None = None) -> Response:
+    plan = Plan(entry.path, entry.sha256, entry.size, (), entry.sha256)
+    return PlanResponse(plan, media_type="application/octet-stream", progress=_fraction(progress, entry.size))
+
+
+def _fraction(note: Callable[[float], None] | None, size: int) -> Callable[[int], None] | None:
+    return None if note is None else lambda sent: note(sent / max(1, size))
+
+
+def _noting(netboot: Netboot, origin: Origin, part: str) -> Callable[[float], None]:
+    return lambda fraction: netboot.sent(origin, part, fraction)
+
+
+def _phone_home(body: bytes) -> tuple[str, bytes]:
+    try:
+        said = json.loads(body)
+        host, key = said["host"], bytes.fromhex(said["key"])
+    except (ValueError, KeyError, TypeError):
+        raise Invalid("up", 'the body is not {"host": NAME, "key": HEX}', "see docs/media-format.md") from None
+    if not isinstance(host, str):
+        raise Denied("up", "the host's name is not text", "see docs/media-format.md", "phone-home")
+    return host, key

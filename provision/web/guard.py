@@ -1,0 +1,47 @@
+"""The outermost layer of each application: clean paths in, no traceback and no stray exception out."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
+
+from provision.web.problems import internal_error, origin_of_error
+
+log = logging.getLogger("provision.web")
+_SLASHES = re.compile(r"/{2,}")
+
+
+class Guard:
+    """Wraps an application.
+
+    Firmware asks for paths with doubled slashes (shim does), and they mean the single one; there are no redirects.
+    An exception nobody foresaw is logged by type and place only: its message could hold a secret.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "//" in scope["path"]:
+            scope = {**scope, "path": _SLASHES.sub("/", scope["path"])}
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            name, where = type(error).__name__, origin_of_error(error)
+            log.error("internal error: %s at %s while serving a %s request", name, where, scope["method"])
+            if started:
+                # Only a broken connection tells the client that the body is not whole; uvicorn breaks it on this.
+                raise ConnectionAbortedError("response cut short") from None
+            await internal_error(error)(scope, receive, send)

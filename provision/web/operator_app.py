@@ -1,0 +1,227 @@
+"""The operator's application: everything that the command line does, on the Unix socket only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from provision.boot import Medium
+from provision.errors import NotFound
+from provision.inventory.document import Source
+from provision.secret import Secret
+from provision.service.service import Service
+from provision.web import problems
+from provision.web.guard import Guard
+from provision.web.stream import PlanResponse
+
+Actor = str
+HostName = Annotated[str, Path(max_length=63)]
+
+
+class Wire(BaseModel):
+    """A request body; unknown members are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class File(Wire):
+    """One inventory file with the certificate files that it names; bytes as base64, since they may not be UTF-8."""
+
+    name: str = Field(max_length=4096)
+    text: Base64Bytes
+    attachments: dict[str, Base64Bytes] = {}
+
+
+class Apply(Wire):
+    """Inventory files, and whether hosts that they do not name go."""
+
+    files: list[File]
+    prune: bool = False
+    confirmed: bool = False
+    dry_run: bool = False
+
+
+class OpenWindow(Wire):
+    """A window; what is left out comes from the site's policy."""
+
+    minutes: int | None = None
+    boots: int | None = None
+
+
+class Import(Wire):
+    """A base image from uploads: ids that POST /v1/uploads gave."""
+
+    kernel: str
+    initrds: list[str]
+    kernel_arguments: list[str] = []
+    loaders: dict[str, str] | None = None
+    seed_size: int | None = None
+
+
+def actor(request: Request) -> Actor:
+    """Who asks, from the socket's peer credentials."""
+    return str(request.client.host) if request.client else "unknown"
+
+
+def create(service: Service) -> Guard:
+    """The operator's application over `service`."""
+    app = FastAPI(title="provision", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    problems.install(app)
+    _inventory(app, service)
+    _credentials(app, service)
+    _images(app, service)
+    _media(app, service)
+    _operations(app, service)
+    return Guard(app)
+
+
+def _inventory(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/inventory")
+    def apply(body: Apply, request: Request) -> dict[str, Any]:
+        """Show the difference (`dry_run`), or make it in one transaction."""
+        files = [Source(file.name, file.text, file.attachments) for file in body.files]
+        if body.dry_run:
+            _, changes, confirm = service.inventories.preview(files, body.prune)
+            return {**changes.json(), "lines": changes.lines(), "applied": False, "confirm": confirm}
+        changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, actor=actor(request))
+        return {**changes.json(), "lines": changes.lines(), "applied": True, "confirm": False}
+
+    @app.get("/v1/hosts")
+    def hosts(label: str | None = None, value: str | None = None) -> list[dict[str, Any]]:
+        """All hosts in short, or those whose label has that value."""
+        return service.inventories.hosts(label, value)
+
+    @app.get("/v1/hosts/{name}")
+    def host(name: HostName) -> dict[str, Any]:
+        """One host, whole."""
+        return service.inventories.host(name)
+
+    @app.get("/v1/check")
+    def check(server: str | None = None) -> list[dict[str, Any]]:
+        """What DNS says against what the inventory says."""
+        return service.check(server)
+
+
+def _credentials(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/credentials")
+    def listing(host: str | None = None) -> list[dict[str, Any]]:
+        """Every credential's name, place and version; never its content."""
+        return service.credentials.listing(host)
+
+    @app.put("/v1/hosts/{host}/credentials/{name}")
+    async def put(
+        host: HostName, name: str, request: Request, path: str | None = None, mode: str | None = None
+    ) -> dict[str, Any]:
+        """Check and seal the request's body as a new version of the credential."""
+        data = Secret(await request.body())
+        return await asyncio.to_thread(service.credentials.put, host, name, data, path, mode, actor(request))
+
+    @app.delete("/v1/hosts/{host}/credentials/{name}", status_code=204)
+    def remove(host: HostName, name: str, request: Request) -> Response:
+        """Remove a credential."""
+        service.credentials.remove(host, name, actor(request))
+        return Response(status_code=204)
+
+
+def _images(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/uploads")
+    async def upload(request: Request) -> dict[str, str]:
+        """Take the request's body into the state directory; the id it gets is good for one import."""
+        return {"id": await service.images.receive(request.stream())}
+
+    @app.post("/v1/images/{name}")
+    async def import_image(name: str, body: Import, request: Request) -> StreamingResponse:
+        """Import a base image; answers with a line of JSON for each step, the last one with `image` or `problem`."""
+        steps = service.images.import_steps(name, body.model_dump(), actor(request))
+        return StreamingResponse(steps, media_type="application/x-ndjson")
+
+    @app.get("/v1/images")
+    def images() -> list[dict[str, Any]]:
+        """Every base image by its name."""
+        return service.images.listing()
+
+    @app.post("/v1/images/{name}/verify")
+    def verify(name: str) -> dict[str, Any]:
+        """Read every file of the image and compare it with its hash."""
+        return service.images.verify(name)
+
+    @app.delete("/v1/images/{name}", status_code=204)
+    def remove(name: str, request: Request) -> Response:
+        """Remove a base image that no host uses."""
+        service.images.remove(name, actor(request))
+        return Response(status_code=204)
+
+
+def _media(app: FastAPI, service: Service) -> None:
+    def medium_of(text: str) -> Medium:
+        if text not in ("iso", "disk"):
+            raise NotFound(text, "no such medium", "use iso or disk")
+        return Medium(text)
+
+    @app.api_route("/v1/hosts/{name}/{medium}", methods=["GET", "HEAD"])
+    def download(name: HostName, medium: str, request: Request) -> Response:
+        """The host's ISO or disk image, with Range, HEAD and a strong ETag."""
+        plan = service.operations.plan(name, medium_of(medium), actor(request))
+        return PlanResponse(plan, media_type="application/octet-stream")
+
+    @app.get("/v1/hosts/{name}/{medium}/sha256")
+    async def sha256(name: HostName, medium: str, request: Request) -> dict[str, Any]:
+        """The SHA-256 of the whole medium, computed on demand and remembered."""
+        plan = await asyncio.to_thread(service.operations.plan, name, medium_of(medium), actor(request))
+        digest = await asyncio.to_thread(service.digests.of, plan)
+        return {"host": name, "medium": medium, "sha256": digest, "size": plan.size, "etag": plan.etag}
+
+
+def _operations(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/explain/{name}")
+    def explain(name: HostName) -> list[dict[str, Any]]:
+        """For every medium and network: allowed or denied, with reason and remedy."""
+        return service.operations.explain(name)
+
+    @app.post("/v1/hosts/{name}/window")
+    def open_window(name: HostName, body: OpenWindow, request: Request) -> dict[str, Any]:
+        """Let the host boot from the network for a while."""
+        return service.operations.open_window(name, body.minutes, body.boots, actor(request))
+
+    @app.delete("/v1/hosts/{name}/window", status_code=204)
+    def close_window(name: HostName, request: Request) -> Response:
+        """Close the host's window."""
+        service.operations.close_window(name, actor(request))
+        return Response(status_code=204)
+
+    @app.get("/v1/status")
+    def status(host: str | None = None) -> dict[str, Any]:
+        """How far each boot has come, and the unknown machines seen."""
+        return service.operations.status(host)
+
+    @app.get("/v1/audit")
+    def audit(host: str | None = None, limit: Annotated[int, Query(ge=1, le=10000)] = 100) -> list[dict[str, Any]]:
+        """The newest entries of the audit log, oldest first."""
+        return service.audit_entries(host, limit)
+
+    @app.get("/v1/audit/verify")
+    def verify() -> dict[str, Any]:
+        """Check the audit log's chain from its first entry to its head."""
+        return service.audit_verify()
+
+    @app.get("/v1/dhcp")
+    def dhcp() -> PlainTextResponse:
+        """The dnsmasq configuration for the management networks of this server."""
+        return PlainTextResponse(service.operations.dhcp())
+
+    @app.get("/v1/tree")
+    def tree() -> dict[str, Any]:
+        """The secret-free tree for a TFTP server of the operator's own: texts, and where the binaries stand."""
+        return {
+            "texts": {path: data.decode() for path, data in service.operations.tree().items()},
+            "files": {path: str(source) for path, source in service.operations.images_of_tree().items()},
+        }
+
+    @app.get("/v1/health")
+    def health() -> dict[str, Any]:
+        """What this process is serving."""
+        return service.health()

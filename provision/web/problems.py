@@ -1,0 +1,57 @@
+"""Errors as problem details (RFC 9457): the same object, fact and way out that the command line prints."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from provision.errors import ProvisionError
+
+
+def response(error: ProvisionError) -> JSONResponse:
+    """`error` as an application/problem+json response."""
+    return JSONResponse(error.details(), error.status, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of `app` a problem document; nothing of the request's input is echoed."""
+
+    async def known(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ProvisionError)  # noqa: S101  (registered for this type only)
+        return response(error)
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        where = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        fact = f"{where} is missing or not of the right form"
+        return response(_plain("request", fact, 422, "see docs/deployment.md for the route's parameters"))
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return response(_plain("request", str(error.detail).lower(), error.status_code, ""))
+
+    app.add_exception_handler(ProvisionError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def internal_error(error: BaseException) -> JSONResponse:
+    """The answer to a failure nobody foresaw: its type, and nothing that it says."""
+    return response(_plain("server", f"internal error ({type(error).__name__})", 500, "see the server's log"))
+
+
+def _plain(subject: str, fact: str, status: int, remedy: str) -> ProvisionError:
+    error = ProvisionError(subject, fact, remedy)
+    error.status = status
+    error.kind = {404: "not-found", 405: "method-not-allowed", 422: "invalid"}.get(status, "failed")
+    return error
+
+
+def origin_of_error(error: BaseException) -> str:
+    """Where `error` was raised, as "function:line"."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "an unknown place"
