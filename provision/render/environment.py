@@ -1,0 +1,106 @@
+"""The one jinja2 environment, and the guard that every interpolated value passes.
+
+The domain's types already hold values to patterns without white space, quotes and options. The guard does not rely
+on that: a value that could add a line, a quote, a variable or an option to a rendered file is refused here again.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import jinja2
+from jinja2.runtime import Context
+
+from provision import assets
+from provision.errors import Invalid
+
+_PLAIN = re.compile(r"[A-Za-z0-9_/:][A-Za-z0-9._:/@+-]*")
+"""One word without the separators, quotes, comments, variables and globs of any file that is rendered."""
+
+_ARGUMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*")
+"""One kernel argument (provision.model.KernelArgument): inert in GRUB scripts and in SYSLINUX configurations."""
+
+_INERT = re.compile(r"[^A-Za-z0-9 .,:;'()/_@%+=-]")
+"""What a line of text for a console may not hold: everything that GRUB's double quotes would take for its own."""
+
+WIDTH = 78
+"""Columns that every console shows."""
+
+
+class Checked(str):
+    """Text that a filter of this module has already held to its own, wider pattern."""
+
+
+def check(value: object, template: str) -> str:
+    """The value as text when it is one plain word, an address or a number; raises Invalid naming `template`."""
+    if isinstance(value, Checked):
+        return value
+    if type(value) in (int, IPv4Address, IPv6Address, IPv4Network, IPv6Network):
+        return str(value)
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return str(value)
+    raise _refused(template)
+
+
+def message(lines: Iterable[str]) -> tuple[Checked, ...]:
+    """Text for a person at a console: ASCII without quotes and variables, wrapped to 78 columns.
+
+    What it says may come from anywhere (a MAC seen on the wire), so it is made harmless rather than refused.
+    """
+    return tuple(
+        Checked(wrapped)
+        for line in lines
+        for wrapped in textwrap.wrap(_INERT.sub("?", line.replace('"', "'")), WIDTH, break_on_hyphens=False)
+    )
+
+
+def render(template: str, **values: object) -> bytes:
+    """The template `DIRECTORY/FILE.j2` filled in; raises Invalid for a value that the guard refuses."""
+    return _environment().get_template(template).render(values).encode("ascii")
+
+
+def _refused(template: str) -> Invalid:
+    # The value is not shown: whatever it is, it is not what the model promises, and it may be hostile.
+    return Invalid(
+        template,
+        "a value holds white space, a quote, a variable or another character that could add to this file",
+        "apply the inventory again with 'provision apply'",
+    )
+
+
+@jinja2.pass_context
+def _finalize(context: Context, value: object) -> str:
+    return check(value, context.name or "template")
+
+
+@jinja2.pass_context
+def _words(context: Context, values: Iterable[object], separator: str = " ") -> Checked:
+    return Checked(separator.join(check(value, context.name or "template") for value in values))
+
+
+@jinja2.pass_context
+def _arguments(context: Context, values: Iterable[str]) -> Checked:
+    words = [str(value) for value in values]
+    if not all(_ARGUMENT.fullmatch(word) for word in words):
+        raise _refused(context.name or "template")
+    return Checked(" ".join(words))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(assets.directory("templates")),
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        autoescape=False,  # no HTML is rendered; the guard refuses instead of escaping
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    environment.filters.update(words=_words, arguments=_arguments)
+    return environment

@@ -1,0 +1,34 @@
+"""GRUB 2.06 configurations: over the network (TFTP), on the per-host ISO and disk, and the one that refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from provision.render.environment import message, render
+from provision.render.target import BootTarget
+
+PAUSE = 5
+"""Seconds for which a refusal stays readable."""
+
+
+def network_config(target: BootTarget) -> bytes:
+    """Boot `target` over the network: paths such as ``/kernel``, on the server that GRUB itself came from."""
+    return _boot("grub/network.cfg.j2", target)
+
+
+def medium_config(target: BootTarget) -> bytes:
+    """Boot `target` from an ISO or a disk, in BIOS and in UEFI firmware; `$root` is the medium already."""
+    return _boot("grub/medium.cfg.j2", target)
+
+
+def refusal(lines: Iterable[str]) -> bytes:
+    """Say `lines` (which rule denied, and the remedy) for 5 s, then start the local disk's own UEFI loader.
+
+    Where there is none, GRUB exits, and firmware goes on as it sees fit.
+    """
+    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE)
+
+
+def _boot(template: str, target: BootTarget) -> bytes:
+    target.require_room(f"BOOT_IMAGE={target.kernel}")
+    return render(template, target=target)

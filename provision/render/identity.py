@@ -1,0 +1,73 @@
+"""The files that tell a host who it is and whom to ask: names, resolver, time, Kerberos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from provision.host import Addressing, Host, Interface
+from provision.render.environment import render
+from provision.site import Address, Network, Server, Service, Site
+
+MAX_NAMESERVERS = 3
+"""How many `nameserver` lines the C library reads (resolv.conf(5), MAXNS)."""
+
+
+def files(host: Host, site: Site) -> dict[str, bytes]:
+    """Every such file by its path in the host's root."""
+    found = {
+        "/etc/hostname": render("seed/hostname.j2", host=host.name),
+        "/etc/hosts": _hosts(host, site),
+    }
+    dns = _unique(address for _, network in _static(host, site) for address in network.dns)
+    if dns:
+        # The C library reads the first file, and so does systemd-resolved when it is a file and no link to its stub;
+        # the second serves an image that puts its own link back. They name the same servers, so both may stand.
+        found["/etc/resolv.conf"] = render("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
+        found["/etc/systemd/resolved.conf.d/provision.conf"] = render(
+            "seed/resolved.conf.j2", domain=site.domain, dns=dns
+        )
+    ntp = _unique(server for _, network in _networks(host, site) for server in network.ntp)
+    if ntp:
+        found["/etc/systemd/timesyncd.conf.d/provision.conf"] = render("seed/timesyncd.conf.j2", ntp=ntp)
+    if site.realm:
+        kdcs = [server.name for server in site.servers.freeipa.hosts] if site.servers.freeipa else []
+        found["/etc/krb5.conf"] = render("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
+    return found
+
+
+def _hosts(host: Host, site: Site) -> bytes:
+    servers = [server for service in _services(site) for server in service.hosts if server.address is not None]
+    return render(
+        "seed/hosts.j2",
+        host=host.name,
+        domain=site.domain,
+        address=_own_address(host.primary),
+        servers=_unique_servers(servers),
+    )
+
+
+def _own_address(primary: Interface) -> str:
+    """The address that goes with the host's name; 127.0.1.1 (as Debian has it) when only DHCP knows."""
+    if primary.addressing is Addressing.STATIC:
+        return str(primary.ipv4 or primary.ipv6)
+    return "127.0.1.1"
+
+
+def _services(site: Site) -> tuple[Service, ...]:
+    return tuple(service for service in (site.servers.management, site.servers.freeipa) if service is not None)
+
+
+def _unique_servers(servers: Iterable[Server]) -> list[Server]:
+    return list({(server.name, server.address): server for server in servers}.values())
+
+
+def _networks(host: Host, site: Site) -> list[tuple[Interface, Network]]:
+    return [(i, site.networks[i.network]) for i in host.interfaces.values() if i.network is not None]
+
+
+def _static(host: Host, site: Site) -> list[tuple[Interface, Network]]:
+    return [pair for pair in _networks(host, site) if pair[0].addressing is Addressing.STATIC]
+
+
+def _unique(values: Iterable[Address | str]) -> list[str]:
+    return list(dict.fromkeys(map(str, values)))

@@ -1,0 +1,163 @@
+"""systemd-networkd files of one host (systemd 252: systemd.netdev(5), systemd.network(5)).
+
+NICs are matched by `PermanentMACAddress=` and never renamed: renaming is udev's, which has run before the seed stands
+in the final root. First a pure plan of links (`plan`), then two templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+
+from provision.errors import Invalid
+from provision.host import Addressing, Host, Interface, Route
+from provision.render.environment import render
+from provision.site import Address, Network, Site
+
+METRIC = 100
+"""Route metric of the first interface; each further one has 100 more, so that the primary one's gateway wins."""
+
+DEFAULT_MTU = 1500
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """What an interface has of its own on layer 3. `metric` orders default routes."""
+
+    dhcp: bool
+    ipv6: bool
+    metric: int
+    required: bool
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    dns: tuple[Address, ...] = ()
+    ntp: tuple[str, ...] = ()
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One network device: matched by `macs` when it is a NIC, else created under its `name` as `kind`.
+
+    `vlans` and `bridge` stand on top of it, `bond` below; `addresses` is None for a device that only carries others.
+    """
+
+    file: str
+    name: str = ""
+    kind: str = ""
+    macs: tuple[str, ...] = ()
+    vlan: int | None = None
+    mode: str = ""
+    mtu: int | None = None
+    vlans: tuple[str, ...] = ()
+    bridge: str = ""
+    bond: str = ""
+    addresses: Addresses | None = None
+
+
+def files(host: Host, site: Site) -> dict[str, bytes]:
+    """Every file below /etc/systemd/network by its name; raises Invalid when two devices would have one name."""
+    found: dict[str, bytes] = {}
+    for link in plan(host, site):
+        if link.kind:
+            found[f"{link.file}.netdev"] = render("seed/netdev.j2", link=link)
+        found[f"{link.file}.network"] = render("seed/network.j2", link=link)
+    return found
+
+
+def plan(host: Host, site: Site) -> tuple[Link, ...]:
+    """The links of `host`, lowest layer first; raises Invalid when two devices would have one name."""
+    own = _addresses(host, site)
+    groups: dict[frozenset[str], dict[str, Interface]] = {}
+    for name, interface in host.interfaces.items():
+        groups.setdefault(frozenset(interface.macs), {})[name] = interface
+    links = tuple(link for number, group in enumerate(groups.values()) for link in _group(number, group, own))
+    names = [link.name for link in links if link.kind]
+    for name in names:
+        if names.count(name) > 1:
+            raise Invalid(host.name, f"two network devices would be called {name}", "rename an interface or a bridge")
+    return links
+
+
+def _group(number: int, group: dict[str, Interface], own: dict[str, Addresses | None]) -> Iterator[Link]:
+    """The links of the interfaces that share one NIC, or one bond."""
+    first = next(iter(group.values()))
+    untagged = next((name for name, interface in group.items() if interface.vlan is None), None)
+    mtus = [interface.mtu for interface in group.values() if interface.mtu]
+    lower = Link(
+        file=f"10-{untagged or next(iter(group))}{'' if untagged else '-port'}",
+        macs=first.macs[:1],
+        mtu=max(mtus, default=None),
+        vlans=tuple(name for name, interface in group.items() if interface.vlan is not None),
+    )
+    if first.bond is not None:
+        name = untagged or f"bond{number}"
+        yield Link(file=f"05-{name}-ports", macs=first.macs, bond=name, mtu=lower.mtu)
+        lower = replace(lower, file=f"10-{name}", name=name, kind="bond", mode=first.bond.value)
+    yield from _stack(lower, group[untagged] if untagged else None, own[untagged] if untagged else None)
+    for name, interface in group.items():
+        if interface.vlan is not None:
+            mtu = interface.mtu or (DEFAULT_MTU if mtus else None)
+            link = Link(file=f"20-{name}", name=name, kind="vlan", macs=first.macs[:1], vlan=interface.vlan, mtu=mtu)
+            yield from _stack(link, interface, own[name])
+
+
+def _stack(link: Link, interface: Interface | None, addresses: Addresses | None) -> Iterator[Link]:
+    """The link itself, or the link as port of the interface's bridge and then that bridge."""
+    if interface is None or interface.bridge is None:
+        yield replace(link, addresses=addresses)
+        return
+    bridge = interface.bridge
+    yield replace(link, bridge=bridge)
+    mtu = interface.mtu or (DEFAULT_MTU if link.mtu else None)
+    yield Link(file=f"30-{bridge}", name=bridge, kind="bridge", macs=link.macs[:1], mtu=mtu, addresses=addresses)
+
+
+def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
+    """What each interface has on layer 3. The first with addresses is the one that 'online' waits for."""
+    found: dict[str, Addresses | None] = {}
+    for name, interface in host.interfaces.items():
+        network = site.networks[interface.network] if interface.network else None
+        if network is None or interface.addressing is None:
+            found[name] = None
+            continue
+        required = not any(found.values())
+        metric = METRIC * (len(found) + 1)
+        if interface.addressing is Addressing.DHCP:
+            found[name] = Addresses(True, network.prefix6 is not None, metric, required, routes=interface.routes)
+        else:
+            found[name] = _static(interface, network, site, metric, required)
+    return found
+
+
+def _static(interface: Interface, network: Network, site: Site, metric: int, required: bool) -> Addresses:
+    addresses: list[str] = []
+    gateways: list[Address] = []
+    if interface.ipv4 is not None:
+        addresses.append(_in(interface.ipv4, network))
+        gateways += [network.gateway] if network.gateway else []
+    if interface.ipv6 is not None:
+        addresses.append(_in(interface.ipv6, network))
+        gateways += [network.gateway6] if network.gateway6 else []
+    return Addresses(
+        dhcp=False,
+        ipv6=interface.ipv6 is not None,
+        metric=metric,
+        required=required,
+        addresses=tuple(addresses),
+        gateways=tuple(gateways),
+        routes=interface.routes,
+        dns=network.dns,
+        ntp=tuple(map(str, network.ntp)),
+        domain=site.domain,
+    )
+
+
+def _in(address: Address, network: Network) -> str:
+    """The address with its network's prefix length."""
+    prefix = network.prefix if isinstance(address, IPv4Address) else network.prefix6
+    length = prefix.prefixlen if prefix is not None else address.max_prefixlen
+    kind = IPv6Interface if isinstance(address, IPv6Address) else IPv4Interface
+    return str(kind(f"{address}/{length}"))

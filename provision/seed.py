@@ -1,0 +1,226 @@
+"""The seed: one host's own files as one cpio archive. docs/media-format.md is its contract with images.
+
+Everything here is a pure function of its arguments. Secrets come in opened, and only together with a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import TypeAdapter, ValidationError
+
+from provision import cpio, policy
+from provision.errors import Invalid
+from provision.host import Host
+from provision.model import FileMode, SeedPath
+from provision.policy import HostState
+from provision.render import identity, networkd
+from provision.secret import Secret
+from provision.site import Service, Site
+
+FORMAT = 1
+"""The version of the contract in docs/media-format.md."""
+
+RENDERING = 1
+"""Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
+one revision differ. tests/test_seed.py holds the bytes to it."""
+
+DIRECTORY = "provision-seed"
+ROOT = f"{DIRECTORY}/root"
+MANIFEST = f"{DIRECTORY}/manifest.json"
+HOST_JSON = "/etc/provision/host.json"
+CA_BUNDLE = "/etc/ssl/certs/provision-ca.pem"
+
+_PATH: TypeAdapter[str] = TypeAdapter(SeedPath)
+_MODE: TypeAdapter[str] = TypeAdapter(FileMode)
+
+
+@dataclass(frozen=True)
+class SeedCredential:
+    """An opened credential: where it shall stand in the host's root and with which mode ("0600")."""
+
+    name: str
+    version: int
+    path: str
+    mode: str
+    secret: Secret
+
+
+@dataclass(frozen=True)
+class PhoneHomeId:
+    """Where the booted host reports that it is up, and the id of the boot it reports."""
+
+    url: str
+    boot: str
+
+
+@dataclass(frozen=True)
+class PhoneHome(PhoneHomeId):
+    """The same with its one-time key; the host sends the key's hex form."""
+
+    key: Secret
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A built seed: `data` is the archive, padded to 512 bytes; `revision` names it."""
+
+    revision: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of the tree: its bytes and its mode."""
+
+    data: bytes = field(repr=False)
+    mode: str = "0644"
+
+
+def seed_revision(
+    host: Host, site: Site, versions: Iterable[tuple[str, int]], phone_home: PhoneHomeId | None = None
+) -> str:
+    """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
+
+    `versions` has (name, version) of each credential of the host, in any order.
+    """
+    boot = [phone_home.url, phone_home.boot] if phone_home else None
+    parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot]
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def build(
+    release: object,
+    state: HostState,
+    site: Site,
+    credentials: Sequence[SeedCredential],
+    phone_home: PhoneHome | None,
+    now: datetime,
+) -> Seed:
+    """The seed of `state.host`, released by policy for this revision of it and not expired at `now`.
+
+    Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
+    """
+    policy.require(release, state.host.name, state.revision, now)
+    host = state.host
+    revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home)
+    tree = _generated(host, site)
+    tree[HOST_JSON] = _File(_host_json(host, site, revision, credentials, phone_home), "0600")
+    for credential in credentials:
+        _add(tree, host, credential)
+    _check_paths(tree, host)
+    return Seed(revision, _archive(host, revision, tree))
+
+
+def _generated(host: Host, site: Site) -> dict[str, _File]:
+    files = identity.files(host, site)
+    files |= {f"/etc/systemd/network/{name}": data for name, data in networkd.files(host, site).items()}
+    certificates = [_certificate(host, pem) for pem in site.ca_certificates]
+    files |= {f"/etc/provision/ca/{number}.pem": pem for number, pem in enumerate(certificates, start=1)}
+    if certificates:
+        files[CA_BUNDLE] = b"".join(certificates)
+    return {path: _File(data) for path, data in files.items()}
+
+
+def _certificate(host: Host, pem: str) -> bytes:
+    # Parsed and written anew: text around the PEM block, or a private key in it, goes no further.
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.PEM)
+    except ValueError:
+        raise Invalid(
+            host.name, "a CA certificate of the site is not a PEM certificate", "correct ca_certificates"
+        ) from None
+
+
+def _add(tree: dict[str, _File], host: Host, credential: SeedCredential) -> None:
+    subject = f"{host.name}: credential {credential.name}"
+    try:
+        path, mode = _PATH.validate_python(credential.path), _MODE.validate_python(credential.mode)
+    except ValidationError:
+        raise Invalid(subject, "its path or its mode is not one that a seed can hold", "set it again") from None
+    if path in tree:
+        raise Invalid(subject, f"another file of the seed stands at {path}", "set it again with another --path")
+    tree[path] = _File(credential.secret.reveal(), mode)
+
+
+def _check_paths(tree: Mapping[str, _File], host: Host) -> None:
+    for path in tree:
+        try:
+            _PATH.validate_python(path)
+        except ValidationError:
+            raise Invalid(host.name, "a name in it makes no path that a seed can hold", "apply it again") from None
+        for parent in map(str, PurePosixPath(path).parents):
+            if parent in tree:
+                raise Invalid(host.name, f"{parent} would be both a file and the directory of {path}", "move one")
+
+
+def _archive(host: Host, revision: str, tree: Mapping[str, _File]) -> bytes:
+    entries = [cpio.file(f"{ROOT}{path}", file.data, int(file.mode, 8)) for path, file in tree.items()]
+    members = cpio.tree([cpio.directory(DIRECTORY, 0o700), *entries])
+    return cpio.pack([*members, cpio.file(MANIFEST, _manifest(host, revision, tree), 0o600)])
+
+
+def _manifest(host: Host, revision: str, tree: Mapping[str, _File]) -> bytes:
+    """One JSON document that a shell can read too: a header line, one line for each file, a closing line."""
+    header = json.dumps({"format": FORMAT, "host": host.name, "revision": revision})
+    lines = [
+        json.dumps(
+            {
+                "mode": file.mode,
+                "owner": "0:0",
+                "path": path,
+                "sha256": hashlib.sha256(file.data).hexdigest(),
+                "size": len(file.data),
+            }
+        )
+        for path, file in sorted(tree.items())
+    ]
+    return "".join((header[:-1], ', "files": [\n', ",\n".join(lines), "\n]}\n")).encode()
+
+
+def _host_json(
+    host: Host, site: Site, revision: str, credentials: Sequence[SeedCredential], phone_home: PhoneHome | None
+) -> bytes:
+    used = {interface.network for interface in host.interfaces.values()}
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "host": host.name,
+        "fqdn": f"{host.name}.{site.domain}",
+        "domain": site.domain,
+        "realm": site.realm,
+        "revision": revision,
+        "uuid": str(host.uuid) if host.uuid else None,
+        "install": host.install.value,
+        "storage": host.storage.value,
+        "labels": host.labels,
+        "interfaces": {name: i.model_dump(mode="json", exclude_defaults=True) for name, i in host.interfaces.items()},
+        "networks": {
+            name: network.model_dump(mode="json", exclude_defaults=True, exclude={"pool"})
+            for name, network in site.networks.items()
+            if name in used
+        },
+        "servers": {
+            name: _service(service, site)
+            for name, service in (("management", site.servers.management), ("freeipa", site.servers.freeipa))
+            if service is not None
+        },
+        "credentials": {c.name: {"path": c.path, "version": c.version} for c in credentials},
+    }
+    if phone_home is not None:
+        document["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _service(service: Service, site: Site) -> dict[str, Any]:
+    document: dict[str, Any] = {"hosts": [server.model_dump(mode="json") for server in service.hosts]}
+    if service.srv is not None:
+        document["srv"] = f"{service.srv}.{site.domain}"
+    return document
