@@ -1,0 +1,109 @@
+"""MIT keytab files, version 0x0502: which principals they hold keys for.
+
+Format: https://web.mit.edu/kerberos/krb5-latest/doc/formats/keytab_file_format.html. The keys themselves are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from provision.errors import Invalid
+from provision.secret import Secret
+
+_SUBJECT = "keytab"
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\$?")
+_REMEDY = "export it again, e.g. with ipa-getkeytab or kadmin's ktadd"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key's description: its principal's components and realm, its version number and encryption type."""
+
+    components: tuple[str, ...]
+    realm: str
+    kvno: int
+    enctype: int
+
+    @property
+    def principal(self) -> str:
+        """As Kerberos tools write it, such as `host/node7.example.org@EXAMPLE.ORG`."""
+        return f"{'/'.join(self.components)}@{self.realm}"
+
+
+def parse(data: Secret) -> tuple[Entry, ...]:
+    """The entries of a keytab, in its order, at least one; raises Invalid, which never shows any content."""
+    content = data.reveal()
+    if content[:2] == b"\x05\x01":
+        raise Invalid(_SUBJECT, "has the old format 0x0501, whose byte order is the writer's", _REMEDY)
+    if content[:2] != b"\x05\x02":
+        raise Invalid(_SUBJECT, "is not a keytab (it does not begin with 0x0502)", _REMEDY)
+    entries = tuple(_entry(record, offset) for offset, record in _records(content))
+    if not entries:
+        raise Invalid(_SUBJECT, "holds no key", _REMEDY)
+    return entries
+
+
+def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Every record with its offset; records of negative length are holes, and a length of 0 ends the file."""
+    offset = 2
+    while offset < len(content):
+        if offset + 4 > len(content):
+            raise _cut(offset)
+        (size,) = struct.unpack_from(">i", content, offset)
+        if size == 0:
+            return
+        start, offset = offset + 4, offset + 4 + abs(size)
+        if offset > len(content):
+            raise _cut(start)
+        if size > 0:
+            yield start, content[start:offset]
+
+
+class _Reader:
+    """Reads the big-endian fields of one record."""
+
+    def __init__(self, record: bytes, offset: int) -> None:
+        self._record, self._offset, self._at = record, offset, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._record) - self._at
+
+    def take(self, size: int) -> bytes:
+        if self.left < size:
+            raise _cut(self._offset + self._at)
+        self._at += size
+        return self._record[self._at - size : self._at]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def text(self) -> str:
+        at = self._offset + self._at
+        name = self.take(self.number(2))
+        # Names are shown in errors: in a damaged file, what stands for a name may be a piece of a key.
+        if not _NAME.fullmatch(name):
+            raise Invalid(_SUBJECT, f"has a name at offset {at} that no host's principal has", _REMEDY)
+        return name.decode("ascii")
+
+
+def _entry(record: bytes, offset: int) -> Entry:
+    reader = _Reader(record, offset)
+    count = reader.number(2)
+    realm = reader.text()
+    components = tuple(reader.text() for _ in range(count))
+    reader.take(8)  # The name type and the time of writing.
+    kvno, enctype = reader.number(1), reader.number(2)
+    if not reader.take(reader.number(2)):
+        raise Invalid(_SUBJECT, f"has an entry at offset {offset} without a key", _REMEDY)
+    # A longer number may follow, for versions above 255; 0 means that the short one counts.
+    if reader.left >= 4:
+        kvno = reader.number(4) or kvno
+    return Entry(components, realm, kvno, enctype)
+
+
+def _cut(offset: int) -> Invalid:
+    return Invalid(_SUBJECT, f"is cut short or damaged at offset {offset}", _REMEDY)
