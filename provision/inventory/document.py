@@ -195,7 +195,7 @@ class _Builder:
             if found:
                 raise _Stop(_line(event), f"the text holds the invisible character U+{ord(found[0]):04X}", "delete it")
         plain_key = bool(self._open) and isinstance(self._open[-1].node.value, dict) and self._open[-1].key is None
-        if text in _NULL and event.style is None and not plain_key:
+        if text in _NULL and not event.style and not plain_key:
             return None
         # Keys and short words come again in every host; one object of each saves most of the memory.
         return self._known.setdefault(text, text) if len(text) < 16 and len(self._known) < 65536 else text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from typing import Any, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -180,19 +181,32 @@ def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
     """The model that stands at `path` below `model`."""
     found: Any = model
     for part in path:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            field = found.model_fields.get(str(part))
-            found = _first_model(field.annotation) if field else None
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+        found = next((inner for kind in _kinds(found) if (inner := _inside(kind, str(part))) is not None), None)
+    return next((kind for kind in _kinds(found) if _is_model(kind)), None)
 
 
-def _first_model(annotation: Any) -> Any:
-    """The model inside an annotation such as ``dict[Name, Network]`` or ``Pool | None``."""
-    return next(_models(annotation), None)
+def _inside(kind: Any, part: str) -> Any:
+    """The annotation of a model's field, a mapping's values or a list's items; None for other types."""
+    if _is_model(kind):
+        field = kind.model_fields.get(part)
+        return field.annotation if field else None
+    arguments = get_args(kind)
+    if get_origin(kind) is dict:
+        return arguments[1]
+    return arguments[0] if get_origin(kind) is tuple else None
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation allows, without ``Annotated`` and unions around them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _kinds(part)
+    else:
         yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, BaseModel)
