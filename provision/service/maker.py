@@ -86,12 +86,12 @@ class Maker:
         built = self.seed(release, state, boot)
         target = BootTarget.on_medium(f"{state.host.name}", len(base.initrds), self.arguments(state, base))
         if release.medium is Medium.DISK:
-            contents = {"seed": built.data, "grub.cfg": grub.disk_config(target)}
+            contents = {"seed": built.data, "grub.cfg": grub.medium_config(target)}
             layout = base.disk
         else:
             contents = {
                 "seed": built.data,
-                "grub.cfg": grub.iso_config(target),
+                "grub.cfg": grub.medium_config(target),
                 "isolinux.cfg": isolinux.boot_config(target),
             }
             layout = base.iso
@@ -104,4 +104,4 @@ class Maker:
 
     def refusal(self, base: BaseImage, lines: tuple[str, ...]) -> Plan:
         """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option."""
-        return medium_plan(base.refusal, {"grub.cfg": grub.refusal_config(lines)}, "refusal")
+        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines)}, "refusal")

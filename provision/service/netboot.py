@@ -62,9 +62,9 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         answer = self._decide(state, Medium.PXE, origin)
         if isinstance(answer, Denial) or state is None:
-            return grub.refusal_config(_lines(answer))
+            return grub.refusal(_lines(answer))
         base = self._core.base_of(state.host)
-        return grub.net_config(self._target(state, origin, base, "/boot"))
+        return grub.network_config(self._target(state, origin, base, "/boot"))
 
     def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
         progress = self._begin(state, Medium.PXE, origin)

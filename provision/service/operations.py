@@ -173,7 +173,7 @@ class Operations:
             for mac in host.macs:
                 dashed = mac.replace(":", "-")
                 files[f"pxelinux.cfg/01-{dashed}"] = pxelinux.boot_config(target)
-                files[f"grub/host-{mac}.cfg"] = grub.net_config(target)
+                files[f"grub/host-{mac}.cfg"] = grub.network_config(target)
         return dict(sorted(files.items()))
 
     def images_of_tree(self) -> dict[str, Path]:

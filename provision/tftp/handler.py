@@ -1,0 +1,86 @@
+"""What is served over TFTP: boot loaders, GRUB and pxelinux configurations, kernels and seeds, each per peer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from provision.edge import Edge
+from provision.errors import NotFound
+from provision.media.content import Memory, open_file
+from provision.media.layout import FileEntry
+from provision.model import normalize_mac
+from provision.service.netboot import Netboot, Origin
+from provision.tftp.server import Handler, TftpRequest
+from provision.tftp.session import Answer
+
+_MAC = re.compile(r"pxelinux\.cfg/01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
+_UUID = re.compile(r"(?:pxelinux\.cfg|grub/uuid)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
+_KERNEL = re.compile(r"boot/([0-9a-f]{64})/kernel")
+_INITRD = re.compile(r"boot/([0-9a-f]{64})/initrd/([0-9]{1,2})")
+_SEED = re.compile(r"boot/seed/([0-9a-f]{64}|current)/seed\.cpio")
+
+
+def handler(netboot: Netboot, edge: Edge) -> Handler:
+    """The handler of the TFTP listener that `edge` describes. Who asks is the neighbour; a MAC in a path is a claim."""
+
+    async def handle(request: TftpRequest) -> Answer:
+        origin = await edge.origin(str(request.peer))
+        for pattern, route in _ROUTES:
+            found = pattern.fullmatch(request.path)
+            if found:
+                return await route(netboot, origin, *found.groups())
+        if "/" in request.path:
+            raise NotFound(request.path, "no such file")
+        return _file(netboot.loader(origin, request.path), netboot, origin, "")
+
+    return handle
+
+
+async def _pxelinux(netboot: Netboot, origin: Origin, mac: str) -> Answer:
+    claimed = normalize_mac(mac)
+    return Answer(Memory(await asyncio.to_thread(netboot.pxelinux_config, origin, claimed)))
+
+
+async def _grub(netboot: Netboot, origin: Origin) -> Answer:
+    return Answer(Memory(await asyncio.to_thread(netboot.grub_config, origin)))
+
+
+async def _uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
+    netboot.note_uuid(origin, uuid.lower())
+    raise NotFound(uuid, "no such file")
+
+
+async def _kernel(netboot: Netboot, origin: Origin, base: str) -> Answer:
+    return _file(netboot.kernel(base), netboot, origin, "kernel")
+
+
+async def _initrd(netboot: Netboot, origin: Origin, base: str, number: str) -> Answer:
+    return _file(netboot.initrd(base, int(number)), netboot, origin, "initrd")
+
+
+async def _seed(netboot: Netboot, origin: Origin, revision: str) -> Answer:
+    pinned = None if revision == "current" else revision
+    seed = await asyncio.to_thread(netboot.seed, origin, pinned, charge=True)
+    return Answer(Memory(seed.data), _noting(netboot, origin, "seed", len(seed.data)))
+
+
+_Route = Callable[..., Awaitable[Answer]]
+_ROUTES: tuple[tuple[re.Pattern[str], _Route], ...] = (
+    (_MAC, _pxelinux),
+    (re.compile(r"grub/grub\.cfg"), _grub),
+    (_UUID, _uuid),
+    (_KERNEL, _kernel),
+    (_INITRD, _initrd),
+    (_SEED, _seed),
+)
+
+
+def _file(entry: FileEntry, netboot: Netboot, origin: Origin, part: str) -> Answer:
+    content = open_file(entry.path, entry.size, entry.sha256)
+    return Answer(content, _noting(netboot, origin, part, entry.size) if part else None)
+
+
+def _noting(netboot: Netboot, origin: Origin, part: str, size: int) -> Callable[[int], None]:
+    return lambda sent: netboot.sent(origin, part, sent / max(1, size))

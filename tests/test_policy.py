@@ -1,0 +1,212 @@
+"""Policy: every rule, the order, and what a Release is."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+import pytest
+
+from provision import policy
+from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Window
+from provision.errors import Denied
+from provision.host import Host
+from provision.policy import Denial, HostState, Release, decide
+from provision.site import Site
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+MAC = "52:54:00:00:00:07"
+PREFIX = IPv4Network("10.20.0.0/24")
+SITE = Site.model_validate(
+    {
+        "domain": "example.org",
+        "networks": {
+            "mgmt": {"role": "management", "prefix": "10.20.0.0/24"},
+            "office": {"role": "general", "prefix": "10.30.0.0/24"},
+        },
+    }
+)
+MGMT = Channel(ChannelKind.MANAGEMENT, "mgmt", "eth1", IPv4Address("10.20.0.1"), PREFIX)
+OFFICE = Channel(ChannelKind.GENERAL, "office", "eth2", IPv4Address("10.30.0.1"), IPv4Network("10.30.0.0/24"))
+PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC)
+OFFICE_PEER = Requester(address=IPv4Address("10.30.0.7"), mac=MAC)
+ADMIN = Requester(operator="uid=0")
+SECRET, OPEN = Payload(True), Payload(False)
+WINDOW = Window(1, NOW + timedelta(minutes=5), 1, 0)
+
+
+def state(
+    window: Window | None = WINDOW, boot: Boot | None = None, missing: tuple[str, ...] = (), **fields: Any
+) -> HostState:
+    host = Host.model_validate(
+        {"name": "node7", "interfaces": {"mgmt": {"macs": [MAC], "network": "mgmt", "addressing": "dhcp"}}, **fields}
+    )
+    return HostState(host, host.revision, missing, window, boot)
+
+
+def ask(
+    subject: HostState | None = None,
+    medium: Medium = Medium.PXE,
+    channel: Channel = MGMT,
+    requester: Requester = PEER,
+    payload: Payload = SECRET,
+    now: datetime = NOW,
+) -> Release | Denial:
+    return decide(subject or state(), SITE, medium, channel, requester, payload, now)
+
+
+def rule(answer: Release | Denial) -> str:
+    assert isinstance(answer, Denial), "released"
+    return answer.rule
+
+
+@pytest.mark.parametrize("medium", [Medium.PXE, Medium.HTTP_BOOT])
+def test_a_host_boots_on_the_management_lan(medium: Medium) -> None:
+    answer = ask(medium=medium)
+    assert isinstance(answer, Release)
+    assert (answer.host, answer.medium, answer.channel) == ("node7", medium, MGMT)
+    assert answer.expires == NOW + policy.RELEASE_LIFETIME
+
+
+@pytest.mark.parametrize("medium", [Medium.ISO, Medium.DISK])
+def test_an_operator_gets_every_download(medium: Medium) -> None:
+    assert isinstance(ask(medium=medium, channel=OPERATOR, requester=ADMIN), Release)
+
+
+def test_secrets_never_go_over_a_general_network() -> None:
+    for subject in (state(), state(netboot="always"), state(storage="none", netboot="always")):
+        for medium in (Medium.PXE, Medium.HTTP_BOOT):
+            answer = ask(subject, medium, OFFICE, OFFICE_PEER)
+            assert rule(answer) == "secrets-on-general"
+            assert "'office' is general" in str(answer) and "'mgmt'" in str(answer)
+
+
+def test_storage_exempts_nothing_but_a_payload_without_secrets_is_free() -> None:
+    assert isinstance(ask(channel=OFFICE, requester=OFFICE_PEER, payload=OPEN), Release)
+
+
+@pytest.mark.parametrize(
+    ("requester", "expected"),
+    [
+        (Requester(address=PEER.address, mac=MAC, local=True), "local-peer"),
+        (Requester(address=IPv4Address("10.30.0.7"), mac=MAC), "off-prefix"),
+        (Requester(address=None, mac=MAC), "off-prefix"),
+        (Requester(address=PEER.address), "no-neighbour"),
+        (Requester(address=PEER.address, mac="52:54:00:00:00:08"), "foreign-mac"),
+        (Requester(address=PEER.address, mac=MAC, operator="uid=0"), "not-a-boot"),
+    ],
+)
+def test_who_asks(requester: Requester, expected: str) -> None:
+    assert rule(ask(requester=requester)) == expected
+
+
+def test_an_unknown_machine_gets_nothing() -> None:
+    answer = decide(None, SITE, Medium.PXE, MGMT, PEER, SECRET, NOW)
+    assert rule(answer) == "unknown-host"
+    assert MAC in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        (None, "no open boot window"),
+        (dataclasses.replace(WINDOW, used=1), "used its boot window (1 of 1 boots)"),
+        (dataclasses.replace(WINDOW, expires=NOW), "expired"),
+        (dataclasses.replace(WINDOW, closed=True), "closed"),
+    ],
+)
+def test_a_window_must_be_open(window: Window | None, words: str) -> None:
+    answer = ask(state(window=window))
+    assert rule(answer) == "window-closed"
+    assert words in str(answer) and "provision window node7" in str(answer)
+
+
+def test_always_needs_no_window_and_never_takes_none() -> None:
+    assert isinstance(ask(state(window=None, netboot="always")), Release)
+    assert rule(ask(state(netboot="never"))) == "netboot-never"
+
+
+@pytest.mark.parametrize(
+    ("boot", "released"),
+    [
+        ({}, True),
+        ({"mac": "52:54:00:00:00:99"}, False),
+        ({"charged": NOW - policy.SAME_BOOT}, False),
+        ({"charged": None}, False),
+        ({"up": NOW}, False),
+    ],
+)
+def test_re_reads_of_the_same_boot_need_no_new_window(boot: dict[str, Any], released: bool) -> None:
+    charged = NOW - timedelta(minutes=9)
+    fields = {"mac": MAC, "charged": charged, **boot}
+    running = Boot(id=1, host="node7", medium=Medium.PXE, network="mgmt", started=charged, **fields)
+    answer = ask(state(window=dataclasses.replace(WINDOW, used=1), boot=running))
+    assert isinstance(answer, Release) is released
+
+
+def test_downloads_are_for_operators_only() -> None:
+    for medium in (Medium.ISO, Medium.DISK):
+        assert rule(ask(medium=medium)) == "operator-only"
+        assert rule(ask(medium=medium, channel=OPERATOR, requester=Requester())) == "operator-only"
+        assert rule(ask(medium=medium, channel=OFFICE, requester=ADMIN)) == "operator-only"
+
+
+def test_a_host_without_storage_takes_an_iso_but_no_disk() -> None:
+    diskless = state(storage="none")
+    assert isinstance(ask(diskless, Medium.ISO, OPERATOR, ADMIN), Release)
+    assert rule(ask(diskless, Medium.DISK, OPERATOR, ADMIN)) == "no-storage"
+
+
+def test_what_cannot_be_made_is_denied_with_the_reason() -> None:
+    lacking = state(missing=("its credential 'keytab'", "its base image 'base'"))
+    for answer in (ask(lacking), ask(lacking, Medium.ISO, OPERATOR, ADMIN)):
+        assert rule(answer) == "incomplete"
+        assert "'keytab' and its base image 'base'" in str(answer)
+
+
+def test_decide_is_pure() -> None:
+    subject = state(window=None)
+    assert ask(subject) == ask(subject)
+
+
+def test_only_policy_mints_releases() -> None:
+    real = ask()
+    assert isinstance(real, Release)
+    with pytest.raises(TypeError):
+        Release(real.host, real.revision, real.medium, real.channel, real.expires)
+    with pytest.raises(TypeError):
+        dataclasses.replace(real, host="node8")
+    with pytest.raises(TypeError):
+        copy.copy(real)
+    with pytest.raises(TypeError):
+        pickle.dumps(real)
+    forged = object.__new__(Release)
+    for name in ("host", "revision", "medium", "channel", "expires"):
+        object.__setattr__(forged, name, getattr(real, name))
+    assert policy.require(real, "node7", real.revision, NOW) is real
+    for fake in (forged, None, "release", ask(state(netboot="never"))):
+        with pytest.raises(Denied, match="no release"):
+            policy.require(fake, "node7", real.revision, NOW)
+
+
+def test_a_release_is_bound_to_host_revision_and_time() -> None:
+    real = ask()
+    assert isinstance(real, Release)
+    for host, revision, now, expected in (
+        ("node8", real.revision, NOW, "other-release"),
+        ("node7", "0" * 64, NOW, "other-release"),
+        ("node7", real.revision, real.expires, "expired-release"),
+    ):
+        with pytest.raises(Denied) as caught:
+            policy.require(real, host, revision, now)
+        assert caught.value.rule == expected
+
+
+def test_every_denial_is_one_line_with_a_remedy() -> None:
+    for answer in (ask(state(window=None)), ask(channel=OFFICE, requester=OFFICE_PEER), ask(medium=Medium.ISO)):
+        assert isinstance(answer, Denial)
+        assert "\n" not in str(answer) and answer.remedy and answer.error().rule == answer.rule
