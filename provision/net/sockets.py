@@ -7,11 +7,15 @@ Bound to the address alone, a packet that comes in through another NIC reaches i
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import struct
 from ipaddress import IPv4Address
 
 from provision.errors import Unavailable
 from provision.net.interfaces import look
+
+_SIOCGIFMTU = 0x8921  # netdevice(7)
 
 BACKLOG = 1024
 """Connections the kernel may hold before we accept them."""
@@ -68,3 +72,30 @@ def bind_tcp(interface: str, address: IPv4Address | str, port: int) -> socket.so
 def bind_udp(interface: str, address: IPv4Address | str, port: int) -> socket.socket:
     """A non-blocking UDP socket on that interface and address (port 0: any); raises Unavailable as `bind_tcp` does."""
     return _bind(interface, address, port, socket.SOCK_DGRAM)
+
+
+def sibling(sock: socket.socket, port: int) -> socket.socket:
+    """A UDP socket on the same device and address as the UDP socket `sock`, without asking the kernel for more.
+
+    Raises OSError (EADDRINUSE) when the port is taken: the caller tries the next one.
+    """
+    device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        other.setblocking(False)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        other.bind((sock.getsockname()[0], port))
+    except BaseException:
+        other.close()
+        raise
+    return other
+
+
+def mtu_of(sock: socket.socket) -> int:
+    """The MTU of the interface that `sock` is bound to, in bytes; 1500 when it cannot be told."""
+    device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
+    try:
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFMTU, struct.pack("16si", device, 0).ljust(40, b"\0"))
+    except OSError:
+        return 1500
+    return int(struct.unpack_from("16si", answer)[1])

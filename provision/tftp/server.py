@@ -1,0 +1,207 @@
+"""A read-only TFTP server on one bound socket, in the event loop, with content made for each request.
+
+Written here because no library fits (looked at in 2026): tftpy 0.8.7 has a hook for dynamic files, but select() on
+sockets that it binds itself, and no windowsize; fbtftp 0.5 starts a process for each transfer and knows no windowsize;
+py3tftp 1.3.0 has asyncio and windowsize, but serves files only. None can bind to a device or keep to a port range.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from provision.errors import Denied, NotFound, ProvisionError
+from provision.net.sockets import mtu_of, sibling
+from provision.tftp import packet
+from provision.tftp.packet import Code, Op, TftpError
+from provision.tftp.session import Answer, Session
+
+PER_PEER = 8
+"""Transfers at a time from one address; firmware needs two."""
+
+_BURST = 32
+_UNANSWERED_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TftpRequest:
+    """A read request: the clean relative `path`, and who asks; `options` as the client sent them."""
+
+    path: str
+    peer: IPv4Address
+    options: Mapping[str, str]
+
+
+Handler = Callable[[TftpRequest], Awaitable[Answer]]
+"""Makes the answer, or raises TftpError or a ProvisionError (Denied: "access violation", NotFound: "not found")."""
+
+
+class _Slot:
+    """A request's place: first its handler runs, then its session."""
+
+    def __init__(self, peer: tuple[str, int], path: str, since: float) -> None:
+        self.peer, self.path, self.since = peer, path, since
+        self.task: asyncio.Task[None] | None = None
+        self.session: Session | None = None
+
+    @property
+    def unanswered(self) -> bool:
+        return self.session is not None and not self.session.transfer.answered
+
+
+class TftpServer:
+    """Serves on `sock` (from `net.sockets.bind_udp`); transfers use the ports `first` to `last` on the same device.
+
+    There is one transfer per peer address and path: a new request replaces the older one. When all ports are in use,
+    one whose client never answered gives way, else the request is dropped and the client asks again.
+    """
+
+    def __init__(
+        self, sock: socket.socket, handler: Handler, ports: tuple[int, int] = (20000, 20255), per_peer: int = PER_PEER
+    ) -> None:
+        self._sock, self._handler, self._per_peer = sock, handler, per_peer
+        self._ports = range(ports[0], ports[1] + 1)
+        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    @property
+    def active(self) -> int:
+        """Requests and transfers that are under way."""
+        return len(self._slots)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """End every transfer, close the socket."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock.fileno())
+        for slot in list(self._slots.values()):
+            self._drop(slot, (Code.UNDEFINED, "the server stops"))
+        self._sock.close()
+
+    def _readable(self) -> None:
+        for _ in range(_BURST):
+            try:
+                data, peer = self._sock.recvfrom(2048)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                _log.warning("tftp: receiving failed (%s)", error.strerror)
+                return
+            try:
+                self._request(data, peer)
+            except TftpError as error:
+                self._refuse(peer, error)
+
+    def _refuse(self, peer: tuple[str, int], error: TftpError) -> None:
+        try:
+            self._sock.sendto(packet.error(error.code, error.message), peer)
+        except OSError as failure:
+            _log.info("tftp: cannot answer %s (%s)", peer[0], failure.strerror)
+
+    def _request(self, data: bytes, peer: tuple[str, int]) -> None:
+        if len(data) < 2 or data[1] not in (Op.RRQ, Op.WRQ):
+            return  # an answer to it could go back and forth between two servers for ever
+        request = packet.parse_request(data)
+        if request.op is Op.WRQ:
+            raise TftpError(Code.ACCESS, "this server is read-only")
+        if request.mode != "octet":
+            raise TftpError(Code.ILLEGAL, "only mode octet (binary) is served")
+        path = packet.clean_name(request.name)
+        older = self._slots.get((peer[0], path))
+        if older is not None:
+            if older.peer == peer and (older.session is None or older.unanswered):
+                if older.session is not None:
+                    older.session.repeat()
+                return
+            self._drop(older)
+        if not self._make_room(peer[0]):
+            _log.warning("tftp: all %d ports are in use; dropping a request of %s", len(self._ports), peer[0])
+            return
+        slot = _Slot(peer, path, self._loop.time())
+        self._slots[peer[0], path] = slot
+        slot.task = self._loop.create_task(self._serve(slot, request.options))
+
+    def _make_room(self, address: str) -> bool:
+        """Whether a further transfer fits, after the oldest of a greedy peer or a dead one has given way."""
+        own = [slot for slot in self._slots.values() if slot.peer[0] == address]
+        if len(own) >= self._per_peer:
+            self._drop(min(own, key=lambda s: s.since))
+        if len(self._slots) < len(self._ports):
+            return True
+        before = self._loop.time() - _UNANSWERED_SECONDS
+        dead = [slot for slot in self._slots.values() if slot.unanswered and slot.since < before]
+        if dead:
+            self._drop(min(dead, key=lambda s: s.since))
+        return bool(dead)
+
+    def _drop(self, slot: _Slot, error: tuple[Code, str] | None = None) -> None:
+        if slot.task is not None:
+            slot.task.cancel()
+        if slot.session is not None:
+            slot.session.end(error)
+        self._forget(slot)
+
+    def _forget(self, slot: _Slot) -> None:
+        key = slot.peer[0], slot.path
+        if self._slots.get(key) is slot:
+            del self._slots[key]
+
+    async def _serve(self, slot: _Slot, options: Mapping[str, str]) -> None:
+        try:
+            answer = await self._handler(TftpRequest(slot.path, IPv4Address(slot.peer[0]), options))
+            try:
+                sock = self._socket(slot.peer)
+            except BaseException:
+                answer.content.close()
+                raise
+            terms = packet.negotiate(options, answer.content.size, mtu_of(self._sock))
+            name = f"{slot.peer[0]} {slot.path}"
+            slot.session = Session(sock, answer, terms, name, lambda: self._forget(slot))
+            slot.task = None
+            slot.session.start()
+        except (TftpError, ProvisionError, OSError) as error:
+            self._forget(slot)
+            self._refuse(slot.peer, _told(error))
+        except Exception as error:
+            _log.error("tftp: internal error (%s) for %s", type(error).__name__, slot.peer[0])
+            self._forget(slot)
+            self._refuse(slot.peer, TftpError(Code.UNDEFINED, "internal error"))
+
+    def _socket(self, peer: tuple[str, int]) -> socket.socket:
+        """A socket connected to `peer` on a free port of the range, chosen at random so that it cannot be guessed."""
+        for port in random.sample(self._ports, len(self._ports)):
+            try:
+                sock = sibling(self._sock, port)
+            except OSError:
+                continue
+            try:
+                sock.connect(peer)
+            except OSError:
+                sock.close()
+                raise
+            return sock
+        raise TftpError(Code.UNDEFINED, "no port is free")
+
+
+def _told(error: Exception) -> TftpError:
+    """What the client is told of an error; a console shows it."""
+    if isinstance(error, TftpError):
+        return error
+    if isinstance(error, NotFound):
+        return TftpError(Code.NOT_FOUND, "file not found")
+    if isinstance(error, Denied):
+        return TftpError(Code.ACCESS, error.fact)
+    _log.error("tftp: %s", error)
+    return TftpError(Code.UNDEFINED, "the server has a problem; see its log")

@@ -1,0 +1,210 @@
+"""One running transfer: the state machine of `transfer` on a socket of its own, fed from a content.
+
+The socket is connected, so the kernel itself drops what does not come from the client's address and port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provision.errors import ProvisionError
+from provision.media.content import Content
+from provision.tftp import packet
+from provision.tftp.packet import Code, Op, Terms
+from provision.tftp.transfer import NOTHING, Transfer
+
+READ_BYTES = 64 * 1024
+"""How much of the content is held in memory for one transfer."""
+
+_BURST = 64
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB) and
+    at the end whether it got all of them."""
+
+    content: Content
+    progress: Callable[[int], None] | None = None
+    finished: Callable[[bool], None] | None = None
+
+
+class Session:
+    """A transfer on `sock` (connected, non-blocking). `on_end` is called once, when nothing is left of it."""
+
+    def __init__(
+        self, sock: socket.socket, answer: Answer, terms: Terms, name: str, on_end: Callable[[], None]
+    ) -> None:
+        self.transfer = Transfer(answer.content.size, terms)
+        self.name = name
+        self._answer, self._content, self._on_end = answer, answer.content, on_end
+        self._sock, self._block = sock, terms.block
+        self._recv, self._send = sock.recv, sock.send
+        self._loop = asyncio.get_running_loop()
+        self._chunk, self._chunk_start = b"", 0
+        self._next, self._until = NOTHING
+        self._reading: asyncio.Task[None] | None = None
+        self._blocked = self._ended = False
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Send the first packet and listen."""
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+        self._deadline = self._loop.time() + self.transfer.wait
+        self._timer = self._loop.call_at(self._deadline, self._tick)
+        self._next, self._until = self.transfer.start()
+        self._push()
+
+    def repeat(self) -> None:
+        """The client sent its request again: its first answer was lost."""
+        self._next, self._until = self.transfer.start()
+        self._push()
+
+    def end(self, error: tuple[Code, str] | None = None) -> None:
+        """Stop, telling the client why when it is to know; harmless when ended already."""
+        if self._ended:
+            return
+        self._ended = True
+        if error is not None:
+            self._try_send(packet.error(*error))
+        descriptor = self._sock.fileno()
+        self._loop.remove_reader(descriptor)
+        if self._blocked:
+            self._loop.remove_writer(descriptor)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sock.close()
+        if self._reading is None:
+            self._content.close()
+        self._chunk = b""
+        self._on_end()
+        if self._answer.finished is not None:
+            self._answer.finished(self.transfer.finished)
+
+    def _try_send(self, data: bytes) -> bool:
+        try:
+            self._send(data)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if not self._ended:
+                _log.info("tftp: %s: the client is gone (%s)", self.name, error.strerror)
+                self.end()
+        return True
+
+    def _readable(self) -> None:
+        for _ in range(_BURST):
+            try:
+                data = self._recv(1024)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                _log.info("tftp: %s: the client is gone (%s)", self.name, error.strerror)
+                self.end()
+                return
+            if len(data) < 4 or data[0] != 0:
+                continue
+            if data[1] == Op.ACK:
+                self._ack((data[2] << 8) | data[3])
+            elif data[1] == Op.ERROR:
+                self.end()  # firmware asks for the size only, and then aborts like this
+            else:
+                self.end((Code.ILLEGAL, "only acknowledgments are expected here"))
+            if self._ended:
+                return
+
+    def _ack(self, number: int) -> None:
+        transfer = self.transfer
+        first, last = transfer.ack(number)
+        if first <= last:
+            self._deadline = self._loop.time() + transfer.wait
+            self._next, self._until = first, last
+            self._push()
+        elif transfer.finished:
+            if self._answer.progress is not None:
+                self._answer.progress(self._content.size)
+            self.end()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if now >= self._deadline and self._reading is None:
+            self._next, self._until = self.transfer.timeout()
+            if self.transfer.failed:
+                _log.warning("tftp: %s: the client stopped answering", self.name)
+                self.end()
+                return
+            self._deadline = now + self.transfer.wait
+            self._push()
+        if not self._ended:
+            self._timer = self._loop.call_at(max(self._deadline, now + 0.05), self._tick)
+
+    def _push(self) -> None:
+        """Send the blocks from `_next` to `_until`, until the socket is full or a block has to be read from disk."""
+        if self._blocked or self._reading is not None:
+            return
+        while self._next <= self._until and not self._ended:
+            data = self._data(self._next)
+            if data is None:
+                self._reading = self._loop.create_task(self._read((self._next - 1) * self._block))
+                return
+            if not self._try_send(data):
+                self._blocked = True
+                self._loop.add_writer(self._sock.fileno(), self._writable)
+                return
+            self._next += 1
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._sock.fileno())
+        self._blocked = False
+        self._push()
+
+    def _data(self, number: int) -> bytes | None:
+        """The packet of a block, from memory; None when its bytes must be read first."""
+        if number == 0:
+            return packet.oack(self.transfer.terms.acknowledged)
+        start = (number - 1) * self._block
+        at = start - self._chunk_start
+        end = min(at + self._block, self._content.size - self._chunk_start)
+        if at < 0 or end > len(self._chunk):
+            if not self._load(start):
+                return None
+            at, end = 0, min(self._block, self._content.size - start)
+        return b"\0\3" + (number & 0xFFFF).to_bytes(2) + self._chunk[at:end]
+
+    def _load(self, start: int) -> bool:
+        wanted = min(max(READ_BYTES, self._block), self._content.size - start)
+        chunk = self._content.read_now(start, wanted) if wanted else b""
+        if chunk is None or (len(chunk) < wanted and len(chunk) < self._block):
+            return False
+        self._keep(start, chunk)
+        return True
+
+    def _keep(self, start: int, chunk: bytes) -> None:
+        self._chunk, self._chunk_start = chunk, start
+        if self._answer.progress is not None and self.transfer.answered:
+            self._answer.progress(self.transfer.acknowledged)
+
+    async def _read(self, start: int) -> None:
+        wanted = min(max(READ_BYTES, self._block), self._content.size - start)
+        error: ProvisionError | None = None
+        chunk = b""
+        try:
+            chunk = await asyncio.to_thread(self._content.read, start, wanted)
+        except ProvisionError as failure:
+            error = failure
+        self._reading = None
+        if self._ended:
+            self._content.close()
+        elif error is not None:
+            _log.error("tftp: %s: %s", self.name, error)
+            self.end((Code.UNDEFINED, "the server cannot read this file"))
+        else:
+            self._keep(start, chunk)
+            self._deadline = self._loop.time() + self.transfer.wait
+            self._push()
