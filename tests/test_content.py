@@ -50,7 +50,7 @@ def test_a_removed_base_does_not_hurt_who_has_begun(plan: Plan) -> None:
     content = PlanContent(plan)
     plan.base.unlink()
     assert content.read(0, 100_000) == WANTED
-    with pytest.raises(Unavailable, match="base file base: cannot be read .No such file"):
+    with pytest.raises(Unavailable, match=r"base file base: cannot be read \(No such file"):
         PlanContent(plan)
 
 
