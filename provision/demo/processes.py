@@ -1,0 +1,122 @@
+"""Programs that run beside the laboratory, each ended by its own pid, and files that are watched while they grow."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from provision import proc
+from provision.errors import Unavailable
+
+POLL = 0.1
+"""Seconds between two looks at a growing file."""
+
+# CSI and other escape sequences (ECMA-48), with which firmware and GRUB paint their screens.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[@-Z\\-_=>])|[\r\x00]")
+
+
+class Process:
+    """A program running in a network namespace, its output (both streams) in the file `log`."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        log: Path,
+        *,
+        package: str,
+        namespace: str | None = None,
+        fds: Sequence[int] = (),
+    ) -> None:
+        """Start `argv` (its program is in the Debian `package`); `fds` stay open in it. Raises Unavailable."""
+        self.name, self.log = str(argv[0]).rsplit("/", 1)[-1], log
+        inner = [proc.find(str(argv[0]), package), *map(str, argv[1:])]
+        # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
+        command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *inner]
+        if namespace is not None:
+            command = [proc.find("ip", "iproute2"), "netns", "exec", namespace, *command]
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """The program's own pid: what wraps it replaces itself by it."""
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._child.poll()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._child.poll() is None
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return plain(self.log)
+
+    def wait_for(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
+        """Wait until it has printed `pattern`; raises Unavailable with its last lines."""
+        return wait_for(self.log, pattern, timeout, self.name, lambda: self.running)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end and return its exit code; raises Unavailable after `timeout` seconds."""
+        try:
+            return self._child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(self.name, f"still runs after {timeout:.0f} s") from None
+
+    def stop(self, grace: float = 5.0) -> None:
+        """End it by its pid: SIGTERM, after `grace` seconds SIGKILL. Does nothing when it has ended."""
+        if not self.running:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def plain(path: Path) -> str:
+    """The text of a log without escape sequences and carriage returns; empty when there is no such file yet."""
+    try:
+        return _ESCAPES.sub("", path.read_bytes().decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return ""
+
+
+def wait_for(path: Path, pattern: str, timeout: float, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
+    """Wait until the text of `path` has `pattern` (multi-line mode) anywhere, and return the first match.
+
+    Raises WaitFailed with the last 60 lines when `timeout` seconds pass, or when `alive` says no and the text is
+    without the pattern.
+    """
+    expression = re.compile(pattern, re.MULTILINE)
+    end = time.monotonic() + timeout
+    while True:
+        lives = alive()
+        match = expression.search(plain(path))
+        if match:
+            return match
+        if not lives:
+            raise WaitFailed(subject, f"ended without printing {pattern!r}", path)
+        if time.monotonic() > end:
+            raise WaitFailed(subject, f"did not print {pattern!r} within {timeout:.0f} s", path)
+        time.sleep(POLL)
+
+
+class WaitFailed(Unavailable):
+    """Something watched did not print what was waited for; `tail`, also a note on it, is its last 60 lines."""
+
+    def __init__(self, subject: str, fact: str, path: Path) -> None:
+        super().__init__(subject, fact, f"see {path}")
+        self.tail = "\n".join([line for line in plain(path).splitlines() if line.strip()][-60:])
+        self.add_note(f"--- the last lines of {path.name}:\n{self.tail}")

@@ -1,0 +1,32 @@
+"""What every boot test needs: the probe image, a laboratory, and the console's text in a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision.demo.lab import Lab
+from provision.demo.probe import Probe, build_probe
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this directory boots a machine."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.boot)
+
+
+@pytest.fixture(scope="session")
+def probe() -> Probe:
+    """The tests' base image, from its cache when the packages have not changed."""
+    return build_probe()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A laboratory of this test's own; consoles and logs stay in pytest's directory for whoever looks later."""
+    with Lab("t", tmp_path / "lab") as lab:
+        yield lab

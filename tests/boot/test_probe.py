@@ -1,0 +1,89 @@
+"""The probe image takes a sound seed, and nothing but a sound seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+
+from provision.demo.lab import Lab
+from provision.demo.probe import Probe
+from provision.demo.vm import VM, Machine, Nic
+from tests.boot import seeds
+from tests.boot.web import serve
+
+MAC = "52:54:00:00:00:07"
+KEY = "00ff" * 16
+Tree = dict[str, tuple[int, bytes]]
+
+
+def machine(lab: Lab, probe: Probe, *parts: bytes, nics: tuple[Nic, ...] = ()) -> Machine:
+    """A machine that is given the kernel, the probe's initrd and whatever stands behind that."""
+    initrd = lab.directory / "initrd"
+    initrd.write_bytes(probe.initrd.read_bytes() + b"".join(parts))
+    arguments = " ".join((*probe.kernel_arguments, "probe.poweroff"))
+    return Machine("probe", nics=nics, kernel=probe.kernel, initrd=initrd, arguments=arguments)
+
+
+def test_the_probe_becomes_the_host_of_its_seed(lab: Lab, probe: Probe) -> None:
+    lan = lab.lan("mgmt", "10.77.1.0/24")
+    tree = seeds.files("node7", {"key": KEY, "url": f"http://{lan.address}:8080/up"})
+    tree |= seeds.network("mgmt", MAC, "10.77.1.20/24")
+    tree |= {"/etc/provision/odd.txt": (0o440, b""), "/etc/resolv.conf": (0o644, b"nameserver 10.77.1.1\n")}
+    booted = machine(lab, probe, seeds.seed("node7", tree), nics=(Nic(lan, MAC),))
+    with serve(lab.server, str(lan.address), 8080, lab.directory) as server, VM(lab, booted) as vm:
+        report = vm.report(90)
+        vm.wait_off(20)
+    assert report["hostname"] == report["kernel-hostname"] == "node7"
+    assert report["seed"] == "ab" * 32
+    assert list(report.addresses.values()) == [["10.77.1.20/24"]]
+    assert report["system"] == "running", report.all("failed")
+    assert {path: (file.mode, file.sha256) for path, file in report.files.items()} == {
+        path: (f"0{mode:o}", hashlib.sha256(data).hexdigest()) for path, (mode, data) in tree.items()
+    }
+    assert {file.owner for file in report.files.values()} == {"0:0"}
+    assert report.all("resolv") == ["nameserver 10.77.1.1"], "a link is replaced, not written through"
+    assert report["leftover"] == "none"
+    assert report["phone-home"] == "ok"
+    assert f'POST /up application/json {{"host": "node7", "key": "{KEY}"}}' in server.seen
+    assert "This is node7" in vm.console
+    assert seeds.KEYTAB not in vm.console_file.read_bytes() and KEY not in vm.console
+
+
+def changed(tree: Tree) -> Tree:
+    return tree | {"/etc/krb5.keytab": (0o600, seeds.KEYTAB[:-1] + b"\0")}
+
+
+def without(tree: Tree) -> Tree:
+    return {path: file for path, file in tree.items() if path != "/etc/krb5.keytab"}
+
+
+def with_another(tree: Tree) -> Tree:
+    return tree | {"/etc/ssh/sshd_config": (0o644, b"PermitRootLogin yes\n")}
+
+
+@pytest.mark.parametrize(
+    ("damage", "culprit"),
+    [(changed, "/etc/krb5.keytab"), (without, "/etc/krb5.keytab"), (with_another, "/etc/ssh/sshd_config")],
+)
+def test_a_damaged_seed_configures_no_network(
+    lab: Lab, probe: Probe, damage: Callable[[Tree], Tree], culprit: str
+) -> None:
+    lan = lab.lan("mgmt", "10.77.1.0/24")
+    tree = seeds.files("node7") | seeds.network("mgmt", MAC, "10.77.1.20/24")
+    damaged = seeds.seed("node7", tree, written=damage(tree))
+    with lan.capture() as capture, VM(lab, machine(lab, probe, damaged, nics=(Nic(lan, MAC),))) as vm:
+        vm.wait_for(rf"^PROVISION SEED DAMAGED: {culprit}$", 60)
+        vm.wait_off(20)
+    assert "network interfaces: lo \n" in vm.console
+    assert "PROVISION-REPORT" not in vm.console
+    assert capture.frames() == []
+
+
+def test_no_seed_configures_no_network(lab: Lab, probe: Probe) -> None:
+    lan = lab.lan("mgmt", "10.77.1.0/24")
+    with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
+        vm.wait_for(r"^PROVISION SEED MISSING$", 60)
+        vm.wait_off(20)
+    assert "network interfaces: lo \n" in vm.console
