@@ -53,7 +53,7 @@ NIC = "mac: 52:54:00:00:00:09"
         (f"{{{NIC}, ipv4: 167772161}}", "ipv4: '167772161' is not an IPv4 address"),
         (f"{{{NIC}, ipv6: fe80::1%eth0}}", "ipv6: 'fe80::1%eth0' must not have a zone"),
         (f"{{{NIC}, ipv6: x}}", "ipv6: 'x' is not an IPv6 address"),
-        (f"{{{NIC}, routes: [{{to: 10.9.9.9/8, via: q}}]}}", "to: '10.9.9.9/8' has bits set behind its prefix length; did you mean 10.0.0.0/8?"),
+        (f"{{{NIC}, routes: [{{to: 10.9.9.9/8, via: q}}]}}", "set behind its prefix length; did you mean 10.0.0.0/8?"),
         (f"{{{NIC}, routes: [{{to: 10.9.9.9/8, via: q}}]}}", "via: 'q' is not an IP address"),
         (f"{{{NIC}, routes: [{{to: zz, via: q}}]}}", "to: 'zz' is not an IP prefix"),
         (f"{{{NIC}, routes: [{{to: 10.0.0.0/8}}]}}", "routes.0.via: 'via' is missing"),

@@ -94,6 +94,7 @@ class _Open:
 
     node: Node
     key: str | None = None
+    last_key: str = ""
     key_line: int = 0
     skipped: bool = False
 
@@ -236,7 +237,8 @@ class _Builder:
     def _key(self, top: _Open, node: Node) -> None:
         if not isinstance(node.value, str):
             raise _Stop(node.line, "a key must be one word or text", "write it as 'key: value'")
-        top.key, top.key_line = node.value, node.line
+        top.key = top.last_key = node.value
+        top.key_line = node.line
         earlier = top.node.value.get(node.value) if isinstance(top.node.value, dict) else None
         top.skipped = earlier is not None
         if earlier is not None:
@@ -245,7 +247,7 @@ class _Builder:
             self.problems.append(Problem(self.file, node.line, path, fact, "keep one of them"))
 
     def _path(self) -> str:
-        parts = [str(len(o.node.value) - 1) if isinstance(o.node.value, list) else str(o.key) for o in self._open[:-1]]
+        parts = [str(len(o.node.value) - 1) if isinstance(o.node.value, list) else o.last_key for o in self._open[:-1]]
         return ".".join(parts)
 
 

@@ -178,8 +178,11 @@ class _Parser:
             return None
         found: list[str] = []
         for index, node in enumerate(texts.value if texts and isinstance(texts.value, list) else ()):
+            path = ("site", "ca_certificates", index)
             if isinstance(node.value, str):
-                found += self._authorities(node, ("site", "ca_certificates", index), node.value.encode())
+                found += self._authorities(node, path, node.value.encode())
+            else:
+                self._add(path, "must be a certificate as PEM text", "begin it with '- |'", (node.file, node.line))
         if named is not None and named.value is not None:
             found += self._certificate_files(named)
         return list(dict.fromkeys(found))
@@ -212,6 +215,10 @@ class _Parser:
         """Check defaults or a group by themselves, as a host with a name and MACs of no account."""
         data = layer.plain()
         self._no_name(data, path)
+        for part in ("interfaces", "labels"):
+            if isinstance(data.get(part), dict):
+                # An empty entry takes away what an earlier layer of some host gives.
+                data[part] = {key: value for key, value in data[part].items() if value is not None}
         interfaces = data.get("interfaces") or {"any": {}}
         for interface in interfaces.values() if isinstance(interfaces, dict) else ():
             if isinstance(interface, dict):
