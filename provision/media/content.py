@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from provision.errors import Unavailable
 from provision.media.plan import Plan
+from provision.media.reader import Reader
 
 
 class Content(Protocol):
@@ -50,24 +50,13 @@ class Memory:
         self._data = b""
 
 
-class PlanContent:
-    """A plan's bytes. It keeps its base file open, so a reader that has begun is not hurt when the base is removed.
+class PlanContent(Reader):
+    """A plan's bytes. The base stays open, so whoever has begun is not hurt when it is removed.
 
     Raises Unavailable at once when the base is missing or has another size than the plan.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._nowait = True
-        self._descriptor = -1
-        try:
-            self._descriptor = os.open(plan.base, os.O_RDONLY | os.O_CLOEXEC)
-            found = os.fstat(self._descriptor).st_size
-        except OSError as error:
-            raise self._broken(f"cannot be read ({error.strerror})") from None
-        if found != plan.size:
-            self.close()
-            raise self._broken(f"has {found} bytes instead of {plan.size}")
+    _nowait = True
 
     @property
     def size(self) -> int:
@@ -78,7 +67,7 @@ class PlanContent:
             return None
         buffer = bytearray(length)
         try:
-            got = os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT)
+            got = os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT)
         except OSError as error:
             self._nowait = error.errno == errno.EAGAIN  # other errors: no such flag on this file system
             return None
@@ -86,27 +75,7 @@ class PlanContent:
             return None
         return self.plan.overlay(offset, bytes(memoryview(buffer)[:got]))
 
-    def read(self, offset: int, length: int) -> bytes:
-        parts = []
-        at = offset
-        while at < offset + length:
-            try:
-                part = os.pread(self._descriptor, offset + length - at, at)
-            except OSError as error:
-                raise self._broken(f"cannot be read at byte {at} ({error.strerror})") from None
-            if not part:
-                raise self._broken(f"ends at byte {at}, but should have {self.size}")
-            parts.append(part)
-            at += len(part)
-        return self.plan.overlay(offset, parts[0] if len(parts) == 1 else b"".join(parts))
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _broken(self, fact: str) -> Unavailable:
-        return Unavailable(f"base file {self.plan.base.name}", fact, "import the base image again")
+    read = Reader.pread
 
 
 def open_file(path: Path, size: int, digest: str) -> PlanContent:
