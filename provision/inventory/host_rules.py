@@ -188,7 +188,7 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
         tagged = seen.tags.get(interface.vlan)
         if tagged and interface.network is None:
             fact = (
-                f"puts the guests of '{interface.bridge}' on the management network '{tagged}' (VLAN {interface.vlan})"
+                f"puts the guests of '{interface.bridge}' on VLAN {interface.vlan}, the management network '{tagged}'"
             )
             yield Finding(where, fact, "take another VLAN")
         return

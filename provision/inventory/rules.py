@@ -38,7 +38,7 @@ def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], re
         for value, path in values(host):
             earlier = first.setdefault(value, path)
             if earlier is not path:
-                owner = earlier[1] if earlier[1] != host.name else earlier[3]
+                owner = earlier[1] if earlier[1] != host.name or len(earlier) < 4 else earlier[3]
                 yield Finding(path, f"the {what} {value} is already that of {owner}", remedy)
 
 

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+
+from provision.inventory.host_rules import MAX_COMMAND_LINE
+from tests.inventory_samples import HOSTS, SITE, host, lines
+
+MAC = "mac: 52:54:00:00:00:09"
+MACS = "macs: [52:54:00:00:00:09, 52:54:00:00:00:0a]"
+MGMT = f"{{{MAC}, network: mgmt, addressing: dhcp}}"
+OTHER = "mac: 52:54:00:00:00:0b"
+
+
+def said(**interfaces: str) -> list[str]:
+    """The problems of one host with these interfaces, without file and line."""
+    return [line.partition("hosts.node9.interfaces.")[2] for line in lines(SITE, host(**interfaces))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{{{MAC}}}",
+        f"{{{MAC}, vlan: 101, bridge: br-a}}",
+        f"{{{MAC}, bridge: br-a}}",
+        f"{{{MACS}, bond: 802.3ad, network: office, vlan: 20, addressing: dhcp}}",
+        f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, ipv6: 2001:db8:1::9}}",
+        f"{{{MAC}, network: office, addressing: static, ipv6: 2001:db8:1::9}}",
+        f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, bridge: br-office}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, reservation: 10.0.0.150}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10, bridge: br-mgmt}}",
+        f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, routes: [{{to: 10.9.0.0/16, via: 10.0.0.254}}]}}",
+        f"{{{MAC}, network: office, addressing: dhcp, routes: [{{to: '2001:db8:9::/48', via: 'fe80::9'}}]}}",
+    ],
+)
+def test_what_is_right(text: str) -> None:
+    assert said(n=text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{macs: [52:54:00:00:00:09, 52:54:00:00:00:09], bond: 802.3ad}", "n.macs: a MAC is listed twice"),
+        (f"{{{MAC}, bond: 802.3ad}}", "n.bond: a bond of one NIC"),
+        (f"{{{MACS}}}", "n.macs: 2 MACs without 'bond'"),
+        (f"{{{MAC}, network: mgmt}}", "n.network: 'network' without 'addressing'"),
+        (f"{{{MAC}, addressing: dhcp}}", "n.addressing: 'addressing' without 'network'"),
+        (f"{{{MAC}, ipv4: 10.0.0.9}}", "n.ipv4: 'ipv4' without 'network' and 'addressing'"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, ipv4: 10.0.0.9}}", "n.ipv4: 'ipv4' is a static address"),
+        (f"{{{MAC}, network: office, addressing: dhcp, ipv6: 2001:db8:1::9}}", "n.ipv6: 'ipv6' is a static address"),
+        (f"{{{MAC}, network: mgmt, addressing: static}}", "n.addressing: static addressing without an address"),
+        (
+            f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, reservation: 10.0.0.8}}",
+            "n.reservation: a DHCP reservation, but addressing is static",
+        ),
+        (f"{{{MAC}, network: mgnt, addressing: dhcp}}", "n.network: no network 'mgnt' is in the site; did you mean"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 11}}", "n.vlan: VLAN 11, but network 'mgmt' has VLAN 10"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.1.0.9}}", "n.ipv4: 10.1.0.9 is outside 10.0.0.0/24"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.0}}", "n.ipv4: 10.0.0.0 is the network address"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.255}}", "n.ipv4: 10.0.0.255 is the broadcast"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.1}}", "n.ipv4: 10.0.0.1 is the gateway of network"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.100}}", "n.ipv4: 10.0.0.100 is inside the pool"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, reservation: 10.0.1.1}}", "n.reservation: 10.0.1.1 is outside"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, reservation: 10.0.0.1}}", "n.reservation: 10.0.0.1 is the gate"),
+        (f"{{{MAC}, network: mgmt, addressing: static, ipv6: 2001:db8:1::9}}", "n.ipv6: network 'mgmt' has no"),
+        (f"{{{MAC}, network: office, addressing: static, ipv6: 2001:db8:2::9}}", "n.ipv6: 2001:db8:2::9 is outside"),
+        (f"{{{MAC}, network: office, addressing: static, ipv6: '2001:db8:1::'}}", "the subnet-router anycast"),
+        (
+            f"{{{MAC}, routes: [{{to: 10.9.0.0/16, via: 10.0.0.254}}]}}",
+            "n.routes: routes without 'network'",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, via: 10.9.0.1}}]}}",
+            "n.routes.0.via: the router 10.9.0.1 is not on network 'mgmt'; give one inside 10.0.0.0/24",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, via: 'fe80::1'}}]}}",
+            "n.routes.0.via: an IPv4 route through an IPv6 router",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: '2001:db8::/32', via: '2001:db8::1'}}]}}",
+            "n.routes.0.via: the router 2001:db8::1 is not on network 'mgmt'; add 'prefix6'",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, routes: [{{to: 10.9.0.0/16, via: 10.0.0.9}}]"
+            "}",
+            "n.routes.0.via: 10.0.0.9 is the host's own address",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: "
+            "[{to: 10.9.0.0/16, via: 10.0.0.2}, {to: 10.9.0.0/16, via: 10.0.0.3}]}",
+            "n.routes.1: a second route to 10.9.0.0/16",
+        ),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "n.bridge: puts the guests of 'br0' on the"),
+        (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management network"),
+        (f"{{{MAC}, bridge: lo}}", "n.bridge: the bridge's name 'lo' is taken"),
+        (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the bridge's name 'n' is taken"),
+    ],
+)  # fmt: skip
+def test_one_interface(text: str, words: str) -> None:
+    found = said(n=text)
+    assert len(found) == 1, found
+    assert words in found[0]
+
+
+def test_several_interfaces_may_share_nics_by_tag() -> None:
+    assert said(m=MGMT, a=f"{{{MAC}, vlan: 20, bridge: br-a}}", b=f"{{{MAC}, vlan: 21, bridge: br-b}}") == []
+    bond = f"{{{MACS}, bond: active-backup, vlan: "
+    assert said(a=f"{bond}20}}", b=f"{bond}21}}", c=f"{{{MACS}, bond: active-backup}}") == []
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (f"{{{MAC}}}", "n.macs: is a second untagged connection on the NICs of 'm'"),
+        (f"{{{MACS}, bond: 802.3ad, vlan: 20}}", "n.macs: shares only a part of its NICs or no bond with 'm'"),
+    ],
+)
+def test_sharing_a_nic_wrongly(second: str, words: str) -> None:
+    (found,) = said(m=MGMT, n=second)
+    assert words in found
+
+
+def test_the_same_tag_twice_and_the_same_bridge_twice() -> None:
+    (tag,) = said(a=f"{{{MAC}, vlan: 20}}", b=f"{{{MAC}, vlan: 20}}")
+    assert "b.vlan: VLAN 20 is already used by 'a' on the same NICs" in tag
+    assert len(said(a=f"{{{MAC}, vlan: 20, bridge: br}}", b=f"{{{OTHER}, vlan: 20, bridge: br}}")) == 2
+
+
+def test_a_guest_bridge_untagged_on_the_nic_that_boots() -> None:
+    wrong = said(m=MGMT, g=f"{{{MAC}, bridge: br-g}}")
+    assert any("g.bridge: puts the guests of 'br-g' untagged on the NIC that boots from 'mgmt'" in w for w in wrong)
+    tagged = f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}"
+    (only,) = said(m=tagged, g=f"{{{MAC}, bridge: br-g}}")
+    assert "g.bridge: puts the guests" in only
+    member = said(m=MGMT, g="{macs: [52:54:00:00:00:09, 52:54:00:00:00:0c], bond: 802.3ad, bridge: br-g}")
+    assert any("g.bridge: puts the guests" in w for w in member)
+    assert said(m=MGMT, g=f"{{{OTHER}, bridge: br-g}}") == []
+    assert said(m=MGMT, g=f"{{{MAC}, vlan: 30, bridge: br-g}}") == []
+
+
+def test_a_host_that_never_boots_there_may_have_untagged_guests_beside_tagged_management() -> None:
+    interfaces = {"m": f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}", "g": f"{{{MAC}, bridge: br-g}}"}
+    assert lines(SITE, host(**interfaces) + "    netboot: never\n") == []
+
+
+def test_an_inherited_bridge_is_said_where_it_stands() -> None:
+    site = SITE + "  groups:\n    g:\n      interfaces:\n        mgmt:\n          bridge: br-g\n"
+    hosts = HOSTS.replace("  node2:", "    groups: [g]\n  node2:")
+    assert lines(site, hosts)[0].startswith("a.yaml:25: hosts.node1.interfaces.mgmt.bridge: puts the guests")
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ("credentials: [keytap]", "credentials.0: no credential 'keytap' is in the site; did you mean 'keytab'?"),
+        ("credentials: [keytab, keytab]", "credentials.1: credential 'keytab' is listed twice"),
+        ("kernel_arguments: [initrd=x]", "kernel_arguments.0: 'initrd=' is set by the boot loader"),
+        ("kernel_arguments: [a, BOOT_IMAGE=x]", "kernel_arguments.1: 'BOOT_IMAGE=' is set by the boot loader"),
+        ("kernel_arguments: [bootif=x]", "kernel_arguments.0: 'bootif=' is set by the boot loader"),
+        ("kernel_arguments: [ip=dhcp, ip=off]", "kernel_arguments: 'ip=' is given 2 times"),
+        ("uuid: 00000000-0000-0000-0000-000000000000", "uuid: 00000000-0000-0000-0000-000000000000 is a placeholder"),
+    ],
+)
+def test_host_fields(own: str, words: str) -> None:
+    (found,) = lines(SITE, host(n=f"{{{MAC}}}") + f"    {own}\n")
+    assert found.startswith(f"b.yaml:5: hosts.node9.{words}"), found
+
+
+def test_credentials_that_are_one_file() -> None:
+    site = SITE + "    other: {kind: token, path: /etc/token}\n"
+    (found,) = lines(site, host(n=f"{{{MAC}}}") + "    credentials: [token, other]\n")
+    assert "credentials.1: 'other' and 'token' are both /etc/token" in found
+
+
+def test_the_command_line_of_site_and_host_together() -> None:
+    site = SITE + "  kernel_arguments: [ip=dhcp]\n"
+    (found,) = lines(site, host(n=f"{{{MAC}}}") + "    kernel_arguments: [ip=off]\n")
+    assert "'ip=' is given 2 times, by site and host together" in found
+    words = ["a" * 99] * 14  # 100 bytes each with its space
+    fits = MAX_COMMAND_LINE - 1400 - len("ip=dhcp ")
+    for last, expected in ((fits, 0), (fits + 1, 1)):
+        arguments = ", ".join([*words, "b" * last])
+        assert len(lines(site, host(n=f"{{{MAC}}}") + f"    kernel_arguments: [{arguments}]\n")) == expected
