@@ -114,7 +114,10 @@ class _ByLibrary:
                 if unpacker.needs_input and not data:
                     raise Damaged("is cut short")
                 yield unpacker.decompress(data, CHUNK)
-                if isinstance(unpacker, lzma.LZMADecompressor) and unpacker.check in (lzma.CHECK_CRC64, lzma.CHECK_SHA256):
+                if isinstance(unpacker, lzma.LZMADecompressor) and unpacker.check in (
+                    lzma.CHECK_CRC64,
+                    lzma.CHECK_SHA256,
+                ):
                     raise Damaged("has a check that the kernel cannot verify: compress it with 'xz --check=crc32'")
         except (zlib.error, lzma.LZMAError, OSError, ValueError) as error:
             raise Damaged(f"is damaged ({error})") from None
@@ -134,10 +137,12 @@ class _ByProgram:
             with packed.open("wb") as out:
                 for offset in range(self._start, self.end, CHUNK):
                     out.write(self._file.read(min(CHUNK, self.end - offset)))
-            options = ["-q", "-d", "-f", packed, "-o", unpacked] if self._format == "zstd" else ["-q", "-d", "-f", packed, unpacked]
+            # Found first, so that a missing program is told from a damaged member.
             proc.find(self._format, self._format)
+            target = ["-o", unpacked] if self._format == "zstd" else [unpacked]
+            command = [self._format, "-q", "-d", "-f", packed, *target]
             try:
-                proc.run([self._format, *options], package=self._format, timeout=_UNPACK_TIME)
+                proc.run(command, package=self._format, timeout=_UNPACK_TIME)
             except Unavailable as error:
                 raise Damaged(f"is damaged ({error.fact})") from None
             with unpacked.open("rb") as result:

@@ -115,7 +115,7 @@ def _ext4(ingredients: Ingredients, target: Path, partition: gpt.Partition, root
     options = ["-q", "-F", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK), "-I", "256", "-m", "0", "-G", "16384"]
     options += ["-U", uuid, "-L", "provision-boot", "-E", extended, "-d", str(root)]
     env = {"E2FSPROGS_FAKE_TIME": str(CLOCK), "MKE2FS_CONFIG": "/dev/null"}
-    command = ["mke2fs", *options, target, f"{partition.size // 1024}k"]
+    command: list[str | Path] = ["mke2fs", *options, target, f"{partition.size // 1024}k"]
     proc.run(command, package=_PACKAGE, env=env, timeout=_TIMEOUT)
     _set_inodes(target, partition, root, env)
 

@@ -83,9 +83,8 @@ class CpioScanner:
         return int(raw, 16)
 
     def _header(self) -> None:
-        if len(self._buffer) >= 6 and self._buffer[:6] not in (b"070701", b"070702"):
+        if len(self._buffer) >= 6 and bytes(self._buffer[:6]) not in (b"070701", b"070702"):
             raise Damaged("has something that is no newc entry")
-        # Asked twice: with the fixed part complete, the length becomes known, and is exact for an empty remainder.
         if len(self._buffer) < 110 or len(self._buffer) < self._wanted():
             return
         size = self._field(6)
@@ -133,7 +132,9 @@ def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[s
     format_ = "cpio" if head in (b"070701", b"070702") else detect(head)
     where = f"its archive at byte {offset}"
     if format_ is None:
-        raise Invalid(subject, f"{where} has no known format", "the kernel reads newc, gzip, bzip2, xz, lzma, lz4, zstd")
+        raise Invalid(
+            subject, f"{where} has no known format", "the kernel reads newc, gzip, bzip2, xz, lzma, lz4, zstd"
+        )
     if offset % 4:
         raise Invalid(subject, f"{where} does not start on a multiple of 4", "pad what stands before it with zeros")
     file.seek(offset)

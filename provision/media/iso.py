@@ -47,7 +47,7 @@ def build_iso(ingredients: Ingredients, target: Path, scratch: Path) -> dict[str
         SEED_PATH: reserve(scratch / SEED_PATH, SEED, ingredients.seed_size),
         ISOLINUX_PATH: reserve(scratch / ISOLINUX_PATH, ISOLINUX, CONFIG_SIZE),
     }
-    bios = "-b isolinux/isolinux.bin -no-emul-boot -boot-load-size 4 -boot-info-table".split()
+    bios = ["-b", "isolinux/isolinux.bin", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
     # The active flag (on an empty entry, as the protective one must not have it) is what some BIOSes ask of a stick.
     bios += ["-isohybrid-mbr", str(loaders["isohdpfx.bin"]), "--mbr-force-bootable"]
     slots = {SEED: SEED_PATH, ISOLINUX: ISOLINUX_PATH, GRUB: GRUB_PATH}
@@ -86,7 +86,20 @@ def author(
     efi += [str(gpt.EFI_SYSTEM), str(scratch / "efi.img"), "-eltorito-alt-boot"]
     efi += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]
     grafts = [f"/{path}={source}" for path, source in sorted(files.items())]
-    options = ["-quiet", "-r", "-J", "-V", "PROVISION", *fixed, *bios, *efi, "-o", str(target), "-graft-points", *grafts]
+    options = [
+        "-quiet",
+        "-r",
+        "-J",
+        "-V",
+        "PROVISION",
+        *fixed,
+        *bios,
+        *efi,
+        "-o",
+        str(target),
+        "-graft-points",
+        *grafts,
+    ]
     env = {"SOURCE_DATE_EPOCH": str(CLOCK)}
     # -no_rc: a user's own start-up file must not change the bytes.
     proc.run(["xorriso", "-no_rc", "-as", "mkisofs", *options], package="xorriso", env=env, timeout=_TIMEOUT)

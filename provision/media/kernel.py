@@ -28,10 +28,15 @@ def inspect_kernel(path: Path) -> Kernel:
         with path.open("rb") as file:
             head = file.read(_HEADER)
             if len(head) < _HEADER or head[0x1FE:0x200] != b"\x55\xaa" or head[0x202:0x206] != b"HdrS":
-                raise Invalid(subject, "is not a Linux kernel (no bzImage magic)", "name the file /boot/vmlinuz-VERSION")
+                raise Invalid(
+                    subject, "is not a Linux kernel (no bzImage magic)", "name the file /boot/vmlinuz-VERSION"
+                )
             sectors, protocol, version_at = head[0x1F1] or 4, *struct.unpack_from("<H6xH", head, 0x206)
             if protocol < 0x0206 or not head[0x211] & 1:
-                raise Invalid(subject, f"is no bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})")
+                raise Invalid(
+                    subject,
+                    f"is no bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})",
+                )
             whole = (sectors + 1) * _SECTOR + 16 * int.from_bytes(head[0x1F4:0x1F8], "little")
             if size < whole:
                 raise Invalid(subject, f"is cut short: {size} of {whole} bytes", "copy it again")

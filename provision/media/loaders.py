@@ -55,7 +55,7 @@ BOOT_PARTITION = 3
 _CORE_MODULES = (
     "biosdisk part_gpt ext2 fat normal configfile linux echo test true sleep minicmd reboot halt regexp "
     "search search_fs_uuid search_fs_file search_label serial terminal"
-).split()
+)
 
 
 def find_loaders(directory: Path | None) -> tuple[dict[str, Path], list[Problem]]:
@@ -81,8 +81,8 @@ def copy_loaders(found: Mapping[str, Path], target: Path) -> dict[str, Path]:
     shutil.copyfile(found["i386-pc"] / "boot.img", copies[BOOT_SECTOR])
     # A prefix without a disk means the disk that the BIOS booted from.
     prefix = f"(,gpt{BOOT_PARTITION})/boot/grub"
-    options = ["-O", "i386-pc", "-d", found["i386-pc"], "-p", prefix, "-o", copies[CORE]]
-    proc.run(["grub-mkimage", *options, *_CORE_MODULES], package="grub-common")
+    options: list[str | Path] = ["-O", "i386-pc", "-d", found["i386-pc"], "-p", prefix, "-o", copies[CORE]]
+    proc.run(["grub-mkimage", *options, *_CORE_MODULES.split()], package="grub-common")
     return copies
 
 

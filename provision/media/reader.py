@@ -158,14 +158,23 @@ def _replacing(path: Path) -> Iterator[int]:
         yield fd
         os.fsync(fd)
         if nameless:
-            # Following this link is what gives an unnamed file a name (open(2), O_TMPFILE).
-            os.link(f"/proc/self/fd/{fd}", beside, follow_symlinks=True)
+            _name(fd, beside)
         beside.replace(path)
         sync_directory(directory)
     finally:
         os.close(fd)
         with suppress(FileNotFoundError):
             beside.unlink()
+
+
+def _name(fd: int, path: Path) -> None:
+    """Give a file without a name its first one (open(2), O_TMPFILE)."""
+    links = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Without a directory descriptor Python calls link(2), which does not follow.
+        os.link(str(fd), path, src_dir_fd=links, follow_symlinks=True)
+    finally:
+        os.close(links)
 
 
 def sync_directory(directory: Path) -> None:

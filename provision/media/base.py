@@ -1,0 +1,143 @@
+"""A base image as it lies in the library: its files, their hashes, and its record ``base.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision.errors import Unavailable
+from provision.media.fat import CLOCK
+from provision.media.layout import FileEntry, MediumLayout, Progress
+from provision.media.plan import Slot
+
+FORMAT = 1
+"""The version of a base's contents; part of its id, so it grows whenever media are built differently."""
+
+RECORD = "base.json"
+MEDIA = {"iso": "base.iso", "disk": "base.disk", "refusal": "refusal.iso"}
+_AGAIN = "import it again"
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """One base: kernel, initrds, default kernel arguments, loader set, and the media built from them.
+
+    `id` is the hex content hash. `loaders` are by the file name that network boot asks for. `signing` is one line:
+    whether shim, GRUB and kernel are signed for one another. `seed_size` is the room for a seed in bytes.
+    """
+
+    id: str
+    name: str
+    kernel_version: str
+    kernel_arguments: tuple[str, ...]
+    seed_size: int
+    directory: Path
+    kernel: FileEntry
+    initrds: tuple[FileEntry, ...]
+    loaders: Mapping[str, FileEntry]
+    signing: str
+    iso: MediumLayout
+    disk: MediumLayout
+    refusal: MediumLayout
+
+    def files(self) -> Iterator[FileEntry | MediumLayout]:
+        """Every file of the base."""
+        yield from (self.kernel, *self.initrds, *self.loaders.values())
+        yield from (self.iso, self.disk, self.refusal)
+
+    def check(self) -> None:
+        """Check that every file is there with its size and its time; cheap. Raises Unavailable naming the first."""
+        for file in self.files():
+            try:
+                status = file.path.stat()
+            except OSError as error:
+                raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
+            if status.st_size != file.size:
+                fact = f"has {status.st_size} bytes instead of {file.size}"
+                raise Unavailable(self._subject(file), fact, _AGAIN)
+            if int(status.st_mtime) != CLOCK:
+                raise Unavailable(self._subject(file), "was changed after its import", _AGAIN)
+
+    def verify(self, progress: Progress = lambda stage, done: None) -> None:
+        """Read every file and check its SHA-256. Raises Unavailable naming the first that is not what was imported."""
+        self.check()
+        total, done = sum(file.size for file in self.files()), 0
+        for file in self.files():
+            try:
+                digest = hash_file(file.path)
+            except OSError as error:
+                raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
+            if digest != file.sha256:
+                raise Unavailable(self._subject(file), "is damaged: its SHA-256 is another one", _AGAIN)
+            done += file.size
+            progress("verifying", done / total)
+
+    def _subject(self, file: FileEntry | MediumLayout) -> str:
+        return f"base image {self.name}: {file.path.relative_to(self.directory)}"
+
+
+def hash_file(path: Path) -> str:
+    """The hex SHA-256 of a file; raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record(base: BaseImage) -> bytes:
+    """The base's record as JSON: paths relative to its directory, so that the state directory can move."""
+
+    def entry(file: FileEntry | MediumLayout) -> dict[str, Any]:
+        plain = {"file": str(file.path.relative_to(base.directory)), "size": file.size, "sha256": file.sha256}
+        if isinstance(file, FileEntry):
+            return plain
+        return plain | {"slots": {name: [slot.offset, slot.size] for name, slot in sorted(file.slots.items())}}
+
+    content = {
+        "format": FORMAT,
+        "id": base.id,
+        "name": base.name,
+        "kernel_version": base.kernel_version,
+        "kernel_arguments": base.kernel_arguments,
+        "seed_size": base.seed_size,
+        "signing": base.signing,
+        "kernel": entry(base.kernel),
+        "initrds": [entry(file) for file in base.initrds],
+        "loaders": {name: entry(file) for name, file in sorted(base.loaders.items())},
+        "media": {name: entry(getattr(base, name)) for name in MEDIA},
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def load(directory: Path) -> BaseImage:
+    """The base whose record lies in `directory`; raises Unavailable when there is none that can be read."""
+
+    def entry(of: Mapping[str, Any]) -> FileEntry:
+        return FileEntry(directory / of["file"], of["size"], of["sha256"])
+
+    def medium(of: Mapping[str, Any]) -> MediumLayout:
+        slots = {name: Slot(*place) for name, place in of["slots"].items()}
+        return MediumLayout(directory / of["file"], of["size"], of["sha256"], slots)
+
+    path = directory / RECORD
+    try:
+        content = json.loads(path.read_bytes())
+        return BaseImage(
+            id=content["id"],
+            name=content["name"],
+            kernel_version=content["kernel_version"],
+            kernel_arguments=tuple(content["kernel_arguments"]),
+            seed_size=content["seed_size"],
+            directory=directory,
+            kernel=entry(content["kernel"]),
+            initrds=tuple(entry(of) for of in content["initrds"]),
+            loaders={name: entry(of) for name, of in content["loaders"].items()},
+            signing=content["signing"],
+            **{name: medium(content["media"][name]) for name in MEDIA},
+        )
+    except OSError as error:
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "import the base image again") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Unavailable(str(path), "is damaged", "import the base image again") from None

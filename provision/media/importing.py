@@ -1,0 +1,245 @@
+"""Importing a base image: check everything, copy it, build its media; all in one directory that is then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from provision.errors import Invalid, Problem, Problems
+from provision.media.authoring import Ingredients
+from provision.media.base import FORMAT, MEDIA, RECORD, BaseImage, hash_file, record
+from provision.media.disk import build_disk
+from provision.media.fat import CLOCK
+from provision.media.initrd import CONTRACT, MARKER, inspect_initrd
+from provision.media.iso import build_iso
+from provision.media.kernel import Kernel, inspect_kernel
+from provision.media.layout import FileEntry, MediumLayout, Progress
+from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
+from provision.media.reader import sync_directory
+from provision.media.refusal import build_refusal
+from provision.media.signing import describe_signing
+from provision.model import KernelArgument, Name
+
+SEED_SIZE = 4 * 1024 * 1024
+_SEED_LIMIT = 256 * 1024 * 1024
+_SEED_UNIT = 4096
+_PAD = 512
+_CHUNK = 1024 * 1024
+_BUILDERS = {"iso": build_iso, "disk": build_disk, "refusal": build_refusal}
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What the operator names: files, default kernel arguments, a loader directory (None: Debian's), seed bytes."""
+
+    name: str
+    kernel: Path
+    initrds: tuple[Path, ...]
+    kernel_arguments: tuple[str, ...] = ()
+    loaders: Path | None = None
+    seed_size: int = SEED_SIZE
+
+
+class ImportProblems(Problems):
+    """All that speaks against importing these files."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.subject = "base image"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Checked copies of everything, and the id that they make."""
+
+    ingredients: Ingredients
+    kernel_version: str
+
+
+def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
+    """Copy what the request names into the directory `work`, and check the copies.
+
+    Raises ImportProblems with all problems at once, OSError when the copies cannot be written.
+    """
+    found, problems = find_loaders(request.loaders)
+    problems += _request_problems(request)
+    sources = [(request.kernel, work / "kernel")]
+    sources += [(path, work / f"initrd{i}.img") for i, path in enumerate(request.initrds)]
+    total, done = sum(path.stat().st_size for path, _ in sources if path.is_file()) or 1, 0
+    copied = []
+    for source, target in sources:
+        try:
+            for size in _copy(source, target):
+                done += size
+                progress("copying", 0.3 * min(1.0, done / total))
+            copied.append((source, target))
+        except Invalid as error:
+            problems.append(_problem(source, error))
+    kernel = _check_kernel(request, copied, problems)
+    _check_initrds(request, copied, work, problems, progress)
+    if problems or kernel is None:
+        raise ImportProblems(problems)
+    (work / "scratch").mkdir()
+    loaders = copy_loaders(found, work / "scratch")
+    initrds = tuple(target for _, target in sources[1:])
+    id_ = _identify(request, work / "kernel", initrds, loaders)
+    return Prepared(Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size), kernel.version)
+
+
+def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Progress) -> None:
+    """Build the media beside the copies in `work`, write the record, and make all of it durable."""
+    ingredients, scratch = prepared.ingredients, work / "scratch"
+    media: dict[str, MediumLayout] = {}
+    for i, (name, builder) in enumerate(_BUILDERS.items()):
+        progress(f"building {MEDIA[name]}", 0.6 + 0.1 * i)
+        parts = scratch / name
+        parts.mkdir()
+        slots = builder(ingredients, work / MEDIA[name], parts)
+        media[name] = MediumLayout(work / MEDIA[name], (work / MEDIA[name]).stat().st_size, "", slots)
+        shutil.rmtree(parts)
+    progress("checking signatures", 0.9)
+    grubs = [ingredients.loaders[name] for name in GRUBS]
+    signing = describe_signing(ingredients.loaders["shimx64.efi.signed"], grubs, ingredients.kernel, scratch)
+    (work / "loaders").mkdir()
+    for served, name in SERVED.items():
+        shutil.copyfile(ingredients.loaders[name], work / "loaders" / served)
+    shutil.rmtree(scratch)
+    progress("hashing", 0.92)
+    base = BaseImage(
+        id=ingredients.id,
+        name=request.name,
+        kernel_version=prepared.kernel_version,
+        kernel_arguments=request.kernel_arguments,
+        seed_size=request.seed_size,
+        directory=work,
+        kernel=_entry(ingredients.kernel),
+        initrds=tuple(_entry(path) for path in ingredients.initrds),
+        loaders={served: _entry(work / "loaders" / served) for served in SERVED},
+        signing=signing,
+        **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
+    )
+    (work / RECORD).write_bytes(record(base))
+    _settle(work)
+
+
+def _problem(source: Path, error: Invalid) -> Problem:
+    return Problem(str(source), 0, "", error.fact, error.remedy)
+
+
+def _request_problems(request: ImportRequest) -> Iterator[Problem]:
+    try:
+        TypeAdapter(Name).validate_python(request.name)
+    except ValidationError:
+        yield Problem(request.name, 0, "", "is no name for a base image", "use lower case letters, digits and hyphens")
+    for argument in request.kernel_arguments:
+        try:
+            TypeAdapter(KernelArgument).validate_python(argument)
+        except ValidationError:
+            fact = "is no kernel argument that can stand in every boot loader's configuration"
+            yield Problem(argument, 0, "", fact, "leave out quotes, spaces and variables")
+    size = request.seed_size
+    if size % _SEED_UNIT or not _SEED_UNIT <= size <= _SEED_LIMIT:
+        fact = f"is no size for the seed: a multiple of {_SEED_UNIT} bytes up to {_SEED_LIMIT} is"
+        yield Problem(str(size), 0, "", fact)
+    if not request.initrds:
+        yield Problem(request.name, 0, "", "has no initrd", "name at least one with --initrd")
+
+
+def _copy(source: Path, target: Path) -> Iterator[int]:
+    """Copy in pieces, yielding their sizes; raises Invalid for a source that cannot be read, OSError for the target."""
+    try:
+        if not source.is_file():
+            raise Invalid(str(source), "is not a file" if source.exists() else "does not exist")
+        file = source.open("rb")
+    except OSError as error:
+        raise Invalid(str(source), f"cannot be read ({error.strerror})") from None
+    with file, target.open("xb") as out:
+        while True:
+            try:
+                data = file.read(_CHUNK)
+            except OSError as error:
+                raise Invalid(str(source), f"cannot be read ({error.strerror})") from None
+            if not data:
+                return
+            out.write(data)
+            yield len(data)
+
+
+def _check_kernel(request: ImportRequest, copied: list[tuple[Path, Path]], problems: list[Problem]) -> Kernel | None:
+    for source, target in copied:
+        if target.name != "kernel":
+            continue
+        try:
+            kernel = inspect_kernel(target)
+        except Invalid as error:
+            problems.append(_problem(source, error))
+            return None
+        length = len(" ".join(request.kernel_arguments))
+        if length > kernel.command_line_limit:
+            fact = f"takes a command line of {kernel.command_line_limit} bytes, and {length} are given"
+            problems.append(Problem(str(source), 0, "", fact, "shorten --cmdline"))
+        return kernel
+    return None
+
+
+def _check_initrds(
+    request: ImportRequest, copied: list[tuple[Path, Path]], work: Path, problems: list[Problem], progress: Progress
+) -> None:
+    markers, good = [], 0
+    initrds = [pair for pair in copied if pair[1].name != "kernel"]
+    for i, (source, target) in enumerate(initrds):
+        progress(f"checking {source.name}", 0.3 + 0.3 * i / len(initrds))
+        try:
+            markers.append((source, inspect_initrd(target, work).marker))
+            good += 1
+        except Invalid as error:
+            problems.append(_problem(source, error))
+        # The next initrd, and at last the seed, must start on a boundary whatever loader puts them together.
+        size = target.stat().st_size
+        os.truncate(target, -(-size // _PAD) * _PAD)
+    found = [(source, marker) for source, marker in markers if marker is not None]
+    for source, marker in found:
+        if marker != CONTRACT:
+            text = marker.decode(errors="replace").strip()
+            fact = f"asks for seed contract '{text}', and this release writes {CONTRACT.decode().strip()}"
+            problems.append(Problem(str(source), 0, "", fact, "build the image for that contract"))
+    if not found and initrds and good == len(request.initrds):
+        fact = f"no initrd holds {MARKER}, so this image would ignore its seed"
+        problems.append(Problem(str(initrds[0][0]), 0, "", fact, "see docs/media-format.md"))
+
+
+def _identify(request: ImportRequest, kernel: Path, initrds: tuple[Path, ...], loaders: dict[str, Path]) -> str:
+    content = {
+        "format": FORMAT,
+        "kernel": hash_file(kernel),
+        "initrds": [hash_file(path) for path in initrds],
+        "kernel_arguments": request.kernel_arguments,
+        "loaders": {name: hash_file(path) for name, path in sorted(loaders.items())},
+        "seed_size": request.seed_size,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(path, path.stat().st_size, hash_file(path))
+
+
+def _settle(work: Path) -> None:
+    """Fixed modes and times, everything durable. A file changed later shows by its time."""
+    for path in sorted(work.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.chmod(0o700)
+            sync_directory(path)
+            continue
+        path.chmod(0o600)
+        os.utime(path, (CLOCK, CLOCK))
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(work)
