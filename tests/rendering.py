@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
+from hypothesis import strategies as st
+
 from provision.boot import OPERATOR, Medium, Payload, Requester, Role
 from provision.host import Addressing, BondMode, Host, Interface, Route
 from provision.policy import HostState, Release, decide
@@ -137,3 +139,11 @@ def golden(name: str, data: bytes) -> None:
         path.write_bytes(data)
     assert path.exists(), f"{path} is missing; PROVISION_GOLDEN=write writes it"
     assert data.decode() == path.read_text()
+
+
+# Arbitrary valid values, as the domain's types hold them.
+_label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+names = _label
+domains = st.lists(_label, min_size=1, max_size=3).map(".".join).filter(lambda d: not d.split(".")[-1].isdigit())
+arguments = st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]{0,30}", fullmatch=True), max_size=8).map(tuple)
+interface_names = st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)

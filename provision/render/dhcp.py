@@ -1,0 +1,169 @@
+"""DHCP: one model of what the management networks' DHCP server says, and its dialects (dnsmasq).
+
+Only management networks are served: on a general network the site's own DHCP server decides where to boot.
+Options: RFC 2132, RFC 4578 (client architecture), RFC 5071 (PXELINUX), UEFI 2.10 section 24.7 (HTTP Boot).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from provision.boot import Role
+from provision.errors import Invalid, Unavailable
+from provision.host import Addressing, Host, Interface
+from provision.proc import run
+from provision.render.environment import render
+from provision.site import Inventory, Network, Pool
+
+LEASE = "12h"
+LEASE_FILE = Path("/var/lib/provision-dhcp/leases")
+"""Where the leases are kept: the StateDirectory of the systemd unit."""
+
+MAX_URL = 127
+"""Bytes of a boot URL: the BOOTP `file` field has 128 with its NUL (RFC 2131 section 2)."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A network's place on this server: its `interface`, the server's `address` there, and the HTTP port."""
+
+    network: str
+    interface: str
+    address: IPv4Address
+    http_port: int = 80
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The address of one host: for a bond, whichever NIC asks. `address` None: known, but from the pool."""
+
+    host: str
+    macs: tuple[str, ...]
+    address: IPv4Address | None
+
+
+@dataclass(frozen=True)
+class DhcpNetwork:
+    """What the server says on one management network. Without a `pool`, only hosts of the inventory get an answer."""
+
+    name: str
+    interface: str
+    address: IPv4Address
+    base_url: str
+    prefix: IPv4Network
+    pool: Pool | None
+    router: IPv4Address | None
+    dns: tuple[IPv4Address, ...]
+    ntp: tuple[IPv4Address, ...]
+    reservations: tuple[Reservation, ...]
+
+    @property
+    def tag(self) -> str:
+        """The network's name, out of the way of every other tag and keyword."""
+        return f"net-{self.name}"
+
+    @property
+    def iso_url(self) -> str:
+        """What UEFI HTTP Boot loads."""
+        return f"{self.base_url}/http-boot/boot.iso"
+
+
+@dataclass(frozen=True)
+class DhcpModel:
+    """Everything a DHCP server needs to know, in no server's language."""
+
+    domain: str
+    networks: tuple[DhcpNetwork, ...]
+
+    @property
+    def leases(self) -> int:
+        """How many leases there can be at most (dnsmasq gives up at 1000 unless told)."""
+        pools = [int(n.pool.last) - int(n.pool.first) + 1 for n in self.networks if n.pool]
+        return sum(pools) + sum(len(n.reservations) for n in self.networks) + 1
+
+    @property
+    def reservations(self) -> tuple[Reservation, ...]:
+        """All reservations once, those with an address first."""
+        found = dict.fromkeys(reservation for network in self.networks for reservation in network.reservations)
+        return tuple(sorted(found, key=lambda reservation: reservation.address is None))
+
+
+def model(inventory: Inventory, bindings: Sequence[Binding]) -> DhcpModel:
+    """What to say on each bound management network; bindings to general networks are left out.
+
+    Raises Invalid for a binding to an unknown network, an address outside of it, a numeric domain, and a boot URL
+    that is too long.
+    """
+    domain = inventory.site.domain
+    if domain.rpartition(".")[2].isdigit():
+        # "10" in the domain "0.0.5" would be read as an address (RFC 3696 section 2: such domains do not exist).
+        raise Invalid(domain, "the domain ends in a number", "correct the site's domain")
+    networks = []
+    for binding in sorted(bindings, key=lambda b: (b.network, b.interface)):
+        network = inventory.site.networks.get(binding.network)
+        if network is None:
+            raise Invalid(binding.network, "a listener names this network, which the inventory does not have", "add it")
+        if network.role is Role.MANAGEMENT:
+            networks.append(_network(binding, network, inventory.hosts))
+    return DhcpModel(domain, tuple(networks))
+
+
+def _network(binding: Binding, network: Network, hosts: Iterable[Host]) -> DhcpNetwork:
+    if binding.address not in network.prefix:
+        raise Invalid(
+            binding.network,
+            f"this server's address {binding.address} on {binding.interface} is outside of {network.prefix}",
+            "correct the listener's interface or the network's prefix",
+        )
+    port = "" if binding.http_port == 80 else f":{binding.http_port}"
+    found = DhcpNetwork(
+        name=binding.network,
+        interface=binding.interface,
+        address=binding.address,
+        base_url=f"http://{binding.address}{port}",
+        prefix=network.prefix,
+        pool=network.pool,
+        router=network.gateway,
+        dns=tuple(a for a in network.dns if isinstance(a, IPv4Address)),
+        ntp=tuple(a for a in network.ntp if isinstance(a, IPv4Address)),
+        reservations=tuple(_reservations(binding.network, hosts)),
+    )
+    if len(found.iso_url) > MAX_URL:
+        raise Invalid(binding.network, f"the boot URL {found.iso_url} has more than {MAX_URL} bytes", "shorten it")
+    return found
+
+
+def _reservations(network: str, hosts: Iterable[Host]) -> Iterable[Reservation]:
+    for host in hosts:
+        for interface in host.interfaces.values():
+            if interface.network == network:
+                yield Reservation(host.name, interface.macs, _address(interface))
+
+
+def _address(interface: Interface) -> IPv4Address | None:
+    """A static host's firmware asks by DHCP too; it gets the address that the host will have."""
+    return interface.ipv4 if interface.addressing is Addressing.STATIC else interface.reservation
+
+
+def dnsmasq(model: DhcpModel, lease_file: Path = LEASE_FILE) -> bytes:
+    """The model as a dnsmasq 2.90 configuration; raises Invalid for a value that the guard refuses."""
+    return render("dhcp/dnsmasq.conf.j2", model=model, lease=LEASE, lease_file=str(lease_file))
+
+
+def check(text: bytes) -> None:
+    """Have dnsmasq itself read the configuration; raises Invalid with its message, Unavailable without dnsmasq."""
+    done = run(["dnsmasq", "--test", "--conf-file=-"], package="dnsmasq-base", stdin=text, ok=range(256))
+    if done.returncode == 0:
+        return
+    message = done.stderr.decode(errors="replace").strip().removeprefix("dnsmasq: ")
+    if done.returncode != 1:  # dnsmasq(8), EXIT CODES: 1 is a problem with the configuration
+        raise Unavailable("dnsmasq", f"could not check the configuration: {message}", "look at the machine")
+    raise Invalid("dnsmasq", message, "correct the inventory and apply it again")
+
+
+def unit(config: Path) -> bytes:
+    """A hardened systemd unit that runs dnsmasq with the configuration at `config`."""
+    return render("dhcp/provision-dhcp.service.j2", config=str(config))
