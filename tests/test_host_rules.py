@@ -91,7 +91,7 @@ def test_what_is_right(text: str) -> None:
             "n.routes.1: a second route to 10.9.0.0/16",
         ),
         (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "n.bridge: puts the guests of 'br0' on the"),
-        (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management network"),
+        (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management LAN"),
         (f"{{{MAC}, bridge: lo}}", "n.bridge: the bridge's name 'lo' is taken"),
         (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the bridge's name 'n' is taken"),
     ],

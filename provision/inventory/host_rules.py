@@ -154,9 +154,7 @@ def _sharing(host: Host, path: Path, seen: View) -> Iterator[Finding]:
     devices = {"lo", *(name for name, interface in items if interface.vlan or interface.bond)}
     for index, (name, interface) in enumerate(items):
         where = (*path, "interfaces", name)
-        if interface.bridge and (
-            bridges[interface.bridge] > 1 or interface.bridge in devices or interface.bridge == "lo"
-        ):
+        if interface.bridge and (bridges[interface.bridge] > 1 or interface.bridge in devices):
             fact = f"the bridge's name '{interface.bridge}' is taken by another device of the host"
             yield Finding((*where, "bridge"), fact, "choose another, such as 'br-guests'")
         yield from _guests(host, name, interface, where, seen)
@@ -187,9 +185,7 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
     if interface.vlan is not None:
         tagged = seen.tags.get(interface.vlan)
         if tagged and interface.network is None:
-            fact = (
-                f"puts the guests of '{interface.bridge}' on VLAN {interface.vlan}, the management network '{tagged}'"
-            )
+            fact = f"puts the guests of '{interface.bridge}' on VLAN {interface.vlan}, the management LAN '{tagged}'"
             yield Finding(where, fact, "take another VLAN")
         return
     if seen.is_management(interface):
