@@ -5,6 +5,7 @@ Whoever gives something away records it first; when `record` raises, the answer 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import OrderedDict, deque
@@ -155,7 +156,7 @@ class Audit:
             self._fail(f"takes no entry of {len(line)} bytes", "shorten its fields")
         try:
             if os.write(self._log, line) != len(line):
-                raise OSError(0, "no space left for a whole line")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fdatasync(self._log)
             os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)

@@ -145,7 +145,9 @@ class Hosts(Database):
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
         site, hosts, ids, stored, versions = _read(connection, self._subject)
-        bases = dict(connection.execute(select(schema.bases.c.name, schema.bases.c.base_id)).tuples().all())
+        bases = {
+            row.name: row.base_id for row in connection.execute(select(schema.bases).order_by(schema.bases.c.name))
+        }
         self._stored = stored
         self._snapshot = Snapshot(0, None, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY)
         self._show(site, hosts, ids, versions, bases)

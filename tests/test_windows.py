@@ -1,0 +1,234 @@
+"""Windows and boots: as many boots as were allowed, however many ask at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from provision.boot import Boot, Medium
+from provision.errors import Invalid, NotFound
+from provision.host import Addressing, BondMode, Interface, Netboot
+from provision.policy import SAME_BOOT
+from provision.store.boots import HISTORY
+from provision.store.store import Store
+from tests.store_samples import NOW, host, inventory, mac, open_store
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(tmp_path)
+    store.apply(inventory(host(1), host(2, Netboot.ALWAYS), host(3, Netboot.NEVER)), "x")
+    return store
+
+
+def begin(store: Store, number: int = 1, now: datetime = NOW, revision: str = "r", nic: str | None = None) -> Boot:
+    return store.begin_boot(f"n{number}", nic or mac(number), Medium.PXE, "mgmt", now, revision)
+
+
+def test_a_window_has_limits(store: Store) -> None:
+    window = store.open_window("n1", 10, 2, NOW, "uid=0")
+    assert (window.boots, window.used, window.expires) == (2, 0, NOW + 10 * MINUTE)
+    assert store.window("n1") == window and store.window("n2") is None
+    for minutes, boots in ((0, 1), (10081, 1), (1, 0), (1, 101)):
+        with pytest.raises(Invalid):
+            store.open_window("n1", minutes, boots, NOW, "x")
+    with pytest.raises(NotFound):
+        store.open_window("n9", 1, 1, NOW, "x")
+
+
+def test_charging_uses_the_window_up(store: Store, tmp_path: Path) -> None:
+    store.open_window("n1", 30, 2, NOW, "x")
+    charged = store.charge(begin(store), NOW)
+    assert charged is not None and charged.charged == NOW and charged.window == 1
+    second = NOW + SAME_BOOT
+    assert store.charge(begin(store, now=second), second)
+    third = second + SAME_BOOT
+    assert store.charge(begin(store, now=third), third) is None
+    window = store.window("n1")
+    assert window is not None and window.used == 2 and not window.is_open(third)
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.window("n1") == window
+        assert [b.charged for b in again.boots("n1")] == [None, second, NOW]
+
+
+def test_no_window_no_bytes(store: Store) -> None:
+    boot = begin(store)
+    assert store.charge(boot, NOW) is None
+    store.open_window("n1", 1, 1, NOW, "x")
+    assert store.charge(boot, NOW + MINUTE) is None, "expired at its last moment"
+    store.open_window("n1", 1, 1, NOW, "x")
+    store.close_window("n1")
+    assert store.charge(boot, NOW) is None, "closed"
+    store.open_window("n1", 1, 1, NOW, "x")
+    assert store.charge(boot, NOW + MINUTE - SECOND)
+
+
+def test_rereads_are_the_same_boot(store: Store) -> None:
+    store.open_window("n1", 60, 1, NOW, "x")
+    boot = begin(store)
+    assert store.charge(boot, NOW)
+    for delta in (SECOND, SAME_BOOT - SECOND):
+        again = begin(store, now=NOW + delta)
+        assert again.id == boot.id
+        assert store.charge(again, NOW + delta)
+    assert store.charge(boot, NOW + SAME_BOOT) is None, "after ten minutes it is another boot"
+
+
+def test_a_free_reread_survives_a_restart(store: Store, tmp_path: Path) -> None:
+    store.open_window("n1", 60, 1, NOW, "x")
+    boot = begin(store)
+    store.charge(boot, NOW)
+    store.close()
+    with open_store(tmp_path) as again:
+        assert begin(again, now=NOW + MINUTE).id == boot.id
+        assert again.charge(boot, NOW + MINUTE)
+
+
+def test_what_makes_another_boot(store: Store) -> None:
+    boot = begin(store)
+    assert begin(store).id == boot.id
+    assert begin(store, revision="r2").id > boot.id, "another revision is never mixed into a boot"
+    assert begin(store, now=NOW + SAME_BOOT).id > boot.id
+    assert store.begin_boot("n1", mac(1), Medium.HTTP_BOOT, "mgmt", NOW, "r").id > boot.id
+    assert store.begin_boot("n1", mac(1), Medium.PXE, "other", NOW, "r").id > boot.id
+    with pytest.raises(NotFound):
+        begin(store, 9)
+
+
+def test_always_and_never(store: Store) -> None:
+    charged = store.charge(begin(store, 2), NOW)
+    assert charged is not None and charged.charged == NOW and charged.window is None
+    store.open_window("n3", 10, 1, NOW, "x")
+    assert store.charge(begin(store, 3), NOW) is None
+    window = store.window("n3")
+    assert window is not None and window.used == 0
+
+
+def test_a_new_window_replaces_the_old(store: Store) -> None:
+    store.open_window("n1", 60, 5, NOW, "x")
+    store.open_window("n1", 60, 1, NOW, "x")
+    assert store.charge(begin(store), NOW)
+    assert store.charge(begin(store, revision="r2"), NOW) is None
+
+
+def test_up_once_closes_the_window(store: Store, tmp_path: Path) -> None:
+    store.open_window("n1", 60, 5, NOW, "x")
+    boot = begin(store)
+    charged = store.charge(boot, NOW)
+    assert charged is not None
+    assert store.mark_up(charged, NOW + MINUTE) is True
+    assert store.mark_up(charged, NOW + MINUTE) is False
+    window = store.window("n1")
+    assert window is not None and window.closed and window.used == 1
+    assert store.charge(boot, NOW + MINUTE) is None, "a boot that is up reads no more"
+    assert begin(store, now=NOW + MINUTE).id > boot.id
+    assert store.boots("n1")[-1].up == NOW + MINUTE
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.window("n1") == window and again.mark_up(charged, NOW) is False
+
+
+def test_up_leaves_a_newer_window_open(store: Store) -> None:
+    store.open_window("n1", 60, 1, NOW, "x")
+    charged = store.charge(begin(store), NOW)
+    newer = store.open_window("n1", 60, 1, NOW, "x")
+    assert charged is not None and store.mark_up(charged, NOW)
+    assert store.window("n1") == newer
+
+
+def test_phone_home_keys(store: Store, tmp_path: Path) -> None:
+    keys = {store.phone_home_key(boot, name).reveal() for boot in (1, 2) for name in ("n1", "n2")}
+    assert len(keys) == 4 and {len(key) for key in keys} == {32}
+    key = store.phone_home_key(1, "n1")
+    store.close()
+    assert not [p.name for p in tmp_path.iterdir() if key.reveal() in p.read_bytes()]
+    with open_store(tmp_path) as again:
+        assert again.phone_home_key(1, "n1") == key
+        again.apply(inventory(), "x")
+        again.apply(inventory(host(1)), "x")
+        assert again.phone_home_key(1, "n1") != key, "another machine under the old name"
+
+
+def test_numbers_never_come_back(store: Store, tmp_path: Path) -> None:
+    boot = begin(store)
+    store.apply(inventory(), "x")
+    store.close()
+    with open_store(tmp_path) as again:
+        again.apply(inventory(host(1)), "x")
+        assert begin(again).id > boot.id
+
+
+def test_history_is_bounded_by_medium(store: Store) -> None:
+    iso = store.begin_boot("n1", "", Medium.ISO, "operator", NOW, "r")
+    for number in range(HISTORY + 5):
+        begin(store, revision=str(number))
+        store.open_window("n1", 1, 1, NOW, "x")
+    boots = store.boots("n1")
+    assert len(boots) == HISTORY + 1 and boots[-1] == iso
+    assert boots[0].seed_revision == str(HISTORY + 4)
+    with store._read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM windows").scalar() == HISTORY
+
+
+def many_nics(state: Path) -> list[str]:
+    """A host with 50 NICs and a window of one boot."""
+    macs = [mac(1000 + number) for number in range(50)]
+    nics = {f"eth{i}": Interface(macs=tuple(macs[i * 5 : i * 5 + 5]), bond=BondMode.LACP) for i in range(10)}
+    nics["eth0"] = nics["eth0"].model_copy(update={"network": "mgmt", "addressing": Addressing.DHCP})
+    with open_store(state) as store:
+        store.apply(inventory(host(1, interfaces=nics)), "x")
+        store.open_window("n1", 10, 1, NOW, "x")
+    return macs
+
+
+def test_fifty_threads_one_boot(tmp_path: Path) -> None:
+    macs = many_nics(tmp_path)
+    won: list[Boot] = []
+    with open_store(tmp_path) as store:
+        barrier = threading.Barrier(len(macs))
+
+        def ask(nic: str) -> None:
+            boot = begin(store, nic=nic)
+            barrier.wait()
+            charged = store.charge(boot, NOW)
+            if charged is not None:
+                won.append(charged)
+
+        threads = [threading.Thread(target=ask, args=(nic,)) for nic in macs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        window = store.window("n1")
+        assert len(won) == 1 and window is not None and window.used == 1
+        assert [b.mac for b in store.boots("n1") if b.charged] == [won[0].mac]
+
+
+def _ask(state: Path, macs: list[str], barrier: threading.Barrier, results: multiprocessing.SimpleQueue[int]) -> None:
+    with open_store(state) as store:
+        boots = [begin(store, nic=nic) for nic in macs]
+        barrier.wait()
+        results.put(sum(store.charge(boot, NOW) is not None for boot in boots))
+
+
+@pytest.mark.integration
+def test_two_processes_one_boot(tmp_path: Path) -> None:
+    macs = many_nics(tmp_path)
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(2), context.SimpleQueue()
+    processes = [
+        context.Process(target=_ask, args=(tmp_path, share, barrier, results)) for share in (macs[:25], macs[25:])
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert results.get() + results.get() == 1
