@@ -92,8 +92,8 @@ def test_what_is_right(text: str) -> None:
         ),
         (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "n.bridge: puts the guests of 'br0' on the"),
         (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management LAN"),
-        (f"{{{MAC}, bridge: lo}}", "n.bridge: the bridge's name 'lo' is taken"),
-        (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the bridge's name 'n' is taken"),
+        (f"{{{MAC}, bridge: lo}}", "n.bridge: the host creates a device 'lo'"),
+        (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the name 'n' is taken"),
     ],
 )  # fmt: skip
 def test_one_interface(text: str, words: str) -> None:
@@ -123,7 +123,21 @@ def test_sharing_a_nic_wrongly(second: str, words: str) -> None:
 def test_the_same_tag_twice_and_the_same_bridge_twice() -> None:
     (tag,) = said(a=f"{{{MAC}, vlan: 20}}", b=f"{{{MAC}, vlan: 20}}")
     assert "b.vlan: VLAN 20 is already used by 'a' on the same NICs" in tag
-    assert len(said(a=f"{{{MAC}, vlan: 20, bridge: br}}", b=f"{{{OTHER}, vlan: 20, bridge: br}}")) == 2
+    (bridge,) = said(a=f"{{{MAC}, vlan: 20, bridge: br}}", b=f"{{{OTHER}, vlan: 20, bridge: br}}")
+    assert "b.bridge: the name 'br' is taken by another device" in bridge
+
+
+@pytest.mark.parametrize("name", ["eth0", "eno1", "enp3s0f1", "ens3", "enx525400000001"])
+def test_devices_are_never_named_like_nics(name: str) -> None:
+    assert "is the name of a NIC" in said(a=f"{{{MAC}, bridge: {name}}}")[0]
+    assert "is the name of a NIC" in said(**{name: f"{{{MAC}, vlan: 5}}"})[0]
+    assert said(**{name: f"{{{MAC}}}"}) == []
+
+
+def test_a_bond_of_vlans_only_has_a_name_of_its_own() -> None:
+    bond = f"{{{MACS}, bond: 802.3ad"
+    assert "device 'bond1'" in said(a=f"{bond}, vlan: 5}}", b=f"{{{OTHER}, bridge: bond1}}")[0]
+    assert said(a=f"{bond}, vlan: 5}}", bond0=f"{bond}}}") == []
 
 
 def test_a_guest_bridge_untagged_on_the_nic_that_boots() -> None:
@@ -170,6 +184,9 @@ def test_credentials_that_are_one_file() -> None:
     site = SITE + "    other: {kind: token, path: /etc/token}\n"
     (found,) = lines(site, host(n=f"{{{MAC}}}") + "    credentials: [token, other]\n")
     assert "credentials.1: 'other' and 'token' are both /etc/token" in found
+    below = site.replace("{kind: token, path: /etc/token}\n    other", "{kind: token, path: /etc/token/x}\n    other")
+    (found,) = lines(below, host(n=f"{{{MAC}}}") + "    credentials: [token, other]\n")
+    assert "of 'other' (/etc/token) and 'token' (/etc/token/x) one is the other's directory" in found
 
 
 def test_the_command_line_of_site_and_host_together() -> None:

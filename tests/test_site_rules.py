@@ -40,6 +40,11 @@ def test_networks_that_are_right() -> None:
     assert said("", "    g: {role: general, prefix: 10.0.1.0/24}\n") == []
 
 
+def test_a_domain_that_ends_in_a_number() -> None:
+    (found,) = lines("site:\n  domain: rack.7\n  networks: {}\n")
+    assert "a.yaml:2: site.domain: 'rack.7' ends in a number" in found
+
+
 def test_prefixes_that_overlap_even_with_one_between() -> None:
     found = lines(
         f"{BASE}    wide: {{role: general, prefix: 10.0.0.0/8, prefix6: '2001:db8::/32'}}\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -16,6 +16,8 @@ from provision.site import Network, Site
 
 MAX_COMMAND_LINE = 1500
 """Bytes of the site's and the host's kernel arguments; x86 reads 2047, and base image and boot loader add theirs."""
+_NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
+_BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 _NO_UUID = (UUID(int=0), UUID(int=2**128 - 1))
 
 
@@ -150,18 +152,42 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
 def _sharing(host: Host, path: Path, seen: View) -> Iterator[Finding]:
     """Interfaces on the same NICs: one untagged, each tag once, never guests where the host boots."""
     items = list(host.interfaces.items())
-    bridges = Counter(interface.bridge for _, interface in items if interface.bridge)
-    devices = {"lo", *(name for name, interface in items if interface.vlan or interface.bond)}
+    yield from _devices(host, path)
     for index, (name, interface) in enumerate(items):
         where = (*path, "interfaces", name)
-        if interface.bridge and (bridges[interface.bridge] > 1 or interface.bridge in devices):
-            fact = f"the bridge's name '{interface.bridge}' is taken by another device of the host"
-            yield Finding((*where, "bridge"), fact, "choose another, such as 'br-guests'")
         yield from _guests(host, name, interface, where, seen)
         for earlier_name, earlier in items[:index]:
             common = set(interface.macs) & set(earlier.macs)
             if common:
                 yield from _shared(interface, earlier_name, earlier, where)
+
+
+def _devices(host: Host, path: Path) -> Iterator[Finding]:
+    """Names of the devices that the host creates: VLANs and bonds by their interface, bridges by their own.
+
+    Those of NICs are the kernel's and udev's. A bond with no untagged interface has the name bond0 to bond15.
+    """
+    taken: set[str] = set()
+    for name, interface in host.interfaces.items():
+        where = (*path, "interfaces", name)
+        created = [(where, name)] if interface.vlan is not None or interface.bond is not None else []
+        created += [((*where, "bridge"), interface.bridge)] if interface.bridge else []
+        for place, device in created:
+            if device in taken:
+                fact = f"the name '{device}' is taken by another device of the host"
+                yield Finding(place, fact, "choose another, such as 'br-guests'")
+            elif device == "lo" or _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
+                fact = f"the host creates a device '{device}', and that is the name of a NIC or bond of its own"
+                yield Finding(place, fact, "choose another, such as 'br-guests'")
+            taken.add(device)
+
+
+def _has_hidden_bond(host: Host, device: str) -> bool:
+    """Whether `device` may be the name of a bond that carries nothing but VLANs."""
+    bonds = [interface for interface in host.interfaces.values() if interface.bond is not None]
+    untagged = {frozenset(interface.macs) for interface in bonds if interface.vlan is None}
+    hidden = any(frozenset(interface.macs) not in untagged for interface in bonds)
+    return hidden and _BOND_NAME.fullmatch(device) is not None
 
 
 def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Finding]:
@@ -211,9 +237,14 @@ def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:
             yield Finding(where, f"credential '{name}' is listed twice", "list it once")
         elif spec is None and name not in seen.unsure:
             yield Finding(where, f"no credential '{name}' is in the site", nearest(name, seen.site.credentials))
-        elif spec is not None and files.setdefault(spec.path, name) != name:
-            fact = f"'{name}' and '{files[spec.path]}' are both {spec.path}"
-            yield Finding(where, fact, "keep one, or give one of them another path")
+        elif spec is not None:
+            for path_of_other, other in files.items():
+                if spec.path == path_of_other:
+                    yield Finding(where, f"'{name}' and '{other}' are both {spec.path}", "give one another path")
+                elif f"{spec.path}/".startswith(f"{path_of_other}/") or f"{path_of_other}/".startswith(f"{spec.path}/"):
+                    fact = f"of '{name}' ({spec.path}) and '{other}' ({path_of_other}) one is the other's directory"
+                    yield Finding(where, fact, "give one of them another path")
+            files[spec.path] = name
         names.add(name)
 
 

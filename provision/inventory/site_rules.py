@@ -17,6 +17,9 @@ _SECRET_KINDS = (CredentialKind.KEYTAB, CredentialKind.KEY, CredentialKind.TOKEN
 
 def site_findings(site: Site) -> Iterator[Finding]:
     """Everything wrong with the site's own lines."""
+    if site.domain.rpartition(".")[2].isdigit():
+        fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
+        yield Finding(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
         yield from _gateways(network, path)
