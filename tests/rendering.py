@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from provision.boot import OPERATOR, Medium, Payload, Requester, Role
 from provision.host import Addressing, BondMode, Host, Interface, Route
 from provision.policy import HostState, Release, decide
+from provision.render.target import BootTarget
 from provision.site import Network, Pool, Server, Servers, Service, Site
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -147,3 +149,32 @@ names = _label
 domains = st.lists(_label, min_size=1, max_size=3).map(".".join).filter(lambda d: not d.split(".")[-1].isdigit())
 arguments = st.lists(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]{0,30}", fullmatch=True), max_size=8).map(tuple)
 interface_names = st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)
+
+TARGET = BootTarget(
+    title="node7.example.org",
+    kernel="http://10.20.0.4/boot/kernel",
+    initrds=("http://10.20.0.4/boot/initrd/0", "http://10.20.0.4/boot/initrd/1"),
+    seed="http://10.20.0.4/boot/seed/0123abcd/seed.cpio",
+    arguments=("console=ttyS0,115200", "root=/dev/ram0", "ro"),
+)
+MEDIUM_TARGET = BootTarget(
+    "node7.example.org", "/boot/vmlinuz", ("/boot/initrd0.img",), "/boot/seed.img", TARGET.arguments
+)
+DENIAL = (
+    "node7's network-boot image carries its credentials in clear; network 'office' is general. "
+    "Boot it on 'mgmt', or write its ISO: 'provision iso node7 -o FILE'."
+)
+
+SMUGGLED = ["a\nb", "a b", 'a"', "a'", "a\\", "a#b", "é", "", "a\x00", "a\r", "$a", "${a}", "a;b", "a|b", "a&b", "{a}"]
+"""Values that no type of the domain lets through; only `model_construct` or a bug brings them to a renderer."""
+
+
+def smuggled(value: str) -> list[BootTarget]:
+    """Targets with the value in each place."""
+    return [
+        replace(TARGET, title=value),
+        replace(TARGET, kernel=value),
+        replace(TARGET, initrds=(value,)),
+        replace(TARGET, seed=value),
+        replace(TARGET, arguments=("quiet", value)),
+    ]

@@ -74,6 +74,8 @@ def _refused(template: str) -> Invalid:
 
 @jinja2.pass_context
 def _finalize(context: Context, value: object) -> str:
+    if isinstance(value, jinja2.Undefined):
+        return str(value)  # raises UndefinedError: a template and its renderer disagree
     return check(value, context.name or "template")
 
 

@@ -58,7 +58,7 @@ class Link:
 
 
 def files(host: Host, site: Site) -> dict[str, bytes]:
-    """Every file below /etc/systemd/network by its name; raises Invalid when two devices would have one name."""
+    """Every file below /etc/systemd/network by its name; raises Invalid as `plan` does."""
     found: dict[str, bytes] = {}
     for link in plan(host, site):
         if link.kind:
@@ -68,11 +68,18 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
 
 
 def plan(host: Host, site: Site) -> tuple[Link, ...]:
-    """The links of `host`, lowest layer first; raises Invalid when two devices would have one name."""
+    """The links of `host`, lowest layer first.
+
+    Raises Invalid when two devices would have one name, or two interfaces the same untagged NIC.
+    """
     own = _addresses(host, site)
     groups: dict[frozenset[str], dict[str, Interface]] = {}
     for name, interface in host.interfaces.items():
         groups.setdefault(frozenset(interface.macs), {})[name] = interface
+    for group in groups.values():
+        plain = [name for name, interface in group.items() if interface.vlan is None]
+        if len(plain) > 1:
+            raise Invalid(host.name, f"{' and '.join(plain)} are both untagged on the same NIC", "give one a vlan")
     links = tuple(link for number, group in enumerate(groups.values()) for link in _group(number, group, own))
     names = [link.name for link in links if link.kind]
     for name in names:
