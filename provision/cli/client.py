@@ -130,7 +130,7 @@ def _answers(path: Path) -> bool:
 @contextmanager
 def _in_process(settings: Settings) -> Iterator[Path]:
     # Imported here: a client of a running service starts in half the time without them.
-    from provision.server import OperatorServer
+    from provision.server.operator import OperatorServer
     from provision.service.service import Service
 
     service = Service.open(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from provision.cli.inventory import HostName
 from provision.cli.main import context
 from provision.credential import bulk
 from provision.errors import Unavailable
+from provision.site import Inventory
 
 credential_app = typer.Typer(no_args_is_help=True, help="Seal the secrets that go into hosts' images.")
 CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
@@ -60,17 +62,19 @@ def set_(
 def load(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
 ) -> None:
-    """Seal a whole directory: DIR/HOST/NAME for each secret."""
-    given, done = context(), []
-    entries = bulk(directory)
+    """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
+    given = context()
     with given.client() as client:
-        for entry in entries:
-            path = f"/v1/hosts/{entry.host}/credentials/{entry.name}"
-            done.append(client.call("PUT", path, content=_read(entry.path)))
-            if not given.json:
-                output.say(f"sealed {entry.name} for {entry.host}, version {done[-1]['version']}")
+        inventory = Inventory.model_validate(client.call("GET", "/v1/inventory"))
+        body = [
+            {"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()}
+            for item in bulk(directory, inventory)
+        ]
+        done = client.call("POST", "/v1/credentials", json=body)
     if given.json:
         output.data(done)
+    else:
+        output.say(f"sealed {len(done)} credentials")
 
 
 @credential_app.command("list")

@@ -112,7 +112,7 @@ def dhcp(
     with context().client() as client:
         text = client.call("GET", "/v1/dhcp")
     if check:
-        check_dhcp(text)
+        check_dhcp(text.encode())
     if file is None:
         output.text(text)
         return

@@ -150,7 +150,7 @@ def audit(
         elif result["ok"]:
             output.say(f"the audit log is whole: {result['entries']} entries")
         else:
-            output.say(f"the audit log is NOT whole: {result['problem']}")
+            output.say(f"the audit log is NOT whole: {'; '.join(result['problems'])}")
         raise typer.Exit(Exit.OK if result["ok"] else Exit.FAILED)
     if given.json:
         output.data(entries)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Address
 from threading import RLock
 from typing import Self
 
@@ -16,6 +18,7 @@ from provision.clock import Clock
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
 from provision.media.library import BaseImage, Library
+from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
 from provision.settings import Settings
 from provision.site import Site
@@ -24,6 +27,20 @@ from provision.store.hosts import Snapshot
 from provision.store.keys import load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where this server is on a network: interface, address and HTTP port."""
+
+    interface: str
+    address: IPv4Address
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The URL of the boot application there, without a path."""
+        return f"http://{self.address}" if self.port == 80 else f"http://{self.address}:{self.port}"
 
 
 class Core:
@@ -35,6 +52,8 @@ class Core:
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...]]]] = (-1, {})
         self._charged: dict[str, Boot | None] = {}
+        self._endpoints: dict[str, Endpoint | None] = {}
+        self._bases: dict[str, BaseImage] = {}
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -131,7 +150,14 @@ class Core:
                 f"no base image of this name is imported (there: {known})",
                 "run 'provision image import'",
             )
-        return self.library.get(base_id)
+        return self.base(base_id)
+
+    def base(self, base_id: str) -> BaseImage:
+        """A base image by its id. A file of it that went missing shows when it is read: looking costs too much here."""
+        found = self._bases.get(base_id)
+        if found is None:
+            found = self._bases[base_id] = self.library.get(base_id)
+        return found
 
     # Decisions
 
@@ -171,6 +197,25 @@ class Core:
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
         """Record something that is no decision but that an auditor wants to see (a window opened, an override)."""
         self.audit.record({"time": self.clock(), "event": event, "operator": operator, **fields}, durable=True)
+
+    # Where this server is reached
+
+    def endpoint(self, network: str) -> Endpoint | None:
+        """The address and HTTP port of this server on `network`; None when it does not serve it."""
+        if network not in self._endpoints:
+            listen = next((one for one in self.settings.listen if one.network == network), None)
+            found = None
+            if listen is not None and network in self.site.networks:
+                role = self.site.networks[network].role
+                binding = Binding(network, role, listen.interface, listen.address)
+                with suppress(Unavailable):
+                    found = Endpoint(listen.interface, listen.address or address_of(look(), binding), listen.http_port)
+            self._endpoints[network] = found
+        return self._endpoints[network]
+
+    def forget_endpoints(self) -> None:
+        """Look again: interfaces or networks have changed."""
+        self._endpoints.clear()
 
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""

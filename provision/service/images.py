@@ -123,7 +123,7 @@ class Images:
     def verify(self, name: str) -> dict[str, Any]:
         """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
         base = self._get(name)
-        self._core.library.verify(base)
+        base.verify()
         return _image(name, base)
 
     def remove(self, name: str, actor: str) -> None:

@@ -19,6 +19,10 @@ class Inventories:
     def __init__(self, core: Core) -> None:
         self._core = core
 
+    def current(self) -> Inventory:
+        """What was applied last; raises Conflict before the first time."""
+        return Inventory(site=self._core.site, hosts=tuple(self._core.hosts.values()))
+
     def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
         """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from threading import Lock
 
 from provision import seed as seeds
 from provision.boot import Boot, Channel, Medium, Role
+from provision.cmdline import command_line
+from provision.host import Host
 from provision.media.layout import medium_plan
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
-from provision.policy import HostState, Release
+from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
-from provision.render.target import BootTarget, command_line
-from provision.seed import PhoneHome, Seed
+from provision.render.target import BootTarget
+from provision.seed import PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
 
 _PLANS = 64
@@ -28,51 +31,43 @@ class Maker:
         self._lock = Lock()
 
     def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
-        """Where the booted host says that it is up: the listener it came in on, else that of its primary network."""
-        listens = {listen.network: listen for listen in self._core.settings.listen if listen.address}
-        site = self._core.site
-        own = [interface.network for interface in state.host.interfaces.values() if interface.network]
-        managed = [name for name in own if site.networks[name].role is Role.MANAGEMENT]
-        name = channel.network or next((name for name in managed if name in listens), None)
-        listen = listens.get(name) if name else None
-        if listen is None:
-            return None
-        port = "" if listen.http_port == 80 else f":{listen.http_port}"
-        return f"http://{listen.address}{port}/up"
+        """Where the booted host says that it is up: the network it boots on, else its own management network."""
+        networks = self._core.site.networks
+        own = [i.network for i in state.host.interfaces.values() if i.network]
+        wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
+        endpoints = [self._core.endpoint(name) for name in wanted]
+        return next((f"{endpoint.url}/up" for endpoint in endpoints if endpoint), None)
 
-    def _phone_home(self, state: HostState, channel: Channel, boot: Boot) -> PhoneHome | None:
+    def _phone_home(self, state: HostState, channel: Channel, boot: Boot) -> PhoneHomeId | None:
         url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None
-        return PhoneHome(url, boot.id, self._core.store.phone_home_key(boot.id, state.host.name)) if url else None
+        return PhoneHomeId(url, str(boot.id)) if url else None
 
-    def identity(self, state: HostState, channel: Channel) -> str:
-        """The revision of the host's seed apart from the boot: changes when anything that goes into it does."""
-        return self._revision(state, None, self._core.base_of(state.host).id)
+    def identity(self, state: HostState) -> str:
+        """Changes when anything that goes into the host's media does, whatever the boot (hex SHA-256)."""
+        base = self._core.base_of(state.host)
+        return hashlib.sha256(f"{state.revision} {base.id}".encode()).hexdigest()
 
     def revision(self, state: HostState, channel: Channel, boot: Boot) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
-        return self._revision(state, self._phone_home(state, channel, boot), self._core.base_of(state.host).id)
-
-    def _revision(self, state: HostState, phone_home: PhoneHome | None, base_id: str) -> str:
-        wanted = set(state.host.credentials)
-        versions = [(c.name, c.version) for c in self._core.store.list_credentials(state.host.name) if c.name in wanted]
-        return seeds.seed_revision(state.revision, self._core.site.revision, versions, base_id, phone_home)
+        host, core = state.host, self._core
+        sealed = core.store.snapshot.credentials.get(host.name, {})
+        versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
+        return seeds.seed_revision(host, core.site, versions, self._phone_home(state, channel, boot))
 
     def seed(self, release: Release, state: HostState, boot: Boot) -> Seed:
         """The seed that `release` allows. Raises Denied for any other, Invalid when it cannot be rendered."""
-        core = self._core
-        return seeds.build(
-            release,
-            state,
-            core.site,
-            core.store.open_credentials(state.host.name, state.host.credentials),
-            base_id=core.base_of(state.host).id,
-            phone_home=self._phone_home(state, release.channel, boot),
-            now=core.clock(),
-        )
+        core, name = self._core, state.host.name
+        said = self._phone_home(state, release.channel, boot)
+        home = PhoneHome(said.url, said.boot, core.store.phone_home_key(boot.id, name)) if said else None
+        now = core.clock()
+        require(release, name, state.revision, now)
+        opened = core.store.open_credentials(name, state.host.credentials)
+        credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
+        return seeds.build(release, state, core.site, credentials, home, now)
 
-    def arguments(self, state: HostState, base: BaseImage) -> tuple[str, ...]:
+    def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:
         """The kernel arguments of the host's boots."""
-        return command_line(base.kernel_arguments, self._core.site, state.host)
+        return command_line(base.kernel_arguments, self._core.site, host)
 
     def plan(self, release: Release, state: HostState, boot: Boot) -> Plan:
         """The whole medium that `release` allows, as a patch plan."""
@@ -84,7 +79,13 @@ class Maker:
         if known is not None:
             return known
         built = self.seed(release, state, boot)
-        target = BootTarget.on_medium(f"{state.host.name}", len(base.initrds), self.arguments(state, base))
+        target = BootTarget(
+            title=state.host.name,
+            kernel="/boot/vmlinuz",
+            initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
+            seed="/boot/seed.img",
+            arguments=self.arguments(state.host, base),
+        )
         if release.medium is Medium.DISK:
             contents = {"seed": built.data, "grub.cfg": grub.medium_config(target)}
             layout = base.disk

@@ -75,7 +75,7 @@ class Netboot:
             kernel=f"{root}/{base.id}/kernel",
             initrds=tuple(f"{root}/{base.id}/initrd/{n}" for n in range(len(base.initrds))),
             seed=f"{root}/seed/{revision}/seed.cpio",
-            arguments=self._maker.arguments(state, base),
+            arguments=self._maker.arguments(state.host, base),
         )
 
     def _decide(
@@ -113,7 +113,7 @@ class Netboot:
     def _begin(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The boot that this machine is in: the running one, or a new one. A changed host is a new boot."""
         mac, now = origin.requester.mac or "", self._core.clock()
-        identity = self._maker.identity(state, origin.channel)
+        identity = self._maker.identity(state)
         running = self._running(state, mac, medium)
         if running is not None and running.boot.seed_revision == identity:
             return running
@@ -135,7 +135,7 @@ class Netboot:
     def _pinned(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The running boot, when what it began with is still the present revision; raises Gone."""
         running = self._running(state, origin.requester.mac or "", medium)
-        if running is None or running.boot.seed_revision != self._maker.identity(state, origin.channel):
+        if running is None or running.boot.seed_revision != self._maker.identity(state):
             raise Gone(state.host.name, "the revision that this boot began with is withdrawn", "power-cycle the host")
         return running
 
@@ -217,7 +217,7 @@ class Netboot:
     def _base(self, base_id: str) -> BaseImage:
         if base_id not in self._core.bases().values():
             raise NotFound(base_id[:12], "no base image with this id", "power-cycle the host")
-        return self._core.library.get(base_id)
+        return self._core.base(base_id)
 
     def loader(self, origin: Origin, name: str) -> FileEntry:
         """A boot loader's file from the set of the neighbour's base image; raises NotFound."""

@@ -10,16 +10,14 @@ from typing import Any
 
 from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Role, Window
 from provision.errors import Invalid, NotFound
-from provision.host import Host
 from provision.media.plan import Plan
-from provision.net.interfaces import address_of
 from provision.policy import Denial, HostState, Release, decide
 from provision.render import dhcp, grub, pxelinux
 from provision.render.target import BootTarget
 from provision.service.core import Core
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
-from provision.settings import Listen
+from provision.site import Inventory
 
 
 class Operations:
@@ -40,7 +38,7 @@ class Operations:
 
     def _download(self, state: HostState, medium: Medium) -> Boot:
         """The record of this medium at its present revision: the same for every download, so the same bytes."""
-        identity = self._maker.identity(state, OPERATOR)
+        identity = self._maker.identity(state)
         for boot in self._core.store.boots(state.host.name):
             if boot.medium is medium and boot.seed_revision == identity:
                 return boot
@@ -136,20 +134,15 @@ class Operations:
 
     # Configurations
 
-    def _bindings(self) -> list[dhcp.Binding]:
-        bindings = []
-        for listen in self._core.settings.listen:
-            network = self._core.site.networks.get(listen.network)
-            if network is not None and network.role is Role.MANAGEMENT:
-                bindings.append(dhcp.Binding(listen.network, listen.interface, _address(listen), listen.http_port))
-        return bindings
-
     def dhcp(self) -> str:
         """The dnsmasq configuration of the management networks that this server serves."""
-        bindings = self._bindings()
+        site = self._core.site
+        served = {name: self._core.endpoint(name) for name, net in site.networks.items() if net.role is Role.MANAGEMENT}
+        bindings = [dhcp.Binding(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
             raise NotFound("settings", "no [[listen]] block serves a management network", "add one to provision.toml")
-        return dhcp.dnsmasq(dhcp.model(self._core.store.inventory(), bindings))
+        inventory = Inventory(site=site, hosts=tuple(self._core.hosts.values()))
+        return dhcp.dnsmasq(dhcp.model(inventory, bindings)).decode()
 
     def tree(self) -> dict[str, bytes]:
         """The secret-free boot configurations of all hosts by relative path, for an operator's own TFTP server.
@@ -157,10 +150,11 @@ class Operations:
         What carries secrets is never part of a static tree: the seed is fetched from this server, which decides. So
         a host with no interface on a network that this server serves is left out.
         """
-        listens = {listen.network: listen for listen in self._core.settings.listen}
         files: dict[str, bytes] = {}
         for host in self._core.hosts.values():
-            base, seed = self._core.base_of(host), _seed_url(host, listens)
+            base = self._core.base_of(host)
+            endpoints = [self._core.endpoint(i.network) for i in host.interfaces.values() if i.network]
+            seed = next((f"{e.url}/boot/seed/current/seed.cpio" for e in endpoints if e), None)
             if seed is None:
                 continue
             target = BootTarget(
@@ -168,7 +162,7 @@ class Operations:
                 kernel=f"/images/{base.id}/kernel",
                 initrds=tuple(f"/images/{base.id}/initrd{n}" for n in range(len(base.initrds))),
                 seed=seed,
-                arguments=self._maker.arguments(self._core.state(host.name), base),
+                arguments=self._maker.arguments(host, base),
             )
             for mac in host.macs:
                 dashed = mac.replace(":", "-")
@@ -188,18 +182,6 @@ class Operations:
             for name, entry in base.loaders.items():
                 found[name] = entry.path
         return dict(sorted(found.items()))
-
-
-def _seed_url(host: Host, listens: dict[str, Listen]) -> str | None:
-    served = [listens[i.network] for i in host.interfaces.values() if i.network in listens]
-    if not served:
-        return None
-    port = "" if served[0].http_port == 80 else f":{served[0].http_port}"
-    return f"http://{_address(served[0])}{port}/boot/seed/current/seed.cpio"
-
-
-def _address(listen: Listen) -> IPv4Address:
-    return listen.address or address_of(listen.interface)
 
 
 def _window(window: Window, now: datetime) -> dict[str, Any]:

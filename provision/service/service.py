@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Self
 
 from provision import clock as clocks
 from provision import netcheck
 from provision.clock import Clock
+from provision.errors import Invalid
 from provision.media.plan import Plan
 from provision.media.reader import Reader
 from provision.service.core import Core
@@ -68,8 +70,8 @@ class Service:
 
     def check(self, server: str | None) -> list[dict[str, Any]]:
         """DNS against the inventory; `server` is the resolver to ask ("ADDRESS" or "ADDRESS:PORT")."""
-        inventory = self.core.store.inventory()
-        findings = netcheck.check(inventory, server) if inventory else []
+        resolvers = [_resolver(server)] if server else None
+        findings = netcheck.check(self.inventories.current(), resolvers)
         return [{"subject": f.subject, "fact": f.fact, "remedy": f.remedy} for f in findings]
 
     def audit_entries(self, host: str | None, limit: int) -> list[dict[str, Any]]:
@@ -79,8 +81,16 @@ class Service:
     def audit_verify(self) -> dict[str, Any]:
         """The state of the audit log's chain."""
         result = self.core.audit.verify()
-        return {"ok": result.ok, "entries": result.entries, "problem": result.problem}
+        return {"ok": result.ok, "entries": result.entries, "problems": list(result.problems)}
 
     def health(self) -> dict[str, Any]:
         """What is served: each listener's network and state."""
         return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners)}
+
+
+def _resolver(text: str) -> tuple[str, int]:
+    address, _, port = text.partition(":") if text.count(":") == 1 else (text, "", "53")
+    try:
+        return str(ip_address(address)), int(port)
+    except ValueError:
+        raise Invalid(text[:80], "is not ADDRESS or ADDRESS:PORT", "such as 10.20.0.2:53") from None

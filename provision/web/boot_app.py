@@ -57,12 +57,14 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     @app.api_route("/boot/{base}/kernel", methods=_METHODS)
     async def kernel(base: BaseId, request: Request) -> Response:
         """The kernel of a base image, by the image's content hash."""
-        return _file(netboot.kernel(base), _noting(netboot, await origin_of(request), "kernel"))
+        entry = netboot.kernel(base)
+        return _file(entry, _noting(netboot, await origin_of(request), "kernel", entry.size))
 
     @app.api_route("/boot/{base}/initrd/{number}", methods=_METHODS)
     async def initrd(base: BaseId, number: int, request: Request) -> Response:
         """An initrd of a base image."""
-        return _file(netboot.initrd(base, number), _noting(netboot, await origin_of(request), "initrd"))
+        entry = netboot.initrd(base, number)
+        return _file(entry, _noting(netboot, await origin_of(request), "initrd", entry.size))
 
     @app.api_route("/boot/seed/{revision}/seed.cpio", methods=_METHODS)
     async def seed(revision: Revision, request: Request) -> Response:
@@ -81,7 +83,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         origin, get = await origin_of(request), request.method == "GET"
         start = first_byte(request.headers.get("range")) if get else 0
         plan = await asyncio.to_thread(netboot.http_boot, origin, start, charge=get)
-        progress = _noting(netboot, origin, "seed") if get else None
+        progress = _noting(netboot, origin, "seed", plan.size) if get else None
         return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
 
     @app.post("/up", status_code=204)
@@ -96,15 +98,11 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
 
 def _file(entry: FileEntry, progress: Callable[[int], None] | None = None) -> Response:
     plan = Plan(entry.path, entry.sha256, entry.size, (), entry.sha256)
-    return PlanResponse(plan, media_type="application/octet-stream", progress=_fraction(progress, entry.size))
+    return PlanResponse(plan, media_type="application/octet-stream", progress=progress)
 
 
-def _fraction(note: Callable[[float], None] | None, size: int) -> Callable[[int], None] | None:
-    return None if note is None else lambda sent: note(sent / max(1, size))
-
-
-def _noting(netboot: Netboot, origin: Origin, part: str) -> Callable[[float], None]:
-    return lambda fraction: netboot.sent(origin, part, fraction)
+def _noting(netboot: Netboot, origin: Origin, part: str, size: int) -> Callable[[int], None]:
+    return lambda sent: netboot.sent(origin, part, sent / max(1, size))
 
 
 def _phone_home(body: bytes) -> tuple[str, bytes]:

@@ -52,6 +52,16 @@ class OpenWindow(Wire):
     boots: int | None = None
 
 
+class NewCredential(Wire):
+    """One secret of a load, as base64."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    host: str
+    name: str
+    data: Base64Bytes = Field(repr=False)
+
+
 class Import(Wire):
     """A base image from uploads: ids that POST /v1/uploads gave."""
 
@@ -90,6 +100,11 @@ def _inventory(app: FastAPI, service: Service) -> None:
         changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, actor=actor(request))
         return {**changes.json(), "lines": changes.lines(), "applied": True, "confirm": False}
 
+    @app.get("/v1/inventory")
+    def inventory() -> dict[str, Any]:
+        """The site and every host as they were applied."""
+        return service.inventories.current().model_dump(mode="json")
+
     @app.get("/v1/hosts")
     def hosts(label: str | None = None, value: str | None = None) -> list[dict[str, Any]]:
         """All hosts in short, or those whose label has that value."""
@@ -119,6 +134,12 @@ def _credentials(app: FastAPI, service: Service) -> None:
         """Check and seal the request's body as a new version of the credential."""
         data = Secret(await request.body())
         return await asyncio.to_thread(service.credentials.put, host, name, data, path, mode, actor(request))
+
+    @app.post("/v1/credentials")
+    def load(body: list[NewCredential], request: Request) -> list[dict[str, Any]]:
+        """Check and seal many credentials in one transaction."""
+        items = [(item.host, item.name, Secret(item.data)) for item in body]
+        return service.credentials.put_many(items, actor(request))
 
     @app.delete("/v1/hosts/{host}/credentials/{name}", status_code=204)
     def remove(host: HostName, name: str, request: Request) -> Response:

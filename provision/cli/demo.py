@@ -1,0 +1,24 @@
+"""demo: see it work, with nothing to set up."""
+
+from __future__ import annotations
+
+import typer
+
+from provision.cli import output
+from provision.cli.main import context
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(demo)
+
+
+def demo() -> None:
+    """Power on a virtual machine that boots on a private management LAN, then one on a guest LAN that is refused.
+
+    Needs root (network namespaces) and the packages that `make demo` installs. Leaves nothing behind.
+    """
+    from provision.demo.show import show
+
+    with output.stages(context().json) as progress:
+        show(output.say, progress)

@@ -1,0 +1,67 @@
+"""The demonstration: a host boots on the management LAN with its identity, and gets nothing on the guest LAN."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+from provision.demo.lab import Lab
+from provision.demo.probe import build_probe
+from provision.demo.site import MAC, DemoSite, foreign_dhcp
+from provision.demo.vm import VM, Device, Machine, Nic
+from provision.errors import Unavailable
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+
+def show(say: Say, progress: Progress) -> None:
+    """Run the whole demonstration, saying each step; raises Unavailable when something does not come out as it must.
+
+    Everything happens in network namespaces and a temporary directory, and both are gone at the end.
+    """
+    say("Building the demonstration's base image (from the cache the second time) …")
+    probe = build_probe(progress=progress)
+    with Lab("demo") as lab:
+        mgmt, guest = lab.lan("mgmt", "10.77.1.0/24"), lab.lan("guest", "10.77.2.0/24")
+        site = DemoSite(lab)
+        say("$ provision image import, apply, credential set")
+        site.fill(probe)
+        site.serve()
+        site.dhcp()
+        foreign_dhcp(lab, guest)
+        say("$ provision explain node1")
+        say(site.call("explain", "node1"))
+        say("$ provision window node1 --minutes 10 --boots 1")
+        say(site.call("window", "node1", "--minutes", "10", "--boots", "1"))
+        say("Power on: a machine that boots from the network, on the management LAN. Its console:")
+        with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
+            watch(vm, r"^phone-home: ok", 300, say)
+        say("$ provision status node1")
+        say(site.call("status", "node1"))
+        say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
+        order = (Device.NETWORK, Device.DISK)
+        with VM(lab, Machine("stray", nics=(Nic(guest, MAC),), order=order, firmware_text=True)) as vm:
+            watch(vm, r"secrets-on-general", 120, say)
+            time.sleep(6)
+        say("It said why, and went on to its disk. The audit log has both decisions:")
+        say(site.call("audit", "--host", "node1", "--limit", "8"))
+        say(site.call("audit", "--verify"))
+
+
+def watch(vm: VM, until: str, timeout: float, say: Say) -> None:
+    """Say the console's lines as they come, until one matches `until`; raises Unavailable after `timeout` seconds."""
+    deadline, shown = time.monotonic() + timeout, 0
+    while True:
+        lines = vm.console.splitlines()
+        complete = lines[shown:-1] if vm.running else lines[shown:]
+        for line in complete:
+            if line.strip():
+                say(f"  │ {line.rstrip()}")
+        shown += len(complete)
+        if any(re.search(until, line) for line in lines):
+            return
+        if not vm.running or time.monotonic() > deadline:
+            raise Unavailable("demonstration", "the machine's console did not show what it should", "see it above")
+        time.sleep(0.3)

@@ -1,0 +1,1 @@
+"""The running processes: which sockets are open, and what answers on them."""

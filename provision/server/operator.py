@@ -1,0 +1,88 @@
+"""The operator's socket: peer credentials instead of passwords, with or without the rest of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from provision.errors import Invalid, Unavailable
+from provision.service.service import Service
+from provision.settings import Settings
+from provision.web import operator_app
+from provision.web.protocol import Limits, Operators
+from provision.web.servers import Listener
+
+
+def operator_limits(settings: Settings) -> Limits:
+    """Who may use the operator's socket, and how; raises Invalid for a group that does not exist."""
+    gid = None
+    if settings.operator_group is not None:
+        try:
+            gid = grp.getgrnam(settings.operator_group).gr_gid
+        except KeyError:
+            raise Invalid("operator_group", f"there is no group {settings.operator_group}", "correct it") from None
+    # Uploads and inventories are large; who may send them is known by the kernel.
+    return Limits(body=None, operators=Operators(frozenset({0, os.geteuid()}), gid))
+
+
+@contextlib.contextmanager
+def operator_socket(path: Path, gid: int | None) -> Iterator[socket.socket]:
+    """The operator's listening Unix socket, mode 0600, or 0660 for a group; gone afterwards. Raises Unavailable."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        if gid is not None:
+            os.chown(path, -1, gid)
+            path.chmod(0o660)
+        sock.listen(128)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(
+            str(path), f"cannot be opened ({error.strerror})", "check 'operator_socket' and its directory"
+        ) from None
+    try:
+        yield sock
+    finally:
+        sock.close()
+        path.unlink(missing_ok=True)
+
+
+class OperatorServer:
+    """The operator's application alone, on a Unix socket: how the command line works with no service running."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self._service, self._path = service, path
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self.started = threading.Event()
+
+    def run(self) -> None:
+        """Serve until `stop`; blocks, so it belongs in a thread."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        limits = Limits(body=None, operators=Operators(frozenset({os.geteuid()})))
+        with operator_socket(self._path, None) as sock:
+            listener = Listener(operator_app.create(self._service), sock, limits)
+            await listener.start()
+            self.started.set()
+            await self._stop.wait()
+            await listener.stop()
+
+    def stop(self) -> None:
+        """End `run`, from any thread."""
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
