@@ -30,12 +30,9 @@ class Reader:
         self.plan = plan
         try:
             self._fd = os.open(plan.base, os.O_RDONLY | os.O_CLOEXEC)
-            size = os.fstat(self._fd).st_size
         except OSError as error:
             raise _broken(plan, f"cannot be opened ({error.strerror})") from None
-        if size != plan.size:
-            self.close()
-            raise _broken(plan, f"has {size} bytes instead of {plan.size}")
+        self._check_size()
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +50,11 @@ class Reader:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _check_size(self) -> None:
+        size = os.fstat(self._fd).st_size
+        if size != self.plan.size:
+            raise _broken(self.plan, f"has {size} bytes instead of {self.plan.size}")
 
     def pread(self, offset: int, length: int) -> bytes:
         """The medium's bytes from `offset` on: `length` of them, or fewer only where the medium ends."""
@@ -99,6 +101,8 @@ class Reader:
         # A patch may lie in a hole of the base, so patches are written on their own, after the data.
         for patch in self.plan.patches:
             _write(target, patch.data, patch.offset)
+        # What a cut-off base lacks looks like a hole at its end.
+        self._check_size()
         progress("writing", 1.0)
 
     def _base(self, offset: int, length: int) -> bytes:
