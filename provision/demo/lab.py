@@ -26,6 +26,7 @@ from pathlib import Path
 from provision import proc
 from provision.demo.capture import Capture
 from provision.demo.processes import Process
+from provision.demo.router import Router
 from provision.errors import Unavailable
 
 _NAMES = re.compile(r"^pvlab-(?P<pid>\d+)-")
@@ -49,6 +50,7 @@ class Lab:
         self._namespaces: list[str] = []
         self._processes: list[Process] = []
         self._server: str | None = None
+        self._routers: dict[str, Router] = {}
 
     def __enter__(self) -> Lab:
         if os.geteuid() != 0:
@@ -69,6 +71,9 @@ class Lab:
         for process in reversed(self._processes):
             process.stop()
         self._processes.clear()
+        for router in self._routers.values():
+            router.close()
+        self._routers.clear()
         for namespace in reversed(self._namespaces):
             _remove(namespace)
         self._namespaces.clear()
@@ -189,6 +194,12 @@ class Lan:
             fcntl.ioctl(descriptor, _TUNSETIFF, request)
         ip(self.namespace, "link", "set", name, "master", "br0", "up")
         return descriptor
+
+    def answer_router_solicitations(self) -> None:
+        """Tell who asks that there is no IPv6 router, from now on; see provision.demo.router."""
+        if self.namespace not in self.lab._routers:
+            with inside(self.namespace):
+                self.lab._routers[self.namespace] = Router("br0")
 
     def capture(self) -> Capture:
         """Start to record every frame on this LAN; use it as a context manager, or call `stop()`."""

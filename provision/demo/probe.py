@@ -131,7 +131,7 @@ def _build(recipe: _Recipe, names: list[str], cache: Path, built: Path, progress
     progress("packing the initrd", 0.75)
     archive = cpio.pack(cpio.tree(_initramfs(recipe, _final_root(recipe, pool, version))))
     progress("compressing the initrd", 0.8)
-    packed = proc.run(["zstd", "-q", "-19", "-T2", "-c"], package="zstd", stdin=archive, timeout=600).stdout
+    packed = proc.run(["zstd", "-q", "-12", "-T2", "-c"], package="zstd", stdin=archive, timeout=600).stdout
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as temporary:
         result = Path(temporary) / "result"
         result.mkdir()

@@ -106,6 +106,9 @@ class VM:
         argv = qemu_command(self.machine, self.directory, taps, variables)
         descriptors = [tap for tap in taps if tap is not None]
         lans = [nic.lan for nic in self.machine.nics if nic.lan]
+        if self.machine.firmware is Firmware.BIOS and Device.NETWORK in self.machine.order and not self.machine.kernel:
+            for lan in lans:
+                lan.answer_router_solicitations()
         try:
             # In a LAN's namespace even the emulator itself has no way to the machine's own network.
             self._qemu = self.lab.spawn(
