@@ -124,7 +124,10 @@ def verify(path: Path, key: Secret, witnesses: Sequence[Head], size: int | None 
     none of them nobody can tell whether lines were cut off at the end, and that is a problem too.
     """
     head, count = START, 0
-    expected = {witness.seq: witness.chain for witness in witnesses}
+    expected: dict[int, set[str]] = {}
+    for witness in witnesses:
+        expected.setdefault(witness.seq, set()).add(witness.chain)
+    unseen = set(expected) - {START.seq}
     problems: list[str] = []
     for count, line in enumerate(lines(path, size), 1):
         decoded = decode(line)
@@ -134,12 +137,15 @@ def verify(path: Path, key: Secret, witnesses: Sequence[Head], size: int | None 
         fields, body, chain = decoded
         problems += _judge(key, head, count, fields, body, chain)
         head = Head(fields["seq"], chain)
-        if expected.get(head.seq, chain) != chain:
+        unseen.discard(head.seq)
+        if expected.get(head.seq, {chain}) != {chain}:
             problems.append(f"line {count}: entry {head.seq} is another than was written")
     if count and not expected:
         problems.append("the head file is missing or was altered: lines at the end may have been cut off")
-    if (last := max(expected, default=0)) > head.seq:
+    if unseen and (last := max(unseen)) > head.seq:
         problems.append(f"the log was cut at its end: entries {head.seq + 1} to {last} are missing")
+    elif unseen:
+        problems.append(f"entry {min(unseen)} is missing")
     return VerifyResult(count, head, tuple(problems))
 
 
