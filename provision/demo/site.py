@@ -88,9 +88,9 @@ class DemoSite:
 
     def dhcp(self) -> Process:
         """Start dnsmasq with the configuration that the service renders for the management LAN."""
-        path = self.lab.directory / "dhcp.conf"
-        self.call("dhcp", "--check", "-o", path)
-        return self.lab.dnsmasq(path)
+        text = self.call("dhcp", "--check")
+        # The laboratory names a lease file of its own, and dnsmasq takes only one.
+        return self.lab.dnsmasq("".join(line for line in text.splitlines(True) if "dhcp-leasefile" not in line))
 
 
 def foreign_dhcp(lab: Lab, lan: Lan) -> Process:

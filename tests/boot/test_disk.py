@@ -1,0 +1,16 @@
+"""The laboratory's own disk boots in every firmware, so a test can tell when a host went on to its disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from provision.demo import disk
+from provision.demo.lab import Lab
+from provision.demo.vm import VM, Firmware, Machine
+
+
+@pytest.mark.parametrize("firmware", list(Firmware))
+def test_the_local_disk_says_that_it_was_booted(lab: Lab, firmware: Firmware) -> None:
+    path = disk.local_disk(lab.directory / "disk.img")
+    with VM(lab, Machine("disk", firmware, disk=path)) as vm:
+        vm.wait_for(disk.TEXT, 60)
