@@ -49,6 +49,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert str(problem).endswith("gcdx64.efi.signed: is missing; apt-get install grub-efi-amd64-signed")
 
 
+@pytest.mark.integration
 def test_copying_makes_a_core_image_with_its_modules(tmp_path: Path) -> None:
     copies = copy_loaders(find_loaders(None)[0], tmp_path)
     assert sorted(copies) == sorted({*DEBIAN, BOOT_SECTOR, CORE} - {"i386-pc"})

@@ -72,7 +72,7 @@ def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
     problems += _request_problems(request)
     sources = [(request.kernel, work / "kernel")]
     sources += [(path, work / f"initrd{i}.img") for i, path in enumerate(request.initrds)]
-    total, done = sum(path.stat().st_size for path, _ in sources if path.is_file()) or 1, 0
+    total, done = sum(_size(path) for path, _ in sources) or 1, 0
     copied = []
     for source, target in sources:
         try:
@@ -150,6 +150,13 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
         yield Problem(str(size), 0, "", fact)
     if not request.initrds:
         yield Problem(request.name, 0, "", "has no initrd", "name at least one with --initrd")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _copy(source: Path, target: Path) -> Iterator[int]:
