@@ -121,6 +121,13 @@ def test_files_are_private(store: Store, tmp_path: Path) -> None:
     assert files == dict.fromkeys(("key", "provision.db", "provision.db-wal", "provision.db-shm"), 0o600)
 
 
+def test_every_connection_is_durable_and_strict(store: Store) -> None:
+    pragmas = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 10000}
+    with store._read() as first, store._read() as second:
+        for connection in (first, second):
+            assert {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in pragmas} == pragmas
+
+
 def test_an_open_database_is_made_private(store: Store, tmp_path: Path) -> None:
     store.close()
     (tmp_path / "provision.db").chmod(0o644)

@@ -81,6 +81,23 @@ def test_rereads_are_the_same_boot(store: Store) -> None:
     assert store.charge(boot, NOW + SAME_BOOT) is None, "after ten minutes it is another boot"
 
 
+def test_a_clock_set_back_makes_nothing_free(store: Store) -> None:
+    store.open_window("n1", 60, 1, NOW, "x")
+    boot = begin(store)
+    assert store.charge(boot, NOW)
+    assert store.charge(boot, NOW - SECOND)
+    assert begin(store, now=NOW - SAME_BOOT).id > boot.id
+    assert store.charge(boot, NOW - SAME_BOOT) is None
+
+
+def test_never_counts_at_once(store: Store) -> None:
+    store.open_window("n1", 60, 1, NOW, "x")
+    boot = begin(store)
+    assert store.charge(boot, NOW)
+    store.apply(inventory(host(1, Netboot.NEVER)), "x")
+    assert store.charge(boot, NOW + SECOND) is None
+
+
 def test_a_free_reread_survives_a_restart(store: Store, tmp_path: Path) -> None:
     store.open_window("n1", 60, 1, NOW, "x")
     boot = begin(store)

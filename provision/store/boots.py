@@ -104,13 +104,15 @@ class Boots(Hosts):
         A boot that was charged less than SAME_BOOT ago is free. A host with `netboot: always` needs no window, one
         with `never` gets nothing, nor does a boot that is up. Returns the boot as it is now.
         """
+        if not self._may_boot(boot.host):
+            return None
         known = self._running.get((boot.host, boot.mac, boot.medium))
         if known is not None and known.id == boot.id and _is_free(known, now):
             return known
         with self._lock:
-            host, host_id = self._snapshot.hosts.get(boot.host), self._snapshot.ids.get(boot.host)
-            if host is None or host_id is None or host.netboot is Netboot.NEVER:
+            if not self._may_boot(boot.host):
                 return None
+            host, host_id = self._snapshot.hosts[boot.host], self._snapshot.ids[boot.host]
             with self._write() as connection:
                 charged = _charge(connection, boot, host_id, host.netboot is Netboot.ALWAYS, now)
                 window = _newest_window(connection, host_id)
@@ -144,6 +146,10 @@ class Boots(Hosts):
                 self._window_of[boot.host] = window
             return True
 
+    def _may_boot(self, name: str) -> bool:
+        host = self._snapshot.hosts.get(name)
+        return host is not None and host.netboot is not Netboot.NEVER
+
     def _remember(self, boot: Boot) -> None:
         place = (boot.host, boot.mac, boot.medium)
         if place not in self._running or self._running[place].id <= boot.id:
@@ -171,11 +177,16 @@ class Boots(Hosts):
 
 def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
     same = boot.network == network and boot.seed_revision == seed_revision and boot.up is None
-    return same and now - (boot.charged or boot.started) < SAME_BOOT
+    return same and _recent(boot.charged or boot.started, now)
 
 
 def _is_free(boot: Boot, now: datetime) -> bool:
-    return boot.up is None and boot.charged is not None and now - boot.charged < SAME_BOOT
+    return boot.up is None and boot.charged is not None and _recent(boot.charged, now)
+
+
+def _recent(moment: datetime, now: datetime) -> bool:
+    # Both ways: a clock that was set back must not make a boot free until it has caught up.
+    return abs(now - moment) < SAME_BOOT
 
 
 def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime) -> Boot | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from provision.errors import ProvisionError, Unavailable
 
@@ -113,7 +113,7 @@ def errors(subject: str) -> Iterator[None]:
         yield
     except ProvisionError:
         raise
-    except (DBAPIError, sqlite3.Error) as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         name = getattr(cause, "sqlite_errorname", "") or ""
         for prefix, (fact, remedy) in _FACTS.items():

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from provision.errors import Unavailable
 from provision.store.hosts import Hosts
@@ -50,11 +50,11 @@ class Sightings(Hosts):
             else:
                 again = replace(known, uuid=uuid or known.uuid, network=network, last=now, count=known.count + 1)
                 self._seen[mac] = again
+            self._unwritten.add(mac)
             while len(self._seen) > LIMIT:
                 oldest = next(iter(self._seen))
                 del self._seen[oldest]
-                self._unwritten.add(oldest)
-            self._unwritten.add(mac)
+                self._unwritten.discard(oldest)
             if time.monotonic() - self._written >= _WRITE_EVERY:
                 self.flush_sightings()
 
@@ -69,13 +69,16 @@ class Sightings(Hosts):
             self._written = time.monotonic()
             if not self._unwritten:
                 return
-            rows = [_row(self._seen[mac]) for mac in self._unwritten if mac in self._seen]
+            rows = [_row(self._seen[mac]) for mac in self._unwritten]
+            newest = (
+                select(unknown_macs.c.mac).order_by(unknown_macs.c.last_seen.desc(), unknown_macs.c.mac).limit(LIMIT)
+            )
             try:
                 with self._write() as connection:
-                    for mac in self._unwritten:
-                        connection.execute(delete(unknown_macs).where(unknown_macs.c.mac == mac))
-                    if rows:
-                        connection.execute(insert(unknown_macs), rows)
+                    known = delete(unknown_macs).where(unknown_macs.c.mac == bindparam("key"))
+                    connection.execute(known, [{"key": mac} for mac in self._unwritten])
+                    connection.execute(insert(unknown_macs), rows)
+                    connection.execute(delete(unknown_macs).where(unknown_macs.c.mac.not_in(newest)))
             except Unavailable as error:
                 _log.warning("unknown MACs are kept in memory only: %s", error)
                 return
