@@ -5,27 +5,35 @@ A secret may straddle packets, so bytes are searched for in the file itself and 
 
 from __future__ import annotations
 
+import secrets
 import struct
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from provision.demo.processes import Process
+from provision.demo.processes import POLL, Process
 from provision.errors import Unavailable
 
 _MAGIC = 0xA1B2C3D4
-_IPV4, _IPV6, _VLAN = 0x0800, 0x86DD, (0x8100, 0x88A8)
+_IPV4, _IPV6, _VLAN = b"\x08\x00", b"\x86\xdd", (b"\x81\x00", b"\x88\xa8")
 _TCP, _UDP = 6, 17
+# To nobody (a locally administered address), from nobody, EtherType "local experimental" (IEEE 802).
+_MARK = bytes.fromhex("0200000000ff 0200000000fe 88b5")
 
 Flow = tuple[bytes, bytes, int, int, int]
 """Source and destination address (4 or 16 bytes), IP protocol, source and destination port."""
 
 
 class Capture:
-    """A recording of one LAN, complete once `stop()` has been called or its context has been left."""
+    """A recording of one LAN, complete once `stop()` has been called or its context has been left.
 
-    def __init__(self, path: Path, process: Process) -> None:
-        self.path, self._process = path, process
+    `send` puts a frame on that LAN. A last frame that is seen to arrive in the file shows that nothing before it is
+    still on the way there.
+    """
+
+    def __init__(self, path: Path, process: Process, send: Callable[[bytes], None]) -> None:
+        self.path, self._process, self._send = path, process, send
 
     def __enter__(self) -> Capture:
         return self
@@ -37,6 +45,13 @@ class Capture:
         """End the recording; raises Unavailable when frames were lost, for then it proves nothing."""
         if not self._process.running:
             return
+        last = _MARK + secrets.token_bytes(46)
+        self._send(last)
+        end = time.monotonic() + 10
+        while last not in self.path.read_bytes()[-65536:]:
+            if time.monotonic() > end:
+                raise Unavailable(self.path.name, "the capture does not see its own last frame", "run it again")
+            time.sleep(POLL)
         self._process.stop()
         dropped = [line for line in self._process.text.splitlines() if "dropped by kernel" in line]
         if not dropped or not dropped[-1].startswith("0 "):
@@ -44,7 +59,7 @@ class Capture:
 
     def frames(self) -> list[bytes]:
         """Every Ethernet frame, in order."""
-        return list(frames(self.path.read_bytes()))
+        return [frame for frame in frames(self.path.read_bytes()) if not frame.startswith(_MARK)]
 
     def contains(self, needle: bytes) -> bool:
         """Whether `needle` crossed this LAN, in one packet or over several of one flow."""
@@ -81,11 +96,8 @@ def flows(packets: Iterator[bytes]) -> dict[Flow, bytes]:
     """
     streams: dict[Flow, list[tuple[int, bytes]]] = defaultdict(list)
     datagrams: dict[Flow, list[bytes]] = defaultdict(list)
-    for packet in packets:
-        parsed = _transport(packet)
-        if parsed is None:
-            continue
-        source, destination, protocol, body = parsed
+    for packet in _whole(packets):
+        source, destination, protocol, body = _transport(packet)
         if protocol == _TCP and len(body) >= 20:
             sport, dport, sequence = struct.unpack_from("!HHI", body)
             payload = body[(body[12] >> 4) * 4 :]
@@ -101,21 +113,40 @@ def flows(packets: Iterator[bytes]) -> dict[Flow, bytes]:
     return result
 
 
-def _transport(packet: bytes) -> tuple[bytes, bytes, int, bytes] | None:
-    """Addresses, protocol and transport packet of an Ethernet frame; None for anything but unfragmented IP."""
-    position = 12
-    (kind,) = struct.unpack_from("!H", packet, position)
-    while kind in _VLAN:
-        position += 4
-        (kind,) = struct.unpack_from("!H", packet, position)
-    packet = packet[position + 2 :]
-    if kind == _IPV4 and len(packet) >= 20:
-        total, fragment = struct.unpack_from("!H", packet, 2)[0], struct.unpack_from("!H", packet, 6)[0]
+def _whole(packets: Iterator[bytes]) -> Iterator[bytes]:
+    """IP packets out of Ethernet frames, IPv4 fragments put together (RFC 791 section 3.2)."""
+    parts: dict[bytes, dict[int, bytes]] = defaultdict(dict)
+    for frame in packets:
+        position = 12
+        while frame[position : position + 2] in _VLAN:
+            position += 4
+        kind, packet = frame[position : position + 2], frame[position + 2 :]
+        if kind == _IPV6 and len(packet) >= 40:
+            yield packet
+        if kind != _IPV4 or len(packet) < 20:
+            continue
+        total, identification, fragment = struct.unpack_from("!HHH", packet, 2)
         header = (packet[0] & 15) * 4
-        return None if fragment & 0x3FFF else (packet[12:16], packet[16:20], packet[9], packet[header : total or None])
-    if kind == _IPV6 and len(packet) >= 40:
-        return packet[8:24], packet[24:40], packet[6], packet[40:]
-    return None
+        packet = packet[: total or None]
+        if not fragment & 0x3FFF:
+            yield packet
+            continue
+        # The last one seen counts; a set with holes is never complete, and then only the raw bytes are searched.
+        key = packet[9:10] + packet[12:20] + struct.pack("!H", identification)
+        known = parts[key]
+        known[(fragment & 0x1FFF) * 8] = packet[header:]
+        if not fragment & 0x2000:
+            known[-1] = packet[:header]
+        body = b"".join(data for offset, data in sorted(known.items()) if offset >= 0)
+        if -1 in known and 0 in known:
+            yield known[-1] + body
+
+
+def _transport(packet: bytes) -> tuple[bytes, bytes, int, bytes]:
+    """Addresses, protocol and transport packet of a whole IP packet."""
+    if packet[0] >> 4 == 4:
+        return packet[12:16], packet[16:20], packet[9], packet[(packet[0] & 15) * 4 :]
+    return packet[8:24], packet[24:40], packet[6], packet[40:]
 
 
 def _stream(segments: list[tuple[int, bytes]]) -> bytes:

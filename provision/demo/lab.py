@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import tempfile
 import time
@@ -201,13 +202,34 @@ class Lan:
             with inside(self.namespace):
                 self.lab._routers[self.namespace] = Router("br0")
 
+    def send(self, frame: bytes) -> None:
+        """Put an Ethernet frame on this LAN, from the switch itself."""
+        with inside(self.namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            raw.bind(("br0", 0))
+            raw.send(frame)
+
     def capture(self) -> Capture:
         """Start to record every frame on this LAN; use it as a context manager, or call `stop()`."""
         path = self.lab.directory / f"{self.name}-{_count(self.namespace)}-{time.monotonic_ns()}.pcap"
-        argv = ["tcpdump", "-i", "br0", "-w", str(path), "-U", "-s", "0", "-B", "16384", "-Z", "root", "-n"]
+        argv = [
+            "tcpdump",
+            "-i",
+            "br0",
+            "-w",
+            str(path),
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "0",
+            "-B",
+            "16384",
+            "-Z",
+            "root",
+            "-n",
+        ]
         process = self.lab.spawn(self.namespace, argv, package="tcpdump", log=f"{path.name}.log")
         process.wait_for("listening on", 10)
-        return Capture(path, process)
+        return Capture(path, process, self.send)
 
 
 def ip(namespace: str, *arguments: str) -> None:

@@ -32,11 +32,11 @@ class Process:
     ) -> None:
         """Start `argv` (its program is in the Debian `package`); `fds` stay open in it. Raises Unavailable."""
         self.name, self.log = str(argv[0]).rsplit("/", 1)[-1], log
-        inner = [proc.find(str(argv[0]), package), *map(str, argv[1:])]
-        # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
-        command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *inner]
+        command = [proc.find(str(argv[0]), package), *map(str, argv[1:])]
         if namespace is not None:
             command = [proc.find("ip", "iproute2"), "netns", "exec", namespace, *command]
+        # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
+        command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *command]
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True

@@ -64,7 +64,7 @@ def advertisement() -> bytes:
 def checksum(source: bytes, destination: bytes, body: bytes) -> int:
     """The ICMPv6 checksum (RFC 4443 section 2.3) of a body of even length whose own checksum field is zero."""
     data = source + destination + struct.pack("!II", len(body), _ICMPV6) + body
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
