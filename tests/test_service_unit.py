@@ -1,0 +1,127 @@
+"""The systemd unit of the service: systemd takes it, and the service works under its rules."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.netns import isolated, lan
+from tests.sandbox import directives
+
+ROOT = Path(__file__).resolve().parent.parent
+UNIT = ROOT / "templates" / "systemd" / "provision.service"
+PROGRAM = "/usr/local/bin/provision"
+# systemd's own word for less than 2.0 is "OK"; what is left is the network that the service is there for.
+EXPOSURE = 18
+OPERATORS = 4
+"""A group that every Debian has: adm."""
+PROVISION = [sys.executable, "-c", "from provision.cli import main; main()"]
+LISTEN = """\
+operator_group = "{group}"
+[[listen]]
+network = "mgmt"
+interface = "mgmt0"
+"""
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a program that exists here, so that only the unit itself can be wrong."""
+    text = UNIT.read_text()
+    assert PROGRAM in text
+    path = tmp_path / UNIT.name
+    path.write_text(text.replace(PROGRAM, "/bin/true"))
+    return path
+
+
+def analyze(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+    command = ["systemd-analyze", "--no-pager", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LC_ALL": "C"})
+
+
+def test_systemd_takes_it(unit: Path) -> None:
+    done = analyze("verify", unit)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_a_mistake_would_be_seen(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("ProtectSystem=strict", "ProtectSystem=stricter\nProtectAll=yes"))
+    said = analyze("verify", unit).stderr
+    assert "stricter" in said
+    assert "ProtectAll" in said
+
+
+def test_it_is_hardened(unit: Path) -> None:
+    done = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", unit)
+    assert done.returncode == 0, done.stdout[-200:]
+    bare = unit.with_name("bare.service")
+    bare.write_text("[Service]\nExecStart=/bin/true\n")
+    assert analyze("security", "--offline=true", f"--threshold={EXPOSURE}", bare).returncode != 0
+
+
+def test_it_gives_no_more_than_is_needed() -> None:
+    said = directives(UNIT)
+    assert said["CapabilityBoundingSet"] == said["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
+    assert (said["LimitCORE"], said["StateDirectoryMode"], said["Type"]) == (["0"], ["0700"], ["notify"])
+
+
+def provision(state: Path, *argv: str) -> None:
+    done = subprocess.run([*PROVISION, "--state", str(state), *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def service(state: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`provision serve` with the unit's one capability and under its filters; yields it and what it told systemd."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("wb") as output:
+        notify.bind(str(log.with_suffix(".notify")))
+        notify.settimeout(30)
+        # The group of the operator's socket is a SupplementaryGroups= of the unit.
+        argv = ["setpriv", f"--groups={OPERATORS}", "--bounding-set", "-all,+net_bind_service", "--inh-caps=-all", "--"]
+        argv += [sys.executable, "-m", "tests.sandbox", str(UNIT), *PROVISION, "--state", str(state), "serve"]
+        environment = {**os.environ, "NOTIFY_SOCKET": str(log.with_suffix(".notify")), "PYTHONPATH": str(ROOT)}
+        child = subprocess.Popen(argv, stdout=output, stderr=output, env=environment)
+        try:
+            yield child, notify.recv(64).decode()
+        except TimeoutError:
+            raise AssertionError(log.read_text()) from None
+        finally:
+            child.kill()
+            child.wait()
+
+
+@isolated
+def test_the_service_works_under_its_rules(tmp_path: Path) -> None:
+    """Every port is bound and answers, the operator's socket has its group, and SIGTERM ends it."""
+    state = tmp_path / "state"
+    provision(state, "init")
+    (state / "provision.toml").write_text(LISTEN.format(group=grp.getgrgid(OPERATORS).gr_name))
+    with lan("mgmt0", "192.0.2.1/24", "192.0.2.100/24", "52:54:00:00:00:01") as host:
+        provision(state, "apply", str(ROOT / "examples" / "minimal.yaml"))
+        with service(state, tmp_path / "log") as (child, said):
+            assert said == "READY=1", (tmp_path / "log").read_text()
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            assert re.search(r"^CapEff:\s*0*400$", status, re.MULTILINE), "CAP_NET_BIND_SERVICE is bit 10"
+            assert re.search(r"^Seccomp:\s*2$", status, re.MULTILINE)
+            url = "http://192.0.2.1/pxe/pxelinux.cfg/01-52-54-00-00-00-01"
+            assert "window-closed" in (text := host.sh(f"curl -sS --max-time 10 {url}")) or "incomplete" in text
+            tftp = "curl -sS --max-time 10 tftp://192.0.2.1/grub/grub.cfg"
+            assert "network boot refused" in host.sh(tftp)
+            socket_file = (state / "operator.sock").stat()
+            assert (socket_file.st_mode & 0o777, socket_file.st_gid) == (0o660, OPERATORS)
+            provision(state, "status")
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(timeout=20) == 0
+    assert "ERROR" not in (log := (tmp_path / "log").read_text()), log
