@@ -164,6 +164,6 @@ def check(text: bytes) -> None:
     raise Invalid("dnsmasq", message, "correct the inventory and apply it again")
 
 
-def unit(config: Path) -> bytes:
+def unit(config: Path | str) -> bytes:
     """A hardened systemd unit that runs dnsmasq with the configuration at `config`."""
     return render("dhcp/provision-dhcp.service.j2", config=str(config))
