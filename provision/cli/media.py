@@ -15,6 +15,7 @@ from provision.cli.download import download
 from provision.cli.main import context
 from provision.errors import Conflict, Unavailable
 from provision.render.dhcp import check as check_dhcp
+from provision.render.dhcp import unit as dhcp_unit
 
 Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
 Output = Annotated[
@@ -107,12 +108,18 @@ def dhcp(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [standard output]")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Let dnsmasq itself check the result")] = False,
+    unit: Annotated[
+        str | None, typer.Option("--unit", metavar="CONF", help="Render the systemd unit for that configuration")
+    ] = None,
 ) -> None:
     """Render the dnsmasq configuration of the management networks that this server serves."""
-    with context().client() as client:
-        text = client.call("GET", "/v1/dhcp")
-    if check:
-        check_dhcp(text.encode())
+    if unit is not None:
+        text = dhcp_unit(Path(unit)).decode()
+    else:
+        with context().client() as client:
+            text = client.call("GET", "/v1/dhcp")
+        if check:
+            check_dhcp(text.encode())
     if file is None:
         output.text(text)
         return

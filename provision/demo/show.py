@@ -6,9 +6,10 @@ import re
 import time
 from collections.abc import Callable
 
+from provision.demo import report
 from provision.demo.lab import Lab
 from provision.demo.probe import build_probe
-from provision.demo.site import MAC, DemoSite, foreign_dhcp
+from provision.demo.site import MAC, TOKEN_PATH, DemoSite, foreign_dhcp
 from provision.demo.vm import VM, Device, Machine, Nic
 from provision.errors import Unavailable
 
@@ -37,7 +38,11 @@ def show(say: Say, progress: Progress) -> None:
         say(site.call("window", "node1", "--minutes", "10", "--boots", "1"))
         say("Power on: a machine that boots from the network, on the management LAN. Its console:")
         with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
-            watch(vm, r"^phone-home: ok", 300, say)
+            watch(vm, rf"^{report.BEGIN}", 300, say)
+            booted = vm.report(60)
+        if booted["hostname"] != "node1" or booted.files[TOKEN_PATH].sha256 != site.fingerprint:
+            raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
+        say(f"It is node1, and its credential has the SHA-256 that was sealed: {site.fingerprint[:16]}…")
         say("$ provision status node1")
         say(site.call("status", "node1"))
         say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
@@ -57,6 +62,8 @@ def watch(vm: VM, until: str, timeout: float, say: Say) -> None:
         lines = vm.console.splitlines()
         complete = lines[shown:-1] if vm.running else lines[shown:]
         for line in complete:
+            if re.search(until, line):
+                break
             if line.strip():
                 say(f"  │ {line.rstrip()}")
         shown += len(complete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import sys
@@ -51,6 +52,7 @@ class DemoSite:
     def __init__(self, lab: Lab, inventory: str = INVENTORY, settings: str = SETTINGS) -> None:
         self.lab = lab
         self.state = lab.directory / "state"
+        self.fingerprint = ""
         self.inventory = lab.directory / "site.yaml"
         self.inventory.write_text(inventory)
         self.call("init")
@@ -78,6 +80,7 @@ class DemoSite:
         )
         self.call("apply", self.inventory)
         token = secrets.token_hex(32).encode()
+        self.fingerprint = hashlib.sha256(token).hexdigest()
         self.call("credential", "set", "node1", "enrolment", "--file", "-", stdin=token)
 
     def serve(self) -> Process:
