@@ -141,8 +141,6 @@ class Netboot:
 
     def _charge(self, state: HostState, progress: Progress) -> None:
         boot = progress.boot
-        if boot.charged is not None and self._core.clock() - boot.charged < SAME_BOOT:
-            return
         charged = self._core.store.charge(boot, self._core.clock())
         self._core.forget_boot(state.host.name)
         if charged is None:
