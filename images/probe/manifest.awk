@@ -1,23 +1,22 @@
-# Reads a seed's manifest and prints "file MODE OWNER SHA256 PATH" or "directory MODE OWNER - PATH", one per line.
-# Exits 1 when a line is not what docs/media-format.md says.
-function value(key, quoted, text) {
-    if (!match($0, "\"" key "\": *\"[^\"\\\\]*\"")) return ""
-    text = substr($0, RSTART, RLENGTH)
-    sub(/^"[a-z0-9]*": *"/, "", text)
-    sub(/"$/, "", text)
-    return text
-}
+# Reads a seed's manifest and prints "MODE OWNER SHA256 PATH" for each file. Exits 1 when a line is not what
+# docs/media-format.md says.
 function damaged() { bad = 1; exit 1 }
-NR == 1 && !/"format": *1,/ { damaged() }
-/"path":/ {
-    path = value("path"); mode = value("mode"); owner = value("owner"); sum = value("sha256"); type = value("type")
-    if (type == "") type = "file"
-    if (path !~ /^(\/[A-Za-z0-9_@%+][A-Za-z0-9_.@%+-]*)+$/) damaged()
-    if (mode !~ /^0[0-7][0-7][0-7]$/ || owner !~ /^[0-9]+:[0-9]+$/) damaged()
-    if (type == "directory") print "directory", mode, owner, "-", path
-    else if (type == "file" && length(sum) == 64 && sum ~ /^[0-9a-f]+$/) print "file", mode, owner, sum, path
-    else damaged()
+function value(text) { sub(/^"[a-z0-9]*": "?/, "", text); sub(/"$/, "", text); return text }
+NR == 1 {
+    if (!/^[{]"format": 1, "host": "[a-z0-9-]+", "revision": "[0-9a-f]+", "files": \[$/) damaged()
+    next
+}
+closed { damaged() }
+/^\][}]$/ { closed = 1; next }
+{
+    sub(/,$/, "")
+    if (!/^[{]"mode": "0[0-7][0-7][0-7]", "owner": "[0-9]+:[0-9]+", "path": "[^"\\ ]*", "sha256": "[0-9a-f]*", "size": [0-9]+[}]$/)
+        damaged()
+    gsub(/^[{]|[}]$/, "")
+    split($0, part, /, /)
+    path = value(part[3]); sum = value(part[4])
+    if (path !~ /^\/etc(\/[A-Za-z0-9_@%+][A-Za-z0-9_.@%+-]*)+$/ || length(sum) != 64) damaged()
+    print value(part[1]), value(part[2]), sum, path
     found++
 }
-{ last = $0 }
-END { if (bad || !found || last !~ /\] *} *$/) exit 1 }
+END { if (bad || !found || !closed) exit 1 }

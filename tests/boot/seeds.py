@@ -36,9 +36,7 @@ def manifest(host: str, tree: dict[str, tuple[int, bytes]]) -> bytes:
                 "path": path,
                 "sha256": hashlib.sha256(data).hexdigest(),
                 "size": len(data),
-                "type": "file",
             },
-            sort_keys=True,
         )
         for path, (mode, data) in sorted(tree.items())
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from provision.demo.lab import Lab
 from provision.demo.probe import Probe
+from provision.demo.report import Report
 from provision.demo.vm import VM, Machine, Nic
 from tests.boot import seeds
 from tests.boot.web import serve
@@ -51,6 +52,13 @@ def test_the_probe_becomes_the_host_of_its_seed(lab: Lab, probe: Probe) -> None:
     assert seeds.KEYTAB not in vm.console_file.read_bytes() and KEY not in vm.console
 
 
+def assert_nobody(report: Report) -> None:
+    """The host has its NIC, no address on it, no file of any seed, and told nobody."""
+    assert list(report.addresses.values()) == [[]] and "UP" not in report.json("link")[1]["flags"]
+    assert report["hostname"] == "" and report.files == {}
+    assert report["leftover"] == "none" and report["phone-home"] == "absent"
+
+
 def changed(tree: Tree) -> Tree:
     return tree | {"/etc/krb5.keytab": (0o600, seeds.KEYTAB[:-1] + b"\0")}
 
@@ -74,16 +82,20 @@ def test_a_damaged_seed_configures_no_network(
     tree = seeds.files("node7") | seeds.network("mgmt", MAC, "10.77.1.20/24")
     damaged = seeds.seed("node7", tree, written=damage(tree))
     with lan.capture() as capture, VM(lab, machine(lab, probe, damaged, nics=(Nic(lan, MAC),))) as vm:
-        vm.wait_for(rf"^PROVISION SEED DAMAGED: {culprit}$", 60)
+        report = vm.report(60)
         vm.wait_off(20)
-    assert "network interfaces: lo \n" in vm.console
-    assert "PROVISION-REPORT" not in vm.console
+    assert f"PROVISION SEED DAMAGED: {culprit}\n" in vm.console
+    assert f"provision-seed: DAMAGED: {culprit}; " in vm.console
+    assert report["seed"] == f"DAMAGED: {culprit}"
+    assert_nobody(report)
     assert capture.frames() == []
 
 
 def test_no_seed_configures_no_network(lab: Lab, probe: Probe) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
-        vm.wait_for(r"^PROVISION SEED MISSING$", 60)
+        report = vm.report(60)
         vm.wait_off(20)
-    assert "network interfaces: lo \n" in vm.console
+    assert "PROVISION SEED MISSING\n" in vm.console and "provision-seed: MISSING; " in vm.console
+    assert report["seed"] == "MISSING"
+    assert_nobody(report)
