@@ -82,10 +82,10 @@ def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
 
 def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str]:
     try:
-        files = sorted(path for path in directory.iterdir() if path.is_file())
+        files = sorted(path for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
-    return {path.name: _upload(client, path, progress) for path in files}
+    return {str(path.relative_to(directory)): _upload(client, path, progress) for path in files}
 
 
 @image_app.command("list")

@@ -18,7 +18,7 @@ from provision.service.core import Core
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
-_LOADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LOADER = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Images:
@@ -93,6 +93,7 @@ class Images:
             for loader, upload in body["loaders"].items():
                 if not _LOADER.fullmatch(loader):
                     raise Invalid(f"{name}: {loader[:64]}", "is not a plain file name", "rename it")
+                (loaders / loader).parent.mkdir(mode=0o700, exist_ok=True)
                 (self._uploads / upload).rename(loaders / loader)
         seed = {"seed_size": body["seed_size"]} if body["seed_size"] is not None else {}
         return ImportRequest(
