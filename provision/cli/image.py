@@ -42,9 +42,11 @@ def import_(
     """
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
+        uploads = {path: _upload(client, path, progress) for path in dict.fromkeys((kernel, *initrd))}
         body: dict[str, Any] = {
-            "kernel": _upload(client, kernel, progress),
-            "initrds": [_upload(client, path, progress) for path in initrd],
+            "kernel": uploads[kernel],
+            "initrds": [uploads[path] for path in initrd],
+            "names": {upload: str(path) for path, upload in uploads.items()},
             "kernel_arguments": cmdline.split(),
             "loaders": _upload_all(client, loaders, progress) if loaders else None,
             "seed_size": seed_size * (1 << 20) if seed_size else None,

@@ -9,10 +9,11 @@ import re
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from provision.errors import Invalid, NotFound, ProvisionError, Unavailable
+from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, Unavailable
 from provision.media.library import BaseImage, ImportRequest
 from provision.service.core import Core
 
@@ -72,7 +73,7 @@ class Images:
                 raise Invalid(name[:63], "is not a name of lower-case letters, digits and dashes", "choose another")
             if missing := [u for u in uploads if not _UPLOAD.fullmatch(u) or not (self._uploads / u).is_file()]:
                 raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
-            base = self._core.library.import_base(self._request(name, body), progress)
+            base = self._build(name, body, progress)
             self._core.note("image-imported", actor, image=name, base=base.id[:16])
             self._core.store.name_base(name, base.id)
             return base
@@ -81,6 +82,15 @@ class Images:
                 (self._uploads / upload).unlink(missing_ok=True)
             if body["loaders"] is not None:
                 shutil.rmtree(self._loaders(body), ignore_errors=True)
+
+    def _build(self, name: str, body: Mapping[str, Any], progress: Any) -> BaseImage:
+        try:
+            return self._core.library.import_base(self._request(name, body), progress)
+        except Problems as error:
+            # The operator knows the files by the paths that were typed, not by where the uploads lie.
+            typed = {str(self._uploads / upload): path for upload, path in body["names"].items()}
+            typed[str(self._loaders(body))] = "loaders"
+            raise Problems(_as_typed(problem, typed) for problem in error.problems) from None
 
     def _loaders(self, body: Mapping[str, Any]) -> Path:
         return self._uploads / f"loaders-{body['kernel']}"
@@ -136,6 +146,13 @@ class Images:
         self._core.store.forget_base(name)
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)
+
+
+def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:
+    for stored, path in typed.items():
+        if problem.file.startswith(stored):
+            return replace(problem, file=path + problem.file.removeprefix(stored))
+    return problem
 
 
 def _image(name: str, base: BaseImage) -> dict[str, Any]:

@@ -63,8 +63,9 @@ class NewCredential(Wire):
 
 
 class Import(Wire):
-    """A base image from uploads: ids that POST /v1/uploads gave."""
+    """A base image from uploads: ids that POST /v1/uploads gave. `names` has the path of each as it was typed."""
 
+    names: dict[str, str] = {}
     kernel: str
     initrds: list[str]
     kernel_arguments: list[str] = []
