@@ -26,7 +26,7 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and how far it is, 0 to 1."""
 
 KERNEL_ARGUMENTS = ("console=ttyS0,115200n8", "quiet", "loglevel=3", "systemd.show_status=false", "panic=10")
-_LIBRARIES = "usr/lib/x86_64-linux-gnu/"
+_KEPT_BUILDS = 4
 _MODULES = "usr/lib/modules/"
 
 
@@ -142,6 +142,17 @@ def _build(recipe: _Recipe, names: list[str], cache: Path, built: Path, progress
         (result / "initrd").write_bytes(packed + bytes(-len(packed) % 512))
         shutil.rmtree(built, ignore_errors=True)
         result.rename(built)
+    _prune(cache, names)
+
+
+def _prune(cache: Path, names: list[str]) -> None:
+    """Forget packages of other versions, and all builds but the newest: machines may still be starting from those."""
+    for package in (cache / "archives").glob("*.deb"):
+        if package.name not in names:
+            package.unlink()
+    builds = sorted((path.parent for path in cache.glob("*/initrd")), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in builds[_KEPT_BUILDS:]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _readable(recipe: _Recipe) -> Callable[[str], bool]:

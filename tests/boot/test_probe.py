@@ -91,6 +91,14 @@ def test_a_damaged_seed_configures_no_network(
     assert capture.frames() == []
 
 
+def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe: Probe) -> None:
+    through = {"/etc/resolv.conf/planted": (0o644, b"x")}
+    with VM(lab, machine(lab, probe, seeds.seed("node7", seeds.files("node7") | through))) as vm:
+        report = vm.report(60)
+    assert report["seed"] == "DAMAGED: /etc/resolv.conf/planted"
+    assert report["hostname"] == "" and report.files == {}, "what was copied before is gone"
+
+
 def test_no_seed_configures_no_network(lab: Lab, probe: Probe) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
