@@ -21,12 +21,13 @@ def medium_config(target: BootTarget) -> bytes:
     return _boot("grub/medium.cfg.j2", target)
 
 
-def refusal(lines: Iterable[str]) -> bytes:
+def refusal(lines: Iterable[str], *, identify: bool = False) -> bytes:
     """Say `lines` (which rule denied, and the remedy) for 5 s, then start the local disk's own UEFI loader.
 
-    Where there is none, GRUB exits, and firmware goes on as it sees fit.
+    Where there is none, GRUB exits, and firmware goes on as it sees fit. With `identify` the machine first asks for
+    ``uuid/UUID.cfg`` beside its configuration, which tells the server its SMBIOS UUID.
     """
-    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE)
+    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, identify=identify)
 
 
 def _boot(template: str, target: BootTarget) -> bytes:

@@ -62,7 +62,7 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         answer = self._decide(state, Medium.PXE, origin)
         if isinstance(answer, Denial) or state is None:
-            return grub.refusal(_lines(answer))
+            return grub.refusal(_lines(answer), identify=state is None)
         base = self._core.base_of(state.host)
         return grub.network_config(self._target(state, origin, base, "/boot"))
 

@@ -16,7 +16,9 @@ from provision.tftp.server import Handler, TftpRequest
 from provision.tftp.session import Answer
 
 _MAC = re.compile(r"pxelinux\.cfg/01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
-_UUID = re.compile(r"(?:pxelinux\.cfg|grub/uuid)/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
+_UUID = "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_PXELINUX_UUID = re.compile(rf"pxelinux\.cfg/{_UUID}", re.IGNORECASE)
+_GRUB_UUID = re.compile(rf"grub/uuid/{_UUID}\.cfg", re.IGNORECASE)
 _KERNEL = re.compile(r"boot/([0-9a-f]{64})/kernel")
 _INITRD = re.compile(r"boot/([0-9a-f]{64})/initrd/([0-9]{1,2})")
 _SEED = re.compile(r"boot/seed/([0-9a-f]{64}|current)/seed\.cpio")
@@ -47,9 +49,14 @@ async def _grub(netboot: Netboot, origin: Origin) -> Answer:
     return Answer(Memory(await asyncio.to_thread(netboot.grub_config, origin)))
 
 
-async def _uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
+async def _pxelinux_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
     netboot.note_uuid(origin, uuid.lower())
     raise NotFound(uuid, "no such file")
+
+
+async def _grub_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
+    netboot.note_uuid(origin, uuid.lower())
+    return Answer(Memory(b"\n"))
 
 
 async def _kernel(netboot: Netboot, origin: Origin, base: str) -> Answer:
@@ -70,7 +77,8 @@ _Route = Callable[..., Awaitable[Answer]]
 _ROUTES: tuple[tuple[re.Pattern[str], _Route], ...] = (
     (_MAC, _pxelinux),
     (re.compile(r"grub/grub\.cfg"), _grub),
-    (_UUID, _uuid),
+    (_PXELINUX_UUID, _pxelinux_uuid),
+    (_GRUB_UUID, _grub_uuid),
     (_KERNEL, _kernel),
     (_INITRD, _initrd),
     (_SEED, _seed),
