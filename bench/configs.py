@@ -1,0 +1,184 @@
+"""Per-host boot configurations per second, against a bare FastAPI route with answers of the same size.
+
+Ours is `provision serve` as it is: a listener bound to device and address, real neighbour entries, the claimed MAC
+compared with the neighbour's, the decision, the audit log and the rendered configuration. The peer is plain uvicorn
+(uvloop, httptools, no access log) with one asynchronous route of FastAPI that returns ready bytes. Both are asked by the
+same client from every host's own address, one kept connection for each host and one request at a time on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import selectors
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import site
+from bench.common import Row, paired, process, python, table, workspace
+
+HOSTS, PAIRS, SECONDS = 200, 7, 2.0
+FRESH = 1500
+PORT, PEER_PORT = 80, 8081
+
+
+class Asker:
+    """One host's connection: sends its request again as soon as the answer is whole."""
+
+    def __init__(self, port: int, number: int, selector: selectors.BaseSelector) -> None:
+        dashed = site.mac(number).replace(":", "-")
+        path = f"/pxe/pxelinux.cfg/01-{dashed}"
+        self._request = f"GET {path} HTTP/1.1\r\nHost: {site.SERVER}\r\n\r\n".encode()
+        self._name = f"provision: {site.name(number)} boots".encode()
+        self._sock = socket.create_connection((str(site.SERVER), port), 10, (str(site.address(number)), 0))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._got, self._length = b"", 0
+        self.answers = 0
+        self.named = True
+        self.body = b""
+        selector.register(self._sock, selectors.EVENT_READ, self)
+
+    def ask(self) -> None:
+        self._got, self._length = b"", 0
+        self._sock.sendall(self._request)
+
+    def take(self) -> bool:
+        """Take what has come; whether the answer is whole."""
+        part = self._sock.recv(65536)
+        if not part:
+            raise SystemExit("the server closed a connection")
+        self._got += part
+        if not self._length and b"\r\n\r\n" in self._got:
+            head, _, _ = self._got.partition(b"\r\n\r\n")
+            found = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+            if not head.startswith(b"HTTP/1.1 200") or found is None:
+                raise SystemExit(f"unexpected answer: {self._got[:200]!r}")
+            self._length = len(head) + 4 + int(found[1])
+        if not self._length or len(self._got) < self._length:
+            return False
+        if not self.answers:
+            self.body = self._got.partition(b"\r\n\r\n")[2]
+            self.named = self._name in self.body
+        self.answers += 1
+        return True
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def ask_for(port: int, numbers: Sequence[int], seconds: float) -> dict[str, float]:
+    """Ask for `seconds` (0: each host once): requests per second, whether each host got its own, and answers' bytes."""
+    with selectors.DefaultSelector() as selector:
+        askers = [Asker(port, n, selector) for n in numbers]
+        start = time.perf_counter()
+        for asker in askers:
+            asker.ask()
+        waiting = len(askers)
+        while waiting:
+            for key, _ in selector.select(10) or _silent():
+                asker = key.data
+                if asker.take():
+                    if time.perf_counter() - start < seconds:
+                        asker.ask()
+                    else:
+                        waiting -= 1
+        took = time.perf_counter() - start
+        total = sum(asker.answers for asker in askers)
+        named = all(asker.named for asker in askers)
+        for asker in askers:
+            asker.close()
+    return {"rate": total / took, "named": named, "bytes": len(askers[0].body)}
+
+
+def _silent() -> list[tuple[selectors.SelectorKey, int]]:
+    raise SystemExit("no answer for 10 s")
+
+
+def bare(port: int, size: int) -> None:
+    """The peer: one route, ready bytes of `size`."""
+    import uvicorn
+    from fastapi import FastAPI
+    from fastapi.responses import Response
+
+    app, body = FastAPI(openapi_url=None), b"#" * size
+
+    @app.get("/pxe/pxelinux.cfg/{name}")
+    async def route(name: str) -> Response:
+        return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
+
+    uvicorn.run(app, host="0.0.0.0", port=port, loop="uvloop", http="httptools", access_log=False, log_level="error")
+
+
+class Ground:
+    """Both servers, running in a namespace of their own, and the hosts in another."""
+
+    def __init__(self, stack: ExitStack, hosts: int) -> None:
+        root = stack.enter_context(workspace("provision-bench-"))
+        state = root / "state"
+        site.make_state(state, listen=True)
+        service = site.open_service(state)
+        site.fill(service, hosts, root, 4096)
+        now = service.core.clock()
+        for n in range(hosts):
+            service.core.store.open_window(site.name(n), 60, 1, now, "bench")
+        service.close()
+        self._server, self._hosts = stack.enter_context(site.lan(hosts))
+        serve = self._server.argv(python("provision", "--state", state, "serve"))
+        self.ours = stack.enter_context(process(serve, (state / "operator.sock").exists))
+        self._wait(PORT)
+        size = int(self.ask(PORT, range(1), 0)["bytes"])
+        peer = self._server.argv(python("bench.configs", "bare", str(PEER_PORT), str(size)))
+        stack.enter_context(process(peer, lambda: self._listens(PEER_PORT)))
+
+    def _listens(self, port: int) -> bool:
+        return bool(self._server.run(["ss", "-Hltn", f"sport = :{port}"]))
+
+    def _wait(self, port: int) -> None:
+        end = time.monotonic() + 20
+        while not self._listens(port):
+            if time.monotonic() > end:
+                raise SystemExit("the service does not listen")
+            time.sleep(0.02)
+
+    def ask(self, port: int, numbers: range, seconds: float) -> dict[str, float]:
+        """`ask_for`, in a process of its own in the hosts' namespace."""
+        arguments = [str(port), str(numbers.start), str(numbers.stop), str(seconds)]
+        answer: dict[str, float] = json.loads(self._hosts.run(python("bench.configs", "ask", *arguments)))
+        if port == PORT and not answer["named"]:
+            raise SystemExit("a host got a configuration that is not its own")
+        return answer
+
+
+def main(hosts: int = HOSTS, pairs: int = PAIRS, seconds: float = SECONDS, fresh: int = FRESH) -> list[Row]:
+    """Measure, print the table, return its rows."""
+    with ExitStack() as stack:
+        ground = Ground(stack, hosts + fresh)
+        ground.ask(PORT, range(hosts), 0), ground.ask(PEER_PORT, range(hosts), 0)
+        asked = range(hosts)
+        both = [
+            (ground.ask(PORT, asked, seconds)["rate"], ground.ask(PEER_PORT, asked, seconds)["rate"])
+            for _ in range(pairs)
+        ]
+        step = fresh // 5
+        groups = [range(hosts + n * step, hosts + (n + 1) * step) for n in range(5)]
+        new = [(ground.ask(PORT, one, 0)["rate"], ground.ask(PEER_PORT, one, 0)["rate"]) for one in groups]
+    rows = [
+        paired(f"configurations for {hosts} hosts", "1/s", ">= 0.5", both),
+        paired("the same, each host's first", "1/s", "none", new),
+    ]
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["bare", port, size]:
+            bare(int(port), int(size))
+        case ["ask", port, first, stop, seconds]:
+            print(json.dumps(ask_for(int(port), range(int(first), int(stop)), float(seconds))))
+        case _:
+            main()
