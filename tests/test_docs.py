@@ -21,6 +21,7 @@ from provision.cli import commands
 from provision.errors import Exit
 from provision.inventory.document import Source
 from provision.inventory.parse import parse
+from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.net.interfaces import RULES
 from provision.service.service import Service
@@ -205,6 +206,18 @@ def test_every_event_of_the_audit_log_is_described() -> None:
     noted = re.compile(r"""(?:\.note\(\s*|"event": )"([a-z-]+)\"""")
     found = {name for path in sources() for name in noted.findall(path.read_text())} | {RECOVERED}
     assert set(DEPLOYMENT.section("The audit log").table()) == found
+
+
+def test_every_package_is_named() -> None:
+    """The line that installs the server's tools has every package whose absence the program would complain about."""
+    named = re.compile(r"""(?:package=|_PACKAGE = )"([a-z0-9-]+)\"""")
+    files = [path for path in sources() if "demo" not in path.parts]
+    wanted = {name for path in files for name in named.findall(path.read_text())}
+    wanted |= {*loaders._PACKAGES.values(), "grub-efi-amd64-signed", "iproute2", "nftables"}
+    given = DEPLOYMENT.section("Installing the server").blocks("sh")[0].replace("\\\n", " ").split()
+    assert wanted <= set(given)
+    known = (ROOT / "tools" / "need").read_text().split()
+    assert wanted - {word.strip('"') for word in known} == set(), "the tests install them too"
 
 
 def test_every_path_of_the_state_directory_is_described(tmp_path: Path) -> None:
