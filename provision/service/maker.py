@@ -9,6 +9,7 @@ from threading import Lock
 from provision import seed as seeds
 from provision.boot import Boot, Channel, Medium, Role
 from provision.cmdline import command_line
+from provision.errors import Gone
 from provision.host import Host
 from provision.media.layout import medium_plan
 from provision.media.library import BaseImage
@@ -54,23 +55,31 @@ class Maker:
         versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
         return seeds.seed_revision(host, core.site, versions, self._phone_home(state, channel, boot))
 
-    def seed(self, release: Release, state: HostState, boot: Boot) -> Seed:
-        """The seed that `release` allows. Raises Denied for any other, Invalid when it cannot be rendered."""
+    def seed(self, release: Release, state: HostState, boot: Boot, revision: str) -> Seed:
+        """The seed of `revision` that `release` allows.
+
+        Raises Denied for any other release, Invalid when it cannot be rendered, and Gone when the inventory or a
+        credential has changed since `state` and `revision` were looked up.
+        """
         core, name = self._core, state.host.name
-        said = self._phone_home(state, release.channel, boot)
-        home = PhoneHome(said.url, said.boot, core.store.phone_home_key(boot.id, name)) if said else None
         now = core.clock()
         require(release, name, state.revision, now)
+        said = self._phone_home(state, release.channel, boot)
+        home = PhoneHome(said.url, said.boot, core.store.phone_home_key(boot.id, name)) if said else None
         opened = core.store.open_credentials(name, state.host.credentials)
         credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
-        return seeds.build(release, state, core.site, credentials, home, now)
+        built = seeds.build(release, state, core.site, credentials, home, now)
+        if built.revision != revision or core.state(name).revision != state.revision:
+            raise Gone(name, "it has changed in this moment", "ask again")
+        return built
 
     def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:
         """The kernel arguments of the host's boots."""
         return command_line(base.kernel_arguments, self._core.site, host)
 
     def plan(self, release: Release, state: HostState, boot: Boot) -> Plan:
-        """The whole medium that `release` allows, as a patch plan."""
+        """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
+        require(release, state.host.name, state.revision, self._core.clock())
         base = self._core.base_of(state.host)
         revision = self.revision(state, release.channel, boot)
         key = (release.medium, base.id, revision)
@@ -78,7 +87,7 @@ class Maker:
             known = self._plans.get(key)
         if known is not None:
             return known
-        built = self.seed(release, state, boot)
+        built = self.seed(release, state, boot, revision)
         target = BootTarget(
             title=state.host.name,
             kernel="/boot/vmlinuz",

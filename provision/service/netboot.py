@@ -168,11 +168,14 @@ class Netboot:
             progress = self._begin(state, Medium.PXE, origin)
         else:
             progress = self._pinned(state, Medium.PXE, origin)
-            if self._maker.revision(state, origin.channel, progress.boot) != revision:
-                raise Gone(state.host.name, "this revision of its seed is withdrawn", "power-cycle the host")
+        present = self._maker.revision(state, origin.channel, progress.boot)
+        if revision not in (None, present):
+            raise Gone(state.host.name, "this revision of its seed is withdrawn", "power-cycle the host")
+        # Made first: a seed that cannot be made costs no boot.
+        seed = self._maker.seed(release, state, progress.boot, present)
         if charge:
             self._charge(state, progress)
-        return self._maker.seed(release, state, progress.boot)
+        return seed
 
     def http_boot(self, origin: Origin, start: int, *, charge: bool) -> Plan:
         """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
@@ -180,8 +183,10 @@ class Netboot:
         A read from the middle is pinned to the revision the boot began with; raises Gone when that is withdrawn.
         """
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=charge)
+        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=charge and not start)
         if isinstance(answer, Denial) or state is None:
+            if start and state is not None and self._running(state, origin.requester.mac or "", Medium.HTTP_BOOT):
+                raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
             return self._maker.refusal(base, _lines(answer))
         if start:
@@ -189,9 +194,10 @@ class Netboot:
         else:
             progress = self._begin(state, Medium.HTTP_BOOT, origin)
             self._tracker.sent(origin.requester.mac, "configuration", 1.0, self._core.clock())
+        plan = self._maker.plan(answer, state, progress.boot)
         if charge:
             self._charge(state, progress)
-        return self._maker.plan(answer, state, progress.boot)
+        return plan
 
     def _release(self, state: HostState | None, medium: Medium, origin: Origin) -> Release:
         answer = self._decide(state, medium, origin, durable=True)
@@ -209,12 +215,12 @@ class Netboot:
         """One initrd of a base image; raises NotFound."""
         initrds = self._base(base_id).initrds
         if not 0 <= number < len(initrds):
-            raise NotFound(f"initrd {number}", f"the image has {len(initrds)}", "power-cycle the host")
+            raise NotFound("initrd", f"the image has {len(initrds)}", "power-cycle the host")
         return initrds[number]
 
     def _base(self, base_id: str) -> BaseImage:
         if base_id not in self._core.bases().values():
-            raise NotFound(base_id[:12], "no base image with this id", "power-cycle the host")
+            raise NotFound("base image", "there is none with this id", "power-cycle the host")
         return self._core.base(base_id)
 
     def loader(self, origin: Origin, name: str) -> FileEntry:
@@ -222,7 +228,7 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         entry = self._core.base_of(state.host if state else None).loaders.get(name)
         if entry is None:
-            raise NotFound(name, "no such file", "see docs/deployment.md for what is served")
+            raise NotFound("boot file", "no such file", "see docs/deployment.md for what is served")
         return entry
 
     def sent(self, origin: Origin, part: str, fraction: float) -> None:

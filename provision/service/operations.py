@@ -28,10 +28,13 @@ class Operations:
 
     # Media
 
-    def plan(self, name: str, medium: Medium, actor: str) -> Plan:
-        """The host's ISO or disk image for the operator `actor`; raises NotFound or Denied."""
+    def plan(self, name: str, medium: Medium, actor: str, *, first: bool = True) -> Plan:
+        """The host's ISO or disk image for the operator `actor`; raises NotFound or Denied.
+
+        `first` is False for a range from the middle: a client makes thousands of those, and they are counted only.
+        """
         state = self._core.state(name)
-        answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=True)
+        answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=first)
         if isinstance(answer, Denial):
             raise answer.error()
         return self._maker.plan(answer, state, self._download(state, medium))

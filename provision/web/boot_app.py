@@ -45,7 +45,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
             netboot.note_uuid(origin, name.lower())
         claimed = _MAC.fullmatch(name)
         if claimed is None:
-            raise NotFound(f"pxelinux.cfg/{name[:40]}", "no such configuration", "pxelinux asks for 01-MAC next")
+            raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
         body = netboot.pxelinux_config(origin, normalize_mac(claimed[1]))
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
 
@@ -109,7 +109,7 @@ def _phone_home(body: bytes) -> tuple[str, bytes]:
     try:
         said = json.loads(body)
         host, key = said["host"], bytes.fromhex(said["key"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Invalid("up", 'the body is not {"host": NAME, "key": HEX}', "see docs/media-format.md") from None
     if not isinstance(host, str):
         raise Denied("up", "the host's name is not text", "see docs/media-format.md", "phone-home")

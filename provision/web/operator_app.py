@@ -16,7 +16,7 @@ from provision.secret import Secret
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.guard import Guard
-from provision.web.stream import PlanResponse
+from provision.web.stream import PlanResponse, first_byte
 
 Actor = str
 HostName = Annotated[str, Path(max_length=63)]
@@ -187,7 +187,8 @@ def _media(app: FastAPI, service: Service) -> None:
     @app.api_route("/v1/hosts/{name}/{medium}", methods=["GET", "HEAD"])
     def download(name: HostName, medium: str, request: Request) -> Response:
         """The host's ISO or disk image, with Range, HEAD and a strong ETag."""
-        plan = service.operations.plan(name, medium_of(medium), actor(request))
+        first = first_byte(request.headers.get("range")) == 0
+        plan = service.operations.plan(name, medium_of(medium), actor(request), first=first)
         return PlanResponse(plan, media_type="application/octet-stream")
 
     @app.get("/v1/hosts/{name}/{medium}/sha256")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -24,7 +26,9 @@ def install(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
-        where = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        # Deeper members may be named by the client, and a name of theirs may be anything.
+        where = ", ".join(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors() if _ours(item)}))
+        where = where or "the body"
         fact = f"{where} is missing or not of the right form"
         return response(_plain("request", fact, 422, "see docs/deployment.md for the route's parameters"))
 
@@ -35,6 +39,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProvisionError, known)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+
+
+def _ours(item: dict[str, Any]) -> bool:
+    return bool(item["type"] != "extra_forbidden")
 
 
 def internal_error(error: BaseException) -> JSONResponse:

@@ -1,0 +1,286 @@
+"""A small site for the tests of the service: an inventory, sealed credentials, and a base image of a few hundred KiB.
+
+The base is laid down by its record, without the tools that an import needs, so that a test has it in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from provision.boot import Channel, ChannelKind, Requester
+from provision.edge import Edge
+from provision.inventory.document import Source
+from provision.media.base import MEDIA, BaseImage, load
+from provision.media.fat import CLOCK
+from provision.net.neighbours import Neighbours
+from provision.secret import Secret
+from provision.service.netboot import Origin
+from provision.service.service import Service
+from provision.settings import Listen, Settings
+from provision.store.keys import create_key
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CANARY = b"canary-9f3b1c77e2-of-node1"
+MAC1, MAC2, MAC3, STRANGER = (f"52:54:00:00:00:{n:02x}" for n in (1, 2, 3, 0x99))
+IP = {MAC1: "10.0.0.11", MAC2: "10.0.0.12", MAC3: "10.0.0.13", STRANGER: "10.0.0.99"}
+
+INVENTORY = """\
+site:
+  domain: example.test
+  base: base
+  networks:
+    mgmt: {role: management, prefix: 10.0.0.0/24, gateway: 10.0.0.1, pool: {first: 10.0.0.100, last: 10.0.0.199}}
+    office: {role: general, prefix: 10.1.0.0/24, gateway: 10.1.0.1}
+  credentials:
+    token: {kind: token, path: /etc/token}
+hosts:
+  node1:
+    credentials: [token]
+    labels: {rack: a}
+    interfaces:
+      mgmt: {mac: "52:54:00:00:00:01", network: mgmt, addressing: static, ipv4: 10.0.0.11}
+  node2:
+    netboot: always
+    credentials: [token]
+    labels: {rack: a}
+    interfaces:
+      mgmt: {mac: "52:54:00:00:00:02", network: mgmt, addressing: dhcp, reservation: 10.0.0.12}
+  node3:
+    netboot: never
+    interfaces:
+      mgmt: {mac: "52:54:00:00:00:03", network: mgmt, addressing: dhcp, reservation: 10.0.0.13}
+"""
+
+SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1")),)
+MANAGEMENT = Channel(ChannelKind.MANAGEMENT, "mgmt", "lo", IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/24"))
+GENERAL = Channel(ChannelKind.GENERAL, "office", "lo", IPv4Address("10.1.0.1"), IPv4Network("10.1.0.0/24"))
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **fields: int) -> None:
+        self.now += timedelta(**fields)
+
+
+def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> BaseImage:
+    """A base image that was never imported, whole by its record."""
+    id_ = hashlib.sha256(name.encode()).hexdigest()
+    directory = state / "bases" / id_
+    (directory / "loaders").mkdir(parents=True)
+
+    def entry(path: str, size: int) -> dict[str, Any]:
+        data = hashlib.shake_256(f"{name} {path}".encode()).digest(size)
+        (directory / path).write_bytes(data)
+        return {"file": path, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
+
+    config = 16 * 1024
+    slots = {
+        "iso": {"grub.cfg": [4096, config], "isolinux.cfg": [32768, config], "seed": [65536, seed_size]},
+        "disk": {"grub.cfg": [4096, config], "seed": [131072, seed_size]},
+        "refusal": {"grub.cfg": [4096, config]},
+    }
+    sizes = {"iso": 256 * 1024, "disk": 512 * 1024, "refusal": 32 * 1024}
+    content = {
+        "format": 1,
+        "id": id_,
+        "name": name,
+        "kernel_version": "6.1.0-test",
+        "kernel_arguments": ["console=ttyS0"],
+        "seed_size": seed_size,
+        "signing": "not for Secure Boot: a sample",
+        "kernel": entry("kernel", 20_000),
+        "initrds": [entry("initrd0.img", 30_720)],
+        "loaders": {
+            n: entry(f"loaders/{n}", 3000) for n in ("lpxelinux.0", "ldlinux.c32", "shimx64.efi", "grubx64.efi")
+        },
+        "media": {n: {**entry(file, sizes[n]), "slots": slots[n]} for n, file in MEDIA.items()},
+    }
+    (directory / "base.json").write_text(json.dumps(content))
+    base = load(directory)
+    for file in base.files():
+        touch(file.path)
+    return base
+
+
+def touch(path: Path) -> None:
+    """Give a file of a base the time that an import gives it."""
+    import os
+
+    os.utime(path, (CLOCK, CLOCK))
+
+
+def sources(text: str = INVENTORY) -> list[Source]:
+    """The inventory as the one file site.yaml."""
+    return [Source("site.yaml", text.encode())]
+
+
+@dataclass
+class Site:
+    """An open service with what stands around it."""
+
+    state: Path
+    service: Service
+    clock: Clock
+    base: BaseImage
+
+    def apply(self, text: str) -> None:
+        """Apply another inventory."""
+        self.service.inventories.apply(sources(text), prune=True, confirmed=True, actor="uid=0")
+
+    def secret(self, host: str, value: bytes) -> None:
+        """Set the host's token."""
+        self.service.credentials.put(host, "token", Secret(value), None, None, "uid=0")
+
+    def window(self, host: str = "node1", boots: int = 1) -> None:
+        """Open a window."""
+        self.service.operations.open_window(host, 60, boots, "uid=0")
+
+    def audit(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The audit log, of one kind of event or whole."""
+        self.service.core.audit.flush()
+        entries = self.service.audit_entries(None, 10_000)
+        return [entry for entry in entries if event is None or entry["event"] == event]
+
+
+def settings(state: Path, **fields: Any) -> Settings:
+    """The settings of the site."""
+    return Settings(state=state, **{"listen": SETTINGS} | fields)
+
+
+@contextmanager
+def site(directory: Path, inventory: str = INVENTORY) -> Iterator[Site]:
+    """A site below `directory` with node1's and node2's credentials set; no window is open."""
+    state = directory / "state"
+    state.mkdir(mode=0o700)
+    base, clock = make_base(state), Clock()
+    create_key(state)
+    service = Service.open(settings(state), clock)
+    try:
+        here = Site(state, service, clock, base)
+        here.apply(inventory)
+        for host, value in (("node1", CANARY), ("node2", b"token-of-node2")):
+            if host in service.core.hosts and service.core.hosts[host].credentials:
+                here.secret(host, value)
+        yield here
+    finally:
+        service.close()
+
+
+def origin(mac: str | None = MAC1, channel: Channel = MANAGEMENT, **fields: Any) -> Origin:
+    """A request from the machine with that MAC, at its usual address."""
+    address = IPv4Address(IP.get(mac or "", "10.0.0.77"))
+    return Origin(channel, Requester(**{"address": address, "mac": mac} | fields))
+
+
+class FakeNeighbours(Neighbours):
+    """A kernel whose table is a dictionary of MACs by address."""
+
+    def __init__(self, macs: Mapping[str, str], own: Sequence[str] = ("10.0.0.1", "10.1.0.1")) -> None:
+        self.table, self.own = dict(macs), own
+
+    async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = 1.0) -> str | None:
+        return self.table.get(str(address))
+
+    def is_local(self, address: IPv4Address | str) -> bool:
+        return str(address) in self.own
+
+
+def edge(channel: Channel = MANAGEMENT, macs: Mapping[str, str] | None = None) -> Edge:
+    """A listener's edge, on which every machine of the site has its address, or those of `macs` (address: MAC)."""
+    table = {address: mac for mac, address in IP.items()} if macs is None else macs
+    return Edge(channel, 1, 80, FakeNeighbours(table))
+
+
+@dataclass
+class Reply:
+    """What an application answered; `error` is what it raised after it had begun."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: BaseException | None = None
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem document that this is."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        found = json.loads(self.body)
+        assert found["status"] == self.status
+        assert found["detail"].count("\n") == 0
+        assert isinstance(found, dict)
+        return found
+
+
+async def ask(
+    app: Any,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    peer: str = "10.0.0.11",
+) -> Reply:
+    """One request to an ASGI application, with its path exactly as given."""
+    reply = Reply()
+    path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
+        "client": (peer, 1024),
+        "server": ("10.0.0.1", 80),
+    }
+    incoming = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop() if incoming else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            reply.status = message["status"]
+            reply.headers = {k.decode().lower(): v.decode() for k, v in message["headers"]}
+        else:
+            reply.body += message.get("body", b"")
+
+    try:
+        await app(scope, receive, send)
+    except ConnectionAbortedError as error:
+        reply.error = error
+    return reply
+
+
+def request(app: Any, method: str, path: str, **fields: Any) -> Reply:
+    """`ask` from a test that is no coroutine."""
+    return asyncio.run(ask(app, method, path, **fields))
+
+
+def deny_all() -> Any:
+    """While this is active, policy says no to everything. It patches the name where decisions are made."""
+    from provision.policy import Denial
+
+    denial = Denial("test", "everything", "Nothing is released in this test", "Do nothing")
+    return patch("provision.policy.decide", lambda *args, **kwargs: denial)

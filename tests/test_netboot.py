@@ -1,0 +1,545 @@
+"""What a booting machine gets from the service: windows, charges, pinned revisions, phone-home."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.boot import Medium
+from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, ProvisionError, Unavailable
+from provision.media.reader import Reader
+from provision.secret import Secret
+from tests.site_fixture import (
+    CANARY,
+    GENERAL,
+    INVENTORY,
+    MAC1,
+    MAC2,
+    MAC3,
+    STRANGER,
+    Site,
+    deny_all,
+    origin,
+    site,
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def seed_url(here: Site, mac: str = MAC1) -> str:
+    """The revision of the seed that the configuration names."""
+    config = here.service.netboot.pxelinux_config(origin(mac), mac).decode()
+    return config.split("/boot/seed/")[1].split("/")[0]
+
+
+def phone_home(seed: bytes) -> tuple[str, bytes]:
+    """URL and key as they stand in a seed."""
+    start = seed.index(b'{\n  "format"')
+    said = json.JSONDecoder().raw_decode(seed[start : seed.index(b"\n}\n", start) + 2].decode())[0]["phone_home"]
+    return said["url"], bytes.fromhex(said["key"])
+
+
+def used(here: Site, host: str = "node1") -> int:
+    window = here.service.core.store.window(host)
+    assert window is not None
+    return window.used
+
+
+# What is free, and what costs a boot
+
+
+def test_the_seed_costs_the_boot_and_nothing_else_does(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    revision = seed_url(here)
+    netboot.kernel(here.base.id)
+    netboot.initrd(here.base.id, 0)
+    assert CANARY in netboot.seed(origin(), revision, charge=False).data
+    netboot.http_boot(origin(), 0, charge=False)
+    assert used(here) == 0
+    assert CANARY in netboot.seed(origin(), revision, charge=True).data
+    assert used(here) == 1
+
+
+def test_a_boot_may_read_again_for_ten_minutes(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    first = netboot.seed(origin(), seed_url(here), charge=True)
+    here.clock.advance(minutes=9, seconds=59)
+    revision = seed_url(here)
+    assert netboot.seed(origin(), revision, charge=True) == first
+    assert used(here) == 1
+    here.clock.advance(seconds=1)
+    with pytest.raises(Denied, match=r"node1 has used its boot window \(1 of 1 boots\)"):
+        netboot.seed(origin(), revision, charge=True)
+    assert b"window-closed" in netboot.pxelinux_config(origin(), MAC1)
+
+
+def test_a_window_of_two_boots_gives_two(here: Site) -> None:
+    here.window(boots=2)
+    netboot = here.service.netboot
+    for number in (1, 2):
+        netboot.seed(origin(), seed_url(here), charge=True)
+        assert used(here) == number
+        here.clock.advance(minutes=11)
+    with pytest.raises(Denied):
+        netboot.seed(origin(), None, charge=True)
+
+
+def test_a_host_that_always_boots_needs_no_window(here: Site) -> None:
+    netboot = here.service.netboot
+    for _ in range(3):
+        assert b"token-of-node2" in netboot.seed(origin(MAC2), seed_url(here, MAC2), charge=True).data
+        here.clock.advance(minutes=11)
+
+
+def test_a_boot_survives_a_new_tracker(here: Site) -> None:
+    here.window()
+    revision = seed_url(here)
+    here.service.netboot._tracker._by_mac.clear()
+    assert here.service.netboot.seed(origin(), revision, charge=True).revision == revision
+    here.service.netboot._tracker._by_mac.clear()
+    here.service.core.forget_boot("node1")
+    assert here.service.netboot.seed(origin(), revision, charge=True).revision == revision
+    assert used(here) == 1
+
+
+def in_parallel(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """The result or the error of each of `count` calls made at once."""
+    barrier = threading.Barrier(count)
+
+    def one(number: int) -> Any:
+        barrier.wait()
+        try:
+            return work(number)
+        except ProvisionError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def _bond(number: int) -> str:
+    macs = ", ".join(f'"52:54:00:00:01:{8 * number + n:02x}"' for n in range(8))
+    place = f"bridge: br{number}" if number else "network: mgmt, addressing: static, ipv4: 10.0.0.11"
+    return f"      bond{number}: {{macs: [{macs}], bond: active-backup, {place}}}\n"
+
+
+MANY = INVENTORY.replace(
+    '      mgmt: {mac: "52:54:00:00:00:01", network: mgmt, addressing: static, ipv4: 10.0.0.11}\n',
+    "".join(map(_bond, range(7))),
+)
+
+
+@pytest.mark.parametrize("charge_by", ["seed", "http-boot"])
+def test_of_fifty_clients_on_a_window_of_one_boot_one_wins(tmp_path: Path, charge_by: str) -> None:
+    with site(tmp_path, MANY) as here:
+        here.window()
+        macs = here.service.core.hosts["node1"].macs
+        assert len(macs) == 56
+        netboot = here.service.netboot
+
+        def boot(number: int) -> bytes:
+            mac = macs[number]
+            if charge_by == "http-boot":
+                with Reader(netboot.http_boot(origin(mac), 0, charge=True)) as reader:
+                    return reader.pread(0, 1 << 20)
+            return netboot.seed(origin(mac), None, charge=True).data
+
+        answers = in_parallel(50, boot)
+        got = [answer for answer in answers if isinstance(answer, bytes) and CANARY in answer]
+        assert len(got) == used(here) == 1
+        # Who came later sees the used window: over HTTP Boot as the refusing medium.
+        assert all(
+            isinstance(a, Denied) or (charge_by == "http-boot" and isinstance(a, bytes))
+            for a in answers
+            if a not in got
+        )
+
+
+# Up
+
+
+def test_a_host_says_once_that_it_is_up(here: Site) -> None:
+    here.window(boots=5)
+    netboot = here.service.netboot
+    revision = seed_url(here)
+    url, key = phone_home(netboot.seed(origin(), revision, charge=True).data)
+    assert url == "http://10.0.0.1/up"
+    for host, wrong in (("node1", b"\0" * 32), ("node2", key), ("node9", key), ("node1", b"")):
+        with pytest.raises(Denied, match="the key fits no boot of this host"):
+            netboot.up(host, wrong)
+    assert netboot.up("node1", key).up == here.clock.now
+    window = here.service.core.store.window("node1")
+    assert window is not None
+    assert window.closed
+    with pytest.raises(Conflict, match="has said already"):
+        netboot.up("node1", key)
+    with pytest.raises(Denied, match="which is closed"):
+        netboot.seed(origin(), revision, charge=True)
+    assert [e["mac"] for e in here.audit("up")] == [MAC1]
+    assert here.service.operations.status("node1")["hosts"][0]["stage"] == "up"
+
+
+def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    revision = seed_url(here)
+    _, key = phone_home(netboot.seed(origin(), revision, charge=True).data)
+    netboot.up("node1", key)
+    here.window()
+    with pytest.raises(Gone):
+        netboot.seed(origin(), revision, charge=True)
+    assert seed_url(here) != revision, "the next boot has a key of its own"
+
+
+# Who asks
+
+
+@pytest.mark.parametrize(
+    ("asks", "rule"),
+    [
+        (origin(STRANGER), "unknown-host"),
+        (origin(MAC3), "netboot-never"),
+        (origin(MAC1), "window-closed"),
+        (origin(None), "unknown-host"),
+        (origin(MAC2, local=True), "local-peer"),
+        (origin(MAC2, address=None), "off-prefix"),
+        (origin(MAC2, GENERAL), "off-prefix"),
+    ],
+)
+def test_a_denied_machine_gets_no_seed_and_a_console_text(here: Site, asks: Any, rule: str) -> None:
+    netboot = here.service.netboot
+    with pytest.raises(Denied) as denied:
+        netboot.seed(asks, None, charge=True)
+    assert denied.value.rule == rule
+    for config in (netboot.grub_config(asks), netboot.pxelinux_config(asks, asks.requester.mac or STRANGER)):
+        assert f"rule: {rule}".encode() in config or rule == "unknown-host"
+        assert b"seed" not in config
+        assert here.base.id.encode() not in config
+    refusal = netboot.http_boot(asks, 0, charge=True)
+    assert (refusal.base, refusal.revision) == (here.base.refusal.path, "refusal")
+
+
+def test_the_mac_in_the_path_is_only_a_claim(here: Site) -> None:
+    refused = here.service.netboot.pxelinux_config(origin(STRANGER), MAC2)
+    assert b"rule: foreign-mac" in refused
+    assert b"seed" not in refused
+    assert b"seed" in here.service.netboot.pxelinux_config(origin(MAC2), MAC2)
+
+
+def test_a_general_network_gives_nothing_that_carries_a_credential(here: Site) -> None:
+    asks = origin(MAC2, GENERAL, address=GENERAL.address)
+    with pytest.raises(Denied) as denied:
+        here.service.netboot.seed(asks, None, charge=True)
+    assert denied.value.rule == "secrets-on-general"
+
+
+def test_a_seed_without_credentials_carries_no_key_on_a_general_network(tmp_path: Path) -> None:
+    text = INVENTORY.replace(
+        '    credentials: [token]\n    labels: {rack: a}\n    interfaces:\n      mgmt: {mac: "52:54:00:00:00:02"',
+        '    labels: {rack: a}\n    interfaces:\n      mgmt: {mac: "52:54:00:00:00:02"',
+    )
+    with site(tmp_path, text) as here:
+        asks = origin(MAC2, GENERAL, address=GENERAL.address)
+        assert b"phone_home" not in here.service.netboot.seed(asks, None, charge=True).data
+
+
+def test_unknown_machines_are_listed_with_their_uuid(here: Site) -> None:
+    uuid = "12345678-1234-1234-1234-123456789abc"
+    here.service.netboot.pxelinux_config(origin(STRANGER), STRANGER)
+    here.service.netboot.note_uuid(origin(STRANGER), uuid)
+    here.service.netboot.note_uuid(origin(MAC1), uuid)
+    here.service.netboot.note_uuid(origin(None), uuid)
+    (seen,) = here.service.operations.status()["unknown"]
+    assert (seen["mac"], seen["uuid"], seen["network"]) == (STRANGER, uuid, "mgmt")
+    local = origin("52:54:00:00:00:98", local=True)
+    here.service.netboot.pxelinux_config(local, "52:54:00:00:00:98")
+    assert len(here.service.operations.status()["unknown"]) == 1
+
+
+# Pinned revisions
+
+CHANGED = INVENTORY.replace("domain: example.test", "domain: changed.test")
+
+
+def test_a_change_between_configuration_and_seed_is_gone(here: Site) -> None:
+    here.window()
+    revision = seed_url(here)
+    here.secret("node1", b"another-token")
+    with pytest.raises(Gone, match="withdrawn"):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+    assert b"another-token" in here.service.netboot.seed(origin(), seed_url(here), charge=True).data
+
+
+@pytest.mark.parametrize("revision", ["0" * 64, "f" * 64])
+def test_a_revision_that_never_was_is_gone(here: Site, revision: str) -> None:
+    here.window()
+    seed_url(here)
+    with pytest.raises(Gone):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+
+
+def test_a_range_after_a_change_is_gone(here: Site) -> None:
+    here.window(boots=2)
+    netboot = here.service.netboot
+    before = netboot.http_boot(origin(), 0, charge=True)
+    assert netboot.http_boot(origin(), 4096, charge=True) == before
+    here.apply(CHANGED)
+    with pytest.raises(Gone):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert netboot.http_boot(origin(), 0, charge=True).etag != before.etag
+
+
+def test_a_range_never_continues_with_the_refusal(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    netboot.http_boot(origin(), 0, charge=True)
+    here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    netboot: never\n"))
+    with pytest.raises(Gone, match="withdrawn"):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
+    assert netboot.http_boot(origin(STRANGER), 4096, charge=True).revision == "refusal"
+
+
+def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) -> None:
+    netboot = here.service.netboot
+    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
+    here.window()
+    with pytest.raises(Gone):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert used(here) == 0
+
+
+def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    store = here.service.core.store
+    opened = store.open_credentials
+
+    def changing(host: str, names: Any) -> Any:
+        monkeypatch.setattr(store, "open_credentials", opened)
+        here.apply(CHANGED)
+        return opened(host, names)
+
+    revision = seed_url(here)
+    monkeypatch.setattr(store, "open_credentials", changing)
+    with pytest.raises(Gone, match="changed in this moment"):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+
+
+def test_the_same_input_gives_the_same_bytes(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    one, two = (netboot.http_boot(origin(), 0, charge=True) for _ in range(2))
+    with Reader(one) as a, Reader(two) as b:
+        assert a.digest() == b.digest()
+    assert one.etag == two.etag
+
+
+# Nothing is opened, and nothing is given, without a release and a record
+
+
+def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    store = here.service.core.store
+    really = store.open_credentials
+
+    def spy(host: str, names: Any) -> Any:
+        opened.append(host)
+        return really(host, names)
+
+    monkeypatch.setattr(store, "open_credentials", spy)
+    netboot, operations = here.service.netboot, here.service.operations
+    here.window()
+    with deny_all():
+        netboot.pxelinux_config(origin(), MAC1)
+        netboot.grub_config(origin())
+        netboot.http_boot(origin(), 0, charge=True)
+        for call in (
+            lambda: netboot.seed(origin(), None, charge=True),
+            lambda: operations.plan("node1", Medium.ISO, "uid=0"),
+            lambda: operations.plan("node1", Medium.DISK, "uid=0"),
+        ):
+            with pytest.raises(Denied):
+                call()
+    netboot.pxelinux_config(origin(), MAC1)
+    operations.explain("node1")
+    operations.status()
+    operations.tree()
+    assert opened == []
+    netboot.seed(origin(), None, charge=True)
+    assert opened == ["node1"]
+
+
+def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
+    maker, core = here.service.netboot._maker, here.service.core
+    one, two = core.state("node1"), core.state("node2")
+    release = core.decide(two, Medium.PXE, origin(MAC2).channel, origin(MAC2).requester)
+    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, maker.identity(one))
+    revision = maker.revision(one, origin().channel, boot)
+    for forged in (release, None, object()):
+        with pytest.raises(Denied):
+            maker.seed(forged, one, boot, revision)  # type: ignore[arg-type]
+
+
+def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
+    maker, core = here.service.operations._maker, here.service.core
+    here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    state = core.state("node1")
+    boot = here.service.operations._download(state, Medium.ISO)
+    release = core.decide(state, Medium.ISO, *_operator())
+    plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
+    assert any(CANARY in patch.data for patch in plan.patches)
+    here.clock.advance(hours=1)
+    with pytest.raises(Denied, match="expired"):
+        maker.plan(release, state, boot)  # type: ignore[arg-type]
+
+
+def _operator() -> tuple[Any, Any]:
+    from provision.boot import OPERATOR, Requester
+
+    return OPERATOR, Requester(operator="uid=0")
+
+
+def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+
+    def broken(*args: Any) -> Any:
+        raise Invalid("node1", "cannot be rendered")
+
+    monkeypatch.setattr("provision.seed.build", broken)
+    for call in (
+        lambda: here.service.netboot.seed(origin(), None, charge=True),
+        lambda: here.service.netboot.http_boot(origin(), 0, charge=True),
+    ):
+        with pytest.raises(Invalid):
+            call()
+    assert used(here) == 0
+
+
+def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    revision = seed_url(here)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise Unavailable("audit.log", "the audit log cannot be written (No space left on device)")
+
+    monkeypatch.setattr(here.service.core.audit, "record", full)
+    netboot = here.service.netboot
+    calls: list[Callable[[], Any]] = [
+        lambda: netboot.pxelinux_config(origin(), MAC1),
+        lambda: netboot.grub_config(origin()),
+        lambda: netboot.seed(origin(), revision, charge=True),
+        lambda: netboot.seed(origin(), revision, charge=False),
+        lambda: netboot.http_boot(origin(), 0, charge=True),
+        lambda: netboot.http_boot(origin(), 4096, charge=True),
+        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
+        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
+        lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),
+        lambda: here.service.credentials.put("node1", "token", Secret(b"x"), None, None, "uid=0"),
+        lambda: here.apply(CHANGED),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call()
+    assert used(here) == 0
+    assert here.service.core.site.domain == "example.test"
+
+
+def test_every_decision_is_recorded(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    revision = seed_url(here)
+    netboot.seed(origin(), revision, charge=True)
+    netboot.http_boot(origin(STRANGER), 0, charge=True)
+    netboot.grub_config(origin(MAC3))
+    rows = [
+        (e["answer"], e.get("host"), e["medium"], e["channel"], e["mac"], e.get("rule")) for e in here.audit("decision")
+    ]
+    assert rows == [
+        ("released", "node1", "pxe", "management:mgmt", MAC1, None),
+        ("released", "node1", "pxe", "management:mgmt", MAC1, None),
+        ("denied", None, "http-boot", "management:mgmt", STRANGER, "unknown-host"),
+        ("denied", "node3", "pxe", "management:mgmt", MAC3, "netboot-never"),
+    ]
+    assert here.service.audit_verify()["ok"]
+
+
+def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
+    log = here.state / "audit.log"
+    for _ in range(3):
+        for call in (
+            lambda: here.service.netboot.seed(origin(STRANGER), None, charge=True),
+            lambda: here.service.operations.plan("node3", Medium.PXE, "uid=0"),
+        ):
+            with pytest.raises(Denied):
+                call()
+        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+    size = log.stat().st_size
+    for _ in range(100):
+        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+        with pytest.raises(Denied):
+            here.service.netboot.seed(origin(STRANGER), None, charge=True)
+    assert log.stat().st_size == size
+    here.clock.advance(minutes=2)
+    here.service.core.audit.flush(here.clock.now)
+    assert {e.get("count") for e in here.audit("decision")} == {None, 2, 102}
+
+
+def test_ranges_are_counted(here: Site) -> None:
+    here.window()
+    here.service.netboot.http_boot(origin(), 0, charge=True)
+    here.service.netboot.http_boot(origin(), 4096, charge=True)
+    size = (here.state / "audit.log").stat().st_size
+    for start in range(8192, 8292):
+        here.service.netboot.http_boot(origin(), start, charge=True)
+    assert (here.state / "audit.log").stat().st_size == size
+
+
+# Bytes without secrets
+
+
+def test_ids_that_are_not_there(here: Site) -> None:
+    netboot = here.service.netboot
+    for call in (
+        lambda: netboot.kernel("0" * 64),
+        lambda: netboot.initrd(here.base.id, 1),
+        lambda: netboot.initrd(here.base.id, -1),
+        lambda: netboot.loader(origin(), "nothing.c32"),
+    ):
+        with pytest.raises(NotFound):
+            call()
+    assert netboot.loader(origin(STRANGER), "ldlinux.c32").path.name == "ldlinux.c32"
+
+
+def test_progress_is_what_was_sent(here: Site) -> None:
+    here.window()
+    revision = seed_url(here)
+    netboot = here.service.netboot
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = here.service.operations.status("node1")["hosts"][0]
+        return found
+
+    assert (status()["stage"], status()["parts"]) == ("configuration", {"configuration": 100})
+    netboot.sent(origin(), "kernel", 0.5)
+    netboot.sent(origin(), "kernel", 0.4)
+    netboot.sent(origin(STRANGER), "kernel", 0.9)
+    assert (status()["stage"], status()["parts"]["kernel"]) == ("kernel", 50)
+    netboot.seed(origin(), revision, charge=True)
+    netboot.sent(origin(), "seed", 7.0)
+    assert (status()["stage"], status()["parts"]["seed"]) == ("seed", 100)
+    assert status()["window"]["used"] == 1
