@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
-from threading import RLock
+from threading import Lock, RLock
 from typing import Self
 
 from provision import clock as clocks
@@ -51,7 +51,9 @@ class Core:
         self.lock = RLock()
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...]]]] = (-1, {})
+        # Every host's newest charged boot as far as it was asked for, and a count of what made such an answer old.
         self._charged: dict[str, Boot | None] = {}
+        self._forgotten, self._charged_lock = 0, Lock()
         self._endpoints: dict[str, Endpoint | None] = {}
         self._bases: dict[str, BaseImage] = {}
         self._state_lock: StateLock | None = None
@@ -69,6 +71,7 @@ class Core:
             shutil.rmtree(uploads, ignore_errors=True)
             uploads.mkdir(mode=0o700, exist_ok=True)
             core = cls(settings, store, Audit(settings.state / "audit.log", key), library, clock)
+            core._adopt_bases()
         except OSError as error:
             lock.close()
             raise Unavailable(
@@ -81,6 +84,14 @@ class Core:
             raise
         core._state_lock = lock
         return core
+
+    def _adopt_bases(self) -> None:
+        """Name what an import built whole when it was killed before it could name it."""
+        names = self.bases()
+        for base in self.library.list():
+            if base.id not in names.values() and base.name not in names:
+                self.note("image-imported", None, image=base.name, base=base.id[:16])
+                self.store.name_base(base.name, base.id)
 
     def close(self) -> None:
         """Write what is aggregated, close the store, release the directory."""
@@ -116,6 +127,7 @@ class Core:
         if change != snapshot.change:
             known = {}
             self._known = (snapshot.change, known)
+            self._forget_boots()
         fixed = known.get(name)
         if fixed is None:
             host = snapshot.hosts.get(name)
@@ -130,14 +142,26 @@ class Core:
         return self.state(name) if name else None
 
     def _charged_boot(self, name: str) -> Boot | None:
-        if name not in self._charged:
-            boots = self.store.boots(name)
-            self._charged[name] = next((boot for boot in boots if boot.charged and boot.medium.from_network), None)
-        return self._charged[name]
+        with suppress(KeyError):
+            return self._charged[name]
+        before = self._forgotten
+        boots = self.store.boots(name)
+        found = next((boot for boot in boots if boot.charged and boot.medium.from_network), None)
+        with self._charged_lock:
+            if before == self._forgotten:
+                self._charged[name] = found
+        return found
 
     def forget_boot(self, name: str) -> None:
         """Read the host's newest charged boot again: it was charged, or is up."""
-        self._charged.pop(name, None)
+        with self._charged_lock:
+            self._charged.pop(name, None)
+            self._forgotten += 1
+
+    def _forget_boots(self) -> None:
+        with self._charged_lock:
+            self._charged.clear()
+            self._forgotten += 1
 
     def base_of(self, host: Host | None) -> BaseImage:
         """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""
@@ -191,7 +215,8 @@ class Core:
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
-        self.audit.record(event, durable=durable)
+        # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
+        self.audit.record(event, durable=durable and isinstance(answer, Release))
         return answer
 
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
