@@ -85,6 +85,8 @@ class Networks:
 
     async def _start(self, listen: Listen, edge: Edge, place: tuple[int, str]) -> None:
         core, address = self._service.core, place[1]
+        for rule, reason in sorted(listen.override.items()):
+            core.note("override", None, network=listen.network, rule=rule, reason=reason)
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
@@ -97,8 +99,6 @@ class Networks:
                 raise
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        for rule, reason in sorted(listen.override.items()):
-            core.note("override", None, network=listen.network, rule=rule, reason=reason)
         self._served[listen.network] = _Served(place, http, tftp)
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
@@ -120,9 +120,14 @@ class Networks:
 
         async def watch() -> None:
             nonlocal latest
-            async for machine in self._neighbours.changes():
-                latest = machine
-                changed.set()
+            while True:
+                try:
+                    async for machine in self._neighbours.changes():
+                        latest = machine
+                        changed.set()
+                except ProvisionError as error:
+                    log.error("the interfaces cannot be followed, trying again: %s", error)
+                    await asyncio.sleep(_TICK_SECONDS)
 
         watching = asyncio.create_task(watch())
         site = self._service.core.store.snapshot.site
@@ -133,7 +138,9 @@ class Networks:
                 core = self._service.core
                 with contextlib.suppress(Unavailable):
                     await asyncio.to_thread(core.audit.flush, core.clock())
-                if changed.is_set() or core.store.snapshot.site is not site:
+                # What could not be served, as when another program had the port, is tried again.
+                waiting = len(self._served) < len(core.settings.listen)
+                if changed.is_set() or waiting or core.store.snapshot.site is not site:
                     changed.clear()
                     site = core.store.snapshot.site
                     await self.reconcile(latest)

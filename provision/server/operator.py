@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from provision.errors import Invalid, Unavailable
+from provision.errors import Invalid
+from provision.net.sockets import bind_unix
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
@@ -34,24 +35,7 @@ def operator_limits(settings: Settings) -> Limits:
 @contextlib.contextmanager
 def operator_socket(path: Path, gid: int | None) -> Iterator[socket.socket]:
     """The operator's listening Unix socket, mode 0600, or 0660 for a group; gone afterwards. Raises Unavailable."""
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        path.unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
-        if gid is not None:
-            os.chown(path, -1, gid)
-            path.chmod(0o660)
-        sock.listen(128)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise Unavailable(
-            str(path), f"cannot be opened ({error.strerror})", "check 'operator_socket' and its directory"
-        ) from None
+    sock = bind_unix(path, gid)
     try:
         yield sock
     finally:

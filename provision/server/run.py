@@ -14,6 +14,7 @@ from provision.net import interfaces
 from provision.net.neighbours import Neighbours
 from provision.server.networks import Networks
 from provision.server.operator import operator_limits, operator_socket
+from provision.server.process import forbid_core_dumps
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
@@ -28,6 +29,7 @@ def run(settings: Settings) -> None:
     for name in ("uvicorn", "uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).addFilter(_without_traceback)
+    forbid_core_dumps()
     service = Service.open(settings)
     try:
         uvloop.run(_serve(service))
