@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
 from provision.cli.main import context
 from provision.errors import Exit, NotFound, ProvisionError, Unavailable
+from provision.media.reader import replacing
 
 MANIFEST = "manifest.json"
 
@@ -80,7 +80,7 @@ def _one(
             output.say(f"{name}: {path.name} is up to date")
         return row
     with output.bar(path.name, described["size"], quiet) as progress:
-        download(client, f"/v1/hosts/{name}/{medium}", path, progress)
+        download(client, f"/v1/hosts/{name}/{medium}", described["etag"], path, progress)
     if not quiet:
         output.say(f"{name}: wrote {path.name}")
     return row
@@ -100,13 +100,6 @@ def _previous(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _save(path: Path, rows: dict[str, dict[str, Any]]) -> None:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("w") as file:
-            json.dump({"format": 1, "hosts": [rows[name] for name in sorted(rows)]}, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    document = json.dumps({"format": 1, "hosts": [rows[name] for name in sorted(rows)]}, indent=2) + "\n"
+    with replacing(path) as descriptor, os.fdopen(descriptor, "w", closefd=False) as file:
+        file.write(document)

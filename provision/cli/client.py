@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from provision.errors import Exit, Problem, Problems, ProvisionError, Unavailable
+from provision.errors import Conflict, Exit, Problem, Problems, ProvisionError, Unavailable
 from provision.settings import Settings
 
 _BASE = "http://provision"
@@ -77,6 +77,8 @@ class Client:
     def _require(answer: httpx.Response) -> None:
         if not answer.is_error:
             return
+        if answer.status_code == 412:
+            raise Conflict("medium", "it changed while it was being written", "run the command again")
         try:
             document = answer.json()
         except ValueError:
@@ -131,8 +133,10 @@ def _answers(path: Path) -> bool:
 def _in_process(settings: Settings) -> Iterator[Path]:
     # Imported here: a client of a running service starts in half the time without them.
     from provision.server.operator import OperatorServer
+    from provision.server.process import forbid_core_dumps
     from provision.service.service import Service
 
+    forbid_core_dumps()
     service = Service.open(settings)
     try:
         with tempfile.TemporaryDirectory(prefix="provision-") as directory:

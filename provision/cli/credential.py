@@ -96,5 +96,7 @@ def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:
         client.call("DELETE", f"/v1/hosts/{host}/credentials/{name}")
-    if not context().json:
+    if context().json:
+        output.data({"host": host, "name": name, "removed": True})
+    else:
         output.say(f"removed {name} of {host}")

@@ -3,56 +3,39 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from provision.cli.client import Client
 from provision.errors import Unavailable
+from provision.media.reader import replacing
 
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written: size in bytes and the medium's entity tag."""
+def download(client: Client, url: str, etag: str, path: Path, progress: Callable[[int], None]) -> None:
+    """Write the medium at `url`, which has the entity tag `etag`, to `path` (0600: it carries secrets).
 
-    size: int
-    etag: str
-
-
-def download(client: Client, url: str, path: Path, progress: Callable[[int], None]) -> Written:
-    """Write the medium at `url` to `path` (0600: it carries secrets); raises Unavailable and leaves nothing then.
-
-    Runs of zeros become holes. The file appears under its name only when it is whole.
+    Runs of zeros become holes. The file appears under its name only when it is whole; nothing is left of it otherwise,
+    even by kill -9 where the file system knows files without a name. Raises Conflict when the medium is another one
+    by now, and Unavailable.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with client.stream("GET", url) as answer:
+        with client.stream("GET", url, headers={"if-match": etag}) as answer, replacing(path) as descriptor:
             size = int(answer.headers["content-length"])
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                done = 0
-                for chunk in answer.iter_raw(1 << 20):
-                    _write_sparse(descriptor, done, chunk)
-                    done += len(chunk)
-                    progress(done)
-                if done != size:
-                    raise Unavailable(str(path), f"only {done} of {size} bytes came", "try again")
-                os.ftruncate(descriptor, size)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            beside.rename(path)
-            return Written(size, answer.headers["etag"])
+            done = 0
+            for chunk in answer.iter_raw(1 << 20):
+                _write_sparse(descriptor, done, chunk)
+                done += len(chunk)
+                progress(done)
+            if done != size:
+                raise Unavailable(str(path), f"only {done} of {size} bytes came", "try again")
+            os.ftruncate(descriptor, size)
     except OSError as error:
         raise Unavailable(
             str(path), f"cannot be written ({error.strerror})", "check directory and free space"
         ) from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _write_sparse(descriptor: int, offset: int, chunk: bytes) -> None:

@@ -122,5 +122,7 @@ def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:
         client.call("DELETE", f"/v1/images/{name}")
-    if not context().json:
+    if context().json:
+        output.data({"name": name, "removed": True})
+    else:
         output.say(f"removed {name}")

@@ -20,6 +20,8 @@ from provision.store.keys import create_key
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 
+_OURS = frozenset({"key", "provision.db", "provision.toml"})
+
 host_app = typer.Typer(no_args_is_help=True, help="Look at hosts.")
 
 
@@ -40,6 +42,10 @@ def init() -> None:
     state, config = given.state, given.config
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        there = {path.name for path in state.iterdir()} - {"lost+found"}
+        if there and not there & _OURS:
+            fact = f"is no state directory, and not empty: it has {min(there)} in it"
+            raise Conflict(str(state), fact, "choose an empty or a new one with --state")
         state.chmod(0o700)
         if not config.exists():
             descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -48,10 +54,15 @@ def init() -> None:
     except OSError as error:
         raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
     load(state, config)
-    if (state / "key").exists():
+    made = not (state / "key").exists()
+    if made:
+        create_key(state)
+    if given.json:
+        output.data({"state": str(state), "config": str(config), "made": made})
+        return
+    if not made:
         output.say(f"{state} is a state directory already; nothing was changed")
         return
-    create_key(state)
     output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
     output.say(
         f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
@@ -82,7 +93,7 @@ def apply(
         if not dry_run and shown["lines"]:
             if shown["confirm"] and not yes:
                 _ask(len(shown["removed"]))
-            shown = client.call("POST", "/v1/inventory", json={**body, "dry_run": False, "confirmed": True})
+            shown = client.call("POST", "/v1/inventory", json={**body, "dry_run": False, "confirmed": shown["confirm"]})
     if given.json:
         output.data(shown)
     elif not shown["lines"]:

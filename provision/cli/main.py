@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -103,6 +103,14 @@ def main() -> None:
         sys.stderr.write("interrupted; nothing is left half-done\n")
         sys.exit(130)
     except OSError as error:
-        name = error.filename or "provision"
-        sys.stderr.write(f"error: {name}: {error.strerror or type(error).__name__}\n")
-        sys.exit(1)
+        _fail(str(error.filename or "provision"), error.strerror or type(error).__name__, wants_json)
+    except Exception as error:
+        from provision.web.problems import origin_of_error  # what it imports would slow every other run down
+
+        # What the exception says is for nobody: it may hold anything.
+        _fail("provision", f"internal error ({type(error).__name__} in {origin_of_error(error)})", wants_json)
+
+
+def _fail(subject: str, fact: str, wants_json: bool) -> NoReturn:
+    output.failure(ProvisionError(subject, fact), wants_json)
+    sys.exit(int(ProvisionError.exit))

@@ -60,7 +60,7 @@ def _write(medium: str, host: str | None, file: Path | None, selector: str | Non
     with given.client() as client:
         described = client.call("GET", f"/v1/hosts/{host}/{medium}/sha256")
         with output.bar(path.name, described["size"], given.json) as progress:
-            download(client, f"/v1/hosts/{host}/{medium}", path, progress)
+            download(client, f"/v1/hosts/{host}/{medium}", described["etag"], path, progress)
     if given.json:
         output.data({**described, "file": str(path)})
     else:
@@ -121,7 +121,10 @@ def dhcp(
         if check:
             check_dhcp(text.encode())
     if file is None:
-        output.text(text)
+        if context().json:
+            output.data({"text": text})
+        else:
+            output.text(text)
         return
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
@@ -134,4 +137,7 @@ def dhcp(
         ) from None
     finally:
         beside.unlink(missing_ok=True)
-    output.say(f"wrote {file}{' (dnsmasq takes it)' if check else ''}")
+    if context().json:
+        output.data({"file": str(file)})
+    else:
+        output.say(f"wrote {file}{' (dnsmasq takes it)' if check else ''}")

@@ -54,7 +54,9 @@ def window(
     with given.client() as client:
         if close:
             client.call("DELETE", f"/v1/hosts/{host}/window")
-            if not given.json:
+            if given.json:
+                output.data({"host": host, "open": False})
+            else:
                 output.say(f"{host}: no window is open")
             return
         row = client.call("POST", f"/v1/hosts/{host}/window", json={"minutes": minutes, "boots": boots})

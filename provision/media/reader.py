@@ -85,7 +85,7 @@ class Reader:
         if path.exists() and not path.is_file():
             raise Invalid(str(path), "is not a regular file", "name a new file, and copy that to the device with 'dd'")
         try:
-            with _replacing(path) as fd:
+            with replacing(path) as fd:
                 self._copy(fd, progress)
         except OSError as error:
             fact = f"could not be written ({error.strerror})"
@@ -145,7 +145,7 @@ def _write(fd: int, data: bytes, offset: int) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[int]:
+def replacing(path: Path) -> Iterator[int]:
     """A descriptor for the new content of `path`, which takes its place when the block ends without an error."""
     directory = path.absolute().parent
     beside = directory / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}"
