@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
-from provision.boot import Channel, Requester
+from provision.boot import Channel, ChannelKind, Requester
 from provision.net.neighbours import Neighbours
 from provision.service.netboot import Origin
+from provision.site import Site
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A listener's channel. `ifindex` is its interface, and `neighbours` the kernel's table of who is on it."""
+    """A listener's channel. `ifindex` is its interface, and `neighbours` the kernel's table of who is on it.
+
+    `site` gives the site as it is applied now: a network that has just become general is general for the next request,
+    before anybody has touched its listener.
+    """
 
     channel: Channel
     ifindex: int
     http_port: int
     neighbours: Neighbours
+    site: Callable[[], Site | None] | None = None
+
+    def _present(self) -> Channel:
+        site = self.site() if self.site else None
+        if site is None:
+            return self.channel
+        network = site.networks.get(self.channel.network or "")
+        if network is None:
+            return replace(self.channel, kind=ChannelKind.GENERAL, prefix=None)
+        if network.role.value == self.channel.kind.value and network.prefix == self.channel.prefix:
+            return self.channel
+        return replace(self.channel, kind=ChannelKind(network.role), prefix=network.prefix)
 
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
         address = IPv4Address(peer) if peer else None
         local = address is None or address.is_loopback or self.neighbours.is_local(address)
-        mac = None
-        if address is not None and not local and self.channel.prefix and address in self.channel.prefix:
+        channel, mac = self._present(), None
+        if address is not None and not local and channel.prefix and address in channel.prefix:
             mac = await self.neighbours.find_mac(self.ifindex, address)
-        return Origin(self.channel, Requester(address=address, mac=mac, local=local), self.http_port)
+            channel = self._present()
+        return Origin(channel, Requester(address=address, mac=mac, local=local), self.http_port)

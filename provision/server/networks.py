@@ -31,7 +31,7 @@ _TICK_SECONDS = 1.0
 class _Served:
     """A network that is being served: where, and by what."""
 
-    place: tuple[int, str]
+    place: tuple[int, Channel]
     http: Listener
     tftp: TftpServer | None
 
@@ -74,17 +74,20 @@ class Networks:
             facts = "; ".join(f"{refusal.fact} ({refusal.rule})" for refusal in refusals)
             raise Invalid(f"network '{listen.network}'", facts, refusals[0].remedy)
         address = interfaces.address_of(machine, own)
-        place = (machine.interfaces[listen.interface].index, str(address))
+        kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
+        channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
+        place = (machine.interfaces[listen.interface].index, channel)
         served = self._served.get(listen.network)
         if served is not None and served.place == place:
             return
-        await self._stop(listen.network, "moves")
-        kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
-        channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
-        await self._start(listen, Edge(channel, place[0], listen.http_port, self._neighbours), place)
+        if served is not None:
+            await self._stop(listen.network, "changes")
+        core = self._service.core
+        edge = Edge(channel, place[0], listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
+        await self._start(listen, edge)
 
-    async def _start(self, listen: Listen, edge: Edge, place: tuple[int, str]) -> None:
-        core, address = self._service.core, place[1]
+    async def _start(self, listen: Listen, edge: Edge) -> None:
+        core, address = self._service.core, str(edge.channel.address)
         for rule, reason in sorted(listen.override.items()):
             core.note("override", None, network=listen.network, rule=rule, reason=reason)
         limits = _limits(core.settings)
@@ -99,7 +102,7 @@ class Networks:
                 raise
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        self._served[listen.network] = _Served(place, http, tftp)
+        self._served[listen.network] = _Served((edge.ifindex, edge.channel), http, tftp)
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
 
