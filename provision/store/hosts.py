@@ -95,7 +95,8 @@ class Hosts(Database):
                     applied, ids = _apply(connection, inventory, new, actor)
                 except IntegrityError:
                     raise Invalid("inventory", "two hosts share a MAC", "give every NIC to one host") from None
-            versions = {name: self._snapshot.credentials.get(name, _EMPTY) for name in ids if name not in applied.added}
+            known = ids.keys() - frozenset(applied.added)
+            versions = {name: self._snapshot.credentials.get(name, _EMPTY) for name in sorted(known)}
             self._stored = new
             hosts = tuple(sorted(inventory.hosts, key=lambda host: host.name))
             self._show(inventory.site, hosts, ids, versions, self._snapshot.bases)
