@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv4Address
 
-from provision.render.environment import message, render
+from provision.render.environment import Checked, check, message, render
 from provision.render.target import BootTarget
 
 PAUSE = 5
@@ -21,13 +22,19 @@ def medium_config(target: BootTarget) -> bytes:
     return _boot("grub/medium.cfg.j2", target)
 
 
-def refusal(lines: Iterable[str], *, identify: bool = False) -> bytes:
+def on_server(server: IPv4Address, path: str) -> str:
+    """`path` on the TFTP server `server` (port 69), as GRUB names it, for a configuration from another server."""
+    return Checked(f"(tftp,{server}){check(path, 'grub')}")
+
+
+def refusal(lines: Iterable[str], *, identify: bool = False, by_mac: bool = False) -> bytes:
     """Say `lines` (which rule denied, and the remedy) for 5 s, then start the local disk's own UEFI loader.
 
     Where there is none, GRUB exits, and firmware goes on as it sees fit. With `identify` the machine first asks for
-    ``uuid/UUID.cfg`` beside its configuration, which tells the server its SMBIOS UUID.
+    ``uuid/UUID.cfg`` beside its configuration, which tells the server its SMBIOS UUID. With `by_mac` it first tries
+    ``host-MAC.cfg`` there, for a server that renders nothing.
     """
-    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, identify=identify)
+    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, identify=identify, by_mac=by_mac)
 
 
 def _boot(template: str, target: BootTarget) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,6 +19,8 @@ from provision.service.core import Core
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
+
+_SEED = "/boot/seed/current/seed.cpio"
 
 
 class Operations:
@@ -153,24 +156,29 @@ class Operations:
         What carries secrets is never part of a static tree: the seed is fetched from this server, which decides. So
         a host with no interface on a network that this server serves is left out.
         """
-        files: dict[str, bytes] = {}
+        stranger = ("This machine is in none of these configurations.", "Add its MAC to a host and render them again.")
+        files = {
+            "pxelinux.cfg/default": pxelinux.refusal(stranger),
+            "grub/grub.cfg": grub.refusal(stranger, by_mac=True),
+        }
         for host in self._core.hosts.values():
-            base = self._core.base_of(host)
             endpoints = [self._core.endpoint(i.network) for i in host.interfaces.values() if i.network]
-            seed = next((f"{e.url}/boot/seed/current/seed.cpio" for e in endpoints if e), None)
-            if seed is None:
+            endpoint = next(filter(None, endpoints), None)
+            if endpoint is None:
                 continue
+            base = self._core.base_of(host)
             target = BootTarget(
                 title=host.name,
                 kernel=f"/images/{base.id}/kernel",
                 initrds=tuple(f"/images/{base.id}/initrd{n}" for n in range(len(base.initrds))),
-                seed=seed,
+                seed=f"{endpoint.url}{_SEED}",
                 arguments=self._maker.arguments(host, base),
             )
+            # Signed GRUB has no HTTP module.
+            over_tftp = replace(target, seed=grub.on_server(endpoint.address, _SEED))
             for mac in host.macs:
-                dashed = mac.replace(":", "-")
-                files[f"pxelinux.cfg/01-{dashed}"] = pxelinux.boot_config(target)
-                files[f"grub/host-{mac}.cfg"] = grub.network_config(target)
+                files[f"pxelinux.cfg/01-{mac.replace(':', '-')}"] = pxelinux.boot_config(target)
+                files[f"grub/host-{mac}.cfg"] = grub.network_config(over_tftp)
         return dict(sorted(files.items()))
 
     def images_of_tree(self) -> dict[str, Path]:
