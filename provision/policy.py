@@ -240,7 +240,14 @@ def _window(case: _Case) -> Denial | None:
         return None
     boot, window = state.boot, state.window
     same = boot is not None and boot.charged is not None and boot.mac == case.requester.mac and boot.up is None
-    if same and boot is not None and boot.charged is not None and now - boot.charged < SAME_BOOT:
+    # Used up or expired, a window lets the boot that it was charged for go on; closed by the operator, it does not.
+    if (
+        (window is None or not window.closed)
+        and same
+        and boot is not None
+        and boot.charged is not None
+        and now - boot.charged < SAME_BOOT
+    ):
         return None
     if window is None:
         fact = "has no open boot window"

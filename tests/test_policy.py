@@ -148,6 +148,14 @@ def test_re_reads_of_the_same_boot_need_no_new_window(boot: dict[str, Any], rele
     assert isinstance(answer, Release) is released
 
 
+def test_a_window_that_the_operator_closes_ends_the_running_boot() -> None:
+    charged = NOW - timedelta(minutes=1)
+    running = Boot(id=1, host="node7", medium=Medium.PXE, network="mgmt", started=charged, mac=MAC, charged=charged)
+    used = dataclasses.replace(WINDOW, used=1)
+    assert isinstance(ask(state(window=used, boot=running)), Release)
+    assert rule(ask(state(window=dataclasses.replace(used, closed=True), boot=running))) == "window-closed"
+
+
 def test_downloads_are_for_operators_only() -> None:
     for medium in (Medium.ISO, Medium.DISK):
         assert rule(ask(medium=medium)) == "operator-only"
