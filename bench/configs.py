@@ -2,8 +2,8 @@
 
 Ours is `provision serve` as it is: a listener bound to device and address, real neighbour entries, the claimed MAC
 compared with the neighbour's, the decision, the audit log and the rendered configuration. The peer is plain uvicorn
-(uvloop, httptools, no access log) with one asynchronous route of FastAPI that returns ready bytes. Both are asked by the
-same client from every host's own address, one kept connection for each host and one request at a time on it.
+(uvloop, httptools, no access log) with one asynchronous route of FastAPI that returns ready bytes. Both are asked by
+the same client from every host's own address, one kept connection for each host and one request at a time on it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from bench import site
 from bench.common import Row, paired, process, python, table, workspace

@@ -47,7 +47,7 @@ hosts:
 _HOST = """\
   {name}:
     credentials: [{token}]
-    labels: {{rack: r{rack}}}
+    labels: {{rack: {rack}}}
     interfaces:
       mgmt: {{mac: "{mac}", network: mgmt, addressing: static, ipv4: {address}}}
 """
@@ -76,10 +76,15 @@ def address(number: int) -> IPv4Address:
     return NETWORK[256 + number]
 
 
-def inventory(hosts: int) -> Source:
-    """An inventory file with so many hosts, each with one NIC, one static address and one credential."""
+def inventory(hosts: int, first_rack: str = "r0") -> Source:
+    """An inventory file with so many hosts, each with one NIC, one static address and one credential.
+
+    `first_rack` is a label of the first host, so that two inventories can differ by it.
+    """
+    racks = (f"r{n // 40}" if n else first_rack for n in range(hosts))
     blocks = (
-        _HOST.format(name=name(n), token=_TOKEN, rack=n // 40, mac=mac(n), address=address(n)) for n in range(hosts)
+        _HOST.format(name=name(n), token=_TOKEN, rack=rack, mac=mac(n), address=address(n))
+        for n, rack in enumerate(racks)
     )
     return Source("site.yaml", (_SITE + "".join(blocks)).encode(), {})
 
@@ -98,13 +103,18 @@ def open_service(state: Path) -> Service:
 
 def fill(service: Service, hosts: int, parts: Path, initrd_size: int) -> None:
     """Import a base image whose initrd has about `initrd_size` bytes, apply the inventory, give each host a secret."""
+    import_base(service, parts, initrd_size)
+    service.inventories.apply([inventory(hosts)], prune=False, confirmed=False, actor=_ACTOR)
+    tokens = [(name(n), _TOKEN, Secret(secrets.token_hex(32).encode())) for n in range(hosts)]
+    service.credentials.put_many(tokens, _ACTOR)
+
+
+def import_base(service: Service, parts: Path, initrd_size: int) -> None:
+    """Import the base image that the inventory names, from files made in the directory `parts`."""
     kernel, initrd = _files(parts, initrd_size)
     request = ImportRequest("bench", kernel, (initrd,), ("console=ttyS0,115200n8", "quiet"))
     base = service.core.library.import_base(request, lambda stage, done: None)
     service.core.store.name_base("bench", base.id)
-    service.inventories.apply([inventory(hosts)], prune=False, confirmed=False, actor=_ACTOR)
-    tokens = [(name(n), _TOKEN, Secret(secrets.token_hex(32).encode())) for n in range(hosts)]
-    service.credentials.put_many(tokens, _ACTOR)
 
 
 def _files(parts: Path, initrd_size: int) -> tuple[Path, Path]:

@@ -1,0 +1,109 @@
+"""Sites of 1,000 and of 10,000 hosts: apply, DHCP rendering and explanations must grow no worse than linearly.
+
+Every measurement is a process of its own, which works on a fresh state directory; small and large ones take turns. In
+the table "ours" is the time for the large site, "peer" for the small one.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import site
+from bench.common import Row, process, python, table, workspace
+from provision.service.service import Service
+
+SMALL, LARGE = 1_000, 10_000
+ROUNDS = 5
+LIMIT = "<= 11"
+MEMORY = "< 500 MiB"
+_STEPS = {"apply": "apply", "again": "apply again, one host changed", "dhcp": "DHCP rendering", "explain": "explain"}
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def measure(root: Path, hosts: int) -> dict[str, Any]:
+    """Seconds of every step for a site of so many hosts, and this process's highest resident memory in MiB.
+
+    Leaves `dnsmasq.conf` in `root`.
+    """
+    site.make_state(root / "state", listen=True)
+    service = site.open_service(root / "state")
+    try:
+        site.import_base(service, root, 4096)
+        first, changed = site.inventory(hosts), site.inventory(hosts, first_rack="changed")
+        apply = service.inventories.apply
+        _warm_up(service)
+        taken = {
+            "apply": _seconds(lambda: apply([first], prune=False, confirmed=False, actor="bench")),
+            "again": _seconds(lambda: apply([changed], prune=False, confirmed=False, actor="bench")),
+            "dhcp": _seconds(service.operations.dhcp),
+            "explain": _seconds(lambda: [service.operations.explain(name) for name in service.core.hosts]),
+        }
+        lines = service.operations.dhcp().splitlines(True)
+        assert len(service.core.hosts) == hosts == sum(line.startswith("dhcp-host=") for line in lines)
+    finally:
+        service.close()
+    own = f"dhcp-leasefile={root}/leases\n"
+    (root / "dnsmasq.conf").write_text("".join(own if line.startswith("dhcp-leasefile=") else line for line in lines))
+    return taken | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def _warm_up(service: Service) -> None:
+    """Load modules and templates before anything is timed: for the small site they would be much of the time."""
+    service.inventories.apply([site.inventory(10)], prune=False, confirmed=False, actor="bench")
+    service.operations.dhcp()
+    service.operations.explain(site.name(0))
+
+
+def _one(server: site.Namespace, hosts: int, start_dnsmasq: bool) -> dict[str, float]:
+    with workspace("provision-bench-") as root:
+        found: dict[str, float] = json.loads(server.run(python("bench.scale", root, str(hosts))))
+        if start_dnsmasq:
+            found["dnsmasq"] = _dnsmasq(server, root)
+    return found
+
+
+def _dnsmasq(server: site.Namespace, root: Path) -> float:
+    """Seconds until a real dnsmasq, which has checked the file first, listens for DHCP with it."""
+    config = f"--conf-file={root}/dnsmasq.conf"
+    server.run(["dnsmasq", "--test", config])
+    argv = ["dnsmasq", "--keep-in-foreground", "--user=root", "--group=root", "--pid-file=", config]
+    start = time.perf_counter()
+    with process(server.argv(argv), lambda: bool(server.run(["ss", "-Hlun", "sport = :67"]))):
+        return time.perf_counter() - start
+
+
+def main(small: int = SMALL, large: int = LARGE, rounds: int = ROUNDS) -> list[Row]:
+    """Measure, print the table, return its rows."""
+    with site.lan(0) as (server, _):
+        found = [
+            (_one(server, large, start_dnsmasq=n == 0), _one(server, small, start_dnsmasq=False)) for n in range(rounds)
+        ]
+    rows = []
+    for step, label in _STEPS.items():
+        many, few = (statistics.median(pair[i][step] for pair in found) for i in (0, 1))
+        rows.append(Row(f"{label}: {large:,} hosts / {small:,}", many, few, "s", many / few, LIMIT))
+    peak, low = (max(pair[i]["memory"] for pair in found) for i in (0, 1))
+    rows.append(Row(f"memory, highest: {large:,} hosts / {small:,}", peak, low, "MiB", peak / low, MEMORY))
+    started = found[0][0]["dnsmasq"]
+    rows.append(Row(f"dnsmasq takes the file of {large:,} hosts and listens", started, started, "s", 1.0, "none"))
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))
+    else:
+        main()
