@@ -15,7 +15,6 @@ from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
-from provision.model import normalize_mac
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
@@ -37,17 +36,19 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     async def origin_of(request: Request) -> Origin:
         return await edge.origin(request.client.host if request.client else None)
 
-    @app.api_route("/pxe/pxelinux.cfg/{name}", methods=_METHODS)
-    async def pxelinux_config(name: str, request: Request) -> Response:
+    async def pxelinux_config(request: Request) -> Response:
         """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
-        origin = await origin_of(request)
+        origin, name = await origin_of(request), request.path_params["name"]
         if _UUID.fullmatch(name):
             netboot.note_uuid(origin, name.lower())
         claimed = _MAC.fullmatch(name)
         if claimed is None:
             raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
-        body = netboot.pxelinux_config(origin, normalize_mac(claimed[1]))
+        body = netboot.pxelinux_config(origin, claimed[1].replace("-", ":").lower())
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
+
+    # Every booting machine asks here; FastAPI's own handling of parameters would cost more than the configuration.
+    app.add_route("/pxe/pxelinux.cfg/{name}", pxelinux_config, methods=_METHODS)
 
     @app.api_route("/pxe/{name}", methods=_METHODS)
     async def loader(name: str, request: Request) -> Response:
@@ -72,10 +73,10 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         origin, get = await origin_of(request), request.method == "GET"
         pinned = None if revision == "current" else revision
         built = await asyncio.to_thread(netboot.seed, origin, pinned, charge=get)
+        headers = {"cache-control": "no-store", "content-length": str(len(built.data))}
         if get:
             netboot.sent(origin, "seed", 1.0)
-        headers = {"cache-control": "no-store"}
-        return Response(built.data, media_type="application/octet-stream", headers=headers)
+        return Response(built.data if get else None, media_type="application/octet-stream", headers=headers)
 
     @app.api_route("/http-boot/boot.iso", methods=_METHODS)
     async def http_boot(request: Request) -> Response:

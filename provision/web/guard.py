@@ -27,12 +27,13 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "//" in scope["path"]:
             scope = {**scope, "path": _SLASHES.sub("/", scope["path"])}
-        started = False
+        started = finished = False
 
         async def watched(message: Message) -> None:
-            nonlocal started
+            nonlocal started, finished
             started = True
             await send(message)
+            finished = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
             await self.app(scope, receive, watched)
@@ -41,6 +42,8 @@ class Guard:
                 raise
             name, where = type(error).__name__, origin_of_error(error)
             log.error("internal error: %s at %s while serving a %s request", name, where, scope["method"])
+            if finished:
+                return  # Starlette has answered by the handler for exceptions, and raises them on
             if started:
                 # Only a broken connection tells the client that the body is not whole; uvicorn breaks it on this.
                 raise ConnectionAbortedError("response cut short") from None

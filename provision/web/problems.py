@@ -38,7 +38,12 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(ProvisionError, known)
     app.add_exception_handler(RequestValidationError, invalid)
+
+    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
+        return internal_error(error)
+
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unforeseen)
 
 
 def _ours(item: dict[str, Any]) -> bool:
