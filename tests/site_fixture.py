@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from provision.inventory.document import Source
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
 from provision.net.neighbours import Neighbours
+from provision.policy import Denial
 from provision.secret import Secret
 from provision.service.netboot import Origin
 from provision.service.service import Service
@@ -90,13 +93,14 @@ def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> Ba
         (directory / path).write_bytes(data)
         return {"file": path, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
 
+    # The seeds begin shortly before the end of a chunk of the stream, and go on in the next.
     config = 16 * 1024
     slots = {
-        "iso": {"grub.cfg": [4096, config], "isolinux.cfg": [32768, config], "seed": [65536, seed_size]},
-        "disk": {"grub.cfg": [4096, config], "seed": [131072, seed_size]},
+        "iso": {"grub.cfg": [4096, config], "isolinux.cfg": [32768, config], "seed": [256 * 1024 - 2048, seed_size]},
+        "disk": {"grub.cfg": [4096, config], "seed": [256 * 1024 - 2048, seed_size]},
         "refusal": {"grub.cfg": [4096, config]},
     }
-    sizes = {"iso": 256 * 1024, "disk": 512 * 1024, "refusal": 32 * 1024}
+    sizes = {"iso": 640 * 1024, "disk": 768 * 1024, "refusal": 32 * 1024}
     content = {
         "format": 1,
         "id": id_,
@@ -121,8 +125,6 @@ def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> Ba
 
 def touch(path: Path) -> None:
     """Give a file of a base the time that an import gives it."""
-    import os
-
     os.utime(path, (CLOCK, CLOCK))
 
 
@@ -236,8 +238,9 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     peer: str = "10.0.0.11",
+    on_body: Callable[[], None] = lambda: None,
 ) -> Reply:
-    """One request to an ASGI application, with its path exactly as given."""
+    """One request to an ASGI application, its path exactly as given; `on_body` runs after each part of the body."""
     reply = Reply()
     path, _, query = path.partition("?")
     scope = {
@@ -265,6 +268,7 @@ async def ask(
             reply.headers = {k.decode().lower(): v.decode() for k, v in message["headers"]}
         else:
             reply.body += message.get("body", b"")
+            on_body()
 
     try:
         await app(scope, receive, send)
@@ -278,9 +282,33 @@ def request(app: Any, method: str, path: str, **fields: Any) -> Reply:
     return asyncio.run(ask(app, method, path, **fields))
 
 
-def deny_all() -> Any:
-    """While this is active, policy says no to everything. It patches the name where decisions are made."""
-    from provision.policy import Denial
-
+@contextmanager
+def deny_all() -> Iterator[None]:
+    """While this is active, policy says no to everything, under both names by which it is called."""
     denial = Denial("test", "everything", "Nothing is released in this test", "Do nothing")
-    return patch("provision.policy.decide", lambda *args, **kwargs: denial)
+
+    def deny(*_: object) -> Denial:
+        return denial
+
+    with patch("provision.policy.decide", deny), patch("provision.service.operations.decide", deny):
+        yield
+
+
+def secret_forms(here: Site, *values: bytes) -> list[bytes]:
+    """Every secret of the site's boots as it could show up: raw, hex in both cases, base64 at each alignment."""
+    store = here.service.core.store
+    keys = [store.phone_home_key(n, host).reveal() for n in range(1, 40) for host in here.service.core.hosts]
+    forms = [form for value in (CANARY, *values) for form in _forms(value)]
+    return [*forms, *keys, *(key.hex().encode() for key in keys), *(key.hex().upper().encode() for key in keys)]
+
+
+def _forms(value: bytes) -> list[bytes]:
+    # Whatever stands before it shifts base64 by up to two bytes; the ends mix with the neighbours and are cut off.
+    shifted = [b64encode(b"x" * shift + value)[4:-4] for shift in range(3)]
+    return [value, value.hex().encode(), value.hex().upper().encode(), repr(value)[2:-1].encode(), *shifted]
+
+
+def leaks(forms: Sequence[bytes], *places: bytes | str | object) -> list[bytes]:
+    """Which of the forms stand in any of the places."""
+    texts = [place if isinstance(place, bytes) else str(place).encode() for place in places]
+    return [form for form in forms for text in texts if form in text]
