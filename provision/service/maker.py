@@ -21,6 +21,7 @@ from provision.seed import PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
 
 _PLANS = 64
+_REVISIONS = 20_000
 
 
 class Maker:
@@ -29,6 +30,7 @@ class Maker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
+        self._revisions: dict[tuple[str, PhoneHomeId | None], str] = {}
         self._lock = Lock()
 
     def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
@@ -50,10 +52,19 @@ class Maker:
 
     def revision(self, state: HostState, channel: Channel, boot: Boot) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
-        host, core = state.host, self._core
-        sealed = core.store.snapshot.credentials.get(host.name, {})
-        versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
-        return seeds.seed_revision(host, core.site, versions, self._phone_home(state, channel, boot))
+        host, snapshot = state.host, self._core.store.snapshot
+        key = state.revision, self._phone_home(state, channel, boot)
+        found = self._revisions.get(key)
+        if found is None:
+            sealed = snapshot.credentials.get(host.name, {})
+            versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
+            found = seeds.seed_revision(host, snapshot.site or self._core.site, versions, key[1])
+            # Not when the inventory has changed since `state` was looked up: then it is of two states.
+            if snapshot.revisions.get(host.name) == state.revision:
+                if len(self._revisions) >= _REVISIONS:
+                    self._revisions.clear()
+                self._revisions[key] = found
+        return found
 
     def seed(self, release: Release, state: HostState, boot: Boot, revision: str) -> Seed:
         """The seed of `revision` that `release` allows.
