@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import socket
 import struct
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from provision.errors import Unavailable
 from provision.net.interfaces import look
@@ -99,3 +101,34 @@ def mtu_of(sock: socket.socket) -> int:
     except OSError:
         return 1500
     return int(struct.unpack_from("16si", answer)[1])
+
+
+def bind_unix(path: Path, group: int | None = None) -> socket.socket:
+    """A listening, non-blocking Unix socket at `path`, mode 0600, or 0660 for the group id `group`.
+
+    A socket that a dead process left there is replaced; a living one, or another kind of file, is Unavailable.
+    """
+    where = f"socket {path}"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if path.exists():
+            if not path.is_socket():
+                raise Unavailable(where, "another kind of file is there", "remove it, or set another path")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    raise Unavailable(where, "another service listens there", "stop it first")
+            path.unlink()
+        # Nobody connects before listen(), so the mode is set in time.
+        sock.bind(str(path))
+        path.chmod(0o600 if group is None else 0o660)
+        if group is not None:
+            os.chown(path, -1, group)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(where, f"could not be made ({error.strerror or error})", "set another path") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

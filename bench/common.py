@@ -1,0 +1,102 @@
+"""What the benchmarks share: rows, medians, a working directory, and peers that are started and stopped."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of docs/benchmarks.md: what was measured, ours and the peer's in `unit`, `ratio` and the aim for it."""
+
+    name: str
+    ours: float
+    peer: float
+    unit: str
+    ratio: float
+    goal: str
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, one cell a column."""
+        return self.name, f"{self.ours:.2f}", f"{self.peer:.2f}", self.unit, f"{self.ratio:.2f}", self.goal
+
+
+HEADINGS = ("what", "ours", "peer", "unit", "ratio", "goal")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def paired(name: str, unit: str, goal: str, pairs: Sequence[tuple[float, float]]) -> Row:
+    """A row of (ours, peer) pairs, measured one after the other: medians, and the median of the pairs' ratios."""
+    ours, peers = statistics.median(o for o, _ in pairs), statistics.median(p for _, p in pairs)
+    return Row(name, ours, peers, unit, statistics.median(o / p for o, p in pairs), goal)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port of 127.0.0.1 that is free now."""
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def workspace(prefix: str) -> Iterator[Path]:
+    """A directory that is gone afterwards; world-readable, since peers drop their privileges."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def process(argv: Sequence[str | Path], ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
+    """A peer that runs while the block does; `ready` says when it answers (20 s at most)."""
+    with subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        try:
+            end = time.monotonic() + 20
+            while not ready():
+                if child.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"{argv[0]} did not start: {child.communicate()[1].decode()[-300:]}")
+                time.sleep(0.02)
+            yield child
+        finally:
+            child.terminate()
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def accepts(port: int) -> Callable[[], bool]:
+    """Whether something listens on that TCP port of 127.0.0.1."""
+
+    def ready() -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    return ready
+
+
+def memory(pid: int, field: str = "VmRSS") -> float:
+    """A process's resident memory now ("VmHWM": at its highest), in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def python(module: str, *arguments: str | Path) -> list[str]:
+    """The command line that runs a module of this project."""
+    return [sys.executable, "-m", module, *map(str, arguments)]

@@ -1,0 +1,136 @@
+"""Streaming a per-host medium, against nginx serving a static file of the same size; one worker each, on loopback."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+
+from bench.common import Row, accepts, free_port, memory, paired, process, python, table, workspace
+
+MIB = 1024 * 1024
+SMALL, LARGE = 64 * MIB, 1024 * MIB
+PAIRS, SECONDS = 5, 1.2
+
+_NGINX = """\
+worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000; default_type application/octet-stream;
+  client_body_temp_path {root}; proxy_temp_path {root}; fastcgi_temp_path {root};
+  uwsgi_temp_path {root}; scgi_temp_path {root};
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+def serve(root: Path, port: int) -> None:
+    """Our side, in a process of its own: /NAME is the file of that name under a plan of three patches."""
+    import uvloop
+    from starlette.types import Receive, Scope, Send
+
+    from provision.media.plan import Patch, Plan
+    from provision.net.sockets import bind_tcp
+    from provision.web.protocol import Limits
+    from provision.web.servers import Servers
+    from provision.web.stream import PlanResponse
+
+    plans = {}
+    for name, size in (("small", SMALL), ("large", LARGE)):
+        patches = (Patch(40_000, b"#" * 4096), Patch(size // 2, b"seed" * 4096), Patch(size - 90_000, b"#" * 4096))
+        plans[f"/{name}"] = Plan(root / name, "0" * 64, size, patches, "r")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlanResponse(plans[scope["path"]], "application/octet-stream")(scope, receive, send)
+
+    async def run() -> None:
+        async with Servers() as servers:
+            await servers.add(app, bind_tcp("lo", "127.0.0.1", port), Limits(per_peer=128))
+            await servers.serve()
+
+    uvloop.run(run())
+
+
+def fetch(port: int, path: str, until: float) -> int:
+    """Get `path` over and over on one connection until the clock says `until`; returns the bytes thrown away."""
+    buffer, total = bytearray(256 * 1024), 0
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        while True:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += sock.recv(65536)
+            head, _, rest = head.partition(b"\r\n\r\n")
+            found = re.search(rb"(?i)content-length: (\d+)", head)
+            if not head.startswith(b"HTTP/1.1 200") or found is None:
+                raise SystemExit(f"unexpected answer: {head[:60]!r}")
+            left = int(found[1]) - len(rest)
+            while left:
+                got = sock.recv_into(buffer, min(left, len(buffer)))
+                if not got:
+                    raise SystemExit("the connection broke")
+                left, total = left - got, total + got
+                if time.perf_counter() > until:
+                    return total
+
+
+def clients(port: int, path: str, count: int) -> float:
+    """GB/s of `count` connections at once, over SECONDS."""
+    start = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        total = sum(pool.map(lambda _: fetch(port, path, start + SECONDS), range(count)))
+    return total / (time.perf_counter() - start) / 1e9
+
+
+def _files(root: Path) -> None:
+    block = os.urandom(MIB)
+    for name, size in (("small", SMALL), ("large", LARGE)):
+        with (root / name).open("wb") as file:
+            for _ in range(size // MIB):
+                file.write(block)
+
+
+def _same(root: Path, port: int) -> None:
+    """The comparison is of equal work: our bytes are the plan's."""
+    import urllib.request
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/small") as answer:
+        ours = answer.read()
+    base = bytearray((root / "small").read_bytes())
+    base[40_000:44_096], base[SMALL // 2 : SMALL // 2 + 16384] = b"#" * 4096, b"seed" * 4096
+    base[SMALL - 90_000 : SMALL - 85_904] = b"#" * 4096
+    assert hashlib.sha256(ours).digest() == hashlib.sha256(base).digest()
+
+
+def main() -> list[Row]:
+    """Measure, print the table, return its rows."""
+    rows = []
+    with workspace("provision-bench-") as root:
+        _files(root)
+        port, peer = free_port(), free_port()
+        (root / "nginx.conf").write_text(_NGINX.format(root=root, port=peer))
+        nginx = ["nginx", "-p", str(root), "-c", str(root / "nginx.conf")]
+        with process(python("bench.stream", root, str(port)), accepts(port)) as ours, process(nginx, accepts(peer)):
+            _same(root, port)
+            before = memory(ours.pid)
+            for name, label in (("small", "64 MiB"), ("large", "1 GiB")):
+                for count in (1, 32):
+                    clients(port, f"/{name}", 1), clients(peer, f"/{name}", 1)
+                    pairs = [(clients(port, f"/{name}", count), clients(peer, f"/{name}", count)) for _ in range(PAIRS)]
+                    rows.append(paired(f"stream {label}, {count} clients", "GB/s", ">= 1.0", pairs))
+            peak = memory(ours.pid, "VmHWM")
+            rows.append(Row("memory, highest / at rest", peak, before, "MiB", peak / before, "< 150 MiB"))
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        serve(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        main()

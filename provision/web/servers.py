@@ -1,0 +1,130 @@
+"""Several uvicorn servers in one process and one event loop: one for each bound socket, with its own application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any, Self
+
+import uvicorn
+from uvicorn.server import Server
+
+from provision.web.protocol import BoundedProtocol, Gate, Limits
+
+GRACE_SECONDS = 5
+"""How long running answers may take after the first signal; boots ask again."""
+
+_FILES = 65536
+_log = logging.getLogger(__name__)
+
+
+class _Server(Server):
+    """A server that leaves signals to `Servers`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Listener:
+    """One served socket; give it to `Servers.remove`."""
+
+    def __init__(self, app: Any, sock: socket.socket, limits: Limits) -> None:
+        self.gate = Gate(limits)
+        self.sock = sock
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(BoundedProtocol, gate=self.gate),  # type: ignore[arg-type]
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            access_log=False,  # it prints URLs as they are
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.idle,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            backlog=1024,
+        )
+        self.server = _Server(config)
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve; returns when the socket accepts."""
+        self.task = asyncio.create_task(self.server.serve(sockets=[self.sock]))
+        while not self.server.started and not self.task.done():
+            await asyncio.sleep(0.002)
+        if self.task.done():
+            await self.task
+
+    async def stop(self) -> None:
+        """Finish what runs within GRACE_SECONDS, then cut it off and close the socket."""
+        self.server.should_exit = True
+        if self.task is not None:
+            await asyncio.wait([self.task])
+        for connection in list(self.server.server_state.connections):
+            connection.transport.abort()
+        self.sock.close()
+
+
+class Servers:
+    """All listeners of the process. `async with Servers() as servers: await servers.add(...); await servers.serve()`.
+
+    SIGTERM and SIGINT end `serve`: the first lets running answers finish, the second does not.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self._stopping = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop)
+        return self
+
+    async def close(self) -> None:
+        """Stop every listener."""
+        await asyncio.gather(*(self.remove(listener) for listener in list(self._listeners)))
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    async def add(self, app: Any, sock: socket.socket, limits: Limits | None = None) -> Listener:
+        """Serve the ASGI application `app` on the listening socket `sock`, which is now ours to close."""
+        listener = Listener(app, sock, limits or Limits())
+        await listener.start()
+        self._listeners.append(listener)
+        return listener
+
+    async def remove(self, listener: Listener) -> None:
+        """Stop serving one socket, as when its interface has gone; harmless when done before."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+            await listener.stop()
+
+    async def serve(self) -> None:
+        """Wait for a signal, or for `stop`."""
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """End `serve`; called again, do not wait for running answers."""
+        if self._stopping.is_set():
+            _log.warning("stopping now, without waiting for running answers")
+            for listener in self._listeners:
+                listener.server.force_exit = True
+        self._stopping.set()
+        for listener in self._listeners:
+            listener.server.should_exit = True

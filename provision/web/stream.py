@@ -1,0 +1,220 @@
+"""Streaming a medium over HTTP: HEAD, single ranges, conditions (RFC 9110 sections 13 and 14), straight from its plan.
+
+Bytes that are in the page cache are read and sent in the event loop; anything else is read in a thread, so a cold read
+stalls nobody. A plan is immutable: whoever has begun gets this medium to its end, or a broken connection, never a mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from provision.errors import ProvisionError
+from provision.media.content import PlanContent
+from provision.media.plan import Plan
+from provision.web.protocol import EXCHANGE, Exchange
+
+CHUNK = 256 * 1024
+"""Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
+
+_DIRECT = 1024 * 1024
+_BREATH = 4 * 1024 * 1024
+_RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a medium is to be sent: a status of 200, 206, 304, 412 or 416, and the bytes from `start` to `stop`."""
+
+    status: int
+    start: int = 0
+    stop: int = 0
+
+
+def first_byte(value: str | None) -> int:
+    """The first byte that a Range header asks for, 0 without one or when it is ignored; 1 for a range from the end."""
+    found = _RANGE.fullmatch(value or "")
+    if found is None or found[1] == found[2] == "":
+        return 0
+    return int(found[1][:18]) if found[1] else 1
+
+
+def select(method: str, headers: Headers, etag: str, size: int) -> Selection:
+    """Evaluate conditions and range in the order of RFC 9110 section 13.2.2. Several ranges get the whole: firmware
+    never asks for them, and nobody else needs them."""
+    match, none_match = headers.get("if-match"), headers.get("if-none-match")
+    if match is not None and not _listed(etag, match):
+        return Selection(412)
+    if none_match is not None and _listed(etag, none_match, weak=True):
+        return Selection(304)
+    asked, condition = headers.get("range"), headers.get("if-range")
+    if asked is None or method != "GET" or (condition is not None and condition.strip() != etag):
+        return Selection(200, 0, size)
+    return _range(asked, size)
+
+
+def _listed(etag: str, value: str, weak: bool = False) -> bool:
+    if value.strip() == "*":
+        return True
+    return any(etag == (tag.removeprefix("W/") if weak else tag) for tag in re.split(r"\s*,\s*", value.strip()))
+
+
+def _range(value: str, size: int) -> Selection:
+    found = _RANGE.fullmatch(value)
+    if found is None or found[1] == found[2] == "" or max(len(found[1]), len(found[2])) > 18:
+        return Selection(200, 0, size)
+    if not found[1]:
+        start, stop = max(0, size - int(found[2])), size
+    else:
+        start, stop = int(found[1]), min(int(found[2]) + 1, size) if found[2] else size
+        if found[2] and int(found[2]) < start:
+            return Selection(200, 0, size)
+    return Selection(206, start, stop) if start < stop else Selection(416)
+
+
+class _Pipe:
+    """The short way from the page cache to a client's socket, past the transport, for a base's own bytes."""
+
+    def __init__(self, exchange: Exchange, content: PlanContent, sock: socket.socket) -> None:
+        self._exchange, self._content, self._sock = exchange, content, sock
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    def open(cls, exchange: Exchange, content: PlanContent) -> _Pipe | None:
+        """A pipe, or None when the connection has no short way."""
+        sock = exchange.socket()
+        return None if sock is None else cls(exchange, content, sock)
+
+    def close(self) -> None:
+        """Close the second descriptor."""
+        self._sock.close()
+
+    async def push(self, at: int, stop: int) -> int:
+        """Send what can go the short way from `at` on, and return how much that was: up to a patch or a cold page."""
+        begin, transport = at, self._exchange.connection.transport
+        stop = at + self._content.bare(at, stop)
+        if stop - at < CHUNK:
+            return 0
+        while transport.get_write_buffer_size() and not self._exchange.is_gone:
+            await self._writable()
+        while at < stop and not self._exchange.is_gone:
+            length = min(_DIRECT, stop - at)
+            if not self._content.is_warm(at, length):
+                break
+            try:
+                sent = self._content.send_now(self._sock, at, length)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            except OSError:
+                transport.abort()  # the client has gone
+                break
+            if not sent:
+                break  # the file has ended; reading it will say so
+            at += sent
+        self._exchange.sent(at - begin)
+        return at - begin
+
+    async def _writable(self) -> None:
+        """Wait until the socket takes bytes, or the connection has ended."""
+        future = self._loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        lost = self._exchange.connection.on_lost
+        lost.add(wake)
+        self._loop.add_writer(self._sock.fileno(), wake)
+        try:
+            await future
+        finally:
+            self._loop.remove_writer(self._sock.fileno())
+            lost.discard(wake)
+
+
+class PlanResponse(Response):
+    """The medium of `plan` as a response. `progress` is told how many bytes of the medium, counted from its start, have
+    been sent up to now: after every 4 MiB, and at the end of the range.
+
+    Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
+    """
+
+    def __init__(self, plan: Plan, media_type: str, progress: Callable[[int], None] | None = None) -> None:
+        super().__init__(media_type=media_type)
+        self.plan, self._progress = plan, progress
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plan, get = self.plan, scope["method"] == "GET"
+        chosen = select(scope["method"], Headers(scope=scope), plan.etag, plan.size)
+        content = PlanContent(plan)
+        try:
+            whole = chosen.status in (200, 206)
+            data = await self._read(content, chosen.start, chosen.stop) if whole and get else b""
+            await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen)})
+            if not whole or not get:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await self._stream(content, chosen, data, send, scope.get("extensions", {}).get(EXCHANGE))
+        finally:
+            content.close()
+
+    def _head(self, chosen: Selection) -> list[tuple[bytes, bytes]]:
+        status, size = chosen.status, self.plan.size
+        fields = {"etag": self.plan.etag, "accept-ranges": "bytes", "cache-control": "no-store"}
+        if status in (200, 206):
+            fields |= {"content-type": self.media_type or "", "content-length": str(chosen.stop - chosen.start)}
+        if status == 206:
+            fields["content-range"] = f"bytes {chosen.start}-{chosen.stop - 1}/{size}"
+        if status == 416:
+            fields["content-range"] = f"bytes */{size}"
+        if status in (412, 416):
+            fields["content-length"] = "0"
+        return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
+
+    async def _read(self, content: PlanContent, at: int, stop: int) -> bytes:
+        length = min(CHUNK, stop - at)
+        if length <= 0:
+            return b""
+        data = content.read_now(at, length)
+        return data if data is not None else await asyncio.to_thread(content.read, at, length)
+
+    async def _stream(
+        self, content: PlanContent, chosen: Selection, data: bytes, send: Send, exchange: Exchange | None
+    ) -> None:
+        at, stop, told = chosen.start, chosen.stop, chosen.start
+        pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
+        try:
+            while at + len(data) < stop:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                at += len(data)
+                if pipe is not None:
+                    at += await pipe.push(at, min(stop - 1, at + _BREATH))
+                if exchange is not None and exchange.is_gone:
+                    return
+                if at - told >= _BREATH:
+                    told = at
+                    self._tell(at)
+                    await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
+                data = await self._read(content, at, stop)
+        except (ProvisionError, OSError) as error:
+            _log.error("streaming stopped at byte %d: %s", at, error)
+            raise ConnectionAbortedError("the medium cannot be read any further") from None
+        finally:
+            if pipe is not None:
+                pipe.close()
+        await send({"type": "http.response.body", "body": data, "more_body": False})
+        self._tell(stop)
+
+    def _tell(self, sent: int) -> None:
+        if self._progress is not None:
+            self._progress(sent)

@@ -1,0 +1,239 @@
+"""Streaming a plan: ranges and conditions purely, then byte for byte over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from provision.errors import Unavailable
+from provision.media.content import PlanContent
+from provision.media.plan import Patch, Plan
+from provision.net.sockets import bind_tcp
+from provision.web.protocol import Limits
+from provision.web.servers import Servers
+from provision.web.stream import PlanResponse, Selection, first_byte, select
+
+SIZE = 9_000_001
+BASE = hashlib.shake_256(b"medium").digest(SIZE)
+PATCHES = (Patch(0, b"head"), Patch(3_000_000, b"seed" * 300_000), Patch(SIZE - 3, b"end"))
+ETAG = '"abc"'
+
+
+def wanted() -> bytes:
+    data = bytearray(BASE)
+    for patch in PATCHES:
+        data[patch.offset : patch.offset + len(patch.data)] = patch.data
+    return bytes(data)
+
+
+WANTED = wanted()
+
+
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ({}, Selection(200, 0, 100)),
+        ({"range": "bytes=0-0"}, Selection(206, 0, 1)),
+        ({"range": "bytes=10-19"}, Selection(206, 10, 20)),
+        ({"range": "bytes=90-"}, Selection(206, 90, 100)),
+        ({"range": "bytes=90-500"}, Selection(206, 90, 100)),
+        ({"range": "bytes=-10"}, Selection(206, 90, 100)),
+        ({"range": "bytes=-500"}, Selection(206, 0, 100)),
+        ({"range": "bytes=100-"}, Selection(416)),
+        ({"range": "bytes=-0"}, Selection(416)),
+        ({"range": "bytes=20-10"}, Selection(200, 0, 100)),
+        ({"range": "bytes=0-1,5-6"}, Selection(200, 0, 100)),
+        ({"range": "bytes=-"}, Selection(200, 0, 100)),
+        ({"range": "lines=0-1"}, Selection(200, 0, 100)),
+        ({"range": "bytes=" + "9" * 400 + "-"}, Selection(200, 0, 100)),
+        ({"range": "bytes=٣-٤"}, Selection(200, 0, 100)),
+        ({"range": "bytes=0-1", "if-range": ETAG}, Selection(206, 0, 2)),
+        ({"range": "bytes=0-1", "if-range": '"old"'}, Selection(200, 0, 100)),
+        ({"range": "bytes=0-1", "if-range": "W/" + ETAG}, Selection(200, 0, 100)),
+        ({"range": "bytes=0-1", "if-range": "Sun, 22 Nov 2026 08:34:15 GMT"}, Selection(200, 0, 100)),
+        ({"if-match": ETAG}, Selection(200, 0, 100)),
+        ({"if-match": '"x", "abc"'}, Selection(200, 0, 100)),
+        ({"if-match": "*"}, Selection(200, 0, 100)),
+        ({"if-match": '"old"', "range": "bytes=0-1"}, Selection(412)),
+        ({"if-match": "W/" + ETAG}, Selection(412)),
+        ({"if-none-match": ETAG}, Selection(304)),
+        ({"if-none-match": '"x" ,W/"abc"'}, Selection(304)),
+        ({"if-none-match": '"old"'}, Selection(200, 0, 100)),
+        ({"if-match": '"old"', "if-none-match": ETAG}, Selection(412)),
+    ],
+)
+def test_select(headers: dict[str, str], answer: Selection) -> None:
+    raw = [(name.encode(), value.encode("utf-8")) for name, value in headers.items()]
+    assert select("GET", Headers(raw=raw), ETAG, 100) == answer
+
+
+def test_head_ignores_ranges() -> None:
+    assert select("HEAD", Headers({"range": "bytes=5-6"}), ETAG, 100) == Selection(200, 0, 100)
+
+
+def test_first_byte() -> None:
+    values = [None, "", "bytes=0-", "bytes=7-9", "bytes=-5", "bytes=1-2,5-6", "nonsense"]
+    assert [first_byte(value) for value in values] == [0, 0, 0, 7, 1, 0, 0]
+
+
+@given(st.text(max_size=30), st.integers(0, 10**12))
+def test_any_range_is_within_the_medium(value: str, size: int) -> None:
+    chosen = select("GET", Headers({"range": f"bytes={value}".encode().decode("latin-1")}), ETAG, size)
+    assert 0 <= chosen.start <= chosen.stop <= size
+    if chosen.status == 206:
+        assert chosen.start < chosen.stop
+
+
+class Server:
+    """Servers in a thread with its own loop; `note` collects progress, `ticks` the loop's worst pause in seconds."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.progress, self.worst = plan, list[int](), 0.0
+        self.url = ""
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await PlanResponse(self.plan, "application/vnd.efi-iso", self.progress.append)(scope, receive, send)
+        except Unavailable as error:
+            await send({"type": "http.response.start", "status": 503, "headers": []})
+            await send({"type": "http.response.body", "body": str(error).encode()})
+
+    async def tick(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            self.worst = max(self.worst, time.monotonic() - before - 0.01)
+
+
+@contextmanager
+def serving(plan: Plan) -> Iterator[Server]:
+    server, ready, stop = Server(plan), threading.Event(), list[Any]()
+
+    async def run() -> None:
+        sock = bind_tcp("lo", "127.0.0.1", 0)
+        server.url = f"http://127.0.0.1:{sock.getsockname()[1]}/boot.iso"
+        servers = Servers()
+        await servers.add(server.app, sock, Limits())
+        stop.extend((asyncio.get_running_loop(), servers))
+        ready.set()
+        ticking = asyncio.create_task(server.tick())
+        await servers.serve()
+        ticking.cancel()
+        await servers.close()
+
+    thread = threading.Thread(target=lambda: uvloop.run(run()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield server
+    finally:
+        stop[0].call_soon_threadsafe(stop[1].stop)
+        thread.join(20)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "base").write_bytes(BASE)
+    return Plan(tmp_path / "base", "ab", SIZE, PATCHES, "r1")
+
+
+def test_whole_and_head(plan: Plan) -> None:
+    with serving(plan) as server, httpx.Client(trust_env=False) as client:
+        for _ in range(2):
+            answer = client.get(server.url)
+            assert hashlib.sha256(answer.content).digest() == hashlib.sha256(WANTED).digest()
+            assert answer.status_code == 200
+        assert answer.headers["etag"] == plan.etag
+        assert answer.headers["accept-ranges"] == "bytes"
+        assert answer.headers["content-type"] == "application/vnd.efi-iso"
+        assert b"Content-Length" in [name for name, _ in answer.headers.raw]
+        head = client.head(server.url, headers={"range": "bytes=0-1"})
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(SIZE), b"")
+        assert server.progress[-1] == SIZE
+        assert server.progress.count(SIZE) == 2
+
+
+def test_ranges_and_conditions(plan: Plan) -> None:
+    spans = [(0, 1), (0, 300_000), (2_999_990, 3_000_010), (4_199_999, 4_200_001), (1, SIZE), (SIZE - 4, SIZE)]
+    spans += [(100, 3_000_000), (3_000_000, 4_200_000), (1_234_567, 8_765_432)]
+    with serving(plan) as server, httpx.Client(trust_env=False) as client:
+        for start, stop in spans:
+            answer = client.get(server.url, headers={"range": f"bytes={start}-{stop - 1}"})
+            assert answer.status_code == 206
+            assert answer.content == WANTED[start:stop], (start, stop)
+            assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{SIZE}"
+        bad = client.get(server.url, headers={"range": f"bytes={SIZE}-"})
+        assert (bad.status_code, bad.headers["content-range"], bad.content) == (416, f"bytes */{SIZE}", b"")
+        assert client.get(server.url, headers={"if-none-match": plan.etag}).status_code == 304
+        assert client.get(server.url, headers={"if-match": '"old"'}).status_code == 412
+        answer = client.get(server.url, headers={"range": "bytes=-3", "if-range": plan.etag})
+        assert (answer.status_code, answer.content) == (206, b"end")
+
+
+def test_a_missing_base_is_503(plan: Plan) -> None:
+    plan.base.unlink()
+    with serving(plan) as server:
+        answer = httpx.get(server.url, trust_env=False)
+    assert answer.status_code == 503
+    assert "cannot be opened" in answer.text
+
+
+def test_a_base_cut_short_midway_breaks_the_connection(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(plan) as server, httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+        parts = answer.iter_raw(65536)
+        got = next(parts)
+        os.truncate(plan.base, 6_000_000)
+        with pytest.raises(httpx.RemoteProtocolError):
+            for part in parts:
+                got += part
+    assert WANTED.startswith(got[:6_000_000])
+    assert len(got) <= 6_000_000 or got[:6_000_000] == WANTED[:6_000_000]
+    assert "streaming stopped at byte" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_client_that_leaves_costs_nothing_more(plan: Plan) -> None:
+    with serving(plan) as server:
+        with httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+            next(answer.iter_raw(1000))
+        time.sleep(0.3)
+        assert SIZE not in server.progress
+        files = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        assert str(plan.base) not in files
+        assert httpx.get(server.url, trust_env=False).content == WANTED
+
+
+def test_a_slow_reader_gets_every_byte(plan: Plan) -> None:
+    with serving(plan) as server, httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+        digest = hashlib.sha256()
+        for part in answer.iter_raw(512 * 1024):
+            digest.update(part)
+            time.sleep(0.01)
+    assert digest.digest() == hashlib.sha256(WANTED).digest()
+
+
+def test_a_cold_read_stalls_nobody(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(self: PlanContent, offset: int, length: int) -> bytes:
+        time.sleep(0.2)  # a disk that is busy elsewhere
+        return WANTED[offset : offset + length]
+
+    monkeypatch.setattr(PlanContent, "read", slow)
+    monkeypatch.setattr(PlanContent, "_preadv", lambda *_: 0)
+    with serving(plan) as server:
+        answer = httpx.get(server.url, trust_env=False, headers={"range": "bytes=0-999999"})
+        assert answer.content == WANTED[:1_000_000]
+        assert server.worst < 0.15
