@@ -44,23 +44,34 @@ class Networks:
         self._served: dict[str, _Served] = {}
 
     async def reconcile(self, machine: Machine, *, strict: bool = False) -> None:
-        """Serve what may be served on `machine`, stop what may not. With `strict` every refusal is raised, at once."""
+        """Serve what may be served on `machine`, stop what may not.
+
+        With `strict` every refusal is raised, and then nothing is served at all, not even for a moment.
+        """
         site = self._service.core.store.snapshot.site
         self._service.core.forget_endpoints()
-        problems: list[Problem] = []
+        allowed: list[tuple[Listen, Edge | None]] = []
+        refused: list[tuple[Listen, ProvisionError]] = []
         for listen in self._service.core.settings.listen:
             try:
-                await self._reconcile_one(listen, site, machine)
+                allowed.append((listen, self._edge(listen, site, machine) if site else None))
             except ProvisionError as error:
-                problems.append(Problem(error.subject, 0, "", error.fact, error.remedy))
+                refused.append((listen, error))
+        if strict and refused:
+            raise Problems(_problem(error) for _, error in refused)
+        for listen, refusal in refused:
+            await self._stop(listen.network, str(refusal))
+        for listen, edge in allowed:
+            try:
+                await self._serve(listen, edge)
+            except ProvisionError as error:
                 await self._stop(listen.network, str(error))
-        if strict and problems:
-            raise Problems(problems)
+                refused.append((listen, error))
+        if strict and refused:
+            raise Problems(_problem(error) for _, error in refused)
 
-    async def _reconcile_one(self, listen: Listen, site: Site | None, machine: Machine) -> None:
-        if site is None:
-            await self._stop(listen.network, "waits for the first 'provision apply'")
-            return
+    def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
+        """Where a network is to be served; raises Invalid with every rule that it breaks, or Unavailable."""
         network = site.networks.get(listen.network)
         if network is None:
             known = ", ".join(site.networks)
@@ -76,14 +87,18 @@ class Networks:
         address = interfaces.address_of(machine, own)
         kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
-        place = (machine.interfaces[listen.interface].index, channel)
-        served = self._served.get(listen.network)
-        if served is not None and served.place == place:
+        index, core = machine.interfaces[listen.interface].index, self._service.core
+        return Edge(channel, index, listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
+
+    async def _serve(self, listen: Listen, edge: Edge | None) -> None:
+        if edge is None:
+            await self._stop(listen.network, "waits for the first 'provision apply'")
             return
+        served = self._served.get(listen.network)
         if served is not None:
+            if served.place == (edge.ifindex, edge.channel):
+                return
             await self._stop(listen.network, "changes")
-        core = self._service.core
-        edge = Edge(channel, place[0], listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
         await self._start(listen, edge)
 
     async def _start(self, listen: Listen, edge: Edge) -> None:
@@ -155,6 +170,10 @@ class Networks:
         for served in self._served.values():
             if served.tftp is not None:
                 served.tftp.close()
+
+
+def _problem(error: ProvisionError) -> Problem:
+    return Problem(error.subject, 0, "", error.fact, error.remedy)
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:
