@@ -211,22 +211,8 @@ class Lan:
     def capture(self) -> Capture:
         """Start to record every frame on this LAN; use it as a context manager, or call `stop()`."""
         path = self.lab.directory / f"{self.name}-{_count(self.namespace)}-{time.monotonic_ns()}.pcap"
-        argv = [
-            "tcpdump",
-            "-i",
-            "br0",
-            "-w",
-            str(path),
-            "-U",
-            "--immediate-mode",
-            "-s",
-            "0",
-            "-B",
-            "16384",
-            "-Z",
-            "root",
-            "-n",
-        ]
+        # Not in immediate mode: there every packet takes a slot of the largest packet's size, and a boot overruns them.
+        argv = ["tcpdump", "-i", "br0", "-w", str(path), "-U", "-s", "0", "-B", "65536", "-Z", "root", "-n"]
         process = self.lab.spawn(self.namespace, argv, package="tcpdump", log=f"{path.name}.log")
         process.wait_for("listening on", 10)
         return Capture(path, process, self.send)
