@@ -252,6 +252,9 @@ class BoundedProtocol(HttpToolsProtocol):
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
+            except asyncio.CancelledError:
+                cycle.disconnected = True  # the server ends, and its patience with this answer too
+                self.transport.abort()
             except Exception as error:
                 # uvicorn would print a traceback, whose lines may hold anything.
                 if not isinstance(error, ConnectionAbortedError):

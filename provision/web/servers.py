@@ -68,9 +68,14 @@ class Listener:
         self.server.should_exit = True
         if self.task is not None:
             await asyncio.wait([self.task])
+        self.abort()
+        self.sock.close()
+
+    def abort(self) -> None:
+        """Break every connection."""
+        self.server.force_exit = True
         for connection in list(self.server.server_state.connections):
             connection.transport.abort()
-        self.sock.close()
 
 
 class Servers:
@@ -111,9 +116,9 @@ class Servers:
 
     async def remove(self, listener: Listener) -> None:
         """Stop serving one socket, as when its interface has gone; harmless when done before."""
+        await listener.stop()
         if listener in self._listeners:
             self._listeners.remove(listener)
-            await listener.stop()
 
     async def serve(self) -> None:
         """Wait for a signal, or for `stop`."""
@@ -124,7 +129,7 @@ class Servers:
         if self._stopping.is_set():
             _log.warning("stopping now, without waiting for running answers")
             for listener in self._listeners:
-                listener.server.force_exit = True
+                listener.abort()
         self._stopping.set()
         for listener in self._listeners:
             listener.server.should_exit = True
