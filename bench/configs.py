@@ -139,7 +139,7 @@ class Ground:
     def _wait(self, port: int) -> None:
         end = time.monotonic() + 20
         while not self._listens(port):
-            if time.monotonic() > end:
+            if self.ours.poll() is not None or time.monotonic() > end:
                 raise SystemExit("the service does not listen")
             time.sleep(0.02)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from provision.host import Addressing, BondMode, Interface, Netboot
 from provision.policy import SAME_BOOT
 from provision.store.boots import HISTORY
 from provision.store.store import Store
-from tests.store_samples import NOW, host, inventory, mac, open_store
+from tests.store_samples import NOW, host, inventory, mac, open_store, statements
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 
@@ -249,3 +250,19 @@ def test_two_processes_one_boot(tmp_path: Path) -> None:
         process.join(30)
         assert process.exitcode == 0
     assert results.get() + results.get() == 1
+
+
+def test_only_a_boot_that_gives_nothing_away_is_not_synced(store: Store) -> None:
+    """What a charge or a downloaded medium rests on must survive a power cut; an asked-for configuration need not."""
+    store.open_window("n1", 10, 1, NOW, "x")
+
+    def synced(act: Callable[[], object]) -> list[str]:
+        with statements() as seen:
+            act()
+        return [sql.rpartition(" ")[2] for sql, _ in seen if sql.startswith("PRAGMA synchronous")]
+
+    boots: list[Boot] = []
+    assert synced(lambda: boots.append(begin(store))) == ["NORMAL"]
+    assert synced(lambda: store.charge(boots[0], NOW)) == ["FULL"]
+    assert synced(lambda: store.begin_boot("n1", "", Medium.ISO, "operator", NOW, "r")) == ["FULL"]
+    assert synced(lambda: store.mark_up(boots[0], NOW)) == ["FULL"]

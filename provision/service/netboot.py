@@ -114,7 +114,7 @@ class Netboot:
         """The boot that this machine is in: the running one, or a new one. A changed host is a new boot."""
         mac, now = origin.requester.mac or "", self._core.clock()
         identity = self._maker.identity(state)
-        running = self._running(state, mac, medium)
+        running = self._tracker.running(mac, medium, now, SAME_BOOT)
         if running is not None and running.boot.seed_revision == identity:
             return running
         network = origin.channel.network or ""

@@ -91,7 +91,8 @@ class Boots(Hosts):
                 return running
             host_id = self._host_id(host)
             values = {"mac": mac, "medium": medium.value, "network": network, "seed_revision": seed_revision}
-            with self._write() as connection:
+            # A network boot gives nothing away before it is charged, and that is durable; many begin at once.
+            with self._write(durable=not medium.from_network) as connection:
                 number = _insert(connection, _boots, values | {"host_id": host_id, "started": now})
                 _keep_newest(connection, _boots, (_boots.c.host_id == host_id) & (_boots.c.medium == medium.value))
             boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)

@@ -24,6 +24,7 @@ class Database:
     def __init__(self, engine: Engine, subject: str, key: MasterKey) -> None:
         self._engine = engine
         self._writer = dialect.writer(engine)
+        self._quick_writer = dialect.writer(engine, durable=False)
         self._subject = subject
         self._key = key
         self._lock = threading.RLock()
@@ -73,8 +74,9 @@ class Database:
             yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._lock, dialect.errors(self._subject), self._writer.begin() as connection:
+    def _write(self, durable: bool = True) -> Iterator[Connection]:
+        writer = self._writer if durable else self._quick_writer
+        with self._lock, dialect.errors(self._subject), writer.begin() as connection:
             yield connection
 
     def _check_key(self, connection: Connection) -> None:

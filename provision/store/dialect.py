@@ -69,9 +69,12 @@ def open_url(url: str) -> Engine:
     return engine
 
 
-def writer(engine: Engine) -> Engine:
-    """The same engine for transactions that write: they wait for their turn at the beginning, not in the middle."""
-    return engine.execution_options(provision_write=True)
+def writer(engine: Engine, durable: bool = True) -> Engine:
+    """The same engine for transactions that write: they wait for their turn at the beginning, not in the middle.
+
+    When they are not `durable` a power cut may undo the latest of them, as a whole; the next durable one keeps them.
+    """
+    return engine.execution_options(provision_write=True, provision_durable=durable)
 
 
 def words(connection: Connection) -> Mapping[str, str]:
@@ -132,5 +135,10 @@ def _connected(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("provision_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("provision_write", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # In WAL mode NORMAL leaves out the sync after a commit; a later FULL one syncs the same log (sqlite.org, pragma).
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options['provision_durable'] else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
