@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import socket
 import statistics
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+_SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Row:
     unit: str
     ratio: float
     goal: str
+
+    @property
+    def verdict(self) -> str:
+        """ "met" or "missed"; "" for the goal "none". A goal in MiB is for our figure, any other for the ratio."""
+        if self.goal == "none":
+            return ""
+        sign, number = self.goal.split()[:2]
+        value = self.ours if self.goal.endswith("MiB") else self.ratio
+        return "met" if _SIGNS[sign](value, float(number)) else "missed"
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, one cell a column."""
