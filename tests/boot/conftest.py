@@ -9,6 +9,7 @@ import pytest
 
 from provision.demo.lab import Lab
 from provision.demo.probe import Probe, build_probe
+from tests.boot.site import BootSite
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,3 +31,10 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     """A laboratory of this test's own; consoles and logs stay in pytest's directory for whoever looks later."""
     with Lab("t", tmp_path / "lab") as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def site(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootSite]:
+    """One running site for all tests of this process; every test boots hosts that no other test boots."""
+    with Lab("site", tmp_path_factory.mktemp("site")) as lab:
+        yield BootSite(lab, probe)

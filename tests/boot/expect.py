@@ -1,0 +1,132 @@
+"""What must be true of a host that has booted: in its own final root, on the wire, and at the server."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from provision.demo.report import File, Report
+from provision.seed import CA_BUNDLE, HOST_JSON
+from tests.boot.neighbour import who_has
+from tests.boot.site import CERTIFICATE, DOMAIN, GUESTS_VLAN, PLACES, ROUTE, ROUTE6, STORAGE_VLAN, BootSite, Member
+from tests.boot.wire import Sent
+
+COMMON = {
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/krb5.conf",
+    "/etc/provision/ca/1.pem",
+    "/etc/systemd/network/10-mgmt.network",
+    CA_BUNDLE,
+    HOST_JSON,
+}
+STATIC = {
+    "/etc/resolv.conf",
+    "/etc/systemd/resolved.conf.d/provision.conf",
+    "/etc/systemd/network/05-mgmt-ports.network",
+    "/etc/systemd/network/10-mgmt.netdev",
+    "/etc/systemd/network/20-storage.netdev",
+    "/etc/systemd/network/20-storage.network",
+    "/etc/systemd/network/20-guests.netdev",
+    "/etc/systemd/network/20-guests.network",
+    "/etc/systemd/network/30-br-guests.netdev",
+    "/etc/systemd/network/30-br-guests.network",
+}
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def identity(site: BootSite, member: Member, report: Report, sent: Sent) -> None:
+    """The host is `member` and nobody else, from exactly the seed that was sent, and nothing of it is left over."""
+    revision, files = sent.manifest(member.name)
+    assert report["hostname"] == report["kernel-hostname"] == member.name
+    assert report["seed"] == revision
+    assert report.files == files
+    assert {"0:0"} == {file.owner for file in files.values()}
+    made = site.secrets[member.name]
+    wanted = {PLACES[name][0]: File(PLACES[name][1], "0:0", digest(data)) for name, data in made.items()}
+    assert {path: report.files[path] for path in wanted} == wanted
+    time = {"/etc/systemd/timesyncd.conf.d/provision.conf"} if member.network == "mgmt" else set()
+    assert set(files) == set(wanted) | COMMON | time | (STATIC if member.static else set())
+    assert report.files[HOST_JSON].mode == "0600"
+    assert {f.mode for path, f in files.items() if path not in wanted and path != HOST_JSON} == {"0644"}
+    assert report.files["/etc/hostname"].sha256 == digest(f"{member.name}\n".encode())
+    assert report.files[CA_BUNDLE].sha256 == digest(site.authority)
+    if member.static:
+        assert report.files[CERTIFICATE].mode == "0644", "what is public may be read by all"
+        assert report.all("resolv") == [f"search {DOMAIN}", "nameserver 10.77.1.1"]
+    assert report["leftover"] == "none"
+    assert report["system"] == "running", report.all("failed")
+    assert report.all("failed") == []
+
+
+def network(site: BootSite, member: Member, report: Report) -> None:
+    """Addresses and routes are what the inventory says; it answers for them on the wire, tagged where it must."""
+    if member.static:
+        _bond(report.json("link"), member)
+        assert report.addresses["mgmt"] == [f"{member.ipv4}/24"]
+        assert sorted(report.addresses["storage"]) == [f"{member.storage4}/24", f"{member.storage6}/64"]
+        assert report.addresses["br-guests"] == report.addresses["guests"] == []
+        routes = _routes(report.json("route"))
+        assert routes[ROUTE[0]] == (ROUTE[1], "mgmt") and routes["default"] == ("10.77.1.1", "mgmt")
+        assert _routes(report.json("route6"))[ROUTE6[0]] == (ROUTE6[1], "storage")
+        for address, asker, tag in (
+            (member.ipv4, "10.77.1.2", None),
+            (member.storage4, "10.77.30.2", STORAGE_VLAN),
+            (member.storage6, "fd77:30::2", STORAGE_VLAN),
+        ):
+            assert who_has(site.mgmt, address, asker, tag) == member.macs[0]
+    else:
+        nic = next(link["ifname"] for link in report.json("link") if link.get("address") == member.macs[0])
+        assert report.addresses == {nic: [f"{member.ipv4}/24"]}
+        assert _routes(report.json("route"))["default"] == ("10.77.1.1", nic)
+        assert who_has(site.mgmt, member.ipv4, "10.77.1.2") == member.macs[0]
+
+
+def _routes(routes: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    return {route["dst"]: (route["gateway"], route["dev"]) for route in routes if "gateway" in route}
+
+
+def _bond(links: list[dict[str, Any]], member: Member) -> None:
+    by_name = {link["ifname"]: link for link in links}
+    assert by_name["mgmt"]["linkinfo"]["info_data"]["mode"] == "active-backup"
+    ports = {link["linkinfo"]["info_slave_data"]["perm_hwaddr"] for link in links if link.get("master") == "mgmt"}
+    assert ports == set(member.macs)
+    for name, tag in (("storage", STORAGE_VLAN), ("guests", GUESTS_VLAN)):
+        assert (by_name[name]["link"], by_name[name]["linkinfo"]["info_data"]["id"]) == ("mgmt", tag)
+    assert by_name["guests"]["master"] == "br-guests"
+
+
+def up(site: BootSite, member: Member, report: Report, medium: str) -> None:
+    """The host has said that it is up, and the server has closed its window and written everything down."""
+    assert report["phone-home"] == "ok"
+    status = site.status(member)
+    assert (status["stage"], status["medium"]) == ("up", medium) and status["up"]
+    entries = site.audit(member)
+    released = [e for e in entries if e.get("answer") == "released"]
+    assert {e["medium"] for e in released} == {medium}
+    assert [e for e in entries if e.get("answer") == "denied"] == []
+    ups = [e for e in entries if e["event"] == "up"]
+    assert [(e["host"], e["medium"]) for e in ups] == [(member.name, medium)]
+    if medium in ("iso", "disk"):
+        assert {(e["channel"], e.get("mac"), e["operator"]) for e in released} == {("operator", None, "uid=0")}
+        assert status["window"] is None
+        return
+    assert {(e["channel"], e["mac"]) for e in released} == {("management:mgmt", member.macs[0])}
+    parts = ("configuration", "kernel", "initrd", "seed") if medium == "pxe" else ("configuration", "seed")
+    assert status["parts"] == dict.fromkeys(parts, 100)
+    assert (status["mac"], status["network"]) == (member.macs[0], "mgmt")
+    assert (status["window"]["open"], status["window"]["used"]) == (False, 1)
+
+
+def firmware(report: Report, wanted: str) -> None:
+    """The kernel itself says which firmware started it and whether Secure Boot holds ("bios", "uefi", "secure")."""
+    assert report["firmware"] == ("bios" if wanted == "bios" else "uefi")
+    if wanted == "secure":
+        assert report["secureboot"] == "secureboot: Secure boot enabled"
+        assert report["secureboot-efivar"] == "0600000001"
+    else:
+        assert "Secure boot enabled" not in report["secureboot"]
+        assert not report["secureboot-efivar"].endswith("01")

@@ -1,0 +1,243 @@
+"""The boot tests' site: two LANs, a server with its DHCP, and a host of its own for every test that boots one."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from provision.demo.lab import Lab, Lan
+from provision.demo.probe import Probe
+from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
+from provision.demo.vm import Nic
+from tests.test_credential import certificate, pem
+from tests.test_keytab import keytab, record
+
+DOMAIN, REALM = "lab.example", "LAB.EXAMPLE"
+MANAGEMENT, GUEST = "10.77.1.0/24", "10.77.2.0/24"
+STORAGE_VLAN, GUESTS_VLAN = 30, 40
+ROUTE, ROUTE6 = ("10.99.0.0/16", "10.77.1.254"), ("fd99::/48", "fd77:30::fe")
+
+TOKEN, KEYTAB = "/etc/provision/enrolment.token", "/etc/krb5.keytab"
+CERTIFICATE, KEY = "/etc/pki/libvirt/servercert.pem", "/etc/pki/libvirt/private/serverkey.pem"
+PLACES = {
+    "enrolment": (TOKEN, "0600"),
+    "keytab": (KEYTAB, "0600"),
+    "certificate": (CERTIFICATE, "0644"),
+    "key": (KEY, "0600"),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A host of the site. A `static` one has a bond of two NICs for management, with two VLANs on it: storage, dual
+    stack, and a bridge for guests. A DHCP-addressed one has one NIC. `secret` says whether it has credentials."""
+
+    name: str
+    number: int
+    static: bool = False
+    secret: bool = True
+    oem: bool = False
+    network: str = "mgmt"
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        own = f"52:54:00:77:{self.number:02x}"
+        return (f"{own}:01", f"{own}:02") if self.static else (f"{own}:01",)
+
+    @property
+    def uuid(self) -> str:
+        return f"4c4c4544-0042-3510-8054-0000000000{self.number:02x}"
+
+    @property
+    def ipv4(self) -> str:
+        return f"10.77.1.{self.number}"
+
+    @property
+    def storage4(self) -> str:
+        return f"10.77.{STORAGE_VLAN}.{self.number}"
+
+    @property
+    def storage6(self) -> str:
+        return f"fd77:{STORAGE_VLAN}::{self.number:x}"
+
+    def nics(self, lan: Lan) -> tuple[Nic, ...]:
+        return tuple(Nic(lan, mac) for mac in self.macs)
+
+    def entry(self) -> dict[str, Any]:
+        """The host as the inventory has it."""
+        names = ("enrolment", "keytab", "certificate", "key") if self.static else ("enrolment", "keytab")
+        common: dict[str, Any] = {
+            "uuid": self.uuid,
+            "install": "oem" if self.oem else "it",
+            "credentials": list(names if self.secret else ()),
+            "labels": {"batch": "factory" if self.oem else "site"},
+        }
+        if not self.static:
+            mine = {"mac": self.macs[0], "network": self.network, "addressing": "dhcp"}
+            if self.network == "mgmt":
+                mine["reservation"] = self.ipv4
+            return {**common, "interfaces": {"mgmt": mine}}
+        bond: dict[str, Any] = {"macs": list(self.macs), "bond": "active-backup"}
+        route, route6 = ({"to": to, "via": via} for to, via in (ROUTE, ROUTE6))
+        mgmt = {**bond, "network": "mgmt", "addressing": "static", "ipv4": self.ipv4, "routes": [route]}
+        dual = {"addressing": "static", "ipv4": self.storage4, "ipv6": self.storage6}
+        storage = {**bond, **dual, "network": "storage", "vlan": STORAGE_VLAN, "routes": [route6]}
+        guests = {**bond, "vlan": GUESTS_VLAN, "bridge": "br-guests"}
+        return {**common, "interfaces": {"mgmt": mgmt, "storage": storage, "guests": guests}}
+
+
+def _members() -> tuple[Member, ...]:
+    names = ("pxe-bios", "pxe-uefi", "pxe-secure", "http-uefi", "http-secure", "iso", "disk")
+    members = [Member(f"static-{name}", 32 + n, static=True) for n, name in enumerate(names)]
+    members += [Member(f"dhcp-{name}", 48 + n) for n, name in enumerate(names)]
+    members += [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
+    members += [Member("closed", 80), Member("closed-uefi", 81), Member("victim", 82), Member("impostor", 83)]
+    members += [Member("no-secret", 84, secret=False, network="guest")]
+    members += [Member(f"edge{n}", 96 + n, oem=True) for n in range(3)]
+    return tuple(members)
+
+
+MEMBERS: Mapping[str, Member] = {member.name: member for member in _members()}
+
+
+def inventory(authority: str) -> str:
+    """The inventory as YAML (JSON is YAML); `authority` is the PEM certificate of the CA the hosts shall trust."""
+    site = {
+        "domain": DOMAIN,
+        "realm": REALM,
+        "base": "probe",
+        "networks": {
+            "mgmt": {
+                "role": "management",
+                "prefix": MANAGEMENT,
+                "gateway": "10.77.1.1",
+                "dns": ["10.77.1.1"],
+                "ntp": ["10.77.1.1"],
+                "pool": {"first": "10.77.1.200", "last": "10.77.1.240"},
+            },
+            "storage": {"role": "general", "prefix": "10.77.30.0/24", "prefix6": "fd77:30::/64", "vlan": STORAGE_VLAN},
+            "guest": {"role": "general", "prefix": GUEST, "gateway": "10.77.2.1"},
+        },
+        "servers": {
+            "management": {"srv": "_provision._tcp"},
+            "freeipa": {"hosts": [{"name": f"ipa1.{DOMAIN}", "address": "10.77.1.2"}]},
+        },
+        "credentials": {
+            "enrolment": {"kind": "token", "path": TOKEN},
+            "keytab": {"kind": "keytab", "path": KEYTAB},
+            "certificate": {"kind": "certificate", "path": CERTIFICATE, "mode": "0644"},
+            "key": {"kind": "key", "path": KEY, "mode": "0600"},
+        },
+        "ca_certificates": [authority],
+    }
+    return json.dumps({"site": site, "hosts": {m.name: m.entry() for m in MEMBERS.values()}}, indent=1)
+
+
+def fresh_secrets(member: Member) -> dict[str, bytes]:
+    """The content of a host's credentials by name, new every time."""
+    if not member.secret:
+        return {}
+    private = ec.generate_private_key(ec.SECP256R1())
+    fqdn, now = f"{member.name}.{DOMAIN}", datetime.now(UTC)
+    made = {
+        "enrolment": secrets.token_hex(32).encode(),
+        "keytab": keytab(record(f"host/{fqdn}@{REALM}", key=secrets.token_bytes(32))),
+        "key": pem(private),
+        "certificate": certificate(private, (fqdn,), fqdn, now - timedelta(days=1), now + timedelta(days=30)),
+    }
+    return {name: made[name] for name in member.entry()["credentials"]}
+
+
+class BootSite(DemoSite):
+    """A server that serves both LANs, with everything in it that the hosts need."""
+
+    def __init__(self, lab: Lab, probe: Probe) -> None:
+        self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
+        self.authority = _authority()
+        super().__init__(lab, inventory(self.authority.decode()), SETTINGS)
+        self.secrets = {name: fresh_secrets(member) for name, member in MEMBERS.items()}
+        self.call("image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, *_cmdline(probe))
+        self.call("apply", self.inventory)
+        load = lab.directory / "load"
+        for host, made in self.secrets.items():
+            for name, data in made.items():
+                file = load / host / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+        self.call("credential", "load", load)
+        self.service = self.serve()
+        self.dhcp()
+        foreign_dhcp(lab, self.guest)
+
+    def open_window(self, member: Member) -> None:
+        """Let the host boot once."""
+        self.call("window", member.name, "--minutes", "15", "--boots", "1")
+
+    def status(self, member: Member) -> dict[str, Any]:
+        """The host's row of `provision status`."""
+        rows: list[dict[str, Any]] = self.json("status", member.name)["hosts"]
+        return rows[0]
+
+    def audit(self, member: Member) -> list[dict[str, Any]]:
+        """What the audit log has on the host, oldest first."""
+        entries: list[dict[str, Any]] = self.json("audit", "--host", member.name, "--limit", "200")
+        return entries
+
+    def denials(self, member: Member) -> set[tuple[str, str, str]]:
+        """Every (rule, medium, channel) that the host was denied by."""
+        entries = (e for e in self.audit(member) if e.get("answer") == "denied")
+        return {(e["rule"], e["medium"], e["channel"]) for e in entries}
+
+    def wait_seed(self, member: Member, timeout: float) -> None:
+        """Wait until the server has sent all of the host's seed; raises TimeoutError."""
+        end = time.monotonic() + timeout
+        while self.status(member)["parts"].get("seed") != 100:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{member.name}: {self.status(member)}; the service said: {self.service.text}")
+            time.sleep(1)
+
+    def needles(self, member: Member, phone_home: str | None = None) -> dict[str, bytes]:
+        """The secret bytes of a host by what they are: credentials, keys inside them, the phone-home key (hex)."""
+        made = self.secrets[member.name]
+        found = dict(made)
+        if "keytab" in made:
+            found["the key in the keytab"] = made["keytab"][-32:]
+        if "key" in made:
+            found["the key's text"] = made["key"].splitlines()[1]
+        if phone_home:
+            found["the phone-home key"] = phone_home.encode()
+            found["the phone-home key, raw"] = bytes.fromhex(phone_home)
+        return found
+
+
+def _authority() -> bytes:
+    """The PEM certificate of a new CA."""
+    private, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Lab CA")])
+    start, end = now - timedelta(days=1), now + timedelta(days=30)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, start, end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(private, SHA256()).public_bytes(Encoding.PEM)
+
+
+def _cmdline(probe: Probe) -> tuple[str, str]:
+    return "--cmdline", " ".join(probe.kernel_arguments)
+
+
+def write_medium(site: BootSite, kind: str, member: Member) -> Path:
+    """Write the host's `iso` or `disk` by the command line; returns the file."""
+    path = site.lab.directory / f"{member.name}.{'iso' if kind == 'iso' else 'img'}"
+    if not path.exists():
+        site.call(kind, member.name, "-o", path)
+    return path
