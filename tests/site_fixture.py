@@ -89,7 +89,7 @@ def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> Ba
     (directory / "loaders").mkdir(parents=True)
 
     def entry(path: str, size: int) -> dict[str, Any]:
-        data = hashlib.shake_256(f"{name} {path}".encode()).digest(size)
+        data = hashlib.shake_256(f"{name} {path}".encode()).digest(min(size, 768 * 1024)).ljust(size, b"\0")
         (directory / path).write_bytes(data)
         return {"file": path, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -100,7 +100,7 @@ def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> Ba
         "disk": {"grub.cfg": [4096, config], "seed": [256 * 1024 - 2048, seed_size]},
         "refusal": {"grub.cfg": [4096, config]},
     }
-    sizes = {"iso": 640 * 1024, "disk": 768 * 1024, "refusal": 32 * 1024}
+    sizes = {"iso": 640 * 1024, "disk": 4 << 20, "refusal": 32 * 1024}
     content = {
         "format": 1,
         "id": id_,
@@ -164,6 +164,21 @@ class Site:
 def settings(state: Path, **fields: Any) -> Settings:
     """The settings of the site."""
     return Settings(state=state, **{"listen": SETTINGS} | fields)
+
+
+TOML = """\
+[[listen]]
+network = "mgmt"
+interface = "lo"
+address = "10.0.0.1"
+"""
+
+
+def closed_site(directory: Path, inventory: str = INVENTORY, toml: str = TOML) -> Path:
+    """The state directory of a site that no process has open, with its settings file."""
+    with site(directory, inventory) as here:
+        (here.state / "provision.toml").write_text(toml)
+    return directory / "state"
 
 
 @contextmanager
@@ -260,7 +275,9 @@ async def ask(
     incoming = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        return incoming.pop() if incoming else {"type": "http.disconnect"}
+        if not incoming:
+            await asyncio.Event().wait()  # the client waits for its answer
+        return incoming.pop()
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":

@@ -88,7 +88,6 @@ def test_the_pxelinux_configuration_over_tftp_is_the_same(here: Site) -> None:
         "grub/host.cfg",
         "pxelinux.cfg/default",
         "pxelinux.cfg/12345678-1234-1234-1234-123456789abc",
-        "grub/uuid/12345678-1234-1234-1234-123456789abc.cfg",
         "boot/" + "0" * 64 + "/kernel",
         "boot/" + "0" * 64 + "/initrd/0",
         "boot/{base}/initrd/7",
@@ -137,6 +136,12 @@ def test_a_general_network_has_no_seed(here: Site) -> None:
     with pytest.raises(Denied) as denied:
         answer(here, "boot/seed/current/seed.cpio", "10.1.0.11", general=True)
     assert denied.value.rule == "secrets-on-general"
+
+
+def test_grub_tells_the_uuid_of_an_unknown_machine(here: Site) -> None:
+    uuid = "12345678-1234-1234-1234-123456789abc"
+    assert get(here, f"grub/uuid/{uuid}.cfg", IP[STRANGER]).strip() == b""
+    assert here.service.operations.status()["unknown"][0]["uuid"] == uuid
 
 
 def test_a_withdrawn_seed_is_gone(here: Site) -> None:
