@@ -122,7 +122,11 @@ class Neighbours:
             self._forget(key, future)
 
     async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
-        """`mac_of` for a coroutine: the event loop never waits for the kernel or the peer."""
+        """`mac_of` for a coroutine: the event loop never waits for the kernel or the peer.
+
+        The kernel is not queried: its table may be long, and whoever sends requests with many false addresses would
+        make us read all of it for each. What we do not know yet, its news tell in milliseconds.
+        """
         key = (ifindex, str(address))
         mac = self.known(*key)
         if mac is not None:
@@ -130,9 +134,6 @@ class Neighbours:
         future = self._wait_for(key)
         try:
             async with asyncio.timeout(timeout):
-                mac = await asyncio.to_thread(query, *key)
-                if mac is not None:
-                    return mac
                 solicit(*key)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
