@@ -15,7 +15,7 @@ from typing import Protocol
 from provision.media.plan import Plan
 from provision.media.reader import Reader
 
-_SAMPLE = 32 * 1024
+_SAMPLE = 64 * 1024
 
 
 class Content(Protocol):
@@ -71,7 +71,7 @@ class PlanContent(Reader):
         return self.plan.overlay(offset, bytes(memoryview(buffer)[:got])) if got else None
 
     def is_warm(self, offset: int, length: int) -> bool:
-        """Whether the base's bytes are in the page cache, by a sample in every 32 KiB: memory is reclaimed in larger
+        """Whether the base's bytes are in the page cache, by a sample in every 64 KiB: memory is reclaimed in larger
         pieces than that, and a piece that slips through costs one wait for one read-ahead."""
         probe = bytearray(1)
         last = offset + length - 1

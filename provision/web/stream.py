@@ -106,12 +106,14 @@ class _Pipe:
             return 0
         while transport.get_write_buffer_size() and not self._exchange.is_gone:
             await self._writable()
+        warm = at
         while at < stop and not self._exchange.is_gone:
-            length = min(_DIRECT, stop - at)
-            if not self._content.is_warm(at, length):
-                break
+            if at >= warm:
+                warm = min(at + _DIRECT, stop)
+                if not self._content.is_warm(at, warm - at):
+                    break
             try:
-                sent = self._content.send_now(self._sock, at, length)
+                sent = self._content.send_now(self._sock, at, warm - at)
             except BlockingIOError:
                 await self._writable()
                 continue
@@ -195,17 +197,19 @@ class PlanResponse(Response):
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
         try:
             while at + len(data) < stop:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                at += len(data)
-                if pipe is not None:
-                    at += await pipe.push(at, min(stop - 1, at + _BREATH))
+                if data:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    at, data = at + len(data), b""
+                pushed = await pipe.push(at, min(stop - 1, at + _BREATH)) if pipe is not None else 0
+                at += pushed
                 if exchange is not None and exchange.is_gone:
                     return
                 if at - told >= _BREATH:
                     told = at
                     self._tell(at)
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
-                data = await self._read(content, at, stop)
+                if not pushed:
+                    data = await self._read(content, at, stop)
         except (ProvisionError, OSError) as error:
             _log.error("streaming stopped at byte %d: %s", at, error)
             raise ConnectionAbortedError("the medium cannot be read any further") from None
