@@ -1,0 +1,238 @@
+"""Floods from the guest LAN and of strange machines: hosts on the management LAN are served as before."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sqlite3
+import statistics
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from provision.demo.lab import inside, ip
+from provision.demo.processes import Process
+from tests.attack_site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
+
+pytestmark = pytest.mark.integration
+
+MEMORY_MIB = 250
+FLOOD = Path(__file__).parent / "fixtures" / "flood.py"
+SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackSite]:
+    with attack_site(tmp_path_factory.mktemp("flood")) as site:
+        for source in SOURCES:
+            ip(site.attacker, "addr", "add", f"{source}/24", "dev", "eth0")
+        yield site
+
+
+def memory(site: AttackSite) -> int:
+    """Most memory that the server has ever held, in MiB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{site.server.pid}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
+def sockets(site: AttackSite) -> int:
+    """Open descriptors of the server."""
+    return len(list(Path(f"/proc/{site.server.pid}/fd").iterdir()))
+
+
+def boot(site: AttackSite) -> float:
+    """What a boot asks for, over HTTP: configuration, kernel, initrd, seed. Seconds."""
+    node, start = site.hosts["node1"], time.perf_counter()
+    config = http(node, MGMT, f"/pxe/{pxe('node1')}")
+    kernel = http(node, MGMT, f"/boot/{site.base}/kernel")
+    initrd = http(node, MGMT, f"/boot/{site.base}/initrd/0")
+    seed = http(node, MGMT, site.seed_path(config))
+    taken = time.perf_counter() - start
+    assert len(kernel.body) > KERNEL_BYTES and initrd.status == 200 and site.canary["node1"] in seed.body
+    return taken
+
+
+def config_over_tftp(site: AttackSite) -> float:
+    """The configuration over TFTP, in seconds; asked for again after a second, as firmware does."""
+    start = time.perf_counter()
+    while tftp(site.hosts["node1"], MGMT, pxe("node1"), timeout=1).status != 200:
+        assert time.perf_counter() - start < 5
+    return time.perf_counter() - start
+
+
+def sample(measure: Callable[[AttackSite], float], site: AttackSite, until: Callable[[int], bool]) -> list[float]:
+    """Measurements one after another, evenly over time, until `until` says of their number that it is enough."""
+    taken: list[float] = []
+    while not until(len(taken)):
+        taken.append(measure(site))
+        time.sleep(0.02)
+    return taken
+
+
+def mebibytes(flood: Process) -> int:
+    return int((re.findall(r"(\d+) MiB of headers", flood.text) or ["0"])[-1])
+
+
+def test_a_thousand_stalled_connections_and_endless_headers_cost_a_booting_host_little(site: AttackSite) -> None:
+    """Median of a boot's requests, quiet against flooded; and the server's memory."""
+    site.seed_of("node1")
+    quiet = sample(boot, site, lambda count: count >= 40)
+    before = sockets(site)
+    argv: list[str | Path] = [sys.executable, FLOOD, GUEST, f"/boot/{site.base}/kernel", *SOURCES]
+    flood = site.lab.spawn(site.attacker, argv, log="flood.log")
+    try:
+        flood.wait_for("^1000 connections", 30)
+        assert sockets(site) - before >= 900, "they are really there"
+        deadline = time.monotonic() + 60
+        flooded = sample(boot, site, lambda count: count >= 80 and (mebibytes(flood) >= 200 or late(deadline)))
+        assert mebibytes(flood) == 200 and flood.running
+    finally:
+        flood.stop()
+    ratio = statistics.median(flooded) / statistics.median(quiet)
+    assert ratio < 2, f"{ratio:.2f} times the quiet {statistics.median(quiet) * 1000:.1f} ms"
+    assert max(flooded) < 3, "nor did one wait for a time-out"
+    assert memory(site) < MEMORY_MIB
+    assert http(site.attacker, GUEST, f"/pxe/{pxe('node1')}").rule == "foreign-mac", "the guest LAN is served again"
+
+
+def late(deadline: float) -> bool:
+    assert time.monotonic() < deadline, "the flood does not get its headers through"
+    return False
+
+
+def test_readers_that_never_read_hold_no_more_than_their_share(site: AttackSite) -> None:
+    """All of them at once ask for the largest thing there is, and never take it."""
+    held = []
+    try:
+        with inside(site.attacker):
+            for number in range(1000):
+                sock = socket.socket()
+                held.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.settimeout(2)
+                sock.bind((SOURCES[number % len(SOURCES)], 0))
+                sock.connect((GUEST, 80))
+                sock.sendall(f"GET /boot/{site.base}/kernel HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(1)
+        assert boot(site) < 2
+        assert memory(site) < MEMORY_MIB
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def test_one_peer_has_no_more_than_its_share_of_connections(site: AttackSite) -> None:
+    before, held = sockets(site), []
+    with inside(site.attacker):
+        for _ in range(200):
+            sock = socket.create_connection((GUEST, 80), 2, source_address=(SOURCES[0], 0))
+            held.append(sock)
+    time.sleep(0.5)
+    assert sockets(site) - before <= 64
+    for sock in held:
+        sock.close()
+
+
+def frame(source_mac: str, target_mac: bytes, source: str, target: str, payload: bytes) -> bytes:
+    """An Ethernet frame with a UDP datagram (RFC 768, no checksum) to the TFTP port."""
+    udp = struct.pack("!HHHH", 2048, 69, 8 + len(payload), 0) + payload
+    addresses = IPv4Address(source).packed + IPv4Address(target).packed
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0) + addresses
+    total = sum(struct.unpack("!10H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
+    return target_mac + octets(source_mac) + b"\x08\x00" + head + udp
+
+
+def octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def arp_request(mac: str, source: str, target: str) -> bytes:
+    """Who has `target`? (RFC 826). It tells the one who is asked who asks."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + octets(mac) + IPv4Address(source).packed
+    return b"\xff" * 6 + octets(mac) + b"\x08\x06" + body + b"\0" * 6 + IPv4Address(target).packed
+
+
+def server_mac(site: AttackSite, interface: str) -> bytes:
+    with inside(site.lab.server), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0))
+        found: bytes = raw.getsockname()[4]
+        return found
+
+
+def raw_socket(namespace: str) -> socket.socket:
+    with inside(namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        raw.bind(("eth0", 0))
+    return raw
+
+
+def test_a_storm_of_read_requests_with_false_sources_is_bounded(site: AttackSite) -> None:
+    """3,000 requests from 250 addresses that are nobody's, over and over, and from outside the LAN."""
+    quiet = sample(config_over_tftp, site, lambda count: count >= 30)
+    before, mac = sockets(site), server_mac(site, "guest")
+    sources = [f"10.77.2.{n}" for n in range(4, 254)] + [f"10.99.0.{n}" for n in range(1, 100)]
+    most, flooded = 0, []
+    with raw_socket(site.attacker) as raw:
+        for number in range(3000):
+            name = rrq(("lpxelinux.0", pxe("node1"), f"x{number}")[number % 3])
+            raw.send(frame("52:54:00:77:0e:01", mac, sources[number % len(sources)], GUEST, name))
+            if number % 50 == 0:
+                most = max(most, sockets(site) - before)
+                flooded.append(config_over_tftp(site))
+    assert 10 < most <= 2 * 256 + 20, "the storm came in, and has its bound: a file for each port of the range"
+    assert statistics.median(flooded) < 2 * statistics.median(quiet)
+    assert memory(site) < MEMORY_MIB and site.server.running
+    site.seed_of("node1")
+
+
+def test_one_peer_that_asks_without_end_leaves_the_others_alone(site: AttackSite) -> None:
+    before, most = sockets(site), 0
+    with inside(site.attacker), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for number in range(4000):
+            sock.sendto(rrq("lpxelinux.0" if number % 2 else pxe("node1")), (GUEST, 69))
+            if number % 100 == 0:
+                most = max(most, sockets(site) - before)
+    assert most <= 20
+    other, end = site.guest.host("other", "10.77.2.30/24"), time.monotonic() + 8
+    while tftp(other, GUEST, pxe("node1"), timeout=1).rule != "foreign-mac":  # firmware asks again, too
+        assert time.monotonic() < end
+    assert config_over_tftp(site) < 1
+    entries = [e for e in site.audit(address="10.77.2.66") if e.get("rule") == "foreign-mac"]
+    assert 1 <= len(entries) < 20, "and the audit log counts them"
+
+
+ROUNDS, MACHINES = 3, 200
+
+
+def test_a_flood_of_unknown_machines_is_bounded(site: AttackSite) -> None:
+    """600 MACs, each known to the kernel by ARP, ask for configurations on the management LAN."""
+    intruder, mac, before = site.mgmt.host("intruder", "10.77.1.99/24"), server_mac(site, "mgmt"), memory(site)
+    with raw_socket(intruder) as raw:
+        for turn in range(ROUNDS):
+            for number in range(MACHINES):
+                own, source = f"06:00:00:00:{turn:02x}:{number:02x}", f"10.77.1.{50 + number}"
+                if source == "10.77.1.99":
+                    continue
+                raw.send(arp_request(own, source, MGMT))
+                raw.send(frame(own, mac, source, MGMT, rrq(f"pxelinux.cfg/01-{own.replace(':', '-')}")))
+                time.sleep(0.002)
+            time.sleep(1.1)  # the kernel takes a new MAC for an address once a second
+    site.seed_of("node1")
+    seen = [u["mac"] for u in site.site.json("status")["unknown"] if u["mac"].startswith("06:00")]
+    assert 300 < len(seen) <= ROUNDS * MACHINES, "they came in"
+    assert memory(site) - before < 20
+    site.server.stop()
+    with sqlite3.connect(site.site.state / "provision.db") as database:
+        (rows,) = database.execute("select count(*) from unknown_macs").fetchone()
+    assert len(seen) <= rows <= 4096
+    site.server = site.lab.spawn(site.lab.server, site.site.argv("serve"), log="again.log")
+    site.server.wait_for("serving the operator's socket", 30)
+    assert "whole" in site.site.call("audit", "--verify")
