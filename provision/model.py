@@ -11,6 +11,7 @@ import json
 import re
 from ipaddress import IPv6Address, IPv6Network
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
@@ -40,6 +41,15 @@ def normalize_mac(value: str) -> str:
     if int(digits[1], 16) & 1 or digits == "0" * 12:
         raise ValueError("is not the address of one interface (multicast, broadcast or all zeros)")
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
+
+
+def pxe_uuid(value: str) -> str:
+    """A UUID as PXELINUX writes it, in the usual form, as dmidecode shows it; raises ValueError for what is none.
+
+    PXELINUX writes the 16 bytes of the SMBIOS table (DSP0134 section 7.2.1: three little-endian numbers first) in the
+    order in which they stand there. GRUB puts them in order.
+    """
+    return str(UUID(bytes_le=UUID(value).bytes))
 
 
 def unscoped(value: _Six) -> _Six:

@@ -10,7 +10,7 @@ from provision.edge import Edge
 from provision.errors import NotFound
 from provision.media.content import Memory, open_file
 from provision.media.layout import FileEntry
-from provision.model import normalize_mac
+from provision.model import normalize_mac, pxe_uuid
 from provision.service.netboot import Netboot, Origin
 from provision.tftp.server import Handler, TftpRequest
 from provision.tftp.session import Answer
@@ -50,7 +50,7 @@ async def _grub(netboot: Netboot, origin: Origin) -> Answer:
 
 
 async def _pxelinux_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
-    netboot.note_uuid(origin, uuid.lower())
+    netboot.note_uuid(origin, pxe_uuid(uuid))
     raise NotFound(uuid, "no such file")
 
 

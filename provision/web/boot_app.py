@@ -15,6 +15,7 @@ from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
+from provision.model import pxe_uuid
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
@@ -40,7 +41,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
         origin, name = await origin_of(request), request.path_params["name"]
         if _UUID.fullmatch(name):
-            netboot.note_uuid(origin, name.lower())
+            netboot.note_uuid(origin, pxe_uuid(name))
         claimed = _MAC.fullmatch(name)
         if claimed is None:
             raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
