@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from provision import cpio
-from provision.inventory.document import Source
+from provision.document import Source
 from provision.media.importing import ImportRequest
 from provision.media.initrd import CONTRACT, MARKER
 from provision.secret import Secret

@@ -20,8 +20,8 @@ from typing import Any
 from unittest.mock import patch
 
 from provision.boot import Channel, ChannelKind, Requester
+from provision.document import Source
 from provision.edge import Edge
-from provision.inventory.document import Source
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
 from provision.net.neighbours import Neighbours

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "provision"
 # From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
 LAYERS = (
     ("errors",),
-    ("secret", "proc", "clock", "assets"),
+    ("secret", "proc", "clock", "assets", "document"),
+    ("messages",),
     # The domain.
     ("model", "boot"),
     ("host",),
@@ -43,7 +44,7 @@ DOORS = {
     "sqlalchemy": ("store/",),
     "sqlite3": ("store/dialect.py",),
     "pyroute2": ("net/",),
-    "yaml": ("inventory/document.py",),
+    "yaml": ("document.py",),
     "dns": ("netcheck.py",),
     "fastapi": ("web/",),
     "starlette": ("web/",),

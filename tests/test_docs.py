@@ -18,8 +18,8 @@ from typer.main import get_command
 
 from provision import clock, proc, settings
 from provision.cli import commands
+from provision.document import Source
 from provision.errors import Exit
-from provision.inventory.document import Source
 from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED

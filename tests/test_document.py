@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provision.inventory import document
-from provision.inventory.document import MAX_DEPTH, Source, read
+from provision import document
+from provision.document import MAX_DEPTH, Source, read
 
 
 def plain(text: str | bytes) -> Any:
@@ -71,7 +71,7 @@ def test_byte_order_mark_and_windows_line_ends_are_fine() -> None:
         ("a:\n\tb: 1\n", 2, "with spaces, not with tabs"),
         ("a: b: c\n", 1, "missing space, quote or indentation"),
         ("a: &x 1\nb: *x\n", 1, "anchors (&x)"),
-        ("a: *x\n", 1, "aliases (*x) are not read; write it in 'defaults'"),
+        ("a: *x\n", 1, "aliases (*x) are not read; write it out"),
         ("a: !!python/name:os.system x\n", 1, "tags"),
         ("a: 1\n---\nb: 2\n", 2, "second document"),
         ("? [a]\n: 1\n", 1, "key"),

@@ -6,7 +6,8 @@ import pytest
 from pydantic import StringConstraints
 
 from provision import model
-from provision.inventory.messages import _WORDS, nearest, quoted
+from provision.inventory.vocabulary import INVENTORY
+from provision.messages import nearest, quoted
 from tests.inventory_samples import HOSTS, SITE, host, lines
 
 
@@ -17,7 +18,7 @@ def test_every_pattern_of_the_domain_has_words() -> None:
         for part in get_args(alias)
         if isinstance(part, StringConstraints) and part.pattern
     }
-    assert patterns and patterns <= set(_WORDS)
+    assert patterns and patterns <= set(INVENTORY.words)
 
 
 def test_nearest_and_quoted() -> None:

@@ -12,8 +12,8 @@ import typer
 
 from provision.cli import output
 from provision.cli.main import context
+from provision.document import Source
 from provision.errors import Conflict, Exit, Unavailable
-from provision.inventory.document import Source
 from provision.inventory.files import load as load_files
 from provision.settings import TEMPLATE, load
 from provision.store.keys import create_key

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from provision.document import dotted
 from provision.errors import Problem, Problems
 from provision.host import Host
-from provision.inventory.layout import dotted
 from provision.inventory.rules import check
 from provision.model import Model
 from provision.site import Inventory

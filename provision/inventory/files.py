@@ -6,8 +6,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from provision.document import MAX_BYTES, Source, read
 from provision.errors import Problem, Problems
-from provision.inventory.document import MAX_BYTES, Source, read
 
 MAX_ATTACHMENT = 1024 * 1024
 """The most bytes of one certificate file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from provision.inventory.messages import Path
+from provision.document import Path
 
 
 class Finding(NamedTuple):

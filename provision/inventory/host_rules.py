@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from provision.boot import Role
+from provision.document import Path
 from provision.host import Addressing, Host, Interface, Netboot
 from provision.inventory.finding import Finding
-from provision.inventory.messages import Path, nearest
 from provision.inventory.site_rules import argument_findings, edge
+from provision.messages import nearest
 from provision.site import Network, Site
 
 MAX_COMMAND_LINE = 1500

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from provision.inventory.document import Node
-from provision.inventory.messages import Path
+from provision.document import Node, Path, place
 
 
 @dataclass
@@ -50,18 +49,3 @@ def merge(base: Node, over: Node) -> Node:
         else:
             result[key] = merge(result[key], node)
     return Node(over.file, over.line, result)
-
-
-def place(node: Node, path: Path) -> tuple[str, int]:
-    """File and line of the deepest node on `path`."""
-    for part in path:
-        deeper = node.child(part)
-        if deeper is None:
-            break
-        node = deeper
-    return node.file, node.line
-
-
-def dotted(path: Path) -> str:
-    """A path as messages show it."""
-    return ".".join(map(str, path))

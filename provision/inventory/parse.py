@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from provision.document import MAX_BYTES, MAX_VALUES, Node, Path, Source, dotted, place, read
 from provision.errors import Invalid, Problem, Problems
 from provision.host import Host
 from provision.inventory.certificates import authorities
-from provision.inventory.document import MAX_BYTES, MAX_VALUES, Node, Source, read
-from provision.inventory.layout import Layout, dotted, merge, place
-from provision.inventory.messages import Complaint, Path, complaints, nearest, quoted
+from provision.inventory.layout import Layout, merge
 from provision.inventory.rules import check
+from provision.inventory.vocabulary import INVENTORY
+from provision.messages import Complaint, complaints, nearest, quoted
 from provision.site import Inventory, Site
 
 __all__ = ["Source", "parse"]
@@ -262,7 +263,7 @@ class _Parser:
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            found = complaints(error, model, node)
+            found = complaints(error, model, node, INVENTORY)
         for complaint in found:
             self._complain(complaint, node, prefix)
         for complaint in found:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from provision.document import Path
 from provision.host import Host
 from provision.inventory.finding import Finding
 from provision.inventory.host_rules import host_findings, view
-from provision.inventory.messages import Path
 from provision.inventory.site_rules import site_findings
 from provision.site import Site
 

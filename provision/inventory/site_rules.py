@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from provision.boot import Role
+from provision.document import Path
 from provision.inventory.finding import Finding
-from provision.inventory.messages import Path
 from provision.site import CredentialKind, Network, Service, Site
 
 RESERVED_ARGUMENTS = ("initrd", "BOOT_IMAGE", "BOOTIF")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from provision.document import Source
 from provision.errors import Conflict
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
-from provision.inventory.document import Source
 from provision.inventory.parse import parse
 from provision.service.core import Core
 from provision.site import Inventory

@@ -10,8 +10,8 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from provision.boot import Medium
+from provision.document import Source
 from provision.errors import NotFound
-from provision.inventory.document import Source
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.web import problems

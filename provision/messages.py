@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from provision import model as types
-from provision.host import Host, Interface
-from provision.inventory.document import Node
-from provision.site import Site
-
-Path = tuple[str | int, ...]
+from provision.document import Node, Path
 
 
 class Complaint(NamedTuple):
@@ -27,31 +23,24 @@ class Complaint(NamedTuple):
     kind: str
 
 
-_LABEL_WORDS = "lower-case letters, digits and '-', at most 63, with a letter or digit at both ends"
-_WORDS: Mapping[str, str] = {
-    get_args(alias)[1].pattern: words
-    for alias, words in (
-        (types.Name, f"a name has {_LABEL_WORDS}"),
-        (types.Domain, "a DNS name has labels of lower-case letters, digits and '-' with dots between"),
-        (types.Realm, "a realm has upper-case letters, digits, '.' and '-'"),
-        (
-            types.InterfaceName,
-            "an interface name has at most 15 of a-z, 0-9 and '-', a letter first",
-        ),
-        (types.KernelArgument, "a kernel argument is one word of letters, digits and _.,:=/@%+-"),
-        (types.LabelKey, "a label's name has at most 63 of a-z, 0-9 and ._/-"),
-        (types.LabelValue, "a label's value has at most 63 letters, digits and ._-"),
-        (types.SrvName, "write a service as '_name._tcp' or '_name._udp'; the site's domain is added"),
-        (types.SeedPath, "write a path below /etc with no spaces and no '..'"),
-        (types.FileMode, "write a mode as four octal digits, such as 0600"),
-    )
-}
-# Keys that the file has and the model has not, and the other way round.
-_EXTRA_KEYS: Mapping[type, tuple[str, ...]] = {
-    Host: ("groups",),
-    Interface: ("mac",),
-    Site: ("defaults", "groups", "ca_certificate_files"),
-}
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a kind of document adds: words for its patterns, and keys that its files have and its models have not."""
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    extra_keys: Mapping[type, tuple[str, ...]] = field(default_factory=dict)
+    hidden_keys: Mapping[type, tuple[str, ...]] = field(default_factory=dict)
+    elsewhere: str = "it stands elsewhere"
+    """Where a key belongs that a model knows of and the file may not have at this place."""
+
+    def keys_of(self, model: type[BaseModel]) -> list[str]:
+        """The keys that a file may have where `model` stands."""
+        hidden = self.hidden_keys.get(model, ())
+        own = [name for name in model.model_fields if name not in hidden]
+        return own + list(self.extra_keys.get(model, ()))
+
+
+_PLAIN = Vocabulary()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -70,20 +59,16 @@ def quoted(value: object) -> str:
     return f"'{text[:40]}...'" if len(text) > 40 else f"'{text}'"
 
 
-def keys_of(model: type[BaseModel]) -> list[str]:
-    """The keys that the file may have where `model` stands."""
-    own = [name for name in model.model_fields if not (model is Host and name == "name")]
-    return own + list(_EXTRA_KEYS.get(model, ()))
-
-
-def complaints(error: ValidationError, model: type[BaseModel], root: Node) -> list[Complaint]:
+def complaints(
+    error: ValidationError, model: type[BaseModel], root: Node, vocabulary: Vocabulary = _PLAIN
+) -> list[Complaint]:
     """What is wrong with the tree at `root`, once per place; a union's several errors become one."""
     places: dict[Path, list[Mapping[str, Any]]] = {}
     for detail in error.errors(include_url=False):
         places.setdefault(_place(detail, root), []).append(detail)
     deeper = {path[:n] for path in places for n in range(len(path))}
     return [
-        _complaint(path, details, model)
+        _complaint(path, details, model, vocabulary)
         for path, details in places.items()
         if not (path in deeper and all(d["type"] == "too_short" for d in details))
     ]
@@ -101,25 +86,27 @@ def _place(detail: Any, root: Node) -> Path:
     return (*path, detail["loc"][-1]) if detail["type"] == "missing" else tuple(path)
 
 
-def _complaint(path: Path, details: list[Mapping[str, Any]], model: type[BaseModel]) -> Complaint:
+def _complaint(
+    path: Path, details: list[Mapping[str, Any]], model: type[BaseModel], vocabulary: Vocabulary
+) -> Complaint:
     kinds = [d["type"] for d in details]
     value = details[0]["input"]
     last = str(path[-1]) if path else ""
     if "extra_forbidden" in kinds:
         owner = _model_at(model, path[:-1])
-        known = keys_of(owner) if owner else []
+        known = vocabulary.keys_of(owner) if owner else []
         if last in known:
-            return Complaint(path, f"'{last}' does not belong here", "only a host names its groups", "extra_forbidden")
+            return Complaint(path, f"'{last}' does not belong here", vocabulary.elsewhere, "extra_forbidden")
         return Complaint(path, f"unknown key {quoted(last)}", nearest(last, known), "extra_forbidden")
     if "missing" in kinds:
         return Complaint(path, f"'{last}' is missing", "add it", "missing")
     if value is None:
         return Complaint(path, "is empty", "give it a value or leave the key out", kinds[0])
-    fact, remedy = _words(details, kinds, value)
+    fact, remedy = _words(details, kinds, value, vocabulary)
     return Complaint(path, fact, remedy, kinds[0])
 
 
-def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any) -> tuple[str, str]:
+def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any, vocabulary: Vocabulary) -> tuple[str, str]:
     shown = quoted(value) if isinstance(value, (str, int)) else "this"
     if isinstance(value, (dict, list)) and not set(kinds) & {"dict_type", "tuple_type", "too_short", "too_long"}:
         return "must be one value, not a list or mapping", ""
@@ -132,7 +119,7 @@ def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any) -> tu
     addresses = [k for k in kinds if k.startswith("ip_v")]
     if addresses:
         return _address_words(shown, value, addresses, len(kinds) > len(addresses))
-    return _plain_words(details[0], shown)
+    return _plain_words(details[0], shown, vocabulary)
 
 
 def _address_words(shown: str, value: Any, kinds: list[str], or_name: bool) -> tuple[str, str]:
@@ -150,13 +137,13 @@ def _address_words(shown: str, value: Any, kinds: list[str], or_name: bool) -> t
     return f"{shown} is not an {family} prefix", ""
 
 
-def _plain_words(detail: Mapping[str, Any], shown: str) -> tuple[str, str]:
+def _plain_words(detail: Mapping[str, Any], shown: str, vocabulary: Vocabulary) -> tuple[str, str]:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "enum":
         allowed = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return f"{shown} is not one of {', '.join(allowed)}", nearest(shown.strip("'"), allowed).partition("known")[0]
     if kind == "string_pattern_mismatch":
-        return f"{shown} is not allowed", _WORDS.get(context["pattern"], "")
+        return f"{shown} is not allowed", vocabulary.words.get(context["pattern"], "")
     match kind:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "must be a mapping of 'key: value' lines", ""

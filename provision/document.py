@@ -4,6 +4,7 @@ The tree is built from the parser's events, so that nothing is ever guessed: a p
 written, except that the null words of the YAML 1.2 core schema (section 10.2.1.1) are None. The domain's types then
 decide what a value is. A MAC of decimal digits is never a base-60 number, ``0600`` never 384, ``no`` never False.
 Anchors, aliases and tags are refused: an inventory's own `defaults` and `groups` are the one way to say things once.
+Inventories and image recipes are read by it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MAX_DEPTH = 32
 MAX_VALUES = 2_000_000
 """Values (scalars, mappings, lists) of all files of one inventory together; ten thousand hosts have about 400,000."""
 
+Path = tuple[str | int, ...]
+"""Where a value stands below the root: keys of mappings and indexes of lists."""
+
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 # What may make a file look different from what it says, or end a line in one program and not in another: control
 # characters but tab and line ends, zero-width and bidirectional characters, Unicode's own line ends, noncharacters.
@@ -36,7 +40,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Source:
-    """One inventory file: its `name` as the operator knows it, its bytes, and the bytes of the files it names.
+    """One file: its `name` as the operator knows it, its bytes, and the bytes of the files it names.
 
     `attachments` holds certificate files by the path written in `ca_certificate_files`.
     """
@@ -80,6 +84,21 @@ class Document:
     values: int = 0
 
 
+def place(node: Node, path: Path) -> tuple[str, int]:
+    """File and line of the deepest node on `path`."""
+    for part in path:
+        deeper = node.child(part)
+        if deeper is None:
+            break
+        node = deeper
+    return node.file, node.line
+
+
+def dotted(path: Path) -> str:
+    """A path as messages show it."""
+    return ".".join(map(str, path))
+
+
 class _Stop(Exception):
     """Reading cannot go on."""
 
@@ -108,7 +127,7 @@ def read(source: Source, budget: int = MAX_VALUES) -> Document:
             builder.take(event)
         root = builder.root
         if root is None or root.value is None:
-            raise _Stop(1, "the file is empty", "write 'site:' or 'hosts:' into it, or leave the file out")
+            raise _Stop(1, "the file is empty", "write something into it, or leave the file out")
     except _Stop as stop:
         last = Problem(source.name, stop.line, "", stop.fact, stop.remedy)
         return Document(None, (*builder.problems, last), builder.count)
@@ -118,7 +137,7 @@ def read(source: Source, budget: int = MAX_VALUES) -> Document:
 def _screen(text: bytes) -> None:
     """Refuse what YAML itself would take, or would refuse in words of its own."""
     if len(text) > MAX_BYTES:
-        raise _Stop(0, f"the file is larger than {MAX_BYTES >> 20} MiB", "split the site into several")
+        raise _Stop(0, f"the file is larger than {MAX_BYTES >> 20} MiB", "split it into several")
     if text.isascii() and not _ASCII_CONTROL.search(text):
         return
     for line, raw in enumerate(io.BytesIO(text), start=1):
@@ -182,7 +201,7 @@ class _Builder:
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             self._open.pop()
         elif isinstance(event, yaml.AliasEvent):
-            raise _Stop(_line(event), f"aliases (*{event.anchor}) are not read", "write it in 'defaults' or a group")
+            raise _Stop(_line(event), f"aliases (*{event.anchor}) are not read", "write it out where it is needed")
         elif isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
@@ -205,19 +224,19 @@ class _Builder:
         if event.tag is not None:
             raise _Stop(_line(event), "tags ('!...') are not read", "leave the tag out")
         if event.anchor is not None:
-            raise _Stop(_line(event), f"anchors (&{event.anchor}) are not read", "write it in 'defaults' or a group")
+            raise _Stop(_line(event), f"anchors (&{event.anchor}) are not read", "write it out where it is needed")
 
     def _start(self, event: Any, value: dict[str, Node] | list[Node]) -> None:
         self._refuse_properties(event)
         if len(self._open) >= MAX_DEPTH:
-            raise _Stop(_line(event), f"is nested deeper than {MAX_DEPTH} levels", "no inventory needs that")
+            raise _Stop(_line(event), f"is nested deeper than {MAX_DEPTH} levels", "no document needs that")
         self._open.append(_Open(self._value(event, value)))
 
     def _value(self, event: Any, value: Any) -> Node:
         """Put a value where it belongs: a key, a mapping's value, a list's item or the root."""
         self.count += 1
         if self.count > self.budget:
-            raise _Stop(_line(event), f"the inventory has more than {MAX_VALUES} values", "split the site")
+            raise _Stop(_line(event), f"there are more than {MAX_VALUES} values", "split it into several")
         node = Node(self.file, _line(event), value)
         if not self._open:
             self.root = node

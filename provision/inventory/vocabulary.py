@@ -1,0 +1,41 @@
+"""The words in which an inventory's mistakes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import get_args
+
+from provision import model as types
+from provision.host import Host, Interface
+from provision.messages import Vocabulary
+from provision.site import Site
+
+_LABEL_WORDS = "lower-case letters, digits and '-', at most 63, with a letter or digit at both ends"
+_WORDS: Mapping[str, str] = {
+    get_args(alias)[1].pattern: words
+    for alias, words in (
+        (types.Name, f"a name has {_LABEL_WORDS}"),
+        (types.Domain, "a DNS name has labels of lower-case letters, digits and '-' with dots between"),
+        (types.Realm, "a realm has upper-case letters, digits, '.' and '-'"),
+        (
+            types.InterfaceName,
+            "an interface name has at most 15 of a-z, 0-9 and '-', a letter first",
+        ),
+        (types.KernelArgument, "a kernel argument is one word of letters, digits and _.,:=/@%+-"),
+        (types.LabelKey, "a label's name has at most 63 of a-z, 0-9 and ._/-"),
+        (types.LabelValue, "a label's value has at most 63 letters, digits and ._-"),
+        (types.SrvName, "write a service as '_name._tcp' or '_name._udp'; the site's domain is added"),
+        (types.SeedPath, "write a path below /etc with no spaces and no '..'"),
+        (types.FileMode, "write a mode as four octal digits, such as 0600"),
+    )
+}
+INVENTORY = Vocabulary(
+    words=_WORDS,
+    extra_keys={
+        Host: ("groups",),
+        Interface: ("mac",),
+        Site: ("defaults", "groups", "ca_certificate_files"),
+    },
+    hidden_keys={Host: ("name",)},
+    elsewhere="only a host names its groups",
+)
