@@ -1,0 +1,42 @@
+"""The command line in this process: quick, and with its exit code, output and errors apart."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from provision.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output as JSON."""
+        return json.loads(self.out)
+
+
+def cli(state: Path | str, *arguments: str | Path, stdin: bytes = b"") -> Ran:
+    """Run `provision --state STATE ARGUMENTS...`."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["provision", "--state", str(state), *map(str, arguments)]
+    code: object = 0
+    given = io.TextIOWrapper(io.BytesIO(stdin))
+    with patch.object(sys, "argv", argv), patch.object(sys, "stdin", given), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    return Ran(int(code or 0) if isinstance(code, int) or code is None else 1, out.getvalue(), err.getvalue())
