@@ -39,10 +39,16 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The row as text, one cell a column."""
-        return self.name, f"{self.ours:.2f}", f"{self.peer:.2f}", self.unit, f"{self.ratio:.2f}", self.goal
+        figures = _short(self.ours), _short(self.peer), self.unit, _short(self.ratio)
+        return self.name, *figures, self.goal, self.verdict
 
 
-HEADINGS = ("what", "ours", "peer", "unit", "ratio", "goal")
+HEADINGS = ("what", "ours", "peer", "unit", "ratio", "goal", "")
+
+
+def _short(value: float) -> str:
+    """Three digits that count, or all of a larger number."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -99,6 +105,11 @@ def accepts(port: int) -> Callable[[], bool]:
             return sock.connect_ex(("127.0.0.1", port)) == 0
 
     return ready
+
+
+def forget_peak(pid: int) -> None:
+    """Let a process's highest resident memory be counted anew from now on (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def memory(pid: int, field: str = "VmRSS") -> float:

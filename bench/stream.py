@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench.common import Row, accepts, free_port, memory, paired, process, python, table, workspace
+from bench.common import Row, accepts, forget_peak, free_port, memory, paired, process, python, table, workspace
 
 MIB = 1024 * 1024
 SMALL, LARGE = 64 * MIB, 1024 * MIB
-PAIRS, SECONDS = 5, 1.2
+PAIRS, SECONDS = 9, 0.8
+MEMORY = "< 150 MiB"
 
 _NGINX = """\
 worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/error.log;
@@ -41,7 +42,8 @@ def serve(root: Path, port: int) -> None:
     from provision.web.stream import PlanResponse
 
     plans = {}
-    for name, size in (("small", SMALL), ("large", LARGE)):
+    for name in ("small", "large"):
+        size = (root / name).stat().st_size
         patches = (Patch(40_000, b"#" * 4096), Patch(size // 2, b"seed" * 4096), Patch(size - 90_000, b"#" * 4096))
         plans[f"/{name}"] = Plan(root / name, "0" * 64, size, patches, "r")
 
@@ -79,17 +81,17 @@ def fetch(port: int, path: str, until: float) -> int:
                     return total
 
 
-def clients(port: int, path: str, count: int) -> float:
-    """GB/s of `count` connections at once, over SECONDS."""
+def clients(port: int, path: str, count: int, seconds: float) -> float:
+    """GB/s of `count` connections at once, over so many seconds."""
     start = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        total = sum(pool.map(lambda _: fetch(port, path, start + SECONDS), range(count)))
+        total = sum(pool.map(lambda _: fetch(port, path, start + seconds), range(count)))
     return total / (time.perf_counter() - start) / 1e9
 
 
-def _files(root: Path) -> None:
+def _files(root: Path, small: int, large: int) -> None:
     block = os.urandom(MIB)
-    for name, size in (("small", SMALL), ("large", LARGE)):
+    for name, size in (("small", small), ("large", large)):
         with (root / name).open("wb") as file:
             for _ in range(size // MIB):
                 file.write(block)
@@ -102,31 +104,37 @@ def _same(root: Path, port: int) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/small") as answer:
         ours = answer.read()
     base = bytearray((root / "small").read_bytes())
-    base[40_000:44_096], base[SMALL // 2 : SMALL // 2 + 16384] = b"#" * 4096, b"seed" * 4096
-    base[SMALL - 90_000 : SMALL - 85_904] = b"#" * 4096
+    size = len(base)
+    base[40_000:44_096], base[size // 2 : size // 2 + 16384] = b"#" * 4096, b"seed" * 4096
+    base[size - 90_000 : size - 85_904] = b"#" * 4096
     assert hashlib.sha256(ours).digest() == hashlib.sha256(base).digest()
 
 
-def main() -> list[Row]:
+def main(small: int = SMALL, large: int = LARGE, pairs: int = PAIRS, seconds: float = SECONDS) -> list[Row]:
     """Measure, print the table, return its rows."""
-    rows = []
+    speeds, memories = [], []
     with workspace("provision-bench-") as root:
-        _files(root)
+        _files(root, small, large)
         port, peer = free_port(), free_port()
         (root / "nginx.conf").write_text(_NGINX.format(root=root, port=peer))
         nginx = ["nginx", "-p", str(root), "-c", str(root / "nginx.conf")]
         with process(python("bench.stream", root, str(port)), accepts(port)) as ours, process(nginx, accepts(peer)):
+            rest = memory(ours.pid)
             _same(root, port)
-            before = memory(ours.pid)
-            for name, label in (("small", "64 MiB"), ("large", "1 GiB")):
+            for name, size in (("small", small), ("large", large)):
+                path = f"/{name}"
                 for count in (1, 32):
-                    clients(port, f"/{name}", 1), clients(peer, f"/{name}", 1)
-                    pairs = [(clients(port, f"/{name}", count), clients(peer, f"/{name}", count)) for _ in range(PAIRS)]
-                    rows.append(paired(f"stream {label}, {count} clients", "GB/s", ">= 1.0", pairs))
-            peak = memory(ours.pid, "VmHWM")
-            rows.append(Row("memory, highest / at rest", peak, before, "MiB", peak / before, "< 150 MiB"))
-    print(table(rows))
-    return rows
+                    label = f"{size // MIB} MiB, {count} client{'s' if count > 1 else ''}"
+                    clients(port, path, 1, seconds), clients(peer, path, 1, seconds)
+                    forget_peak(ours.pid)
+                    found = [
+                        (clients(port, path, count, seconds), clients(peer, path, count, seconds)) for _ in range(pairs)
+                    ]
+                    speeds.append(paired(f"stream {label}", "GB/s", ">= 1.0", found))
+                    peak = memory(ours.pid, "VmHWM")
+                    memories.append(Row(f"memory, highest / at rest: {label}", peak, rest, "MiB", peak / rest, MEMORY))
+    print(table(speeds + memories))
+    return speeds + memories
 
 
 if __name__ == "__main__":

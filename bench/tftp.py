@@ -35,7 +35,7 @@ def serve(path: Path) -> None:
     from provision.tftp.session import Answer
 
     async def handler(request: TftpRequest) -> Answer:
-        return Answer(open_file(path, SIZE, "0" * 64))
+        return Answer(open_file(path, path.stat().st_size, "0" * 64))
 
     async def run() -> None:
         TftpServer(bind_udp("lo", OURS, 69), handler, (20000, 20063)).start()
@@ -79,13 +79,14 @@ def fetch(address: str, window: int) -> int:
                 return total
 
 
-def speed(address: str, window: int) -> float:
+def speed(address: str, window: int, size: int) -> float:
     """MiB/s of one transfer."""
     start = time.perf_counter()
     got = fetch(address, window)
-    if got != SIZE:
-        raise SystemExit(f"{got} bytes came instead of {SIZE}")
-    return SIZE / (time.perf_counter() - start) / 1024 / 1024
+    seconds = time.perf_counter() - start
+    if got != size:
+        raise SystemExit(f"{got} bytes came instead of {size}")
+    return size / seconds / 1024 / 1024
 
 
 def answers(address: str) -> Callable[[], bool]:
@@ -103,22 +104,23 @@ def answers(address: str) -> Callable[[], bool]:
     return ready
 
 
-def main() -> list[Row]:
+def main(size: int = SIZE, pairs: int = PAIRS) -> list[Row]:
     """Measure in a network namespace of its own (dnsmasq's port cannot be chosen), print the table, return its rows."""
-    done = subprocess.run(["unshare", "-n", *python("bench.tftp", "inside")], stdout=subprocess.PIPE, check=True)
+    inside = python("bench.tftp", "inside", str(size), str(pairs))
+    done = subprocess.run(["unshare", "-n", *inside], stdout=subprocess.PIPE, check=True)
     rows = [Row(*fields) for fields in json.loads(done.stdout)]
     print(table(rows))
     return rows
 
 
-def measure() -> list[Row]:
-    """All rows, in the present namespace."""
+def measure(size: int, count: int) -> list[Row]:
+    """All rows, of so many pairs with a file of so many bytes, in the present namespace."""
     # tftpd-hpa resolves its address only where an interface besides loopback has one.
     for line in ("link set lo up", "tuntap add away mode tap", "addr add 192.0.2.1/24 dev away", "link set away up"):
         subprocess.run(["ip", *line.split()], check=True)
     rows = []
     with workspace("provision-tftp-") as root, ExitStack() as stack:
-        (root / "file").write_bytes(os.urandom(1024 * 1024) * (SIZE // 1024 // 1024))
+        (root / "file").write_bytes(os.urandom(1024 * 1024) * (size // 1024 // 1024))
         dnsmasq = [find("dnsmasq", "dnsmasq-base"), "-k", "-C", "/dev/null", "-p", "0", "--enable-tftp", "-u", "root"]
         dnsmasq += [f"--tftp-root={root}", "--listen-address=127.0.0.2", "--bind-interfaces", "--pid-file=", "-8", "-"]
         hpa = [find("in.tftpd", "tftpd-hpa"), "-L", "-4", "-u", "root", "-a", "127.0.0.3:69", "-s", str(root)]
@@ -128,16 +130,17 @@ def measure() -> list[Row]:
         stack.enter_context(process(hpa, answers(peers["tftpd-hpa"])))
         for window, goal in ((LOCKSTEP, ">= 0.7"), (WINDOW, "> 1.0")):
             for name, address in peers.items():
-                speed(OURS, window), speed(address, window)
-                pairs = [(speed(OURS, window), speed(address, window)) for _ in range(PAIRS)]
-                rows.append(paired(f"TFTP 60 MiB against {name}, window {window}", "MiB/s", goal, pairs))
+                speed(OURS, window, size), speed(address, window, size)
+                pairs = [(speed(OURS, window, size), speed(address, window, size)) for _ in range(count)]
+                label = f"TFTP {size // 1024 // 1024} MiB against {name}, window {window}"
+                rows.append(paired(label, "MiB/s", goal, pairs))
         rows.append(Row("TFTP memory, highest", memory(ours.pid, "VmHWM"), 0, "MiB", 0, "< 150 MiB"))
     return rows
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["inside"]:
-        print(json.dumps([astuple(row) for row in measure()]))
+    if sys.argv[1:2] == ["inside"]:
+        print(json.dumps([astuple(row) for row in measure(int(sys.argv[2]), int(sys.argv[3]))]))
     elif sys.argv[1:]:
         serve(Path(sys.argv[1]))
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as runner
-from bench import configs, first_byte, scale, site
+from bench import configs, first_byte, scale, site, stream, tftp
 from bench.common import Row, paired, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,3 +89,17 @@ def test_sites_of_two_sizes_are_compared() -> None:
     assert len(rows) == 6
     assert all(found.ours > 0 for found in rows)
     assert "dnsmasq" in table(rows)
+
+
+@pytest.mark.integration
+def test_streams_and_their_memory_are_measured() -> None:
+    rows = stream.main(small=stream.MIB, large=2 * stream.MIB, pairs=1, seconds=0.1)
+    assert [found.unit for found in rows] == ["GB/s"] * 4 + ["MiB"] * 4
+    assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_tftp_is_measured_against_two_servers() -> None:
+    rows = tftp.main(size=1024 * 1024, pairs=1)
+    assert [found.unit for found in rows] == ["MiB/s"] * 4 + ["MiB"]
+    assert all(found.ours > 0 for found in rows)
