@@ -25,6 +25,7 @@ from provision.web.protocol import EXCHANGE, Exchange
 CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
 
+_FIRST = 64 * 1024  # all that a client which never reads makes us hold in memory
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
@@ -161,7 +162,7 @@ class PlanResponse(Response):
         content = PlanContent(plan)
         try:
             whole = chosen.status in (200, 206)
-            data = await self._read(content, chosen.start, chosen.stop) if whole and get else b""
+            data = await self._read(content, chosen.start, chosen.stop, _FIRST) if whole and get else b""
             await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen)})
             if not whole or not get:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -183,8 +184,8 @@ class PlanResponse(Response):
             fields["content-length"] = "0"
         return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
 
-    async def _read(self, content: PlanContent, at: int, stop: int) -> bytes:
-        length = min(CHUNK, stop - at)
+    async def _read(self, content: PlanContent, at: int, stop: int, most: int = CHUNK) -> bytes:
+        length = min(most, stop - at)
         if length <= 0:
             return b""
         data = content.read_now(at, length)
