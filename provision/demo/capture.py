@@ -45,10 +45,10 @@ class Capture:
         """End the recording; raises Unavailable when frames were lost, for then it proves nothing."""
         if not self._process.running:
             return
-        last = _MARK + secrets.token_bytes(46)
+        last, begin = _MARK + secrets.token_bytes(46), self.path.stat().st_size
         self._send(last)
         end = time.monotonic() + 10
-        while last not in self.path.read_bytes()[-65536:]:
+        while last not in self._from(begin):  # other frames may follow it
             if time.monotonic() > end:
                 raise Unavailable(self.path.name, "the capture does not see its own last frame", "run it again")
             time.sleep(POLL)
@@ -56,6 +56,11 @@ class Capture:
         dropped = [line for line in self._process.text.splitlines() if "dropped by kernel" in line]
         if not dropped or not dropped[-1].startswith("0 "):
             raise Unavailable(self.path.name, f"the capture is incomplete ({dropped or 'no count'})", "run it again")
+
+    def _from(self, position: int) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(position)
+            return file.read()
 
     def frames(self) -> list[bytes]:
         """Every Ethernet frame, in order."""
