@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from provision.media.content import PlanContent
 from provision.media.plan import Patch, Plan
 from provision.net.sockets import bind_tcp
 from provision.web.protocol import Limits
-from provision.web.servers import Servers
+from provision.web.servers import Listener, Servers
 from provision.web.stream import PlanResponse, Selection, first_byte, select
 
 SIZE = 9_000_001
@@ -104,6 +105,7 @@ class Server:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.progress, self.worst = plan, list[int](), 0.0
         self.url = ""
+        self.listener: Listener | None = None
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -120,14 +122,14 @@ class Server:
 
 
 @contextmanager
-def serving(plan: Plan) -> Iterator[Server]:
+def serving(plan: Plan, limits: Limits = Limits()) -> Iterator[Server]:  # noqa: B008
     server, ready, stop = Server(plan), threading.Event(), list[Any]()
 
     async def run() -> None:
         sock = bind_tcp("lo", "127.0.0.1", 0)
         server.url = f"http://127.0.0.1:{sock.getsockname()[1]}/boot.iso"
         servers = Servers()
-        await servers.add(server.app, sock, Limits())
+        server.listener = await servers.add(server.app, sock, limits)
         stop.extend((asyncio.get_running_loop(), servers))
         ready.set()
         ticking = asyncio.create_task(server.tick())
@@ -206,15 +208,31 @@ def test_a_base_cut_short_midway_breaks_the_connection(plan: Plan, caplog: pytes
     assert "Traceback" not in caplog.text
 
 
-def test_a_client_that_leaves_costs_nothing_more(plan: Plan) -> None:
+def test_a_client_that_leaves_costs_nothing_more(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
     with serving(plan) as server:
         with httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
             next(answer.iter_raw(1000))
         time.sleep(0.3)
         assert SIZE not in server.progress
+        assert not caplog.records
         files = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         assert str(plan.base) not in files
         assert httpx.get(server.url, trust_env=False).content == WANTED
+
+
+def test_a_reader_that_stops_is_dropped_on_the_short_way_too(plan: Plan) -> None:
+    with serving(plan, Limits(stall=1)) as server, socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        sock.connect(("127.0.0.1", httpx.URL(server.url).port))
+        sock.sendall(b"GET /boot.iso HTTP/1.1\r\n\r\n")
+        assert sock.recv(1000)
+        assert server.listener is not None
+        end = time.monotonic() + 8
+        while len(server.listener.gate) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(server.listener.gate) == 0
+        time.sleep(0.2)
+        assert str(plan.base) not in [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()]
 
 
 def test_a_slow_reader_gets_every_byte(plan: Plan) -> None:
