@@ -1,0 +1,114 @@
+"""The settings file: every key, and every mistake at once with its key and line."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from provision.errors import Invalid, Problems, Unavailable
+from provision.settings import TEMPLATE, Settings, config_file, load, parse, state_directory
+
+STATE = Path("/state")
+
+
+def problems(text: str) -> dict[str, str]:
+    """What is said about each key."""
+    with pytest.raises(Problems) as told:
+        parse(text.encode(), "provision.toml", STATE)
+    return {problem.path: f"{problem.line} {problem.fact}; {problem.remedy}" for problem in told.value.problems}
+
+
+def test_the_template_is_the_default() -> None:
+    assert parse(TEMPLATE.encode(), "provision.toml", STATE) == Settings(state=STATE)
+    assert Settings(state=STATE).socket == STATE / "operator.sock"
+
+
+def test_every_key() -> None:
+    text = """
+database = "sqlite:///x"
+operator_socket = "/run/p.sock"
+operator_group = "ops"
+max_connections = 64
+max_connections_per_peer = 8
+header_timeout = 2.5
+[[listen]]
+network = "mgmt"
+interface = "br0.10"
+address = "10.0.0.1"
+http_port = 8080
+tftp = false
+tftp_port = 6969
+tftp_ports = [30000, 30010]
+bridge_ports = ["eth1", "tap0"]
+override = { bridge-ports = "a lab only" }
+"""
+    found = parse(text.encode(), "provision.toml", STATE)
+    assert found.socket == Path("/run/p.sock")
+    (listen,) = found.listen
+    assert (listen.address, listen.tftp_ports, listen.tftp) == (IPv4Address("10.0.0.1"), (30000, 30010), False)
+    assert listen.override == {"bridge-ports": "a lab only"}
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    text = (
+        'max_conections = 64\nheader_timeout = 0\n[[listen]]\nnetwork = "mgmt"\nhttp_port = 99999\ninterface = "e 1"\n'
+    )
+    found = problems(text)
+    assert set(found) == {"max_conections", "header_timeout", "listen.0.http_port", "listen.0.interface"}
+    assert found["max_conections"] == "1 unknown key; did you mean 'max_connections'?"
+    assert found["header_timeout"].startswith("2 ")
+    assert found["listen.0.http_port"].startswith("5 ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tftp_ports = [20, 30]", "two ports from 1024"),
+        ("tftp_ports = [3000, 2000]", "two ports from 1024"),
+        ('override = { forwarding = "yes" }', "at least two words"),
+        ('override = { forwarding = "" }', "at least two words"),
+        ('address = "fe80::1"', "IPv4"),
+        ('interface = "a-name-too-long-x"', "match"),
+    ],
+)
+def test_a_network_that_cannot_be(line: str, said: str) -> None:
+    interface = "" if line.startswith("interface") else 'interface = "eth1"\n'
+    found = problems(f'[[listen]]\nnetwork = "mgmt"\n{interface}{line}\n')
+    assert said in " ".join(found.values())
+
+
+def test_a_network_or_an_interface_is_served_once() -> None:
+    block = '[[listen]]\nnetwork = "{}"\ninterface = "{}"\n'
+    found = problems(block.format("a", "eth1") + block.format("a", "eth1") + block.format("b", "eth1"))
+    assert list(found) == ["listen.1.interface", "listen.1.network", "listen.2.interface"]
+
+
+@pytest.mark.parametrize("text", [b"x", b"\xff", b"a = [", b'a = "'])
+def test_what_is_not_toml(text: bytes) -> None:
+    with pytest.raises(Invalid, match="is not TOML"):
+        parse(text, "provision.toml", STATE)
+
+
+def test_the_state_directory_is_no_key() -> None:
+    assert "state" in problems('state = "/x"\n')
+
+
+def test_where_things_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROVISION_STATE", "PROVISION_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    assert state_directory(None) == Path("/var/lib/provision")
+    assert config_file(None, STATE) == STATE / "provision.toml"
+    monkeypatch.setenv("PROVISION_STATE", "/other")
+    monkeypatch.setenv("PROVISION_CONFIG", "/etc/provision.toml")
+    assert (state_directory(None), state_directory(STATE)) == (Path("/other"), STATE)
+    assert config_file(None, STATE) == Path("/etc/provision.toml")
+    assert config_file(tmp_path, STATE) == tmp_path
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="provision init"):
+        load(tmp_path, tmp_path / "provision.toml")
+    with pytest.raises(Unavailable, match="cannot be read"):
+        load(tmp_path, tmp_path)
