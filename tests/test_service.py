@@ -1,0 +1,162 @@
+"""The service's ground: opening a state directory, what is kept in memory, decisions and their record."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.boot import Medium
+from provision.errors import Conflict, Invalid, NotFound, Problems, Unavailable
+from provision.policy import Denial
+from provision.secret import Secret
+from provision.service.service import Digests, Service
+from provision.settings import Settings
+from provision.store.keys import create_key
+from tests.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, origin, settings, site
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def test_a_state_directory_is_opened_once(here: Site) -> None:
+    with pytest.raises(Conflict, match="another provision process"):
+        Service.open(settings(here.state))
+
+
+def test_a_failed_opening_lets_go_of_the_lock(tmp_path: Path) -> None:
+    state = closed_site(tmp_path)
+    key = (state / "key").read_bytes()
+    (state / "key").unlink()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="master key is missing"):
+            Service.open(settings(state))
+    (state / "key").write_bytes(key)
+    (state / "key").chmod(0o600)
+    (state / "audit.log").rename(state / "audit.moved")
+    (state / "audit.log").mkdir()
+    with pytest.raises(Unavailable, match=r"audit\.log"):
+        Service.open(settings(state))
+    (state / "audit.log").rmdir()
+    (state / "audit.moved").rename(state / "audit.log")
+    service = Service.open(settings(state))
+    service.close()
+    service.close()
+
+
+def test_opening_sweeps_what_was_interrupted(tmp_path: Path) -> None:
+    state = closed_site(tmp_path)
+    (state / "tmp" / "upload").write_bytes(b"half")
+    (state / "bases" / ".import-1-abc").mkdir()
+    Service.open(settings(state)).close()
+    assert list((state / "tmp").iterdir()) == []
+    assert not (state / "bases" / ".import-1-abc").exists()
+
+
+def test_nothing_is_there_before_the_first_apply(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    create_key(state)
+    service = Service.open(Settings(state=state))
+    try:
+        assert service.inventories.hosts() == []
+        assert service.operations.status() == {"hosts": [], "unknown": []}
+        for call in (service.operations.dhcp, service.inventories.current, lambda: service.check(None)):
+            with pytest.raises(Conflict, match="nothing has been applied"):
+                call()
+        with pytest.raises(NotFound):
+            service.core.state("node1")
+    finally:
+        service.close()
+
+
+def test_what_a_host_lacks_is_named(here: Site) -> None:
+    here.service.credentials.remove("node1", "token", "uid=0")
+    assert here.service.core.state("node1").missing == ("its credential 'token'",)
+    here.apply(INVENTORY.replace("base: base", "base: nothing"))
+    assert here.service.core.state("node1").missing == ("its credential 'token'", "its base image 'nothing'")
+    answer = here.service.core.decide(
+        here.service.core.state("node1"), Medium.PXE, origin().channel, origin().requester
+    )
+    assert isinstance(answer, Denial)
+    assert answer.rule == "incomplete"
+    with pytest.raises(NotFound, match=r"there: base"):
+        here.service.core.base_of(here.service.core.hosts["node1"])
+
+
+def test_a_charge_that_comes_while_boots_are_read_is_not_lost(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    core = here.service.core
+    really, reading, go_on = core.store.boots, threading.Event(), threading.Event()
+
+    def slow(host: str) -> Any:
+        found = really(host)
+        if not reading.is_set():
+            reading.set()
+            go_on.wait(5)
+        return found
+
+    monkeypatch.setattr(core.store, "boots", slow)
+    core.forget_boot("node1")
+    reader = threading.Thread(target=core.state, args=("node1",))
+    reader.start()
+    assert reading.wait(5)
+    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, "a" * 64)
+    assert core.store.charge(boot, here.clock.now)
+    core.forget_boot("node1")
+    go_on.set()
+    reader.join()
+    known = core.state("node1").boot
+    assert known is not None
+    assert known.id == boot.id
+
+
+def test_a_host_that_comes_back_under_its_name_has_no_boots(here: Site) -> None:
+    here.window()
+    here.service.netboot.seed(origin(), None, charge=True)
+    assert here.service.core.state("node1").boot is not None
+    here.apply(INVENTORY.replace("  node1:", "  other:"))
+    here.apply(INVENTORY)
+    assert here.service.core.state("node1").boot is None
+
+
+def test_a_load_is_all_or_nothing(here: Site) -> None:
+    items = [("node1", "token", Secret(b"good")), ("node9", "token", Secret(b"x")), ("node2", "nothing", Secret(b"y"))]
+    with pytest.raises(Problems) as told:
+        here.service.credentials.put_many(items, "uid=0")
+    assert [problem.file for problem in told.value.problems] == ["node2/nothing", "node9/token"]
+    assert [row["version"] for row in here.service.credentials.listing(None)] == [1, 1]
+
+
+def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = Digests()
+    plan = here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    first = digests.of(plan)
+    here.base.iso.path.unlink()
+    assert digests.of(plan) == first
+    other = here.service.operations.plan("node2", Medium.ISO, "uid=0")
+    with pytest.raises(Unavailable):
+        digests.of(other)
+
+
+@pytest.mark.parametrize("server", ["x", "10.0.0.1:dns", "10.0.0.1:53:1", "host.test"])
+def test_a_resolver_is_an_address(here: Site, server: str) -> None:
+    with pytest.raises(Invalid, match="ADDRESS"):
+        here.service.check(server)
+
+
+def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:
+    other = make_base(here.state, "other")
+    here.service.core.store.name_base("other", other.id)
+    here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    base: other\n"))
+    core = here.service.core
+    assert core.base_of(core.hosts["node1"]).id == other.id
+    assert core.base_of(core.hosts["node2"]).id == core.base_of(None).id == here.base.id
+    with pytest.raises(Conflict, match="is used by node1"):
+        here.service.images.remove("other", "uid=0")
