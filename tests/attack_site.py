@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from provision.demo.capture import flows
 from provision.demo.lab import Lab, inside, ip
 from provision.demo.processes import Process
 from provision.demo.site import SETTINGS, DemoSite
@@ -240,8 +241,10 @@ class AttackSite:
     def close(self) -> None:
         """No attack has put a secret on the guest wire, or into the server's log, nor left a traceback there."""
         self.wire.stop()
+        payloads = flows(iter(self.wire.frames()))
         for secret in (*self.canary.values(), *self.keys):
-            assert not self.wire.contains(secret), "a secret was on the guest LAN"
+            assert not any(secret in payload for payload in payloads.values()), "a secret was on the guest LAN"
+            assert secret not in self.wire.path.read_bytes()
             assert secret.decode() not in self.server.text
         assert "Traceback" not in self.server.text and "internal error" not in self.server.text, self.server.text
         assert self.server.running, self.server.text

@@ -108,7 +108,7 @@ def late(deadline: float) -> bool:
 
 def test_readers_that_never_read_hold_no_more_than_their_share(site: AttackSite) -> None:
     """All of them at once ask for the largest thing there is, and never take it."""
-    held = []
+    held, before = [], sockets(site)
     try:
         with inside(site.attacker):
             for number in range(1000):
@@ -119,7 +119,10 @@ def test_readers_that_never_read_hold_no_more_than_their_share(site: AttackSite)
                 sock.bind((SOURCES[number % len(SOURCES)], 0))
                 sock.connect((GUEST, 80))
                 sock.sendall(f"GET /boot/{site.base}/kernel HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        time.sleep(1)
+        end = time.monotonic() + 20
+        while sockets(site) - before < 1900:  # connections, and a file for each
+            assert time.monotonic() < end
+            time.sleep(0.1)
         assert boot(site) < 2
         assert memory(site) < MEMORY_MIB
     finally:
@@ -176,7 +179,6 @@ def raw_socket(namespace: str) -> socket.socket:
 
 def test_a_storm_of_read_requests_with_false_sources_is_bounded(site: AttackSite) -> None:
     """3,000 requests from 250 addresses that are nobody's, over and over, and from outside the LAN."""
-    quiet = sample(config_over_tftp, site, lambda count: count >= 30)
     before, mac = sockets(site), server_mac(site, "guest")
     sources = [f"10.77.2.{n}" for n in range(4, 254)] + [f"10.99.0.{n}" for n in range(1, 100)]
     most, flooded = 0, []
@@ -188,7 +190,8 @@ def test_a_storm_of_read_requests_with_false_sources_is_bounded(site: AttackSite
                 most = max(most, sockets(site) - before)
                 flooded.append(config_over_tftp(site))
     assert 10 < most <= 2 * 256 + 20, "the storm came in, and has its bound: a file for each port of the range"
-    assert statistics.median(flooded) < 2 * statistics.median(quiet)
+    # Each was asked for right behind fifty others. A host that had to ask again would have waited a second.
+    assert statistics.median(flooded) < 0.1 and max(flooded) < 3
     assert memory(site) < MEMORY_MIB and site.server.running
     site.seed_of("node1")
 
