@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,8 +148,12 @@ def _write(fd: int, data: bytes, offset: int) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[int]:
-    """A descriptor for the new content of `path`, which takes its place when the block ends without an error."""
+    """A descriptor for the new content of `path`, which takes its place when the block ends without an error.
+
+    The file has no name meanwhile where the file system can do that. What kill -9 left of an earlier one is deleted.
+    """
     directory = path.absolute().parent
+    _sweep(directory, path.name)
     beside = directory / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}"
     nameless = True
     try:
@@ -159,6 +165,7 @@ def replacing(path: Path) -> Iterator[int]:
         nameless = False
         fd = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
         os.fsync(fd)
         if nameless:
@@ -169,6 +176,19 @@ def replacing(path: Path) -> Iterator[int]:
         os.close(fd)
         with suppress(FileNotFoundError):
             beside.unlink()
+
+
+def _sweep(directory: Path, name: str) -> None:
+    """Delete unfinished files for `name` whose writers are gone: the kernel let go of their locks."""
+    unfinished = re.compile(rf"\.{re.escape(name)}\.[0-9]+-[0-9a-f]{{8}}")
+    for path in [path for path in directory.iterdir() if unfinished.fullmatch(path.name)]:
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(fd)
 
 
 def _name(fd: int, path: Path) -> None:
