@@ -206,6 +206,19 @@ def origin(mac: str | None = MAC1, channel: Channel = MANAGEMENT, **fields: Any)
     return Origin(channel, Requester(**{"address": address, "mac": mac} | fields))
 
 
+def seed_url(here: Site, mac: str = MAC1) -> str:
+    """The revision of the seed that the configuration of that machine names."""
+    config = here.service.netboot.pxelinux_config(origin(mac), mac).decode()
+    return config.split("/boot/seed/")[1].split("/")[0]
+
+
+def used(here: Site, host: str = "node1") -> int:
+    """The boots that the host's window has been used for."""
+    window = here.service.core.store.window(host)
+    assert window is not None
+    return window.used
+
+
 class FakeNeighbours(Neighbours):
     """A kernel whose table is a dictionary of MACs by address."""
 

@@ -1,0 +1,269 @@
+"""Seeds and media of one revision only, and nothing without a release and a record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.boot import OPERATOR, Medium, Requester
+from provision.errors import Denied, Gone, Invalid, Unavailable
+from provision.media.reader import Reader
+from provision.secret import Secret
+from tests.site_fixture import (
+    CANARY,
+    INVENTORY,
+    MAC1,
+    MAC2,
+    MAC3,
+    STRANGER,
+    Site,
+    deny_all,
+    origin,
+    seed_url,
+    site,
+    used,
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+# Pinned revisions
+
+CHANGED = INVENTORY.replace("domain: example.test", "domain: changed.test")
+
+
+def test_a_change_between_configuration_and_seed_is_gone(here: Site) -> None:
+    here.window()
+    revision = seed_url(here)
+    here.secret("node1", b"another-token")
+    with pytest.raises(Gone, match="withdrawn"):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+    assert b"another-token" in here.service.netboot.seed(origin(), seed_url(here), charge=True).data
+
+
+@pytest.mark.parametrize("revision", ["0" * 64, "f" * 64])
+def test_a_revision_that_never_was_is_gone(here: Site, revision: str) -> None:
+    here.window()
+    seed_url(here)
+    with pytest.raises(Gone):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+
+
+def test_a_range_after_a_change_is_gone(here: Site) -> None:
+    here.window(boots=2)
+    netboot = here.service.netboot
+    before = netboot.http_boot(origin(), 0, charge=True)
+    assert netboot.http_boot(origin(), 4096, charge=True) == before
+    here.apply(CHANGED)
+    with pytest.raises(Gone):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert netboot.http_boot(origin(), 0, charge=True).etag != before.etag
+
+
+def test_a_range_never_continues_with_the_refusal(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    netboot.http_boot(origin(), 0, charge=True)
+    here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    netboot: never\n"))
+    with pytest.raises(Gone, match="withdrawn"):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
+    assert netboot.http_boot(origin(STRANGER), 4096, charge=True).revision == "refusal"
+
+
+def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) -> None:
+    netboot = here.service.netboot
+    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
+    here.window()
+    with pytest.raises(Gone):
+        netboot.http_boot(origin(), 4096, charge=True)
+    assert used(here) == 0
+
+
+def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    store = here.service.core.store
+    opened = store.open_credentials
+
+    def changing(host: str, names: Any) -> Any:
+        monkeypatch.setattr(store, "open_credentials", opened)
+        here.apply(CHANGED)
+        return opened(host, names)
+
+    revision = seed_url(here)
+    monkeypatch.setattr(store, "open_credentials", changing)
+    with pytest.raises(Gone, match="changed in this moment"):
+        here.service.netboot.seed(origin(), revision, charge=True)
+    assert used(here) == 0
+
+
+def test_the_same_input_gives_the_same_bytes(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    one, two = (netboot.http_boot(origin(), 0, charge=True) for _ in range(2))
+    with Reader(one) as a, Reader(two) as b:
+        assert a.digest() == b.digest()
+    assert one.etag == two.etag
+
+
+# Nothing is opened, and nothing is given, without a release and a record
+
+
+def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    store = here.service.core.store
+    really = store.open_credentials
+
+    def spy(host: str, names: Any) -> Any:
+        opened.append(host)
+        return really(host, names)
+
+    monkeypatch.setattr(store, "open_credentials", spy)
+    netboot, operations = here.service.netboot, here.service.operations
+    here.window()
+    with deny_all():
+        netboot.pxelinux_config(origin(), MAC1)
+        netboot.grub_config(origin())
+        netboot.http_boot(origin(), 0, charge=True)
+        for call in (
+            lambda: netboot.seed(origin(), None, charge=True),
+            lambda: operations.plan("node1", Medium.ISO, "uid=0"),
+            lambda: operations.plan("node1", Medium.DISK, "uid=0"),
+        ):
+            with pytest.raises(Denied):
+                call()
+    netboot.pxelinux_config(origin(), MAC1)
+    operations.explain("node1")
+    operations.status()
+    operations.tree()
+    assert opened == []
+    netboot.seed(origin(), None, charge=True)
+    assert opened == ["node1"]
+
+
+def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
+    maker, core = here.service.netboot._maker, here.service.core
+    one, two = core.state("node1"), core.state("node2")
+    release = core.decide(two, Medium.PXE, origin(MAC2).channel, origin(MAC2).requester)
+    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, maker.identity(one))
+    revision = maker.revision(one, origin().channel, boot)
+    for forged in (release, None, object()):
+        with pytest.raises(Denied):
+            maker.seed(forged, one, boot, revision)  # type: ignore[arg-type]
+
+
+def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
+    maker, core = here.service.operations._maker, here.service.core
+    here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    state = core.state("node1")
+    boot = here.service.operations._download(state, Medium.ISO)
+    release = core.decide(state, Medium.ISO, OPERATOR, Requester(operator="uid=0"))
+    plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
+    assert any(CANARY in patch.data for patch in plan.patches)
+    here.clock.advance(hours=1)
+    with pytest.raises(Denied, match="expired"):
+        maker.plan(release, state, boot)  # type: ignore[arg-type]
+
+
+def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+
+    def broken(*args: Any) -> Any:
+        raise Invalid("node1", "cannot be rendered")
+
+    monkeypatch.setattr("provision.seed.build", broken)
+    for call in (
+        lambda: here.service.netboot.seed(origin(), None, charge=True),
+        lambda: here.service.netboot.http_boot(origin(), 0, charge=True),
+    ):
+        with pytest.raises(Invalid):
+            call()
+    assert used(here) == 0
+
+
+def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    revision = seed_url(here)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise Unavailable("audit.log", "the audit log cannot be written (No space left on device)")
+
+    monkeypatch.setattr(here.service.core.audit, "record", full)
+    netboot = here.service.netboot
+    calls: list[Callable[[], Any]] = [
+        lambda: netboot.pxelinux_config(origin(), MAC1),
+        lambda: netboot.grub_config(origin()),
+        lambda: netboot.seed(origin(), revision, charge=True),
+        lambda: netboot.seed(origin(), revision, charge=False),
+        lambda: netboot.http_boot(origin(), 0, charge=True),
+        lambda: netboot.http_boot(origin(), 4096, charge=True),
+        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
+        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
+        lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),
+        lambda: here.service.credentials.put("node1", "token", Secret(b"x"), None, None, "uid=0"),
+        lambda: here.apply(CHANGED),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call()
+    assert used(here) == 0
+    assert here.service.core.site.domain == "example.test"
+
+
+def test_every_decision_is_recorded(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    revision = seed_url(here)
+    netboot.seed(origin(), revision, charge=True)
+    netboot.http_boot(origin(STRANGER), 0, charge=True)
+    netboot.grub_config(origin(MAC3))
+    rows = [
+        (e["answer"], e.get("host"), e["medium"], e["channel"], e["mac"], e.get("rule")) for e in here.audit("decision")
+    ]
+    assert rows == [
+        ("released", "node1", "pxe", "management:mgmt", MAC1, None),
+        ("released", "node1", "pxe", "management:mgmt", MAC1, None),
+        ("denied", None, "http-boot", "management:mgmt", STRANGER, "unknown-host"),
+        ("denied", "node3", "pxe", "management:mgmt", MAC3, "netboot-never"),
+    ]
+    assert here.service.audit_verify()["ok"]
+
+
+def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
+    log = here.state / "audit.log"
+    for _ in range(3):
+        for call in (
+            lambda: here.service.netboot.seed(origin(STRANGER), None, charge=True),
+            lambda: here.service.operations.plan("node3", Medium.PXE, "uid=0"),
+        ):
+            with pytest.raises(Denied):
+                call()
+        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+    size = log.stat().st_size
+    for _ in range(100):
+        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+        with pytest.raises(Denied):
+            here.service.netboot.seed(origin(STRANGER), None, charge=True)
+    assert log.stat().st_size == size
+    here.clock.advance(minutes=2)
+    here.service.core.audit.flush(here.clock.now)
+    assert {e.get("count") for e in here.audit("decision")} == {None, 2, 102}
+
+
+def test_ranges_are_counted(here: Site) -> None:
+    here.window()
+    here.service.netboot.http_boot(origin(), 0, charge=True)
+    here.service.netboot.http_boot(origin(), 4096, charge=True)
+    size = (here.state / "audit.log").stat().st_size
+    for start in range(8192, 8292):
+        here.service.netboot.http_boot(origin(), start, charge=True)
+    assert (here.state / "audit.log").stat().st_size == size
