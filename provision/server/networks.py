@@ -42,6 +42,7 @@ class Networks:
     def __init__(self, service: Service, servers: Servers, neighbours: Neighbours) -> None:
         self._service, self._servers, self._neighbours = service, servers, neighbours
         self._served: dict[str, _Served] = {}
+        self._noted: set[str] = set()
 
     async def reconcile(self, machine: Machine, *, strict: bool = False) -> None:
         """Serve what may be served on `machine`, stop what may not.
@@ -103,8 +104,10 @@ class Networks:
 
     async def _start(self, listen: Listen, edge: Edge) -> None:
         core, address = self._service.core, str(edge.channel.address)
-        for rule, reason in sorted(listen.override.items()):
-            core.note("override", None, network=listen.network, rule=rule, reason=reason)
+        if listen.network not in self._noted:
+            for rule, reason in sorted(listen.override.items()):
+                core.note("override", None, network=listen.network, rule=rule, reason=reason)
+            self._noted.add(listen.network)
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)

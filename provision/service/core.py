@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from threading import Lock, RLock
 from typing import Self
@@ -27,6 +27,26 @@ from provision.store.hosts import Snapshot
 from provision.store.keys import load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
+
+CROWD = 256
+"""Different machines a minute whose denials are recorded one by one."""
+
+
+class Crowd:
+    """Tells the first CROWD different askers of each minute from the rest: whoever makes addresses up must not be able
+    to fill the disk with an audit entry for each."""
+
+    def __init__(self) -> None:
+        self._since = datetime.min.replace(tzinfo=UTC)
+        self._seen: set[tuple[str, str]] = set()
+
+    def admit(self, asker: tuple[str, str], now: datetime) -> bool:
+        """Whether `asker` gets an entry of its own."""
+        if not timedelta() <= now - self._since < timedelta(minutes=1):
+            self._since, self._seen = now, set()
+        if len(self._seen) < CROWD:
+            self._seen.add(asker)
+        return asker in self._seen
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,7 @@ class Core:
         self._charged: dict[str, Boot | None] = {}
         self._forgotten, self._charged_lock = 0, Lock()
         self._endpoints: dict[str, Endpoint | None] = {}
+        self._denied = Crowd()
         self._bases: dict[str, BaseImage] = {}
         self._state_lock: StateLock | None = None
 
@@ -213,6 +234,8 @@ class Core:
         }
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
+            if not self._denied.admit((str(requester.address), requester.mac or ""), now):
+                event |= {"address": None, "mac": None, "reason": "too many different machines; these are counted only"}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.

@@ -26,6 +26,7 @@ PER_PEER = 8
 
 _BURST = 32
 _UNANSWERED_SECONDS = 1.0
+_COMPLAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +71,7 @@ class TftpServer:
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._complained = -_COMPLAIN_SECONDS
 
     @property
     def active(self) -> int:
@@ -108,7 +110,7 @@ class TftpServer:
         try:
             self._sock.sendto(packet.error(error.code, error.message), peer)
         except OSError as failure:
-            _log.info("tftp: cannot answer %s (%s)", peer[0], failure.strerror)
+            _log.debug("tftp: cannot answer %s (%s)", peer[0], failure.strerror)
 
     def _request(self, data: bytes, peer: tuple[str, int]) -> None:
         if len(data) < 2 or data[1] not in (Op.RRQ, Op.WRQ):
@@ -127,7 +129,9 @@ class TftpServer:
                 return
             self._drop(older)
         if not self._make_room(peer[0]):
-            _log.warning("tftp: all %d ports are in use; dropping a request of %s", len(self._ports), peer[0])
+            if self._loop.time() - self._complained > _COMPLAIN_SECONDS:
+                self._complained = self._loop.time()
+                _log.warning("tftp: all %d ports are in use; dropping a request of %s", len(self._ports), peer[0])
             return
         slot = _Slot(peer, path, self._loop.time())
         self._slots[peer[0], path] = slot

@@ -94,7 +94,7 @@ class Session:
             return False
         except OSError as error:
             if not self._ended:
-                _log.info("tftp: %s: the client is gone (%s)", self.name, error.strerror)
+                _log.debug("tftp: %s: the client is gone (%s)", self.name, error.strerror)
                 self.end()
         return True
 
@@ -105,7 +105,7 @@ class Session:
             except BlockingIOError:
                 return
             except OSError as error:
-                _log.info("tftp: %s: the client is gone (%s)", self.name, error.strerror)
+                _log.debug("tftp: %s: the client is gone (%s)", self.name, error.strerror)
                 self.end()
                 return
             if len(data) < 4 or data[0] != 0:
@@ -136,7 +136,7 @@ class Session:
         if now >= self._deadline and self._reading is None:
             self._next, self._until = self.transfer.timeout()
             if self.transfer.failed:
-                _log.warning("tftp: %s: the client stopped answering", self.name)
+                _log.debug("tftp: %s: the client stopped answering", self.name)
                 self.end()
                 return
             self._deadline = now + self.transfer.wait
