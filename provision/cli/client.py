@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import socket
 import tempfile
 import threading
@@ -18,6 +20,7 @@ from provision.errors import Conflict, Exit, Problem, Problems, ProvisionError, 
 from provision.settings import Settings
 
 _BASE = "http://provision"
+_MAX_SOCKET_PATH = 107  # unix(7)
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
 _TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
 
@@ -139,8 +142,7 @@ def _in_process(settings: Settings) -> Iterator[Path]:
     forbid_core_dumps()
     service = Service.open(settings)
     try:
-        with tempfile.TemporaryDirectory(prefix="provision-") as directory:
-            path = Path(directory) / "operator.sock"
+        with _socket_place(settings.state) as path:
             server = OperatorServer(service, path)
             thread = threading.Thread(target=server.run, name="operator", daemon=True)
             thread.start()
@@ -153,6 +155,17 @@ def _in_process(settings: Settings) -> Iterator[Path]:
     finally:
         with suppress(Unavailable):
             service.close()
+
+
+@contextmanager
+def _socket_place(state: Path) -> Iterator[Path]:
+    """Where this process's socket stands: in the state directory, which is swept after kill -9, when its path fits."""
+    path = state / "tmp" / f"{secrets.token_hex(4)}.sock"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="provision-") as directory:
+        yield Path(directory) / "operator.sock"
 
 
 def _wait(started: threading.Event, thread: threading.Thread) -> None:

@@ -93,7 +93,7 @@ def main() -> None:
     # `--json` is taken anywhere: people write it last.
     sys.argv[1:] = (["--json"] if wants_json else []) + arguments
     try:
-        app()
+        app(prog_name="provision")
     except ProvisionError as error:
         output.failure(error, wants_json)
         sys.exit(int(error.exit))
