@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from provision.document import Source
@@ -28,15 +30,16 @@ class Inventories:
 
         Raises Problems with every problem of the files.
         """
-        new = parse(files, self._core.clock())
-        old = self._core.store.inventory()
-        merged = merge(old, new, prune)
-        changes = difference(old, merged)
-        return merged, changes, prune and needs_confirmation(changes, old)
+        with _without_collector():
+            new = parse(files, self._core.clock())
+            old = self._core.store.inventory()
+            merged = merge(old, new, prune)
+            changes = difference(old, merged)
+            return merged, changes, prune and needs_confirmation(changes, old)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
-        with self._core.lock:
+        with self._core.lock, _without_collector():
             merged, changes, confirm = self.preview(files, prune)
             if confirm and not confirmed:
                 count = len(changes.removed)
@@ -80,3 +83,15 @@ class Inventories:
             for host in self._core.hosts.values()
             if label is None or host.labels.get(label) == value
         ]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """An inventory is a great many objects and no cycles; the collector would walk through all of them repeatedly."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
