@@ -121,8 +121,10 @@ def _files(parts: Path, initrd_size: int) -> tuple[Path, Path]:
     """A kernel and an initrd by their formats; nothing that boots, but import reads both to their ends."""
     kernel, initrd = parts / "vmlinuz", parts / "initrd"
     kernel.write_bytes(_bzimage(8 * MIB if initrd_size >= MIB else 4096))
-    members = [cpio.file(MARKER, CONTRACT), cpio.file("blob", os.urandom(initrd_size))]
-    initrd.write_bytes(cpio.pack(cpio.tree(members)))
+    with initrd.open("wb") as file:
+        file.write(cpio.pack(cpio.tree([cpio.file(MARKER, CONTRACT)])))
+        for start in range(0, initrd_size, MIB):
+            file.write(cpio.pack([cpio.file(f"blob{start}", os.urandom(min(MIB, initrd_size - start)))]))
     return kernel, initrd
 
 
