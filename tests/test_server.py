@@ -178,6 +178,17 @@ def eventually(state: Path, text: str, seconds: float = 30.0) -> None:
         time.sleep(0.1)
 
 
+def taking(address: tuple[str, int], seconds: float = 15.0) -> socket.socket:
+    """A listener on an address that is being let go: running answers have some seconds to end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_server(address)
+        except OSError:
+            assert time.monotonic() < deadline, f"{address} is not let go"
+            time.sleep(0.05)
+
+
 @isolated
 def test_an_interface_may_go_and_come_back(tmp_path: Path) -> None:
     state = networked(tmp_path)
@@ -255,7 +266,7 @@ def test_a_taken_port_is_one_line_and_is_taken_when_it_is_free(tmp_path: Path) -
             eventually(state, "served on eth1")
             sh("ip link set eth1 down")
             eventually(state, "is down")
-            with socket.create_server(("10.0.0.1", 8080)):
+            with taking(("10.0.0.1", 8080)):
                 sh("ip link set eth1 up")
                 eventually(state, "the port is taken")
             eventually(state, "served on eth1")
