@@ -166,6 +166,11 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     for host, wrong in (("node1", b"\0" * 32), ("node2", key), ("node9", key), ("node1", b"")):
         with pytest.raises(Denied, match="the key fits no boot of this host"):
             netboot.up(host, wrong)
+    here.service.core.audit.flush()
+    tried = [e for e in here.service.core.audit.entries(None, 50) if e["event"] == "up"]
+    assert {(e.get("host"), e["answer"], e["rule"]) for e in tried} == {
+        (host, "denied", "phone-home") for host in ("node1", "node2", None)
+    }
     assert netboot.up("node1", key).up == here.clock.now
     window = here.service.core.store.window("node1")
     assert window is not None

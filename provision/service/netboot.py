@@ -252,6 +252,9 @@ class Netboot:
                 self._tracker.update(done)
                 self._core.note("up", None, host=host, mac=boot.mac or None, medium=str(boot.medium))
                 return done
+        known = host if host in self._core.hosts else None
+        refused = {"time": now, "event": "up", "host": known, "answer": "denied", "rule": "phone-home"}
+        self._core.audit.record(refused)
         raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
 
 
