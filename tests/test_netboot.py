@@ -179,7 +179,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
         netboot.up("node1", key)
     with pytest.raises(Denied, match="which is closed"):
         netboot.seed(origin(), revision, charge=True)
-    assert [e["mac"] for e in here.audit("up")] == [MAC1]
+    assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
     assert here.service.operations.status("node1")["hosts"][0]["stage"] == "up"
 
 
