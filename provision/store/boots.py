@@ -35,6 +35,7 @@ class Boots(Hosts):
 
     _window_of: dict[str, Window]
     _running: dict[tuple[str, str, Medium], Boot]
+    _booted: set[str]
 
     def window(self, host: str) -> Window | None:
         """The host's newest window, open or not."""
@@ -70,7 +71,10 @@ class Boots(Hosts):
 
     def boots(self, host: str) -> list[Boot]:
         """The host's boots, newest first, at most HISTORY of each medium. Raises NotFound."""
-        query = select(_boots).where(_boots.c.host_id == self._host_id(host)).order_by(_boots.c.id.desc())
+        host_id = self._host_id(host)
+        if host not in self._booted:
+            return []
+        query = select(_boots).where(_boots.c.host_id == host_id).order_by(_boots.c.id.desc())
         with self._read() as connection:
             return [_boot(row, host) for row in connection.execute(query)]
 
@@ -155,6 +159,7 @@ class Boots(Hosts):
         place = (boot.host, boot.mac, boot.medium)
         if place not in self._running or self._running[place].id <= boot.id:
             self._running[place] = boot
+        self._booted.add(boot.host)
 
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
@@ -162,7 +167,7 @@ class Boots(Hosts):
         newest = select(func.max(_windows.c.id)).group_by(_windows.c.host_id)
         rows = connection.execute(select(_windows).where(_windows.c.id.in_(newest)))
         self._window_of = {names[row.host_id]: _window(row) for row in rows}
-        self._running = {}
+        self._running, self._booted = {}, set()
         newest = select(func.max(_boots.c.id)).group_by(_boots.c.host_id, _boots.c.mac, _boots.c.medium)
         for row in connection.execute(select(_boots).where(_boots.c.id.in_(newest)).order_by(_boots.c.id)):
             self._remember(_boot(row, names[row.host_id]))
@@ -174,6 +179,7 @@ class Boots(Hosts):
             del self._window_of[name]
         for place in [place for place in self._running if place[0] in gone]:
             del self._running[place]
+        self._booted -= gone
 
 
 def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
