@@ -115,13 +115,13 @@ class Problem:
 
 
 class Problems(Invalid):
-    """All problems of one input at once, in the order of the file."""
+    """All problems of one input at once, in the order of the file; `subject` names the input."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], subject: str = "inventory") -> None:
         self.problems = tuple(sorted(problems))
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
-        super().__init__("inventory", f"{count} {noun}: " + " | ".join(str(p) for p in self.problems[:3]))
+        super().__init__(subject, f"{count} {noun}: " + " | ".join(str(p) for p in self.problems[:3]))
 
     def details(self) -> dict[str, Any]:
         """With every problem."""

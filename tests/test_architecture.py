@@ -26,7 +26,7 @@ LAYERS = (
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store"),
-    ("seed",),
+    ("seed", "image"),
     # Everything together, then its faces.
     ("service",),
     ("edge",),
@@ -67,7 +67,7 @@ DOORS = {
         "proc.py",  # hands a fixed few variables on to tools
         "store/keys.py",  # systemd says by $CREDENTIALS_DIRECTORY where the master key is
         "server/run.py",  # $NOTIFY_SOCKET, by which systemd asks to be told that the service is ready
-        "demo/probe.py",  # $XDG_CACHE_HOME, for the demonstration only
+        "image/cache.py",  # $XDG_CACHE_HOME, where built images and their packages are kept
     ),
     "os.getenv": (),
     "os.environb": (),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo import capture, disk, elf, router
+from provision.demo import capture, disk, router
 from provision.demo.lab import Lab, inside, sweep
 from provision.demo.processes import WaitFailed, plain
 from provision.demo.report import parse
@@ -195,12 +195,6 @@ def test_a_capture_cut_short_is_read_as_far_as_it_goes() -> None:
     assert len(list(capture.frames(pcap(b"a" * 60, b"b" * 60)[:-1]))) == 1
     with pytest.raises(ValueError, match="pcap"):
         list(capture.frames(bytes(40)))
-
-
-def test_needed_libraries_are_read_from_a_program() -> None:
-    assert "libc.so.6" in elf.needed(Path("/bin/true").read_bytes())
-    assert any(name.startswith("ld-linux") for name in elf.needed(Path("/bin/true").read_bytes()))
-    assert elf.needed(b"#!/bin/sh\n") == ()
 
 
 def test_a_report_is_read_and_a_console_without_one_is_refused() -> None:

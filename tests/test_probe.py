@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from provision import assets, cpio
-from provision.demo import packages, probe
+from provision.demo import probe
 from provision.errors import Unavailable
+from provision.image import packages
 from tests.boot import seeds
 
 GOOD = seeds.manifest("node7", seeds.files("node7"))
 
 
 def read_manifest(data: bytes) -> tuple[int, list[str]]:
-    program = assets.directory("images") / "probe" / "manifest.awk"
+    program = assets.directory("images") / "common" / "initramfs" / "manifest.awk"
     done = subprocess.run(["busybox", "awk", "-f", program], input=data, capture_output=True)
     return done.returncode, done.stdout.decode().splitlines()
 

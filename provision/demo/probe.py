@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -19,11 +18,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from provision import assets, cpio, proc
-from provision.demo import elf, packages
 from provision.errors import Unavailable
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and how far it is, 0 to 1."""
+from provision.image import elf, packages
+from provision.image.cache import user_cache
+from provision.image.packages import Progress
 
 KERNEL_ARGUMENTS = ("console=ttyS0,115200n8", "quiet", "loglevel=3", "systemd.show_status=false", "panic=10")
 _KEPT_BUILDS = 4
@@ -42,7 +40,7 @@ class Probe:
 
 def default_cache() -> Path:
     """Where built probes and their packages are kept: `provision/probe` in the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "provision" / "probe"
+    return user_cache() / "probe"
 
 
 def build_probe(output: Path | None = None, progress: Progress = lambda what, done: None) -> Probe:
@@ -68,18 +66,23 @@ def build_probe(output: Path | None = None, progress: Progress = lambda what, do
 
 @dataclass(frozen=True)
 class _Recipe:
-    """The files of images/probe: lists by name, files of the final root, and a digest of all and of this code."""
+    """The files of images/probe: lists by name, files of the final root, and a digest of all and of this code.
+
+    `shared` is the initramfs that takes the seed in every image.
+    """
 
     directory: Path
+    shared: Path
     stamp: str
 
     @classmethod
     def load(cls) -> _Recipe:
         directory = assets.directory("images") / "probe"
-        sources = [p for p in sorted(directory.rglob("*")) if p.is_file()]
+        shared = assets.directory("images") / "common" / "initramfs"
+        sources = [p for top in (directory, shared) for p in sorted(top.rglob("*")) if p.is_file()]
         code = [Path(m.__file__ or "") for m in (cpio, elf, packages)] + [Path(__file__)]
         parts = [f"{p.name} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in (*sources, *code)]
-        return cls(directory, _digest(*parts))
+        return cls(directory, shared, _digest(*parts))
 
     def names(self, file: str) -> list[str]:
         """The lines of one list that are not comments."""
@@ -95,7 +98,7 @@ class _Recipe:
         for path in sorted(p for p in top.rglob("*") if p.is_file()):
             data = path.read_bytes()
             yield cpio.file(str(path.relative_to(top)), data, 0o755 if data.startswith(b"#!") else 0o644)
-        yield cpio.file("usr/lib/provision-probe/manifest.awk", self.text("manifest.awk"))
+        yield cpio.file("usr/lib/provision-probe/manifest.awk", (self.shared / "manifest.awk").read_bytes())
         for line in self.names("links"):
             path_text, target = line.split()
             yield cpio.symlink(path_text.lstrip("/"), target)
@@ -233,8 +236,9 @@ def _initramfs(recipe: _Recipe, root: list[cpio.Entry]) -> Iterable[cpio.Entry]:
     yield cpio.file("bin/busybox", busybox.data, 0o755)
     for applet in recipe.names("applets"):
         yield cpio.symlink(f"bin/{applet}", "busybox")
-    yield cpio.file("init", recipe.text("init"), 0o755)
-    yield cpio.file("manifest.awk", recipe.text("manifest.awk"))
+    yield cpio.file("init", (recipe.shared / "init").read_bytes(), 0o755)
+    yield cpio.file("manifest.awk", (recipe.shared / "manifest.awk").read_bytes())
+    yield cpio.file("final-root", recipe.text("final-root"))
     yield cpio.file("etc/provision-seed-contract", b"1\n")
     for entry in root:
         yield cpio.Entry(f"final/{entry.path}", entry.mode, entry.data)

@@ -1,0 +1,110 @@
+"""The kept tree -> a squashfs, a small initramfs that mounts it, and one initrd of both. Same tree, same bytes."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from provision import cpio, proc
+from provision.errors import Invalid
+from provision.image import tree
+from provision.image.modules import Modules
+from provision.image.recipe import Squashfs
+from provision.image.tree import Node
+
+CLOCK = 1577836800
+"""All times in an image: the first second of 2020 in UTC, as on the media."""
+MARKER = cpio.file("etc/provision-seed-contract", b"1\n")
+_BUSYBOX = "usr/bin/busybox"
+
+
+def complete(kept: Mapping[str, Node], known: Mapping[str, Node], made: Mapping[str, str]) -> dict[str, Node]:
+    """The kept files with the directories above them, as packages have those; `made` are further ones by mode."""
+    result = dict(kept)
+    wanted = {path: tree.directory(path, int(mode, 8)) for path, mode in made.items()}
+    for path in (*kept, *wanted):
+        for parent in map(str, PurePosixPath(path).parents):
+            if parent != "." and parent not in wanted:
+                package = known.get(parent)
+                is_directory = package is not None and package.is_directory
+                wanted[parent] = package if package and is_directory else tree.directory(parent)
+    for path, node in wanted.items():
+        if path in kept:
+            raise Invalid(f"/{path}", "is a file and has files below it", "correct the recipe's links or files")
+        result[path] = node
+    return dict(sorted(result.items(), key=lambda item: PurePosixPath(item[0]).parts))
+
+
+def squashfs(nodes: Iterable[Node], how: Squashfs, target: Path) -> None:
+    """Pack a complete, sorted tree; needs no privileges, for nothing of it is ever unpacked."""
+    stream = BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for node in nodes:
+            _add(archive, node)
+    argv = ["mksquashfs", "-", str(target), "-tar", "-noappend", "-no-progress", "-quiet"]
+    argv += ["-reproducible", "-no-xattrs"]
+    argv += ["-comp", how.compression, "-b", f"{how.block}K", "-mkfs-time", str(CLOCK), "-all-time", str(CLOCK)]
+    argv += ["-Xbcj", "x86"] if how.compression == "xz" else ["-Xcompression-level", str(how.level)]
+    argv += ["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"]
+    proc.run(argv, package="squashfs-tools", stdin=stream.getvalue(), timeout=3600)
+
+
+def _add(archive: tarfile.TarFile, node: Node) -> None:
+    member = tarfile.TarInfo(node.path)
+    member.mode, member.mtime = stat.S_IMODE(node.mode), CLOCK
+    if node.is_directory:
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    elif node.is_link:
+        member.type, member.linkname = tarfile.SYMTYPE, node.content.read().decode()
+        archive.addfile(member)
+    else:
+        data = node.content.read()
+        member.size = len(data)
+        archive.addfile(member, BytesIO(data))
+
+
+def initramfs(kept: Mapping[str, Node], applets: Sequence[str], modules: Sequence[Node], own: Iterable[Node]) -> bytes:
+    """The small first archive, compressed: BusyBox, the modules that mount the root in their order, and `own` files."""
+    entries = [cpio.file("bin/busybox", kept[_BUSYBOX].content.read(), 0o755), MARKER]
+    entries += [cpio.symlink(f"bin/{applet}", "busybox") for applet in applets]
+    entries += [cpio.file(f"modules/{n.path.rsplit('/', 1)[-1]}", n.content.read()) for n in modules]
+    order = "".join(f"{n.path.rsplit('/', 1)[-1]}\n" for n in modules)
+    entries.append(cpio.file("modules/order", order.encode()))
+    entries += [cpio.Entry(n.path, n.mode, n.content.read()) for n in own]
+    archive = cpio.pack(cpio.tree(entries))
+    # The kernel's own decompressor knows no other check than CRC32.
+    return proc.run(["xz", "-9", "--check=crc32", "-T1", "-c"], package="xz-utils", stdin=archive, timeout=600).stdout
+
+
+def load_order(names: Sequence[str], modules: Modules) -> Iterator[str]:
+    """Paths of the named modules and of those they depend on, each after what it needs."""
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        module = modules.by_name.get(name)
+        if module is None or name in done:
+            return
+        done.add(name)
+        for dependency in module.depends:
+            yield from visit(dependency)
+        for wish in module.soft:
+            for other in modules.asked(wish):
+                yield from visit(other.name)
+        yield module.path
+
+    for name in names:
+        if not modules.asked(name) and not modules.is_builtin(name):
+            raise Invalid(name, "is no module of this kernel", "correct 'initramfs: modules:' in the recipe")
+        for module in modules.asked(name):
+            yield from visit(module.name)
+
+
+def initrd(first: bytes, root: Path) -> bytes:
+    """The two archives of the initrd: the compressed initramfs, and the root file system as it is."""
+    # Loaders align what follows an archive only to 4 bytes, if at all.
+    padded = first + bytes(-len(first) % cpio.BLOCK)
+    return padded + cpio.pack([cpio.file("root.squashfs", root.read_bytes())])

@@ -1,0 +1,178 @@
+"""Building a host image: stages that each take what the one before gave, and remember what they made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from provision import assets, cpio
+from provision.image import assemble, lock, packages, recipe, tree
+from provision.image.cache import Cache, digest, user_cache
+from provision.image.gather import Gathered, gather, own_files
+from provision.image.lock import Lock
+from provision.image.packages import Progress
+from provision.image.recipe import Loaded
+from provision.image.tree import Node
+
+_KEPT_IMAGES = 4
+_KEPT_PACKAGES = 1500
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build: recipe and lock (the shipped ones when None), and where packages and images are kept."""
+
+    recipe: Path | None = None
+    lock: Path | None = None
+    update_lock: bool = False
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image: the directory with its files, and what image.json says of it."""
+
+    directory: Path
+    about: dict[str, Any]
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel."""
+        return self.directory / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """The one initrd."""
+        return self.directory / "initrd"
+
+    @property
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """The recipe's."""
+        return tuple(self.about["kernel_arguments"])
+
+
+def build(request: Request, progress: Progress = lambda what, done: None) -> Image:
+    """Build the image, or find it in the cache when nothing changed; needs no privileges.
+
+    Raises Problems for a recipe that does not fit together, Invalid for a lock that is not its own, and Unavailable
+    when packages cannot be had or a tool is missing.
+    """
+    progress("reading the recipe", 0.0)
+    loaded = recipe.load(request.recipe or assets.directory("images") / "host" / "recipe.yaml")
+    cache = Cache(request.cache or user_cache() / "image")
+    with cache.locked():
+        locked = _lock(loaded, request, cache, progress)
+        tools = lock.tool_versions()
+        key = digest(_inputs(loaded), locked.text(), tools, _code())
+        made = cache.made("images", key, lambda path: _make(loaded, locked, tools, cache, path, progress))
+        cache.prune("images", _KEPT_IMAGES)
+        for kind in ("packages", "unpacked", "indexes"):
+            cache.prune(kind, _KEPT_PACKAGES)
+    progress("done", 1.0)
+    return Image(made, json.loads((made / "image.json").read_text()))
+
+
+def export(image: Image, directory: Path) -> Image:
+    """Copy a built image's files to a directory of the operator's; each is there whole or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for source in sorted(image.directory.iterdir()):
+        new = directory / f".{source.name}.new"
+        try:
+            shutil.copyfile(source, new)
+            new.replace(directory / source.name)
+        finally:
+            new.unlink(missing_ok=True)
+    return Image(directory, image.about)
+
+
+def _lock(loaded: Loaded, request: Request, cache: Cache, progress: Progress) -> Lock:
+    path = request.lock or loaded.directory / "lock.json"
+    wanted = loaded.recipe.packages
+    if not request.update_lock:
+        return lock.read(path, wanted)
+    progress("resolving packages", 0.02)
+    pinned = packages.pin(sorted(wanted), cache.directory)
+    made = Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
+    lock.write(made, path)
+    return made
+
+
+def _make(loaded: Loaded, locked: Lock, tools: dict[str, str], cache: Cache, target: Path, progress: Progress) -> None:
+    debs = cache.directory / "packages"
+    packages.fetch_pinned(locked.packages, debs, lambda what, done: progress(what, 0.05 + 0.2 * done))
+    progress("reading packages", 0.25)
+    contents = list(tree.load(locked.packages, debs, cache))
+    # What it is made of, not what comes out of it: a file cannot hold its own hash.
+    version = digest(_inputs(loaded), locked.text())[:12]
+    gathered = gather(loaded, contents, version, cache, progress)
+    progress("packing the root file system", 0.6)
+    root = _squashfs(loaded, gathered, tools, cache)
+    progress("packing the initrd", 0.95)
+    target.mkdir()
+    (target / "initrd").write_bytes(assemble.initrd(_initramfs(loaded, gathered), root))
+    (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
+    (target / "image.json").write_text(json.dumps(_about(loaded, gathered, version, target, root), indent=2) + "\n")
+
+
+def _squashfs(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
+    """The packed root: made again only when a file of it, or the way to pack it, changed."""
+    rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in gathered.nodes.values()]
+    how = loaded.recipe.squashfs
+    key = digest(rows, how.model_dump(), tools["mksquashfs"], _code(assemble))
+    made = cache.made("roots", key, partial(assemble.squashfs, gathered.nodes.values(), how))
+    cache.prune("roots", _KEPT_IMAGES)
+    return made
+
+
+def _initramfs(loaded: Loaded, gathered: Gathered) -> bytes:
+    names = loaded.recipe.initramfs
+    order = [gathered.nodes[path] for path in assemble.load_order(names.modules, gathered.modules)]
+    return assemble.initramfs(gathered.nodes, names.applets, order, _initramfs_files(loaded))
+
+
+def _initramfs_files(loaded: Loaded) -> Iterator[Node]:
+    """What the initramfs runs: the shared handling of seeds, and this image's way to mount its root."""
+    yield from own_files(assets.directory("images") / "common" / "initramfs")
+    yield from own_files(loaded.directory / "initramfs")
+
+
+def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, root: Path) -> dict[str, Any]:
+    files = {
+        name: {
+            "size": (directory / name).stat().st_size,
+            "sha256": hashlib.sha256((directory / name).read_bytes()).hexdigest(),
+        }
+        for name in ("vmlinuz", "initrd")
+    }
+    return {
+        "format": 1,
+        "name": loaded.recipe.name,
+        "version": version,
+        "id": digest(files),
+        "kernel_version": gathered.modules.version,
+        "kernel_arguments": list(loaded.recipe.kernel_arguments),
+        "files": files,
+        "root_size": root.stat().st_size,
+        "root_files": len(gathered.nodes),
+    }
+
+
+def _inputs(loaded: Loaded) -> list[tuple[str, str]]:
+    """Everything of the project that goes into an image, by path and SHA-256."""
+    common = assets.directory("images") / "common"
+    found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in d.rglob("*")]
+    rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found if p.is_file()]
+    # The lock is taken as it was read; it may stand elsewhere.
+    return sorted(row for row in rows if not row[0].endswith("/lock.json"))
+
+
+def _code(*modules: Any) -> str:
+    """A digest of the code that makes images, so that a changed builder takes nothing for its own."""
+    paths = [Path(m.__file__) for m in modules] or [*sorted(Path(__file__).parent.glob("*.py")), Path(cpio.__file__)]
+    return digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])

@@ -1,0 +1,39 @@
+"""What one file needs of others, and where those who find that out look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from provision.image.modules import Modules
+from provision.image.python import PythonIndex
+from provision.image.recipe import Loaded
+from provision.image.tree import Node, Tree
+
+
+@dataclass(frozen=True)
+class Need:
+    """A path (no leading slash) that a file needs, in words as what.
+
+    When a rule drops it, that is an error if the need is `hard`; when no package has it, if it `must_exist`.
+    """
+
+    path: str
+    what: str
+    hard: bool = True
+    must_exist: bool = True
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """All that may be looked up while needs are worked out; `dropped` are the paths that rules drop."""
+
+    tree: Tree
+    modules: Modules
+    python: PythonIndex
+    loaded: Loaded
+    dropped: Mapping[str, object]
+
+
+Needer = Callable[[Node, bytes, Surroundings], Iterable[Need]]
+"""Says what a regular file with these bytes needs."""

@@ -1,0 +1,177 @@
+"""Debian packages by the machine's own APT configuration: resolved and verified by apt, never installed."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from provision import cpio, proc
+from provision.errors import Invalid, Unavailable
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how far it is, 0 to 1."""
+
+_MERGED = ("bin/", "sbin/", "lib/", "lib64/")
+_ARCHIVES = "archives"
+_LISTS = Path("/var/lib/apt/lists")
+_TOGETHER = 24
+
+
+@dataclass(frozen=True, order=True)
+class Package:
+    """One version of a package, and the SHA-256 of its file; `size` is that file's, in bytes."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+
+    @property
+    def file_name(self) -> str:
+        """The name that `apt-get download` gives the file: a colon of the version is escaped."""
+        return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
+
+
+def lists_stamp() -> str:
+    """A text that changes when apt's package lists change, so that an answer of apt can be remembered."""
+    files = sorted(path for path in _LISTS.glob("*") if path.is_file())
+    return "".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in files)
+
+
+def resolve(names: Sequence[str], directory: Path) -> list[tuple[str, str]]:
+    """File name and size (with a checksum, if any) of every package that `names` need on an empty machine, sorted.
+
+    Raises Unavailable when apt does not know a package.
+    """
+    # apt does not list what its archive directory holds already, so it is shown an empty one.
+    # Lines are: 'URL' FILE SIZE [MD5Sum:CHECKSUM]; suites that list stronger sums only show none here.
+    lines = [line.split() for line in _apt(directory, "nothing", "--print-uris", *names).splitlines()]
+    return sorted((line[1], " ".join(line[2:])) for line in lines if len(line) >= 3)
+
+
+def pin(names: Sequence[str], directory: Path) -> list[Package]:
+    """Every package that `names` need on an empty machine, with its version and the checksum apt's lists have.
+
+    Raises Unavailable when apt does not know a package, or has no SHA-256 of one.
+    """
+    # Lines are: Inst NAME (VERSION ORIGIN [ARCHITECTURE]) ...
+    lines = [line.split() for line in _apt(directory, "nothing", "--simulate", *names).splitlines()]
+    wanted = [f"{line[1].partition(':')[0]}={line[2].lstrip('(')}" for line in lines if line[:1] == ["Inst"]]
+    known = {(p.name, p.version): p for p in _shown(wanted)}
+    missing = [want for want in wanted if tuple(want.split("=", 1)) not in known]
+    if missing:
+        raise Unavailable(missing[0], "has no SHA-256 in the package lists", "run 'apt-get update' as root")
+    return sorted(known.values())
+
+
+def _shown(wanted: Sequence[str]) -> Iterator[Package]:
+    text = proc.run(["apt-cache", "show", *wanted], package="apt").stdout.decode() if wanted else ""
+    for paragraph in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        if "SHA256" in fields:
+            yield Package(
+                fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"], int(fields["Size"])
+            )
+
+
+def fetch(names: Sequence[str], directory: Path) -> None:
+    """Download the packages that `names` need into `directory`, unless they are there; raises Unavailable."""
+    _apt(directory, _ARCHIVES, "--download-only", *names)
+
+
+def fetch_pinned(pinned: Iterable[Package], directory: Path, progress: Progress) -> None:
+    """Have the file of every package in `directory`, verified; each stands at `pinned_path`.
+
+    Raises Unavailable when no configured archive has that version any more, and Invalid when a file differs.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    missing = [package for package in pinned if not pinned_path(package, directory).exists()]
+    for start in range(0, len(missing), _TOGETHER):
+        progress("downloading packages", start / len(missing))
+        _download(missing[start : start + _TOGETHER], directory)
+
+
+def pinned_path(package: Package, directory: Path) -> Path:
+    """Where `fetch_pinned` puts a package: by content, so that a file that is there is the right one."""
+    return directory / f"{package.sha256}.deb"
+
+
+def _download(batch: Sequence[Package], directory: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="download-", dir=directory) as temporary:
+        wanted = [f"{package.name}={package.version}" for package in batch]
+        argv = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=", *wanted]
+        try:
+            proc.run(argv, package="apt", cwd=Path(temporary), timeout=1800)
+        except Unavailable as error:
+            remedy = "run 'apt-get update' as root; when a version is gone from the archive, build with --update-lock"
+            raise Unavailable("packages", error.fact, remedy) from None
+        for package in batch:
+            file = Path(temporary) / package.file_name
+            found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "missing"
+            if found != package.sha256:
+                fact = f"the file of {package.version} has SHA-256 {found:.16}..., the lock {package.sha256:.16}..."
+                raise Invalid(package.name, fact, "find out who changed it, or build with --update-lock")
+            file.rename(pinned_path(package, directory))
+
+
+def path_of(name: str, directory: Path) -> Path:
+    """Where `fetch` puts the package file that `resolve` calls `name`."""
+    return directory / _ARCHIVES / name
+
+
+def unpacked(package: Path) -> bytes:
+    """The files of a package as an uncompressed tar archive."""
+    return proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout
+
+
+def read(package: Path, wanted: Callable[[str], bool]) -> Iterator[cpio.Entry]:
+    """The files and links of a package whose path is `wanted`, with /bin, /sbin and /lib merged into /usr.
+
+    Paths have no leading slash. Set-user-id bits, directories and device nodes do not come.
+    """
+    with tarfile.open(fileobj=BytesIO(unpacked(package))) as archive:
+        for member in archive:
+            path = merged(member.name.removeprefix("./"))
+            if not wanted(path):
+                continue
+            if member.issym():
+                yield cpio.symlink(path, merged_target(member.linkname))
+            elif (stream := archive.extractfile(member)) is not None:
+                yield cpio.Entry(path, stat.S_IFREG | (member.mode & 0o755), stream.read())
+
+
+def merged(path: str) -> str:
+    """A path of a package as it stands on a system whose /bin, /sbin and /lib are links into /usr."""
+    return f"usr/{path}" if path.startswith(_MERGED) else path
+
+
+def merged_target(target: str) -> str:
+    """The same for the target of a symbolic link."""
+    return f"/{merged(target[1:])}" if target.startswith("/") else target
+
+
+def _apt(directory: Path, held: str, *arguments: str) -> str:
+    # An empty status file makes apt resolve for an empty machine, so the answer depends on the package lists only.
+    status = directory / "status"
+    archives = directory / held
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    status.touch()
+    options = {
+        "Dir::State::status": str(status),
+        "Dir::Cache::archives": str(archives),
+        "Debug::NoLocking": "true",
+        "APT::Sandbox::User": "",
+    }
+    given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
+    argv = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *given, *arguments]
+    try:
+        return proc.run(argv, package="apt", timeout=900).stdout.decode()
+    except Unavailable as error:
+        raise Unavailable("packages", error.fact, "run 'apt-get update' as root, then try again") from None

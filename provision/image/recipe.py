@@ -1,0 +1,251 @@
+"""`recipe.yaml`: what a host image is made of, checked, with the line of every rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from provision import document
+from provision.document import Node, Source, dotted, place
+from provision.errors import NotFound, Problem, Problems
+from provision.messages import Vocabulary, complaints
+
+_PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+_PATH = r"^/[^\x00-\x20]*$"
+_PATTERN = r"^[^\x00-\x20]+$"
+_MODE = r"^[01][0-7]{3}$"
+_ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
+_UNIT = r"^[A-Za-z0-9@_.:\\-]+\.(service|socket|target|timer|path|mount|slice)$"
+
+PackageName = Annotated[str, StringConstraints(pattern=_PACKAGE)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=_PATH)]
+Pattern = Annotated[str, StringConstraints(pattern=_PATTERN)]
+Mode = Annotated[str, StringConstraints(pattern=_MODE)]
+Account = Annotated[str, StringConstraints(pattern=_ACCOUNT)]
+Unit = Annotated[str, StringConstraints(pattern=_UNIT)]
+
+_VOCABULARY = Vocabulary(
+    words={
+        _PACKAGE: "a package's name has lower-case letters, digits and +-.",
+        _PATH: "write a path from / on, with no spaces",
+        _PATTERN: "a pattern has no spaces",
+        _MODE: "write a mode as octal digits, such as 0755",
+        _ACCOUNT: "an account has lower-case letters, digits, - and _",
+        _UNIT: "write a unit with its suffix, such as sshd.service",
+    }
+)
+
+
+class Action(StrEnum):
+    """What a rule says of what it matches; `needed` is kept if something that is kept needs it."""
+
+    KEEP = "keep"
+    NEEDED = "needed"
+    DROP = "drop"
+
+
+class Scope(StrEnum):
+    """What the patterns of a rule are matched against."""
+
+    PACKAGES = "packages"
+    MODULES = "modules"
+    PYTHON = "python"
+    FILES = "files"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuleEntry(_Model):
+    """One step of a list of rules, with one of the three actions."""
+
+    keep: tuple[Pattern, ...] = ()
+    needed: tuple[Pattern, ...] = ()
+    drop: tuple[Pattern, ...] = ()
+
+
+class Rules(_Model):
+    """The rules of each scope in their order."""
+
+    packages: tuple[RuleEntry, ...] = ()
+    modules: tuple[RuleEntry, ...] = ()
+    python: tuple[RuleEntry, ...] = ()
+    files: tuple[RuleEntry, ...] = ()
+
+
+class Opens(_Model):
+    """What programs open by name while they run: files that match `opens`, for every kept file that matches `by`."""
+
+    by: Pattern
+    opens: tuple[Pattern, ...] = Field(min_length=1)
+
+
+class Requests(_Model):
+    """What a kernel module asks for by name while it runs: names or aliases of others."""
+
+    by: Pattern
+    asks: tuple[Pattern, ...] = Field(min_length=1)
+
+
+class User(_Model):
+    """An account: number (its own group has the same), home, shell, and the further groups it is in."""
+
+    id: int = Field(ge=0, le=65535)
+    home: AbsolutePath = "/nonexistent"
+    shell: AbsolutePath = "/usr/sbin/nologin"
+    groups: tuple[Account, ...] = ()
+
+
+class Units(_Model):
+    """Units to start by themselves, and units that cannot be started."""
+
+    enable: tuple[Unit, ...] = ()
+    mask: tuple[Unit, ...] = ()
+
+
+class Initramfs(_Model):
+    """What stands in the small first archive: kernel modules and BusyBox's applets."""
+
+    modules: tuple[Pattern, ...] = ()
+    applets: tuple[Pattern, ...] = ()
+
+
+class Squashfs(_Model):
+    """How the root file system is packed; `block` in KiB, `level` for zstd only."""
+
+    compression: Literal["xz", "zstd"] = "xz"
+    block: int = Field(default=1024, ge=4, le=1024)
+    level: int = Field(default=19, ge=1, le=22)
+
+
+class Recipe(_Model):
+    """A whole recipe. Paths are absolute in the image."""
+
+    name: PackageName
+    packages: tuple[PackageName, ...] = Field(min_length=1)
+    rules: Rules = Rules()
+    opens: tuple[Opens, ...] = ()
+    requests: tuple[Requests, ...] = ()
+    stubs: tuple[AbsolutePath, ...] = ()
+    units: Units = Units()
+    users: dict[Account, User] = {}
+    groups: dict[Account, int] = {}
+    links: dict[AbsolutePath, Pattern] = {}
+    directories: dict[AbsolutePath, Mode] = {}
+    applets: tuple[Pattern, ...] = ()
+    initramfs: Initramfs = Initramfs()
+    squashfs: Squashfs = Squashfs()
+    kernel_arguments: tuple[Pattern, ...] = ()
+    report_groups: dict[str, tuple[Pattern, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One pattern with its action, and where it stands."""
+
+    action: Action
+    pattern: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"'{self.action} {self.pattern}' ({self.file}:{self.line})"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked recipe, where it stands, and its text's places."""
+
+    recipe: Recipe
+    directory: Path
+    name: str
+    root: Node
+
+    def rules(self, scope: Scope) -> tuple[Rule, ...]:
+        """The rules of a scope, one for each pattern, in their order."""
+        return tuple(self._rules(scope))
+
+    def _rules(self, scope: Scope) -> Iterator[Rule]:
+        for number, entry in enumerate(getattr(self.recipe.rules, scope)):
+            for action in Action:
+                for index, pattern in enumerate(getattr(entry, action)):
+                    line = self.line("rules", scope.value, number, action.value, index)
+                    yield Rule(action, pattern, self.name, line)
+
+    def line(self, *path: str | int) -> int:
+        """The line of the value at a path, or of the deepest that exists above it."""
+        return place(self.root, path)[1]
+
+    def problem(self, path: tuple[str | int, ...], fact: str, remedy: str = "") -> Problem:
+        """A problem of the value at that path."""
+        return Problem(self.name, self.line(*path), dotted(path), fact, remedy)
+
+
+def load(path: Path) -> Loaded:
+    """Read and check a recipe; raises Problems with everything that is wrong with it, NotFound when it is not there."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise NotFound(str(path), f"cannot be read ({error.strerror})", "name a recipe with --recipe") from None
+    return parse(text, path.name, path.parent)
+
+
+def parse(text: bytes, name: str, directory: Path) -> Loaded:
+    """Check a recipe's text; `name` is its file's, for messages, and `directory` holds what it brings along."""
+    read = document.read(Source(name, text))
+    problems = list(read.problems)
+    recipe: Recipe | None = None
+    if read.root is not None:
+        try:
+            recipe = Recipe.model_validate(read.root.plain())
+        except ValidationError as error:
+            for path, fact, remedy, _kind in complaints(error, Recipe, read.root, _VOCABULARY):
+                file, line = place(read.root, path)
+                problems.append(Problem(file, line, dotted(path), fact, remedy))
+    if problems or recipe is None or read.root is None:
+        raise Problems(problems, name)
+    loaded = Loaded(recipe, directory, name, read.root)
+    if found := list(_crosschecks(loaded)):
+        raise Problems(found, name)
+    return loaded
+
+
+def _crosschecks(loaded: Loaded) -> Iterator[Problem]:
+    """What no single value shows."""
+    recipe = loaded.recipe
+    for scope in Scope:
+        for number, entry in enumerate(getattr(recipe.rules, scope)):
+            if sum(bool(getattr(entry, action)) for action in Action) != 1:
+                fact, remedy = "has not exactly one of keep, needed, drop", "rules apply in order: write one each"
+                yield loaded.problem(("rules", scope.value, number), fact, remedy)
+    yield from _repeated(loaded, ("packages",), recipe.packages)
+    yield from _repeated(loaded, ("units", "enable"), recipe.units.enable)
+    both = set(recipe.units.enable) & set(recipe.units.mask)
+    for unit in sorted(both):
+        yield loaded.problem(("units", "mask", recipe.units.mask.index(unit)), f"{unit} is enabled too", "keep one")
+    numbers: dict[int, str] = {}
+    for kind in ("groups", "users"):
+        for name, value in getattr(recipe, kind).items():
+            number = value if isinstance(value, int) else value.id
+            if numbers.setdefault(number, name) != name:
+                yield loaded.problem((kind, name), f"has the number {number} of {numbers[number]}", "take another")
+    known = {*recipe.users, *recipe.groups}
+    for name, user in recipe.users.items():
+        for index, group in enumerate(user.groups):
+            if group not in known:
+                yield loaded.problem(("users", name, "groups", index), f"there is no group {group}", "add it")
+
+
+def _repeated(loaded: Loaded, path: tuple[str | int, ...], values: tuple[Any, ...]) -> Iterator[Problem]:
+    first: dict[Any, int] = {}
+    for index, value in enumerate(values):
+        if value in first:
+            line = loaded.line(*path, first[value])
+            yield loaded.problem((*path, index), f"{value} is named twice, first in line {line}", "keep one")
+        first.setdefault(value, index)

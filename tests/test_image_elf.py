@@ -1,0 +1,50 @@
+"""What ELF files say of themselves, and stubs that the dynamic linker takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provision.image import elf
+
+TRUE = Path("/bin/true").read_bytes()
+LIBC = Path("/lib/x86_64-linux-gnu/libc.so.6").read_bytes()
+
+
+def test_needed_libraries_are_read_from_a_program() -> None:
+    assert "libc.so.6" in elf.needed(TRUE)
+    assert any(name.startswith("ld-linux") for name in elf.needed(TRUE))
+    assert elf.needed(b"#!/bin/sh\n") == ()
+    assert elf.dynamic(TRUE).interpreter == "/lib64/ld-linux-x86-64.so.2"
+    assert elf.dynamic(LIBC).soname == "libc.so.6"
+
+
+def test_exported_symbols_are_those_that_others_can_use() -> None:
+    names = {name for name, _ in elf.exported(LIBC)}
+    assert {"printf", "environ"} <= names and "" not in names
+    assert dict(elf.exported(LIBC))["environ"] == 1, "data"
+
+
+def test_a_stub_is_taken_by_the_dynamic_linker(tmp_path: Path) -> None:
+    data = elf.stub("libstub.so.1", (("stub_data", 1), ("stub_function", 2)))
+    assert elf.dynamic(data).soname == "libstub.so.1" and len(data) < 2000
+    (tmp_path / "libstub.so.1").write_bytes(data)
+    code = (
+        f"import ctypes\nlib = ctypes.CDLL({str(tmp_path / 'libstub.so.1')!r})\n"
+        "print(lib.stub_function(), bytes((ctypes.c_char * 4096).in_dll(lib, 'stub_data')) == bytes(4096))\n"
+        "try:\n lib.other\nexcept AttributeError:\n print('no other')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert done.stdout == "0 True\nno other\n", done.stderr
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 400])
+def test_a_stub_of_any_size_is_well_formed(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "lib.so"
+    path.write_bytes(elf.stub("lib.so", tuple((f"symbol_{n}", 1 + n % 2) for n in range(count))))
+    code = f"import ctypes\nlib = ctypes.CDLL({str(path)!r})\n[getattr(lib, f'symbol_{{n}}') for n in range({count})]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
