@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from provision import assets, cpio
-from provision.image import assemble, lock, packages, recipe, tree
+from provision.errors import Conflict
+from provision.image import assemble, lock, packages, page, recipe, report, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -64,18 +66,45 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
     when packages cannot be had or a tool is missing.
     """
     progress("reading the recipe", 0.0)
-    loaded = recipe.load(request.recipe or assets.directory("images") / "host" / "recipe.yaml")
+    loaded = recipe.load(request.recipe or default_recipe())
     cache = Cache(request.cache or user_cache() / "image")
     with cache.locked():
         locked = _lock(loaded, request, cache, progress)
-        tools = lock.tool_versions()
-        key = digest(_inputs(loaded), locked.text(), tools, _code())
-        made = cache.made("images", key, lambda path: _make(loaded, locked, tools, cache, path, progress))
+        image = _built(_Job(loaded, locked, lock.tool_versions(), cache, cache.directory / "packages"), progress)
         cache.prune("images", _KEPT_IMAGES)
         for kind in ("packages", "unpacked", "indexes"):
             cache.prune(kind, _KEPT_PACKAGES)
     progress("done", 1.0)
-    return Image(made, json.loads((made / "image.json").read_text()))
+    return image
+
+
+def verify(request: Request, progress: Progress = lambda what, done: None) -> Image:
+    """Build the image twice, the second time from the packages with nothing remembered, and compare every byte.
+
+    Raises Conflict when a tool is not of the locked version, or the two differ.
+    """
+    first = build(request, lambda what, done: progress(what, done / 2))
+    loaded = recipe.load(request.recipe or default_recipe())
+    locked = lock.read(request.lock or loaded.directory / "lock.json", loaded.recipe.packages)
+    tools = lock.tool_versions()
+    if differing := locked.differences(tools):
+        raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
+    kept = Cache(request.cache or user_cache() / "image")
+    with kept.locked(), tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary:
+        job = _Job(loaded, locked, tools, Cache(Path(temporary)), kept.directory / "packages")
+        second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + done / 2))
+        names = sorted(path.name for path in first.directory.iterdir())
+        differing = [n for n in names if (first.directory / n).read_bytes() != (second.directory / n).read_bytes()]
+    if differing:
+        remedy = "compare the two with 'provision image diff'"
+        raise Conflict(first.about["name"], f"came out differently the second time: {', '.join(differing)}", remedy)
+    progress("done", 1.0)
+    return first
+
+
+def default_recipe() -> Path:
+    """The recipe that ships with the project."""
+    return assets.directory("images") / "host" / "recipe.yaml"
 
 
 def export(image: Image, directory: Path) -> Image:
@@ -103,21 +132,43 @@ def _lock(loaded: Loaded, request: Request, cache: Cache, progress: Progress) ->
     return made
 
 
-def _make(loaded: Loaded, locked: Lock, tools: dict[str, str], cache: Cache, target: Path, progress: Progress) -> None:
-    debs = cache.directory / "packages"
-    packages.fetch_pinned(locked.packages, debs, lambda what, done: progress(what, 0.05 + 0.2 * done))
+@dataclass(frozen=True)
+class _Job:
+    """One build: what goes in, and where it is remembered; packages' files are in `debs`."""
+
+    loaded: Loaded
+    locked: Lock
+    tools: dict[str, str]
+    cache: Cache
+    debs: Path
+
+
+def _built(job: _Job, progress: Progress) -> Image:
+    key = digest(_inputs(job.loaded), job.locked.text(), job.tools, _code())
+    made = job.cache.made("images", key, lambda path: _make(job, path, progress))
+    return Image(made, json.loads((made / "image.json").read_text()))
+
+
+def _make(job: _Job, target: Path, progress: Progress) -> None:
+    loaded, locked, cache = job.loaded, job.locked, job.cache
+    packages.fetch_pinned(locked.packages, job.debs, lambda what, done: progress(what, 0.05 + 0.2 * done))
     progress("reading packages", 0.25)
-    contents = list(tree.load(locked.packages, debs, cache))
+    contents = list(tree.load(locked.packages, job.debs, cache))
     # What it is made of, not what comes out of it: a file cannot hold its own hash.
     version = digest(_inputs(loaded), locked.text())[:12]
     gathered = gather(loaded, contents, version, cache, progress)
     progress("packing the root file system", 0.6)
-    root = _squashfs(loaded, gathered, tools, cache)
+    root = _squashfs(loaded, gathered, job.tools, cache)
     progress("packing the initrd", 0.95)
     target.mkdir()
     (target / "initrd").write_bytes(assemble.initrd(_initramfs(loaded, gathered), root))
     (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
-    (target / "image.json").write_text(json.dumps(_about(loaded, gathered, version, target, root), indent=2) + "\n")
+    about = _about(loaded, gathered, version, target, root)
+    (target / "image.json").write_text(json.dumps(about, indent=2) + "\n")
+    progress("writing the report", 0.97)
+    written = report.report(about, loaded, locked, gathered, locked.differences(job.tools))
+    (target / "report.json").write_text(json.dumps(written, indent=1) + "\n")
+    (target / "report.html").write_text(page.page(written))
 
 
 def _squashfs(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:

@@ -36,7 +36,7 @@ class Cache:
         """Wait for other builds in the same cache; what broken ones left behind is deleted."""
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self.directory.glob("*/new-*"):
+            for left in (*self.directory.glob("new-*"), *self.directory.glob("*/new-*")):
                 shutil.rmtree(left, ignore_errors=True)
             yield
 

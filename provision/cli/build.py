@@ -1,0 +1,66 @@
+"""image build, image diff: host images from a recipe, on the operator's machine; no server is asked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.image import image_app
+from provision.cli.main import context
+
+_RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
+_LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
+_MIB = 1 << 20
+
+
+def register(app: typer.Typer) -> None:
+    """The commands stand in `image`, which another module adds."""
+
+
+@image_app.command("build")
+def build(
+    directory: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Copy kernel, initrd and report there")
+    ] = None,
+    recipe: _RecipeFile = None,
+    lock: _LockFile = None,
+    update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
+) -> None:
+    """Build the host image from Debian packages: a kernel and an initrd, the same bytes every time.
+
+    Needs no root. Packages come by this machine's APT configuration; what was built before is taken from the cache.
+    """
+    from provision.image import build as builder
+
+    given = context()
+    request = builder.Request(recipe, lock, update_lock)
+    with output.stages(given.json) as progress:
+        image = (builder.verify if verify else builder.build)(request, progress)
+        image = builder.export(image, directory) if directory else image
+    if given.json:
+        output.data({**image.about, "directory": str(image.directory)})
+        return
+    size = sum(file["size"] for file in image.about["files"].values())
+    output.say(f"{image.about['name']} {image.about['version']}: {size / _MIB:.1f} MiB in {image.directory}")
+    output.say("built twice, byte by byte the same" if verify else f"id {image.about['id'][:16]}")
+
+
+@image_app.command("diff")
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
+) -> None:
+    """Show what is different between two built images: sizes, packages, files."""
+    from provision.image import diff as differ
+
+    changes = differ.diff(differ.load(old), differ.load(new))
+    if context().json:
+        output.data([asdict(change) for change in changes])
+        return
+    rows = [(c.kind, c.name, c.old, c.new, f"{c.growth:+,}") for c in changes]
+    output.table(("WHAT", "NAME", "OLD", "NEW", "BYTES"), rows)

@@ -1,0 +1,109 @@
+"""`report.json`: what an image is made of, what was left out and by which rule; for people's page and for diffs."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from provision.image.gather import Gathered
+from provision.image.lock import Lock
+from provision.image.recipe import Action, Loaded
+from provision.image.select import Decision
+from provision.image.tree import OWN, Node
+
+FORMAT = 1
+_OTHER = "other libraries and programs"
+
+
+def report(about: Mapping[str, Any], loaded: Loaded, locked: Lock, gathered: Gathered, differing: list[str]) -> Any:
+    """All of it as JSON can hold it; sizes in bytes.
+
+    `packed` of a package is its share of the packed root file system, by what its files come to one by one.
+    """
+    files = [_file(node, gathered) for node in gathered.nodes.values() if not node.is_directory]
+    total = sum(row["weight"] for row in files) or 1
+    scale = about["root_size"] / total
+    for row in files:
+        row["packed"] = round(row.pop("weight") * scale)
+    versions = {package.name: package.version for package in locked.packages}
+    packages = _packages(files, versions)
+    return {
+        "format": FORMAT,
+        "image": dict(about),
+        "groups": _groups(packages, loaded.recipe.report_groups, about),
+        "packages": packages,
+        "files": files,
+        "dropped": _dropped(gathered),
+        "idle_rules": [str(rule) for rule in gathered.selection.idle],
+        "tools": locked.tools,
+        "tool_differences": differing,
+    }
+
+
+def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
+    data = node.content.read()
+    reason = gathered.closure.kept.get(node.path)
+    decision = gathered.selection.decisions.get(node.path)
+    why = f"/{reason.by} needs {reason.what}" if reason and reason.by else str(decision) if decision else "made here"
+    return {
+        "path": f"/{node.path}",
+        "package": node.source,
+        "mode": f"{node.mode & 0o7777:04o}",
+        "size": 0 if node.is_link else len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "why": "the recipe brings it" if node.source == OWN else why,
+        "weight": len(zlib.compress(data, 1)),
+    }
+
+
+def _packages(files: Iterable[Mapping[str, Any]], versions: Mapping[str, str]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in files:
+        name = row["package"]
+        entry = found.setdefault(
+            name, {"name": name, "version": versions.get(name, ""), "files": 0, "size": 0, "packed": 0}
+        )
+        entry["files"] += 1
+        entry["size"] += row["size"]
+        entry["packed"] += row["packed"]
+    return sorted(found.values(), key=lambda entry: (-entry["packed"], entry["name"]))
+
+
+def _groups(
+    packages: Iterable[Mapping[str, Any]], groups: Mapping[str, tuple[str, ...]], about: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Every byte of the image by group: the kernel, the packages of each group, and what loads the root."""
+    sizes = dict.fromkeys(groups, 0) | {_OTHER: 0}
+    for package in packages:
+        name = package["name"]
+        group = next((g for g, patterns in groups.items() if any(fnmatchcase(name, p) for p in patterns)), _OTHER)
+        sizes[group] += package["packed"]
+    sizes["kernel"] = about["files"]["vmlinuz"]["size"]
+    sizes["initramfs"] = about["files"]["initrd"]["size"] - about["root_size"]
+    return [
+        {"name": name, "packed": size} for name, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _dropped(gathered: Gathered) -> list[dict[str, Any]]:
+    """What is not in the image, by the rule that kept it out, the largest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, decision in gathered.selection.decisions.items():
+        node = gathered.packages.get(path)
+        if node is None or path in gathered.nodes or path.startswith("boot/vmlinuz-"):
+            continue
+        said = _why_out(decision)
+        entry = found.setdefault(said, {"rule": said, "files": 0, "size": 0, "paths": []})
+        entry["files"] += 1
+        entry["size"] += node.content.size if node.is_file else 0
+        entry["paths"].append(f"/{path}")
+    return sorted(found.values(), key=lambda entry: (-entry["size"], entry["rule"]))
+
+
+def _why_out(decision: Decision) -> str:
+    if decision.action is Action.NEEDED:
+        return f"{decision}: nothing needs it"
+    return str(decision) if decision.action is Action.DROP else "made anew from what is kept"
