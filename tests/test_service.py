@@ -39,14 +39,30 @@ def test_a_failed_opening_lets_go_of_the_lock(tmp_path: Path) -> None:
             Service.open(settings(state))
     (state / "key").write_bytes(key)
     (state / "key").chmod(0o600)
+    service = Service.open(settings(state))
+    service.close()
+    service.close()
+
+
+def test_without_its_audit_log_a_service_opens_and_gives_nothing(tmp_path: Path) -> None:
+    state = closed_site(tmp_path)
     (state / "audit.log").rename(state / "audit.moved")
     (state / "audit.log").mkdir()
-    with pytest.raises(Unavailable, match=r"audit\.log"):
-        Service.open(settings(state))
+    service = Service.open(settings(state))
+    for call in (
+        lambda: service.operations.plan("node1", Medium.ISO, "uid=0"),
+        lambda: service.operations.open_window("node1", 5, 1, "uid=0"),
+        lambda: service.audit_entries(None, 10),
+        lambda: service.audit_verify(),
+    ):
+        with pytest.raises(Unavailable, match=r"audit\.log"):
+            call()
+    assert service.operations.explain("node1")
+    service.close()
     (state / "audit.log").rmdir()
     (state / "audit.moved").rename(state / "audit.log")
     service = Service.open(settings(state))
-    service.close()
+    assert service.operations.plan("node1", Medium.ISO, "uid=0").size
     service.close()
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 from threading import Lock, RLock
 from typing import Self
 
@@ -22,9 +23,9 @@ from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
 from provision.settings import Settings
 from provision.site import Site
-from provision.store.audit import Audit
+from provision.store.audit import Audit, ClosedAudit
 from provision.store.hosts import Snapshot
-from provision.store.keys import load_key
+from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
 
@@ -91,7 +92,7 @@ class Core:
             uploads = settings.state / "tmp"
             shutil.rmtree(uploads, ignore_errors=True)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            core = cls(settings, store, Audit(settings.state / "audit.log", key), library, clock)
+            core = cls(settings, store, _open_audit(settings.state / "audit.log", key), library, clock)
             core._adopt_bases()
         except OSError as error:
             lock.close()
@@ -268,6 +269,14 @@ class Core:
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""
         return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
+
+
+def _open_audit(path: Path, key: MasterKey) -> Audit:
+    try:
+        return Audit(path, key)
+    except Unavailable as error:
+        # Nothing is decided without it, but an operator must be able to see what is wrong with it.
+        return ClosedAudit(path, key, error)
 
 
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:

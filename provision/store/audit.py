@@ -245,6 +245,31 @@ class Audit:
         raise Unavailable(str(self._path), f"the audit log {fact}", remedy) from None
 
 
+class ClosedAudit(Audit):
+    """A log that could not be opened, for `error`: it takes nothing, so every answer is no, but it can be looked at."""
+
+    def __init__(self, path: Path, key: MasterKey, error: Unavailable) -> None:
+        self._path, self._master, self._error = path, key, error
+
+    def record(self, event: Mapping[str, Any], durable: bool = False) -> None:
+        """Raises the error."""
+        raise self._error
+
+    def flush(self, now: datetime | None = None) -> None:
+        """Nothing is counted."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def verify(self) -> VerifyResult:
+        """Check the log as it lies there; raises Unavailable when it cannot be read."""
+        return verify(self._path, self._master)
+
+    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Nothing that can be relied on."""
+        raise self._error
+
+
 def verify(path: Path, key: MasterKey, witnesses: Sequence[Head] = ()) -> VerifyResult:
     """Check a log that no process has open against its head file and, if given, what the journal witnessed."""
     audit_key = key.subkey(Purpose.AUDIT)
