@@ -37,7 +37,14 @@ from tests.netns import isolated, lan, sh
 # By its name: the package has a function of the same name.
 MAIN = importlib.import_module("provision.cli.main")
 DEPLOYMENT = Document.read("docs/deployment.md")
-TEXTS = ("README.md", "docs/deployment.md", "docs/design.md", "CHANGELOG.md", "docs/media-format.md", "docs/host-image.md")
+TEXTS = (
+    "README.md",
+    "docs/deployment.md",
+    "docs/design.md",
+    "CHANGELOG.md",
+    "docs/media-format.md",
+    "docs/host-image.md",
+)
 SAMPLES = {
     "{base}": "a" * 64,
     "{number}": "0",
