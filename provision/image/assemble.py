@@ -46,10 +46,12 @@ def squashfs(nodes: Iterable[Node], how: Squashfs, target: Path) -> None:
             _add(archive, node)
     argv = ["mksquashfs", "-", str(target), "-tar", "-noappend", "-no-progress", "-quiet"]
     argv += ["-reproducible", "-no-xattrs"]
-    argv += ["-comp", how.compression, "-b", f"{how.block}K", "-mkfs-time", str(CLOCK), "-all-time", str(CLOCK)]
+    argv += ["-comp", how.compression, "-b", f"{how.block}K"]
     argv += ["-Xbcj", "x86"] if how.compression == "xz" else ["-Xcompression-level", str(how.level)]
     argv += ["-root-mode", "0755", "-root-uid", "0", "-root-gid", "0"]
-    proc.run(argv, package="squashfs-tools", stdin=stream.getvalue(), timeout=3600)
+    # Not by options: mksquashfs refuses those where the caller's environment has this variable.
+    env = {"SOURCE_DATE_EPOCH": str(CLOCK)}
+    proc.run(argv, package="squashfs-tools", stdin=stream.getvalue(), env=env, timeout=3600)
 
 
 def _add(archive: tarfile.TarFile, node: Node) -> None:

@@ -1,0 +1,142 @@
+"""Whole builds of the host image, with quick compression: the same bytes anywhere, resumed after a break."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision import assets
+from provision.errors import Conflict, Invalid, Problems
+from provision.image import build as builder
+from provision.image import lock, page
+from provision.image.build import Image, Request, build
+from provision.image.cache import user_cache
+from provision.media.initrd import CONTRACT, inspect_initrd
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host's recipe with quick compression and a lock of today's packages."""
+    directory = tmp_path_factory.mktemp("recipe") / "host"
+    shutil.copytree(assets.directory("images") / "host", directory)
+    path = directory / "recipe.yaml"
+    quick = path.read_text().replace("compression: xz", "compression: zstd\n  level: 1").replace("1024", "128")
+    path.write_text(quick)
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(recipe: Path) -> Image:
+    """An image of it in the user's cache, so that packages are fetched once."""
+    return build(Request(recipe))
+
+
+def fresh(directory: Path) -> Path:
+    """A cache that has packages and nothing else."""
+    shutil.copytree(user_cache() / "image" / "packages", directory / "packages", copy_function=os.link)
+    return directory
+
+
+def test_another_place_time_zone_and_locale_give_the_same_bytes(
+    recipe: Path, built: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "somewhere else" / "host"
+    shutil.copytree(recipe.parent, elsewhere)
+    cache = fresh(tmp_path / "cache")
+    for name, value in (("TZ", "Asia/Tokyo"), ("LC_ALL", "de_DE.UTF-8"), ("SOURCE_DATE_EPOCH", "1")):
+        monkeypatch.setenv(name, value)
+    seen: list[str] = []
+
+    def interrupt(what: str, done: float) -> None:
+        seen.append(what)
+        if what == "packing the root file system":
+            raise KeyboardInterrupt
+
+    request = Request(elsewhere / "recipe.yaml", cache=cache)
+    with pytest.raises(KeyboardInterrupt):
+        build(request, interrupt)
+    assert list(cache.rglob("new-*")) == [] and not list((cache / "images").glob("*"))
+    second = build(request, lambda what, done: seen.append(what))
+    names = sorted(path.name for path in built.directory.iterdir())
+    assert names == ["image.json", "initrd", "report.html", "report.json", "vmlinuz"]
+    for name in names:
+        assert (second.directory / name).read_bytes() == (built.directory / name).read_bytes(), name
+    seen.clear()
+    start = time.monotonic()
+    assert build(request, lambda what, done: seen.append(what)) == second
+    assert time.monotonic() - start < 5 and seen == ["reading the recipe", "done"]
+
+
+def test_the_image_takes_a_seed_and_has_no_secret(built: Image, tmp_path: Path) -> None:
+    assert inspect_initrd(built.initrd, tmp_path).marker == CONTRACT
+    report = json.loads((built.directory / "report.json").read_text())
+    files = {row["path"]: row for row in report["files"]}
+    assert files["/etc/machine-id"]["size"] == 0 and "/etc/krb5.keytab" not in files
+    assert not [path for path in files if "ssh_host" in path or path.endswith(".key")]
+    assert all(row["why"] for row in files.values()) and all(int(row["mode"], 8) < 0o2000 for row in files.values())
+    sizes = {group["name"]: group["packed"] for group in report["groups"]}
+    whole = sum(file["size"] for file in built.about["files"].values())
+    assert abs(sum(sizes.values()) - whole) < 4096, "every byte belongs to a group"
+
+
+def command(*words: str) -> Any:
+    """What a command says as JSON."""
+    argv = [sys.executable, "-m", "provision", "--json", "image", *words]
+    done = subprocess.run(argv, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_commands(recipe: Path, built: Image, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command("build", "--recipe", str(recipe), "-o", str(out))["id"] == built.about["id"]
+    assert (out / "initrd").read_bytes() == built.initrd.read_bytes()
+    assert command("diff", str(out), str(built.directory)) == []
+
+
+def test_what_drops_a_needed_file_is_refused_by_name(recipe: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "host"
+    shutil.copytree(recipe.parent, broken)
+    path = broken / "recipe.yaml"
+    rule = "    - drop: [/usr/lib/x86_64-linux-gnu/libvirt.so*]\n"
+    path.write_text(path.read_text().replace("  python:\n", f"{rule}  python:\n", 1))
+    with pytest.raises(Problems) as raised:
+        build(Request(path))
+    said = [str(problem) for problem in raised.value.problems]
+    assert any("libvirt.so.0" in line and "/usr/bin/virsh" in line and "'keep /usr/bin/virsh'" in line for line in said)
+
+
+def test_verify_refuses_other_tools_and_sees_a_difference(
+    recipe: Path, built: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = lock.tool_versions()
+    monkeypatch.setattr(lock, "tool_versions", lambda: versions | {"xz": "0.1"})
+    with pytest.raises(Conflict, match=r"xz is 0.1 here and .* in the lock"):
+        builder.verify(Request(recipe))
+    monkeypatch.setattr(lock, "tool_versions", lambda: versions)
+    verified = builder.verify(Request(recipe))
+    assert verified.about["id"] == built.about["id"]
+    monkeypatch.setattr(page, "page", lambda report: str(time.monotonic()))
+    with pytest.raises(Conflict, match=r"differently the second time: report.html"):
+        builder.verify(Request(recipe, cache=fresh(tmp_path / "cache")))
+
+
+def test_a_package_that_is_not_the_locked_one_is_refused(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    text = (recipe.parent / "lock.json").read_text()
+    rows = json.loads(text)
+    for row in rows["packages"]:
+        row["sha256"] = "0" * 64 if row["name"] == "netbase" else row["sha256"]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(Invalid, match=r"netbase: the file of .* has SHA-256 .*, the lock 0000000000000000"):
+        build(Request(recipe, path, cache=fresh(tmp_path / "cache")))
