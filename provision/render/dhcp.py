@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from provision.boot import Role
 from provision.errors import Invalid, Unavailable
@@ -36,8 +37,7 @@ class Binding:
     http_port: int = 80
 
 
-@dataclass(frozen=True)
-class Reservation:
+class Reservation(NamedTuple):
     """The address of one host: for a bond, whichever NIC asks. `address` None: known, but from the pool."""
 
     host: str
@@ -87,8 +87,9 @@ class DhcpModel:
     @property
     def reservations(self) -> tuple[Reservation, ...]:
         """All reservations once, those with an address first."""
-        found = dict.fromkeys(reservation for network in self.networks for reservation in network.reservations)
-        return tuple(sorted(found, key=lambda reservation: reservation.address is None))
+        found = [reservation for network in self.networks for reservation in network.reservations]
+        addressed = dict.fromkeys(one for one in found if one.address is not None)
+        return (*addressed, *dict.fromkeys(one for one in found if one.address is None))
 
 
 def model(inventory: Inventory, bindings: Sequence[Binding]) -> DhcpModel:

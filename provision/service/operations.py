@@ -147,7 +147,7 @@ class Operations:
         bindings = [dhcp.Binding(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
             raise NotFound("settings", "no [[listen]] block serves a management network", "add one to provision.toml")
-        inventory = Inventory(site=site, hosts=tuple(self._core.hosts.values()))
+        inventory = Inventory.model_construct(site=site, hosts=tuple(self._core.hosts.values()))
         return dhcp.dnsmasq(dhcp.model(inventory, bindings)).decode()
 
     def tree(self) -> dict[str, bytes]:
