@@ -211,8 +211,26 @@ class Lan:
     def capture(self) -> Capture:
         """Start to record every frame on this LAN; use it as a context manager, or call `stop()`."""
         path = self.lab.directory / f"{self.name}-{_count(self.namespace)}-{time.monotonic_ns()}.pcap"
+        # Ahead of what it watches, and with room: a flood must not outrun the one witness of what it did not get.
         # Not in immediate mode: there every packet takes a slot of the largest packet's size, and a boot overruns them.
-        argv = ["tcpdump", "-i", "br0", "-w", str(path), "-U", "-s", "0", "-B", "65536", "-Z", "root", "-n"]
+        argv = [
+            "nice",
+            "-n",
+            "-15",
+            "tcpdump",
+            "-i",
+            "br0",
+            "-w",
+            str(path),
+            "-U",
+            "-s",
+            "0",
+            "-B",
+            "262144",
+            "-Z",
+            "root",
+            "-n",
+        ]
         process = self.lab.spawn(self.namespace, argv, package="tcpdump", log=f"{path.name}.log")
         process.wait_for("listening on", 10)
         return Capture(path, process, self.send)
