@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
-from provision.demo import report
+from provision.demo import disk, report
 from provision.demo.lab import Lab
 from provision.demo.probe import build_probe
 from provision.demo.site import MAC, TOKEN_PATH, DemoSite, foreign_dhcp
@@ -46,10 +46,14 @@ def show(say: Say, progress: Progress) -> None:
         say("$ provision status node1")
         say(site.call("status", "node1"))
         say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
+        local = disk.local_disk(lab.directory / "local.img")
         order = (Device.NETWORK, Device.DISK)
-        with VM(lab, Machine("stray", nics=(Nic(guest, MAC),), order=order, firmware_text=True)) as vm:
-            watch(vm, r"secrets-on-general", 120, say)
-            time.sleep(6)
+        stray = Machine("stray", nics=(Nic(guest, MAC),), disk=local, order=order, firmware_text=True)
+        with VM(lab, stray) as vm:
+            watch(vm, re.escape(disk.TEXT), 150, say)
+            if "secrets-on-general" not in vm.console:
+                raise Unavailable("demonstration", "the machine did not say which rule refused it", "see it above")
+        say(f"  │ {disk.TEXT}")
         say("It said why, and went on to its disk. The audit log has both decisions:")
         say(site.call("audit", "--host", "node1", "--limit", "8"))
         say(site.call("audit", "--verify"))
