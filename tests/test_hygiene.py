@@ -100,7 +100,7 @@ def test_a_machine_is_seen(text: str) -> None:
     [
         "http://192.0.2.1/boot/boot.iso http://192.168.7.1:8080/x http://[2001:db8::1]/",
         "https://www.rfc-editor.org/rfc/rfc9110 http://ipa.example.test/",
-        "http://SERVER/pxe/ f'http://{address}/up' /var/lib/provision ./work/x provision-seed/root/etc",
+        "http://SERVER/pxe/ f'http://{address}/up' /var/lib/provision ./srv/x provision-seed/root/etc",
     ],
 )
 def test_documentation_is_not_a_machine(text: str) -> None:
