@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Virtual machines wait for firmware and networks a good part of their time.
-VMS ?= 3
 
 .PHONY: demo test bench lint types unit integration boot lock clean
 
@@ -32,7 +30,7 @@ integration: $(VENV)/.ready
 
 boot: $(VENV)/.ready
 	tools/need boot
-	$(BIN)/pytest -m boot -n $(VMS) --dist load --timeout 900
+	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 900
 
 bench: $(VENV)/.ready
 	tools/need boot bench
