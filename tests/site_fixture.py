@@ -24,6 +24,7 @@ from provision.document import Source
 from provision.edge import Edge
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
+from provision.media.plan import Plan
 from provision.net.neighbours import Neighbours
 from provision.policy import Denial
 from provision.secret import Secret
@@ -204,6 +205,11 @@ def origin(mac: str | None = MAC1, channel: Channel = MANAGEMENT, **fields: Any)
     """A request from the machine with that MAC, at its usual address."""
     address = IPv4Address(IP.get(mac or "", "10.0.0.77"))
     return Origin(channel, Requester(**{"address": address, "mac": mac} | fields))
+
+
+def everything(plan: Plan) -> range:
+    """What a GET without conditions and ranges has sent."""
+    return range(plan.size)
 
 
 def seed_url(here: Site, mac: str = MAC1) -> str:

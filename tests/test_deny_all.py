@@ -35,6 +35,7 @@ from tests.site_fixture import (
     ask,
     deny_all,
     edge,
+    everything,
     leaks,
     origin,
     secret_forms,
@@ -95,7 +96,7 @@ def begin(here: Site) -> str:
     netboot, operations = here.service.netboot, here.service.operations
     netboot.seed(origin(), None, charge=True)
     config = netboot.pxelinux_config(origin(), MAC1).decode()
-    netboot.http_boot(origin(), 0, charge=True)
+    netboot.http_boot(origin(), 0, everything)
     for medium in (Medium.ISO, Medium.DISK):
         here.service.digests.of(operations.plan("node1", medium, "uid=0"))
     return config.split("/boot/seed/")[1].split("/")[0]

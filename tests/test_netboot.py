@@ -22,6 +22,7 @@ from tests.site_fixture import (
     MAC3,
     STRANGER,
     Site,
+    everything,
     origin,
     seed_url,
     site,
@@ -52,7 +53,7 @@ def test_the_seed_costs_the_boot_and_nothing_else_does(here: Site) -> None:
     netboot.kernel(here.base.id)
     netboot.initrd(here.base.id, 0)
     assert CANARY in netboot.seed(origin(), revision, charge=False).data
-    netboot.http_boot(origin(), 0, charge=False)
+    netboot.http_boot(origin(), 0, None)
     assert used(here) == 0
     assert CANARY in netboot.seed(origin(), revision, charge=True).data
     assert used(here) == 1
@@ -139,7 +140,7 @@ def test_of_fifty_clients_on_a_window_of_one_boot_one_wins(tmp_path: Path, charg
         def boot(number: int) -> bytes:
             mac = macs[number]
             if charge_by == "http-boot":
-                with Reader(netboot.http_boot(origin(mac), 0, charge=True)) as reader:
+                with Reader(netboot.http_boot(origin(mac), 0, everything)) as reader:
                     return reader.pread(0, 1 << 20)
             return netboot.seed(origin(mac), None, charge=True).data
 
@@ -219,7 +220,7 @@ def test_a_denied_machine_gets_no_seed_and_a_console_text(here: Site, asks: Any,
         assert f"rule: {rule}".encode() in config or rule == "unknown-host"
         assert b"seed" not in config
         assert here.base.id.encode() not in config
-    refusal = netboot.http_boot(asks, 0, charge=True)
+    refusal = netboot.http_boot(asks, 0, everything)
     assert (refusal.base, refusal.revision) == (here.base.refusal.path, "refusal")
 
 

@@ -21,6 +21,7 @@ from tests.site_fixture import (
     STRANGER,
     Site,
     deny_all,
+    everything,
     origin,
     seed_url,
     site,
@@ -61,31 +62,31 @@ def test_a_revision_that_never_was_is_gone(here: Site, revision: str) -> None:
 def test_a_range_after_a_change_is_gone(here: Site) -> None:
     here.window(boots=2)
     netboot = here.service.netboot
-    before = netboot.http_boot(origin(), 0, charge=True)
-    assert netboot.http_boot(origin(), 4096, charge=True) == before
+    before = netboot.http_boot(origin(), 0, everything)
+    assert netboot.http_boot(origin(), 4096, everything) == before
     here.apply(CHANGED)
     with pytest.raises(Gone):
-        netboot.http_boot(origin(), 4096, charge=True)
-    assert netboot.http_boot(origin(), 0, charge=True).etag != before.etag
+        netboot.http_boot(origin(), 4096, everything)
+    assert netboot.http_boot(origin(), 0, everything).etag != before.etag
 
 
 def test_a_range_never_continues_with_the_refusal(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    netboot.http_boot(origin(), 0, charge=True)
+    netboot.http_boot(origin(), 0, everything)
     here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    netboot: never\n"))
     with pytest.raises(Gone, match="withdrawn"):
-        netboot.http_boot(origin(), 4096, charge=True)
-    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
-    assert netboot.http_boot(origin(STRANGER), 4096, charge=True).revision == "refusal"
+        netboot.http_boot(origin(), 4096, everything)
+    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
+    assert netboot.http_boot(origin(STRANGER), 4096, everything).revision == "refusal"
 
 
 def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) -> None:
     netboot = here.service.netboot
-    assert netboot.http_boot(origin(), 0, charge=True).revision == "refusal"
+    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
     here.window()
     with pytest.raises(Gone):
-        netboot.http_boot(origin(), 4096, charge=True)
+        netboot.http_boot(origin(), 4096, everything)
     assert used(here) == 0
 
 
@@ -109,7 +110,7 @@ def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.Monk
 def test_the_same_input_gives_the_same_bytes(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    one, two = (netboot.http_boot(origin(), 0, charge=True) for _ in range(2))
+    one, two = (netboot.http_boot(origin(), 0, everything) for _ in range(2))
     with Reader(one) as a, Reader(two) as b:
         assert a.digest() == b.digest()
     assert one.etag == two.etag
@@ -133,7 +134,7 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
     with deny_all():
         netboot.pxelinux_config(origin(), MAC1)
         netboot.grub_config(origin())
-        netboot.http_boot(origin(), 0, charge=True)
+        netboot.http_boot(origin(), 0, everything)
         for call in (
             lambda: netboot.seed(origin(), None, charge=True),
             lambda: operations.plan("node1", Medium.ISO, "uid=0"),
@@ -183,7 +184,7 @@ def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytes
     monkeypatch.setattr("provision.seed.build", broken)
     for call in (
         lambda: here.service.netboot.seed(origin(), None, charge=True),
-        lambda: here.service.netboot.http_boot(origin(), 0, charge=True),
+        lambda: here.service.netboot.http_boot(origin(), 0, everything),
     ):
         with pytest.raises(Invalid):
             call()
@@ -204,8 +205,8 @@ def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.M
         lambda: netboot.grub_config(origin()),
         lambda: netboot.seed(origin(), revision, charge=True),
         lambda: netboot.seed(origin(), revision, charge=False),
-        lambda: netboot.http_boot(origin(), 0, charge=True),
-        lambda: netboot.http_boot(origin(), 4096, charge=True),
+        lambda: netboot.http_boot(origin(), 0, everything),
+        lambda: netboot.http_boot(origin(), 4096, everything),
         lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
         lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
         lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),
@@ -224,7 +225,7 @@ def test_every_decision_is_recorded(here: Site) -> None:
     netboot = here.service.netboot
     revision = seed_url(here)
     netboot.seed(origin(), revision, charge=True)
-    netboot.http_boot(origin(STRANGER), 0, charge=True)
+    netboot.http_boot(origin(STRANGER), 0, everything)
     netboot.grub_config(origin(MAC3))
     rows = [
         (e["answer"], e.get("host"), e["medium"], e["channel"], e["mac"], e.get("rule")) for e in here.audit("decision")
@@ -247,10 +248,10 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
         ):
             with pytest.raises(Denied):
                 call()
-        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+        here.service.netboot.http_boot(origin(STRANGER), 0, everything)
     size = log.stat().st_size
     for _ in range(100):
-        here.service.netboot.http_boot(origin(STRANGER), 0, charge=True)
+        here.service.netboot.http_boot(origin(STRANGER), 0, everything)
         with pytest.raises(Denied):
             here.service.netboot.seed(origin(STRANGER), None, charge=True)
     assert log.stat().st_size == size
@@ -261,9 +262,9 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
 
 def test_ranges_are_counted(here: Site) -> None:
     here.window()
-    here.service.netboot.http_boot(origin(), 0, charge=True)
-    here.service.netboot.http_boot(origin(), 4096, charge=True)
+    here.service.netboot.http_boot(origin(), 0, everything)
+    here.service.netboot.http_boot(origin(), 4096, everything)
     size = (here.state / "audit.log").stat().st_size
     for start in range(8192, 8292):
-        here.service.netboot.http_boot(origin(), start, charge=True)
+        here.service.netboot.http_boot(origin(), start, everything)
     assert (here.state / "audit.log").stat().st_size == size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 
@@ -44,13 +45,18 @@ class Plan:
                 raise ValueError(f"patch at {patch.offset} overlaps another, or lies outside the medium")
             end = patch.offset + len(patch.data)
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """A strong entity tag: H(base, plan), quoted as HTTP wants it (RFC 9110 section 8.8.3)."""
         digest = hashlib.sha256(f"{self.base_digest} {self.size}".encode())
         for patch in self.patches:
             digest.update(f" {patch.offset} {len(patch.data)} ".encode() + hashlib.sha256(patch.data).digest())
         return f'"{digest.hexdigest()[:40]}"'
+
+    def patches_at(self, offset: int, wanted: range) -> bool:
+        """Whether a byte of the patch that begins at `offset` is among the `wanted` bytes of the medium."""
+        sizes = {patch.offset: len(patch.data) for patch in self.patches}
+        return max(offset, wanted.start) < min(offset + sizes.get(offset, 0), wanted.stop)
 
     def overlay(self, offset: int, data: bytes) -> bytes:
         """`data`, read from the base at `offset`, with the patches laid over it (the same object when none touches)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
 from provision.boot import Boot, Channel, Medium, Requester
 from provision.errors import Conflict, Denied, Gone, NotFound
-from provision.media.layout import FileEntry
+from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
 from provision.policy import SAME_BOOT, Denial, HostState, Release
@@ -177,13 +178,15 @@ class Netboot:
             self._charge(state, progress)
         return seed
 
-    def http_boot(self, origin: Origin, start: int, *, charge: bool) -> Plan:
+    def http_boot(self, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
         """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
 
-        A read from the middle is pinned to the revision the boot began with; raises Gone when that is withdrawn.
+        `wanted` says which bytes of the medium will be sent, and is None when none will be (HEAD); the boot is charged
+        when one of the seed is among them. A read from the middle is pinned to the revision the boot began with; raises
+        Gone when that is withdrawn.
         """
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=charge and not start)
+        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=wanted is not None and not start)
         if isinstance(answer, Denial) or state is None:
             if start and state is not None and self._running(state, origin.requester.mac or "", Medium.HTTP_BOOT):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
@@ -195,7 +198,8 @@ class Netboot:
             progress = self._begin(state, Medium.HTTP_BOOT, origin)
             self._tracker.sent(origin.requester.mac, "configuration", 1.0, self._core.clock())
         plan = self._maker.plan(answer, state, progress.boot)
-        if charge:
+        slot = self._core.base_of(state.host).iso.slots[SEED]
+        if wanted is not None and plan.patches_at(slot.offset, wanted(plan)):
             self._charge(state, progress)
         return plan
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Request
@@ -19,7 +20,7 @@ from provision.model import pxe_uuid
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
-from provision.web.stream import PlanResponse, first_byte
+from provision.web.stream import PlanResponse, first_byte, sent_of
 
 _MAC = re.compile(r"01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -84,7 +85,8 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         """The ISO of the machine that asks, for UEFI HTTP Boot; a small refusing ISO when policy says no."""
         origin, get = await origin_of(request), request.method == "GET"
         start = first_byte(request.headers.get("range")) if get else 0
-        plan = await asyncio.to_thread(netboot.http_boot, origin, start, charge=get)
+        wanted = partial(sent_of, request.headers) if get else None
+        plan = await asyncio.to_thread(netboot.http_boot, origin, start, wanted)
         progress = _noting(netboot, origin, "seed", plan.size) if get else None
         return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
 

@@ -63,6 +63,12 @@ def select(method: str, headers: Headers, etag: str, size: int) -> Selection:
     return _range(asked, size)
 
 
+def sent_of(headers: Headers, plan: Plan) -> range:
+    """The bytes of the medium that the answer to a GET with these headers has; none for 304, 412 and 416."""
+    chosen = select("GET", headers, plan.etag, plan.size)
+    return range(chosen.start, chosen.stop)
+
+
 def _listed(etag: str, value: str, weak: bool = False) -> bool:
     if value.strip() == "*":
         return True
