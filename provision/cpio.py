@@ -9,7 +9,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from provision.errors import Invalid
@@ -67,10 +66,11 @@ def tree(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     """The entries sorted so that parents come first, with every missing parent directory added (0755)."""
     found = {entry.path: entry for entry in entries}
     for path in tuple(found):
-        for parent in PurePosixPath(path).parents:
-            if str(parent) != ".":
-                found.setdefault(str(parent), directory(str(parent)))
-    return tuple(sorted(found.values(), key=lambda entry: PurePosixPath(entry.path).parts))
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found[parent] = directory(parent)
+            parent = parent.rpartition("/")[0]
+    return tuple(sorted(found.values(), key=lambda entry: entry.path.split("/")))
 
 
 def pack(entries: Iterable[Entry], mtime: int = 0) -> bytes:
@@ -80,7 +80,7 @@ def pack(entries: Iterable[Entry], mtime: int = 0) -> bytes:
     the kernel would drop that one silently.
     """
     parts: list[bytes] = []
-    directories = {"."}
+    directories = {""}
     seen: set[str] = set()
     for number, entry in enumerate(entries, start=1):
         _check(entry, seen, directories)
@@ -115,12 +115,12 @@ def read(stream: BinaryIO, subject: str = "archive") -> Iterator[Member]:
 
 
 def _check(entry: Entry, seen: set[str], directories: set[str]) -> None:
-    path = PurePosixPath(entry.path)
-    if path.is_absolute() or str(path) != entry.path or ".." in path.parts or "\0" in entry.path:
+    parts = entry.path.split("/")
+    if "" in parts or ".." in parts or (parts != ["."] and "." in parts) or "\0" in entry.path:
         raise ValueError(f"cpio: the path {entry.path!r} is not relative and normal")
     if entry.path in seen or entry.path in (".", _TRAILER):
         raise ValueError(f"cpio: the path {entry.path!r} comes twice or is reserved")
-    if str(path.parent) not in directories:
+    if entry.path.rpartition("/")[0] not in directories:
         raise ValueError(f"cpio: {entry.path!r} comes before its directory")
     seen.add(entry.path)
     if entry.is_directory:
@@ -132,7 +132,7 @@ def _record(inode: int, entry: Entry, mtime: int) -> bytes:
     if not 0 <= mtime <= _LIMIT or len(entry.data) > _LIMIT:
         raise ValueError(f"cpio: {entry.path!r} has a time or a size that newc cannot hold")
     numbers = (inode, entry.mode, 0, 0, 1, mtime, len(entry.data), 0, 0, 0, 0, len(name), 0)
-    header = _MAGIC + b"".join(b"%08X" % number for number in numbers)
+    header = _MAGIC + b"%08X" * 13 % numbers
     return header + name + bytes(-(_HEADER + len(name)) % 4) + entry.data + bytes(-len(entry.data) % 4)
 
 

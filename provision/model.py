@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv6Address, IPv6Network
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
@@ -27,10 +29,16 @@ class Model(BaseModel):
         """JSON without white space, fields in declared order, mappings in theirs (a host's first interface counts)."""
         return json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Hex SHA-256 of the canonical form."""
         return hashlib.sha256(self.canonical()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, unchecked; it has a revision of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("revision", None)
+        return copied
 
 
 def normalize_mac(value: str) -> str:

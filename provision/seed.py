@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 from cryptography import x509
@@ -157,9 +156,11 @@ def _check_paths(tree: Mapping[str, _File], host: Host) -> None:
             _PATH.validate_python(path)
         except ValidationError:
             raise Invalid(host.name, "a name in it makes no path that a seed can hold", "apply it again") from None
-        for parent in map(str, PurePosixPath(path).parents):
+        parent = path.rpartition("/")[0]
+        while parent:
             if parent in tree:
                 raise Invalid(host.name, f"{parent} would be both a file and the directory of {path}", "move one")
+            parent = parent.rpartition("/")[0]
 
 
 def _archive(host: Host, revision: str, tree: Mapping[str, _File]) -> bytes:

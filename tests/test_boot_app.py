@@ -20,7 +20,6 @@ import pytest
 
 from provision.boot import Requester
 from provision.edge import Edge
-from provision.media.layout import SEED
 from provision.media.reader import Reader
 from provision.service.netboot import Origin
 from provision.web import boot_app
@@ -248,27 +247,6 @@ def test_the_iso_has_ranges_conditions_and_a_type(here: Site, app: Guard) -> Non
     assert request(app, "GET", ISO, headers={"if-match": etag}).status == 200
     assert request(app, "GET", ISO, headers={"if-none-match": etag}).status == 304
     assert request(app, "GET", ISO, headers={"if-range": '"other"', "range": "bytes=0-9"}).body == whole.body
-    assert used(here) == 1
-
-
-def test_a_boot_is_charged_by_a_byte_of_the_seed_and_nothing_else(here: Site, app: Guard) -> None:
-    def ask(status: int, **headers: str) -> None:
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        assert request(app, "GET", ISO, headers=given).status == status, headers
-
-    base = here.service.core.base_of(here.service.core.state("node1").host)
-    slot, size = base.iso.slots[SEED], base.iso.size
-    etag = request(app, "HEAD", ISO).headers["etag"]
-    ask(206, range=f"bytes=0-{slot.offset - 1}")
-    ask(206, range=f"bytes={slot.offset + slot.size}-")
-    ask(416, range=f"bytes={size}-")
-    ask(412, if_match='"other"')
-    ask(304, if_none_match=etag)
-    assert used(here) == 0
-    # Of a slot's zeros, which are the base's own, none is the seed's.
-    ask(206, range=f"bytes={slot.offset + slot.size - 1}-{slot.offset + slot.size - 1}")
-    assert used(here) == 0
-    ask(206, range=f"bytes={slot.offset}-{slot.offset}")
     assert used(here) == 1
 
 

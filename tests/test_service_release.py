@@ -10,6 +10,7 @@ import pytest
 
 from provision.boot import OPERATOR, Medium, Requester
 from provision.errors import Denied, Gone, Invalid, Unavailable
+from provision.media.layout import SEED
 from provision.media.reader import Reader
 from provision.secret import Secret
 from tests.site_fixture import (
@@ -68,6 +69,22 @@ def test_a_range_after_a_change_is_gone(here: Site) -> None:
     with pytest.raises(Gone):
         netboot.http_boot(origin(), 4096, everything)
     assert netboot.http_boot(origin(), 0, everything).etag != before.etag
+
+
+def test_a_boot_is_charged_by_a_byte_of_the_seed_and_nothing_else(here: Site) -> None:
+    here.window()
+    netboot, base = here.service.netboot, here.service.core.base_of(here.service.core.state("node1").host)
+    slot = base.iso.slots[SEED]
+
+    def charged(wanted: range) -> int:
+        netboot.http_boot(origin(), wanted.start, lambda plan: wanted)
+        return used(here)
+
+    assert charged(range(slot.offset)) == charged(range(slot.offset + slot.size, base.iso.size)) == 0
+    assert charged(range(slot.offset, slot.offset)) == 0
+    # Of a slot's zeros, which are the base's own, none is the seed's.
+    assert charged(range(slot.offset + slot.size - 1, slot.offset + slot.size)) == 0
+    assert charged(range(slot.offset, slot.offset + 1)) == 1
 
 
 def test_a_range_never_continues_with_the_refusal(here: Site) -> None:

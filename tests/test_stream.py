@@ -26,7 +26,7 @@ from provision.media.plan import Patch, Plan
 from provision.net.sockets import bind_tcp
 from provision.web.protocol import Limits
 from provision.web.servers import Listener, Servers
-from provision.web.stream import PlanResponse, Selection, first_byte, select
+from provision.web.stream import PlanResponse, Selection, first_byte, select, sent_of
 
 SIZE = 9_000_001
 BASE = hashlib.shake_256(b"medium").digest(SIZE)
@@ -84,6 +84,16 @@ def test_select(headers: dict[str, str], answer: Selection) -> None:
 
 def test_head_ignores_ranges() -> None:
     assert select("HEAD", Headers({"range": "bytes=5-6"}), ETAG, 100) == Selection(200, 0, 100)
+
+
+def test_what_an_answer_has_of_the_medium(plan: Plan) -> None:
+    def sent(**headers: str) -> range:
+        return sent_of(Headers({name.replace("_", "-"): value for name, value in headers.items()}), plan)
+
+    assert sent() == sent(if_match=plan.etag) == range(plan.size)
+    assert sent(range="bytes=5-9") == range(5, 10)
+    for nothing in (sent(if_none_match=plan.etag), sent(if_match='"other"'), sent(range=f"bytes={plan.size}-")):
+        assert not nothing
 
 
 def test_first_byte() -> None:

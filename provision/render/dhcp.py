@@ -87,9 +87,9 @@ class DhcpModel:
     @property
     def reservations(self) -> tuple[Reservation, ...]:
         """All reservations once, those with an address first."""
-        found = [reservation for network in self.networks for reservation in network.reservations]
-        addressed = dict.fromkeys(one for one in found if one.address is not None)
-        return (*addressed, *dict.fromkeys(one for one in found if one.address is None))
+        # By MACs, which are nobody else's: addresses are slow to compare.
+        once = {one.macs: one for network in self.networks for one in network.reservations}.values()
+        return (*(one for one in once if one.address is not None), *(one for one in once if one.address is None))
 
 
 def model(inventory: Inventory, bindings: Sequence[Binding]) -> DhcpModel:

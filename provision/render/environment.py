@@ -6,6 +6,7 @@ on that: a value that could add a line, a quote, a variable or an option to a re
 
 from __future__ import annotations
 
+import io
 import re
 import textwrap
 from collections.abc import Iterable
@@ -60,7 +61,11 @@ def message(lines: Iterable[str]) -> tuple[Checked, ...]:
 
 def render(template: str, **values: object) -> bytes:
     """The template `DIRECTORY/FILE.j2` filled in; raises Invalid for a value that the guard refuses."""
-    return _environment().get_template(template).render(values).encode("ascii")
+    # Piece by piece: a file for ten thousand hosts has so many that a list of them would not stay in the cache.
+    text = io.StringIO()
+    for piece in _environment().get_template(template).generate(values):
+        text.write(piece)
+    return text.getvalue().encode("ascii")
 
 
 def _refused(template: str) -> Invalid:

@@ -30,7 +30,7 @@ class Inventories:
 
         Raises Problems with every problem of the files.
         """
-        with _without_collector():
+        with without_collector():
             new = parse(files, self._core.clock())
             old = self._core.store.inventory()
             merged = merge(old, new, prune)
@@ -39,7 +39,7 @@ class Inventories:
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
-        with self._core.lock, _without_collector():
+        with self._core.lock, without_collector():
             merged, changes, confirm = self.preview(files, prune)
             if confirm and not confirmed:
                 count = len(changes.removed)
@@ -86,7 +86,7 @@ class Inventories:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """An inventory is a great many objects and no cycles; the collector would walk through all of them repeatedly."""
     was = gc.isenabled()
     gc.disable()

@@ -16,6 +16,7 @@ from provision.policy import Denial, HostState, Release, decide
 from provision.render import dhcp, grub, pxelinux
 from provision.render.target import BootTarget
 from provision.service.core import Core
+from provision.service.inventory import without_collector
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
@@ -148,7 +149,8 @@ class Operations:
         if not bindings:
             raise NotFound("settings", "no [[listen]] block serves a management network", "add one to provision.toml")
         inventory = Inventory.model_construct(site=site, hosts=tuple(self._core.hosts.values()))
-        return dhcp.dnsmasq(dhcp.model(inventory, bindings)).decode()
+        with without_collector():
+            return dhcp.dnsmasq(dhcp.model(inventory, bindings)).decode()
 
     def tree(self) -> dict[str, bytes]:
         """The secret-free boot configurations of all hosts by relative path, for an operator's own TFTP server.

@@ -98,7 +98,9 @@ class Boots(Hosts):
             # A network boot gives nothing away before it is charged, and that is durable; many begin at once.
             with self._write(durable=not medium.from_network) as connection:
                 number = _insert(connection, _boots, values | {"host_id": host_id, "started": now})
-                _keep_newest(connection, _boots, (_boots.c.host_id == host_id) & (_boots.c.medium == medium.value))
+                if host in self._booted:
+                    which = (_boots.c.host_id == host_id) & (_boots.c.medium == medium.value)
+                    _keep_newest(connection, _boots, which)
             boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
             self._remember(boot)
             return boot
@@ -229,7 +231,7 @@ def _newest_window(connection: Connection, host_id: str) -> Window | None:
 
 
 def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(insert(table), values).inserted_primary_key
     return int(key[0]) if key else 0
 
 

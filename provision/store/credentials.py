@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from provision.errors import NotFound
 from provision.secret import Secret
@@ -20,6 +20,10 @@ from provision.store.seal import Place, Sealed, seal, unseal
 
 # A hash of a short token would let whoever reads the database guess it.
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
+
+_NAMED = select(credentials).where(
+    credentials.c.host_id == bindparam("host"), credentials.c.name.in_(bindparam("names", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,7 @@ class Credentials(Hosts):
         """
         host_id = self._host_id(host)
         with self._read() as connection:
-            query = select(credentials).where(credentials.c.host_id == host_id, credentials.c.name.in_(names))
-            rows = {row.name: row for row in connection.execute(query)}
+            rows = {row.name: row for row in connection.execute(_NAMED, {"host": host_id, "names": list(names)})}
         opened = []
         for name in names:
             if name not in rows:

@@ -135,10 +135,12 @@ def _connected(connection: Any, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
+    # Every boot waits for some of these, and SQLAlchemy's own way to run a statement takes longer than they do.
+    driver: Any = connection.connection.dbapi_connection
     options = connection.get_execution_options()
     if not options.get("provision_write", False):
-        connection.exec_driver_sql("BEGIN")
+        driver.execute("BEGIN")
         return
     # In WAL mode NORMAL leaves out the sync after a commit; a later FULL one syncs the same log (sqlite.org, pragma).
-    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options['provision_durable'] else 'NORMAL'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    driver.execute(f"PRAGMA synchronous = {'FULL' if options['provision_durable'] else 'NORMAL'}")
+    driver.execute("BEGIN IMMEDIATE")
