@@ -1,6 +1,6 @@
-"""MIT keytab files, version 0x0502: which principals they hold keys for.
+"""MIT keytab files, version 0x0502: which principals they hold keys for, and a keytab of one key.
 
-Format: https://web.mit.edu/kerberos/krb5-latest/doc/formats/keytab_file_format.html. The keys themselves are skipped.
+Format: https://web.mit.edu/kerberos/krb5-latest/doc/formats/keytab_file_format.html. Reading skips the keys themselves.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from provision.secret import Secret
 
 _SUBJECT = "keytab"
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\$?")
+_NT_SRV_HST = 3  # RFC 4120 section 6.2
 _REMEDY = "export it again, e.g. with ipa-getkeytab or kadmin's ktadd"
 
 
@@ -44,6 +45,19 @@ def parse(data: Secret) -> tuple[Entry, ...]:
     if not entries:
         raise Invalid(_SUBJECT, "holds no key", _REMEDY)
     return entries
+
+
+def pack(principal: str, key: Secret, kvno: int = 1, enctype: int = 18) -> Secret:
+    """A keytab with one key of a host's principal (`host/NAME@REALM`), written at time 0.
+
+    The enctype 18 is aes256-cts-hmac-sha1-96 (RFC 3962 section 7), whose keys have 32 bytes.
+    """
+    name, _, realm = principal.rpartition("@")
+    components = name.split("/")
+    counted = b"".join(struct.pack(">H", len(text)) + text.encode() for text in (realm, *components))
+    record = struct.pack(">H", len(components)) + counted + struct.pack(">IIBH", _NT_SRV_HST, 0, kvno, enctype)
+    record += struct.pack(">H", len(key)) + key.reveal()
+    return Secret(b"\x05\x02" + struct.pack(">i", len(record)) + record)
 
 
 def _records(content: bytes) -> Iterator[tuple[int, bytes]]:

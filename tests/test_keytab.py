@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from provision import proc
 from provision.errors import Invalid
-from provision.keytab import parse
+from provision.keytab import pack, parse
 from provision.secret import Secret
 
 KEY = bytes(range(32))
@@ -21,11 +21,18 @@ def counted(data: bytes) -> bytes:
     return struct.pack(">H", len(data)) + data
 
 
-def record(principal: str, kvno: int = 1, long_kvno: int | None = None, key: bytes = KEY) -> bytes:
+def record(
+    principal: str,
+    kvno: int = 1,
+    long_kvno: int | None = None,
+    key: bytes = KEY,
+    name_type: int = 1,
+    time: int = 1_700_000_000,
+) -> bytes:
     name, _, realm = principal.rpartition("@")
     parts = name.split("/")
     body = struct.pack(">H", len(parts)) + counted(realm.encode()) + b"".join(counted(p.encode()) for p in parts)
-    body += struct.pack(">IIBH", 1, 1_700_000_000, kvno, 18) + counted(key)
+    body += struct.pack(">IIBH", name_type, time, kvno, 18) + counted(key)
     return body if long_kvno is None else body + struct.pack(">I", long_kvno)
 
 
@@ -39,6 +46,13 @@ def test_entries() -> None:
     first, second = parse(Secret(data))
     assert (first.principal, first.kvno, first.enctype) == ("host/n1.example.org@EXAMPLE.ORG", 3, 18)
     assert (second.components, second.realm, second.kvno) == (("N1$",), "EXAMPLE.ORG", 260)
+
+
+def test_a_keytab_of_one_key() -> None:
+    made = pack("host/n1.example.org@EXAMPLE.ORG", Secret(KEY), 3)
+    (entry,) = parse(made)
+    assert (entry.principal, entry.kvno, entry.enctype) == ("host/n1.example.org@EXAMPLE.ORG", 3, 18)
+    assert made.reveal() == keytab(record("host/n1.example.org@EXAMPLE.ORG", 3, name_type=3, time=0))
 
 
 def test_a_long_number_of_zero_does_not_count() -> None:

@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Callable
 
-from provision.demo import disk, report
+from provision.demo import disk
 from provision.demo.lab import Lab
-from provision.demo.probe import build_probe
-from provision.demo.site import MAC, TOKEN_PATH, DemoSite, foreign_dhcp
+from provision.demo.site import MAC, PRINCIPAL, DemoSite, foreign_dhcp
 from provision.demo.vm import VM, Device, Machine, Nic
 from provision.errors import Unavailable
+from provision.image.build import Request, build
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -22,13 +22,13 @@ def show(say: Say, progress: Progress) -> None:
 
     Everything happens in network namespaces and a temporary directory, and both are gone at the end.
     """
-    say("Building the demonstration's base image (from the cache the second time) …")
-    probe = build_probe(progress=progress)
+    say("Building the host image from Debian's packages (from the cache the second time) …")
+    image = build(Request(), progress)
     with Lab("demo") as lab:
         mgmt, guest = lab.lan("mgmt", "10.77.1.0/24"), lab.lan("guest", "10.77.2.0/24")
         site = DemoSite(lab)
         say("$ provision image import, apply, credential set")
-        site.fill(probe)
+        site.fill(image)
         site.serve()
         site.dhcp()
         foreign_dhcp(lab, guest)
@@ -38,11 +38,12 @@ def show(say: Say, progress: Progress) -> None:
         say(site.call("window", "node1", "--minutes", "10", "--boots", "1"))
         say("Power on: a machine that boots from the network, on the management LAN. Its console:")
         with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
-            watch(vm, rf"^{report.BEGIN}", 300, say)
-            booted = vm.report(60)
-        if booted["hostname"] != "node1" or booted.files[TOKEN_PATH].sha256 != site.fingerprint:
-            raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
-        say(f"It is node1, and its credential has the SHA-256 that was sealed: {site.fingerprint[:16]}…")
+            watch(vm, r"^ +system +(running|degraded)$", 600, say)
+            shown = f"keytab       {PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}"
+            if not re.search(r"^    node1$", vm.console, re.MULTILINE) or shown not in vm.console:
+                raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
+            wait_up(site)
+        say("It is node1, a hypervisor, and its keytab has the SHA-256 of the one that was sealed.")
         say("$ provision status node1")
         say(site.call("status", "node1"))
         say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
@@ -57,6 +58,15 @@ def show(say: Say, progress: Progress) -> None:
         say("It said why, and went on to its disk. The audit log has both decisions:")
         say(site.call("audit", "--host", "node1", "--limit", "8"))
         say(site.call("audit", "--verify"))
+
+
+def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 60) -> None:
+    """Wait until the host, booted from `medium`, has said that it is up; raises Unavailable after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while (row := site.json("status", "node1")["hosts"][0])["stage"] != "up" or row["medium"] != medium:
+        if time.monotonic() > end:
+            raise Unavailable("demonstration", "the host did not say that it is up", "see its console above")
+        time.sleep(1)
 
 
 def watch(vm: VM, until: str, timeout: float, say: Say) -> None:

@@ -9,27 +9,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from provision import proc
+from provision import keytab, proc
 from provision.demo.lab import Lab, Lan
 from provision.demo.probe import Probe
 from provision.demo.processes import Process
+from provision.image.build import Image
+from provision.secret import Secret
 
 MANAGEMENT, GUEST = "10.77.1.0/24", "10.77.2.0/24"
 MAC = "52:54:00:77:00:01"
 TOKEN_PATH = "/etc/provision/enrolment.token"
+PRINCIPAL = "host/node1.demo.example@DEMO.EXAMPLE"
 
 INVENTORY = f"""\
 site:
   domain: demo.example
-  base: probe
+  realm: DEMO.EXAMPLE
+  base: demo
   networks:
     mgmt: {{role: management, prefix: {MANAGEMENT}, gateway: 10.77.1.1, dns: [10.77.1.1]}}
     guest: {{role: general, prefix: {GUEST}, gateway: 10.77.2.1}}
   credentials:
+    keytab: {{kind: keytab, path: /etc/krb5.keytab}}
     enrolment: {{kind: token, path: {TOKEN_PATH}}}
 hosts:
   node1:
-    credentials: [enrolment]
+    credentials: [keytab, enrolment]
     labels: {{rack: demo}}
     interfaces:
       mgmt: {{mac: "{MAC}", network: mgmt, addressing: static, ipv4: 10.77.1.21}}
@@ -52,7 +57,7 @@ class DemoSite:
     def __init__(self, lab: Lab, inventory: str = INVENTORY, settings: str = SETTINGS) -> None:
         self.lab = lab
         self.state = lab.directory / "state"
-        self.fingerprint = ""
+        self.fingerprints: dict[str, str] = {}
         self.inventory = lab.directory / "site.yaml"
         self.inventory.write_text(inventory)
         self.call("init")
@@ -72,16 +77,19 @@ class DemoSite:
         """The same, with its JSON output parsed."""
         return json.loads(self.call("--json", *arguments))
 
-    def fill(self, probe: Probe) -> None:
-        """Import the probe as base image `probe`, apply the inventory, and give node1 a fresh secret."""
-        arguments = " ".join(probe.kernel_arguments)
-        self.call(
-            "image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, "--cmdline", arguments
-        )
+    def fill(self, image: Image | Probe) -> None:
+        """Import the image as base image `demo`, apply the inventory, and give node1 fresh secrets."""
+        arguments = " ".join(image.kernel_arguments)
+        files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", arguments)
+        self.call("image", "import", "demo", *files)
         self.call("apply", self.inventory)
-        token = secrets.token_hex(32).encode()
-        self.fingerprint = hashlib.sha256(token).hexdigest()
-        self.call("credential", "set", "node1", "enrolment", "--file", "-", stdin=token)
+        made = {
+            "keytab": keytab.pack(PRINCIPAL, Secret(secrets.token_bytes(32))),
+            "enrolment": Secret(secrets.token_hex(32).encode()),
+        }
+        for name, secret in made.items():
+            self.fingerprints[name] = hashlib.sha256(secret.reveal()).hexdigest()
+            self.call("credential", "set", "node1", name, "--file", "-", stdin=secret.reveal())
 
     def serve(self) -> Process:
         """Start the service and wait until it serves."""

@@ -39,7 +39,7 @@ def boot(site: DemoSite, machine: Machine) -> Taken:
         vm.wait_for(rf"^{report.BEGIN}", 400)
         whole = time.monotonic() - start
         booted = vm.report(60)
-    assert booted["hostname"] == "node1" and booted.files[TOKEN_PATH].sha256 == site.fingerprint
+    assert booted["hostname"] == "node1" and booted.files[TOKEN_PATH].sha256 == site.fingerprints["enrolment"]
     entries = [e for e in site.json("audit", "--host", "node1", "--limit", "100") if e["seq"] > last]
     released = [datetime.fromisoformat(e["time"]) for e in entries if e.get("answer") == "released"]
     assert released, entries
