@@ -27,14 +27,16 @@ def on_server(server: IPv4Address, path: str) -> str:
     return Checked(f"(tftp,{server}){check(path, 'grub')}")
 
 
-def refusal(lines: Iterable[str], *, identify: bool = False, by_mac: bool = False) -> bytes:
+def refusal(lines: Iterable[str], *, identify: bool = False, show_uuid: bool = False, by_mac: bool = False) -> bytes:
     """Say `lines` (which rule denied, and the remedy) for 5 s, then start the local disk's own UEFI loader.
 
     Where there is none, GRUB exits, and firmware goes on as it sees fit. With `identify` the machine first asks for
-    ``uuid/UUID.cfg`` beside its configuration, which tells the server its SMBIOS UUID. With `by_mac` it first tries
-    ``host-MAC.cfg`` there, for a server that renders nothing.
+    ``uuid/UUID.cfg`` beside its configuration, which tells the server its SMBIOS UUID; with `show_uuid` its console
+    shows it, for a loader without a network. With `by_mac` it first tries ``host-MAC.cfg`` there, for a server that
+    renders nothing.
     """
-    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, identify=identify, by_mac=by_mac)
+    flags = {"identify": identify, "show_uuid": show_uuid, "by_mac": by_mac}
+    return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, **flags)
 
 
 def _boot(template: str, target: BootTarget) -> bytes:

@@ -123,6 +123,9 @@ class Maker:
                 self._plans.popitem(last=False)
         return plan
 
-    def refusal(self, base: BaseImage, lines: tuple[str, ...]) -> Plan:
-        """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option."""
-        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines)}, "refusal")
+    def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False) -> Plan:
+        """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option.
+
+        An `unknown` machine shows its SMBIOS UUID too: neither HTTP Boot nor the loader of a medium tells it to us.
+        """
+        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines, show_uuid=unknown)}, "refusal")

@@ -191,7 +191,7 @@ class Netboot:
             if start and state is not None and self._running(state, origin.requester.mac or "", Medium.HTTP_BOOT):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
-            return self._maker.refusal(base, _lines(answer))
+            return self._maker.refusal(base, _lines(answer), unknown=state is None)
         if start:
             progress = self._pinned(state, Medium.HTTP_BOOT, origin)
         else:

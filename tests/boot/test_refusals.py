@@ -28,6 +28,11 @@ def turned_away(site: BootSite, machine: Machine, lan: Lan, rule: str) -> Sent:
     return sent
 
 
+def console(site: BootSite, machine: Machine) -> str:
+    """What a machine that is off by now had shown."""
+    return VM(site.lab, machine).console
+
+
 def machine(site: BootSite, name: str, firmware: Firmware, nics: tuple[Nic, ...], **more: bool | str) -> Machine:
     """A machine that boots from the network and else from a disk that says so."""
     path = site.lab.directory / "disk.img"
@@ -73,14 +78,20 @@ def test_with_its_window_closed(site: BootSite, name: str, firmware: Firmware) -
     assert site.status(member)["stage"] == "nothing"
 
 
-@pytest.mark.parametrize(("number", "firmware"), [(1, Firmware.BIOS), (2, Firmware.SECURE_BOOT)])
-def test_an_unknown_machine_is_listed(site: BootSite, number: int, firmware: Firmware) -> None:
-    """With the UUID that it shows in its own setup screen, whichever boot loader tells it."""
+@pytest.mark.parametrize(
+    ("number", "firmware", "http_boot"),
+    [(1, Firmware.BIOS, False), (2, Firmware.SECURE_BOOT, False), (3, Firmware.SECURE_BOOT, True)],
+)
+def test_an_unknown_machine_is_listed(site: BootSite, number: int, firmware: Firmware, http_boot: bool) -> None:
+    """With the UUID that it shows in its own setup screen, whichever boot loader tells it; by HTTP Boot none tells us,
+    and so it is on the console."""
     mac, uuid = f"52:54:00:99:99:{number:02x}", f"4c4c4544-0042-3510-8054-b4c04f4d31{number:02x}"
-    stranger = machine(site, f"stranger{number}", firmware, (Nic(site.mgmt, mac),), uuid=uuid)
+    nics = (Nic(site.mgmt, mac),)
+    stranger = machine(site, f"stranger{number}", firmware, nics, uuid=uuid, http_boot=http_boot)
     turned_away(site, stranger, site.mgmt, "unknown-host")
     seen = [(u["mac"], u["uuid"], u["network"]) for u in site.json("status")["unknown"]]
-    assert (mac, uuid, "mgmt") in seen
+    assert (mac, None if http_boot else uuid, "mgmt") in seen
+    assert not http_boot or f"This machine's UUID is {uuid}." in console(site, stranger)
 
 
 def fetch(namespace: str, url: str) -> tuple[int, bytes]:
