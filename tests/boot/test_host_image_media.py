@@ -7,22 +7,66 @@ from pathlib import Path
 
 import pytest
 
+from provision import proc
 from provision.demo.lab import Lab
 from provision.demo.show import wait_up
-from provision.demo.site import MAC, MANAGEMENT, PRINCIPAL, DemoSite
+from provision.demo.site import INVENTORY, MAC, MANAGEMENT, PRINCIPAL, DemoSite
 from provision.demo.vm import VM, Device, Firmware, Machine, Nic
 from provision.image.build import Request, build
+from tests.boot.ear import heard_tcp, heard_udp
 
 SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
+COLLECTD, AUDIT = 25826, 60
+FILES = {
+    "/etc/collectd/collectd.conf.d/network.conf": f"""\
+        LoadPlugin network
+        <Plugin network>
+          Server "10.77.1.1" "{COLLECTD}"
+        </Plugin>
+    """,
+    "/etc/audit/plugins.d/au-remote.conf": """\
+        active = yes
+        direction = out
+        path = /sbin/audisp-remote
+        type = always
+        format = string
+    """,
+    "/etc/audit/audisp-remote.conf": f"""\
+        remote_server = 10.77.1.1
+        port = {AUDIT}
+        transport = tcp
+        format = ascii
+    """,
+}
+"""What a site would bring so that its hosts report: more of their credentials, by where they stand."""
 
 
 class HostSite(DemoSite):
-    """A site whose one host boots the host image."""
+    """A site whose one host boots the host image, reports to the server, and lets the server in by SSH."""
 
     def __init__(self, lab: Lab) -> None:
         self.mgmt = lab.lan("mgmt", MANAGEMENT)
-        super().__init__(lab, settings=SETTINGS)
+        self.identity = lab.directory / "identity"
+        self.files = {path: "\n".join(map(str.strip, text.splitlines())) + "\n" for path, text in FILES.items()}
+        proc.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.identity], package="openssh-client")
+        self.files["/etc/ssh/authorized_keys.d/root"] = self.identity.with_suffix(".pub").read_text()
+        declared = "".join(
+            f'    file{n}: {{kind: file, path: {path}, mode: "0640"}}\n' for n, path in enumerate(self.files)
+        )
+        names = "".join(f", file{n}" for n in range(len(self.files)))
+        inventory = INVENTORY.replace("hosts:\n", f"{declared}hosts:\n", 1).replace("enrolment]", f"enrolment{names}]")
+        super().__init__(lab, inventory, SETTINGS)
         self.fill(build(Request()))
+        for n, text in enumerate(self.files.values()):
+            self.call("credential", "set", "node1", f"file{n}", "--file", "-", stdin=text.encode())
+
+    def ssh(self, *command: str) -> str:
+        """Run a command on the host as root."""
+        options = ("BatchMode=yes", "StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={self.identity}.known")
+        given = [word for option in options for word in ("-o", option)]
+        argv: list[str | Path] = ["ip", "netns", "exec", self.lab.server, "ssh", "-i", self.identity]
+        argv += [*given, "root@10.77.1.21", *command]
+        return proc.run(argv, package="openssh-client", timeout=120).stdout.decode()
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +84,34 @@ def medium_of(site: DemoSite, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("medium", "firmware"),
-    [
-        ("pxe", Firmware.SECURE_BOOT),
-        ("http-boot", Firmware.UEFI),
-        ("iso", Firmware.BIOS),
-        ("disk", Firmware.SECURE_BOOT),
-    ],
-)
-def test_the_host_image_becomes_node1(site: HostSite, medium: str, firmware: Firmware) -> None:
-    nics = (Nic(site.mgmt, MAC),)
-    name = f"{medium}-{firmware}"
-    if medium in ("iso", "disk"):
-        file = medium_of(site, medium)
-        device = Device.CD if medium == "iso" else Device.DISK
-        slot = {"cd": file} if medium == "iso" else {"disk": file}
-        machine = Machine(name, firmware, nics, (device,), 640, **slot)  # type: ignore[arg-type]
-    else:
-        site.call("window", "node1", "--minutes", "15", "--boots", "1")
-        machine = Machine(name, firmware, nics, (Device.NETWORK,), 768, http_boot=medium == "http-boot")
-    with VM(site.lab, machine) as vm:
-        vm.wait_for(r"^ +system +running$", 400)
-        assert f"{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}" in vm.console
-        wait_up(site, medium)
+def comes_up(site: HostSite, vm: VM, medium: str) -> None:
+    vm.wait_for(r"^ +system +running$", 400)
+    assert f"{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}" in vm.console
+    wait_up(site, medium)
+
+
+@pytest.mark.parametrize(("medium", "firmware"), [("pxe", Firmware.SECURE_BOOT), ("http-boot", Firmware.UEFI)])
+def test_it_comes_over_the_network(site: HostSite, medium: str, firmware: Firmware) -> None:
+    site.call("window", "node1", "--minutes", "15", "--boots", "1")
+    nics, order = (Nic(site.mgmt, MAC),), (Device.NETWORK,)
+    with VM(site.lab, Machine(medium, firmware, nics, order, 768, http_boot=medium == "http-boot")) as vm:
+        comes_up(site, vm, medium)
+
+
+def test_it_comes_from_its_disk(site: HostSite) -> None:
+    disk, nics = medium_of(site, "disk"), (Nic(site.mgmt, MAC),)
+    with VM(site.lab, Machine("disk", Firmware.SECURE_BOOT, nics, (Device.DISK,), 640, disk=disk)) as vm:
+        comes_up(site, vm, "disk")
+
+
+def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) -> None:
+    iso, nics, lan = medium_of(site, "iso"), (Nic(site.mgmt, MAC),), site.lab.server
+    machine = Machine("iso", Firmware.BIOS, nics, (Device.CD,), 640, cd=iso)
+    with heard_udp(lan, COLLECTD) as metrics, heard_tcp(lan, AUDIT) as events, VM(site.lab, machine) as vm:
+        comes_up(site, vm, "iso")
+        assert site.ssh("uname", "-n", "&&", "virsh", "-q", "-c", "qemu:///system", "uri").split() == [
+            "node1",
+            "qemu:///system",
+        ]
+        metrics.wait_for(b"node1", 60)
+        events.wait_for(b"type=SERVICE_START", 60)
