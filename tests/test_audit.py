@@ -287,19 +287,6 @@ def test_threads(path: Path) -> None:
     assert lines(path)[-1]["count"] == 999
 
 
-@pytest.mark.integration
-def test_appending_is_cheap(path: Path) -> None:
-    log = opened(path)
-    best = 1.0
-    for round_ in range(5):
-        began = time.process_time()
-        for number in range(2000):
-            log.record(DENIAL | {"count": number, "boot": round_, "reason": "x" * 100})
-        best = min(best, (time.process_time() - began) / 2000)
-    log.close()
-    assert best < 50e-6, f"{best * 1e6:.0f} µs"
-
-
 def test_the_head_goes_to_the_journal(path: Path) -> None:
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path.with_name("socket")))

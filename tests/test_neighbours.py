@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 
@@ -33,10 +34,8 @@ def test_solicits_then_answers_from_memory() -> None:
         index = socket.if_nametoindex("eth1")
         assert table.known(index, "192.0.2.7") is None
         assert table.mac_of(index, "192.0.2.7") == MAC
-        start = time.perf_counter()
-        for _ in range(1000):
-            assert table.known(index, "192.0.2.7") == MAC
-        assert time.perf_counter() - start < 0.1
+        with patch.object(neighbours, "query", side_effect=AssertionError("the kernel is asked again")):
+            assert table.known(index, "192.0.2.7") == table.mac_of(index, "192.0.2.7") == MAC
         assert neighbours.query(index, "192.0.2.7") == MAC
         assert table.known(socket.if_nametoindex("lo"), "192.0.2.7") is None
 
