@@ -29,7 +29,7 @@ integration: $(VENV)/.ready
 	$(BIN)/pytest -m integration -n $(JOBS) --dist loadfile --timeout 300
 
 boot: $(VENV)/.ready
-	tools/need boot
+	tools/need boot usecases
 	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 900
 
 bench: $(VENV)/.ready

@@ -77,8 +77,8 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class _File:
-    """One file of the tree: its bytes and its mode."""
+class File:
+    """One file of the host's root: its bytes, and its mode ("0600")."""
 
     data: bytes = field(repr=False)
     mode: str = "0644"
@@ -112,21 +112,21 @@ def build(
     host = state.host
     revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home)
     tree = _generated(host, site)
-    tree[HOST_JSON] = _File(_host_json(host, site, revision, credentials, phone_home), "0600")
+    tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home), "0600")
     for credential in credentials:
         _add(tree, host, credential)
     _check_paths(tree, host)
-    return Seed(revision, _archive(host, revision, tree))
+    return Seed(revision, archive(host.name, revision, tree))
 
 
-def _generated(host: Host, site: Site) -> dict[str, _File]:
+def _generated(host: Host, site: Site) -> dict[str, File]:
     files = identity.files(host, site)
     files |= {f"/etc/systemd/network/{name}": data for name, data in networkd.files(host, site).items()}
     certificates = [_certificate(host, pem) for pem in site.ca_certificates]
     files |= {f"/etc/provision/ca/{number}.pem": pem for number, pem in enumerate(certificates, start=1)}
     if certificates:
         files[CA_BUNDLE] = b"".join(certificates)
-    return {path: _File(data) for path, data in files.items()}
+    return {path: File(data) for path, data in files.items()}
 
 
 def _certificate(host: Host, pem: str) -> bytes:
@@ -139,7 +139,7 @@ def _certificate(host: Host, pem: str) -> bytes:
         ) from None
 
 
-def _add(tree: dict[str, _File], host: Host, credential: SeedCredential) -> None:
+def _add(tree: dict[str, File], host: Host, credential: SeedCredential) -> None:
     subject = f"{host.name}: credential {credential.name}"
     try:
         path, mode = _PATH.validate_python(credential.path), _MODE.validate_python(credential.mode)
@@ -147,10 +147,10 @@ def _add(tree: dict[str, _File], host: Host, credential: SeedCredential) -> None
         raise Invalid(subject, "its path or its mode is not one that a seed can hold", "set it again") from None
     if path in tree:
         raise Invalid(subject, f"another file of the seed stands at {path}", "set it again with another --path")
-    tree[path] = _File(credential.secret.reveal(), mode)
+    tree[path] = File(credential.secret.reveal(), mode)
 
 
-def _check_paths(tree: Mapping[str, _File], host: Host) -> None:
+def _check_paths(tree: Mapping[str, File], host: Host) -> None:
     for path in tree:
         try:
             _PATH.validate_python(path)
@@ -163,15 +163,17 @@ def _check_paths(tree: Mapping[str, _File], host: Host) -> None:
             parent = parent.rpartition("/")[0]
 
 
-def _archive(host: Host, revision: str, tree: Mapping[str, _File]) -> bytes:
+def archive(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
+    """The seed of a host's name with these files, by their paths below /etc. Who gives a host's own away needs a
+    release of policy: this is what `build` makes of one, and what virtual machines get that are nobody's host."""
     entries = [cpio.file(f"{ROOT}{path}", file.data, int(file.mode, 8)) for path, file in tree.items()]
     members = cpio.tree([cpio.directory(DIRECTORY, 0o700), *entries])
     return cpio.pack([*members, cpio.file(MANIFEST, _manifest(host, revision, tree), 0o600)])
 
 
-def _manifest(host: Host, revision: str, tree: Mapping[str, _File]) -> bytes:
+def _manifest(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
     """One JSON document that a shell can read too: a header line, one line for each file, a closing line."""
-    header = json.dumps({"format": FORMAT, "host": host.name, "revision": revision})
+    header = json.dumps({"format": FORMAT, "host": host, "revision": revision})
     lines = [
         json.dumps(
             {
