@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provision.cli import output
 from provision.cli.main import context
 from provision.errors import Unavailable
+
+if TYPE_CHECKING:
+    from provision.image.detect import Detected
 
 platform_app = typer.Typer(no_args_is_help=True, help="Find out what a kind of machine needs of its image.")
 
@@ -54,13 +57,20 @@ def detect(
         idle = [{"at": device.address, "what": detect.describe(device)} for device in found.idle]
         output.data({**found.platform.model_dump(mode="json"), "idle": idle})
     elif target:
-        missing = sum(len(files) for files in found.platform.firmware.missing.values())
-        output.say(f"{called}: {len(seen.devices)} devices, {len(found.platform.modules)} modules in {target}")
-        output.say(f"{len(found.platform.vetoed)} modules vetoed, {missing} files of firmware that no package has")
-        for device in found.idle:
-            output.say(f"no driver: {device.address}, {detect.describe(device)}")
+        _summary(found, len(seen.devices), target)
     else:
         output.text(text)
+
+
+def _summary(found: Detected, devices: int, target: Path) -> None:
+    from provision.image import detect
+
+    platform = found.platform
+    missing = sum(len(files) for files in platform.firmware.missing.values())
+    output.say(f"{platform.name}: {devices} devices, {len(platform.modules)} modules in {target}")
+    output.say(f"{len(platform.vetoed)} modules vetoed, {missing} files of firmware that no package has")
+    for device in found.idle:
+        output.say(f"no driver: {device.address}, {detect.describe(device)}")
 
 
 def _write(target: Path, text: str) -> None:

@@ -29,4 +29,4 @@ def _made(pattern: str, packages: Tree) -> Iterator[Node]:
             data = node.content.read()
             if elf.is_elf(data):
                 soname = elf.dynamic(data).soname or path.rsplit("/", 1)[-1]
-                yield tree.file(path, elf.stub(soname, elf.exported(data)))
+                yield tree.file(path, elf.stub(soname, elf.exported(data), elf.versions(data)))
