@@ -48,3 +48,22 @@ def test_a_stub_of_any_size_is_well_formed(tmp_path: Path, count: int) -> None:
     code = f"import ctypes\nlib = ctypes.CDLL({str(path)!r})\n[getattr(lib, f'symbol_{{n}}') for n in range({count})]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stub_has_the_versions_that_programs_ask_for(tmp_path: Path) -> None:
+    found = elf.versions(LIBC)
+    assert found["printf"] == "GLIBC_2.2.5" and found["memcpy"] == "GLIBC_2.14", "the default of several"
+    [selinux] = Path("/lib/x86_64-linux-gnu").glob("libselinux.so.1")
+    data = selinux.read_bytes()
+    versions = elf.versions(data)
+    assert set(versions.values()) >= {"LIBSELINUX_1.0"}
+    stub = elf.stub("libselinux.so.1", elf.exported(data), versions)
+    (tmp_path / "libselinux.so.1").write_bytes(stub)
+    # mkdir asks for versions of this library; with LD_BIND_NOW every symbol is looked up at once.
+    environment = {"LD_LIBRARY_PATH": str(tmp_path), "LD_BIND_NOW": "1"}
+    done = subprocess.run(["/bin/mkdir", str(tmp_path / "made")], capture_output=True, env=environment, timeout=20)
+    assert (done.returncode, done.stderr) == (0, b"") and (tmp_path / "made").is_dir()
+    bare = elf.stub("libselinux.so.1", elf.exported(data))
+    (tmp_path / "libselinux.so.1").write_bytes(bare)
+    done = subprocess.run(["/bin/mkdir", str(tmp_path / "more")], capture_output=True, env=environment, timeout=20)
+    assert b"no version information available" in done.stderr, "this test can fail"

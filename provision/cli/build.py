@@ -1,10 +1,10 @@
-"""image build, image diff: host images from a recipe, on the operator's machine; no server is asked."""
+"""image build, image strip, image diff: host images from a recipe, on the operator's machine; no server is asked."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,14 @@ from provision.cli import output
 from provision.cli.image import image_app
 from provision.cli.main import context
 
+if TYPE_CHECKING:
+    from provision.image.build import Image
+
 _RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
 _LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
+_Platform = Annotated[
+    str | None, typer.Option("--platform", metavar="FILE", help="Only for this platform: a file, or common, or q35")
+]
 _MIB = 1 << 20
 
 
@@ -28,6 +34,7 @@ def build(
     ] = None,
     recipe: _RecipeFile = None,
     lock: _LockFile = None,
+    platform: _Platform = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
 ) -> None:
@@ -38,16 +45,48 @@ def build(
     from provision.image import build as builder
 
     given = context()
-    request = builder.Request(recipe, lock, update_lock)
+    request = builder.Request(recipe, lock, update_lock, platform=platform)
     with output.stages(given.json) as progress:
         image = (builder.verify if verify else builder.build)(request, progress)
         image = builder.export(image, directory) if directory else image
     if given.json:
         output.data({**image.about, "directory": str(image.directory)})
         return
-    size = sum(file["size"] for file in image.about["files"].values())
-    output.say(f"{image.about['name']} {image.about['version']}: {size / _MIB:.1f} MiB in {image.directory}")
+    output.say(_line(image))
     output.say("built twice, byte by byte the same" if verify else f"id {image.about['id'][:16]}")
+
+
+def _line(image: Image) -> str:
+    size = sum(file["size"] for file in image.about["files"].values())
+    platform = f" for {image.about['platform']}" if image.about["platform"] else ""
+    return f"{image.about['name']} {image.about['version']}{platform}: {size / _MIB:.1f} MiB in {image.directory}"
+
+
+@image_app.command("strip")
+def strip(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
+    platform: Annotated[
+        str,
+        typer.Option("--platform", metavar="FILE", help="The platform: a file, or common, or q35", show_default=False),
+    ],
+    directory: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the stripped image there", show_default=False)
+    ],
+) -> None:
+    """Take out of a finished image what one platform does not need; no packages are fetched.
+
+    Kernel and initrd become what 'image build --platform' makes.
+    """
+    from provision.image import strip as stripper
+
+    given = context()
+    with output.stages(given.json) as progress:
+        image = stripper.strip(source, platform, directory, progress=progress)
+    if given.json:
+        output.data({**image.about, "directory": str(image.directory)})
+        return
+    output.say(_line(image))
+    output.say(f"id {image.about['id'][:16]}")
 
 
 @image_app.command("diff")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from provision.cli import build, credential, demo, image, inventory, media, operate, probe, serve
+from provision.cli import build, credential, demo, image, inventory, media, operate, platform, probe, serve
 
-_MODULES = (inventory, credential, image, build, probe, media, operate, serve, demo)
+_MODULES = (inventory, credential, image, build, platform, probe, media, operate, serve, demo)
 
 
 def register(app: typer.Typer) -> None:

@@ -14,26 +14,31 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, lock, packages, page, recipe, report, tree
+from provision.image import assemble, lock, modules, packages, page, platform, recipe, report, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
+from provision.image.modules import Modules
 from provision.image.packages import Progress
 from provision.image.recipe import Loaded
-from provision.image.tree import Node
+from provision.image.tree import Node, Tree
 
-_KEPT_IMAGES = 4
+_KEPT_IMAGES = 8
 _KEPT_PACKAGES = 1500
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to build: recipe and lock (the shipped ones when None), and where packages and images are kept."""
+    """What to build: recipe and lock (the shipped ones when None), and where packages and images are kept.
+
+    `platform` is a file, or the name of one beside the recipe; without it the image is for all that the recipe keeps.
+    """
 
     recipe: Path | None = None
     lock: Path | None = None
     update_lock: bool = False
     cache: Path | None = None
+    platform: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
     when packages cannot be had or a tool is missing.
     """
     progress("reading the recipe", 0.0)
-    loaded = recipe.load(request.recipe or default_recipe())
+    loaded = load(request)
     cache = Cache(request.cache or user_cache() / "image")
     with cache.locked():
         locked = _lock(loaded, request, cache, progress)
@@ -84,7 +89,7 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
     Raises Conflict when a tool is not of the locked version, or the two differ.
     """
     first = build(request, lambda what, done: progress(what, done / 2))
-    loaded = recipe.load(request.recipe or default_recipe())
+    loaded = load(request)
     locked = lock.read(request.lock or loaded.directory / "lock.json", loaded.recipe.packages)
     tools = lock.tool_versions()
     if differing := locked.differences(tools):
@@ -100,6 +105,30 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
         raise Conflict(first.about["name"], f"came out differently the second time: {', '.join(differing)}", remedy)
     progress("done", 1.0)
     return first
+
+
+def load(request: Request) -> Loaded:
+    """The recipe that is asked for, for the platform that is asked for.
+
+    Raises Problems for what is wrong with either, NotFound when one is missing.
+    """
+    path = request.recipe or default_recipe()
+    loaded = recipe.load(path)
+    return platform.narrowed(loaded, platform.find(request.platform, path)) if request.platform else loaded
+
+
+def packages_of(request: Request, progress: Progress) -> tuple[Loaded, Tree, Modules]:
+    """The recipe, all that its locked packages hold, and the modules of their kernel; fetches what is not there yet."""
+    progress("reading the recipe", 0.0)
+    loaded = load(request)
+    cache = Cache(request.cache or user_cache() / "image")
+    with cache.locked():
+        locked = _lock(loaded, request, cache, progress)
+        debs = cache.directory / "packages"
+        packages.fetch_pinned(locked.packages, debs, lambda what, done: progress(what, 0.05 + 0.8 * done))
+        progress("reading packages", 0.85)
+        found = Tree(tree.load(locked.packages, debs, cache))
+        return loaded, found, modules.read(found, cache)
 
 
 def default_recipe() -> Path:
@@ -144,7 +173,8 @@ class _Job:
 
 
 def _built(job: _Job, progress: Progress) -> Image:
-    key = digest(_inputs(job.loaded), job.locked.text(), job.tools, _code())
+    narrowed = job.loaded.narrowed
+    key = digest(_inputs(job.loaded), job.locked.text(), narrowed.text if narrowed else None, job.tools, _code())
     made = job.cache.made("images", key, lambda path: _make(job, path, progress))
     return Image(made, json.loads((made / "image.json").read_text()))
 
@@ -155,23 +185,39 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     progress("reading packages", 0.25)
     contents = list(tree.load(locked.packages, job.debs, cache))
     # What it is made of, not what comes out of it: a file cannot hold its own hash.
-    version = digest(_inputs(loaded), locked.text())[:12]
+    version = version_for(digest(_inputs(loaded), locked.text())[:12], loaded)
     gathered = gather(loaded, contents, version, cache, progress)
     progress("packing the root file system", 0.6)
-    root = _squashfs(loaded, gathered, job.tools, cache)
+    root = packed_root(loaded, gathered, job.tools, cache)
     progress("packing the initrd", 0.95)
+    about = put(target, loaded, gathered, version, _initramfs(loaded, gathered), root)
+    progress("writing the report", 0.97)
+    written = report.report(about, loaded, locked, gathered, locked.differences(job.tools))
+    put_report(target, written)
+
+
+def version_for(generic: str, loaded: Loaded) -> str:
+    """The version of the image for the loaded platform, from that of the image for all."""
+    return digest(generic, loaded.narrowed.text)[:12] if loaded.narrowed else generic
+
+
+def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramfs: bytes, root: Path) -> dict[str, Any]:
+    """Make the directory of an image, with all but its report; returns what image.json says."""
     target.mkdir()
-    (target / "initrd").write_bytes(assemble.initrd(_initramfs(loaded, gathered), root))
+    (target / "initrd").write_bytes(assemble.initrd(initramfs, root))
     (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
     about = _about(loaded, gathered, version, target, root)
     (target / "image.json").write_text(json.dumps(about, indent=2) + "\n")
-    progress("writing the report", 0.97)
-    written = report.report(about, loaded, locked, gathered, locked.differences(job.tools))
+    return about
+
+
+def put_report(target: Path, written: dict[str, Any]) -> None:
+    """Write a report into the directory of its image."""
     (target / "report.json").write_text(json.dumps(written, indent=1) + "\n")
     (target / "report.html").write_text(page.page(written))
 
 
-def _squashfs(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
+def packed_root(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
     """The packed root: made again only when a file of it, or the way to pack it, changed."""
     rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in gathered.nodes.values()]
     how = loaded.recipe.squashfs
@@ -205,6 +251,7 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
         "format": 1,
         "name": loaded.recipe.name,
         "version": version,
+        "platform": loaded.narrowed.name if loaded.narrowed else None,
         "id": digest(files),
         "kernel_version": gathered.modules.version,
         "kernel_arguments": list(loaded.recipe.kernel_arguments),
@@ -219,8 +266,8 @@ def _inputs(loaded: Loaded) -> list[tuple[str, str]]:
     common = assets.directory("images") / "common"
     found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in d.rglob("*")]
     rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found if p.is_file()]
-    # The lock is taken as it was read; it may stand elsewhere.
-    return sorted(row for row in rows if not row[0].endswith("/lock.json"))
+    # The lock is taken as it was read; it may stand elsewhere. A platform goes only into images for it.
+    return sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
 
 
 def _code(*modules: Any) -> str:

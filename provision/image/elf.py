@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 1, 4, 5, 6, 10, 11
 _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
-_SHT_DYNSYM = 11
+_DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
+_SHT_DYNSYM, _SHT_VERDEF, _SHT_VERSYM = 11, 0x6FFFFFFD, 0x6FFFFFFF
 _PAGE = 0x1000
 
 
@@ -58,13 +60,9 @@ def needed(data: bytes) -> tuple[str, ...]:
 
 def exported(data: bytes) -> tuple[tuple[str, int], ...]:
     """Name and type (STT_*) of every symbol that a library defines for others, sorted."""
-    (table,) = struct.unpack_from("<Q", data, 40)
-    size, count = struct.unpack_from("<HH", data, 58)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]
     found = set()
-    for _name, kind, _flags, _address, offset, length, link, *_ in sections:
+    for kind, offset, length, strings in _sections(data):
         if kind == _SHT_DYNSYM:
-            strings = sections[link][4]
             for at in range(offset, offset + length, 24):
                 name, info, _other, section, _value, _size = struct.unpack_from("<IBBHQQ", data, at)
                 # Section 0 is "defined elsewhere"; a binding of 0 is local.
@@ -73,47 +71,115 @@ def exported(data: bytes) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def stub(soname: str, symbols: tuple[tuple[str, int], ...]) -> bytes:
-    """A library of that name whose symbols are all there: data is 4 KiB of zeros, functions return 0."""
+def versions(data: bytes) -> dict[str, str]:
+    """The version of every exported symbol that has one; of several, the one that programs are linked with.
+
+    See the Linux Standard Base, chapter "Symbol Versioning".
+    """
+    found = {kind: (offset, length, strings) for kind, offset, length, strings in _sections(data)}
+    if not {_SHT_DYNSYM, _SHT_VERDEF, _SHT_VERSYM} <= found.keys():
+        return {}
+    names: dict[int, str] = {}
+    at, _, strings = found[_SHT_VERDEF]
+    following = 1
+    while following:
+        _version, flags, index, _count, _hash, auxiliary, following = struct.unpack_from("<HHHHIII", data, at)
+        if not flags & 1:
+            names[index] = _text(data, strings + struct.unpack_from("<I", data, at + auxiliary)[0])
+        at += following
+    symbols, length, strings = found[_SHT_DYNSYM]
+    result = {}
+    for number in range(length // 24):
+        name, info, _other, section, _value, _size = struct.unpack_from("<IBBHQQ", data, symbols + 24 * number)
+        (index,) = struct.unpack_from("<H", data, found[_SHT_VERSYM][0] + 2 * number)
+        # The highest bit says that the version is there for old programs only.
+        if section and info >> 4 and index in names:
+            result[_text(data, strings + name)] = names[index]
+    return result
+
+
+def _sections(data: bytes) -> list[tuple[int, int, int, int]]:
+    """Type, offset and length of every section, and the offset of the strings that go with it."""
+    (table,) = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    rows = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]
+    # A section's link is the number of another.
+    return [(row[1], row[4], row[5], rows[row[6]][4] if row[6] < count else 0) for row in rows]
+
+
+def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[str, str] | None = None) -> bytes:
+    """A library of that name whose symbols are all there: data is 4 KiB of zeros, functions return 0.
+
+    `versioned` has the versions of symbols, as `versions` gives them.
+    """
+    chosen = dict(versioned or {})
+    known = sorted(set(chosen.values()))
     strings = bytearray(b"\0")
     offsets = {}
-    for text in (soname, *(name for name, _ in symbols)):
+    for text in dict.fromkeys((soname, *(name for name, _ in symbols), *known)):
         offsets[text] = len(strings)
         strings += text.encode() + b"\0"
     count = len(symbols) + 1
     # One hash bucket holds the whole chain: a stub is not looked up often.
-    table = struct.pack("<4I", 1, count, 1 if symbols else 0, 0)
-    table += b"".join(struct.pack("<I", i + 1 if i + 1 < count else 0) for i in range(1, count))
-    table += bytes(-len(table) % 8)
+    hashes = struct.pack("<4I", 1, count, 1 if symbols else 0, 0)
+    hashes += b"".join(struct.pack("<I", i + 1 if i + 1 < count else 0) for i in range(1, count))
+    # Index 1 is the library itself; what has no version is index 1 as well.
+    indexes = [0, *(known.index(chosen[name]) + 2 if name in chosen else 1 for name, _ in symbols)]
+    parts = [
+        _padded(hashes),
+        _padded(struct.pack(f"<{count}H", *indexes)),
+        _padded(_definitions(soname, known, offsets)),
+    ]
     headers = 64 + 3 * 56
-    at_symbols = headers + len(table)
+    at_hash, at_indexes, at_definitions, at_symbols = (headers + sum(map(len, parts[:n])) for n in range(4))
     at_strings = at_symbols + 24 * count
+    tags = [(_DT_SONAME, offsets[soname]), (_DT_HASH, at_hash), (_DT_STRTAB, at_strings), (_DT_SYMTAB, at_symbols)]
+    tags += [(_DT_STRSZ, len(strings)), (_DT_SYMENT, 24)]
+    if known:
+        tags += [(_DT_VERSYM, at_indexes), (_DT_VERDEF, at_definitions), (_DT_VERDEFNUM, len(known) + 1)]
     at_dynamic = -(-(at_strings + len(strings)) // 16) * 16
-    at_code = at_dynamic + 16 * 7
+    dynamic = b"".join(struct.pack("<QQ", *tag) for tag in (*tags, (0, 0)))
+    at_code = at_dynamic + len(dynamic)
     at_data = 2 * _PAGE * -(-(at_code + 16) // _PAGE)
-    body = bytearray(24)
+    table = bytearray(24)
     for name, kind in symbols:
         value = at_code if kind in (2, 10) else at_data
-        body += struct.pack("<IBBHQQ", offsets[name], 1 << 4 | (1 if kind not in (2, 10) else 2), 0, 1, value, 8)
-    tags = (
-        (_DT_SONAME, offsets[soname]),
-        (_DT_HASH, headers),
-        (_DT_STRTAB, at_strings),
-        (_DT_SYMTAB, at_symbols),
-        (_DT_STRSZ, len(strings)),
-        (_DT_SYMENT, 24),
-        (0, 0),
-    )
+        table += struct.pack("<IBBHQQ", offsets[name], 1 << 4 | (1 if kind not in (2, 10) else 2), 0, 1, value, 8)
+    body = (b"".join(parts) + bytes(table) + bytes(strings)).ljust(at_dynamic - headers, b"\0")
     # "xor eax, eax; ret"
     code = b"\x31\xc0\xc3".ljust(16, b"\0")
-    end = at_code + len(code)
+    return _stub_headers(at_dynamic, len(dynamic), at_code + len(code), at_data) + body + dynamic + code
+
+
+def _stub_headers(at_dynamic: int, length: int, end: int, at_data: int) -> bytes:
     result = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 64, 0, 0)
     result += struct.pack("<IIQQQQQQ", _PT_LOAD, 5, 0, 0, 0, end, end, _PAGE)
     result += struct.pack("<IIQQQQQQ", _PT_LOAD, 6, 0, at_data, at_data, 0, _PAGE, _PAGE)
-    result += struct.pack("<IIQQQQQQ", _PT_DYNAMIC, 4, at_dynamic, at_dynamic, at_dynamic, 16 * 7, 16 * 7, 8)
-    result += table + bytes(body) + bytes(strings)
-    result = result.ljust(at_dynamic, b"\0") + b"".join(struct.pack("<QQ", *tag) for tag in tags)
-    return result + code
+    return result + struct.pack("<IIQQQQQQ", _PT_DYNAMIC, 4, at_dynamic, at_dynamic, at_dynamic, length, length, 8)
+
+
+def _definitions(soname: str, known: list[str], offsets: Mapping[str, int]) -> bytes:
+    """The versions that a library defines: itself, then `known`; nothing when there are none."""
+    rows = []
+    for index, name in enumerate((soname, *known) if known else (), start=1):
+        last = index == len(known) + 1
+        rows.append(struct.pack("<HHHHIII", 1, int(index == 1), index, 1, _hash(name), 20, 0 if last else 28))
+        rows.append(struct.pack("<II", offsets[name], 0))
+    return b"".join(rows)
+
+
+def _hash(name: str) -> int:
+    """The hash of System V's ABI."""
+    value = 0
+    for byte in name.encode():
+        value = (value << 4) + byte
+        high = value & 0xF0000000
+        value = (value ^ high >> 24) & ~high
+    return value
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 8)
 
 
 def _segments(data: bytes) -> list[tuple[int, ...]]:

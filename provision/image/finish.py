@@ -12,6 +12,7 @@ from provision.image.modules import TOP, name_of
 from provision.image.tree import Node
 
 _AUTHORITIES = "usr/share/ca-certificates/"
+LIBRARY_CACHE = "etc/ld.so.cache"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
@@ -57,7 +58,7 @@ def _library_cache(kept: Mapping[str, Node]) -> Iterator[Node]:
         (root / "etc").mkdir(exist_ok=True)
         (root / "usr/lib").mkdir(parents=True, exist_ok=True)
         proc.run(["ldconfig", "-X", "-r", temporary], package="libc-bin")
-        yield tree.file("etc/ld.so.cache", (root / "etc/ld.so.cache").read_bytes())
+        yield tree.file(LIBRARY_CACHE, (root / LIBRARY_CACHE).read_bytes())
 
 
 def _certificates(kept: Mapping[str, Node]) -> Iterator[Node]:

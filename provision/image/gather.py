@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Problem, Problems
-from provision.image import accounts, assemble, enable, finish, modules, select, stubs, tree
+from provision.image import accounts, assemble, enable, finish, modules, platform, select, stubs, tree
 from provision.image.cache import Cache
 from provision.image.closure import Closure, close
 from provision.image.modules import TOP, Modules
@@ -45,17 +45,47 @@ def gather(loaded: Loaded, contents: Iterable[Node], version: str, cache: Cache,
     Raises Problems with everything that does not fit together.
     """
     packages = Tree(contents)
-    found = modules.read(packages, cache)
     own, problems = _own(loaded, packages)
-    own.append(tree.file(VERSION_FILE, f"{loaded.recipe.name} {version}\n".encode()))
-    everything = Tree([*packages.values(), *own])
+    own.append(_version_file(loaded, version))
+    return _chosen(
+        loaded, _Source("the lock", packages, own, problems, "no package has what this rule keeps"), cache, progress
+    )
+
+
+def regather(loaded: Loaded, contents: Iterable[Node], version: str, cache: Cache, progress: Progress) -> Gathered:
+    """Choose from the `contents` of an image that was made of the same recipe: its root, and the kernel in boot/.
+
+    Whatever is in a build for the loaded platform is in an image for none; so this gives the same tree as `gather`.
+    Raises Problems, also for what the platform needs and the image has not.
+    """
+    packages = Tree(node for node in contents if not _is_made(node.path))
+    own, problems = _stubs(loaded, packages)
+    own.append(_version_file(loaded, version))
+    return _chosen(loaded, _Source("the image", packages, own, problems, "the image does not have it"), cache, progress)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What there is to choose from, by name: packages, own files that are always chosen, what is wrong with these.
+
+    `absent` says in words that it has nothing of what a rule keeps.
+    """
+
+    name: str
+    packages: Tree
+    own: Sequence[Node]
+    problems: Sequence[Problem]
+    absent: str
+
+
+def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -> Gathered:
+    packages = source.packages
+    found = modules.read(packages, cache)
+    platform.check_kernel(loaded.narrowed, found.version, source.name)
+    everything = Tree([*packages.values(), *source.own])
     progress("applying the rules", 0.4)
     selection = select.select(everything, loaded)
-    problems += [
-        Problem(rule.file, rule.line, rule.pattern, "no package has what this rule keeps", "correct or delete it")
-        for rule in select.unmatched(selection.idle)
-        if not found.is_builtin(rule.pattern)
-    ]
+    problems = [*source.problems, *_absent(loaded, selection, found, source.absent)]
     around = Surroundings(everything, found, PythonIndex.of(everything), loaded, selection.dropped())
     progress("working out what is needed", 0.45)
     closure = close(around, selection.decisions, _roots(loaded, found))
@@ -67,6 +97,26 @@ def gather(loaded: Loaded, contents: Iterable[Node], version: str, cache: Cache,
     finished = finish.finish(kept, found.version)
     nodes = assemble.complete(finished, packages, _directories(loaded))
     return Gathered(nodes, packages, selection, closure, found)
+
+
+def _absent(loaded: Loaded, selection: Selection, found: Modules, absent: str) -> Iterator[Problem]:
+    """What shall be kept and is not there. For a platform only its own rules count: they may outdo the recipe's."""
+    for rule in select.unmatched(selection.idle):
+        counts = loaded.narrowed is None or rule.file == loaded.narrowed.file
+        if counts and not found.is_builtin(rule.pattern) and not found.matching(rule.pattern):
+            yield Problem(rule.file, rule.line, rule.pattern, absent, "correct or delete it")
+
+
+def _version_file(loaded: Loaded, version: str) -> Node:
+    platform = f" for {loaded.narrowed.name}" if loaded.narrowed else ""
+    return tree.file(VERSION_FILE, f"{loaded.recipe.name} {version}{platform}\n".encode())
+
+
+def _is_made(path: str) -> bool:
+    """Whether a build makes the file from others that it keeps, or from its version."""
+    name = path.rpartition("/")[2]
+    is_index = path.startswith(TOP) and name.startswith("modules.") and name not in _INDEXES
+    return is_index or path in (finish.LIBRARY_CACHE, VERSION_FILE)
 
 
 def own_files(directory: Path) -> Iterator[Node]:
@@ -83,9 +133,14 @@ def _own(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
     own += [tree.link(path.lstrip("/"), target) for path, target in recipe.links.items()]
     own += [tree.link(f"usr/bin/{applet}", "busybox") for applet in recipe.applets]
     own += [tree.link(name, f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")]
-    replaced, problems = stubs.nodes(loaded, packages)
+    replaced, problems = stubs.nodes(loaded.stubs(), packages)
     links, more = enable.links(loaded, Tree([*packages.values(), *own]))
     return [*own, *replaced, *links], [*problems, *more]
+
+
+def _stubs(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
+    """Those that only the platform wants; the image has the recipe's already."""
+    return stubs.nodes(loaded.narrowed.stubs if loaded.narrowed else (), packages)
 
 
 def _roots(loaded: Loaded, found: Modules) -> Iterator[str]:

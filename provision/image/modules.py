@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from provision.errors import Invalid
+from provision.image import glob
 from provision.image.cache import Cache, digest
 from provision.image.tree import Node, Tree
 
 TOP = "usr/lib/modules/"
+FIRMWARE = "usr/lib/firmware/"
+"""Where the kernel looks for the files that `firmware` names."""
 _INFO = re.compile(rb"\0(depends|softdep|alias|firmware)=([^\0]*)(?=\0)")
 _SOFT = re.compile(r"\b(?:pre|post):")
 
@@ -42,13 +45,13 @@ class Modules:
     builtin: frozenset[str]
     builtin_aliases: tuple[str, ...]
     _exact: dict[str, list[str]] = field(default_factory=dict, repr=False)
-    _wild: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    _wild: list[tuple[str, str, str]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         for module in self.by_name.values():
             for alias in module.aliases:
                 if set("*?[") & set(alias):
-                    self._wild.append((alias, module.name))
+                    self._wild.append((glob.stem(alias), alias, module.name))
                 else:
                     self._exact.setdefault(alias, []).append(module.name)
 
@@ -57,8 +60,21 @@ class Modules:
         plain = spelled(name)
         if plain in self.by_name:
             return [self.by_name[plain]]
-        found = {*self._exact.get(name, ()), *(m for alias, m in self._wild if fnmatchcase(name, alias))}
+        found = {*self._exact.get(name, ()), *self._wildly(name)}
         return [self.by_name[module] for module in sorted(found)]
+
+    def _wildly(self, name: str) -> Iterator[str]:
+        # Most aliases of a bus differ before their first wildcard, which is cheaper to see than that they do not match.
+        for stem, alias, module in self._wild:
+            if name.startswith(stem) and fnmatchcase(name, alias):
+                yield module
+
+    def matching(self, pattern: str) -> list[Module]:
+        """The modules that a rule's pattern means: by name, or with a `/` by their path below kernel/."""
+        if "/" in pattern:
+            return [m for m in self.by_name.values() if glob.matches(pattern, inside(m.path))]
+        plain = spelled(pattern)
+        return [module for name, module in self.by_name.items() if glob.matches(plain, name)]
 
     def is_builtin(self, name: str) -> bool:
         """Whether the kernel has it without any module."""
@@ -75,6 +91,11 @@ def name_of(path: str) -> str | None:
     if not (path.startswith(TOP) and path.endswith(".ko")):
         return None
     return spelled(path.rsplit("/", 1)[-1].removesuffix(".ko"))
+
+
+def inside(path: str) -> str:
+    """The path of a module below its kernel's kernel/, as rules have it."""
+    return path[len(TOP) :].partition("/kernel/")[2]
 
 
 def read(tree: Tree, cache: Cache) -> Modules:

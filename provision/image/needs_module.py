@@ -11,7 +11,10 @@ from provision.image.tree import Node
 
 
 def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
-    """`depends` must be there; of a soft dependency or a request, one at least of the modules that can serve it."""
+    """`depends` must be there; of a soft dependency or a request, one at least of the modules that can serve it.
+
+    Firmware comes along as far as packages have it.
+    """
     name = modules.name_of(node.path)
     module = around.modules.by_name.get(name) if name else None
     if module is None:
@@ -24,6 +27,9 @@ def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
             yield Need(f"{modules.TOP}{dependency}.ko", f"the kernel module {dependency}")
     for wish in module.soft:
         yield from asked(wish, f"the kernel module {wish}, a soft dependency", around, must_exist=False)
+    for name in module.firmware:
+        # Most of it serves hardware of some kinds only, and few packages of a recipe have any.
+        yield Need(f"{modules.FIRMWARE}{name}", f"the firmware {name}", hard=False, must_exist=False)
     for request in around.loaded.recipe.requests:
         if fnmatchcase(module.name, modules.spelled(request.by)):
             for wish in request.asks:

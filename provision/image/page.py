@@ -21,6 +21,7 @@ def page(report: Mapping[str, Any]) -> str:
     image = report["image"]
     title = f"{image['name']} {image['version']}"
     total = sum(entry["size"] for entry in image["files"].values())
+    title += f" for {image['platform']}" if image.get("platform") else ""
     facts = f"Linux {escape(image['kernel_version'])}, {image['root_files']} paths, id {image['id'][:16]}"
     parts = [
         f"<h1>{escape(title)}: {_mib(total)} MiB</h1><p>{facts}</p>",

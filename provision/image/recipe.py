@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -16,6 +16,7 @@ from provision.errors import NotFound, Problem, Problems
 from provision.messages import Vocabulary, complaints
 
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
+_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _PATH = r"^/[^\x00-\x20]*$"
 _PATTERN = r"^[^\x00-\x20]+$"
 _MODE = r"^[01][0-7]{3}$"
@@ -23,15 +24,17 @@ _ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
 _UNIT = r"^[A-Za-z0-9@_.:\\-]+\.(service|socket|target|timer|path|mount|slice)$"
 
 PackageName = Annotated[str, StringConstraints(pattern=_PACKAGE)]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=_PATH)]
 Pattern = Annotated[str, StringConstraints(pattern=_PATTERN)]
 Mode = Annotated[str, StringConstraints(pattern=_MODE)]
 Account = Annotated[str, StringConstraints(pattern=_ACCOUNT)]
 Unit = Annotated[str, StringConstraints(pattern=_UNIT)]
 
-_VOCABULARY = Vocabulary(
+VOCABULARY = Vocabulary(
     words={
         _PACKAGE: "a package's name has lower-case letters, digits and +-.",
+        _NAME: "a name has lower-case letters, digits and -",
         _PATH: "write a path from / on, with no spaces",
         _PATTERN: "a pattern has no spaces",
         _MODE: "write a mode as octal digits, such as 0755",
@@ -39,6 +42,9 @@ _VOCABULARY = Vocabulary(
         _UNIT: "write a unit with its suffix, such as sshd.service",
     }
 )
+
+
+_Read = TypeVar("_Read", bound=BaseModel)
 
 
 class Action(StrEnum):
@@ -58,11 +64,13 @@ class Scope(StrEnum):
     FILES = "files"
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What all parts of a recipe are: unknown keys are mistakes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RuleEntry(_Model):
+class RuleEntry(Model):
     """One step of a list of rules, with one of the three actions."""
 
     keep: tuple[Pattern, ...] = ()
@@ -70,7 +78,7 @@ class RuleEntry(_Model):
     drop: tuple[Pattern, ...] = ()
 
 
-class Rules(_Model):
+class Rules(Model):
     """The rules of each scope in their order."""
 
     packages: tuple[RuleEntry, ...] = ()
@@ -79,21 +87,21 @@ class Rules(_Model):
     files: tuple[RuleEntry, ...] = ()
 
 
-class Opens(_Model):
+class Opens(Model):
     """What programs open by name while they run: files that match `opens`, for every kept file that matches `by`."""
 
     by: Pattern
     opens: tuple[Pattern, ...] = Field(min_length=1)
 
 
-class Requests(_Model):
+class Requests(Model):
     """What a kernel module asks for by name while it runs: names or aliases of others."""
 
     by: Pattern
     asks: tuple[Pattern, ...] = Field(min_length=1)
 
 
-class User(_Model):
+class User(Model):
     """An account: number (its own group has the same), home, shell, and the further groups it is in."""
 
     id: int = Field(ge=0, le=65535)
@@ -102,21 +110,21 @@ class User(_Model):
     groups: tuple[Account, ...] = ()
 
 
-class Units(_Model):
+class Units(Model):
     """Units to start by themselves, and units that cannot be started."""
 
     enable: tuple[Unit, ...] = ()
     mask: tuple[Unit, ...] = ()
 
 
-class Initramfs(_Model):
+class Initramfs(Model):
     """What stands in the small first archive: kernel modules and BusyBox's applets."""
 
     modules: tuple[Pattern, ...] = ()
     applets: tuple[Pattern, ...] = ()
 
 
-class Squashfs(_Model):
+class Squashfs(Model):
     """How the root file system is packed; `block` in KiB, `level` for zstd only."""
 
     compression: Literal["xz", "zstd"] = "xz"
@@ -124,12 +132,14 @@ class Squashfs(_Model):
     level: int = Field(default=19, ge=1, le=22)
 
 
-class Recipe(_Model):
-    """A whole recipe. Paths are absolute in the image."""
+class Recipe(Model):
+    """A whole recipe. Paths are absolute in the image; `vetoes` are modules with the reason why none is detected."""
 
     name: PackageName
     packages: tuple[PackageName, ...] = Field(min_length=1)
     rules: Rules = Rules()
+    always: tuple[Pattern, ...] = ()
+    vetoes: dict[Pattern, str] = {}
     opens: tuple[Opens, ...] = ()
     requests: tuple[Requests, ...] = ()
     stubs: tuple[AbsolutePath, ...] = ()
@@ -159,24 +169,53 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Narrowing:
+    """What a platform makes of a recipe: its name and text, the kernel that it is for, and rules that come last.
+
+    Of the kernel modules that the recipe's rules keep, only those come into the image that something needs.
+    """
+
+    name: str
+    file: str
+    text: str
+    kernel: str | None
+    rules: Mapping[Scope, tuple[Rule, ...]]
+    stubs: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """A checked recipe, where it stands, and its text's places."""
+    """A checked recipe, where it stands, its text and that text's places; for one platform when it is `narrowed`."""
 
     recipe: Recipe
     directory: Path
     name: str
     root: Node
+    text: str = ""
+    narrowed: Narrowing | None = None
 
     def rules(self, scope: Scope) -> tuple[Rule, ...]:
         """The rules of a scope, one for each pattern, in their order."""
         return tuple(self._rules(scope))
 
     def _rules(self, scope: Scope) -> Iterator[Rule]:
-        for number, entry in enumerate(getattr(self.recipe.rules, scope)):
-            for action in Action:
-                for index, pattern in enumerate(getattr(entry, action)):
-                    line = self.line("rules", scope.value, number, action.value, index)
-                    yield Rule(action, pattern, self.name, line)
+        by_need = self.narrowed if scope is Scope.MODULES else None
+        if by_need:
+            yield Rule(Action.NEEDED, "*", by_need.file, 1)
+        for rule in entries(self.recipe.rules, scope, self.name, self.root):
+            yield replace(rule, action=Action.NEEDED) if by_need and rule.action is Action.KEEP else rule
+        if scope is Scope.MODULES:
+            for index, pattern in enumerate(self.recipe.always):
+                yield Rule(Action.KEEP, pattern, self.name, self.line("always", index))
+        if self.narrowed:
+            yield from self.narrowed.rules.get(scope, ())
+
+    def stubs(self) -> Iterator[Rule]:
+        """The patterns of libraries that are replaced by stand-ins."""
+        for index, pattern in enumerate(self.recipe.stubs):
+            yield Rule(Action.KEEP, pattern, self.name, self.line("stubs", index))
+        if self.narrowed:
+            yield from self.narrowed.stubs
 
     def line(self, *path: str | int) -> int:
         """The line of the value at a path, or of the deepest that exists above it."""
@@ -185,6 +224,15 @@ class Loaded:
     def problem(self, path: tuple[str | int, ...], fact: str, remedy: str = "") -> Problem:
         """A problem of the value at that path."""
         return Problem(self.name, self.line(*path), dotted(path), fact, remedy)
+
+
+def entries(rules: Rules, scope: Scope, name: str, root: Node) -> Iterator[Rule]:
+    """The rules of a scope as the file `name` has them, read from the tree at `root`, one for each pattern."""
+    for number, entry in enumerate(getattr(rules, scope)):
+        for action in Action:
+            for index, pattern in enumerate(getattr(entry, action)):
+                _, line = place(root, ("rules", scope.value, number, action.value, index))
+                yield Rule(action, pattern, name, line)
 
 
 def load(path: Path) -> Loaded:
@@ -198,33 +246,46 @@ def load(path: Path) -> Loaded:
 
 def parse(text: bytes, name: str, directory: Path) -> Loaded:
     """Check a recipe's text; `name` is its file's, for messages, and `directory` holds what it brings along."""
-    read = document.read(Source(name, text))
-    problems = list(read.problems)
-    recipe: Recipe | None = None
-    if read.root is not None:
-        try:
-            recipe = Recipe.model_validate(read.root.plain())
-        except ValidationError as error:
-            for path, fact, remedy, _kind in complaints(error, Recipe, read.root, _VOCABULARY):
-                file, line = place(read.root, path)
-                problems.append(Problem(file, line, dotted(path), fact, remedy))
-    if problems or recipe is None or read.root is None:
-        raise Problems(problems, name)
-    loaded = Loaded(recipe, directory, name, read.root)
+    recipe, root = checked(text, name, Recipe)
+    loaded = Loaded(recipe, directory, name, root, text.decode())
     if found := list(_crosschecks(loaded)):
         raise Problems(found, name)
     return loaded
 
 
+def checked(text: bytes, name: str, model: type[_Read]) -> tuple[_Read, Node]:
+    """A file's text as its model, and the tree with the places; raises Problems with everything that is wrong."""
+    read = document.read(Source(name, text))
+    problems = list(read.problems)
+    found: _Read | None = None
+    if read.root is not None:
+        try:
+            found = model.model_validate(read.root.plain())
+        except ValidationError as error:
+            for path, fact, remedy, _kind in complaints(error, model, read.root, VOCABULARY):
+                file, line = place(read.root, path)
+                problems.append(Problem(file, line, dotted(path), fact, remedy))
+    if problems or found is None or read.root is None:
+        raise Problems(problems, name)
+    return found, read.root
+
+
+def one_action_each(rules: Rules, name: str, root: Node) -> Iterator[Problem]:
+    """Steps of rules that have none of the actions, or several."""
+    for scope in Scope:
+        for number, entry in enumerate(getattr(rules, scope)):
+            if sum(bool(getattr(entry, action)) for action in Action) != 1:
+                path = ("rules", scope.value, number)
+                fact, remedy = "has not exactly one of keep, needed, drop", "rules apply in order: write one each"
+                yield Problem(name, place(root, path)[1], dotted(path), fact, remedy)
+
+
 def _crosschecks(loaded: Loaded) -> Iterator[Problem]:
     """What no single value shows."""
     recipe = loaded.recipe
-    for scope in Scope:
-        for number, entry in enumerate(getattr(recipe.rules, scope)):
-            if sum(bool(getattr(entry, action)) for action in Action) != 1:
-                fact, remedy = "has not exactly one of keep, needed, drop", "rules apply in order: write one each"
-                yield loaded.problem(("rules", scope.value, number), fact, remedy)
+    yield from one_action_each(recipe.rules, loaded.name, loaded.root)
     yield from _repeated(loaded, ("packages",), recipe.packages)
+    yield from _repeated(loaded, ("always",), recipe.always)
     yield from _repeated(loaded, ("units", "enable"), recipe.units.enable)
     both = set(recipe.units.enable) & set(recipe.units.mask)
     for unit in sorted(both):

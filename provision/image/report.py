@@ -38,6 +38,7 @@ def report(about: Mapping[str, Any], loaded: Loaded, locked: Lock, gathered: Gat
         "files": files,
         "dropped": _dropped(gathered),
         "idle_rules": [str(rule) for rule in gathered.selection.idle],
+        "recipe": {"name": loaded.name, "text": loaded.text},
         "tools": locked.tools,
         "tool_differences": differing,
     }

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from provision.image import glob, modules, python
-from provision.image.modules import TOP
 from provision.image.recipe import Action, Loaded, Rule, Scope
 from provision.image.tree import OWN, Tree
 
@@ -62,8 +61,7 @@ def _module(scope: _Scope, path: str) -> Rule | None:
     name = modules.name_of(path)
     if name is None:
         return None
-    inside = path[len(TOP) :].partition("/kernel/")[2]
-    by_name, by_path = scope.position(name), scope.position(inside)
+    by_name, by_path = scope.position(name), scope.position(modules.inside(path))
     position = max(by_name, by_path)
     return scope.rules[position] if position >= 0 else None
 

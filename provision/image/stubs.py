@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from provision.errors import Problem
 from provision.image import elf, glob, tree
-from provision.image.recipe import Loaded
+from provision.image.recipe import Rule
 from provision.image.tree import Node, Tree
 
 
-def nodes(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
-    """A stub for every library that a pattern of the recipe's `stubs` matches, and what is wrong with the patterns."""
+def nodes(rules: Iterable[Rule], packages: Tree) -> tuple[list[Node], list[Problem]]:
+    """A stub for every library that a pattern of the rules matches, and what is wrong with the patterns."""
     found: list[Node] = []
     problems: list[Problem] = []
-    for index, pattern in enumerate(loaded.recipe.stubs):
-        made = list(_made(pattern, packages))
+    for rule in rules:
+        made = list(_made(rule.pattern, packages))
         found += made
         if not made:
-            fact = f"no package has a library {pattern}"
-            problems.append(loaded.problem(("stubs", index), fact, "correct or delete it"))
+            fact = "no package has such a library"
+            problems.append(Problem(rule.file, rule.line, rule.pattern, fact, "correct or delete it"))
     return found, problems
 
 
@@ -29,4 +29,4 @@ def _made(pattern: str, packages: Tree) -> Iterator[Node]:
             data = node.content.read()
             if elf.is_elf(data):
                 soname = elf.dynamic(data).soname or path.rsplit("/", 1)[-1]
-                yield tree.file(path, elf.stub(soname, elf.exported(data)))
+                yield tree.file(path, elf.stub(soname, elf.exported(data), elf.versions(data)))

@@ -7,7 +7,8 @@ import pytest
 from provision.demo import usecases
 from provision.demo.lab import Lab
 from provision.demo.vm import VM, Machine, Nic
-from provision.image.build import Image, Request, build
+from provision.image import capture, detect
+from provision.image.build import Image, Request, build, packages_of
 from provision.seed import File
 from tests.boot import seeds
 from tests.boot.web import serve
@@ -38,6 +39,8 @@ said cryptsetup cryptsetup --version
 said auditd systemctl is-active auditd collectd systemd-timesyncd ssh nftables
 said secret find / -xdev -name 'provision-seed*'
 said root mount
+/usr/lib/provision/capture-platform >/run/capture
+while IFS= read -r line; do printf 'CAPTURE %s\n' "$line"; done </run/capture
 """
 
 
@@ -66,6 +69,15 @@ def said(vm: VM) -> dict[str, str]:
     return {name: text.strip() for name, _, text in (line[5:].partition(":") for line in lines)}
 
 
+def detected(vm: VM) -> set[str]:
+    """The modules that its hardware needs, by the capture that the host printed."""
+    lines = [line.removeprefix("CAPTURE ") for line in vm.console.splitlines() if line.startswith("CAPTURE ")]
+    seen = capture.parse("".join(f"{line}\n" for line in lines).encode(), "console")
+    assert MAC not in seen.text() and "virtio0" in seen.text()
+    loaded, packages, modules = packages_of(Request(), lambda what, done: None)
+    return set(detect.detect(seen, modules, loaded.recipe.vetoes, packages, "q35").platform.modules)
+
+
 def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(lab: Lab, image: Image) -> None:
     around = usecases.site(lab, usecases.NAMES)
     address = str(around.mgmt.address)
@@ -89,6 +101,7 @@ def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(lab: Lab, image
     assert found["auditd"].split() == ["active"] * 5
     assert found["secret"] == "" and "root on / type overlay" in found["root"]
     assert f'POST /up application/json {{"host": "node7", "key": "{KEY}"}}' in heard
+    assert {"virtio_net", "virtio_pci", "ahci", "sd_mod", "sr_mod", "i2c_i801", "button", "kvm_amd"} <= detected(vm)
     assert f"host {image.about['version']}, Linux {image.about['kernel_version']}" in vm.console
     assert "complete, revision 0000000000000000" in vm.console
 

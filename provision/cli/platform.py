@@ -1,0 +1,84 @@
+"""platform detect: which kernel modules a machine needs, on the operator's machine; no server is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.main import context
+from provision.errors import Unavailable
+
+if TYPE_CHECKING:
+    from provision.image.detect import Detected
+
+platform_app = typer.Typer(no_args_is_help=True, help="Find out what a kind of machine needs of its image.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(platform_app, name="platform")
+
+
+@platform_app.command("detect")
+def detect(
+    target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there")] = None,
+    sysfs: Annotated[
+        Path, typer.Option("--sysfs", metavar="PATH", help="A copy of /sys (directory or tar), or a capture [/sys]")
+    ] = Path("/sys"),
+    name: Annotated[str | None, typer.Option("--name", help="What to call the platform [its model]")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")
+    ] = None,
+) -> None:
+    """Match a machine's devices with the modules of the locked kernel, and write platform.yaml for 'image build'.
+
+    Looks at this machine, at a copy of another's /sys, or at what /usr/lib/provision/capture-platform printed on a
+    booted host.
+    """
+    from provision.image import build, capture, detect, platform
+
+    given = context()
+    seen = capture.read(sysfs)
+    with output.stages(given.json) as progress:
+        loaded, packages, modules = build.packages_of(build.Request(recipe, lock), progress)
+    called = name or detect.slug(seen.dmi.get("product_name", ""))
+    found = detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
+    text = platform.write(found.platform)
+    platform.parse(text.encode(), "--name" if name else "platform.yaml")
+    if target:
+        _write(target, text)
+    if given.json:
+        idle = [{"at": device.address, "what": detect.describe(device)} for device in found.idle]
+        output.data({**found.platform.model_dump(mode="json"), "idle": idle})
+    elif target:
+        _summary(found, len(seen.devices), target)
+    else:
+        output.text(text)
+
+
+def _summary(found: Detected, devices: int, target: Path) -> None:
+    from provision.image import detect
+
+    platform = found.platform
+    missing = sum(len(files) for files in platform.firmware.missing.values())
+    output.say(f"{platform.name}: {devices} devices, {len(platform.modules)} modules in {target}")
+    output.say(f"{len(platform.vetoed)} modules vetoed, {missing} files of firmware that no package has")
+    for device in found.idle:
+        output.say(f"no driver: {device.address}, {detect.describe(device)}")
+
+
+def _write(target: Path, text: str) -> None:
+    new = target.with_name(f".{target.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(target)
+    except OSError as error:
+        raise Unavailable(str(target), f"cannot be written ({error.strerror})", "check the path") from None
+    finally:
+        new.unlink(missing_ok=True)

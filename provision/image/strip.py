@@ -1,0 +1,163 @@
+"""A finished image for all machines -> the image for one platform, with no package and no recipe at hand.
+
+The report of an image has the recipe's text, and for every file its package. So rules and needs are applied to the
+image's own files as a build applies them to the packages', and the kernel, the initrd and image.json come out as
+`image build --platform` makes them. Only report.json differs: it tells of packages what the first image's says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision import cpio, proc
+from provision.errors import Conflict, Invalid, NotFound
+from provision.image import build, diff, lock, platform, recipe, report, tree
+from provision.image.build import Image
+from provision.image.cache import Cache, user_cache
+from provision.image.gather import regather
+from provision.image.lock import Lock
+from provision.image.packages import Package, Progress
+from provision.image.recipe import Loaded
+from provision.image.tree import OWN, Node
+
+_AGAIN = "build the image again with 'provision image build -o'"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bytes in a file of a scratch directory."""
+
+    path: Path
+    size: int
+
+    def read(self) -> bytes:
+        """All of them."""
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An image as its directory has it: the initrd's two archives, image.json and report.json."""
+
+    initramfs: bytes
+    root: bytes
+    kernel: bytes
+    about: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+
+def strip(
+    source: Path, given: str, target: Path, cache: Path | None = None, progress: Progress = lambda what, done: None
+) -> Image:
+    """Write the image in `source`, for the platform that `given` means, to `target`; needs no privileges.
+
+    Raises NotFound and Invalid for what is no whole image, Conflict for an image that is for a platform already or has
+    another kernel than the platform, Problems for a platform that needs what the image has not.
+    """
+    progress("reading the image", 0.0)
+    whole = read(source)
+    where = platform.find(given, build.default_recipe())
+    loaded = platform.narrowed(_recipe(whole), where)
+    kept = Cache(cache or user_cache() / "image")
+    with kept.locked(), tempfile.TemporaryDirectory(prefix="provision-strip-") as scratch:
+        made = _made(whole, loaded, Path(scratch), kept, progress)
+        image = build.export(made, target)
+    progress("done", 1.0)
+    return image
+
+
+def read(directory: Path) -> Whole:
+    """Read an image's directory; raises NotFound or Invalid when it is none, or not as it was built."""
+    said = diff.load(directory)
+    files: dict[str, bytes] = {}
+    for name in ("image.json", "vmlinuz", "initrd"):
+        try:
+            files[name] = (directory / name).read_bytes()
+        except OSError as error:
+            raise NotFound(str(directory / name), f"cannot be read ({error.strerror})", _AGAIN) from None
+    try:
+        about = json.loads(files["image.json"])
+        known = {name: about["files"][name]["sha256"] for name in ("vmlinuz", "initrd")}
+        split = len(files["initrd"]) - len(cpio.pack([cpio.file("root.squashfs", bytes(about["root_size"]))]))
+        complete = about == said["image"] and {"recipe", "packages", "files", "tools"} <= said.keys()
+    except (ValueError, KeyError, TypeError):
+        raise Invalid(str(directory / "image.json"), "does not describe an image", _AGAIN) from None
+    for name, expected in known.items():
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise Invalid(str(directory / name), "is not what image.json says", _AGAIN)
+    if not complete:
+        raise Invalid(str(directory / "report.json"), "is not of this image, or of another version", _AGAIN)
+    [root] = cpio.read(io.BytesIO(files["initrd"][split:]), str(directory / "initrd"))
+    return Whole(files["initrd"][:split], root.data, files["vmlinuz"], about, said)
+
+
+def _recipe(whole: Whole) -> Loaded:
+    if whole.about["platform"] is not None:
+        fact = f"is for the platform {whole.about['platform']} already"
+        raise Conflict(f"{whole.about['name']} {whole.about['version']}", fact, "strip the image that is for none")
+    said = whole.report["recipe"]
+    return recipe.parse(said["text"].encode(), said["name"], Path())
+
+
+def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: Progress) -> Image:
+    progress("unpacking the root file system", 0.05)
+    contents = list(_contents(whole, scratch))
+    version = build.version_for(whole.about["version"], loaded)
+    gathered = regather(loaded, contents, version, Cache(scratch / "cache"), progress)
+    progress("packing the root file system", 0.6)
+    tools = lock.tool_versions()
+    packed = build.packed_root(loaded, gathered, tools, cache)
+    progress("packing the initrd", 0.95)
+    target = scratch / "image"
+    about = build.put(target, loaded, gathered, version, whole.initramfs, packed)
+    progress("writing the report", 0.97)
+    locked = _lock(whole)
+    written = report.report(about, loaded, locked, gathered, locked.differences(tools))
+    written["dropped"] = _together(whole.report["dropped"], written["dropped"])
+    build.put_report(target, written)
+    return Image(target, about)
+
+
+def _contents(whole: Whole, scratch: Path) -> Iterator[Node]:
+    """The image's paths with the packages they are from, and its kernel where a package has it."""
+    packed, root = scratch / "root.squashfs", scratch / "root"
+    packed.write_bytes(whole.root)
+    proc.run(["unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-d", root, packed], package="squashfs-tools")
+    rows = {row["path"]: row for row in whole.report["files"]}
+    yield tree.file(f"boot/vmlinuz-{whole.about['kernel_version']}", whole.kernel)
+    for path in sorted(root.rglob("*")):
+        name, found = path.relative_to(root).as_posix(), path.lstat()
+        row = rows.get(f"/{name}")
+        if stat.S_ISDIR(found.st_mode):
+            yield Node(name, found.st_mode, OWN)
+        elif row is None:
+            raise Invalid("report.json", f"does not know /{name}, which the image has", _AGAIN)
+        elif stat.S_ISLNK(found.st_mode):
+            yield tree.link(name, str(path.readlink()), row["package"])
+        else:
+            yield Node(name, stat.S_IFREG | int(row["mode"], 8), row["package"], Stored(path, found.st_size))
+
+
+def _lock(whole: Whole) -> Lock:
+    """What the report says of packages and tools; of the packages nothing but names and versions is known."""
+    found = (Package(row["name"], row["version"], "", "", 0) for row in whole.report["packages"])
+    return Lock((), tuple(sorted(found)), whole.report["tools"])
+
+
+def _together(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was left out before and what was left out now, by rule, the largest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in (entry for entries in lists for entry in entries):
+        known = found.setdefault(entry["rule"], {"rule": entry["rule"], "files": 0, "size": 0, "paths": []})
+        known["files"] += entry["files"]
+        known["size"] += entry["size"]
+        known["paths"] += entry["paths"]
+    return sorted(found.values(), key=lambda entry: (-entry["size"], entry["rule"]))
