@@ -14,7 +14,7 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, lock, packages, page, recipe, report, tree
+from provision.image import assemble, bom, lock, origin, packages, page, recipe, report, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -71,8 +71,11 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
     with cache.locked():
         locked = _lock(loaded, request, cache, progress)
         image = _built(_Job(loaded, locked, lock.tool_versions(), cache, cache.directory / "packages"), progress)
+        if request.update_lock:
+            # Not before: packages that make no image are not worth a lock.
+            lock.write(locked, _lock_file(loaded, request))
         cache.prune("images", _KEPT_IMAGES)
-        for kind in ("packages", "unpacked", "indexes"):
+        for kind in ("packages", "unpacked", "indexes", "origins", "licences"):
             cache.prune(kind, _KEPT_PACKAGES)
     progress("done", 1.0)
     return image
@@ -85,7 +88,7 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
     """
     first = build(request, lambda what, done: progress(what, done / 2))
     loaded = recipe.load(request.recipe or default_recipe())
-    locked = lock.read(request.lock or loaded.directory / "lock.json", loaded.recipe.packages)
+    locked = lock.read(_lock_file(loaded, request), loaded.recipe.packages)
     tools = lock.tool_versions()
     if differing := locked.differences(tools):
         raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
@@ -120,16 +123,18 @@ def export(image: Image, directory: Path) -> Image:
     return Image(directory, image.about)
 
 
+def _lock_file(loaded: Loaded, request: Request) -> Path:
+    return request.lock or loaded.directory / "lock.json"
+
+
 def _lock(loaded: Loaded, request: Request, cache: Cache, progress: Progress) -> Lock:
-    path = request.lock or loaded.directory / "lock.json"
-    wanted = loaded.recipe.packages
+    path, wanted = _lock_file(loaded, request), loaded.recipe.packages
     if not request.update_lock:
         return lock.read(path, wanted)
+    lock.check_place(path)
     progress("resolving packages", 0.02)
     pinned = packages.pin(sorted(wanted), cache.directory)
-    made = Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
-    lock.write(made, path)
-    return made
+    return Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
 
 
 @dataclass(frozen=True)
@@ -166,9 +171,12 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     about = _about(loaded, gathered, version, target, root)
     (target / "image.json").write_text(json.dumps(about, indent=2) + "\n")
     progress("writing the report", 0.97)
-    written = report.report(about, loaded, locked, gathered, locked.differences(job.tools))
+    used = {node.source for node in gathered.nodes.values()}
+    origins = origin.origins((p for p in locked.packages if p.name in used), job.debs, gathered.packages, cache)
+    written = report.report(about, loaded, locked, gathered, origins, locked.differences(job.tools))
     (target / "report.json").write_text(json.dumps(written, indent=1) + "\n")
     (target / "report.html").write_text(page.page(written))
+    (target / bom.FILE).write_text(bom.bom(written))
 
 
 def _squashfs(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
