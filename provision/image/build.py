@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, bom, lock, origin, packages, page, recipe, report, tree
+from provision.image import assemble, bom, lock, media, origin, packages, page, recipe, report, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -84,7 +85,8 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
 def verify(request: Request, progress: Progress = lambda what, done: None) -> Image:
     """Build the image twice, the second time from the packages with nothing remembered, and compare every byte.
 
-    Raises Conflict when a tool is not of the locked version, or the two differ.
+    The base media that either would be imported as are compared too. Raises Conflict when a tool is not of the locked
+    version, or the two differ, and ImportProblems when boot loaders for the media are missing.
     """
     first = build(request, lambda what, done: progress(what, done / 2))
     loaded = recipe.load(request.recipe or default_recipe())
@@ -95,14 +97,30 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
     kept = Cache(request.cache or user_cache() / "image")
     with kept.locked(), tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary:
         job = _Job(loaded, locked, tools, Cache(Path(temporary)), kept.directory / "packages")
-        second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + done / 2))
-        names = sorted(path.name for path in first.directory.iterdir())
-        differing = [n for n in names if (first.directory / n).read_bytes() != (second.directory / n).read_bytes()]
+        second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + 0.4 * done))
+        differing = _differing(first, second)
+        if not differing:
+            progress("comparing the media", 0.9)
+            one, other = (
+                media.media(image.kernel, image.initrd, image.kernel_arguments, Path(temporary) / name)
+                for image, name in ((first, "media"), (second, "second-media"))
+            )
+            differing = [name for name in one if one[name] != other[name]]
     if differing:
         remedy = "compare the two with 'provision image diff'"
         raise Conflict(first.about["name"], f"came out differently the second time: {', '.join(differing)}", remedy)
     progress("done", 1.0)
     return first
+
+
+def _differing(first: Image, second: Image) -> list[str]:
+    """The names of files that are not the same in both."""
+    names = sorted({path.name for image in (first, second) for path in image.directory.iterdir()})
+    return [name for name in names if not _same(first.directory / name, second.directory / name)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def default_recipe() -> Path:
