@@ -45,6 +45,10 @@ DOORS = {
     "sqlite3": ("store/dialect.py",),
     "pyroute2": ("net/",),
     "yaml": ("document.py",),
+    # Bills of materials, and the licences in them.
+    "cyclonedx": ("image/bom.py", "image/licences.py"),
+    "packageurl": ("image/bom.py",),
+    "debian": ("image/licences.py",),
     "dns": ("netcheck.py",),
     "fastapi": ("web/",),
     "starlette": ("web/",),

@@ -27,6 +27,11 @@ PAGES = {
     "keepachangelog.com",
     "semver.org",
     "web.mit.edu",
+    "cyclonedx.org",
+    "spdx.org",
+    # The format of Debian's copyright files, by its present and its first names.
+    "www.debian.org",
+    "dep.debian.net",
 }
 NO_MACHINE = {"provision", "localhost", "testserver", "SERVER", "ADDR", "ADDRESS", "127.0.0.1"}
 

@@ -68,7 +68,7 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
     assert list(cache.rglob("new-*")) == [] and not list((cache / "images").glob("*"))
     second = build(request, lambda what, done: seen.append(what))
     names = sorted(path.name for path in built.directory.iterdir())
-    assert names == ["image.json", "initrd", "report.html", "report.json", "vmlinuz"]
+    assert names == ["bom.cdx.json", "image.json", "initrd", "report.html", "report.json", "vmlinuz"]
     for name in names:
         assert (second.directory / name).read_bytes() == (built.directory / name).read_bytes(), name
     seen.clear()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from provision.errors import Invalid, NotFound
-from provision.image import assemble, diff, lock, page, report, select
+from provision.errors import Invalid, NotFound, Unavailable
+from provision.image import assemble, bom, diff, lock, page, report, select
 from provision.image.closure import close
 from provision.image.gather import Gathered
 from provision.image.lock import Lock
@@ -30,6 +30,15 @@ ABOUT = {
 }
 PACKAGES = (Package("tiny", "1:2", "amd64", "a" * 64, 5), Package("big", "3", "all", "b" * 64, 6))
 LOCK = Lock(("tiny",), tuple(sorted(PACKAGES)), {"mksquashfs": "4.5.1"})
+ORIGINS = {
+    p.name: {
+        "architecture": p.architecture,
+        "sha256": p.sha256,
+        "source": {"name": "all", "version": "1"},
+        "licences": None if p.name == "big" else ["Expat", "a <licence> of its own"],
+    }
+    for p in PACKAGES
+}
 RULES = "rules:\n  files:\n    - needed: [/b]\n    - drop: [/c, /gone]\nreport_groups: {small: [ti*]}\n"
 
 
@@ -42,7 +51,7 @@ def made(scratch: Path, *more: Any) -> Any:
     selection = select.select(around.tree, rules)
     nodes_of = assemble.complete(kept, around.tree, {})
     gathered = Gathered(nodes_of, Tree(around.tree.values()), selection, closure, around.modules)
-    return report.report(ABOUT, rules, LOCK, gathered, ["xz is 5.4 here and 5.2 in the lock"])
+    return report.report(ABOUT, rules, LOCK, gathered, ORIGINS, ["xz is 5.4 here and 5.2 in the lock"])
 
 
 def test_every_byte_belongs_to_a_group_and_every_path_to_a_reason(tmp_path: Path) -> None:
@@ -83,6 +92,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     reader.feed(text)
     assert reader.open == [] and reader.loads == []
     assert "<script>" not in text and "&lt;script&gt;" in text
+    assert "Expat; a &lt;licence&gt; of its own" in text and "see its copyright file" in text and bom.FILE in text
     assert "xz is 5.4 here" in text and text.count("<rect") == len(found["groups"])
 
 
@@ -117,6 +127,16 @@ def test_a_lock_reads_back_and_says_what_differs(tmp_path: Path) -> None:
         lock.read(path, ["more"])
     assert LOCK.differences({"mksquashfs": "4.6"}) == ["mksquashfs is 4.6 here and 4.5.1 in the lock"]
     assert LOCK.differences(LOCK.tools) == []
+
+
+def test_a_lock_has_a_place_or_says_why_not(tmp_path: Path) -> None:
+    lock.check_place(tmp_path / "new.json")
+    with pytest.raises(Unavailable, match=r"lock.json: its directory does not exist; name another place with --lock"):
+        lock.check_place(tmp_path / "none" / "lock.json")
+    (tmp_path / "lock.json").mkdir()
+    with pytest.raises(Unavailable, match=r"lock.json: cannot be written \(Is a directory\)"):
+        lock.write(LOCK, tmp_path / "lock.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2, "wanted": [], "packages": [], "tools": {}}'])

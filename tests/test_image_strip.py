@@ -72,7 +72,9 @@ def made(target: Path, rules: Loaded, nodes: list[Node], generic: str = "0" * 12
     root = build.packed_root(rules, gathered, tools, cache)
     first = assemble.initramfs(gathered.nodes, ["sh"], [gathered.nodes[f"{TOP}/kernel/fs/squashfs.ko"]], [])
     about = build.put(target, rules, gathered, version, first, root)
-    build.put_report(target, report.report(about, rules, LOCK, gathered, []))
+    from_source = {"architecture": "amd64", "sha256": "a" * 64, "source": {"name": "tiny", "version": "1"}}
+    origins = {node.source: from_source | {"licences": ["Expat"]} for node in NODES}
+    build.put_report(target, report.report(about, rules, LOCK, gathered, origins, []))
     return Image(target, about)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, lock, modules, packages, page, platform, recipe, report, tree
+from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platform, recipe, report, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -76,8 +77,11 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
     with cache.locked():
         locked = _lock(loaded, request, cache, progress)
         image = _built(_Job(loaded, locked, lock.tool_versions(), cache, cache.directory / "packages"), progress)
+        if request.update_lock:
+            # Not before: packages that make no image are not worth a lock.
+            lock.write(locked, _lock_file(loaded, request))
         cache.prune("images", _KEPT_IMAGES)
-        for kind in ("packages", "unpacked", "indexes"):
+        for kind in ("packages", "unpacked", "indexes", "origins", "licences"):
             cache.prune(kind, _KEPT_PACKAGES)
     progress("done", 1.0)
     return image
@@ -86,20 +90,27 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
 def verify(request: Request, progress: Progress = lambda what, done: None) -> Image:
     """Build the image twice, the second time from the packages with nothing remembered, and compare every byte.
 
-    Raises Conflict when a tool is not of the locked version, or the two differ.
+    The base media that either would be imported as are compared too. Raises Conflict when a tool is not of the locked
+    version, or the two differ, and ImportProblems when boot loaders for the media are missing.
     """
     first = build(request, lambda what, done: progress(what, done / 2))
     loaded = load(request)
-    locked = lock.read(request.lock or loaded.directory / "lock.json", loaded.recipe.packages)
+    locked = lock.read(_lock_file(loaded, request), loaded.recipe.packages)
     tools = lock.tool_versions()
     if differing := locked.differences(tools):
         raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
     kept = Cache(request.cache or user_cache() / "image")
     with kept.locked(), tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary:
         job = _Job(loaded, locked, tools, Cache(Path(temporary)), kept.directory / "packages")
-        second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + done / 2))
-        names = sorted(path.name for path in first.directory.iterdir())
-        differing = [n for n in names if (first.directory / n).read_bytes() != (second.directory / n).read_bytes()]
+        second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + 0.4 * done))
+        differing = _differing(first, second)
+        if not differing:
+            progress("comparing the media", 0.9)
+            one, other = (
+                media.media(image.kernel, image.initrd, image.kernel_arguments, Path(temporary) / name)
+                for image, name in ((first, "media"), (second, "second-media"))
+            )
+            differing = [name for name in one if one[name] != other[name]]
     if differing:
         remedy = "compare the two with 'provision image diff'"
         raise Conflict(first.about["name"], f"came out differently the second time: {', '.join(differing)}", remedy)
@@ -131,6 +142,16 @@ def packages_of(request: Request, progress: Progress) -> tuple[Loaded, Tree, Mod
         return loaded, found, modules.read(found, cache)
 
 
+def _differing(first: Image, second: Image) -> list[str]:
+    """The names of files that are not the same in both."""
+    names = sorted({path.name for image in (first, second) for path in image.directory.iterdir()})
+    return [name for name in names if not _same(first.directory / name, second.directory / name)]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
 def default_recipe() -> Path:
     """The recipe that ships with the project."""
     return assets.directory("images") / "host" / "recipe.yaml"
@@ -149,16 +170,18 @@ def export(image: Image, directory: Path) -> Image:
     return Image(directory, image.about)
 
 
+def _lock_file(loaded: Loaded, request: Request) -> Path:
+    return request.lock or loaded.directory / "lock.json"
+
+
 def _lock(loaded: Loaded, request: Request, cache: Cache, progress: Progress) -> Lock:
-    path = request.lock or loaded.directory / "lock.json"
-    wanted = loaded.recipe.packages
+    path, wanted = _lock_file(loaded, request), loaded.recipe.packages
     if not request.update_lock:
         return lock.read(path, wanted)
+    lock.check_place(path)
     progress("resolving packages", 0.02)
     pinned = packages.pin(sorted(wanted), cache.directory)
-    made = Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
-    lock.write(made, path)
-    return made
+    return Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,9 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     progress("packing the initrd", 0.95)
     about = put(target, loaded, gathered, version, _initramfs(loaded, gathered), root)
     progress("writing the report", 0.97)
-    written = report.report(about, loaded, locked, gathered, locked.differences(job.tools))
+    used = {node.source for node in gathered.nodes.values()}
+    origins = origin.origins((p for p in locked.packages if p.name in used), job.debs, gathered.packages, cache)
+    written = report.report(about, loaded, locked, gathered, origins, locked.differences(job.tools))
     put_report(target, written)
 
 
@@ -212,9 +237,10 @@ def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramf
 
 
 def put_report(target: Path, written: dict[str, Any]) -> None:
-    """Write a report into the directory of its image."""
+    """Write a report, as data, as a page and as a bill of materials, into the directory of its image."""
     (target / "report.json").write_text(json.dumps(written, indent=1) + "\n")
     (target / "report.html").write_text(page.page(written))
+    (target / bom.FILE).write_text(bom.bom(written))
 
 
 def packed_root(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:

@@ -63,9 +63,12 @@ def _library_cache(kept: Mapping[str, Node]) -> Iterator[Node]:
 
 def _certificates(kept: Mapping[str, Node]) -> Iterator[Node]:
     """All certificate authorities in the one file that OpenSSL and GnuTLS read."""
-    found = [kept[path].content.read() for path in sorted(kept) if path.startswith(_AUTHORITIES)]
+    nodes = [kept[path] for path in sorted(kept) if path.startswith(_AUTHORITIES)]
+    found = [node.content.read() for node in nodes]
     if found:
-        yield tree.file(_BUNDLE, b"".join(text if text.endswith(b"\n") else text + b"\n" for text in found))
+        text = b"".join(text if text.endswith(b"\n") else text + b"\n" for text in found)
+        # It is the package's, although that has it in pieces.
+        yield tree.file(_BUNDLE, text, source=nodes[0].source)
 
 
 def _place(root: Path, nodes: Iterable[Node]) -> None:

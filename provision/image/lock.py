@@ -6,6 +6,7 @@ It names no archive: the machine's own APT configuration says where packages com
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from provision import proc
-from provision.errors import Invalid
+from provision.errors import Invalid, Unavailable
 from provision.image.packages import Package
 
 _TOOLS = {
@@ -97,11 +98,23 @@ def read(path: Path, wanted: Sequence[str]) -> Lock:
     return lock
 
 
+def check_place(path: Path) -> None:
+    """Raise Unavailable when no lock file can be written there, before anything long is done for one."""
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        fact = "its directory cannot be written to" if path.parent.is_dir() else "its directory does not exist"
+        raise Unavailable(str(path), fact, "name another place with --lock")
+
+
 def write(lock: Lock, path: Path) -> None:
-    """Write a lock file beside, then rename."""
+    """Write a lock file beside, then rename: the old one stays as it is until then. Raises Unavailable."""
     new = path.with_name(f".{path.name}.new")
-    new.write_text(lock.text())
-    new.replace(path)
+    try:
+        new.write_text(lock.text())
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        remedy = "make room and look at its permissions"
+        raise Unavailable(str(path), f"cannot be written ({error.strerror})", remedy) from None
 
 
 def tool_versions() -> dict[str, str]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from provision.image import bom
+from provision.image.tree import OWN
+
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .2rem .6rem .2rem 0; }
@@ -13,6 +16,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr { borde
 code { font-size: 13px; } svg text { font: 13px system-ui, sans-serif; fill: #222; } rect { fill: #3b6ea5; }
 """
 _SHOWN = 60
+_TEXTS = ("package", "version", "licences", "rule")
 _BAR, _LABEL, _WIDTH = 26, 250, 900
 
 
@@ -28,10 +32,14 @@ def page(report: Mapping[str, Any]) -> str:
         "<h2>Where the size goes</h2>",
         chart([(group["name"], group["packed"]) for group in report["groups"]]),
         _differences(report["tool_differences"]),
-        "<h2>Packages</h2>",
+        f"<h2>Packages</h2><p>Licences as the packages' copyright files name them; {bom.FILE} is the bill of materials"
+        " for programs.</p>",
         _table(
-            ("package", "version", "files", "KiB", "KiB packed"),
-            ((p["name"], p["version"], p["files"], _kib(p["size"]), _kib(p["packed"])) for p in report["packages"]),
+            ("package", "version", "licences", "files", "KiB", "KiB packed"),
+            (
+                (p["name"], p["version"], _licences(p), p["files"], _kib(p["size"]), _kib(p["packed"]))
+                for p in report["packages"]
+            ),
         ),
         f"<h2>Left out</h2><p>The {_SHOWN} rules that keep most out; report.json has every path.</p>",
         _table(
@@ -62,6 +70,12 @@ def chart(rows: Sequence[tuple[str, int]]) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {height}" width="100%" role="img">{"".join(lines)}</svg>'
 
 
+def _licences(package: Mapping[str, Any]) -> str:
+    if package["name"] == OWN:
+        return ""
+    return "see its copyright file" if package["licences"] is None else "; ".join(package["licences"])
+
+
 def _differences(lines: Sequence[str]) -> str:
     if not lines:
         return ""
@@ -69,7 +83,7 @@ def _differences(lines: Sequence[str]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    cells = "".join(f"<th{' class=n' if i and h != 'version' else ''}>{escape(h)}</th>" for i, h in enumerate(heads))
+    cells = "".join(f"<th{'' if h in _TEXTS else ' class=n'}>{escape(h)}</th>" for h in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f"<table><tr>{cells}</tr>{body}</table>"
 

@@ -18,8 +18,15 @@ FORMAT = 1
 _OTHER = "other libraries and programs"
 
 
-def report(about: Mapping[str, Any], loaded: Loaded, locked: Lock, gathered: Gathered, differing: list[str]) -> Any:
-    """All of it as JSON can hold it; sizes in bytes.
+def report(
+    about: Mapping[str, Any],
+    loaded: Loaded,
+    locked: Lock,
+    gathered: Gathered,
+    origins: Mapping[str, Mapping[str, Any]],
+    differing: list[str],
+) -> Any:
+    """All of it as JSON can hold it; sizes in bytes. `origins` as in `origin`, for every package of the image.
 
     `packed` of a package is its share of the packed root file system, by what its files come to one by one.
     """
@@ -29,7 +36,7 @@ def report(about: Mapping[str, Any], loaded: Loaded, locked: Lock, gathered: Gat
     for row in files:
         row["packed"] = round(row.pop("weight") * scale)
     versions = {package.name: package.version for package in locked.packages}
-    packages = _packages(files, versions)
+    packages = _packages(files, versions, origins)
     return {
         "format": FORMAT,
         "image": dict(about),
@@ -60,13 +67,14 @@ def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
     }
 
 
-def _packages(files: Iterable[Mapping[str, Any]], versions: Mapping[str, str]) -> list[dict[str, Any]]:
+def _packages(
+    files: Iterable[Mapping[str, Any]], versions: Mapping[str, str], origins: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in files:
         name = row["package"]
-        entry = found.setdefault(
-            name, {"name": name, "version": versions.get(name, ""), "files": 0, "size": 0, "packed": 0}
-        )
+        said = {"name": name, "version": versions.get(name, ""), **origins.get(name, {})}
+        entry = found.setdefault(name, said | {"files": 0, "size": 0, "packed": 0})
         entry["files"] += 1
         entry["size"] += row["size"]
         entry["packed"] += row["packed"]

@@ -28,6 +28,8 @@ from provision.image.packages import Package, Progress
 from provision.image.recipe import Loaded
 from provision.image.tree import OWN, Node
 
+_ORIGIN = ("architecture", "sha256", "source", "licences")
+"""What a report has of a package by its origin."""
 _AGAIN = "build the image again with 'provision image build -o'"
 
 
@@ -120,7 +122,8 @@ def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: P
     about = build.put(target, loaded, gathered, version, whole.initramfs, packed)
     progress("writing the report", 0.97)
     locked = _lock(whole)
-    written = report.report(about, loaded, locked, gathered, locked.differences(tools))
+    origins = {row["name"]: {k: row[k] for k in _ORIGIN} for row in whole.report["packages"] if row["name"] != OWN}
+    written = report.report(about, loaded, locked, gathered, origins, locked.differences(tools))
     written["dropped"] = _together(whole.report["dropped"], written["dropped"])
     build.put_report(target, written)
     return Image(target, about)
