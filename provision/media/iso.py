@@ -1,7 +1,7 @@
 """The base ISO: one file that boots as CD and as USB stick, in BIOS and UEFI firmware, with Secure Boot too.
 
-xorriso authors it, because only xorriso writes a valid hybrid layout (El Torito, MBR and GPT at once); pycdlib reads
-back where the slots are (ECMA-119, El Torito 1.0, UEFI 2.10 section 13.3.2).
+xorriso authors it, because only xorriso makes it boot as CD and, by isolinux's code in the MBR, as stick; pycdlib reads
+back where the slots are, and a GPT is written around them (ECMA-119, El Torito 1.0, UEFI 2.10 section 13.3.2).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from provision.media.layout import CONFIG_SIZE, GRUB, ISOLINUX, SEED
 from provision.media.plan import Slot
 
 _BLOCK = 2048
-_EFI_SIZE = 6 * 1024 * 1024
+_EFI_PATH = "boot/efi.img"
+_EFI_UNIT = 64 * 1024
 _STAMP = "2020010100000000"
 _TIMEOUT = 1800.0
 
@@ -42,33 +43,32 @@ def build_iso(ingredients: Ingredients, target: Path, scratch: Path) -> dict[str
     files |= {
         "isolinux/isolinux.bin": loaders["isolinux.bin"],
         "isolinux/ldlinux.c32": loaders["ldlinux.c32"],
-        # Some BMCs want the EFI image visible as a file.
-        "boot/efi.img": scratch / "efi.img",
         SEED_PATH: reserve(scratch / SEED_PATH, SEED, ingredients.seed_size),
         ISOLINUX_PATH: reserve(scratch / ISOLINUX_PATH, ISOLINUX, CONFIG_SIZE),
     }
     bios = ["-b", "isolinux/isolinux.bin", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"]
-    # The active flag (on an empty entry, as the protective one must not have it) is what some BIOSes ask of a stick.
-    bios += ["-isohybrid-mbr", str(loaders["isohdpfx.bin"]), "--mbr-force-bootable"]
+    bios += ["-isohybrid-mbr", str(loaders["isohdpfx.bin"])]
     slots = {SEED: SEED_PATH, ISOLINUX: ISOLINUX_PATH, GRUB: GRUB_PATH}
     return author(ingredients, files, bios, slots, target, scratch)
 
 
 def common_files(ingredients: Ingredients, scratch: Path) -> dict[str, Path]:
-    """What every ISO with GRUB needs, by path; makes ``efi.img`` in `scratch` as well."""
+    """What every ISO with GRUB needs, by path; makes it in `scratch`."""
     info = scratch / INFO_PATH
     info.parent.mkdir(parents=True, exist_ok=True)
     info.write_text(f"provision {ingredients.id}\n")
-    efi = scratch / "efi.img"
-    with efi.open("wb") as file:
-        file.truncate(_EFI_SIZE)
     loaders = {
         "EFI/BOOT/BOOTX64.EFI": ingredients.loaders["shimx64.efi.signed"],
         "EFI/BOOT/grubx64.efi": ingredients.loaders["gcdx64.efi.signed"],
     }
-    serial = ingredients.uuid("efi.img").int & 0xFFFFFFFF
-    make_fat(efi, loaders, size=_EFI_SIZE, serial=serial, label="EFI")
-    return {INFO_PATH: info, GRUB_PATH: reserve(scratch / GRUB_PATH, GRUB, CONFIG_SIZE)}
+    # Two units more than the files have are enough for the FATs and the directories.
+    size = sum(path.stat().st_size for path in loaders.values())
+    size = (-(-size // _EFI_UNIT) + 2) * _EFI_UNIT
+    efi = scratch / "efi.img"
+    with efi.open("wb") as file:
+        file.truncate(size)
+    make_fat(efi, loaders, size=size, serial=ingredients.uuid("efi.img").int & 0xFFFFFFFF, label="EFI")
+    return {INFO_PATH: info, GRUB_PATH: reserve(scratch / GRUB_PATH, GRUB, CONFIG_SIZE), _EFI_PATH: efi}
 
 
 def author(
@@ -79,12 +79,9 @@ def author(
     target: Path,
     scratch: Path,
 ) -> dict[str, Slot]:
-    """Write an ISO of `files` with ``scratch/efi.img`` as its EFI partition, and claim its slots (name -> path)."""
+    """Write an ISO of `files` with its EFI image as EFI system partition, and claim its slots (name -> path)."""
     fixed = [f"--modification-date={_STAMP}", "--set_all_file_dates", _STAMP]
-    fixed += ["--gpt_disk_guid", ingredients.uuid(target.name).hex]
-    efi = ["-partition_offset", "16", "-appended_part_as_gpt", "-append_partition", "2"]
-    efi += [str(gpt.EFI_SYSTEM), str(scratch / "efi.img"), "-eltorito-alt-boot"]
-    efi += ["-e", "--interval:appended_partition_2:all::", "-no-emul-boot"]
+    efi = ["-eltorito-alt-boot", "-e", _EFI_PATH, "-no-emul-boot"]
     grafts = [f"/{path}={source}" for path, source in sorted(files.items())]
     options = [
         "-quiet",
@@ -103,20 +100,34 @@ def author(
     env = {"SOURCE_DATE_EPOCH": str(CLOCK)}
     # -no_rc: a user's own start-up file must not change the bytes.
     proc.run(["xorriso", "-no_rc", "-as", "mkisofs", *options], package="xorriso", env=env, timeout=_TIMEOUT)
-    found = locate(target, files, slots)
+    found = locate(target, files, {**slots, _EFI_PATH: _EFI_PATH})
+    esp = found.pop(_EFI_PATH)
+    _partition(ingredients, target, esp)
     claim(target, found)
     return found
 
 
+def _partition(ingredients: Ingredients, target: Path, esp: Slot) -> None:
+    """Say in a partition table where the EFI image is: one copy serves as file, for CDs and for sticks.
+
+    xorriso has a way to do that, but not together with isolinux's code for sticks.
+    """
+    first = esp.offset // gpt.SECTOR
+    last = first + esp.size // gpt.SECTOR - 1
+    if target.stat().st_size < (last + 1 + gpt.TAIL) * gpt.SECTOR:
+        raise Unavailable(target.name, "has no room for a partition table behind its files")
+    part = gpt.Partition(gpt.EFI_SYSTEM, ingredients.uuid("esp.iso"), first, last, "esp")
+    gpt.write_table(target, gpt.Table(ingredients.uuid(target.name), (part,)))
+
+
 def locate(image: Path, files: Mapping[str, Path], slots: Mapping[str, str]) -> dict[str, Slot]:
-    """Read the ISO back: its boot record, every file's length, both partition tables; returns the slots' places.
+    """Read the ISO back: its boot record and every file's length; returns the slots' places.
 
     Raises Unavailable when anything is not as it was asked for.
     """
     found: dict[str, Slot] = {}
     iso = pycdlib.PyCdlib()
     try:
-        gpt.read_table(image)
         iso.open(str(image))
         try:
             if iso.eltorito_boot_catalog is None:
