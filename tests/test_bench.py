@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as runner
-from bench import configs, first_byte, scale, site, stream, tftp
+from bench import configs, first_byte, image, scale, site, stream, tftp
 from bench.common import Row, paired, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +35,11 @@ def row(goal: str, ours: float = 1.0, ratio: float = 1.0) -> Row:
 )
 def test_goals_are_judged(goal: str, ours: float, ratio: float, verdict: str) -> None:
     assert row(goal, ours, ratio).verdict == verdict
+
+
+def test_an_images_figures_are_judged_by_their_goals() -> None:
+    assert [image.size("x", ours, 60.0).verdict for ours in (60.0, 60.1)] == ["met", "missed"]
+    assert [image.duration("x", ours, 240.0).verdict for ours in (240.0, 241.0)] == ["met", "missed"]
 
 
 def test_ratios_are_of_pairs() -> None:

@@ -1,0 +1,92 @@
+"""The host image: how large it is, generic and for the platforms that ship, and how long it takes to build.
+
+Nothing of these is a race with a peer: the column "peer" has the goal itself. Sizes are kernel and initrd together, and
+the base ISO, which is every host's ISO. The first build has the packages and nothing else (it needs the archive when
+they are not in the cache); the second finds everything as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.common import Row, table, workspace
+from provision.image.build import Image, Request, build, packages_of
+from provision.image.cache import user_cache
+from provision.media import iso
+from provision.media.authoring import Ingredients
+from provision.media.loaders import copy_loaders, find_loaders
+
+MIB = 1024 * 1024
+GENERIC, ISO, PLATFORMS = 60.0, 64.0, {"common": 52.0, "q35": 40.0}
+FRESH_SECONDS, AGAIN_SECONDS = 240.0, 5.0
+
+
+def megabytes(image: Image) -> float:
+    """MiB of kernel and initrd."""
+    return float(sum(entry["size"] for entry in image.about["files"].values())) / MIB
+
+
+def size(name: str, ours: float, goal: float) -> Row:
+    """A row of a size and its goal, both in MiB."""
+    return Row(name, ours, goal, "MiB", ours / goal, f"<= {goal:g} MiB")
+
+
+def duration(name: str, ours: float, goal: float) -> Row:
+    """A row of a time and its goal, both in seconds."""
+    return Row(name, ours, goal, "s", ours / goal, "<= 1.0")
+
+
+def timed(request: Request) -> tuple[float, Image]:
+    """Seconds that a build takes, and what it makes."""
+    start = time.perf_counter()
+    image = build(request)
+    return time.perf_counter() - start, image
+
+
+def as_iso(image: Image, root: Path) -> float:
+    """MiB of the base ISO of an image, which has 4 MiB for the seed."""
+    (root / "loaders").mkdir()
+    (root / "scratch").mkdir()
+    found, problems = find_loaders(None)
+    assert not problems
+    loaders = copy_loaders(found, root / "loaders")
+    target = root / "base.iso"
+    ingredients = Ingredients(image.about["id"], image.kernel, (image.initrd,), loaders, 4 * MIB)
+    iso.build_iso(ingredients, target, root / "scratch")
+    return target.stat().st_size / MIB
+
+
+def _with_packages(cache: Path) -> None:
+    """A cache with the packages of the recipe in it, hard-linked from the user's own, and nothing else."""
+    packages_of(Request(), lambda what, done: None)
+    cache.mkdir()
+    shutil.copytree(user_cache() / "image" / "packages", cache / "packages", copy_function=os.link)
+
+
+def main(recipe: Path | None = None, platforms: Sequence[str] = tuple(PLATFORMS)) -> list[Row]:
+    """Measure, print the table, return its rows."""
+    with workspace("provision-bench-") as root:
+        # Beside the user's own: hard links do not cross file systems.
+        cache = user_cache() / root.name
+        try:
+            _with_packages(cache)
+            fresh, image = timed(Request(recipe, cache=cache))
+            again, _ = timed(Request(recipe, cache=cache))
+            rows = [size("generic image", megabytes(image), GENERIC), size("the same as ISO", as_iso(image, root), ISO)]
+            for name in platforms:
+                found = build(Request(recipe, cache=cache, platform=name))
+                rows.append(size(f"image for {name}", megabytes(found), PLATFORMS[name]))
+            rows.append(duration("a build with packages at hand", fresh, FRESH_SECONDS))
+            rows.append(duration("a build with nothing changed", again, AGAIN_SECONDS))
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
+    print(table(rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
