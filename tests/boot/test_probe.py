@@ -82,7 +82,7 @@ def test_a_damaged_seed_configures_no_network(
     tree = seeds.files("node7") | seeds.network("mgmt", MAC, "10.77.1.20/24")
     damaged = seeds.seed("node7", tree, written=damage(tree))
     with lan.capture() as capture, VM(lab, machine(lab, probe, damaged, nics=(Nic(lan, MAC),))) as vm:
-        report = vm.report(60)
+        report = vm.report(240)
         vm.wait_off(20)
     assert f"PROVISION SEED DAMAGED: {culprit}\n" in vm.console
     assert f"provision-seed: DAMAGED: {culprit}; " in vm.console
@@ -94,7 +94,7 @@ def test_a_damaged_seed_configures_no_network(
 def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe: Probe) -> None:
     through = {"/etc/resolv.conf/planted": (0o644, b"x")}
     with VM(lab, machine(lab, probe, seeds.seed("node7", seeds.files("node7") | through))) as vm:
-        report = vm.report(60)
+        report = vm.report(240)
     assert report["seed"] == "DAMAGED: /etc/resolv.conf/planted"
     assert report["hostname"] == "" and report.files == {}, "what was copied before is gone"
 
@@ -102,7 +102,7 @@ def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe
 def test_no_seed_configures_no_network(lab: Lab, probe: Probe) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
-        report = vm.report(60)
+        report = vm.report(240)
         vm.wait_off(20)
     assert "PROVISION SEED MISSING\n" in vm.console and "provision-seed: MISSING; " in vm.console
     assert report["seed"] == "MISSING"
