@@ -108,6 +108,16 @@ def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(tmp_pat
     assert general["platform"] is None and general["version"] != stripped.about["version"]
 
 
+def test_a_library_that_recipe_and_platform_both_replace_is_the_same(tmp_path: Path) -> None:
+    library = next(Path("/lib/x86_64-linux-gnu").glob("libselinux.so.1"))
+    nodes = [*NODES, file("usr/lib/x86_64-linux-gnu/libselinux.so.1", library.read_bytes())]
+    both = "stubs: [/usr/lib/x86_64-linux-gnu/libselinux.so.*]\n"
+    whole = made(tmp_path / "a" / "whole", loaded(RECIPE + both, tmp_path), nodes).directory
+    where = given(tmp_path, PLATFORM + both)
+    built = made(tmp_path / "b" / "small", platform.narrowed(loaded(RECIPE + both, tmp_path), Path(where)), nodes)
+    assert strip.strip(whole, where, tmp_path / "out", tmp_path / "c").about == built.about
+
+
 def test_needs_stay_and_the_rest_goes(tmp_path: Path, whole: Path) -> None:
     before = listed(whole)
     strip.strip(whole, given(tmp_path), tmp_path / "out", tmp_path / "c")

@@ -25,7 +25,12 @@ def nodes(rules: Iterable[Rule], packages: Tree) -> tuple[list[Node], list[Probl
 
 def _made(pattern: str, packages: Tree) -> Iterator[Node]:
     for path, node in packages.items():
-        if node.is_file and glob.matches(pattern, f"/{path}"):
+        if not node.is_file or not glob.matches(pattern, f"/{path}"):
+            continue
+        if node.source == tree.OWN:
+            # In a finished image it is a stub already, which does not say its symbols' names a second time.
+            yield node
+        else:
             data = node.content.read()
             if elf.is_elf(data):
                 soname = elf.dynamic(data).soname or path.rsplit("/", 1)[-1]
