@@ -1,4 +1,4 @@
-"""image build, image strip, image diff: host images from a recipe, on the operator's machine; no server is asked."""
+"""image build, strip, diff, publish: host images from a recipe, on the operator's machine; no server is asked."""
 
 from __future__ import annotations
 
@@ -103,3 +103,27 @@ def diff(
         return
     rows = [(c.kind, c.name, c.old, c.new, f"{c.growth:+,}") for c in changes]
     output.table(("WHAT", "NAME", "OLD", "NEW", "BYTES"), rows)
+
+
+@image_app.command("publish")
+def publish(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
+    root: Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where images are published", show_default=False)],
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="Keep this many, the newest")] = 7,
+) -> None:
+    """Copy a built image to ROOT/NAME-VERSION, let ROOT/current lead to it, and remove old ones.
+
+    A break at any moment leaves a whole current image. What is different from the one before is in publication.json.
+    """
+    from provision.image import publish as publisher
+
+    done = publisher.publish(source, root, keep)
+    if context().json:
+        output.data({**asdict(done), "directory": str(done.directory)})
+        return
+    output.say(f"{done.directory} is current")
+    if done.previous:
+        known = f"{done.changes} differences" if done.changes is not None else "differences not known"
+        output.say(f"{done.previous} was before: {known}")
+    for name in done.removed:
+        output.say(f"removed {name}")

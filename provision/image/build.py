@@ -16,7 +16,7 @@ from typing import Any
 from provision import assets, cpio
 from provision.errors import Conflict
 from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platform, recipe, report, tree
-from provision.image.cache import Cache, digest, user_cache
+from provision.image.cache import Cache, digest, on_disk, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
 from provision.image.modules import Modules
@@ -24,6 +24,7 @@ from provision.image.packages import Progress
 from provision.image.recipe import Loaded
 from provision.image.tree import Node, Tree
 
+_ABOUT = "image.json"
 _KEPT_IMAGES = 8
 _KEPT_PACKAGES = 1500
 
@@ -69,12 +70,12 @@ def build(request: Request, progress: Progress = lambda what, done: None) -> Ima
     """Build the image, or find it in the cache when nothing changed; needs no privileges.
 
     Raises Problems for a recipe that does not fit together, Invalid for a lock that is not its own, and Unavailable
-    when packages cannot be had or a tool is missing.
+    when packages cannot be had, a tool is missing, or the disk is full or not writable.
     """
     progress("reading the recipe", 0.0)
     loaded = load(request)
-    cache = Cache(request.cache or user_cache() / "image")
-    with cache.locked():
+    place = request.cache or user_cache() / "image"
+    with on_disk(place), (cache := Cache(place)).locked():
         locked = _lock(loaded, request, cache, progress)
         image = _built(_Job(loaded, locked, lock.tool_versions(), cache, cache.directory / "packages"), progress)
         if request.update_lock:
@@ -99,8 +100,12 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
     tools = lock.tool_versions()
     if differing := locked.differences(tools):
         raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
-    kept = Cache(request.cache or user_cache() / "image")
-    with kept.locked(), tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary:
+    kept = Cache(place := request.cache or user_cache() / "image")
+    with (
+        on_disk(place),
+        kept.locked(),
+        tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary,
+    ):
         job = _Job(loaded, locked, tools, Cache(Path(temporary)), kept.directory / "packages")
         second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + 0.4 * done))
         differing = _differing(first, second)
@@ -158,15 +163,21 @@ def default_recipe() -> Path:
 
 
 def export(image: Image, directory: Path) -> Image:
-    """Copy a built image's files to a directory of the operator's; each is there whole or not at all."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for source in sorted(image.directory.iterdir()):
-        new = directory / f".{source.name}.new"
-        try:
-            shutil.copyfile(source, new)
-            new.replace(directory / source.name)
-        finally:
-            new.unlink(missing_ok=True)
+    """Copy a built image's files to a directory of the operator's; each is there whole or not at all, image.json last.
+
+    Raises Unavailable when the disk is full or not writable.
+    """
+    with on_disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        # By this the others are known to belong together, so it is not there while they do not.
+        (directory / _ABOUT).unlink(missing_ok=True)
+        for source in sorted(image.directory.iterdir(), key=lambda path: (path.name == _ABOUT, path.name)):
+            new = directory / f".{source.name}.new"
+            try:
+                shutil.copyfile(source, new)
+                new.replace(directory / source.name)
+            finally:
+                new.unlink(missing_ok=True)
     return Image(directory, image.about)
 
 
@@ -199,7 +210,7 @@ def _built(job: _Job, progress: Progress) -> Image:
     narrowed = job.loaded.narrowed
     key = digest(_inputs(job.loaded), job.locked.text(), narrowed.text if narrowed else None, job.tools, _code())
     made = job.cache.made("images", key, lambda path: _make(job, path, progress))
-    return Image(made, json.loads((made / "image.json").read_text()))
+    return Image(made, json.loads((made / _ABOUT).read_text()))
 
 
 def _make(job: _Job, target: Path, progress: Progress) -> None:
@@ -232,7 +243,7 @@ def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramf
     (target / "initrd").write_bytes(assemble.initrd(initramfs, root))
     (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
     about = _about(loaded, gathered, version, target, root)
-    (target / "image.json").write_text(json.dumps(about, indent=2) + "\n")
+    (target / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     return about
 
 

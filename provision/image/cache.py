@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from provision.errors import Unavailable
+
 
 def user_cache() -> Path:
     """Where this user's cached files of the project are: `provision` in $XDG_CACHE_HOME, else in ~/.cache."""
@@ -22,6 +24,16 @@ def user_cache() -> Path:
 def digest(*parts: Any) -> str:
     """SHA-256 over anything that JSON can hold, as 64 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def on_disk(place: Path) -> Iterator[None]:
+    """Turn what the disk does not take, there or below, into Unavailable, which says where and why."""
+    try:
+        yield
+    except OSError as error:
+        fact = f"cannot be read or written ({error.strerror or type(error).__name__})"
+        raise Unavailable(str(error.filename or place), fact, "make room and look at its permissions") from None
 
 
 class Cache:

@@ -104,7 +104,7 @@ def pinned_path(package: Package, directory: Path) -> Path:
 
 
 def _download(batch: Sequence[Package], directory: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="download-", dir=directory) as temporary:
+    with tempfile.TemporaryDirectory(prefix="new-", dir=directory) as temporary:
         wanted = [f"{package.name}={package.version}" for package in batch]
         argv = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=", *wanted]
         try:
