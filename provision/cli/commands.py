@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import typer
 
 from provision.cli import build, credential, demo, image, inventory, media, operate, platform, probe, serve
@@ -9,7 +11,8 @@ from provision.cli import build, credential, demo, image, inventory, media, oper
 _MODULES = (inventory, credential, image, build, platform, probe, media, operate, serve, demo)
 
 
+@cache
 def register(app: typer.Typer) -> None:
-    """Add every command to `app`."""
+    """Add every command to `app`, once: typer would take each again, and grow slower with every run in a process."""
     for module in _MODULES:
         module.register(app)
