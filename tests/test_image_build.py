@@ -30,8 +30,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("recipe") / "host"
     shutil.copytree(assets.directory("images") / "host", directory)
     path = directory / "recipe.yaml"
-    quick = path.read_text().replace("compression: xz", "compression: zstd\n  level: 1").replace("1024", "128")
-    path.write_text(quick)
+    text = path.read_text()
+    path.write_text(text[: text.index("\nsquashfs:")] + "\nsquashfs: {compression: zstd, level: 1, block: 128}\n")
     return path
 
 
@@ -72,9 +72,8 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes(
     for name in names:
         assert (second.directory / name).read_bytes() == (built.directory / name).read_bytes(), name
     seen.clear()
-    start = time.monotonic()
     assert build(request, lambda what, done: seen.append(what)) == second
-    assert time.monotonic() - start < 5 and seen == ["reading the recipe", "done"]
+    assert seen == ["reading the recipe", "done"]
 
 
 def test_the_image_takes_a_seed_and_has_no_secret(built: Image, tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_what_drops_a_needed_file_is_refused_by_name(recipe: Path, tmp_path: Pat
 
 
 def test_verify_refuses_other_tools_and_sees_a_difference(
-    recipe: Path, built: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, built: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = lock.tool_versions()
     monkeypatch.setattr(lock, "tool_versions", lambda: versions | {"xz": "0.1"})
@@ -128,7 +127,7 @@ def test_verify_refuses_other_tools_and_sees_a_difference(
     assert verified.about["id"] == built.about["id"]
     monkeypatch.setattr(page, "page", lambda report: str(time.monotonic()))
     with pytest.raises(Conflict, match=r"differently the second time: report.html"):
-        builder.verify(Request(recipe, cache=fresh(tmp_path / "cache")))
+        builder.verify(Request(recipe))
 
 
 def test_a_package_that_is_not_the_locked_one_is_refused(recipe: Path, tmp_path: Path) -> None:

@@ -113,10 +113,15 @@ def wait_for(path: Path, pattern: str, timeout: float, subject: str, alive: Call
         time.sleep(POLL)
 
 
+def last_lines(path: Path) -> str:
+    """The last 60 lines of a text that are not empty."""
+    return "\n".join([line for line in plain(path).splitlines() if line.strip()][-60:])
+
+
 class WaitFailed(Unavailable):
     """Something watched did not print what was waited for; `tail`, also a note on it, is its last 60 lines."""
 
     def __init__(self, subject: str, fact: str, path: Path) -> None:
         super().__init__(subject, fact, f"see {path}")
-        self.tail = "\n".join([line for line in plain(path).splitlines() if line.strip()][-60:])
+        self.tail = last_lines(path)
         self.add_note(f"--- the last lines of {path.name}:\n{self.tail}")

@@ -60,13 +60,14 @@ def show(say: Say, progress: Progress) -> None:
         say(site.call("audit", "--verify"))
 
 
-def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 60) -> None:
+def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 240) -> None:
     """Wait until the host, booted from `medium`, has said that it is up; raises Unavailable after `timeout` seconds."""
     end = time.monotonic() + timeout
     while (row := site.json("status", "node1")["hosts"][0])["stage"] != "up" or row["medium"] != medium:
         if time.monotonic() > end:
             raise Unavailable("demonstration", "the host did not say that it is up", "see its console above")
-        time.sleep(1)
+        # Asking costs a good part of a processor that the machine may need.
+        time.sleep(3)
 
 
 def watch(vm: VM, until: str, timeout: float, say: Say) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from provision import proc
 from provision.demo import report
 from provision.demo.lab import Lab, Lan
-from provision.demo.processes import Process, plain, wait_for
+from provision.demo.processes import Process, WaitFailed, last_lines, plain, wait_for
 from provision.errors import Unavailable
 
 _OVMF = Path("/usr/share/OVMF")
@@ -92,8 +92,12 @@ class VM:
         self.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.stop()
+        if error is not None and not isinstance(error, WaitFailed):
+            error.add_note(
+                f"--- the last lines of the console of {self.machine.name}:\n{last_lines(self.console_file)}"
+            )
 
     def start(self) -> None:
         """Power on; the console of an earlier start is forgotten. Raises Unavailable when a tool is missing."""
