@@ -36,9 +36,7 @@ FILES = {
 DefaultDependencies=no
 After=libvirtd.service
 [Service]
-ExecStart=/bin/sh -c 'until virsh -q -c qemu:///system list >/dev/null 2>&1; do sleep 0.2; done; echo {_SAID}'
-StandardOutput=tty
-TTYPath=/dev/console
+ExecStart=/bin/sh -c 'until virsh -q -c qemu:///system list >/dev/null; do sleep 0.3; done; echo {_SAID} >/dev/ttyS0'
 """,
     f"{_DIRECTORY}/multi-user.target.d/answers.conf": "[Unit]\nWants=answers.service\n",
 }
@@ -54,9 +52,9 @@ def unstripped(image: Image, directory: Path) -> Image:
     everything = Tree([*packages.values(), *own])
     chosen = {p: n for p, n in everything.items() if not p.startswith("boot/") and not n.is_directory}
     nodes = assemble.complete(finish.finish(chosen, found.version), packages, gather._directories(loaded))
-    root = directory / "root.squashfs"
-    assemble.squashfs(nodes.values(), PEER, root)
-    (directory / "initrd").write_bytes(assemble.initrd(strip.read(image.directory).initramfs, root))
+    root = directory / "root"
+    assemble.root(tuple(nodes.values()), PEER, None, root)
+    (directory / "initrd").write_bytes(assemble.initrd(strip.read(image.directory).initramfs, root.read_bytes()))
     shutil.copyfile(image.kernel, directory / "vmlinuz")
     return Image(directory, image.about)
 

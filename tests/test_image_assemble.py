@@ -12,7 +12,7 @@ from provision import cpio
 from provision.errors import Invalid
 from provision.image import assemble, modules, tree
 from provision.image.cache import Cache
-from provision.image.recipe import Squashfs
+from provision.image.recipe import Early, Squashfs
 from provision.image.tree import Node, Tree
 from tests.image_samples import TOP, file, link, module
 
@@ -53,12 +53,30 @@ def test_a_squashfs_is_the_same_every_time_and_reads_back(
     assert shown.stdout == b"x" * 5000
 
 
+def test_early_files_are_packed_apart(tmp_path: Path) -> None:
+    nodes, early = tuple(sample().values()), Early(files=("/usr/bin/[xy]",))
+    assemble.root(nodes, Squashfs(), early, tmp_path / "two")
+    assemble.root(nodes, Squashfs(), None, tmp_path / "one")
+    assemble.root(nodes, Squashfs(), Early(files=("/none",)), tmp_path / "idle")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "idle").read_bytes()
+    listed = {}
+    for member in cpio.read(io.BytesIO((tmp_path / "two").read_bytes())):
+        (tmp_path / member.path).write_bytes(member.data)
+        argv = ["unsquashfs", "-lln", "-d", "", str(tmp_path / member.path)]
+        lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+        listed[member.path] = {line.split(maxsplit=5)[-1]: line.split()[0] for line in lines if line[:1] in "dl-"}
+    root, apart = listed["root.squashfs"], listed["early.squashfs"]
+    assert {path for path, mode in apart.items() if mode[0] != "d"} == {"/usr/bin/x", "/usr/bin/y -> x"}
+    assert not {path for path, mode in root.items() if mode[0] != "d"} & apart.keys()
+    directories = {path: mode for path, mode in apart.items() if mode[0] == "d"}
+    assert directories.items() <= root.items() and len(root) > 4
+
+
 def test_the_initrd_is_the_initramfs_and_the_root(tmp_path: Path) -> None:
     kept = {"usr/bin/busybox": file("usr/bin/busybox", "busy")}
     ko = module("fs/squashfs")
     packed = assemble.initramfs(kept, ["sh", "awk"], [ko], [tree.file("init", b"#!", 0o755)])
-    (tmp_path / "root").write_bytes(b"hsqs")
-    whole = assemble.initrd(packed, tmp_path / "root")
+    whole = assemble.initrd(packed, cpio.pack([cpio.file("root.squashfs", b"hsqs")]))
     assert packed[:6] == b"\xfd7zXZ\0" and len(whole) % cpio.BLOCK == 0
     start = -(-len(packed) // cpio.BLOCK) * cpio.BLOCK
     [root] = cpio.read(io.BytesIO(whole[start:]))

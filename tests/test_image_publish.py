@@ -25,10 +25,13 @@ def image(directory: Path, number: int, **more: Any) -> Path:
     """A built image's directory, with files that are only the right ones; `number` makes version and content."""
     directory.mkdir(parents=True)
     root = b"root" * number
-    files = {"vmlinuz": b"kernel", "initrd": bytes(cpio.BLOCK) + cpio.pack([cpio.file("root.squashfs", root)])}
+    files = {
+        "vmlinuz": b"kernel",
+        "initrd": bytes(cpio.BLOCK) + (packed := cpio.pack([cpio.file("root.squashfs", root)])),
+    }
     said = {name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     about = {"format": 1, "name": "tiny", "version": f"{number:012x}", "platform": None, "id": digest(said)}
-    about |= {"kernel_version": "6.1", "files": said, "root_size": len(root), "root_files": 1, **more}
+    about |= {"kernel_version": "6.1", "files": said, "root_size": len(packed), "root_files": 1, **more}
     row = {
         "path": "/a",
         "mode": "0644",

@@ -36,6 +36,7 @@ opens:
 directories: {/run: "0755", /tmp: "1777", /root: "0700"}
 initramfs: {modules: [squashfs], applets: [sh]}
 squashfs: {compression: zstd, block: 128, level: 1}
+early: {squashfs: {compression: zstd, block: 4, level: 1}, files: ["/usr/{bin,share}/**"]}
 """
 PLATFORM = "name: small\nmodules:\n  nic_a: []\nrules:\n  files:\n    - drop: [/usr/bin/tool, /usr/share/**]\n"
 LOCK = Lock(("tiny",), (Package("tiny", "1", "amd64", "a" * 64, 5),), {"xz": "0.1"})
@@ -93,8 +94,11 @@ def listed(directory: Path) -> dict[str, Any]:
     return {row["path"]: row for row in json.loads((directory / "report.json").read_text())["files"]}
 
 
-def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(tmp_path: Path, whole: Path) -> None:
-    where = given(tmp_path)
+@pytest.mark.parametrize(("more", "archives"), [("", 2), ("small: true\n", 1)])
+def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(
+    tmp_path: Path, whole: Path, more: str, archives: int
+) -> None:
+    where = given(tmp_path, PLATFORM + more)
     narrow = platform.narrowed(loaded(RECIPE, tmp_path), Path(where))
     built = made(tmp_path / "b" / "small", narrow, NODES)
     stripped = strip.strip(whole, where, tmp_path / "out", tmp_path / "c")
@@ -104,6 +108,7 @@ def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(tmp_pat
     for name in names - {"report.json", "report.html"}:
         assert (stripped.directory / name).read_bytes() == (built.directory / name).read_bytes(), name
     assert listed(tmp_path / "out").keys() == listed(built.directory).keys()
+    assert len(strip.read(tmp_path / "out").roots) == archives
     general = json.loads((whole / "image.json").read_text())
     assert general["platform"] is None and general["version"] != stripped.about["version"]
 
@@ -139,7 +144,7 @@ def test_needs_stay_and_the_rest_goes(tmp_path: Path, whole: Path) -> None:
     assert left_out[f"/{TOP}/kernel/net/nic_b.ko"] == "'needed nic_*' (recipe.yaml:8): nothing needs it"
     assert left_out[f"/{TOP}/kernel/misc/unwanted.ko"] == "'needed *' (recipe.yaml:7): nothing needs it"
     packed = tmp_path / "root.squashfs"
-    packed.write_bytes(strip.read(tmp_path / "out").root)
+    packed.write_bytes(strip.read(tmp_path / "out").roots[0])
     listing = proc.run(["unsquashfs", "-lln", "-d", "", packed], package="squashfs-tools").stdout.decode()
     assert "/usr/share" not in listing and f"{TOP}/kernel/misc" not in listing, "no empty directories"
     assert "drwxrwxrwt" in listing and "modules.dep" in listing
@@ -148,7 +153,7 @@ def test_needs_stay_and_the_rest_goes(tmp_path: Path, whole: Path) -> None:
 def test_the_image_says_for_which_platform_it_is(tmp_path: Path, whole: Path) -> None:
     image = strip.strip(whole, given(tmp_path), tmp_path / "out", tmp_path / "c")
     packed = tmp_path / "root.squashfs"
-    packed.write_bytes(strip.read(tmp_path / "out").root)
+    packed.write_bytes(strip.read(tmp_path / "out").roots[0])
     argv: list[str | Path] = ["unsquashfs", "-cat", packed, "usr/lib/provision/image"]
     shown = proc.run(argv, package="squashfs-tools").stdout.decode()
     assert shown == f"tiny {image.about['version']} for small\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -11,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from provision import cpio, proc
 from provision.errors import Invalid
 from provision.image import tree
+from provision.image.glob import compiled
 from provision.image.modules import Modules
-from provision.image.recipe import Squashfs
+from provision.image.recipe import Early, Squashfs
 from provision.image.tree import Node
 
 CLOCK = 1577836800
@@ -36,6 +38,30 @@ def complete(kept: Mapping[str, Node], known: Mapping[str, Node], made: Mapping[
             raise Invalid(f"/{path}", "is a file and has files below it", "correct the recipe's links or files")
         result[path] = node
     return dict(sorted(result.items(), key=lambda item: PurePosixPath(item[0]).parts))
+
+
+def root(nodes: Sequence[Node], how: Squashfs, early: Early | None, target: Path) -> None:
+    """Pack a complete, sorted tree as the archive that the initramfs finds: `root.squashfs`, and `early.squashfs` with
+    the files that are read while a host starts."""
+    apart = set(_apart(nodes, early.files)) if early else set()
+    parts = [("root.squashfs", how, [n for n in nodes if n.is_directory or n.path not in apart])]
+    if early and apart:
+        parts.append(("early.squashfs", early.squashfs, [n for n in nodes if n.path in apart]))
+    entries = []
+    with tempfile.TemporaryDirectory(prefix="provision-squashfs-") as temporary:
+        for name, way, chosen in parts:
+            squashfs(chosen, way, packed := Path(temporary) / name)
+            entries.append(cpio.file(name, packed.read_bytes()))
+    target.write_bytes(cpio.pack(entries))
+
+
+def _apart(nodes: Sequence[Node], patterns: Sequence[str]) -> Iterator[str]:
+    """The paths of files and links that match, and of the directories above them."""
+    expressions = [compiled(pattern) for pattern in patterns]
+    for node in nodes:
+        if not node.is_directory and any(e.fullmatch(f"/{node.path}") for e in expressions):
+            yield node.path
+            yield from map(str, PurePosixPath(node.path).parents)
 
 
 def squashfs(nodes: Iterable[Node], how: Squashfs, target: Path) -> None:
@@ -105,8 +131,8 @@ def load_order(names: Sequence[str], modules: Modules) -> Iterator[str]:
             yield from visit(module.name)
 
 
-def initrd(first: bytes, root: Path) -> bytes:
-    """The two archives of the initrd: the compressed initramfs, and the root file system as it is."""
+def initrd(first: bytes, root: bytes) -> bytes:
+    """The two archives of the initrd: the compressed initramfs, and the root as `root` has packed it."""
     # Loaders align what follows an archive only to 4 bytes, if at all.
     padded = first + bytes(-len(first) % cpio.BLOCK)
-    return padded + cpio.pack([cpio.file("root.squashfs", root.read_bytes())])
+    return padded + root

@@ -240,7 +240,7 @@ def version_for(generic: str, loaded: Loaded) -> str:
 def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramfs: bytes, root: Path) -> dict[str, Any]:
     """Make the directory of an image, with all but its report; returns what image.json says."""
     target.mkdir()
-    (target / "initrd").write_bytes(assemble.initrd(initramfs, root))
+    (target / "initrd").write_bytes(assemble.initrd(initramfs, root.read_bytes()))
     (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
     about = _about(loaded, gathered, version, target, root)
     (target / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -257,9 +257,10 @@ def put_report(target: Path, written: dict[str, Any]) -> None:
 def packed_root(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
     """The packed root: made again only when a file of it, or the way to pack it, changed."""
     rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in gathered.nodes.values()]
-    how = loaded.recipe.squashfs
-    key = digest(rows, how.model_dump(), tools["mksquashfs"], _code(assemble))
-    made = cache.made("roots", key, partial(assemble.squashfs, gathered.nodes.values(), how))
+    how, early = loaded.recipe.squashfs, loaded.early
+    ways = how.model_dump(), early and early.model_dump()
+    key = digest(rows, ways, tools["mksquashfs"], _code(assemble))
+    made = cache.made("roots", key, partial(assemble.root, tuple(gathered.nodes.values()), how, early))
     cache.prune("roots", _KEPT_IMAGES)
     return made
 

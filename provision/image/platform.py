@@ -53,7 +53,8 @@ class Platform(Model):
 
     `kernel` is the version that the hardware was matched against; without it the platform goes with every kernel that
     has its modules. `modules` were detected, `vetoed` too, but the recipe says why no image has them. `extra` (names or
-    patterns as in a recipe's rules), `rules` and `stubs` are for people to write.
+    patterns as in a recipe's rules), `rules`, `stubs` and `small` are for people to write. What is `small` starts
+    slower: nothing of it is packed apart.
     """
 
     name: Name
@@ -65,6 +66,7 @@ class Platform(Model):
     extra: tuple[Pattern, ...] = ()
     rules: Rules = Rules()
     stubs: tuple[AbsolutePath, ...] = ()
+    small: bool = False
 
 
 def find(given: str, recipe: Path) -> Path:
@@ -110,7 +112,9 @@ def apply(loaded: Loaded, platform: Platform, root: Node, text: str) -> Loaded:
     rules = {scope: tuple(entries(platform.rules, scope, root.file, root)) for scope in Scope}
     rules[Scope.MODULES] = (*wanted, *rules[Scope.MODULES])
     stubs = tuple(Rule(Action.KEEP, s, root.file, line("stubs", index)) for index, s in enumerate(platform.stubs))
-    return replace(loaded, narrowed=Narrowing(platform.name, root.file, text, platform.kernel, rules, stubs))
+    return replace(
+        loaded, narrowed=Narrowing(platform.name, root.file, text, platform.kernel, rules, stubs, platform.small)
+    )
 
 
 def check_kernel(narrowed: Narrowing | None, version: str, subject: str) -> None:

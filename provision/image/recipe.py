@@ -132,6 +132,13 @@ class Squashfs(Model):
     level: int = Field(default=19, ge=1, le=22)
 
 
+class Early(Model):
+    """What every host reads while it starts: files that are packed apart from the root, to be read faster."""
+
+    squashfs: Squashfs = Squashfs(compression="zstd", level=22)
+    files: tuple[Pattern, ...] = Field(min_length=1)
+
+
 class Recipe(Model):
     """A whole recipe. Paths are absolute in the image; `vetoes` are modules with the reason why none is detected."""
 
@@ -151,6 +158,7 @@ class Recipe(Model):
     applets: tuple[Pattern, ...] = ()
     initramfs: Initramfs = Initramfs()
     squashfs: Squashfs = Squashfs()
+    early: Early | None = None
     kernel_arguments: tuple[Pattern, ...] = ()
     report_groups: dict[str, tuple[Pattern, ...]] = {}
 
@@ -172,7 +180,8 @@ class Rule:
 class Narrowing:
     """What a platform makes of a recipe: its name and text, the kernel that it is for, and rules that come last.
 
-    Of the kernel modules that the recipe's rules keep, only those come into the image that something needs.
+    Of the kernel modules that the recipe's rules keep, only those come into the image that something needs. With
+    `small` nothing is packed apart to start faster.
     """
 
     name: str
@@ -181,6 +190,7 @@ class Narrowing:
     kernel: str | None
     rules: Mapping[Scope, tuple[Rule, ...]]
     stubs: tuple[Rule, ...] = ()
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,11 @@ class Loaded:
     root: Node
     text: str = ""
     narrowed: Narrowing | None = None
+
+    @property
+    def early(self) -> Early | None:
+        """What is packed apart; nothing for a platform that is to be small."""
+        return None if self.narrowed and self.narrowed.small else self.recipe.early
 
     def rules(self, scope: Scope) -> tuple[Rule, ...]:
         """The rules of a scope, one for each pattern, in their order."""

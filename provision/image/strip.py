@@ -47,10 +47,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Whole:
-    """An image as its directory has it: the initrd's two archives, image.json and report.json."""
+    """An image as its directory has it: the initramfs, the squashfs images of the root, image.json and report.json."""
 
     initramfs: bytes
-    root: bytes
+    roots: tuple[bytes, ...]
     kernel: bytes
     about: Mapping[str, Any]
     report: Mapping[str, Any]
@@ -88,7 +88,7 @@ def read(directory: Path) -> Whole:
     try:
         about = json.loads(files["image.json"])
         known = {name: about["files"][name]["sha256"] for name in ("vmlinuz", "initrd")}
-        split = len(files["initrd"]) - len(cpio.pack([cpio.file("root.squashfs", bytes(about["root_size"]))]))
+        split = len(files["initrd"]) - int(about["root_size"])
         complete = about == said["image"] and {"recipe", "packages", "files", "tools"} <= said.keys()
     except (ValueError, KeyError, TypeError):
         raise Invalid(str(directory / "image.json"), "does not describe an image", _AGAIN) from None
@@ -97,8 +97,8 @@ def read(directory: Path) -> Whole:
             raise Invalid(str(directory / name), "is not what image.json says", _AGAIN)
     if not complete:
         raise Invalid(str(directory / "report.json"), "is not of this image, or of another version", _AGAIN)
-    [root] = cpio.read(io.BytesIO(files["initrd"][split:]), str(directory / "initrd"))
-    return Whole(files["initrd"][:split], root.data, files["vmlinuz"], about, said)
+    roots = cpio.read(io.BytesIO(files["initrd"][split:]), str(directory / "initrd"))
+    return Whole(files["initrd"][:split], tuple(root.data for root in roots), files["vmlinuz"], about, said)
 
 
 def _recipe(whole: Whole) -> Loaded:
@@ -132,8 +132,10 @@ def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: P
 def _contents(whole: Whole, scratch: Path) -> Iterator[Node]:
     """The image's paths with the packages they are from, and its kernel where a package has it."""
     packed, root = scratch / "root.squashfs", scratch / "root"
-    packed.write_bytes(whole.root)
-    proc.run(["unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-d", root, packed], package="squashfs-tools")
+    argv: list[str | Path] = ["unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-force", "-d", root, packed]
+    for data in whole.roots:
+        packed.write_bytes(data)
+        proc.run(argv, package="squashfs-tools")
     rows = {row["path"]: row for row in whole.report["files"]}
     yield tree.file(f"boot/vmlinuz-{whole.about['kernel_version']}", whole.kernel)
     for path in sorted(root.rglob("*")):
