@@ -12,6 +12,8 @@ from provision.image.modules import TOP, name_of
 from provision.image.tree import Node
 
 _AUTHORITIES = "usr/share/ca-certificates/"
+_TEXTS = ("modules.alias", "modules.dep", "modules.symbols")
+"""Indexes of which kmod reads the binary form."""
 LIBRARY_CACHE = "etc/ld.so.cache"
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
@@ -38,7 +40,7 @@ def _module_indexes(kept: Mapping[str, Node], version: str) -> Iterator[Node]:
         (root / top).mkdir(parents=True, exist_ok=True)
         (root / "lib").symlink_to("usr/lib")
         proc.run(["depmod", "-b", temporary, version], package="kmod")
-        for path in sorted((root / top).glob("modules.*")):
+        for path in sorted(p for p in (root / top).glob("modules.*") if p.name not in _TEXTS):
             yield tree.file(f"{top}/{path.name}", path.read_bytes())
 
 
