@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from provision.boot import Medium
 from provision.errors import Conflict, Denied, Gone, NotFound, ProvisionError
 from provision.media.reader import Reader
 from tests.site_fixture import (
@@ -182,6 +183,23 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
         netboot.seed(origin(), revision, charge=True)
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
     assert here.service.operations.status("node1")["hosts"][0]["stage"] == "up"
+
+
+@pytest.mark.parametrize("written_first", [True, False])
+def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_first: bool) -> None:
+    netboot, operations = here.service.netboot, here.service.operations
+    plans = [operations.plan("node1", Medium.ISO, "uid=0")] if written_first else []
+    here.window()
+    _, key = phone_home(netboot.seed(origin(), seed_url(here), charge=True).data)
+    here.clock.advance(seconds=60)
+    netboot.up("node1", key)
+    assert operations.status("node1")["hosts"][0]["medium"] == "pxe"
+    plans = plans or [operations.plan("node1", Medium.ISO, "uid=0")]
+    (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
+    here.clock.advance(seconds=60)
+    netboot.up("node1", phone_home(seed)[1])
+    row = operations.status("node1")["hosts"][0]
+    assert (row["stage"], row["medium"], row["parts"]) == ("up", "iso", {})
 
 
 def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site) -> None:

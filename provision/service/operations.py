@@ -92,7 +92,8 @@ class Operations:
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
         state, now = self._core.state(name), self._core.clock()
         boots = self._core.store.boots(name) if progress is None else [progress.boot]
-        boot = next((b for b in boots if b.medium.from_network or b.up), None)
+        shown = (b for b in boots if b.medium.from_network or b.up)
+        boot = max(shown, key=lambda b: b.up or b.charged or b.started, default=None)
         stage = (
             progress.stage if progress else "up" if boot and boot.up else "seed" if boot and boot.charged else "nothing"
         )

@@ -52,7 +52,10 @@ class Tracker:
         return progress
 
     def update(self, boot: Boot) -> None:
-        """Take the boot's new record (charged, up)."""
+        """Take the boot's new record (charged, up). A host that is up from a medium is in no boot of its NICs now."""
+        if boot.up and not boot.medium.from_network:
+            for mac in [mac for mac, progress in list(self._by_mac.items()) if progress.boot.host == boot.host]:
+                self._by_mac.pop(mac, None)
         progress = self._by_mac.get(boot.mac)
         if progress and progress.boot.id == boot.id:
             progress.boot = boot
