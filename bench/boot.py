@@ -2,8 +2,8 @@
 
 Both machines are the same virtual one, alone on a management LAN of its own: SeaBIOS and its PXE ROM fetch lpxelinux,
 this fetches kernel and initrd over HTTP from `provision serve`, and the host's seed brings the unit that says when
-`virsh list` has got an answer. The peer has every file of every package, with no rule and no stand-in, packed with zstd
-as initrds of Debian live systems are. It does not start with the memory that ours has, and gets twice as much.
+`virsh list` has got an answer. The peer has every file of every package, with no rule and no stand-in, packed with
+zstd. It does not start with the memory that ours has, and gets twice as much.
 """
 
 from __future__ import annotations
