@@ -196,11 +196,15 @@ def prepare_firmware(firmware: Firmware, directory: Path) -> Path | None:
     return variables
 
 
+# With these two kernel and libraries copy by `rep movsb`, which this emulation does one byte at a time.
+_CPU = "max,erms=off,fsrm=off"
+
+
 def qemu_command(machine: Machine, directory: Path, taps: Sequence[int | None], variables: Path | None) -> list[str]:
     """The emulator's command line; `taps` are open descriptors, one for each NIC with a LAN."""
     secure = machine.firmware is Firmware.SECURE_BOOT
     board = "q35" + (",smm=on" if secure else "") + (",graphics=off" if machine.firmware_text else "")
-    argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", board, "-cpu", "max", "-m", str(machine.memory)]
+    argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", board, "-cpu", _CPU, "-m", str(machine.memory)]
     argv += ["-nodefaults", "-display", "none", "-no-reboot", "-name", machine.name, "-boot", "strict=on"]
     argv += ["-serial", f"file:{_escaped(directory / 'console')}"]
     if not machine.firmware_text:
