@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# Integration tests wait for a third of their time.
+WAITING_JOBS ?= 3
 
 .PHONY: demo test bench lint types unit integration boot lock clean
 
@@ -26,7 +28,7 @@ unit: $(VENV)/.ready
 
 integration: $(VENV)/.ready
 	tools/need boot bench
-	$(BIN)/pytest -m integration -n $(JOBS) --dist loadfile --timeout 300
+	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
 boot: $(VENV)/.ready
 	tools/need boot usecases

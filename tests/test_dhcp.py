@@ -107,7 +107,7 @@ def test_no_valid_value_adds_a_line_or_an_option(domain: str, name: str, network
     assert [name for name, _ in found] == [
         *("port", "bind-dynamic", "except-interface", "no-hosts", "no-resolv", "dhcp-authoritative"),
         *("domain", "dhcp-leasefile", "dhcp-lease-max", "dhcp-match", "dhcp-match", "dhcp-match", "dhcp-match"),
-        *("interface", "dhcp-range", "dhcp-option", "dhcp-option", "dhcp-boot"),
+        *("interface", "dhcp-range", "dhcp-option", "dhcp-option", "dhcp-boot", "dhcp-option-force"),
         *("dhcp-option-force", "dhcp-boot", "dhcp-option-force", "dhcp-boot", "dhcp-host"),
     ]
     assert found[-1] == ("dhcp-host", [*own, "10.0.0.9", f"{name}.{domain}"])
@@ -185,7 +185,7 @@ def ask(there: Peer, directory: Path, mac: str, arch: int | None) -> dict[str, s
     script.write_text(f'#!/bin/sh\n[ "$1" != bound ] || env >{shlex.quote(str(told))}\n')
     script.chmod(0o755)
     told.unlink(missing_ok=True)
-    options = "-O 3 -O 6 -O 12 -O 15 -O 42 -O 60 -O 66 -O 67 -O 210"
+    options = "-O 3 -O 6 -O 12 -O 15 -O 42 -O 60 -O 66 -O 67 -O 210 -O 211"
     vendor = {None: "", 16: "-V HTTPClient:Arch:00016"}.get(arch, f"-V PXEClient:Arch:{arch or 0:05}")
     wanted = f"-x 0x5d:{arch:04x}" if arch is not None else ""
     busybox = find("busybox", "busybox-static")
@@ -197,7 +197,8 @@ def ask(there: Peer, directory: Path, mac: str, arch: int | None) -> dict[str, s
 
 LEASES: list[tuple[str, str, int | None, dict[str, Any]]] = [
     ("BIOS", nic(8), 0, {"ip": "10.20.0.8", "bootfile": "lpxelinux.0", "pxepathprefix": "http://10.20.0.4/pxe/"}),
-    ("EFI", nic(8), 7, {"ip": "10.20.0.8", "bootfile": "shimx64.efi", "pxepathprefix": None}),
+    ("BIOS, retry", nic(8), 0, {"reboottime": "5"}),
+    ("EFI", nic(8), 7, {"ip": "10.20.0.8", "bootfile": "shimx64.efi", "pxepathprefix": None, "reboottime": None}),
     ("EFI, old number", nic(8), 9, {"ip": "10.20.0.8", "bootfile": "shimx64.efi"}),
     ("HTTP Boot", nic(8), 16, {"ip": "10.20.0.8", "bootfile": "http://10.20.0.4/http-boot/boot.iso"}),
     ("no firmware", nic(8), None, {"ip": "10.20.0.8", "bootfile": None, "hostname": "1h", "domain": "example.org"}),

@@ -73,12 +73,17 @@ class Machine:
     arguments: str = ""
     extra: tuple[str, ...] = ()
 
+    @property
+    def may_start_over(self) -> bool:
+        """Whether a reset starts the machine again instead of ending it: lpxelinux resets a machine to try again."""
+        return self.firmware is Firmware.BIOS and Device.NETWORK in self.order and bool(self.nics) and not self.kernel
+
 
 class VM:
     """A machine in a laboratory: `with VM(lab, Machine(...)) as vm: vm.wait_for("login:", 60)`.
 
     UEFI variables and TPM state last as long as the object, so a second `start()` finds what the first has left. The
-    emulator ends when the guest powers off or reboots.
+    emulator ends when the guest powers off, and when it reboots unless the machine `may_start_over`.
     """
 
     def __init__(self, lab: Lab, machine: Machine) -> None:
@@ -205,7 +210,9 @@ def qemu_command(machine: Machine, directory: Path, taps: Sequence[int | None], 
     secure = machine.firmware is Firmware.SECURE_BOOT
     board = "q35" + (",smm=on" if secure else "") + (",graphics=off" if machine.firmware_text else "")
     argv = ["qemu-system-x86_64", "-accel", "tcg", "-machine", board, "-cpu", _CPU, "-m", str(machine.memory)]
-    argv += ["-nodefaults", "-display", "none", "-no-reboot", "-name", machine.name, "-boot", "strict=on"]
+    argv += ["-nodefaults", "-display", "none", "-name", machine.name, "-boot", "strict=on"]
+    if not machine.may_start_over:
+        argv.append("-no-reboot")
     argv += ["-serial", f"file:{_escaped(directory / 'console')}"]
     if not machine.firmware_text:
         # Without a graphics card SeaBIOS has nowhere to write, and isolinux waits for one.

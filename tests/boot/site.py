@@ -103,6 +103,7 @@ def _members() -> tuple[Member, ...]:
     members += [Member(f"dhcp-{name}", 48 + n) for n, name in enumerate(names)]
     members += [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
     members += [Member("closed", 80), Member("closed-uefi", 81), Member("victim", 82), Member("impostor", 83)]
+    members += [Member("retry", 85)]
     members += [Member("no-secret", 84, secret=False, network="guest")]
     members += [Member(f"edge{n}", 96 + n, oem=True) for n in range(3)]
     return tuple(members)
