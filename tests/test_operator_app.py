@@ -239,6 +239,23 @@ def test_a_download_in_flight_ends_with_its_own_revision(here: Site, app: Guard)
     assert hashlib.sha256(reply.body).digest() == hashlib.sha256(before).digest()
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("n" * 63 + "/iso", 404), ("n" * 64 + "/iso", 422), ("node1/floppy", 404)],
+)
+def test_a_download_of_what_there_is_not(app: Guard, path: str, status: int) -> None:
+    for method in ("GET", "HEAD"):
+        reply = call(app, method, f"/v1/hosts/{path}")
+        assert reply.status == status
+    assert call(app, "GET", f"/v1/hosts/{path}").problem["status"] == status
+    assert call(app, "PATCH", f"/v1/hosts/{path}").problem["status"] == 405
+
+
+def test_a_download_is_described(app: Guard) -> None:
+    described = data(app, "GET", "/v1/openapi.json")["paths"]["/v1/hosts/{name}/{medium}"]["get"]
+    assert [parameter["name"] for parameter in described["parameters"]] == ["name", "medium"]
+
+
 def test_a_host_without_storage_gets_no_disk(here: Site, app: Guard) -> None:
     here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    storage: none\n"))
     assert call(app, "GET", "/v1/hosts/node1/disk").problem["rule"] == "no-storage"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from provision.boot import Medium
 from provision.document import Source
@@ -19,7 +23,8 @@ from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, first_byte
 
 Actor = str
-HostName = Annotated[str, Path(max_length=63)]
+MAX_NAME = 63
+HostName = Annotated[str, Path(max_length=MAX_NAME)]
 
 
 class Wire(BaseModel):
@@ -82,12 +87,33 @@ def create(service: Service) -> Guard:
     """The operator's application over `service`."""
     app = FastAPI(title="provision", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     problems.install(app)
+    _media(app, service)
     _inventory(app, service)
     _credentials(app, service)
     _images(app, service)
-    _media(app, service)
     _operations(app, service)
     return Guard(app)
+
+
+class _Direct(APIRoute):
+    """A route whose endpoint is a function that takes the request and what stands in the path.
+
+    FastAPI describes it and refuses what does not fit, but does not read its parameters: the first byte of a new host's
+    ISO would wait for that.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Response], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._checked, self.app = self.app, self._answer
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parameters = scope["path_params"]
+        if len(parameters["name"]) > MAX_NAME:
+            await self._checked(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        response = await run_in_threadpool(self.endpoint, **parameters, request=request)
+        await response(scope, receive, send)
 
 
 def _inventory(app: FastAPI, service: Service) -> None:
@@ -184,12 +210,15 @@ def _media(app: FastAPI, service: Service) -> None:
             raise NotFound(text, "no such medium", "use iso or disk")
         return Medium(text)
 
-    @app.api_route("/v1/hosts/{name}/{medium}", methods=["GET", "HEAD"])
     def download(name: HostName, medium: str, request: Request) -> Response:
         """The host's ISO or disk image, with Range, HEAD and a strong ETag."""
         first = first_byte(request.headers.get("range")) == 0
         plan = service.operations.plan(name, medium_of(medium), actor(request), first=first)
         return PlanResponse(plan, media_type="application/octet-stream")
+
+    app.router.add_api_route(
+        "/v1/hosts/{name}/{medium}", download, methods=["GET", "HEAD"], route_class_override=_Direct
+    )
 
     @app.get("/v1/hosts/{name}/{medium}/sha256")
     async def sha256(name: HostName, medium: str, request: Request) -> dict[str, Any]:
