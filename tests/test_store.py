@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -253,6 +254,20 @@ def test_unknown_macs_are_bounded_and_cheap(store: Store, tmp_path: Path) -> Non
         assert len(again.unknown()) == LIMIT and again.unknown()[0].mac == mac(LIMIT + 99)
         with again._read() as connection:
             assert len(connection.execute(schema.unknown_macs.select()).all()) == LIMIT
+
+
+def test_a_statement_is_run_by_the_driver(store: Store) -> None:
+    c = schema.meta.c
+    put = dialect.Statement(insert(schema.meta).values(name=bindparam("a"), value=bindparam("b")).returning(c.name))
+    first = dialect.Statement(select(c.value).where(c.name == bindparam("a")).limit(1))
+    with store._write() as connection:
+        assert [tuple(row) for row in put.run(connection, a="x", b="y")] == [("x",)]
+        assert [tuple(row) for row in first.run(connection, a="x")] == [("y",)]
+    with pytest.raises(Unavailable), store._write() as connection:
+        put.run(connection, a="z", b="y")
+        put.run(connection, a="x", b="y")
+    with store._glance() as connection:
+        assert first.run(connection, a="z") == []
 
 
 def test_one_process_per_state_directory(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, update
 
 from provision.boot import Boot, Medium, Window
 from provision.errors import Invalid
@@ -21,6 +21,7 @@ from provision.host import Netboot
 from provision.policy import SAME_BOOT
 from provision.secret import Secret
 from provision.store import schema
+from provision.store.dialect import Statement
 from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
 
@@ -28,6 +29,20 @@ HISTORY = 32
 """Boots kept per host and medium, and windows kept per host."""
 
 _boots, _windows = schema.boots, schema.windows
+
+
+def _all_but_newest(table: Table, *of: str) -> Statement:
+    """Deletes what is older than the newest HISTORY of the rows with the same values of these columns."""
+    kept = table.alias()
+    newest = select(kept.c.id).where(*(kept.c[name] == bindparam(name) for name in of)).order_by(kept.c.id.desc())
+    oldest = newest.offset(HISTORY - 1).limit(1).scalar_subquery()
+    return Statement(delete(table).where(*(table.c[name] == bindparam(name) for name in of), table.c.id < oldest))
+
+
+_NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
+_NEW_BOOT = Statement(insert(_boots).values({name: bindparam(name) for name in _NEW}).returning(_boots.c.id))
+_OLD_BOOTS = _all_but_newest(_boots, "host_id", "medium")
+_OLD_WINDOWS = _all_but_newest(_windows, "host_id")
 
 
 class Boots(Hosts):
@@ -55,7 +70,7 @@ class Boots(Hosts):
             with self._write() as connection:
                 _close_windows(connection, host_id)
                 number = _insert(connection, _windows, values | {"actor": actor})
-                _keep_newest(connection, _windows, _windows.c.host_id == host_id)
+                _OLD_WINDOWS.run(connection, host_id=host_id)
             self._window_of[host] = Window(number, expires, boots, 0)
             return self._window_of[host]
 
@@ -97,10 +112,9 @@ class Boots(Hosts):
             values = {"mac": mac, "medium": medium.value, "network": network, "seed_revision": seed_revision}
             # A network boot gives nothing away before it is charged, and that is durable; many begin at once.
             with self._write(durable=not medium.from_network) as connection:
-                number = _insert(connection, _boots, values | {"host_id": host_id, "started": now})
+                ((number,),) = _NEW_BOOT.run(connection, host_id=host_id, started=now, **values)
                 if host in self._booted:
-                    which = (_boots.c.host_id == host_id) & (_boots.c.medium == medium.value)
-                    _keep_newest(connection, _boots, which)
+                    _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value)
             boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
             self._remember(boot)
             return boot
@@ -233,13 +247,6 @@ def _newest_window(connection: Connection, host_id: str) -> Window | None:
 def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
     key = connection.execute(insert(table), values).inserted_primary_key
     return int(key[0]) if key else 0
-
-
-def _keep_newest(connection: Connection, table: Table, which: ColumnElement[bool]) -> None:
-    newest = select(table.c.id).where(which).order_by(table.c.id.desc())
-    oldest = connection.execute(newest.offset(HISTORY - 1).limit(1)).scalar()
-    if oldest is not None:
-        connection.execute(delete(table).where(which, table.c.id < oldest))
 
 
 def _window(row: Row[Any]) -> Window:

@@ -21,8 +21,11 @@ from provision.store.seal import Place, Sealed, seal, unseal
 # A hash of a short token would let whoever reads the database guess it.
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
 
-_NAMED = select(credentials).where(
-    credentials.c.host_id == bindparam("host"), credentials.c.name.in_(bindparam("names", expanding=True))
+_c = credentials.c
+_SEALED = dialect.Statement(
+    select(_c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext).where(
+        _c.host_id == bindparam("host")
+    )
 )
 
 
@@ -129,16 +132,15 @@ class Credentials(Hosts):
         Raises NotFound naming one that was never set, and Unavailable when one does not open.
         """
         host_id = self._host_id(host)
-        with self._read() as connection:
-            rows = {row.name: row for row in connection.execute(_NAMED, {"host": host_id, "names": list(names)})}
-        opened = []
-        for name in names:
-            if name not in rows:
-                raise _missing(host, name)
-            row = rows[name]
-            place = Place(host_id, host, name, row.version, row.kind, row.path, row.mode)
-            secret = unseal(self._key.subkey(Purpose.SEALING), place, Sealed(row.nonce, row.ciphertext))
-            opened.append(OpenCredential(name, row.version, CredentialKind(row.kind), row.path, row.mode, secret))
+        with self._glance() as connection:
+            rows = {row[0]: row for row in _SEALED.run(connection, host=host_id)}
+        key, opened = self._key.subkey(Purpose.SEALING), []
+        for wanted in names:
+            if wanted not in rows:
+                raise _missing(host, wanted)
+            name, version, kind, path, mode, nonce, ciphertext = rows[wanted]
+            secret = unseal(key, Place(host_id, host, name, version, kind, path, mode), Sealed(nonce, ciphertext))
+            opened.append(OpenCredential(name, version, CredentialKind(kind), path, mode, secret))
         return opened
 
     def _set(self, connection: Connection, host: str, value: CredentialInput, now: datetime) -> int:
