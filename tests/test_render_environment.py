@@ -9,7 +9,7 @@ import pytest
 
 from provision.boot import Role
 from provision.errors import Invalid
-from provision.render.environment import check, message, render
+from provision.render.environment import check, message, render, render_common
 from tests.rendering import SMUGGLED
 
 
@@ -46,3 +46,10 @@ def test_a_missing_value_is_an_error() -> None:
 def test_messages_are_harmless_ascii_of_78_columns() -> None:
     assert message(['say "hi" to $USER\n\x1b[2J`x` … \\']) == ("say 'hi' to ?USER??[2J?x? ? ?".replace("[", "?"),)
     assert [len(line) for line in message(["x" * 100])] == [78, 22]
+
+
+def test_what_hosts_have_in_common_is_rendered_once_for_each_value() -> None:
+    first = render_common("seed/timesyncd.conf.j2", ntp=("10.0.0.1",))
+    assert first == render("seed/timesyncd.conf.j2", ntp=("10.0.0.1",))
+    assert render_common("seed/timesyncd.conf.j2", ntp=("10.0.0.1",)) is first
+    assert render_common("seed/timesyncd.conf.j2", ntp=("10.0.0.2",)) != first

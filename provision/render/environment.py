@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import re
 import textwrap
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Hashable, Iterable
+from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import jinja2
@@ -63,9 +63,15 @@ def render(template: str, **values: object) -> bytes:
     """The template `DIRECTORY/FILE.j2` filled in; raises Invalid for a value that the guard refuses."""
     # Piece by piece: a file for ten thousand hosts has so many that a list of them would not stay in the cache.
     text = io.StringIO()
-    for piece in _environment().get_template(template).generate(values):
+    for piece in _template(template).generate(values):
         text.write(piece)
     return text.getvalue().encode("ascii")
+
+
+@lru_cache(maxsize=256)
+def render_common(template: str, **values: Hashable) -> bytes:
+    """The same for a file that many hosts have in common: it is rendered once for the same values."""
+    return render(template, **values)
 
 
 def _refused(template: str) -> Invalid:
@@ -95,6 +101,11 @@ def _arguments(context: Context, values: Iterable[str]) -> Checked:
     if not all(_ARGUMENT.fullmatch(word) for word in words):
         raise _refused(context.name or "template")
     return Checked(" ".join(words))
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    return _environment().get_template(name)
 
 
 @cache

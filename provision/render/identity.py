@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from provision.host import Addressing, Host, Interface
-from provision.render.environment import render
+from provision.render.environment import render, render_common
 from provision.site import Address, Network, Server, Service, Site
 
 MAX_NAMESERVERS = 3
@@ -22,16 +22,16 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
     if dns:
         # The C library reads the first file, and so does systemd-resolved when it is a file and no link to its stub;
         # the second serves an image that puts its own link back. They name the same servers, so both may stand.
-        found["/etc/resolv.conf"] = render("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
-        found["/etc/systemd/resolved.conf.d/provision.conf"] = render(
+        found["/etc/resolv.conf"] = render_common("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
+        found["/etc/systemd/resolved.conf.d/provision.conf"] = render_common(
             "seed/resolved.conf.j2", domain=site.domain, dns=dns
         )
     ntp = _unique(server for _, network in _networks(host, site) for server in network.ntp)
     if ntp:
-        found["/etc/systemd/timesyncd.conf.d/provision.conf"] = render("seed/timesyncd.conf.j2", ntp=ntp)
+        found["/etc/systemd/timesyncd.conf.d/provision.conf"] = render_common("seed/timesyncd.conf.j2", ntp=ntp)
     if site.realm:
-        kdcs = [server.name for server in site.servers.freeipa.hosts] if site.servers.freeipa else []
-        found["/etc/krb5.conf"] = render("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
+        kdcs = tuple(server.name for server in site.servers.freeipa.hosts) if site.servers.freeipa else ()
+        found["/etc/krb5.conf"] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
     return found
 
 
@@ -69,5 +69,5 @@ def _static(host: Host, site: Site) -> list[tuple[Interface, Network]]:
     return [pair for pair in _networks(host, site) if pair[0].addressing is Addressing.STATIC]
 
 
-def _unique(values: Iterable[Address | str]) -> list[str]:
-    return list(dict.fromkeys(map(str, values)))
+def _unique(values: Iterable[Address | str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, values)))
