@@ -1,9 +1,11 @@
-"""From power-on to "libvirt answers" over PXE, against an unstripped image of the same Debian packages.
+"""From power-on to "libvirt answers" over PXE, against an unstripped Debian with the same packages.
 
 Both machines are the same virtual one, alone on a management LAN of its own: SeaBIOS and its PXE ROM fetch lpxelinux,
 this fetches kernel and initrd over HTTP from `provision serve`, and the host's seed brings the unit that says when
-`virsh list` has got an answer. The peer has every file of every package, with no rule and no stand-in, packed with
-zstd. It does not start with the memory that ours has, and gets twice as much.
+`virsh list` has got an answer. The peer is what mmdebstrap installs: every file of the packages and of Debian's base
+system, the units that the packages enable, in a squashfs with zstd; kernel, initramfs and seed are ours. It does not
+start with the memory that ours has, and gets twice as much. A boot in which lpxelinux gives up (docs/deployment.md says
+why) is measured again.
 """
 
 from __future__ import annotations
@@ -13,22 +15,22 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from bench.common import Row, paired, table
+from provision import cpio, proc
 from provision.demo.lab import Lab
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, DemoSite
 from provision.demo.vm import VM, Device, Machine, Nic
-from provision.image import assemble, build, finish, gather, strip
+from provision.image import assemble, build, strip
 from provision.image.build import Image, Request
-from provision.image.recipe import Squashfs
-from provision.image.tree import Tree
 
+HOST = "10.77.1.21"
 MEMORY, PEER_MEMORY = 512, 1024
-PAIRS = 3
-PEER = Squashfs(compression="zstd", block=128, level=15)
-_SAID = "LIBVIRT ANSWERS"
+PAIRS, TRIES = 3, 5
+PEER = ("-comp", "zstd", "-Xcompression-level", "15")
+RELEASE = "bookworm"
+_SAID, _GAVE_UP = "LIBVIRT ANSWERS", "Boot failed: press a key"
 _DIRECTORY = "/etc/systemd/system"
 FILES = {
     f"{_DIRECTORY}/answers.service": f"""\
@@ -44,17 +46,18 @@ SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
 
 
 def unstripped(image: Image, directory: Path) -> Image:
-    """An image of the same packages, whole, with the files, units and initramfs of `image`; in `directory`."""
-    loaded, packages, found = build.packages_of(Request(), lambda what, done: None)
-    bare = replace(loaded, recipe=loaded.recipe.model_copy(update={"stubs": ()}))
-    own, problems = gather._own(bare, packages)
-    assert not problems
-    everything = Tree([*packages.values(), *own])
-    chosen = {p: n for p, n in everything.items() if not p.startswith("boot/") and not n.is_directory}
-    nodes = assemble.complete(finish.finish(chosen, found.version), packages, gather._directories(loaded))
-    root = directory / "root"
-    assemble.root(tuple(nodes.values()), PEER, None, root)
-    (directory / "initrd").write_bytes(assemble.initrd(strip.read(image.directory).initramfs, root.read_bytes()))
+    """Debian as mmdebstrap installs it with the recipe's packages, on the kernel and initramfs of `image`."""
+    loaded = build.load(Request())
+    wanted = ",".join([*loaded.recipe.packages, "systemd-sysv"])
+    tar, root, kernel = directory / "root.tar", directory / "root.squashfs", image.about["kernel_version"]
+    argv: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={wanted}"]
+    argv += ['--aptopt=APT::Install-Recommends "false"', f'--customize-hook=test -d "$1/usr/lib/modules/{kernel}"']
+    argv += ['--customize-hook=rm -rf "$1"/boot/* "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*', RELEASE, tar]
+    proc.run(argv, package="mmdebstrap", timeout=1800)
+    argv = ["mksquashfs", "-", root, "-tar", "-noappend", "-no-progress", "-quiet", *PEER]
+    proc.run(argv, package="squashfs-tools", stdin=tar.read_bytes(), timeout=1800)
+    archive = cpio.pack([cpio.file("root.squashfs", root.read_bytes())])
+    (directory / "initrd").write_bytes(assemble.initrd(strip.read(image.directory).initramfs, archive))
     shutil.copyfile(image.kernel, directory / "vmlinuz")
     return Image(directory, image.about)
 
@@ -75,11 +78,17 @@ def site(name: str, image: Image) -> Iterator[Callable[[int], float]]:
         demo.dhcp()
 
         def boot(memory: int) -> float:
-            demo.call("window", "node1", "--minutes", "30", "--boots", "1")
-            with VM(lab, Machine("node1", nics=(Nic(lan, MAC),), order=(Device.NETWORK,), memory=memory)) as vm:
-                start = time.monotonic()
-                vm.wait_for(_SAID, 300)
-                return time.monotonic() - start
+            machine = Machine("node1", nics=(Nic(lan, MAC),), order=(Device.NETWORK,), memory=memory)
+            for _ in range(TRIES):
+                # lpxelinux uses the same ports every time, and waits for what the server still knows of them.
+                proc.run(["ip", "netns", "exec", lab.server, "ss", "-K", "dst", HOST], package="iproute2")
+                demo.call("window", "node1", "--minutes", "30", "--boots", "1")
+                with VM(lab, machine) as vm:
+                    start = time.monotonic()
+                    vm.wait_for(f"{_SAID}|{_GAVE_UP}", 300)
+                    if _GAVE_UP not in vm.console:
+                        return time.monotonic() - start
+            raise SystemExit(f"lpxelinux gave up {TRIES} times in a row")
 
         yield boot
 

@@ -6,11 +6,12 @@ import os
 import platform
 import socket
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from bench import __main__ as runner
-from bench import configs, first_byte, image, scale, site, stream, tftp
+from bench import boot, configs, first_byte, image, scale, site, stream, tftp
 from bench.common import Row, paired, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,23 @@ def test_what_stands_beside_media_is_not_media() -> None:
     before = {"audit.log": 10, "bases/x/base.iso": 100}
     assert first_byte.media_bytes(before, {"audit.log": 99, "provision.db-wal": 5, "bases/x/base.iso": 100}) == 0
     assert first_byte.media_bytes(before, {**before, "bases/x/node1.iso": 7}) == 7
+
+
+def test_a_boot_whose_loader_gives_up_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    consoles = iter(["Boot failed: press a key", "LIBVIRT ANSWERS", *["Boot failed: press a key"] * boot.TRIES])
+    machine = MagicMock()
+    machine.return_value.__enter__.side_effect = lambda: MagicMock(console=next(consoles))
+    demo = MagicMock()
+    for name, double in (("Lab", MagicMock()), ("DemoSite", demo), ("VM", machine), ("proc", MagicMock())):
+        monkeypatch.setattr(boot, name, double)
+    with boot.site("x", MagicMock()) as power_on:
+        assert power_on(512) < 60 and machine.call_count == 2
+        with pytest.raises(SystemExit, match="gave up"):
+            power_on(512)
+    windows = [call.args for call in demo.return_value.call.call_args_list if call.args[0] == "window"]
+    assert len(windows) == machine.call_count == 2 + boot.TRIES
+    [(_, inventory, _)] = (call.args for call in demo.call_args_list)
+    assert "credentials: [keytab, enrolment, file0, file1]" in inventory
 
 
 def test_inventories_differ_by_one_host() -> None:
