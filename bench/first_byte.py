@@ -1,10 +1,10 @@
 """From a request to the first byte of a host's ISO, against rebuilding that ISO with xorriso from the same files.
 
 Ours is `provision serve` over the operator's socket, for a host that was never asked for before: decision, durable
-audit entry, boot record, opened credentials, seed and plan. The peer is the way a base ISO is authored: EFI image,
-xorriso, and reading the result back. The second row of a size has as peer only the xorriso process of that. Our time
-does not depend on the size, but on how fast the disk makes two small writes durable; nobody waits for xorriso's result
-to reach the disk. So the smaller the ISO is and the slower the disk, the nearer the two come.
+audit entry, opened credentials, seed and plan. The peer is the way a base ISO is authored: EFI image, xorriso, and
+reading the result back. The second row of a size has as peer only the xorriso process of that. Our time does not depend
+on the size, but on how fast the disk makes a small write durable; nobody waits for xorriso's result to reach the disk.
+So the smaller the ISO is and the slower the disk, the nearer the two come.
 """
 
 from __future__ import annotations

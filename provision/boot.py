@@ -110,3 +110,23 @@ class Boot:
     charged: datetime | None = None
     seed_revision: str | None = None
     up: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """What the boot is called in the revision of its seed."""
+        return str(self.id)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A medium that an operator takes away. Every copy with one `id` (32 hex digits) has the same bytes, so nothing is
+    recorded of one but that it was given away, until a host has booted from it and says so."""
+
+    host: str
+    medium: Medium
+    id: str
+
+    @property
+    def label(self) -> str:
+        """What the copy is called in the revision of its seed."""
+        return f"{self.medium} {self.id}"

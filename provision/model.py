@@ -7,7 +7,6 @@ comment or option character, so that no value can add a line or an option to any
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -27,7 +26,7 @@ class Model(BaseModel):
 
     def canonical(self) -> bytes:
         """JSON without white space, fields in declared order, mappings in theirs (a host's first interface counts)."""
-        return json.dumps(self.model_dump(mode="json"), separators=(",", ":")).encode()
+        return self.model_dump_json().encode()
 
     @cached_property
     def revision(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from provision import cpio, policy
 from provision.errors import Invalid
@@ -219,7 +220,7 @@ def _host_json(
     }
     if phone_home is not None:
         document["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return to_json(document, indent=2) + b"\n"
 
 
 def _service(service: Service, site: Site) -> dict[str, Any]:

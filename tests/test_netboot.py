@@ -200,6 +200,10 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     netboot.up("node1", phone_home(seed)[1])
     row = operations.status("node1")["hosts"][0]
     assert (row["stage"], row["medium"], row["parts"]) == ("up", "iso", {})
+    with pytest.raises(Conflict, match="has said already"):
+        netboot.up("node1", phone_home(seed)[1])
+    with pytest.raises(Denied, match="fits no boot"):
+        netboot.up("node2", phone_home(seed)[1])
 
 
 def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site) -> None:

@@ -17,7 +17,7 @@ from provision.store.credentials import CredentialInput
 from provision.store.keys import MasterKey, Purpose, create_key, load_key
 from provision.store.seal import Place, seal, unseal
 from provision.store.store import Store
-from tests.store_samples import NOW, credential, host, inventory, open_store
+from tests.store_samples import NOW, credential, host, inventory, open_store, statements
 
 KEY = Secret(bytes(range(32)))
 PLACE = Place("id-1", "n1", "tls", 3, "key", "/etc/tls.key", "0600")
@@ -128,9 +128,38 @@ def test_missing_ones_are_named(store: Store) -> None:
 def test_altered_rows_do_not_open(store: Store, tmp_path: Path, sql: str) -> None:
     store.set_credential("n1", credential(b"one"), NOW)
     store.set_credential("n2", credential(b"two"), NOW)
+    store.close()
     raw(tmp_path, sql)
-    with pytest.raises(Unavailable, match="credential 'tls' of n1: does not open"):
-        store.open_credentials("n1", ["tls"])
+    with open_store(tmp_path) as again, pytest.raises(Unavailable, match="credential 'tls' of n1: does not open"):
+        again.open_credentials("n1", ["tls"])
+
+
+def test_opening_asks_the_database_only_for_what_is_large(store: Store, tmp_path: Path) -> None:
+    def opened(store: Store, name: str = "n1") -> tuple[bytes, int]:
+        with statements() as seen:
+            (found,) = store.open_credentials(name, ["tls"])
+        return found.secret.reveal(), len(seen)
+
+    store.set_credentials([("n1", credential(b"small")), ("n2", credential(b"x" * 32768))], NOW)
+    assert opened(store) == (b"small", 0)
+    store.set_credential("n1", credential(b"newer"), NOW)
+    assert opened(store) == (b"newer", 0)
+    store.set_credential("n1", credential(b"y" * 32768), NOW)
+    assert opened(store)[0] == b"y" * 32768
+    store.set_credential("n1", credential(b"newest"), NOW)
+    store.close()
+    with open_store(tmp_path) as again:
+        assert opened(again) == (b"newest", 0)
+        assert opened(again, "n2")[0] == b"x" * 32768
+        again.remove_credential("n1", "tls")
+        with pytest.raises(NotFound):
+            again.open_credentials("n1", ["tls"])
+        again.set_credential("n1", credential(b"gone"), NOW)
+        again.apply(inventory(host(2)), "x")
+        again.apply(inventory(host(1), host(2)), "x")
+        with pytest.raises(NotFound):
+            again.open_credentials("n1", ["tls"])
+        assert not again._sealed, "nothing is kept of a host that was removed"
 
 
 # The master key

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from provision.boot import OPERATOR, Medium, Requester
+from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.errors import Denied, Gone, Invalid, Unavailable
 from provision.media.layout import SEED
 from provision.media.reader import Reader
@@ -183,7 +183,7 @@ def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
     maker, core = here.service.operations._maker, here.service.core
     here.service.operations.plan("node1", Medium.ISO, "uid=0")
     state = core.state("node1")
-    boot = here.service.operations._download(state, Medium.ISO)
+    boot = Copy("node1", Medium.ISO, maker.identity(state)[:32])
     release = core.decide(state, Medium.ISO, OPERATOR, Requester(operator="uid=0"))
     plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
     assert any(CANARY in patch.data for patch in plan.patches)

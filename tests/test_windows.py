@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from provision.boot import Boot, Medium
+from provision.boot import Boot, Copy, Medium
 from provision.errors import Invalid, NotFound
 from provision.host import Addressing, BondMode, Interface, Netboot
 from provision.policy import SAME_BOOT
@@ -176,6 +176,42 @@ def test_phone_home_keys(store: Store, tmp_path: Path) -> None:
         assert again.phone_home_key(1, "n1") != key, "another machine under the old name"
 
 
+def test_the_key_of_a_copy_says_which_copy_it_is(store: Store, tmp_path: Path) -> None:
+    copies = [Copy(name, m, c * 32) for name in ("n1", "n2") for m in (Medium.ISO, Medium.DISK) for c in "0a"]
+    keys = {copy: store.copy_key(copy).reveal() for copy in copies}
+    assert len(set(keys.values())) == len(copies) and {len(key) for key in keys.values()} == {32}
+    for copy, key in keys.items():
+        assert store.copy_of(copy.host, key) == copy
+        assert store.copy_of("n3", key) is None, "another host's"
+        for forged in (b"", key[:16], key + b"\0", bytes(16) + key[16:], key[:-1] + bytes([key[-1] ^ 1])):
+            assert store.copy_of(copy.host, forged) in (None, copy if forged == key else None)
+    assert store.boots("n1") == [], "nothing is stored"
+    key = keys[copies[0]]
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.copy_of("n1", key) == copies[0]
+        again.apply(inventory(), "x")
+        again.apply(inventory(host(1)), "x")
+        assert again.copy_of("n1", key) is None, "another machine under the old name"
+
+
+def test_a_copy_comes_up_once(store: Store, tmp_path: Path) -> None:
+    copy = Copy("n1", Medium.DISK, "a" * 32)
+    boot = store.mark_copy_up(copy, NOW)
+    assert boot is not None and (boot.medium, boot.up, boot.mac) == (Medium.DISK, NOW, "")
+    assert store.mark_copy_up(copy, NOW) is None
+    assert store.mark_copy_up(Copy("n1", Medium.ISO, copy.id), NOW) and store.mark_copy_up(Copy("n2", *_of(copy)), NOW)
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.boots("n1")[-1] == boot and again.mark_copy_up(copy, NOW) is None
+        with pytest.raises(NotFound):
+            again.mark_copy_up(Copy("n9", Medium.ISO, copy.id), NOW)
+
+
+def _of(copy: Copy) -> tuple[Medium, str]:
+    return copy.medium, copy.id
+
+
 def test_numbers_never_come_back(store: Store, tmp_path: Path) -> None:
     boot = begin(store)
     store.apply(inventory(), "x")
@@ -186,7 +222,7 @@ def test_numbers_never_come_back(store: Store, tmp_path: Path) -> None:
 
 
 def test_history_is_bounded_by_medium(store: Store) -> None:
-    iso = store.begin_boot("n1", "", Medium.ISO, "operator", NOW, "r")
+    iso = store.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)
     for number in range(HISTORY + 5):
         begin(store, revision=str(number))
         store.open_window("n1", 1, 1, NOW, "x")
@@ -277,5 +313,5 @@ def test_only_a_boot_that_gives_nothing_away_is_not_synced(store: Store) -> None
     boots: list[Boot] = []
     assert synced(lambda: boots.append(begin(store))) == [normal]
     assert synced(lambda: store.charge(boots[0], NOW)) == [full]
-    assert synced(lambda: store.begin_boot("n1", "", Medium.ISO, "operator", NOW, "r")) == [full]
+    assert synced(lambda: store.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)) == [full]
     assert synced(lambda: store.mark_up(boots[0], NOW)) == [full]

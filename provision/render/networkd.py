@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address
 
 from provision.errors import Invalid
 from provision.host import Addressing, Host, Interface, Route
@@ -165,6 +165,4 @@ def _static(interface: Interface, network: Network, site: Site, metric: int, req
 def _in(address: Address, network: Network) -> str:
     """The address with its network's prefix length."""
     prefix = network.prefix if isinstance(address, IPv4Address) else network.prefix6
-    length = prefix.prefixlen if prefix is not None else address.max_prefixlen
-    kind = IPv6Interface if isinstance(address, IPv6Address) else IPv4Interface
-    return str(kind(f"{address}/{length}"))
+    return f"{address}/{prefix.prefixlen if prefix is not None else address.max_prefixlen}"

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from threading import Lock
 
 from provision import seed as seeds
-from provision.boot import Boot, Channel, Medium, Role
+from provision.boot import Boot, Channel, Copy, Medium, Role
 from provision.cmdline import command_line
 from provision.errors import Gone
 from provision.host import Host
@@ -17,6 +17,7 @@ from provision.media.plan import Plan
 from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
 from provision.render.target import BootTarget
+from provision.secret import Secret
 from provision.seed import PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
 
@@ -41,16 +42,20 @@ class Maker:
         endpoints = [self._core.endpoint(name) for name in wanted]
         return next((f"{endpoint.url}/up" for endpoint in endpoints if endpoint), None)
 
-    def _phone_home(self, state: HostState, channel: Channel, boot: Boot) -> PhoneHomeId | None:
+    def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
         url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None
-        return PhoneHomeId(url, str(boot.id)) if url else None
+        return PhoneHomeId(url, boot.label) if url else None
+
+    def _key(self, boot: Boot | Copy) -> Secret:
+        store = self._core.store
+        return store.copy_key(boot) if isinstance(boot, Copy) else store.phone_home_key(boot.id, boot.host)
 
     def identity(self, state: HostState) -> str:
         """Changes when anything that goes into the host's media does, whatever the boot (hex SHA-256)."""
         base = self._core.base_of(state.host)
         return hashlib.sha256(f"{state.revision} {base.id}".encode()).hexdigest()
 
-    def revision(self, state: HostState, channel: Channel, boot: Boot) -> str:
+    def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
         key = state.revision, self._phone_home(state, channel, boot)
@@ -66,7 +71,7 @@ class Maker:
                 self._revisions[key] = found
         return found
 
-    def seed(self, release: Release, state: HostState, boot: Boot, revision: str) -> Seed:
+    def seed(self, release: Release, state: HostState, boot: Boot | Copy, revision: str) -> Seed:
         """The seed of `revision` that `release` allows.
 
         Raises Denied for any other release, Invalid when it cannot be rendered, and Gone when the inventory or a
@@ -76,7 +81,7 @@ class Maker:
         now = core.clock()
         require(release, name, state.revision, now)
         said = self._phone_home(state, release.channel, boot)
-        home = PhoneHome(said.url, said.boot, core.store.phone_home_key(boot.id, name)) if said else None
+        home = PhoneHome(said.url, said.boot, self._key(boot)) if said else None
         opened = core.store.open_credentials(name, state.host.credentials)
         credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
         built = seeds.build(release, state, core.site, credentials, home, now)
@@ -88,7 +93,7 @@ class Maker:
         """The kernel arguments of the host's boots."""
         return command_line(base.kernel_arguments, self._core.site, host)
 
-    def plan(self, release: Release, state: HostState, boot: Boot) -> Plan:
+    def plan(self, release: Release, state: HostState, boot: Boot | Copy) -> Plan:
         """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
         require(release, state.host.name, state.revision, self._core.clock())
         base = self._core.base_of(state.host)

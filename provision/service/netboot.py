@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
-from provision.boot import Boot, Channel, Medium, Requester
+from provision.boot import Boot, Channel, Copy, Medium, Requester
 from provision.errors import Conflict, Denied, Gone, NotFound
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
@@ -246,20 +246,32 @@ class Netboot:
 
         Raises Denied for a key that no boot of the host has, Conflict when the key has been used.
         """
-        store, now = self._core.store, self._core.clock()
-        for boot in store.boots(host) if host in self._core.hosts else ():
+        known, now = host if host in self._core.hosts else None, self._core.clock()
+        boot = self._reporting(host, key) if known else None
+        if boot is None:
+            refused = {"time": now, "event": "up", "host": known, "answer": "denied", "rule": "phone-home"}
+            self._core.audit.record(refused)
+            raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
+        done = self._mark_up(boot, now)
+        if done is None:
+            raise Conflict(host, "this boot has said already that it is up", "nothing is to be done")
+        self._core.forget_boot(host)
+        self._tracker.update(done)
+        self._core.note("up", None, host=host, mac=done.mac or None, medium=str(done.medium))
+        return done
+
+    def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
+        """What the host with this phone-home key has booted."""
+        store = self._core.store
+        for boot in store.boots(host):
             if hmac.compare_digest(store.phone_home_key(boot.id, host).reveal(), key):
-                if not store.mark_up(boot, now):
-                    raise Conflict(host, "this boot has said already that it is up", "nothing is to be done")
-                self._core.forget_boot(host)
-                done = replace(boot, up=now)
-                self._tracker.update(done)
-                self._core.note("up", None, host=host, mac=boot.mac or None, medium=str(boot.medium))
-                return done
-        known = host if host in self._core.hosts else None
-        refused = {"time": now, "event": "up", "host": known, "answer": "denied", "rule": "phone-home"}
-        self._core.audit.record(refused)
-        raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
+                return boot
+        return store.copy_of(host, key)
+
+    def _mark_up(self, boot: Boot | Copy, now: datetime) -> Boot | None:
+        if isinstance(boot, Copy):
+            return self._core.store.mark_copy_up(boot, now)
+        return replace(boot, up=now) if self._core.store.mark_up(boot, now) else None
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

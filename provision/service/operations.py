@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Role, Window
+from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.errors import Invalid, NotFound
 from provision.media.plan import Plan
 from provision.policy import Denial, HostState, Release, decide
@@ -41,16 +41,7 @@ class Operations:
         answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=first)
         if isinstance(answer, Denial):
             raise answer.error()
-        return self._maker.plan(answer, state, self._download(state, medium))
-
-    def _download(self, state: HostState, medium: Medium) -> Boot:
-        """The record of this medium at its present revision: the same for every download, so the same bytes."""
-        identity = self._maker.identity(state)
-        for boot in self._core.store.boots(state.host.name):
-            if boot.medium is medium and boot.seed_revision == identity:
-                return boot
-        now = self._core.clock()
-        return self._core.store.begin_boot(state.host.name, "", medium, "operator", now, identity)
+        return self._maker.plan(answer, state, Copy(name, medium, self._maker.identity(state)[:32]))
 
     # Windows
 

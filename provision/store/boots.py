@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, update
 
-from provision.boot import Boot, Medium, Window
+from provision.boot import Boot, Copy, Medium, Window
 from provision.errors import Invalid
 from provision.host import Netboot
 from provision.policy import SAME_BOOT
@@ -27,6 +27,8 @@ from provision.store.keys import Purpose
 
 HISTORY = 32
 """Boots kept per host and medium, and windows kept per host."""
+
+_COPY_ID, _COPY_TAG = 16, 16  # bytes of a copy's key
 
 _boots, _windows = schema.boots, schema.windows
 
@@ -110,8 +112,8 @@ class Boots(Hosts):
                 return running
             host_id = self._host_id(host)
             values = {"mac": mac, "medium": medium.value, "network": network, "seed_revision": seed_revision}
-            # A network boot gives nothing away before it is charged, and that is durable; many begin at once.
-            with self._write(durable=not medium.from_network) as connection:
+            # A boot gives nothing away before it is charged, and that is durable; many begin at once.
+            with self._write(durable=False) as connection:
                 ((number,),) = _NEW_BOOT.run(connection, host_id=host_id, started=now, **values)
                 if host in self._booted:
                     _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value)
@@ -150,6 +152,41 @@ class Boots(Hosts):
         """
         parts = json.dumps([self._host_id(host), boot_id], separators=(",", ":")).encode()
         return Secret(hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256))
+
+    def copy_key(self, copy: Copy) -> Secret:
+        """32 bytes that only who has this copy learns: its id, and a tag that only this store can make of it.
+
+        The tag is HMAC-SHA256 cut to 128 bits (RFC 2104 section 5), so nothing is stored. Raises NotFound.
+        """
+        return Secret(bytes.fromhex(copy.id) + self._copy_tag(copy))
+
+    def copy_of(self, host: str, key: bytes) -> Copy | None:
+        """The copy of a medium of `host` that `key` was made for, or None. Raises NotFound."""
+        for medium in Medium:
+            copy = Copy(host, medium, key[:_COPY_ID].hex())
+            if not medium.from_network and hmac.compare_digest(self._copy_tag(copy), key[_COPY_ID:]):
+                return copy
+        return None
+
+    def _copy_tag(self, copy: Copy) -> bytes:
+        parts = json.dumps([self._host_id(copy.host), copy.medium.value, copy.id], separators=(",", ":")).encode()
+        return hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256)[:_COPY_TAG]
+
+    def mark_copy_up(self, copy: Copy, now: datetime) -> Boot | None:
+        """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound."""
+        host_id = self._host_id(copy.host)
+        of = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
+        with self._lock:
+            with self._write() as connection:
+                same = [_boots.c[name] == value for name, value in of.items()]
+                if connection.execute(select(_boots.c.id).where(*same)).first() is not None:
+                    return None
+                row = of | {"mac": "", "network": "operator", "started": now, "up": now}
+                number = _insert(connection, _boots, row)
+                _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value)
+            boot = Boot(number, copy.host, "", copy.medium, "operator", now, seed_revision=copy.id, up=now)
+            self._remember(boot)
+            return boot
 
     def mark_up(self, boot: Boot, now: datetime) -> bool:
         """Note that a boot has come up, and close the window that it was charged to; False the second time."""

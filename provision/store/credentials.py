@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -22,11 +23,12 @@ from provision.store.seal import Place, Sealed, seal, unseal
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
 
 _c = credentials.c
-_SEALED = dialect.Statement(
-    select(_c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext).where(
-        _c.host_id == bindparam("host")
-    )
-)
+_COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
+_SEALED = dialect.Statement(select(*_COLUMNS).where(_c.host_id == bindparam("host")))
+
+_Rows = Sequence[tuple[Any, ...]]  # of one host, with _COLUMNS
+_IN_MEMORY = 16 * 1024
+"""Bytes of sealed credentials of one host that are kept in memory; what a host has beyond is read when it is opened."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ class OpenCredential:
 class Credentials(Hosts):
     """The part of the store that holds credentials."""
 
+    # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
+    _sealed: dict[str, _Rows]
+
     def set_credential(self, host: str, value: CredentialInput, now: datetime) -> int:
         """Seal a credential of a host and return its version, which is higher than any before; raises NotFound."""
         return self.set_credentials([(host, value)], now)[0]
@@ -89,6 +94,8 @@ class Credentials(Hosts):
                 for host, value in values:
                     changed[host][value.name] = self._set(connection, host, value, now)
                     latest.append(changed[host][value.name])
+                rows = {host: self._rows(connection, host) for host in changed}
+            self._keep(rows)
             self._show_credentials(changed)
         dialect.forget_deleted(self._engine, self._subject)
         return latest
@@ -101,6 +108,8 @@ class Credentials(Hosts):
                 row = (credentials.c.host_id == host_id) & (credentials.c.name == name)
                 if connection.execute(delete(credentials).where(row)).rowcount == 0:
                     raise _missing(host, name)
+                rows = {host: self._rows(connection, host)}
+            self._keep(rows)
             known = self._snapshot.credentials[host]
             self._show_credentials({host: {n: v for n, v in known.items() if n != name}})
         dialect.forget_deleted(self._engine, self._subject)
@@ -132,8 +141,11 @@ class Credentials(Hosts):
         Raises NotFound naming one that was never set, and Unavailable when one does not open.
         """
         host_id = self._host_id(host)
-        with self._glance() as connection:
-            rows = {row[0]: row for row in _SEALED.run(connection, host=host_id)}
+        sealed = self._sealed.get(host_id)
+        if sealed is None:
+            with dialect.errors(self._subject):
+                sealed = _SEALED.read(self._engine, host=host_id)
+        rows = {row[0]: row for row in sealed}
         key, opened = self._key.subkey(Purpose.SEALING), []
         for wanted in names:
             if wanted not in rows:
@@ -142,6 +154,29 @@ class Credentials(Hosts):
             secret = unseal(key, Place(host_id, host, name, version, kind, path, mode), Sealed(nonce, ciphertext))
             opened.append(OpenCredential(name, version, CredentialKind(kind), path, mode, secret))
         return opened
+
+    def _load(self, connection: Connection) -> None:
+        super()._load(connection)
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for host_id, *row in connection.execute(select(_c.host_id, *_COLUMNS)):
+            found.setdefault(host_id, []).append(tuple(row))
+        self._sealed = {host_id: rows for host_id, rows in found.items() if _is_small(rows)}
+
+    def _rows(self, connection: Connection, host: str) -> _Rows:
+        return _SEALED.run(connection, host=self._host_id(host))
+
+    def _keep(self, changed: Mapping[str, _Rows]) -> None:
+        for host, rows in changed.items():
+            host_id = self._host_id(host)
+            self._sealed.pop(host_id, None)
+            if _is_small(rows):
+                self._sealed[host_id] = rows
+
+    def _removed(self, names: tuple[str, ...]) -> None:
+        super()._removed(names)
+        if names:
+            kept = set(self._snapshot.ids.values())
+            self._sealed = {host_id: rows for host_id, rows in self._sealed.items() if host_id in kept}
 
     def _set(self, connection: Connection, host: str, value: CredentialInput, now: datetime) -> int:
         host_id, name = self._host_id(host), value.name
@@ -168,6 +203,10 @@ class Credentials(Hosts):
             )
         )
         return version
+
+
+def _is_small(rows: _Rows) -> bool:
+    return sum(len(row[-1]) for row in rows) <= _IN_MEMORY
 
 
 def _next_version(connection: Connection, host_id: str, name: str) -> int:

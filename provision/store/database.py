@@ -74,12 +74,6 @@ class Database:
             yield connection
 
     @contextmanager
-    def _glance(self) -> Iterator[Connection]:
-        """For a single Statement that reads, which is a transaction by itself."""
-        with dialect.errors(self._subject), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
     def _write(self, durable: bool = True) -> Iterator[Connection]:
         writer = self._writer if durable else self._quick_writer
         with self._lock, dialect.errors(self._subject), writer.begin() as connection:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from provision.errors import ProvisionError, Unavailable
@@ -91,14 +92,23 @@ class Statement:
 
     def run(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
         """Run it with the `values` of its parameters, and return all rows, with every value as the driver gives it."""
-        dialect = connection.dialect
+        return self._run(connection.connection.cursor(), connection.dialect, values)
+
+    def read(self, engine: Engine, **values: Any) -> list[tuple[Any, ...]]:
+        """The same for a statement that reads, and is a transaction by itself."""
+        connection = engine.raw_connection()
+        try:
+            return self._run(connection.cursor(), engine.dialect, values)
+        finally:
+            connection.close()
+
+    def _run(self, cursor: DBAPICursor, dialect: Dialect, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
             compiled = self._compiled[dialect.name] = _compile(self._statement, dialect)
         values = compiled.fixed | values
         for name, convert in compiled.convert:
             values[name] = convert(values[name])
-        cursor = connection.connection.cursor()
         try:
             names = compiled.names
             cursor.execute(compiled.text, values if names is None else [values[name] for name in names])

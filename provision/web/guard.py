@@ -6,7 +6,7 @@ import logging
 import re
 
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provision.web.problems import internal_error, origin_of_error
 
@@ -21,8 +21,10 @@ class Guard:
     An exception nobody foresaw is logged by type and place only: its message could hold a secret.
     """
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, entry: ASGIApp | None = None) -> None:
+        """`entry` is what requests go to when that is not `app` itself, which it then stands before."""
         self.app = app
+        self._entry = entry or app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and "//" in scope["path"]:
@@ -36,7 +38,7 @@ class Guard:
             finished = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         try:
-            await self.app(scope, receive, watched)
+            await self._entry(scope, receive, watched)
         except Exception as error:
             if scope["type"] != "http":
                 raise

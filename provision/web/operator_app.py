@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from provision.boot import Medium
 from provision.document import Source
-from provision.errors import NotFound
+from provision.errors import NotFound, ProvisionError
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.web import problems
@@ -24,6 +23,7 @@ from provision.web.stream import PlanResponse, first_byte
 
 Actor = str
 MAX_NAME = 63
+_MEDIUM = re.compile(rf"/v1/hosts/([^/]{{1,{MAX_NAME}}})/(iso|disk)")
 HostName = Annotated[str, Path(max_length=MAX_NAME)]
 
 
@@ -87,33 +87,31 @@ def create(service: Service) -> Guard:
     """The operator's application over `service`."""
     app = FastAPI(title="provision", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     problems.install(app)
-    _media(app, service)
+    download = _media(app, service)
     _inventory(app, service)
     _credentials(app, service)
     _images(app, service)
     _operations(app, service)
-    return Guard(app)
+    return Guard(app, _Downloads(app, download))
 
 
-class _Direct(APIRoute):
-    """A route whose endpoint is a function that takes the request and what stands in the path.
+class _Downloads:
+    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO would wait for
+    FastAPI's layers as long as for its seed. What does not fit is FastAPI's to refuse."""
 
-    FastAPI describes it and refuses what does not fit, but does not read its parameters: the first byte of a new host's
-    ISO would wait for that.
-    """
+    def __init__(self, app: FastAPI, download: Callable[[str, str, Request], Response]) -> None:
+        self._app, self._download = app, download
 
-    def __init__(self, path: str, endpoint: Callable[..., Response], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        self._checked, self.app = self.app, self._answer
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parameters = scope["path_params"]
-        if len(parameters["name"]) > MAX_NAME:
-            await self._checked(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = _MEDIUM.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        if asked is None or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
             return
-        request = Request(scope, receive, send)
-        response = await run_in_threadpool(self.endpoint, **parameters, request=request)
-        await response(scope, receive, send)
+        try:
+            response = await asyncio.to_thread(self._download, asked[1], asked[2], Request(scope))
+            await response(scope, receive, send)
+        except ProvisionError as error:  # before its first byte: a medium that breaks off later raises another
+            await problems.response(error)(scope, receive, send)
 
 
 def _inventory(app: FastAPI, service: Service) -> None:
@@ -204,7 +202,7 @@ def _images(app: FastAPI, service: Service) -> None:
         return Response(status_code=204)
 
 
-def _media(app: FastAPI, service: Service) -> None:
+def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Response]:
     def medium_of(text: str) -> Medium:
         if text not in ("iso", "disk"):
             raise NotFound(text, "no such medium", "use iso or disk")
@@ -216,9 +214,7 @@ def _media(app: FastAPI, service: Service) -> None:
         plan = service.operations.plan(name, medium_of(medium), actor(request), first=first)
         return PlanResponse(plan, media_type="application/octet-stream")
 
-    app.router.add_api_route(
-        "/v1/hosts/{name}/{medium}", download, methods=["GET", "HEAD"], route_class_override=_Direct
-    )
+    app.router.add_api_route("/v1/hosts/{name}/{medium}", download, methods=["GET", "HEAD"])
 
     @app.get("/v1/hosts/{name}/{medium}/sha256")
     async def sha256(name: HostName, medium: str, request: Request) -> dict[str, Any]:
@@ -226,6 +222,8 @@ def _media(app: FastAPI, service: Service) -> None:
         plan = await asyncio.to_thread(service.operations.plan, name, medium_of(medium), actor(request))
         digest = await asyncio.to_thread(service.digests.of, plan)
         return {"host": name, "medium": medium, "sha256": digest, "size": plan.size, "etag": plan.etag}
+
+    return download
 
 
 def _operations(app: FastAPI, service: Service) -> None:

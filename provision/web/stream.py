@@ -25,7 +25,7 @@ from provision.web.protocol import EXCHANGE, Exchange
 CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
 
-_FIRST = 64 * 1024  # all that a client which never reads makes us hold in memory
+_FIRST = 16 * 1024  # all that a client which never reads makes us hold in memory, and what it waits for at first
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
