@@ -27,7 +27,7 @@ from provision.media import iso
 from provision.media.authoring import Ingredients
 from provision.media.loaders import copy_loaders, find_loaders
 
-SIZES = ((46 * site.MIB, 15), (1006 * site.MIB, 5))
+SIZES = ((46 * site.MIB, 31), (1006 * site.MIB, 5))
 """Bytes of the initrd, which make ISOs of about 64 MiB and 1 GiB, and how many pairs are measured."""
 
 
