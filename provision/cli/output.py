@@ -80,5 +80,6 @@ def stages(quiet: bool) -> Iterator[Any]:
     """A progress bar on standard error for named stages; yields a function that takes stage and fraction."""
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda stage, fraction: progress.update(task, description=stage, completed=fraction)
+        task = progress.add_task("", total=1.0, visible=False)
+        # What follows a finished stage may take long, and say what it does by itself.
+        yield lambda stage, part: progress.update(task, description=stage, completed=part, visible=part < 1)

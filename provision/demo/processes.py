@@ -15,7 +15,7 @@ POLL = 0.1
 """Seconds between two looks at a growing file."""
 
 # CSI and other escape sequences (ECMA-48), with which firmware and GRUB paint their screens.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[@-Z\\-_=>])|[\r\x00]")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
 
 
 class Process:
