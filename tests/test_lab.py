@@ -121,20 +121,22 @@ def test_everything_is_gone_afterwards_also_after_an_error(tmp_path: Path) -> No
 def test_a_killed_laboratory_leaves_no_process_and_is_swept_by_the_next() -> None:
     code = (
         "from provision.demo.lab import Lab\nimport time\n"
-        "with Lab('k') as lab:\n p = lab.spawn(lab.server, ['sleep', '1000'])\n print(p.pid, flush=True)\n"
+        "with Lab('k') as lab:\n p = lab.spawn(lab.server, ['sleep', '1000'])\n"
+        " print(p.pid, lab.directory, flush=True)\n"
         " time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
-    sleeper = int(child.stdout.readline())
+    pid, directory = child.stdout.readline().split()
+    sleeper = int(pid)
     wait_until(lambda: Path(f"/proc/{sleeper}/comm").read_text() == "sleep\n")
     child.send_signal(signal.SIGKILL)
     child.wait()
     left = f"pvlab-{child.pid}-k-server"
-    assert left in namespaces()
+    assert left in namespaces() and Path(directory).is_dir()
     wait_until(lambda: not runs(sleeper))
     assert left in sweep()
-    assert left not in namespaces()
+    assert left not in namespaces() and not Path(directory).exists()
 
 
 @pytest.mark.integration

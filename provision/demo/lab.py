@@ -32,6 +32,7 @@ from provision.errors import Unavailable
 
 _NAMES = re.compile(r"^pvlab-(?P<pid>\d+)-")
 _NAMESPACES = Path("/run/netns")
+_DIRECTORY = "provision-lab-"
 _CLONE_NEWNET = 0x40000000
 # linux/if_tun.h
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
@@ -58,7 +59,7 @@ class Lab:
             raise Unavailable("virtual laboratory", "network namespaces need root", "run the same command with sudo")
         proc.find("ip", "iproute2")
         sweep()
-        self.directory = self._given or Path(tempfile.mkdtemp(prefix="provision-lab-"))
+        self.directory = self._given or Path(tempfile.mkdtemp(prefix=f"{_DIRECTORY}{os.getpid()}-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         atexit.register(self.close)
         return self
@@ -263,6 +264,10 @@ def sweep() -> list[str]:
         if match and not Path(f"/proc/{match['pid']}").exists():
             _remove(namespace)
             removed.append(namespace)
+    for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}*-*"):
+        pid = directory.name.removeprefix(_DIRECTORY).partition("-")[0]
+        if not Path(f"/proc/{pid}").exists() and directory.lstat().st_uid == os.geteuid():
+            shutil.rmtree(directory, ignore_errors=True)
     return removed
 
 
