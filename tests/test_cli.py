@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import typer
-from rich.progress import Progress
 
-from provision.cli import commands, output
+from provision.cli import commands
 from provision.cli.download import download
 from provision.cli.main import EPILOG, app
 from provision.errors import Exit
@@ -396,20 +395,3 @@ def test_an_altered_audit_log_is_told(state: Path) -> None:
 def test_a_secret_may_come_from_standard_input(state: Path) -> None:
     ran = cli(state, "credential", "set", "node1", "token", "--file", "-", stdin=b"from-standard-input")
     assert "version 2" in good(ran).out
-
-
-def test_a_stage_that_is_done_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    bars: list[Progress] = []
-
-    class Kept(Progress):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            bars.append(self)
-
-    monkeypatch.setattr(output, "Progress", Kept)
-    with output.stages(quiet=True) as progress:
-        (task,) = bars[0].tasks
-        assert not task.visible
-        for stage, part, shown in (("reading", 0.5, True), ("reading", 1.0, False), ("writing", 0.0, True)):
-            progress(stage, part)
-            assert (task.description, task.visible) == (stage, shown)
