@@ -107,13 +107,16 @@ def test_dnsmasq_serves_a_lan(lab: Lab) -> None:
 
 @pytest.mark.integration
 def test_everything_is_gone_afterwards_also_after_an_error(tmp_path: Path) -> None:
-    before = set(namespaces())
+    def own() -> set[str]:
+        return {name for name in namespaces() if name.startswith(f"pvlab-{os.getpid()}-")}
+
+    before = own()
     with pytest.raises(RuntimeError), Lab("e", tmp_path) as lab:
         process = lab.spawn(lab.lan("mgmt", "10.77.1.0/24").namespace, ["sleep", "1000"], package="coreutils")
         pid = process.pid
-        assert len(set(namespaces()) - before) == 2
+        assert len(own() - before) == 2
         raise RuntimeError("the test of the user failed")
-    assert set(namespaces()) - before == set()
+    assert own() - before == set()
     assert not Path(f"/proc/{pid}").exists()
 
 
