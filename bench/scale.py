@@ -25,7 +25,7 @@ from provision.service.service import Service
 
 SMALL, LARGE = 1_000, 10_000
 ROUNDS = 5
-_EACH_SIDE = 5
+EACH_SIDE = 5
 LIMIT = "<= 11"
 MEMORY = "< 500 MiB"
 _STEPS = {"apply": "apply", "again": "apply again, one host changed", "dhcp": "DHCP rendering", "explain": "explain"}
@@ -95,14 +95,14 @@ def _dnsmasq(server: site.Namespace, root: Path) -> float:
         return time.perf_counter() - start
 
 
-def main(small: int = SMALL, large: int = LARGE, rounds: int = ROUNDS) -> list[Row]:
+def main(small: int = SMALL, large: int = LARGE, rounds: int = ROUNDS, each_side: int = EACH_SIDE) -> list[Row]:
     """Measure, print the table, return its rows."""
     found: list[tuple[dict[str, float], list[dict[str, float]]]] = []
     with site.lan(0) as (server, _):
         for n in range(rounds):
-            few = [_one(server, small, start_dnsmasq=False) for _ in range(_EACH_SIDE)]
+            few = [_one(server, small, start_dnsmasq=False) for _ in range(each_side)]
             many = _one(server, large, start_dnsmasq=n == 0)
-            found.append((many, few + [_one(server, small, start_dnsmasq=False) for _ in range(_EACH_SIDE)]))
+            found.append((many, few + [_one(server, small, start_dnsmasq=False) for _ in range(each_side)]))
     rows = []
     for step, label in _STEPS.items():
         pairs = [(many[step], statistics.mean(one[step] for one in few)) for many, few in found]

@@ -108,7 +108,7 @@ def test_configurations_are_asked_for_from_every_hosts_own_address() -> None:
 
 @pytest.mark.integration
 def test_sites_of_two_sizes_are_compared() -> None:
-    rows = scale.main(small=20, large=60, rounds=1)
+    rows = scale.main(small=20, large=60, rounds=1, each_side=1)
     assert len(rows) == 6
     assert all(found.ours > 0 for found in rows)
     assert "dnsmasq" in table(rows)
