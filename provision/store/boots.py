@@ -150,8 +150,7 @@ class Boots(Hosts):
 
         Raises NotFound.
         """
-        parts = json.dumps([self._host_id(host), boot_id], separators=(",", ":")).encode()
-        return Secret(hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256))
+        return Secret(self._derived(host, boot_id))
 
     def copy_key(self, copy: Copy) -> Secret:
         """32 bytes that only who has this copy learns: its id, and a tag that only this store can make of it.
@@ -169,8 +168,11 @@ class Boots(Hosts):
         return None
 
     def _copy_tag(self, copy: Copy) -> bytes:
-        parts = json.dumps([self._host_id(copy.host), copy.medium.value, copy.id], separators=(",", ":")).encode()
-        return hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256)[:_COPY_TAG]
+        return self._derived(copy.host, copy.medium.value, copy.id)[:_COPY_TAG]
+
+    def _derived(self, host: str, *what: int | str) -> bytes:
+        parts = json.dumps([self._host_id(host), *what], separators=(",", ":")).encode()
+        return hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256)
 
     def mark_copy_up(self, copy: Copy, now: datetime) -> Boot | None:
         """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound."""
