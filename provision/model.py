@@ -33,6 +33,15 @@ class Model(BaseModel):
         """Hex SHA-256 of the canonical form."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    @classmethod
+    def from_canonical(cls, document: str, revision: str) -> Self:
+        """The value that was written as `document`, with the revision that it had; raises ValueError for any other."""
+        if hashlib.sha256(document.encode()).hexdigest() != revision:
+            raise ValueError("is not the document of its revision")
+        value = cls.model_validate_json(document)
+        value.__dict__["revision"] = revision
+        return value
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values, unchecked; it has a revision of its own."""
         copied = super().model_copy(update=update, deep=deep)

@@ -46,6 +46,7 @@ def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
     with open_store(tmp_path) as again:
         assert again.inventory() == wanted
         assert again.snapshot.revisions == before.revisions
+        assert {h.name: h.revision for h in again.snapshot.hosts.values()} == {h.name: h.revision for h in wanted.hosts}
         assert again.snapshot.ids == before.ids
         assert again.snapshot.by_mac == {mac(1): "n1", mac(2): "n2"}
 

@@ -146,10 +146,19 @@ def test_damaged_database(tmp_path: Path) -> None:
         assert path.read_bytes() == damaged, "a damaged database is left as it is"
 
 
-def test_damaged_document(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE hosts SET document = '{\"canary\": 1}' WHERE name = 'n1'",
+        "UPDATE hosts SET document = replace(document, '52:54:', '52:55:') WHERE name = 'n1'",
+        "UPDATE site SET document = replace(document, 'example.org', 'canary.org')",
+        "UPDATE site SET revision = 'canary'",
+    ],
+)
+def test_damaged_document(tmp_path: Path, damage: str) -> None:
     prepare(tmp_path / "state")
     raw = sqlite3.connect(tmp_path / "state" / "provision.db")
-    raw.execute("UPDATE hosts SET document = '{\"canary\": 1}' WHERE name = 'n1'")
+    assert raw.execute(damage).rowcount == 1
     raw.commit()
     raw.close()
     with pytest.raises(Unavailable, match="document that is damaged") as caught:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from pydantic import ValidationError
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -238,9 +237,9 @@ def _read(
     site_row = connection.execute(select(schema.site)).one_or_none()
     rows = connection.execute(select(schema.hosts).order_by(schema.hosts.c.name)).all()
     try:
-        site = Site.model_validate_json(site_row.document) if site_row else None
-        hosts = tuple(Host.model_validate_json(row.document) for row in rows)
-    except ValidationError:
+        site = Site.from_canonical(site_row.document, site_row.revision) if site_row else None
+        hosts = tuple(Host.from_canonical(row.document, row.revision) for row in rows)
+    except ValueError:
         raise Unavailable(subject, "holds a document that is damaged", "restore it from a backup") from None
     names = {row.id: row.name for row in rows}
     c = schema.credentials.c
