@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
+
+SAME_BOOT = timedelta(minutes=10)
+"""Re-reads by the same MAC within this time of the first seed byte are the same boot."""
+
+FETCHING = timedelta(hours=1)
+"""How long after its configuration a boot may come for its first seed byte: kernel and initrd are before it, and a
+whole site may fetch theirs at once."""
 
 
 class Medium(StrEnum):
@@ -116,6 +123,17 @@ class Boot:
         """What the boot is called in the revision of its seed."""
         return str(self.id)
 
+    def is_paid(self, now: datetime) -> bool:
+        """Whether it was charged so lately that what it reads again at `now` is free."""
+        # Both ways: a clock that was set back must not make a boot free until it has caught up.
+        return self.up is None and self.charged is not None and abs(now - self.charged) < SAME_BOOT
+
+    def is_running(self, now: datetime, fetching: timedelta = SAME_BOOT) -> bool:
+        """Whether what its machine asks at `now` belongs to it; not charged yet, it began less than `fetching` ago."""
+        if self.charged is not None:
+            return self.is_paid(now)
+        return self.up is None and abs(now - self.started) < fetching
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -130,3 +148,8 @@ class Copy:
     def label(self) -> str:
         """What the copy is called in the revision of its seed."""
         return f"{self.medium} {self.id}"
+
+    @property
+    def network(self) -> str:
+        """The network it was given away on: none."""
+        return ""

@@ -35,7 +35,10 @@ class Edge:
             return replace(self.channel, kind=ChannelKind.GENERAL, prefix=None)
         if network.role.value == self.channel.kind.value and network.prefix == self.channel.prefix:
             return self.channel
-        return replace(self.channel, kind=ChannelKind(network.role), prefix=network.prefix)
+        # Never the other way: what makes an interface fit for secrets is looked at when its listener starts.
+        management = network.role.value == self.channel.kind.value == ChannelKind.MANAGEMENT.value
+        kind = ChannelKind.MANAGEMENT if management else ChannelKind.GENERAL
+        return replace(self.channel, kind=kind, prefix=network.prefix)
 
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""

@@ -12,28 +12,28 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester, Role, Window
+from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
 
 RELEASE_LIFETIME = timedelta(minutes=15)
-SAME_BOOT = timedelta(minutes=10)
-"""Re-reads by the same MAC within this time of the first seed byte are the same boot."""
 
 
 @dataclass(frozen=True)
 class HostState:
-    """What policy looks at of a host: itself, its revision, its newest window, its newest boot.
+    """What policy looks at of a host: itself, its revision, its newest window, its charged boots from the network.
 
     `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'").
+    `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
     """
 
     host: Host
     revision: str
     missing: tuple[str, ...] = ()
+    identity: str = ""
     window: Window | None = None
-    boot: Boot | None = None
+    boots: tuple[Boot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,18 @@ class Release:
         raise TypeError("a Release is never pickled or copied")
 
 
-def require(release: object, host: str, revision: str, now: datetime) -> Release:
-    """The release itself when policy minted it for this host revision and it has not expired; raises Denied."""
+def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
+    """The release itself when policy minted it for this host revision, and for the medium and network of its boot,
+    and it has not expired; raises Denied."""
+    host = state.host.name
     if not isinstance(release, Release) or _MINTED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
-    if (release.host, release.revision) != (host, revision):
-        raise Denied(
-            host, f"the release is for {release.host}, or for an earlier revision", "ask again", "other-release"
+    released = release.host, release.host, release.revision, release.medium, release.channel.network or ""
+    if released != (host, boot.host, state.revision, boot.medium, boot.network):
+        fact = (
+            f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
         )
+        raise Denied(host, fact, "ask again", "other-release")
     if now >= release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
@@ -238,16 +242,9 @@ def _window(case: _Case) -> Denial | None:
     state, now = case.state, case.now
     if state.host.netboot is Netboot.ALWAYS or (state.window and state.window.is_open(now)):
         return None
-    boot, window = state.boot, state.window
-    same = boot is not None and boot.charged is not None and boot.mac == case.requester.mac and boot.up is None
+    window = state.window
     # Used up or expired, a window lets the boot that it was charged for go on; closed by the operator, it does not.
-    if (
-        (window is None or not window.closed)
-        and same
-        and boot is not None
-        and boot.charged is not None
-        and now - boot.charged < SAME_BOOT
-    ):
+    if not (window and window.closed) and any(_goes_on(boot, case) for boot in state.boots):
         return None
     if window is None:
         fact = "has no open boot window"
@@ -256,6 +253,11 @@ def _window(case: _Case) -> Denial | None:
     else:
         fact = "had a boot window, which is closed" if window.closed else "had a boot window, which has expired"
     return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
+
+
+def _goes_on(boot: Boot, case: _Case) -> bool:
+    asked = case.requester.mac, case.medium, case.channel.network, case.state.identity
+    return (boot.mac, boot.medium, boot.network, boot.seed_revision) == asked and boot.is_paid(case.now)
 
 
 def _incomplete(case: _Case) -> Denial | None:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from provision import cpio, policy
+from provision.boot import Boot, Copy
 from provision.errors import Invalid
 from provision.host import Host
 from provision.model import FileMode, SeedPath
@@ -100,16 +101,17 @@ def seed_revision(
 def build(
     release: object,
     state: HostState,
+    boot: Boot | Copy,
     site: Site,
     credentials: Sequence[SeedCredential],
     phone_home: PhoneHome | None,
     now: datetime,
 ) -> Seed:
-    """The seed of `state.host`, released by policy for this revision of it and not expired at `now`.
+    """The seed of `state.host`, released by policy for this revision of it and this boot, and not expired at `now`.
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
-    policy.require(release, state.host.name, state.revision, now)
+    policy.require(release, state, boot, now)
     host = state.host
     revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home)
     tree = _generated(host, site)

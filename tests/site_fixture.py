@@ -333,9 +333,9 @@ def deny_all() -> Iterator[None]:
 def secret_forms(here: Site, *values: bytes) -> list[bytes]:
     """Every secret of the site's boots as it could show up: raw, hex in both cases, base64 at each alignment."""
     store = here.service.core.store
-    hosts, maker = here.service.core.hosts, here.service.operations._maker
+    hosts = here.service.core.hosts
     keys = [store.phone_home_key(n, host).reveal() for n in range(1, 40) for host in hosts]
-    ids = {host: maker.identity(here.service.core.state(host))[:32] for host in hosts}
+    ids = {host: here.service.core.state(host).identity[:32] for host in hosts}
     keys += [store.copy_key(Copy(host, m, ids[host])).reveal() for host in hosts for m in (Medium.ISO, Medium.DISK)]
     forms = [form for value in (CANARY, *values) for form in _forms(value)]
     return [*forms, *keys, *(key.hex().encode() for key in keys), *(key.hex().upper().encode() for key in keys)]

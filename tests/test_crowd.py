@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from provision.service.core import CROWD, Crowd
+from provision.service.crowd import CROWD, Crowd
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

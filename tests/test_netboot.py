@@ -167,18 +167,18 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     assert url == "http://10.0.0.1/up"
     for host, wrong in (("node1", b"\0" * 32), ("node2", key), ("node9", key), ("node1", b"")):
         with pytest.raises(Denied, match="the key fits no boot of this host"):
-            netboot.up(host, wrong)
+            netboot.arrivals.up(host, wrong)
     here.service.core.audit.flush()
     tried = [e for e in here.service.core.audit.entries(None, 50) if e["event"] == "up"]
     assert {(e.get("host"), e["answer"], e["rule"]) for e in tried} == {
         (host, "denied", "phone-home") for host in ("node1", "node2", None)
     }
-    assert netboot.up("node1", key).up == here.clock.now
+    assert netboot.arrivals.up("node1", key).up == here.clock.now
     window = here.service.core.store.window("node1")
     assert window is not None
     assert window.closed
     with pytest.raises(Conflict, match="has said already"):
-        netboot.up("node1", key)
+        netboot.arrivals.up("node1", key)
     with pytest.raises(Denied, match="which is closed"):
         netboot.seed(origin(), revision, charge=True)
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
@@ -192,18 +192,18 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     here.window()
     _, key = phone_home(netboot.seed(origin(), seed_url(here), charge=True).data)
     here.clock.advance(seconds=60)
-    netboot.up("node1", key)
+    netboot.arrivals.up("node1", key)
     assert operations.status("node1")["hosts"][0]["medium"] == "pxe"
     plans = plans or [operations.plan("node1", Medium.ISO, "uid=0")]
     (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
     here.clock.advance(seconds=60)
-    netboot.up("node1", phone_home(seed)[1])
+    netboot.arrivals.up("node1", phone_home(seed)[1])
     row = operations.status("node1")["hosts"][0]
     assert (row["stage"], row["medium"], row["parts"]) == ("up", "iso", {})
     with pytest.raises(Conflict, match="has said already"):
-        netboot.up("node1", phone_home(seed)[1])
+        netboot.arrivals.up("node1", phone_home(seed)[1])
     with pytest.raises(Denied, match="fits no boot"):
-        netboot.up("node2", phone_home(seed)[1])
+        netboot.arrivals.up("node2", phone_home(seed)[1])
 
 
 def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site) -> None:
@@ -211,7 +211,7 @@ def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site)
     netboot = here.service.netboot
     revision = seed_url(here)
     _, key = phone_home(netboot.seed(origin(), revision, charge=True).data)
-    netboot.up("node1", key)
+    netboot.arrivals.up("node1", key)
     here.window()
     with pytest.raises(Gone):
         netboot.seed(origin(), revision, charge=True)
@@ -315,6 +315,8 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     netboot.sent(origin(STRANGER), "kernel", 0.9)
     assert (status()["stage"], status()["parts"]["kernel"]) == ("kernel", 50)
     netboot.seed(origin(), revision, charge=True)
+    netboot.sent(origin(), "seed", 1.0, 0.9)
+    assert "seed" not in status()["parts"], "an end is not all of it"
     netboot.sent(origin(), "seed", 7.0)
     assert (status()["stage"], status()["parts"]["seed"]) == ("seed", 100)
     assert status()["window"]["used"] == 1

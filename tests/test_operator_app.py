@@ -294,8 +294,12 @@ def test_explanations_say_yes_or_the_rule(app: Guard) -> None:
         ("disk", "operator"): True,
         ("pxe", "management:mgmt"): "window-closed",
         ("http-boot", "management:mgmt"): "window-closed",
+        ("iso", "management:mgmt"): "operator-only",
+        ("disk", "management:mgmt"): "operator-only",
         ("pxe", "general:office"): "secrets-on-general",
         ("http-boot", "general:office"): "secrets-on-general",
+        ("iso", "general:office"): "operator-only",
+        ("disk", "general:office"): "operator-only",
     }
     assert all(row["reason"] and row["remedy"] for row in rows.values() if not row["allowed"])
 

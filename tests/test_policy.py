@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from provision import policy
-from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Window
+from provision.boot import OPERATOR, SAME_BOOT, Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Window
 from provision.errors import Denied
 from provision.host import Host
 from provision.policy import Denial, HostState, Release, decide
@@ -36,16 +36,18 @@ PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC)
 OFFICE_PEER = Requester(address=IPv4Address("10.30.0.7"), mac=MAC)
 ADMIN = Requester(operator="uid=0")
 SECRET, OPEN = Payload(True), Payload(False)
+IDENTITY = "a" * 64
+BOOT = Boot(1, "node7", MAC, Medium.PXE, "mgmt", NOW - timedelta(minutes=9), seed_revision=IDENTITY)
 WINDOW = Window(1, NOW + timedelta(minutes=5), 1, 0)
 
 
 def state(
-    window: Window | None = WINDOW, boot: Boot | None = None, missing: tuple[str, ...] = (), **fields: Any
+    window: Window | None = WINDOW, boots: tuple[Boot, ...] = (), missing: tuple[str, ...] = (), **fields: Any
 ) -> HostState:
     host = Host.model_validate(
         {"name": "node7", "interfaces": {"mgmt": {"macs": [MAC], "network": "mgmt", "addressing": "dhcp"}}, **fields}
     )
-    return HostState(host, host.revision, missing, window, boot)
+    return HostState(host, host.revision, missing, IDENTITY, window, boots)
 
 
 def ask(
@@ -135,25 +137,27 @@ def test_always_needs_no_window_and_never_takes_none() -> None:
     [
         ({}, True),
         ({"mac": "52:54:00:00:00:99"}, False),
-        ({"charged": NOW - policy.SAME_BOOT}, False),
+        ({"charged": NOW - SAME_BOOT}, False),
         ({"charged": None}, False),
         ({"up": NOW}, False),
+        ({"medium": Medium.HTTP_BOOT}, False),
+        ({"network": "storage"}, False),
+        ({"seed_revision": "b" * 64}, False),
     ],
 )
 def test_re_reads_of_the_same_boot_need_no_new_window(boot: dict[str, Any], released: bool) -> None:
-    charged = NOW - timedelta(minutes=9)
-    fields = {"mac": MAC, "charged": charged, **boot}
-    running = Boot(id=1, host="node7", medium=Medium.PXE, network="mgmt", started=charged, **fields)
-    answer = ask(state(window=dataclasses.replace(WINDOW, used=1), boot=running))
-    assert isinstance(answer, Release) is released
+    running = dataclasses.replace(BOOT, **{"charged": BOOT.started, **boot})
+    later = dataclasses.replace(running, id=2, mac="52:54:00:00:00:98", charged=NOW)
+    for boots in ((running,), (later, running)):
+        answer = ask(state(window=dataclasses.replace(WINDOW, used=1), boots=boots))
+        assert isinstance(answer, Release) is released
 
 
 def test_a_window_that_the_operator_closes_ends_the_running_boot() -> None:
-    charged = NOW - timedelta(minutes=1)
-    running = Boot(id=1, host="node7", medium=Medium.PXE, network="mgmt", started=charged, mac=MAC, charged=charged)
+    boots = (dataclasses.replace(BOOT, charged=NOW - timedelta(minutes=1)),)
     used = dataclasses.replace(WINDOW, used=1)
-    assert isinstance(ask(state(window=used, boot=running)), Release)
-    assert rule(ask(state(window=dataclasses.replace(used, closed=True), boot=running))) == "window-closed"
+    assert isinstance(ask(state(window=used, boots=boots)), Release)
+    assert rule(ask(state(window=dataclasses.replace(used, closed=True), boots=boots))) == "window-closed"
 
 
 def test_downloads_are_for_operators_only() -> None:
@@ -195,22 +199,27 @@ def test_only_policy_mints_releases() -> None:
     forged = object.__new__(Release)
     for name in ("host", "revision", "medium", "channel", "expires"):
         object.__setattr__(forged, name, getattr(real, name))
-    assert policy.require(real, "node7", real.revision, NOW) is real
+    assert policy.require(real, state(), BOOT, NOW) is real
     for fake in (forged, None, "release", ask(state(netboot="never"))):
         with pytest.raises(Denied, match="no release"):
-            policy.require(fake, "node7", real.revision, NOW)
+            policy.require(fake, state(), BOOT, NOW)
 
 
-def test_a_release_is_bound_to_host_revision_and_time() -> None:
-    real = ask()
+def test_a_release_is_bound_to_host_revision_medium_channel_and_time() -> None:
+    real, right = ask(), state()
     assert isinstance(real, Release)
-    for host, revision, now, expected in (
-        ("node8", real.revision, NOW, "other-release"),
-        ("node7", "0" * 64, NOW, "other-release"),
-        ("node7", real.revision, real.expires, "expired-release"),
+    other = dataclasses.replace
+    for subject, boot, now, expected in (
+        (state(name="node8"), BOOT, NOW, "other-release"),
+        (right, other(BOOT, host="node8"), NOW, "other-release"),
+        (other(right, revision="0" * 64), BOOT, NOW, "other-release"),
+        (right, other(BOOT, medium=Medium.HTTP_BOOT), NOW, "other-release"),
+        (right, other(BOOT, network="office"), NOW, "other-release"),
+        (right, Copy("node7", Medium.PXE, "0" * 32), NOW, "other-release"),
+        (right, BOOT, real.expires, "expired-release"),
     ):
         with pytest.raises(Denied) as caught:
-            policy.require(real, host, revision, now)
+            policy.require(real, subject, boot, now)
         assert caught.value.rule == expected
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from provision import cpio, policy
-from provision.boot import OPERATOR, Medium
+from provision.boot import OPERATOR, Boot, Copy, Medium
 from provision.errors import Denied, Invalid
 from provision.host import Host
 from provision.proc import run
@@ -31,6 +31,8 @@ from tests.rendering import HOSTS, NOW, SITE, golden, host, nic, released
 
 KEYTAB = SeedCredential("keytab", 3, "/etc/krb5.keytab", "0600", Secret(b"\x05\x02canary-keytab"))
 KEY = SeedCredential("tls-key", 1, "/etc/ssl/private/node.key", "0640", Secret(b"canary-key"))
+BOOT = Boot(1, "node7", "52:54:00:00:00:07", Medium.PXE, "mgmt", NOW)
+COPY = Copy("node7", Medium.ISO, "0" * 32)
 HOME = PhoneHome("http://10.20.0.4/up", "17", Secret(bytes(range(16))))
 
 
@@ -38,7 +40,7 @@ def built(
     subject: Host = HOSTS["static"], site: Site = SITE, *extra: SeedCredential, home: PhoneHome | None = HOME
 ) -> Seed:
     state, release = released(subject, site)
-    return build(release, state, site, (KEYTAB, *extra), home, NOW)
+    return build(release, state, COPY, site, (KEYTAB, *extra), home, NOW)
 
 
 def members(seed: Seed) -> dict[str, cpio.Member]:
@@ -206,13 +208,16 @@ def test_only_a_release_by_policy_opens_anything() -> None:
     locked = (replace(KEYTAB, secret=Unopenable(b"")),)
     for fake in (None, True, LooksRight(state.host), forged, foreign, state):
         with pytest.raises(Denied):
-            build(fake, state, SITE, locked, None, NOW)
+            build(fake, state, COPY, SITE, locked, None, NOW)
     with pytest.raises(Denied, match="earlier revision"):
-        build(release, replace(state, revision="0" * 64), SITE, locked, None, NOW)
+        build(release, replace(state, revision="0" * 64), COPY, SITE, locked, None, NOW)
     with pytest.raises(Denied, match="expired"):
-        build(release, state, SITE, locked, None, release.expires)
+        build(release, state, COPY, SITE, locked, None, release.expires)
+    for wrong in (replace(COPY, host="node8"), replace(COPY, medium=Medium.DISK), BOOT):
+        with pytest.raises(Denied, match="the release is for node7's iso on operator"):
+            build(release, state, wrong, SITE, locked, None, NOW)
     with pytest.raises(Denied):
-        build(release, other, SITE, locked, None, NOW)
+        build(release, other, COPY, SITE, locked, None, NOW)
 
 
 def test_a_seed_does_not_show_its_secrets() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.errors import Denied, Gone, Invalid, Unavailable
 from provision.media.layout import SEED
 from provision.media.reader import Reader
-from provision.secret import Secret
 from tests.site_fixture import (
     CANARY,
     INVENTORY,
@@ -172,7 +173,7 @@ def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
     maker, core = here.service.netboot._maker, here.service.core
     one, two = core.state("node1"), core.state("node2")
     release = core.decide(two, Medium.PXE, origin(MAC2).channel, origin(MAC2).requester)
-    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, maker.identity(one))
+    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, one.identity)
     revision = maker.revision(one, origin().channel, boot)
     for forged in (release, None, object()):
         with pytest.raises(Denied):
@@ -183,7 +184,7 @@ def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
     maker, core = here.service.operations._maker, here.service.core
     here.service.operations.plan("node1", Medium.ISO, "uid=0")
     state = core.state("node1")
-    boot = Copy("node1", Medium.ISO, maker.identity(state)[:32])
+    boot = Copy("node1", Medium.ISO, state.identity[:32])
     release = core.decide(state, Medium.ISO, OPERATOR, Requester(operator="uid=0"))
     plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
     assert any(CANARY in patch.data for patch in plan.patches)
@@ -206,35 +207,6 @@ def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytes
         with pytest.raises(Invalid):
             call()
     assert used(here) == 0
-
-
-def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    here.window()
-    revision = seed_url(here)
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        raise Unavailable("audit.log", "the audit log cannot be written (No space left on device)")
-
-    monkeypatch.setattr(here.service.core.audit, "record", full)
-    netboot = here.service.netboot
-    calls: list[Callable[[], Any]] = [
-        lambda: netboot.pxelinux_config(origin(), MAC1),
-        lambda: netboot.grub_config(origin()),
-        lambda: netboot.seed(origin(), revision, charge=True),
-        lambda: netboot.seed(origin(), revision, charge=False),
-        lambda: netboot.http_boot(origin(), 0, everything),
-        lambda: netboot.http_boot(origin(), 4096, everything),
-        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
-        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
-        lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),
-        lambda: here.service.credentials.put("node1", "token", Secret(b"x"), None, None, "uid=0"),
-        lambda: here.apply(CHANGED),
-    ]
-    for call in calls:
-        with pytest.raises(Unavailable):
-            call()
-    assert used(here) == 0
-    assert here.service.core.site.domain == "example.test"
 
 
 def test_every_decision_is_recorded(here: Site) -> None:
@@ -277,6 +249,15 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
     assert {e.get("count") for e in here.audit("decision")} == {None, 2, 102}
 
 
+def test_one_machine_that_claims_to_be_every_host_is_one_of_the_crowd(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.service.crowd.CROWD", 2)
+    for mac in (MAC1, MAC2, MAC3):
+        assert b"foreign-mac" in here.service.netboot.pxelinux_config(origin(STRANGER), mac)
+    assert [entry.get("host") for entry in here.audit("decision")] == ["node1", "node2", None]
+
+
 def test_ranges_are_counted(here: Site) -> None:
     here.window()
     here.service.netboot.http_boot(origin(), 0, everything)
@@ -285,3 +266,31 @@ def test_ranges_are_counted(here: Site) -> None:
     for start in range(8192, 8292):
         here.service.netboot.http_boot(origin(), start, everything)
     assert (here.state / "audit.log").stat().st_size == size
+
+
+def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.window()
+    netboot, log = here.service.netboot, here.service.core.audit
+    netboot.http_boot(origin(), 0, None)  # HEAD gives nothing away
+    written, synced = os.write, list[int]()
+
+    def full(descriptor: int, data: bytes) -> int:
+        if descriptor == log._log:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(descriptor, data)
+
+    def note(descriptor: int) -> None:
+        synced.append(descriptor)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", full)
+        with pytest.raises(Unavailable):
+            netboot.http_boot(origin(), 1, lambda plan: range(1, plan.size))
+        with pytest.raises(Unavailable):
+            here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
+    assert used(here) == 0
+    monkeypatch.setattr(os, "fdatasync", note)
+    netboot.http_boot(origin(), 1, lambda plan: range(1, plan.size))
+    here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
+    assert synced == [log._log] * 2
+    assert used(here) == 1

@@ -65,6 +65,23 @@ def test_a_boot_over_tftp(here: Site) -> None:
     assert "http" not in config, "signed GRUB has no HTTP module"
 
 
+def test_the_size_of_a_seed_costs_nothing(here: Site) -> None:
+    get(here, "grub/grub.cfg")
+    found = answer(here, "boot/seed/current/seed.cpio").content
+    assert found.size and found.read_now(0, 512) is None
+    assert used(here) == 0
+    assert found.read(0, 512) == found.read_now(0, 512)
+    assert used(here) == 1
+
+
+def test_a_seed_is_withheld_when_its_host_changes_before_its_first_byte(here: Site) -> None:
+    found = answer(here, "boot/seed/current/seed.cpio").content
+    here.secret("node1", b"another-token")
+    with pytest.raises(Gone):
+        found.read(0, 512)
+    assert used(here) == 0
+
+
 def test_progress_is_told(here: Site) -> None:
     get(here, "grub/grub.cfg")
     found = answer(here, f"boot/{here.base.id}/kernel")

@@ -317,7 +317,7 @@ def test_a_file_that_breaks_midway_ends_the_transfer(run: Run, caplog: pytest.Lo
             while data[1] != 5:
                 wire.ack(number)
                 data, number = await wire.get(), number + 1
-            assert data == b"\0\5\0\0the server cannot read this file\0"
+            assert data == b"\0\5\0\0the server has a problem; see its log\0"
             assert (server.active, ends, slow.closed) == (0, [False], 1)
 
     run(test())

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from provision.boot import Boot, Copy, Medium
+from provision.boot import SAME_BOOT, Boot, Copy, Medium
 from provision.errors import Invalid, NotFound
 from provision.host import Addressing, BondMode, Interface, Netboot
-from provision.policy import SAME_BOOT
 from provision.store.boots import HISTORY
 from provision.store.store import Store
 from tests.store_samples import NOW, host, inventory, mac, open_store

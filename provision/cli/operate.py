@@ -137,12 +137,15 @@ def audit(
     host: Annotated[str | None, typer.Option("--host", help="Only this host")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many entries")] = 50,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain from its first entry to its head")] = False,
+    heads: Annotated[
+        list[str] | None, typer.Option("--head", metavar="SEQ:CHAIN", help="Check that it has this head, too")
+    ] = None,
 ) -> None:
     """Show the audit log's newest entries, or check that nothing in it was changed or removed."""
-    given = context()
+    given, verify = context(), verify or bool(heads)
     with given.client() as client:
         if verify:
-            result = client.call("GET", "/v1/audit/verify")
+            result = client.call("GET", "/v1/audit/verify", params={"head": heads or []})
         else:
             parameters = {"limit": str(limit), **({"host": host} if host else {})}
             entries = client.call("GET", "/v1/audit", params=parameters)

@@ -51,10 +51,11 @@ class Memory:
     def size(self) -> int:
         return len(self._data)
 
-    def read_now(self, offset: int, length: int) -> bytes:
-        return self._data[offset : offset + length]
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        return self.read(offset, length)
 
-    read = read_now
+    def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
 
     def close(self) -> None:
         self._data = b""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+REFUSAL = "refusal"
+"""The revision of every plan whose medium only says why there is no other."""
+
 
 @dataclass(frozen=True)
 class Slot:

@@ -60,8 +60,8 @@ class Networks:
                 refused.append((listen, error))
         if strict and refused:
             raise Problems(_problem(error) for _, error in refused)
-        for listen, refusal in refused:
-            await self._stop(listen.network, str(refusal))
+        # All at once: while one ends, another must not go on to be served.
+        await asyncio.gather(*(self._stop(listen.network, str(refusal)) for listen, refusal in refused))
         for listen, edge in allowed:
             try:
                 await self._serve(listen, edge)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from threading import Lock, RLock
@@ -21,6 +22,7 @@ from provision.host import Host
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
+from provision.service.crowd import Crowd
 from provision.settings import Settings
 from provision.site import Site
 from provision.store.audit import Audit, ClosedAudit
@@ -28,26 +30,6 @@ from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
-
-CROWD = 256
-"""Different machines a minute whose denials are recorded one by one."""
-
-
-class Crowd:
-    """Tells the first CROWD different askers of each minute from the rest: whoever makes addresses up must not be able
-    to fill the disk with an audit entry for each."""
-
-    def __init__(self) -> None:
-        self._since = datetime.min.replace(tzinfo=UTC)
-        self._seen: set[tuple[str, str]] = set()
-
-    def admit(self, asker: tuple[str, str], now: datetime) -> bool:
-        """Whether `asker` gets an entry of its own."""
-        if not timedelta() <= now - self._since < timedelta(minutes=1):
-            self._since, self._seen = now, set()
-        if len(self._seen) < CROWD:
-            self._seen.add(asker)
-        return asker in self._seen
 
 
 @dataclass(frozen=True)
@@ -71,9 +53,9 @@ class Core:
         self.settings, self.store, self.audit, self.library, self.clock = settings, store, audit, library, clock
         self.lock = RLock()
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
-        self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...]]]] = (-1, {})
-        # Every host's newest charged boot as far as it was asked for, and a count of what made such an answer old.
-        self._charged: dict[str, Boot | None] = {}
+        self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
+        # Every host's charged boots as far as they were asked for, and a count of what made such an answer old.
+        self._charged: dict[str, tuple[Boot, ...]] = {}
         self._forgotten, self._charged_lock = 0, Lock()
         self._endpoints: dict[str, Endpoint | None] = {}
         self._denied = Crowd()
@@ -155,27 +137,28 @@ class Core:
             host = snapshot.hosts.get(name)
             if host is None:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
-            fixed = known[name] = (host, snapshot.revisions[name], _missing(host, snapshot))
-        return HostState(*fixed, self.store.window(name), self._charged_boot(name))
+            revision = snapshot.revisions[name]
+            fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
+        return HostState(*fixed, self.store.window(name), self._charged_boots(name))
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""
         name = self.store.snapshot.by_mac.get(mac) if mac else None
         return self.state(name) if name else None
 
-    def _charged_boot(self, name: str) -> Boot | None:
+    def _charged_boots(self, name: str) -> tuple[Boot, ...]:
         with suppress(KeyError):
             return self._charged[name]
         before = self._forgotten
         boots = self.store.boots(name)
-        found = next((boot for boot in boots if boot.charged and boot.medium.from_network), None)
+        found = tuple(boot for boot in boots if boot.charged and not boot.up and boot.medium.from_network)
         with self._charged_lock:
             if before == self._forgotten:
                 self._charged[name] = found
         return found
 
     def forget_boot(self, name: str) -> None:
-        """Read the host's newest charged boot again: it was charged, or is up."""
+        """Read the host's charged boots again: one was charged, or is up."""
         with self._charged_lock:
             self._charged.pop(name, None)
             self._forgotten += 1
@@ -217,9 +200,20 @@ class Core:
         return Payload(secrets_in_clear=bool(state.host.credentials) or self.carries_key(channel))
 
     def decide(
-        self, state: HostState | None, medium: Medium, channel: Channel, requester: Requester, *, durable: bool = False
+        self,
+        state: HostState | None,
+        medium: Medium,
+        channel: Channel,
+        requester: Requester,
+        *,
+        durable: bool = False,
+        counted: bool = False,
     ) -> Release | Denial:
-        """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no."""
+        """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no.
+
+        A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
+        minute is, and how many more there were follows.
+        """
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
@@ -235,12 +229,15 @@ class Core:
         }
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
-            if not self._denied.admit((str(requester.address), requester.mac or ""), now):
-                event |= {"address": None, "mac": None, "reason": "too many different machines; these are counted only"}
+            # The host of a refused machine is what it claims, so it may be made up like an address.
+            if not self._denied.admit((str(requester.address), requester.mac or "", answer.subject), now):
+                others = "too many different machines; these are counted only"
+                event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
-        self.audit.record(event, durable=durable and isinstance(answer, Release))
+        released = isinstance(answer, Release)
+        self.audit.record(event, durable=durable and released, counted=counted or not (durable and released))
         return answer
 
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
@@ -277,6 +274,11 @@ def _open_audit(path: Path, key: MasterKey) -> Audit:
     except Unavailable as error:
         # Nothing is decided without it, but an operator must be able to see what is wrong with it.
         return ClosedAudit(path, key, error)
+
+
+def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
+    base = host.base or (snapshot.site.base if snapshot.site else None)
+    return hashlib.sha256(f"{revision} {snapshot.bases.get(base or '')}".encode()).hexdigest()
 
 
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:

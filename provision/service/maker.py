@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from threading import Lock
 
@@ -13,7 +12,7 @@ from provision.errors import Gone
 from provision.host import Host
 from provision.media.layout import medium_plan
 from provision.media.library import BaseImage
-from provision.media.plan import Plan
+from provision.media.plan import REFUSAL, Plan
 from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
 from provision.render.target import BootTarget
@@ -50,11 +49,6 @@ class Maker:
         store = self._core.store
         return store.copy_key(boot) if isinstance(boot, Copy) else store.phone_home_key(boot.id, boot.host)
 
-    def identity(self, state: HostState) -> str:
-        """Changes when anything that goes into the host's media does, whatever the boot (hex SHA-256)."""
-        base = self._core.base_of(state.host)
-        return hashlib.sha256(f"{state.revision} {base.id}".encode()).hexdigest()
-
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
@@ -79,12 +73,12 @@ class Maker:
         """
         core, name = self._core, state.host.name
         now = core.clock()
-        require(release, name, state.revision, now)
+        require(release, state, boot, now)
         said = self._phone_home(state, release.channel, boot)
         home = PhoneHome(said.url, said.boot, self._key(boot)) if said else None
         opened = core.store.open_credentials(name, state.host.credentials)
         credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
-        built = seeds.build(release, state, core.site, credentials, home, now)
+        built = seeds.build(release, state, boot, core.site, credentials, home, now)
         if built.revision != revision or core.state(name).revision != state.revision:
             raise Gone(name, "it has changed in this moment", "ask again")
         return built
@@ -95,7 +89,7 @@ class Maker:
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy) -> Plan:
         """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
-        require(release, state.host.name, state.revision, self._core.clock())
+        require(release, state, boot, self._core.clock())
         base = self._core.base_of(state.host)
         revision = self.revision(state, release.channel, boot)
         key = (release.medium, base.id, revision)
@@ -133,4 +127,4 @@ class Maker:
 
         An `unknown` machine shows its SMBIOS UUID too: neither HTTP Boot nor the loader of a medium tells it to us.
         """
-        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines, show_uuid=unknown)}, "refusal")
+        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines, show_uuid=unknown)}, REFUSAL)

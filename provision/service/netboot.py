@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hmac
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
-from provision.boot import Boot, Channel, Copy, Medium, Requester
-from provision.errors import Conflict, Denied, Gone, NotFound
+from provision.boot import FETCHING, Channel, Medium, Requester
+from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
-from provision.policy import SAME_BOOT, Denial, HostState, Release
+from provision.policy import Denial, HostState, Release
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
+from provision.service.arrivals import Arrivals
 from provision.service.core import Core
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
+_UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,38 @@ class Netboot:
 
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
         self._core, self._maker, self._tracker = core, maker, tracker
+        self.arrivals = Arrivals(core, tracker)
         self._seen: dict[str, datetime] = {}
         self._uuids: dict[str, str] = {}
 
     # Configurations
 
     def pxelinux_config(self, origin: Origin, claimed_mac: str) -> bytes:
-        """The pxelinux configuration for `claimed_mac`; the claim must be the neighbour's. Always an answer."""
+        """The pxelinux configuration for `claimed_mac`; the claim must be the neighbour's. A server that cannot record
+        or look up refuses like a policy that says no, so that an installed host comes to its disk."""
         state = self._core.state_by_mac(claimed_mac)
-        answer = self._decide(state, Medium.PXE, origin)
-        if isinstance(answer, Denial) or state is None:
-            return pxelinux.refusal(_lines(answer))
-        base, root = self._core.base_of(state.host), origin.base_url
-        return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
+        try:
+            answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) or state is None:
+                return pxelinux.refusal(_lines(answer))
+            base, root = self._core.base_of(state.host), origin.base_url
+            return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
+        except Unavailable as error:
+            _log.error("%s", error)
+            return pxelinux.refusal(_lines(_UNAVAILABLE))
 
     def grub_config(self, origin: Origin) -> bytes:
-        """The GRUB configuration for the neighbour who asks. Always an answer."""
+        """The GRUB configuration for the neighbour who asks, like `pxelinux_config`."""
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.PXE, origin)
-        if isinstance(answer, Denial) or state is None:
-            return grub.refusal(_lines(answer), identify=state is None)
-        base = self._core.base_of(state.host)
-        return grub.network_config(self._target(state, origin, base, "/boot"))
+        try:
+            answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) or state is None:
+                return grub.refusal(_lines(answer), identify=state is None)
+            base = self._core.base_of(state.host)
+            return grub.network_config(self._target(state, origin, base, "/boot"))
+        except Unavailable as error:
+            _log.error("%s", error)
+            return grub.refusal(_lines(_UNAVAILABLE))
 
     def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
         progress = self._begin(state, Medium.PXE, origin)
@@ -80,11 +93,12 @@ class Netboot:
         )
 
     def _decide(
-        self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False
+        self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False, counted: bool = False
     ) -> Release | Denial:
         if state is None:
             self._note_unknown(origin)
-        return self._core.decide(state, medium, origin.channel, origin.requester, durable=durable)
+        channel, requester = origin.channel, origin.requester
+        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted)
 
     def _note_unknown(self, origin: Origin) -> None:
         mac, now = origin.requester.mac, self._core.clock()
@@ -113,30 +127,31 @@ class Netboot:
 
     def _begin(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The boot that this machine is in: the running one, or a new one. A changed host is a new boot."""
-        mac, now = origin.requester.mac or "", self._core.clock()
-        identity = self._maker.identity(state)
-        running = self._tracker.running(mac, medium, now, SAME_BOOT)
-        if running is not None and running.boot.seed_revision == identity:
+        mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""
+        running = self._tracker.running(mac, medium, network, now)
+        if running is not None and running.boot.seed_revision == state.identity:
             return running
-        network = origin.channel.network or ""
-        boot = self._core.store.begin_boot(state.host.name, mac, medium, network, now, identity)
+        boot = self._core.store.begin_boot(state.host.name, mac, medium, network, now, state.identity)
         return self._tracker.begin(boot)
 
-    def _running(self, state: HostState, mac: str, medium: Medium) -> Progress | None:
-        now = self._core.clock()
-        running = self._tracker.running(mac, medium, now, SAME_BOOT)
+    def _running(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
+        """The boot that this machine is in, its configuration behind it."""
+        mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""
+        running = self._tracker.running(mac, medium, network, now, FETCHING)
         if running is None:
             # Known to the store but not to the tracker: the server was started again in the middle of the boot.
             for boot in self._core.store.boots(state.host.name)[:4]:
-                fresh = now - (boot.charged or boot.started) < SAME_BOOT
-                if boot.mac == mac and boot.medium is medium and fresh and not boot.up:
+                same = (boot.mac, boot.medium, boot.network) == (mac, medium, network)
+                if same and boot.is_running(now, FETCHING):
                     return self._tracker.begin(boot)
         return running
 
     def _pinned(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The running boot, when what it began with is still the present revision; raises Gone."""
-        running = self._running(state, origin.requester.mac or "", medium)
-        if running is None or running.boot.seed_revision != self._maker.identity(state):
+        running = self._running(state, medium, origin)
+        if running is None:
+            raise Gone(state.host.name, "no boot of it is under way any more", "power-cycle the host")
+        if running.boot.seed_revision != state.identity:
             raise Gone(state.host.name, "the revision that this boot began with is withdrawn", "power-cycle the host")
         return running
 
@@ -145,7 +160,8 @@ class Netboot:
         charged = self._core.store.charge(boot, self._core.clock())
         self._core.forget_boot(state.host.name)
         if charged is None:
-            self._core.note("charge-refused", None, host=state.host.name, mac=boot.mac, rule="window-closed")
+            refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}
+            self._core.audit.record({"time": self._core.clock(), **refused})
             raise Denied(
                 state.host.name,
                 "its boot window has been used by another boot",
@@ -163,7 +179,11 @@ class Netboot:
         With `charge` this is the boot's first seed byte; without (HEAD) nothing is charged.
         """
         state = self._core.state_by_mac(origin.requester.mac)
-        release = self._release(state, Medium.PXE, origin)
+        release = self._decide(state, Medium.PXE, origin, durable=True)
+        if isinstance(release, Denial):
+            if state is not None and revision is not None and self._running(state, Medium.PXE, origin):
+                self._pinned(state, Medium.PXE, origin)  # a window used up is not why a changed host gets nothing
+            raise release.error()
         assert state is not None  # noqa: S101  (no state, no release)
         if revision is None:
             progress = self._begin(state, Medium.PXE, origin)
@@ -178,17 +198,37 @@ class Netboot:
             self._charge(state, progress)
         return seed
 
+    def pay(self, origin: Origin) -> None:
+        """Charge the neighbour's running boot, whose seed was made without, before its first byte is sent.
+
+        Raises Denied, or Gone when the host has changed meanwhile.
+        """
+        state = self._core.state_by_mac(origin.requester.mac)
+        if state is None:
+            raise Gone("seed", "its host is no longer in the inventory", "power-cycle the host")
+        self._charge(state, self._pinned(state, Medium.PXE, origin))
+
     def http_boot(self, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
         """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
 
         `wanted` says which bytes of the medium will be sent, and is None when none will be (HEAD); the boot is charged
         when one of the seed is among them. A read from the middle is pinned to the revision the boot began with; raises
-        Gone when that is withdrawn.
+        Gone when that is withdrawn, and Unavailable when it cannot be recorded.
         """
+        try:
+            return self._http_boot(origin, start, wanted)
+        except Unavailable as error:
+            if start:
+                raise
+            _log.error("%s", error)
+            state = self._core.state_by_mac(origin.requester.mac)
+            return self._maker.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
+
+    def _http_boot(self, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=wanted is not None and not start)
+        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=wanted is not None, counted=bool(start))
         if isinstance(answer, Denial) or state is None:
-            if start and state is not None and self._running(state, origin.requester.mac or "", Medium.HTTP_BOOT):
+            if start and state is not None and self._running(state, Medium.HTTP_BOOT, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
             return self._maker.refusal(base, _lines(answer), unknown=state is None)
@@ -202,12 +242,6 @@ class Netboot:
         if wanted is not None and plan.patches_at(slot.offset, wanted(plan)):
             self._charge(state, progress)
         return plan
-
-    def _release(self, state: HostState | None, medium: Medium, origin: Origin) -> Release:
-        answer = self._decide(state, medium, origin, durable=True)
-        if isinstance(answer, Denial):
-            raise answer.error()
-        return answer
 
     # Bytes without secrets
 
@@ -235,43 +269,19 @@ class Netboot:
             raise NotFound("boot file", "no such file", "see docs/deployment.md for what is served")
         return entry
 
-    def sent(self, origin: Origin, part: str, fraction: float) -> None:
-        """Note how much of `part` the neighbour has."""
-        self._tracker.sent(origin.requester.mac, part, fraction, self._core.clock())
+    def initrds_before(self, base_id: str, number: int) -> tuple[int, int]:
+        """Bytes of the initrds before this one, and of all of them: a machine fetches them in order."""
+        sizes = [entry.size for entry in self._base(base_id).initrds]
+        return sum(sizes[:number]), sum(sizes)
 
-    # Phone home
+    def sent(self, origin: Origin, part: str, fraction: float, since: float = 0.0) -> None:
+        """Note that the neighbour was sent `part` from the fraction `since` (0..1) of it up to `fraction`."""
+        self._tracker.sent(origin.requester.mac, part, fraction, self._core.clock(), since)
 
-    def up(self, host: str, key: bytes) -> Boot:
-        """The booted host says that it is up, once, with the key from its seed; this closes its window.
-
-        Raises Denied for a key that no boot of the host has, Conflict when the key has been used.
-        """
-        known, now = host if host in self._core.hosts else None, self._core.clock()
-        boot = self._reporting(host, key) if known else None
-        if boot is None:
-            refused = {"time": now, "event": "up", "host": known, "answer": "denied", "rule": "phone-home"}
-            self._core.audit.record(refused)
-            raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
-        done = self._mark_up(boot, now)
-        if done is None:
-            raise Conflict(host, "this boot has said already that it is up", "nothing is to be done")
-        self._core.forget_boot(host)
-        self._tracker.update(done)
-        self._core.note("up", None, host=host, mac=done.mac or None, medium=str(done.medium))
-        return done
-
-    def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
-        """What the host with this phone-home key has booted."""
-        store = self._core.store
-        for boot in store.boots(host):
-            if hmac.compare_digest(store.phone_home_key(boot.id, host).reveal(), key):
-                return boot
-        return store.copy_of(host, key)
-
-    def _mark_up(self, boot: Boot | Copy, now: datetime) -> Boot | None:
-        if isinstance(boot, Copy):
-            return self._core.store.mark_copy_up(boot, now)
-        return replace(boot, up=now) if self._core.store.mark_up(boot, now) else None
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call would now wait for another thread, which writes to a disk."""
+        return self._core.store.is_busy or self._core.audit.is_busy
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -35,13 +34,13 @@ class Operations:
     def plan(self, name: str, medium: Medium, actor: str, *, first: bool = True) -> Plan:
         """The host's ISO or disk image for the operator `actor`; raises NotFound or Denied.
 
-        `first` is False for a range from the middle: a client makes thousands of those, and they are counted only.
+        `first` is False for a range from the middle: a client makes thousands of those, and they are counted.
         """
         state = self._core.state(name)
-        answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=first)
+        answer = self._core.decide(state, medium, OPERATOR, Requester(operator=actor), durable=True, counted=not first)
         if isinstance(answer, Denial):
             raise answer.error()
-        return self._maker.plan(answer, state, Copy(name, medium, self._maker.identity(state)[:32]))
+        return self._maker.plan(answer, state, Copy(name, medium, state.identity[:32]))
 
     # Windows
 
@@ -105,18 +104,12 @@ class Operations:
     def explain(self, name: str) -> list[dict[str, Any]]:
         """For every medium and channel: whether policy would release it, and if not why and what to do."""
         state = self._core.state(name)
-        rows = []
-        for channel in self._channels():
-            for medium in Medium:
-                if medium.from_network == (channel.kind is ChannelKind.OPERATOR):
-                    continue
-                rows.append(self._explain_one(state, medium, channel))
-        return rows
-
-    def _channels(self) -> Iterable[Channel]:
-        yield OPERATOR
-        for name, network in self._core.site.networks.items():
-            yield Channel(ChannelKind(network.role), name, name, None, network.prefix)
+        downloads = [self._explain_one(state, medium, OPERATOR) for medium in Medium if not medium.from_network]
+        networks = [
+            Channel(ChannelKind(net.role), network, network, None, net.prefix)
+            for network, net in self._core.site.networks.items()
+        ]
+        return downloads + [self._explain_one(state, medium, channel) for channel in networks for medium in Medium]
 
     def _explain_one(self, state: HostState, medium: Medium, channel: Channel) -> dict[str, Any]:
         if channel.prefix is not None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from provision.boot import Boot, Medium
+from provision.boot import SAME_BOOT, Boot, Medium
 
 PARTS = ("configuration", "kernel", "initrd", "seed")
 _KEPT = 20_000
@@ -34,13 +34,14 @@ class Tracker:
     def __init__(self) -> None:
         self._by_mac: OrderedDict[str, Progress] = OrderedDict()
 
-    def running(self, mac: str, medium: Medium, now: datetime, lifetime: timedelta) -> Progress | None:
-        """The boot of this MAC and medium that is still the same boot at `now`, or None."""
+    def running(
+        self, mac: str, medium: Medium, network: str, now: datetime, fetching: timedelta = SAME_BOOT
+    ) -> Progress | None:
+        """The boot of this MAC and medium on that network that is still the same boot at `now`, or None."""
         progress = self._by_mac.get(mac)
-        if progress is None or progress.boot.medium is not medium or progress.boot.up:
+        if progress is None or (progress.boot.medium, progress.boot.network) != (medium, network):
             return None
-        since = progress.boot.charged or progress.boot.started
-        return progress if now - since < lifetime else None
+        return progress if progress.boot.is_running(now, fetching) else None
 
     def begin(self, boot: Boot) -> Progress:
         """Start to follow `boot`."""
@@ -60,10 +61,13 @@ class Tracker:
         if progress and progress.boot.id == boot.id:
             progress.boot = boot
 
-    def sent(self, mac: str | None, part: str, fraction: float, now: datetime) -> None:
-        """Note that `fraction` (0..1) of `part` has been sent to `mac`."""
+    def sent(self, mac: str | None, part: str, fraction: float, now: datetime, since: float = 0.0) -> None:
+        """Note that `part` has been sent to `mac`, from the fraction `since` (0..1) of it up to `fraction`.
+
+        What does not begin where something ended before is left out: whoever reads an end has not all of it.
+        """
         progress = self._by_mac.get(mac) if mac else None
-        if progress:
+        if progress and since <= progress.parts.get(part, 0.0):
             progress.parts[part] = max(progress.parts.get(part, 0.0), min(1.0, fraction))
             progress.at = now
 

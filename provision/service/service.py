@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Self
@@ -22,6 +24,7 @@ from provision.service.netboot import Netboot
 from provision.service.operations import Operations
 from provision.service.progress import Tracker
 from provision.settings import Settings
+from provision.store.chain import Head
 
 
 class Digests:
@@ -78,14 +81,21 @@ class Service:
         """The newest entries of the audit log, oldest first."""
         return self.core.audit.entries(host, limit)
 
-    def audit_verify(self) -> dict[str, Any]:
-        """The state of the audit log's chain."""
-        result = self.core.audit.verify()
+    def audit_verify(self, heads: Sequence[str] = ()) -> dict[str, Any]:
+        """The state of the audit log's chain; `heads` ("SEQ:CHAIN", as the journal has them) must be in it."""
+        result = self.core.audit.verify([_head(text) for text in heads])
         return {"ok": result.ok, "entries": result.entries, "problems": list(result.problems)}
 
     def health(self) -> dict[str, Any]:
         """What is served: each listener's network and state."""
         return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners)}
+
+
+def _head(text: str) -> Head:
+    found = re.fullmatch(r"([1-9][0-9]{0,17}):([0-9a-f]{64})", text)
+    if found is None:
+        raise Invalid(text[:80], "is not a head of the audit log", "write SEQ:CHAIN, as the journal has them")
+    return Head(int(found[1]), found[2])
 
 
 def _resolver(text: str) -> tuple[str, int]:

@@ -42,10 +42,11 @@ _KEEP = "keep the file as evidence, move it aside and start again"
 
 @dataclass
 class _Repeat:
-    """Repeats of an event that is on disk: when it was first seen, and how often since."""
+    """Repeats of an event that is in the log: when it was first seen, whether it is on disk, and how often since."""
 
     first: datetime
     fields: dict[str, Any]
+    durable: bool
     count: int = 0
 
 
@@ -85,24 +86,34 @@ class Audit:
             self._release()
             raise
 
-    def record(self, event: Mapping[str, Any], durable: bool = False) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """Whether another thread is writing, so that `record` would wait."""
+        return self._lock.locked()
+
+    def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
 
-        A durable event is on disk when this returns. Other events that repeat within REPEAT are counted only.
+        A durable event is on disk when this returns. `counted` ones that repeat within REPEAT are counted only, and a
+        durable one only after one that is on disk; None: all but durable ones.
         Raises Unavailable when it cannot be written, or the file was replaced or cut: then nothing was recorded.
         """
+        counted = not durable if counted is None else counted
         now = event.get("time") or self._clock()
         fields = _checked(event)
         with self._lock:
             self._write_repeats(now, everything=False)
             signature = tuple(fields.items())
-            if not durable and signature in self._repeats:
+            repeat = self._repeats.get(signature) if counted else None
+            if repeat is not None and (repeat.durable or not durable):
                 self._check_file()
-                self._repeats[signature].count += 1
+                repeat.count += 1
                 return
             self._append({"time": _iso(now), **fields}, durable)
-            if not durable:
-                self._repeats[signature] = _Repeat(now, fields)
+            if repeat is not None:
+                repeat.durable = True
+            elif counted:
+                self._repeats[signature] = _Repeat(now, fields, durable)
 
     def flush(self, now: datetime | None = None) -> None:
         """Write the counts whose minute has ended (`now` None: all); raises Unavailable."""
@@ -123,11 +134,14 @@ class Audit:
                 self._announce()
                 self._release()
 
-    def verify(self) -> VerifyResult:
-        """Check the whole log up to now; recording goes on meanwhile. Raises Unavailable when it cannot be read."""
+    def verify(self, witnesses: Sequence[Head] = ()) -> VerifyResult:
+        """Check the whole log up to now, and that the `witnesses` are in it; recording goes on meanwhile.
+
+        Raises Unavailable when it cannot be read.
+        """
         with self._lock:
             head, size = self._head, self._size
-        return chain.verify(self._path, self._key, [head], size)
+        return chain.verify(self._path, self._key, [*witnesses, head], size)
 
     def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest `limit` entries, of one host or of all, oldest first; without their chains."""
@@ -251,7 +265,12 @@ class ClosedAudit(Audit):
     def __init__(self, path: Path, key: MasterKey, error: Unavailable) -> None:
         self._path, self._master, self._error = path, key, error
 
-    def record(self, event: Mapping[str, Any], durable: bool = False) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """Never."""
+        return False
+
+    def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
         """Raises the error."""
         raise self._error
 
@@ -261,9 +280,9 @@ class ClosedAudit(Audit):
     def close(self) -> None:
         """Nothing is open."""
 
-    def verify(self) -> VerifyResult:
+    def verify(self, witnesses: Sequence[Head] = ()) -> VerifyResult:
         """Check the log as it lies there; raises Unavailable when it cannot be read."""
-        return verify(self._path, self._master)
+        return verify(self._path, self._master, witnesses)
 
     def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Nothing that can be relied on."""

@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, 
 from provision.boot import Boot, Copy, Medium, Window
 from provision.errors import Invalid
 from provision.host import Netboot
-from provision.policy import SAME_BOOT
 from provision.secret import Secret
 from provision.store import schema
 from provision.store.dialect import Statement
@@ -130,7 +129,7 @@ class Boots(Hosts):
         if not self._may_boot(boot.host):
             return None
         known = self._running.get((boot.host, boot.mac, boot.medium))
-        if known is not None and known.id == boot.id and _is_free(known, now):
+        if known is not None and known.id == boot.id and known.is_paid(now):
             return known
         with self._lock:
             if not self._may_boot(boot.host):
@@ -238,17 +237,7 @@ class Boots(Hosts):
 
 
 def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
-    same = boot.network == network and boot.seed_revision == seed_revision and boot.up is None
-    return same and _recent(boot.charged or boot.started, now)
-
-
-def _is_free(boot: Boot, now: datetime) -> bool:
-    return boot.up is None and boot.charged is not None and _recent(boot.charged, now)
-
-
-def _recent(moment: datetime, now: datetime) -> bool:
-    # Both ways: a clock that was set back must not make a boot free until it has caught up.
-    return abs(now - moment) < SAME_BOOT
+    return boot.network == network and boot.seed_revision == seed_revision and boot.is_running(now)
 
 
 def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime) -> Boot | None:
@@ -257,7 +246,7 @@ def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now:
     if row is None or row.up is not None:
         return None
     current = _boot(row, boot.host)
-    if _is_free(current, now):
+    if current.is_paid(now):
         return current
     window = None if always else _newest_window(connection, host_id)
     if not always:

@@ -59,6 +59,14 @@ class Database:
         """Close every connection."""
         self._engine.dispose()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether another thread is writing, so that a writer would wait."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
+
     def __enter__(self) -> Self:
         return self
 

@@ -74,7 +74,7 @@ class Sightings(Hosts):
                 select(unknown_macs.c.mac).order_by(unknown_macs.c.last_seen.desc(), unknown_macs.c.mac).limit(LIMIT)
             )
             try:
-                with self._write() as connection:
+                with self._write(durable=False) as connection:
                     known = delete(unknown_macs).where(unknown_macs.c.mac == bindparam("key"))
                     connection.execute(known, [{"key": mac} for mac in self._unwritten])
                     connection.execute(insert(unknown_macs), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from provision.edge import Edge
 from provision.errors import NotFound
@@ -50,12 +51,12 @@ async def _grub(netboot: Netboot, origin: Origin) -> Answer:
 
 
 async def _pxelinux_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
-    netboot.note_uuid(origin, pxe_uuid(uuid))
+    await asyncio.to_thread(netboot.note_uuid, origin, pxe_uuid(uuid))
     raise NotFound(uuid, "no such file")
 
 
 async def _grub_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
-    netboot.note_uuid(origin, uuid.lower())
+    await asyncio.to_thread(netboot.note_uuid, origin, uuid.lower())
     return Answer(Memory(b"\n"))
 
 
@@ -64,13 +65,32 @@ async def _kernel(netboot: Netboot, origin: Origin, base: str) -> Answer:
 
 
 async def _initrd(netboot: Netboot, origin: Origin, base: str, number: str) -> Answer:
-    return _file(netboot.initrd(base, int(number)), netboot, origin, "initrd")
+    entry, (before, size) = netboot.initrd(base, int(number)), netboot.initrds_before(base, int(number))
+    content = open_file(entry.path, entry.size, entry.sha256)
+    return Answer(content, _noting(netboot, origin, "initrd", size, before))
 
 
 async def _seed(netboot: Netboot, origin: Origin, revision: str) -> Answer:
     pinned = None if revision == "current" else revision
-    seed = await asyncio.to_thread(netboot.seed, origin, pinned, charge=True)
-    return Answer(Memory(seed.data), _noting(netboot, origin, "seed", len(seed.data)))
+    seed = await asyncio.to_thread(netboot.seed, origin, pinned, charge=False)
+    return Answer(_Seed(seed.data, partial(netboot.pay, origin)), _noting(netboot, origin, "seed", len(seed.data)))
+
+
+class _Seed(Memory):
+    """A seed that is paid for when its first byte is to be sent: who only asks for its size gets that for nothing."""
+
+    def __init__(self, data: bytes, pay: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._pay: Callable[[], None] | None = pay
+
+    def read_now(self, offset: int, length: int) -> bytes | None:
+        return None if self._pay else super().read(offset, length)
+
+    def read(self, offset: int, length: int) -> bytes:
+        if self._pay:
+            self._pay()
+            self._pay = None
+        return super().read(offset, length)
 
 
 _Route = Callable[..., Awaitable[Answer]]
@@ -90,5 +110,6 @@ def _file(entry: FileEntry, netboot: Netboot, origin: Origin, part: str) -> Answ
     return Answer(content, _noting(netboot, origin, part, entry.size) if part else None)
 
 
-def _noting(netboot: Netboot, origin: Origin, part: str, size: int) -> Callable[[int], None]:
-    return lambda sent: netboot.sent(origin, part, sent / max(1, size))
+def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int], None]:
+    total = max(1, size)
+    return lambda sent: netboot.sent(origin, part, (before + sent) / total, before / total)

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from provision.errors import Denied, NotFound, ProvisionError
+from provision.errors import ProvisionError
 from provision.net.sockets import mtu_of, sibling
 from provision.tftp import packet
 from provision.tftp.packet import Code, Op, TftpError
-from provision.tftp.session import Answer, Session
+from provision.tftp.session import Answer, Session, told
 
 PER_PEER = 8
 """Transfers at a time from one address; firmware needs two."""
@@ -177,7 +177,7 @@ class TftpServer:
             slot.session.start()
         except (TftpError, ProvisionError, OSError) as error:
             self._forget(slot)
-            self._refuse(slot.peer, _told(error))
+            self._refuse(slot.peer, told(error))
         except Exception as error:
             _log.error("tftp: internal error (%s) for %s", type(error).__name__, slot.peer[0])
             self._forget(slot)
@@ -197,15 +197,3 @@ class TftpServer:
                 raise
             return sock
         raise TftpError(Code.UNDEFINED, "no port is free")
-
-
-def _told(error: Exception) -> TftpError:
-    """What the client is told of an error; a console shows it."""
-    if isinstance(error, TftpError):
-        return error
-    if isinstance(error, NotFound):
-        return TftpError(Code.NOT_FOUND, "file not found")
-    if isinstance(error, Denied):
-        return TftpError(Code.ACCESS, error.fact)
-    _log.error("tftp: %s", error)
-    return TftpError(Code.UNDEFINED, "the server has a problem; see its log")

@@ -11,10 +11,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provision.errors import ProvisionError
+from provision.errors import Denied, Gone, NotFound, ProvisionError
 from provision.media.content import Content
 from provision.tftp import packet
-from provision.tftp.packet import Code, Op, Terms
+from provision.tftp.packet import Code, Op, Terms, TftpError
 from provision.tftp.transfer import NOTHING, Transfer
 
 READ_BYTES = 64 * 1024
@@ -202,9 +202,21 @@ class Session:
         if self._ended:
             self._content.close()
         elif error is not None:
-            _log.error("tftp: %s: %s", self.name, error)
-            self.end((Code.UNDEFINED, "the server cannot read this file"))
+            known = told(error)
+            self.end((known.code, known.message))
         else:
             self._keep(start, chunk)
             self._deadline = self._loop.time() + self.transfer.wait
             self._push()
+
+
+def told(error: Exception) -> TftpError:
+    """What the client is told of an error; a console shows it."""
+    if isinstance(error, TftpError):
+        return error
+    if isinstance(error, NotFound):
+        return TftpError(Code.NOT_FOUND, "file not found")
+    if isinstance(error, Denied | Gone):
+        return TftpError(Code.ACCESS, error.fact)
+    _log.error("tftp: %s", error)
+    return TftpError(Code.UNDEFINED, "the server has a problem; see its log")

@@ -11,11 +11,12 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
+from starlette.background import BackgroundTask
 
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
-from provision.media.plan import Plan
+from provision.media.plan import REFUSAL, Plan
 from provision.model import pxe_uuid
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
@@ -42,11 +43,18 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
         origin, name = await origin_of(request), request.path_params["name"]
         if _UUID.fullmatch(name):
-            netboot.note_uuid(origin, pxe_uuid(name))
+            await asyncio.to_thread(netboot.note_uuid, origin, pxe_uuid(name))
         claimed = _MAC.fullmatch(name)
         if claimed is None:
             raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
-        body = netboot.pxelinux_config(origin, claimed[1].replace("-", ":").lower())
+        mac = claimed[1].replace("-", ":").lower()
+        # A change of threads costs more than the configuration, but nobody else may wait for a writer.
+        busy = netboot.is_busy
+        body = (
+            await asyncio.to_thread(netboot.pxelinux_config, origin, mac)
+            if busy
+            else netboot.pxelinux_config(origin, mac)
+        )
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
 
     # Every booting machine asks here; FastAPI's own handling of parameters would cost more than the configuration.
@@ -66,8 +74,8 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     @app.api_route("/boot/{base}/initrd/{number}", methods=_METHODS)
     async def initrd(base: BaseId, number: int, request: Request) -> Response:
         """An initrd of a base image."""
-        entry = netboot.initrd(base, number)
-        return _file(entry, _noting(netboot, await origin_of(request), "initrd", entry.size))
+        entry, (before, size) = netboot.initrd(base, number), netboot.initrds_before(base, number)
+        return _file(entry, _noting(netboot, await origin_of(request), "initrd", size, before))
 
     @app.api_route("/boot/seed/{revision}/seed.cpio", methods=_METHODS)
     async def seed(revision: Revision, request: Request) -> Response:
@@ -76,9 +84,9 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         pinned = None if revision == "current" else revision
         built = await asyncio.to_thread(netboot.seed, origin, pinned, charge=get)
         headers = {"cache-control": "no-store", "content-length": str(len(built.data))}
-        if get:
-            netboot.sent(origin, "seed", 1.0)
-        return Response(built.data if get else None, media_type="application/octet-stream", headers=headers)
+        sent = BackgroundTask(netboot.sent, origin, "seed", 1.0) if get else None
+        body = built.data if get else None
+        return Response(body, media_type="application/octet-stream", headers=headers, background=sent)
 
     @app.api_route("/http-boot/boot.iso", methods=_METHODS)
     async def http_boot(request: Request) -> Response:
@@ -87,26 +95,27 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         start = first_byte(request.headers.get("range")) if get else 0
         wanted = partial(sent_of, request.headers) if get else None
         plan = await asyncio.to_thread(netboot.http_boot, origin, start, wanted)
-        progress = _noting(netboot, origin, "seed", plan.size) if get else None
+        progress = _noting(netboot, origin, "seed", plan.size) if get and plan.revision != REFUSAL else None
         return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
 
     @app.post("/up", status_code=204)
     async def up(request: Request) -> Response:
         """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
         host, key = _phone_home(await request.body())
-        await asyncio.to_thread(netboot.up, host, key)
+        await asyncio.to_thread(netboot.arrivals.up, host, key)
         return Response(status_code=204)
 
     return Guard(app)
 
 
-def _file(entry: FileEntry, progress: Callable[[int], None] | None = None) -> Response:
+def _file(entry: FileEntry, progress: Callable[[int, int], None] | None = None) -> Response:
     plan = Plan(entry.path, entry.sha256, entry.size, (), entry.sha256)
     return PlanResponse(plan, media_type="application/octet-stream", progress=progress)
 
 
-def _noting(netboot: Netboot, origin: Origin, part: str, size: int) -> Callable[[int], None]:
-    return lambda sent: netboot.sent(origin, part, sent / max(1, size))
+def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int, int], None]:
+    total = max(1, size)
+    return lambda start, stop: netboot.sent(origin, part, (before + stop) / total, (before + start) / total)
 
 
 def _phone_home(body: bytes) -> tuple[str, bytes]:

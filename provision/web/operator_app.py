@@ -254,9 +254,9 @@ def _operations(app: FastAPI, service: Service) -> None:
         return service.audit_entries(host, limit)
 
     @app.get("/v1/audit/verify")
-    def verify() -> dict[str, Any]:
-        """Check the audit log's chain from its first entry to its head."""
-        return service.audit_verify()
+    def verify(head: Annotated[list[str], Query()] = []) -> dict[str, Any]:  # noqa: B006  (FastAPI copies it)
+        """Check the audit log's chain from its first entry to its head, and that each `head` (SEQ:CHAIN) is in it."""
+        return service.audit_verify(head)
 
     @app.get("/v1/dhcp")
     def dhcp() -> PlainTextResponse:

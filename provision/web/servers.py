@@ -71,6 +71,13 @@ class Listener:
         self.abort()
         self.sock.close()
 
+    def cut(self) -> None:
+        """Accept nothing more from now on, and break every connection."""
+        for server in self.server.servers:
+            server.close()
+        self.server.should_exit = True
+        self.abort()
+
     def abort(self) -> None:
         """Break every connection."""
         self.server.force_exit = True
@@ -100,7 +107,8 @@ class Servers:
 
     async def close(self) -> None:
         """Stop every listener."""
-        await asyncio.gather(*(self.remove(listener) for listener in list(self._listeners)))
+        await asyncio.gather(*(listener.stop() for listener in self._listeners))
+        self._listeners.clear()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
@@ -115,7 +123,9 @@ class Servers:
         return listener
 
     async def remove(self, listener: Listener) -> None:
-        """Stop serving one socket, as when its interface has gone; harmless when done before."""
+        """Stop serving one socket at once, as when what made it fit to be served has gone: running answers are broken
+        before anything is waited for. Harmless when done before."""
+        listener.cut()
         await listener.stop()
         if listener in self._listeners:
             self._listeners.remove(listener)

@@ -152,13 +152,13 @@ class _Pipe:
 
 
 class PlanResponse(Response):
-    """The medium of `plan` as a response. `progress` is told how many bytes of the medium, counted from its start, have
-    been sent up to now: after every 4 MiB, and at the end of the range.
+    """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
+    to now: after every 4 MiB, and at the end of the range.
 
     Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
     """
 
-    def __init__(self, plan: Plan, media_type: str, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(self, plan: Plan, media_type: str, progress: Callable[[int, int], None] | None = None) -> None:
         super().__init__(media_type=media_type)
         self.plan, self._progress = plan, progress
 
@@ -213,7 +213,7 @@ class PlanResponse(Response):
                     return
                 if at - told >= _BREATH:
                     told = at
-                    self._tell(at)
+                    self._tell(chosen.start, at)
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
                     data = await self._read(content, at, stop)
@@ -224,8 +224,8 @@ class PlanResponse(Response):
             if pipe is not None:
                 pipe.close()
         await send({"type": "http.response.body", "body": data, "more_body": False})
-        self._tell(stop)
+        self._tell(chosen.start, stop)
 
-    def _tell(self, sent: int) -> None:
+    def _tell(self, start: int, stop: int) -> None:
         if self._progress is not None:
-            self._progress(sent)
+            self._progress(start, stop)

@@ -1,0 +1,57 @@
+"""The channel of a request is its socket's, and a change of the inventory can only take from it what it had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from provision.boot import Channel, ChannelKind
+from provision.edge import Edge
+from tests.site_fixture import GENERAL, INVENTORY, IP, MAC1, MANAGEMENT, FakeNeighbours, Site, site
+
+OFFICE = "office: {role: general, prefix: 10.1.0.0/24, gateway: 10.1.0.1}"
+MGMT = "mgmt: {role: management"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def asked(here: Site, channel: Channel, address: str) -> Channel:
+    """The channel of a request that comes in now at the listener that was started as `channel`."""
+    core = here.service.core
+    started = Edge(channel, 1, 80, FakeNeighbours({address: MAC1}), lambda: core.store.snapshot.site)
+    return asyncio.run(started.origin(address)).channel
+
+
+def test_as_it_was_started(here: Site) -> None:
+    assert asked(here, MANAGEMENT, IP[MAC1]) == MANAGEMENT
+    assert asked(here, GENERAL, "10.1.0.11") == GENERAL
+
+
+def test_what_becomes_general_is_general_at_once(here: Site) -> None:
+    here.apply(INVENTORY.replace(MGMT, MGMT.replace("management", "general")))
+    assert asked(here, MANAGEMENT, IP[MAC1]).kind is ChannelKind.GENERAL
+
+
+def test_what_becomes_management_stays_general_until_its_listener_is_looked_at(here: Site) -> None:
+    here.apply(INVENTORY.replace(OFFICE, OFFICE.replace("general", "management")))
+    assert here.service.core.site.networks["office"].role.value == "management"
+    assert asked(here, GENERAL, "10.1.0.11") == GENERAL
+
+
+def test_a_network_that_is_gone_is_general_and_nobody_is_on_it(here: Site) -> None:
+    elsewhere = replace(GENERAL, network="gone")
+    assert asked(here, elsewhere, "10.1.0.11") == replace(elsewhere, prefix=None)
+
+
+def test_a_new_prefix_counts_at_once(here: Site) -> None:
+    here.apply(INVENTORY.replace("10.1.0", "10.2.0"))
+    assert asked(here, GENERAL, "10.1.0.11").prefix == IPv4Network("10.2.0.0/24")
