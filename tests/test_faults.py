@@ -301,6 +301,7 @@ def test_a_damaged_base_is_named(state: Path, tmp_path: Path, damage: str, file:
     assert listed.code == 0
     if damage != "corrupted" or file == "base.json":
         assert file in listed.out
+    if damage != "corrupted" or file != "kernel":  # an ISO has the base ISO's bytes, whatever became of the rest
         assert file in one_line(cli(state, "iso", "node1", "-o", tmp_path / "x.iso"))
         assert not (tmp_path / "x.iso").exists()
     assert cli(state, "host", "list").code == 0

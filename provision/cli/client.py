@@ -140,7 +140,7 @@ def _in_process(settings: Settings) -> Iterator[Path]:
     from provision.service.service import Service
 
     forbid_core_dumps()
-    service = Service.open(settings)
+    service = Service.open(settings, brief=True)
     try:
         with _socket_place(settings.state) as path:
             server = OperatorServer(service, path)

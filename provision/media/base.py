@@ -67,14 +67,18 @@ class BaseImage:
         self.check()
         total, done = sum(file.size for file in self.files()), 0
         for file in self.files():
-            try:
-                digest = hash_file(file.path)
-            except OSError as error:
-                raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
-            if digest != file.sha256:
-                raise Unavailable(self._subject(file), "is damaged: its SHA-256 is another one", _AGAIN)
+            self.verify_file(file)
             done += file.size
             progress("verifying", done / total)
+
+    def verify_file(self, file: FileEntry | MediumLayout) -> None:
+        """Read one file of the base and check its SHA-256; raises Unavailable."""
+        try:
+            digest = hash_file(file.path)
+        except OSError as error:
+            raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
+        if digest != file.sha256:
+            raise Unavailable(self._subject(file), "is damaged: its SHA-256 is another one", _AGAIN)
 
     def _subject(self, file: FileEntry | MediumLayout) -> str:
         return f"base image {self.name}: {file.path.relative_to(self.directory)}"

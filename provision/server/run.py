@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 
 import uvloop
 
@@ -31,9 +32,13 @@ def run(settings: Settings) -> None:
         logging.getLogger(name).addFilter(_without_traceback)
     forbid_core_dumps()
     service = Service.open(settings)
+    stop = threading.Event()
     try:
+        # Nothing waits for it at the end: what it has read by then it has read.
+        threading.Thread(target=service.core.scrub.run, args=(stop,), name="scrub", daemon=True).start()
         uvloop.run(_serve(service))
     finally:
+        stop.set()
         service.close()
 
 

@@ -23,6 +23,7 @@ from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
 from provision.service.crowd import Crowd
+from provision.service.scrub import Scrub
 from provision.settings import Settings
 from provision.site import Site
 from provision.store.audit import Audit, ClosedAudit
@@ -49,8 +50,11 @@ class Endpoint:
 class Core:
     """One open state directory. Thread-safe; the methods do quick, blocking work unless they say otherwise."""
 
-    def __init__(self, settings: Settings, store: Store, audit: Audit, library: Library, clock: Clock) -> None:
-        self.settings, self.store, self.audit, self.library, self.clock = settings, store, audit, library, clock
+    def __init__(
+        self, settings: Settings, store: Store, audit: Audit, library: Library, scrub: Scrub, clock: Clock
+    ) -> None:
+        self.settings, self.store, self.audit, self.clock = settings, store, audit, clock
+        self.library, self.scrub = library, scrub
         self.lock = RLock()
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
@@ -63,8 +67,11 @@ class Core:
         self._state_lock: StateLock | None = None
 
     @classmethod
-    def open(cls, settings: Settings, clock: Clock = clocks.now) -> Self:
-        """Lock and open the state directory, and sweep what an interrupted process left in it."""
+    def open(cls, settings: Settings, clock: Clock = clocks.now, *, brief: bool = False) -> Self:
+        """Lock and open the state directory, and sweep what an interrupted process left in it.
+
+        A `brief` process gives one answer and ends, so it looks itself at the bytes behind that answer.
+        """
         lock = StateLock(settings.state)
         try:
             key = load_key(settings.state)
@@ -74,7 +81,8 @@ class Core:
             uploads = settings.state / "tmp"
             shutil.rmtree(uploads, ignore_errors=True)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            core = cls(settings, store, _open_audit(settings.state / "audit.log", key), library, clock)
+            audit, scrub = _open_audit(settings.state / "audit.log", key), Scrub(library, at_once=brief)
+            core = cls(settings, store, audit, library, scrub, clock)
             core._adopt_bases()
         except OSError as error:
             lock.close()
@@ -182,7 +190,9 @@ class Core:
         return self.base(base_id)
 
     def base(self, base_id: str) -> BaseImage:
-        """A base image by its id. A file of it that went missing shows when it is read: looking costs too much here."""
+        """A base image by its id; raises Unavailable when it was found damaged. A file of it that went missing since
+        shows when it is read: looking costs too much here."""
+        self.scrub.require(base_id)
         found = self._bases.get(base_id)
         if found is None:
             found = self._bases[base_id] = self.library.get(base_id)

@@ -74,6 +74,7 @@ class Images:
             if missing := [u for u in uploads if not _UPLOAD.fullmatch(u) or not (self._uploads / u).is_file()]:
                 raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
             base = self._build(name, body, progress)
+            self._core.scrub.forget(base.id)
             self._core.note("image-imported", actor, image=name, base=base.id[:16])
             self._core.store.name_base(name, base.id)
             return base
@@ -120,6 +121,7 @@ class Images:
         rows = []
         for name, base_id in sorted(self._core.bases().items()):
             try:
+                self._core.scrub.require(base_id)
                 rows.append(_image(name, self._core.library.get(base_id)))
             except ProvisionError as error:
                 rows.append({"name": name, "id": base_id, "problem": str(error)})
@@ -134,7 +136,7 @@ class Images:
     def verify(self, name: str) -> dict[str, Any]:
         """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
         base = self._get(name)
-        base.verify()
+        self._core.scrub.verify(base)
         return _image(name, base)
 
     def remove(self, name: str, actor: str) -> None:

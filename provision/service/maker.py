@@ -91,6 +91,8 @@ class Maker:
         """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
         require(release, state, boot, self._core.clock())
         base = self._core.base_of(state.host)
+        layout = base.disk if release.medium is Medium.DISK else base.iso
+        self._core.scrub.require_medium(base, layout)
         revision = self.revision(state, release.channel, boot)
         key = (release.medium, base.id, revision)
         with self._lock:
@@ -107,14 +109,12 @@ class Maker:
         )
         if release.medium is Medium.DISK:
             contents = {"seed": built.data, "grub.cfg": grub.medium_config(target)}
-            layout = base.disk
         else:
             contents = {
                 "seed": built.data,
                 "grub.cfg": grub.medium_config(target),
                 "isolinux.cfg": isolinux.boot_config(target),
             }
-            layout = base.iso
         plan = medium_plan(layout, contents, revision)
         with self._lock:
             self._plans[key] = plan

@@ -63,9 +63,12 @@ class Service:
         self.listeners: dict[str, str] = {}
 
     @classmethod
-    def open(cls, settings: Settings, clock: Clock = clocks.now) -> Self:
-        """Open the state directory; raises Conflict while another process has it, Unavailable when it is broken."""
-        return cls(Core.open(settings, clock))
+    def open(cls, settings: Settings, clock: Clock = clocks.now, *, brief: bool = False) -> Self:
+        """Open the state directory; raises Conflict while another process has it, Unavailable when it is broken.
+
+        `brief` is for a process that gives one answer and ends.
+        """
+        return cls(Core.open(settings, clock, brief=brief))
 
     def close(self) -> None:
         """Let go of the state directory."""

@@ -1,0 +1,69 @@
+"""Bases are read whole now and then: what a disk has lost since their import is given away no more."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from threading import Event
+
+from provision.errors import Unavailable
+from provision.media.base import BaseImage
+from provision.media.layout import MediumLayout
+from provision.media.library import Library
+
+_FIRST, _DAY = 60.0, 24 * 60 * 60.0
+_log = logging.getLogger(__name__)
+
+
+class Scrub:
+    """What is known of the bytes of the bases in `library`. Thread-safe.
+
+    A service reads all of them in the background (`run`). A process `at_once`, which ends before that, reads the file
+    behind a medium before it gives the medium away.
+    """
+
+    def __init__(self, library: Library, *, at_once: bool = False) -> None:
+        self._library, self._at_once = library, at_once
+        self._damaged: dict[str, Unavailable] = {}
+        self._whole: set[Path] = set()
+
+    def require(self, base_id: str) -> None:
+        """Raises Unavailable for a base that was found damaged."""
+        error = self._damaged.get(base_id)
+        if error is not None:
+            raise Unavailable(error.subject, error.fact, error.remedy)
+
+    def require_medium(self, base: BaseImage, medium: MediumLayout) -> None:
+        """Raises Unavailable when that medium must not be given away."""
+        self.require(base.id)
+        if self._at_once and medium.path not in self._whole:
+            base.verify_file(medium)
+            self._whole.add(medium.path)
+
+    def verify(self, base: BaseImage) -> None:
+        """Read every file of the base and remember what was found; raises Unavailable for the first damaged one."""
+        try:
+            base.verify()
+        except Unavailable as error:
+            self._damaged[base.id] = error
+            raise
+        self.forget(base.id)
+
+    def forget(self, base_id: str) -> None:
+        """The base has been made anew."""
+        self._damaged.pop(base_id, None)
+
+    def look(self) -> None:
+        """Verify every base once; what is damaged is logged."""
+        for base in self._library.list():
+            try:
+                self.verify(base)
+            except Unavailable as error:
+                _log.error("%s", error)
+
+    def run(self, stop: Event) -> None:
+        """Look every day until `stop` is set; first after a minute, for who waits for the start comes first."""
+        wait = _FIRST
+        while not stop.wait(wait):
+            self.look()
+            wait = _DAY
