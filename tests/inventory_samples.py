@@ -82,6 +82,11 @@ def host(name: str = "node9", **interfaces: str) -> str:
     return f"hosts:\n  {name}:\n    interfaces:\n{body}"
 
 
+def said(**interfaces: str) -> list[str]:
+    """The problems of one host with these interfaces, without file and line."""
+    return [line.partition("hosts.node9.interfaces.")[2] for line in lines(SITE, host(**interfaces))]
+
+
 def certificate(
     name: str = "Example CA", *, ca: bool | None = True, start: datetime = NOW - timedelta(days=1), days: int = 365
 ) -> str:

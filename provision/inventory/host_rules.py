@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from uuid import UUID
 
-from provision.boot import Role
 from provision.document import Path
-from provision.host import Addressing, Host, Interface, Netboot
+from provision.host import Addressing, Host, Interface
+from provision.inventory.device_rules import device_findings
 from provision.inventory.finding import Finding
 from provision.inventory.site_rules import argument_findings, edge
+from provision.inventory.view import View
 from provision.messages import nearest
-from provision.site import Network, Site
 
 MAX_COMMAND_LINE = 1500
 """Bytes of the site's and the host's kernel arguments; x86 reads 2047, and base image and boot loader add theirs."""
-_NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
-_BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 _NO_UUID = (UUID(int=0), UUID(int=2**128 - 1))
-
-
-@dataclass(frozen=True)
-class View:
-    """What host rules know of the site; `unsure` names networks and credentials that are declared but unreadable."""
-
-    site: Site | None
-    unsure: frozenset[str] = frozenset()
-    tags: dict[int, str] = field(default_factory=dict)
-    """Tag -> name of every tagged management network."""
-
-    def network(self, name: str | None) -> Network | None:
-        return self.site.networks.get(name) if self.site and name is not None else None
-
-    def is_management(self, interface: Interface) -> bool:
-        network = self.network(interface.network)
-        return network is not None and network.role is Role.MANAGEMENT
-
-
-def view(site: Site | None, unsure: frozenset[str] = frozenset()) -> View:
-    """The view of a site (None when it could not be read)."""
-    networks = site.networks.items() if site else ()
-    return View(site, unsure, {n.vlan: name for name, n in networks if n.role is Role.MANAGEMENT and n.vlan})
 
 
 def host_findings(host: Host, seen: View) -> Iterator[Finding]:
@@ -56,7 +29,7 @@ def host_findings(host: Host, seen: View) -> Iterator[Finding]:
         yield from _addressing(interface, where)
         yield from _network(interface, where, seen)
         yield from _routes(interface, where, seen)
-    yield from _sharing(host, path, seen)
+    yield from device_findings(host, path, seen)
     yield from _credentials(host, path, seen)
     yield from _command_line(host, path, seen)
 
@@ -148,83 +121,6 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
         if network and not on_link and (prefix is None or route.via not in prefix):
             fact = f"the router {route.via} is not on network '{interface.network}'"
             yield Finding((*where, "via"), fact, f"give one inside {prefix}" if prefix else "add 'prefix6' to it")
-
-
-def _sharing(host: Host, path: Path, seen: View) -> Iterator[Finding]:
-    """Interfaces on the same NICs: one untagged, each tag once, never guests where the host boots."""
-    items = list(host.interfaces.items())
-    yield from _devices(host, path)
-    for index, (name, interface) in enumerate(items):
-        where = (*path, "interfaces", name)
-        yield from _guests(host, name, interface, where, seen)
-        for earlier_name, earlier in items[:index]:
-            common = set(interface.macs) & set(earlier.macs)
-            if common:
-                yield from _shared(interface, earlier_name, earlier, where)
-
-
-def _devices(host: Host, path: Path) -> Iterator[Finding]:
-    """Names of the devices that the host creates: VLANs and bonds by their interface, bridges by their own.
-
-    Those of NICs are the kernel's and udev's. A bond with no untagged interface has the name bond0 to bond15.
-    """
-    taken: set[str] = set()
-    for name, interface in host.interfaces.items():
-        where = (*path, "interfaces", name)
-        created = [(where, name)] if interface.vlan is not None or interface.bond is not None else []
-        created += [((*where, "bridge"), interface.bridge)] if interface.bridge else []
-        for place, device in created:
-            if device in taken:
-                fact = f"the name '{device}' is taken by another device of the host"
-                yield Finding(place, fact, "choose another, such as 'br-guests'")
-            elif device == "lo" or _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
-                fact = f"the host creates a device '{device}', and that is the name of a NIC or bond of its own"
-                yield Finding(place, fact, "choose another, such as 'br-guests'")
-            taken.add(device)
-
-
-def _has_hidden_bond(host: Host, device: str) -> bool:
-    """Whether `device` may be the name of a bond that carries nothing but VLANs."""
-    bonds = [interface for interface in host.interfaces.values() if interface.bond is not None]
-    untagged = {frozenset(interface.macs) for interface in bonds if interface.vlan is None}
-    hidden = any(frozenset(interface.macs) not in untagged for interface in bonds)
-    return hidden and _BOND_NAME.fullmatch(device) is not None
-
-
-def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Finding]:
-    if set(interface.macs) != set(other.macs) or interface.bond != other.bond:
-        fact = f"shares only a part of its NICs or no bond with '{other_name}'"
-        yield Finding((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs")
-    elif interface.vlan == other.vlan and interface.vlan is None:
-        fact = f"is a second untagged connection on the NICs of '{other_name}'"
-        yield Finding((*path, "macs"), fact, "give one of them a 'vlan', or other NICs")
-    elif interface.vlan == other.vlan:
-        fact = f"VLAN {interface.vlan} is already used by '{other_name}' on the same NICs"
-        yield Finding((*path, "vlan"), fact, "take another VLAN, or other NICs")
-
-
-def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
-    """A guest bridge on a management LAN would make every guest a machine of that LAN."""
-    if interface.bridge is None:
-        return
-    where = (*path, "bridge")
-    remedy = "give the bridge a 'vlan', or another NIC"
-    if interface.vlan is not None:
-        tagged = seen.tags.get(interface.vlan)
-        if tagged and interface.network is None:
-            fact = f"puts the guests of '{interface.bridge}' on VLAN {interface.vlan}, the management LAN '{tagged}'"
-            yield Finding(where, fact, "take another VLAN")
-        return
-    if seen.is_management(interface):
-        fact = f"puts the guests of '{interface.bridge}' on the management network '{interface.network}', untagged"
-        yield Finding(where, fact, remedy)
-        return
-    for other_name, other in host.interfaces.items():
-        boots = other.vlan is None or host.netboot is not Netboot.NEVER
-        if other_name != name and boots and seen.is_management(other) and set(other.macs) & set(interface.macs):
-            fact = f"puts the guests of '{interface.bridge}' untagged on the NIC that boots from '{other.network}'"
-            yield Finding(where, fact, remedy)
-            return
 
 
 def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:

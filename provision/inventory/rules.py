@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from provision.document import Path
 from provision.host import Host
 from provision.inventory.finding import Finding
-from provision.inventory.host_rules import host_findings, view
+from provision.inventory.host_rules import host_findings
 from provision.inventory.site_rules import site_findings
+from provision.inventory.view import view
 from provision.site import Site
 
 Keyed = Iterator[tuple[str, Path]]
