@@ -10,6 +10,30 @@ MGMT = f"{{{MAC}, network: mgmt, addressing: dhcp}}"
 OTHER = "mac: 52:54:00:00:00:0b"
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"{{{MAC}, bridge: lo}}", "n.bridge: the host creates a device 'lo'"),
+        (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the name 'n' is taken"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "'br0' on the management network 'mgmt'"),
+        (f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10, bridge: br0}}", "'br0' on the management network"),
+        (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management LAN"),
+    ],
+)
+def test_one_interface(text: str, words: str) -> None:
+    (found,) = said(n=text)
+    assert words in found
+
+
+def test_guests_stay_off_a_management_lans_tag_whatever_network_the_interface_names() -> None:
+    site = SITE.replace("gateway6: fe80::1\n      vlan: 20\n", "gateway6: fe80::1\n")
+    (found,) = lines(site, host(n=f"{{{MAC}, network: office, addressing: dhcp, vlan: 10, bridge: br0}}"))
+    assert "n.bridge: puts the guests of 'br0' on VLAN 10, the management LAN 'mgmt'; take another VLAN" in found
+    untagged = SITE.replace("      vlan: 10\n", "")
+    (found,) = lines(untagged, host(n=f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10, bridge: br0}}"))
+    assert "n.bridge: puts the guests of 'br0' on the management network 'mgmt'" in found
+
+
 def test_several_interfaces_may_share_nics_by_tag() -> None:
     assert said(m=MGMT, a=f"{{{MAC}, vlan: 20, bridge: br-a}}", b=f"{{{MAC}, vlan: 21, bridge: br-b}}") == []
     bond = f"{{{MACS}, bond: active-backup, vlan: "

@@ -20,7 +20,7 @@ MACS = "macs: [52:54:00:00:00:09, 52:54:00:00:00:0a]"
         f"{{{MAC}, network: office, addressing: static, ipv6: 2001:db8:1::9}}",
         f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, bridge: br-office}}",
         f"{{{MAC}, network: mgmt, addressing: dhcp, reservation: 10.0.0.150}}",
-        f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10, bridge: br-mgmt}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}",
         f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, routes: [{{to: 10.9.0.0/16, via: 10.0.0.254}}]}}",
         f"{{{MAC}, network: office, addressing: dhcp, routes: [{{to: '2001:db8:9::/48', via: 'fe80::9'}}]}}",
     ],
@@ -83,10 +83,6 @@ def test_what_is_right(text: str) -> None:
             "[{to: 10.9.0.0/16, via: 10.0.0.2}, {to: 10.9.0.0/16, via: 10.0.0.3}]}",
             "n.routes.1: a second route to 10.9.0.0/16",
         ),
-        (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "n.bridge: puts the guests of 'br0' on the"),
-        (f"{{{MAC}, vlan: 10, bridge: br0}}", "n.bridge: puts the guests of 'br0' on VLAN 10, the management LAN"),
-        (f"{{{MAC}, bridge: lo}}", "n.bridge: the host creates a device 'lo'"),
-        (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the name 'n' is taken"),
     ],
 )  # fmt: skip
 def test_one_interface(text: str, words: str) -> None:

@@ -72,21 +72,18 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
     """A guest bridge on a management LAN would make every guest a machine of that LAN."""
     if interface.bridge is None:
         return
-    where = (*path, "bridge")
-    remedy = "give the bridge a 'vlan', or another NIC"
-    if interface.vlan is not None:
-        tagged = seen.tags.get(interface.vlan)
-        if tagged and interface.network is None:
-            fact = f"puts the guests of '{interface.bridge}' on VLAN {interface.vlan}, the management LAN '{tagged}'"
-            yield Finding(where, fact, "take another VLAN")
-        return
+    where, guests = (*path, "bridge"), f"puts the guests of '{interface.bridge}'"
+    # Both are asked of every bridge: which network an interface names says nothing of the tag that its frames have.
     if seen.is_management(interface):
-        fact = f"puts the guests of '{interface.bridge}' on the management network '{interface.network}', untagged"
-        yield Finding(where, fact, remedy)
-        return
-    for other_name, other in host.interfaces.items():
-        boots = other.vlan is None or host.netboot is not Netboot.NEVER
-        if other_name != name and boots and seen.is_management(other) and set(other.macs) & set(interface.macs):
-            fact = f"puts the guests of '{interface.bridge}' untagged on the NIC that boots from '{other.network}'"
-            yield Finding(where, fact, remedy)
-            return
+        fact = f"{guests} on the management network '{interface.network}'"
+        yield Finding(where, fact, "give the guests an interface with a 'vlan' of their own, or another NIC")
+    elif interface.vlan in seen.tags:
+        fact = f"{guests} on VLAN {interface.vlan}, the management LAN '{seen.tags[interface.vlan]}'"
+        yield Finding(where, fact, "take another VLAN")
+    elif interface.vlan is None:
+        for other_name, other in host.interfaces.items():
+            boots = other.vlan is None or host.netboot is not Netboot.NEVER
+            if other_name != name and boots and seen.is_management(other) and set(other.macs) & set(interface.macs):
+                fact = f"{guests} untagged on the NIC that boots from '{other.network}'"
+                yield Finding(where, fact, "give the bridge a 'vlan', or another NIC")
+                return
