@@ -122,6 +122,24 @@ def test_one_nic_with_tagged_interfaces_only_needs_no_device() -> None:
     assert values(files["10-a-port.network"], "Network", "VLAN") == ["a", "b"]
 
 
+def test_an_untagged_interface_keeps_its_file_from_a_nic_that_no_interface_names() -> None:
+    tagged = {"macs": (nic(4),), "vlan": 10, "network": "mgmt", "addressing": "static", "ipv4": "10.20.0.7"}
+    interfaces: dict[str, Any] = {"mgmt": tagged, "mgmt-port": {"macs": (nic(5),)}}
+    files = networkd.files(host(**interfaces), SITE)
+    assert values(files["10-mgmt-port.network"], "Match", "PermanentMACAddress") == [nic(5)]
+    assert values(files["10-mgmt_port.network"], "Match", "PermanentMACAddress") == [nic(4)]
+    assert values(files["10-mgmt_port.network"], "Network", "VLAN") == ["mgmt"]
+
+
+def test_an_untagged_interface_keeps_its_file_from_a_bond_that_no_interface_names() -> None:
+    tagged = {"macs": (nic(4), nic(5)), "bond": "active-backup", "vlan": 9}
+    files = networkd.files(host(bond1={"macs": (nic(6),)}, a=tagged), SITE)
+    assert values(files["10-bond1.network"], "Match", "PermanentMACAddress") == [nic(6)]
+    assert values(files["10-bond_1.network"], "Network", "VLAN") == ["a"]
+    assert values(files["10-bond_1.netdev"], "NetDev", "Name") == ["bond_1"]
+    assert values(files["05-bond_1-ports.network"], "Network", "Bond") == ["bond_1"]
+
+
 def test_two_devices_of_one_name_are_refused() -> None:
     with pytest.raises(Invalid, match="node7: two network devices would be called br0"):
         networkd.files(host(a={"macs": (nic(4),), "bridge": "br0"}, b={"macs": (nic(5),), "bridge": "br0"}), SITE)
@@ -135,7 +153,8 @@ def test_two_untagged_interfaces_on_one_nic_are_refused() -> None:
 @st.composite
 def hosts(draw: st.DrawFn) -> Host:
     """Any host of up to five interfaces on up to three NICs or bonds."""
-    keys = draw(st.lists(interface_names, min_size=1, max_size=5, unique=True))
+    awkward = st.sampled_from(["a", "a-port", "a-port-port", "bond0", "bond1", "bond2"])
+    keys = draw(st.lists(interface_names | awkward, min_size=1, max_size=5, unique=True))
     interfaces: dict[str, Any] = {}
     for number, key in enumerate(keys):
         port = draw(st.integers(0, 2))
@@ -174,6 +193,8 @@ def test_no_valid_host_adds_a_section_or_an_option(subject: Host) -> None:
     except Invalid as error:
         assert "two network devices" in str(error) or "both untagged" in str(error)
         return
+    links = networkd.plan(subject, SITE)
+    assert len(files) == len(links) + sum(1 for link in links if link.kind), "no file replaces another"
     for text in files.values():
         for section, pairs in parse(text):
             assert {key for key, _ in pairs} <= KNOWN[section]

@@ -80,7 +80,7 @@ def plan(host: Host, site: Site) -> tuple[Link, ...]:
         plain = [name for name, interface in group.items() if interface.vlan is None]
         if len(plain) > 1:
             raise Invalid(host.name, f"{' and '.join(plain)} are both untagged on the same NIC", "give one a vlan")
-    links = tuple(link for number, group in enumerate(groups.values()) for link in _group(number, group, own))
+    links = tuple(link for number, group in enumerate(groups.values()) for link in _group(number, group, own, host))
     names = [link.name for link in links if link.kind]
     for name in names:
         if names.count(name) > 1:
@@ -88,19 +88,21 @@ def plan(host: Host, site: Site) -> tuple[Link, ...]:
     return links
 
 
-def _group(number: int, group: dict[str, Interface], own: dict[str, Addresses | None]) -> Iterator[Link]:
+def _group(number: int, group: dict[str, Interface], own: dict[str, Addresses | None], host: Host) -> Iterator[Link]:
     """The links of the interfaces that share one NIC, or one bond."""
     first = next(iter(group.values()))
     untagged = next((name for name, interface in group.items() if interface.vlan is None), None)
     mtus = [interface.mtu for interface in group.values() if interface.mtu]
+    port = next(iter(group))
     lower = Link(
-        file=f"10-{untagged or next(iter(group))}{'' if untagged else '-port'}",
+        # An underscore stands in no name of the inventory.
+        file=f"10-{untagged or _free(f'{port}-port', f'{port}_port', host)}",
         macs=first.macs[:1],
         mtu=max(mtus, default=None),
         vlans=tuple(name for name, interface in group.items() if interface.vlan is not None),
     )
     if first.bond is not None:
-        name = untagged or f"bond{number}"
+        name = untagged or _free(f"bond{number}", f"bond_{number}", host)
         yield Link(file=f"05-{name}-ports", macs=first.macs, bond=name, mtu=lower.mtu)
         lower = replace(lower, file=f"10-{name}", name=name, kind="bond", mode=first.bond.value)
     yield from _stack(lower, group[untagged] if untagged else None, own[untagged] if untagged else None)
@@ -109,6 +111,11 @@ def _group(number: int, group: dict[str, Interface], own: dict[str, Addresses | 
             mtu = interface.mtu or (DEFAULT_MTU if mtus else None)
             link = Link(file=f"20-{name}", name=name, kind="vlan", macs=first.macs[:1], vlan=interface.vlan, mtu=mtu)
             yield from _stack(link, interface, own[name])
+
+
+def _free(name: str, otherwise: str, host: Host) -> str:
+    """A name for a NIC or bond after which no interface is called, so that no untagged interface has its file."""
+    return otherwise if name in host.interfaces and host.interfaces[name].vlan is None else name
 
 
 def _stack(link: Link, interface: Interface | None, addresses: Addresses | None) -> Iterator[Link]:
