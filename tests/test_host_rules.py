@@ -83,12 +83,40 @@ def test_what_is_right(text: str) -> None:
             "[{to: 10.9.0.0/16, via: 10.0.0.2}, {to: 10.9.0.0/16, via: 10.0.0.3}]}",
             "n.routes.1: a second route to 10.9.0.0/16",
         ),
+        (
+            f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, "
+            "routes: [{to: '2001:db8:9::/48', via: 'fe80::9'}]}",
+            "n.routes.0.via: the router fe80::9 is out of reach: the interface has no 'ipv6'; add 'ipv6', or leave",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: static, ipv6: '2001:db8:1::9', "
+            "routes: [{to: 10.9.0.0/16, via: 10.1.0.2}]}",
+            "n.routes.0.via: the router 10.1.0.2 is out of reach: the interface has no 'ipv4'",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: '2001:db8:9::/48', via: 'fe80::9'}}]}}",
+            "n.routes.0.via: the router fe80::9 is not on network 'mgmt'; add 'prefix6'",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: dhcp, routes: [{{to: 0.0.0.0/0, via: 10.1.0.2}}]}}",
+            "n.routes.0.to: a default route beside the gateway 10.1.0.1 of network 'office'; leave the route out",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: static, ipv6: '2001:db8:1::9', "
+            "routes: [{to: '::/0', via: '2001:db8:1::2'}]}",
+            "n.routes.0.to: a default route beside the gateway fe80::1 of network 'office'",
+        ),
     ],
 )  # fmt: skip
 def test_one_interface(text: str, words: str) -> None:
     found = said(n=text)
     assert len(found) == 1, found
     assert words in found[0]
+
+
+def test_a_default_route_where_the_network_has_no_gateway() -> None:
+    route = f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 0.0.0.0/0, via: 10.0.0.2}}]}}"
+    assert lines(SITE.replace("      gateway: 10.0.0.1\n", ""), host(n=route)) == []
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from provision.document import Path
-from provision.host import Addressing, Host, Interface
+from provision.host import Addressing, Host, Interface, Route
 from provision.inventory.device_rules import device_findings
 from provision.inventory.finding import Finding
 from provision.inventory.site_rules import argument_findings, edge
 from provision.inventory.view import View
 from provision.messages import nearest
+from provision.site import Network
 
 MAX_COMMAND_LINE = 1500
 """Bytes of the site's and the host's kernel arguments; x86 reads 2047, and base image and boot loader add theirs."""
@@ -116,11 +117,25 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
             continue
         if route.via in (interface.ipv4, interface.ipv6):
             yield Finding((*where, "via"), f"{route.via} is the host's own address", "give the router's")
-        prefix = network and (network.prefix if route.via.version == 4 else network.prefix6)
-        on_link = route.via.version == 6 and route.via.is_link_local
-        if network and not on_link and (prefix is None or route.via not in prefix):
-            fact = f"the router {route.via} is not on network '{interface.network}'"
-            yield Finding((*where, "via"), fact, f"give one inside {prefix}" if prefix else "add 'prefix6' to it")
+        if network is not None:
+            yield from _router(interface, route, network, where)
+
+
+def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Finding]:
+    """Whether the host can reach a route's router, and needs it beside its network's gateway."""
+    four = route.via.version == 4
+    family, prefix = ("ipv4", network.prefix) if four else ("ipv6", network.prefix6)
+    gateway = network.gateway if four else network.gateway6
+    on_link = route.via.version == 6 and route.via.is_link_local
+    if interface.addressing is Addressing.STATIC and getattr(interface, family) is None:
+        fact = f"the router {route.via} is out of reach: the interface has no '{family}'"
+        yield Finding((*path, "via"), fact, f"add '{family}', or leave the route out")
+    elif prefix is None or not (on_link or route.via in prefix):
+        fact = f"the router {route.via} is not on network '{interface.network}'"
+        yield Finding((*path, "via"), fact, f"give one inside {prefix}" if prefix else "add 'prefix6' to it")
+    if gateway is not None and route.to.prefixlen == 0:
+        fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"
+        yield Finding((*path, "to"), fact, "leave the route out, or the network's gateway")
 
 
 def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:
