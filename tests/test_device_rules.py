@@ -13,7 +13,6 @@ OTHER = "mac: 52:54:00:00:00:0b"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"{{{MAC}, bridge: lo}}", "n.bridge: the host creates a device 'lo'"),
         (f"{{{MAC}, vlan: 5, bridge: n}}", "n.bridge: the name 'n' is taken"),
         (f"{{{MAC}, network: mgmt, addressing: dhcp, bridge: br0}}", "'br0' on the management network 'mgmt'"),
         (f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10, bridge: br0}}", "'br0' on the management network"),
@@ -64,6 +63,13 @@ def test_devices_are_never_named_like_nics(name: str) -> None:
     assert "is the name of a NIC" in said(a=f"{{{MAC}, bridge: {name}}}")[0]
     assert "is the name of a NIC" in said(**{name: f"{{{MAC}, vlan: 5}}"})[0]
     assert said(**{name: f"{{{MAC}}}"}) == []
+
+
+@pytest.mark.parametrize("name", ["all", "default", "lo"])
+def test_names_that_the_kernel_keeps(name: str) -> None:
+    words = f"the kernel keeps the name '{name}' for itself; choose another"
+    assert said(a=f"{{{MAC}, bridge: {name}}}") == [f"a.bridge: {words}"]
+    assert said(**{name: f"{{{MAC}, vlan: 5}}"}) == said(**{name: f"{{{MAC}}}"}) == [f"{name}: {words}"]
 
 
 def test_a_bond_of_vlans_only_has_a_name_of_its_own() -> None:

@@ -12,6 +12,8 @@ from provision.inventory.finding import Finding
 from provision.inventory.view import View
 
 _NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
+_KERNEL_NAMES = frozenset(("all", "default", "lo"))
+"""The loopback device, and what /proc/sys/net has beside devices: the kernel makes no device of these names."""
 _BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 
 
@@ -36,13 +38,17 @@ def _devices(host: Host, path: Path) -> Iterator[Finding]:
     taken: set[str] = set()
     for name, interface in host.interfaces.items():
         where = (*path, "interfaces", name)
-        created = [(where, name)] if interface.vlan is not None or interface.bond is not None else []
-        created += [((*where, "bridge"), interface.bridge)] if interface.bridge else []
-        for place, device in created:
-            if device in taken:
+        names = [(where, name, interface.vlan is not None or interface.bond is not None)]
+        names += [((*where, "bridge"), interface.bridge, True)] if interface.bridge else []
+        for place, device, created in names:
+            if device in _KERNEL_NAMES:
+                yield Finding(place, f"the kernel keeps the name '{device}' for itself", "choose another")
+            elif not created:
+                continue
+            elif device in taken:
                 fact = f"the name '{device}' is taken by another device of the host"
                 yield Finding(place, fact, "choose another, such as 'br-guests'")
-            elif device == "lo" or _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
+            elif _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
                 fact = f"the host creates a device '{device}', and that is the name of a NIC or bond of its own"
                 yield Finding(place, fact, "choose another, such as 'br-guests'")
             taken.add(device)
