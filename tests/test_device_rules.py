@@ -65,6 +65,14 @@ def test_devices_are_never_named_like_nics(name: str) -> None:
     assert said(**{name: f"{{{MAC}}}"}) == []
 
 
+def test_a_nic_has_no_smaller_mtu_than_a_vlan_on_it() -> None:
+    vlan = f"{{{MAC}, vlan: 20, mtu: 9000}}"
+    (found,) = said(a=f"{{{MAC}, mtu: 1500}}", b=vlan)
+    assert "a.mtu: 1500 is less than the 9000 that the VLAN 'b' on the same NIC needs; leave it out" in found
+    for fine in (f"{{{MAC}}}", f"{{{MAC}, mtu: 9000}}", f"{{{OTHER}, mtu: 1500}}", f"{{{MAC}, mtu: 1500, bridge: br}}"):
+        assert said(a=fine, b=vlan) == []
+
+
 @pytest.mark.parametrize("name", ["all", "default", "lo"])
 def test_names_that_the_kernel_keeps(name: str) -> None:
     words = f"the kernel keeps the name '{name}' for itself; choose another"

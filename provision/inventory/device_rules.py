@@ -24,6 +24,7 @@ def device_findings(host: Host, path: Path, seen: View) -> Iterator[Finding]:
     for index, (name, interface) in enumerate(items):
         where = (*path, "interfaces", name)
         yield from _guests(host, name, interface, where, seen)
+        yield from _mtu(host, interface, where)
         for earlier_name, earlier in items[:index]:
             common = set(interface.macs) & set(earlier.macs)
             if common:
@@ -72,6 +73,17 @@ def _shared(interface: Interface, other_name: str, other: Interface, path: Path)
     elif interface.vlan == other.vlan:
         fact = f"VLAN {interface.vlan} is already used by '{other_name}' on the same NICs"
         yield Finding((*path, "vlan"), fact, "take another VLAN, or other NICs")
+
+
+def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Finding]:
+    """A NIC has the largest MTU of what it carries; only a bridge on it may have a smaller one."""
+    if interface.mtu is None or interface.vlan is not None or interface.bridge is not None:
+        return
+    for name, other in host.interfaces.items():
+        larger = other.vlan is not None and other.mtu is not None and other.mtu > interface.mtu
+        if larger and set(other.macs) == set(interface.macs):
+            fact = f"{interface.mtu} is less than the {other.mtu} that the VLAN '{name}' on the same NIC needs"
+            yield Finding((*path, "mtu"), fact, "leave it out, or give the VLAN no more")
 
 
 def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
