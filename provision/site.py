@@ -45,7 +45,8 @@ class Network(Model):
     gateway6: IPv6 | None = None
     vlan: Whole | None = Field(default=None, ge=1, le=4094)
     dns: tuple[Address, ...] = ()
-    ntp: tuple[Address | Domain, ...] = ()
+    # From left to right: pydantic would take the text of an IPv4 address for the name that it could be as well.
+    ntp: tuple[Annotated[Address | Domain, Field(union_mode="left_to_right")], ...] = ()
     pool: Pool | None = None
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from provision.errors import Problems
 from provision.host import Addressing, Netboot, Storage
 from provision.inventory import parse as parse_module
 from provision.inventory.parse import Source, parse
-from provision.site import Inventory
+from provision.site import Inventory, Network
 from tests.inventory_samples import HOSTS, NOW, SITE, certificate, host, lines, problems, read
 
 
@@ -184,6 +184,13 @@ def test_certificates_as_text_and_from_files() -> None:
     assert "must be a list" in lines(SITE + "  ca_certificates: x\n")[0]
     assert "must be a list" in lines(SITE + "  ca_certificate_files: x\n")[0]
     assert "ca_certificates.0: must be" in lines(SITE + "  ca_certificates: [[a]]\n")[0]
+
+
+def test_time_servers_are_addresses_where_they_look_like_ones() -> None:
+    servers = 'vlan: 10\n      ntp: [10.0.0.2, "2001:db8::1", ntp.a.test]'
+    network = read(SITE.replace("vlan: 10", servers)).site.networks["mgmt"]
+    assert network.ntp == (IPv4Address("10.0.0.2"), IPv6Address("2001:db8::1"), "ntp.a.test")
+    assert Network.model_validate_json(network.canonical()) == network
 
 
 def test_files_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
