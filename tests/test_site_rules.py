@@ -45,6 +45,19 @@ def test_a_domain_that_ends_in_a_number() -> None:
     assert "a.yaml:2: site.domain: 'rack.7' ends in a number" in found
 
 
+def test_servers_that_are_mistyped_addresses() -> None:
+    servers = "  servers: {management: {hosts: [{name: 192.0.2.256}]}}\n"
+    assert said(', ntp: [192.0.2.256, 192.0.2.1, "10.0.0", "2001:db8::1", ntp.example.test]', servers) == [
+        f"a.yaml:{line}: site.{path}: '{name}' is neither an IP address nor a DNS name; "
+        "correct the address, or name a server"
+        for line, path, name in (
+            (4, "networks.m.ntp.0", "192.0.2.256"),
+            (4, "networks.m.ntp.2", "10.0.0"),
+            (5, "servers.management.hosts.0.name", "192.0.2.256"),
+        )
+    ]
+
+
 def test_prefixes_that_overlap_even_with_one_between() -> None:
     found = lines(
         f"{BASE}    wide: {{role: general, prefix: 10.0.0.0/8, prefix6: '2001:db8::/32'}}\n"

@@ -17,11 +17,14 @@ _SECRET_KINDS = (CredentialKind.KEYTAB, CredentialKind.KEY, CredentialKind.TOKEN
 
 def site_findings(site: Site) -> Iterator[Finding]:
     """Everything wrong with the site's own lines."""
-    if site.domain.rpartition(".")[2].isdigit():
+    if _ends_in_a_number(site.domain):
         fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
         yield Finding(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
+        for index, server in enumerate(network.ntp):
+            if isinstance(server, str):
+                yield from _server_name(server, (*path, "ntp", index))
         yield from _gateways(network, path)
         yield from _pool(network, path)
     yield from _overlaps(site)
@@ -32,6 +35,18 @@ def site_findings(site: Site) -> Iterator[Finding]:
             fact = f"every user of the host could read a {spec.kind} with mode {spec.mode}"
             yield Finding(("site", "credentials", name, "mode"), fact, "write 0600")
     yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
+
+
+def _ends_in_a_number(domain: str) -> bool:
+    return domain.rpartition(".")[2].isdigit()
+
+
+def _server_name(name: str, path: Path) -> Iterator[Finding]:
+    """A name that ends in a number is a mistyped address: no such name is in DNS (RFC 3696 section 2)."""
+    if _ends_in_a_number(name):
+        yield Finding(
+            path, f"'{name}' is neither an IP address nor a DNS name", "correct the address, or name a server"
+        )
 
 
 def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Finding]:
@@ -113,3 +128,5 @@ def _services(site: Site) -> Iterator[Finding]:
         if isinstance(service, Service) and bool(service.hosts) == bool(service.srv):
             fact = "both 'hosts' and 'srv' are given" if service.srv else "neither 'hosts' nor 'srv' is given"
             yield Finding(("site", "servers", name), fact, "name the servers, or the SRV record that finds them")
+        for index, server in enumerate(service.hosts if isinstance(service, Service) else ()):
+            yield from _server_name(server.name, ("site", "servers", name, "hosts", index, "name"))
