@@ -136,6 +136,47 @@ def test_host_fields(own: str, words: str) -> None:
     assert found.startswith(f"b.yaml:5: hosts.node9.{words}"), found
 
 
+def test_the_addresses_of_servers_are_no_hosts() -> None:
+    site = SITE.replace("vlan: 10", "vlan: 10\n      dns: [10.0.0.7, 10.1.0.9]") + (
+        "  servers:\n    management: {hosts: [{name: m.a.test, address: 10.0.0.8}]}\n"
+        "    freeipa: {hosts: [{name: i.a.test, address: '2001:db8:1::9'}]}\n"
+    )
+    hosts = host(
+        a=f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.8}}",
+        b="{mac: 52:54:00:00:00:0a, network: mgmt, addressing: dhcp, reservation: 10.0.0.7}",
+        c="{mac: 52:54:00:00:00:0b, network: office, addressing: static, ipv4: 10.1.0.9, ipv6: '2001:db8:1::9'}",
+    )
+    assert [line.partition("interfaces.")[2] for line in lines(site, hosts)] == [
+        "a.ipv4: 10.0.0.8 is the management server 'm.a.test'; take another",
+        "b.reservation: 10.0.0.7 is a DNS server of network 'mgmt'; take another",
+        "c.ipv4: 10.1.0.9 is a DNS server of network 'mgmt'; take another",
+        "c.ipv6: 2001:db8:1::9 is the FreeIPA server 'i.a.test'; take another",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key", "address"),
+    [
+        ("prefix: 127.0.0.0/8", "ipv4", "127.0.0.5"),
+        ("prefix: 224.0.0.0/4", "ipv4", "224.0.0.5"),
+        ("prefix: 0.0.0.0/31", "ipv4", "0.0.0.0"),
+        ("prefix: 10.0.0.0/24, prefix6: '::/127'", "ipv6", "::"),
+        ("prefix: 10.0.0.0/24, prefix6: '::/127'", "ipv6", "::1"),
+        ("prefix: 10.0.0.0/24, prefix6: 'ff02::/16'", "ipv6", "ff02::9"),
+    ],
+)
+def test_addresses_that_no_machine_has(prefix: str, key: str, address: str) -> None:
+    site = f"site: {{domain: a.test, networks: {{m: {{role: management, {prefix}}}}}}}\n"
+    (found,) = lines(site, host(n=f"{{{MAC}, network: m, addressing: static, {key}: '{address}'}}"))
+    assert f"n.{key}: {address} is no address that one machine of a network can have; take another" in found
+
+
+@pytest.mark.parametrize("name", ["localhost", "ip6-loopback"])
+def test_a_host_is_not_called_what_every_host_is(name: str) -> None:
+    words = f"b.yaml:2: hosts.{name}: '{name}' is a name that every machine has for itself; give the host another name"
+    assert lines(SITE, host(name, n=f"{{{MAC}}}")) == [words]
+
+
 def test_credentials_that_are_one_file() -> None:
     site = SITE + "    other: {kind: token, path: /etc/token}\n"
     (found,) = lines(site, host(n=f"{{{MAC}}}") + "    credentials: [token, other]\n")

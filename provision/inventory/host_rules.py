@@ -16,12 +16,16 @@ from provision.site import Network
 
 MAX_COMMAND_LINE = 1500
 """Bytes of the site's and the host's kernel arguments; x86 reads 2047, and base image and boot loader add theirs."""
+_LOCAL_NAMES = frozenset(("localhost", "ip6-localhost", "ip6-loopback", "ip6-allnodes", "ip6-allrouters"))
+"""What /etc/hosts says of every host (templates/seed/hosts.j2)."""
 _NO_UUID = (UUID(int=0), UUID(int=2**128 - 1))
 
 
 def host_findings(host: Host, seen: View) -> Iterator[Finding]:
     """Everything wrong with one host by itself and against its site."""
     path: Path = ("hosts", host.name)
+    if host.name in _LOCAL_NAMES:
+        yield Finding(path, f"'{host.name}' is a name that every machine has for itself", "give the host another name")
     if host.uuid in _NO_UUID:
         yield Finding((*path, "uuid"), f"{host.uuid} is a placeholder of the firmware", "leave it out")
     for name, interface in host.interfaces.items():
@@ -94,8 +98,12 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
             yield Finding(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
             yield Finding(where, f"{address} is the {kind} address of {prefix}", "take another")
+        elif address.is_loopback or address.is_multicast or address.is_unspecified:
+            yield Finding(where, f"{address} is no address that one machine of a network can have", "take another")
         elif address == gateway:
             yield Finding(where, f"{address} is the gateway of network '{name}'", "take another")
+        elif address in seen.servers:
+            yield Finding(where, f"{address} is {seen.servers[address]}", "take another")
     pool, static = network.pool, interface.ipv4
     if pool and static and pool.first <= static <= pool.last:
         fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"

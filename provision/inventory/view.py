@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from provision.boot import Role
 from provision.host import Interface
-from provision.site import Network, Site
+from provision.site import Address, Network, Site
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class View:
     unsure: frozenset[str] = frozenset()
     tags: dict[int, str] = field(default_factory=dict)
     """Tag -> name of every tagged management network."""
+    servers: dict[Address, str] = field(default_factory=dict)
+    """Address -> which server of the site has it."""
 
     def network(self, name: str | None) -> Network | None:
         return self.site.networks.get(name) if self.site and name is not None else None
@@ -28,5 +31,16 @@ class View:
 
 def view(site: Site | None, unsure: frozenset[str] = frozenset()) -> View:
     """The view of a site (None when it could not be read)."""
-    networks = site.networks.items() if site else ()
-    return View(site, unsure, {n.vlan: name for name, n in networks if n.role is Role.MANAGEMENT and n.vlan})
+    if site is None:
+        return View(None, unsure)
+    tags = {n.vlan: name for name, n in site.networks.items() if n.role is Role.MANAGEMENT and n.vlan}
+    return View(site, unsure, tags, dict(_servers(site)))
+
+
+def _servers(site: Site) -> Iterator[tuple[Address, str]]:
+    for name, network in site.networks.items():
+        yield from ((address, f"a DNS server of network '{name}'") for address in network.dns)
+    for kind, service in (("management", site.servers.management), ("FreeIPA", site.servers.freeipa)):
+        for server in service.hosts if service else ():
+            if server.address is not None:
+                yield server.address, f"the {kind} server '{server.name}'"
