@@ -51,7 +51,7 @@ def _devices(host: Host, path: Path) -> Iterator[Finding]:
                 yield Finding(place, fact, "choose another, such as 'br-guests'")
             elif _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
                 fact = f"the host creates a device '{device}', and that is the name of a NIC or bond of its own"
-                yield Finding(place, fact, "choose another, such as 'br-guests'")
+                yield Finding(place, fact, "choose another, such as 'br-guests'", ((*path, "interfaces"),))
             taken.add(device)
 
 
@@ -64,15 +64,21 @@ def _has_hidden_bond(host: Host, device: str) -> bool:
 
 
 def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Finding]:
+    both = (path, (*path[:-1], other_name))
+    links, tags = _keys(both, "macs", "bond"), _keys(both, "macs", "bond", "vlan")
     if set(interface.macs) != set(other.macs) or interface.bond != other.bond:
         fact = f"shares only a part of its NICs or no bond with '{other_name}'"
-        yield Finding((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs")
+        yield Finding((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs", links)
     elif interface.vlan == other.vlan and interface.vlan is None:
         fact = f"is a second untagged connection on the NICs of '{other_name}'"
-        yield Finding((*path, "macs"), fact, "give one of them a 'vlan', or other NICs")
+        yield Finding((*path, "macs"), fact, "give one of them a 'vlan', or other NICs", tags)
     elif interface.vlan == other.vlan:
         fact = f"VLAN {interface.vlan} is already used by '{other_name}' on the same NICs"
-        yield Finding((*path, "vlan"), fact, "take another VLAN, or other NICs")
+        yield Finding((*path, "vlan"), fact, "take another VLAN, or other NICs", tags)
+
+
+def _keys(places: tuple[Path, ...], *keys: str) -> tuple[Path, ...]:
+    return tuple((*place, key) for place in places for key in keys)
 
 
 def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Finding]:
@@ -83,7 +89,8 @@ def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Finding]:
         larger = other.vlan is not None and other.mtu is not None and other.mtu > interface.mtu
         if larger and set(other.macs) == set(interface.macs):
             fact = f"{interface.mtu} is less than the {other.mtu} that the VLAN '{name}' on the same NIC needs"
-            yield Finding((*path, "mtu"), fact, "leave it out, or give the VLAN no more")
+            rests_on = _keys((path, (*path[:-1], name)), "macs", "vlan", "bridge")
+            yield Finding((*path, "mtu"), fact, "leave it out, or give the VLAN no more", rests_on)
 
 
 def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
@@ -103,5 +110,6 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
             boots = other.vlan is None or host.netboot is not Netboot.NEVER
             if other_name != name and boots and seen.is_management(other) and set(other.macs) & set(interface.macs):
                 fact = f"{guests} untagged on the NIC that boots from '{other.network}'"
-                yield Finding(where, fact, "give the bridge a 'vlan', or another NIC")
+                rests_on = (*_keys((path, (*path[:-1], other_name)), "vlan"), (*path[:-2], "netboot"))
+                yield Finding(where, fact, "give the bridge a 'vlan', or another NIC", rests_on)
                 return

@@ -44,20 +44,23 @@ def _links(interface: Interface, path: Path) -> Iterator[Finding]:
     if len(set(interface.macs)) < count:
         yield Finding((*path, "macs"), "a MAC is listed twice", "list each NIC once")
     if interface.bond and count == 1:
-        yield Finding((*path, "bond"), "a bond of one NIC", "list its other MACs or leave 'bond' out")
+        remedy = "list its other MACs or leave 'bond' out"
+        yield Finding((*path, "bond"), "a bond of one NIC", remedy, ((*path, "macs"),))
     if not interface.bond and count > 1:
-        yield Finding((*path, "macs"), f"{count} MACs without 'bond'", "add 'bond: active-backup' or '802.3ad'")
+        remedy = "add 'bond: active-backup' or '802.3ad'"
+        yield Finding((*path, "macs"), f"{count} MACs without 'bond'", remedy, ((*path, "bond"),))
 
 
 def _addressing(interface: Interface, path: Path) -> Iterator[Finding]:
     given = [name for name in ("ipv4", "ipv6", "reservation") if getattr(interface, name) is not None]
     way, network = interface.addressing, interface.network
+    both = (*path, "network"), (*path, "addressing")
     if network and way is None:
-        yield Finding((*path, "network"), "'network' without 'addressing'", "add 'addressing: dhcp' or 'static'")
+        yield Finding(both[0], "'network' without 'addressing'", "add 'addressing: dhcp' or 'static'", both)
     elif way and network is None:
-        yield Finding((*path, "addressing"), "'addressing' without 'network'", "name the network it is on")
+        yield Finding(both[1], "'addressing' without 'network'", "name the network it is on", both)
     elif way is None and given:
-        yield Finding((*path, given[0]), f"'{given[0]}' without 'network' and 'addressing'", "add both")
+        yield Finding((*path, given[0]), f"'{given[0]}' without 'network' and 'addressing'", "add both", both)
     if way is Addressing.DHCP:
         for name in given:
             if name != "reservation":
@@ -68,17 +71,18 @@ def _addressing(interface: Interface, path: Path) -> Iterator[Finding]:
             remedy = "write 'ipv4' instead, or 'addressing: dhcp'"
             yield Finding((*path, "reservation"), "a DHCP reservation, but addressing is static", remedy)
         if interface.ipv4 is None and interface.ipv6 is None:
-            yield Finding((*path, "addressing"), "static addressing without an address", "add 'ipv4' or 'ipv6'")
+            addresses = (*path, "ipv4"), (*path, "ipv6")
+            yield Finding(both[1], "static addressing without an address", "add 'ipv4' or 'ipv6'", addresses)
 
 
 def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
     name, network = interface.network, seen.network(interface.network)
     if name is None or seen.site is None:
         return
+    place: Path = ("site", "networks", name)
     if network is None:
-        if name not in seen.unsure:
-            known = nearest(name, seen.site.networks)
-            yield Finding((*path, "network"), f"no network '{name}' is in the site", known)
+        known = nearest(name, seen.site.networks)
+        yield Finding((*path, "network"), f"no network '{name}' is in the site", known, (place,))
         return
     if interface.vlan and network.vlan and interface.vlan != network.vlan:
         fact = f"VLAN {interface.vlan}, but network '{name}' has VLAN {network.vlan}"
@@ -93,7 +97,8 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
         if address is None:
             continue
         if prefix is None:
-            yield Finding(where, f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6' out")
+            fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6' out"
+            yield Finding(where, fact, remedy, ((*place, "prefix6"),))
         elif address not in prefix:
             yield Finding(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
@@ -112,7 +117,8 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
 
 def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
     if interface.routes and interface.network is None:
-        yield Finding((*path, "routes"), "routes without 'network'", "name the network that the routers are on")
+        remedy = "name the network that the routers are on"
+        yield Finding((*path, "routes"), "routes without 'network'", remedy, ((*path, "network"),))
     network, targets = seen.network(interface.network), set()
     for index, route in enumerate(interface.routes):
         where = (*path, "routes", index)
@@ -132,15 +138,17 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
 def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Finding]:
     """Whether the host can reach a route's router, and needs it beside its network's gateway."""
     four = route.via.version == 4
-    family, prefix = ("ipv4", network.prefix) if four else ("ipv6", network.prefix6)
+    family, prefix_key = ("ipv4", "prefix") if four else ("ipv6", "prefix6")
+    prefix = network.prefix if four else network.prefix6
     gateway = network.gateway if four else network.gateway6
     on_link = route.via.version == 6 and route.via.is_link_local
     if interface.addressing is Addressing.STATIC and getattr(interface, family) is None:
         fact = f"the router {route.via} is out of reach: the interface has no '{family}'"
-        yield Finding((*path, "via"), fact, f"add '{family}', or leave the route out")
+        yield Finding((*path, "via"), fact, f"add '{family}', or leave the route out", ((*path[:-2], family),))
     elif prefix is None or not (on_link or route.via in prefix):
         fact = f"the router {route.via} is not on network '{interface.network}'"
-        yield Finding((*path, "via"), fact, f"give one inside {prefix}" if prefix else "add 'prefix6' to it")
+        remedy = f"give one inside {prefix}" if prefix else "add 'prefix6' to it"
+        yield Finding((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
     if gateway is not None and route.to.prefixlen == 0:
         fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"
         yield Finding((*path, "to"), fact, "leave the route out, or the network's gateway")
@@ -155,9 +163,11 @@ def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:
         spec = seen.site.credentials.get(name)
         if name in names:
             yield Finding(where, f"credential '{name}' is listed twice", "list it once")
-        elif spec is None and name not in seen.unsure:
-            yield Finding(where, f"no credential '{name}' is in the site", nearest(name, seen.site.credentials))
-        elif spec is not None:
+        elif spec is None:
+            known = nearest(name, seen.site.credentials)
+            fact, place = f"no credential '{name}' is in the site", ("site", "credentials", name)
+            yield Finding(where, fact, known, (place,))
+        else:
             for path_of_other, other in files.items():
                 if spec.path == path_of_other:
                     yield Finding(where, f"'{name}' and '{other}' are both {spec.path}", "give one another path")

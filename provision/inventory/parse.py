@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from provision.document import MAX_BYTES, MAX_VALUES, Node, Path, Source, dotted
 from provision.errors import Invalid, Problem, Problems
 from provision.host import Host
 from provision.inventory.certificates import authorities
+from provision.inventory.cuts import Cuts, without
 from provision.inventory.layout import Layout, merge
 from provision.inventory.rules import check
 from provision.inventory.vocabulary import INVENTORY
@@ -22,6 +23,7 @@ __all__ = ["Source", "parse"]
 
 _M = TypeVar("_M", bound=BaseModel)
 _DUMMY_MAC = "52:54:00:00:00:01"
+_NOTHING: Mapping[str, Any] = {}
 
 
 def parse(files: Sequence[Source], now: datetime) -> Inventory:
@@ -42,7 +44,7 @@ class _Parser:
         self.layout = Layout()
         self.attachments: dict[str, Source] = {}
         self.inherited: set[tuple[str, int, str]] = set()
-        self.unsure: set[str] = set()
+        self.cuts = Cuts()
         self.broken_file = False
 
     def run(self, files: Sequence[Source]) -> Inventory:
@@ -54,8 +56,8 @@ class _Parser:
             layer = merge(self.layout.defaults, group) if self.layout.defaults else group
             self._layer(layer, ("site", "groups", name))
         hosts = [host for name in self.layout.hosts if (host := self._host(name)) is not None]
-        for finding in check(site, hosts, frozenset(self.unsure)):
-            self._add(finding.path, finding.fact, finding.remedy)
+        for finding in check(site, hosts, self.cuts):
+            self._add(self.cuts.as_written(finding.path), finding.fact, finding.remedy)
         if self.problems or site is None:
             raise Problems(dict.fromkeys(self.problems))
         return Inventory(site=site, hosts=tuple(sorted(hosts, key=lambda host: host.name)))
@@ -158,12 +160,7 @@ class _Parser:
         data = {key: value.plain() for key, value in own.items()}
         if certificates is not None:
             data["ca_certificates"] = certificates
-        site = self._validated(Site, data, Node(node.file, node.line, own), ("site",))
-        for part in ("networks", "credentials"):
-            written = own.get(part)
-            if written and isinstance(written.value, dict):
-                self.unsure |= set(written.value) - set(getattr(site, part, ()))
-        return site
+        return self._validated(Site, data, Node(node.file, node.line, own), ("site",), {"domain": "invalid"})
 
     def _take_groups(self, groups: Node) -> None:
         for name, group in self._mapping(groups, ("site", "groups")).items():
@@ -248,6 +245,7 @@ class _Parser:
             return
         if not isinstance(groups.value, list):
             self._add(("hosts", name, "groups"), "must be a list", "write it as [group]", (groups.file, groups.line))
+            self._lacks_a_group(name)
             return
         for index, node in enumerate(groups.value):
             if str(node.value) not in self.layout.groups and self.layout.site is not None:
@@ -255,10 +253,18 @@ class _Parser:
                 self._add(("hosts", name, "groups", index), fact, remedy, (node.file, node.line))
         known = [str(node.value) for node in groups.value if str(node.value) in self.layout.groups]
         self.layout.members[name] = tuple(dict.fromkeys(known))
+        if len(known) < len(groups.value):
+            self._lacks_a_group(name)
+
+    def _lacks_a_group(self, name: str) -> None:
+        """What the host does not have may be in the group that is meant, so any part of it may be cut."""
+        self.cuts.add(("hosts", name))
 
     # -- models --------------------------------------------------------------------------------------------------
 
-    def _validated(self, model: type[_M], data: dict[str, Any], node: Node, prefix: Path) -> _M | None:
+    def _validated(
+        self, model: type[_M], data: dict[str, Any], node: Node, prefix: Path, stand_ins: Mapping[str, Any] = _NOTHING
+    ) -> _M | None:
         """The model; when parts of it are wrong, they are noted and the rest is tried, so that rules can see it."""
         try:
             return model.model_validate(data)
@@ -266,38 +272,18 @@ class _Parser:
             found = complaints(error, model, node, INVENTORY)
         for complaint in found:
             self._complain(complaint, node, prefix)
-        for complaint in found:
-            _cut(data, complaint)
-        return _second_try(model, data)
+        rest, cuts = without(model, data, found, stand_ins)
+        for path in cuts:
+            self.cuts.add((*prefix, *path))
+        return rest
 
     def _complain(self, complaint: Complaint, node: Node, prefix: Path) -> None:
         path, fact, remedy, kind = complaint
+        if kind == "extra_forbidden":
+            self.cuts.add_unknown((*prefix, *path))
         file, line = place(node, path)
         if kind == "missing" and prefix[0] == "hosts":
             # What a host lacks is to be added at the host, also when the rest of that mapping is inherited.
             file, line = place(self.layout.hosts[str(prefix[1])], path)
         if (file, line, fact) not in self.inherited:
             self._add((*prefix, *path), fact, remedy, (file, line))
-
-
-def _cut(data: dict[str, Any], complaint: Complaint) -> None:
-    """Take what is wrong out of `data`: the unknown key, the interface, network or credential, or the whole field."""
-    path = complaint.path
-    if complaint.kind != "extra_forbidden":
-        path = path[: 2 if path[:1] in (("interfaces",), ("networks",), ("credentials",)) else 1]
-    owner: Any = data
-    for part in path[:-1]:
-        owner = owner.get(part) if isinstance(owner, dict) else None
-    if path and isinstance(owner, dict):
-        owner.pop(path[-1], None)
-    elif path and path[:-1]:
-        data.pop(str(path[0]), None)
-    if path == ("domain",):
-        data["domain"] = "invalid"
-
-
-def _second_try(model: type[_M], data: dict[str, Any]) -> _M | None:
-    try:
-        return model.model_validate(data)
-    except ValidationError:
-        return None

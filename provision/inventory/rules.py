@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from provision.document import Path
 from provision.host import Host
+from provision.inventory.cuts import Cuts
 from provision.inventory.finding import Finding
 from provision.inventory.host_rules import host_findings
 from provision.inventory.site_rules import site_findings
@@ -15,16 +16,22 @@ from provision.site import Site
 Keyed = Iterator[tuple[str, Path]]
 
 
-def check(site: Site | None, hosts: Sequence[Host], unsure: frozenset[str] = frozenset()) -> Iterator[Finding]:
+def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) -> Iterator[Finding]:
     """Everything that is wrong, the site first, then host by host, then hosts against one another.
 
-    `site` is None when it could not be read; rules that need it are then left out. `unsure` names networks and
-    credentials that the site declares but that could not be read, which are therefore not "unknown". Of two hosts that
-    collide, the later one in `hosts` is objected to.
+    `site` is None when it could not be read; rules that need it are then left out. `cuts` has what is written but could
+    not be read: nothing is said that rests on its absence. Of two hosts that collide, the later one in `hosts` is
+    objected to.
     """
+    for finding in _findings(site, hosts):
+        if cuts is None or not any(map(cuts.touch, finding.rests_on)):
+            yield finding
+
+
+def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Finding]:
     if site is not None:
         yield from site_findings(site)
-    seen = view(site, unsure)
+    seen = view(site)
     for host in hosts:
         yield from host_findings(host, seen)
     yield from _twice("host name", hosts, _names, "give one of them another name")

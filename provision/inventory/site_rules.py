@@ -79,7 +79,8 @@ def _gateways(network: Network, path: Path) -> Iterator[Finding]:
     if gateway6 is None or gateway6.is_link_local:
         return
     if prefix6 is None:
-        yield Finding((*path, "gateway6"), "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out")
+        fact, remedy = "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out"
+        yield Finding((*path, "gateway6"), fact, remedy, ((*path, "prefix6"),))
     elif gateway6 not in prefix6:
         yield Finding((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
 
@@ -127,6 +128,7 @@ def _services(site: Site) -> Iterator[Finding]:
         service = getattr(site.servers, name)
         if isinstance(service, Service) and bool(service.hosts) == bool(service.srv):
             fact = "both 'hosts' and 'srv' are given" if service.srv else "neither 'hosts' nor 'srv' is given"
-            yield Finding(("site", "servers", name), fact, "name the servers, or the SRV record that finds them")
+            path: Path = ("site", "servers", name)
+            yield Finding(path, fact, "name the servers, or the SRV record that finds them", (path,))
         for index, server in enumerate(service.hosts if isinstance(service, Service) else ()):
             yield from _server_name(server.name, ("site", "servers", name, "hosts", index, "name"))

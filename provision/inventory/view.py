@@ -12,10 +12,9 @@ from provision.site import Address, Network, Site
 
 @dataclass(frozen=True)
 class View:
-    """What host rules know of the site; `unsure` names networks and credentials that are declared but unreadable."""
+    """What host rules know of the site, which is None when it could not be read."""
 
     site: Site | None
-    unsure: frozenset[str] = frozenset()
     tags: dict[int, str] = field(default_factory=dict)
     """Tag -> name of every tagged management network."""
     servers: dict[Address, str] = field(default_factory=dict)
@@ -29,12 +28,12 @@ class View:
         return network is not None and network.role is Role.MANAGEMENT
 
 
-def view(site: Site | None, unsure: frozenset[str] = frozenset()) -> View:
-    """The view of a site (None when it could not be read)."""
+def view(site: Site | None) -> View:
+    """The view of a site."""
     if site is None:
-        return View(None, unsure)
+        return View(None)
     tags = {n.vlan: name for name, n in site.networks.items() if n.role is Role.MANAGEMENT and n.vlan}
-    return View(site, unsure, tags, dict(_servers(site)))
+    return View(site, tags, dict(_servers(site)))
 
 
 def _servers(site: Site) -> Iterator[tuple[Address, str]]:
