@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Problems
-from provision.inventory.files import load
+from provision.inventory.files import MAX_ATTACHMENT, load
 from provision.inventory.parse import parse
 from tests.inventory_samples import HOSTS, NOW, SITE, certificate
 
@@ -24,13 +24,30 @@ def test_files_and_directories_with_their_certificates(tmp_path: Path) -> None:
 
 
 def test_everything_unreadable_is_said_at_once(tmp_path: Path) -> None:
-    (tmp_path / "site.yaml").write_text("site:\n  ca_certificate_files:\n  - no.pem\n  - pipe\n")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "site.yaml").write_text(SITE)
     with pytest.raises(Problems) as raised:
         load([tmp_path / "site.yaml", tmp_path / "gone.yaml", tmp_path / "pipe"])
     said = [str(p) for p in raised.value.problems]
-    assert len(said) == 4
-    assert any("gone.yaml: cannot be read (No such file" in line for line in said)
-    assert any("pipe: cannot be read (not a regular file)" in line for line in said)
-    assert any("site.yaml:3: " in line and "'no.pem' cannot be read" in line for line in said)
-    assert any("site.yaml:4: " in line and "not a regular file" in line for line in said)
+    assert len(said) == 2
+    assert "gone.yaml: cannot be read (No such file" in said[0]
+    assert "pipe: cannot be read (not a regular file)" in said[1]
+
+
+def test_unreadable_certificates_hide_no_other_problem(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large.pem").write_bytes(b"x" * (MAX_ATTACHMENT + 1))
+    (tmp_path / "site.yaml").write_text(
+        "site:\n  domain: a.7\n  networks: {}\n  relam: A\n  ca_certificate_files:\n"
+        "  - no.pem\n  - pipe\n  - large.pem\n"
+    )
+    with pytest.raises(Problems) as raised:
+        parse(load([tmp_path / "site.yaml"]), NOW)
+    said = [(p.line, p.fact) for p in raised.value.problems]
+    assert said == [
+        (2, "'a.7' ends in a number, so names in it could be read as addresses"),
+        (4, "unknown key 'relam'"),
+        (6, "the certificate file 'no.pem' is not there, or cannot be read"),
+        (7, "the certificate file 'pipe' is not there, or cannot be read"),
+        (8, "the certificate file 'large.pem' is not there, or cannot be read"),
+    ]

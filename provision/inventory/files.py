@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from provision.document import MAX_BYTES, Source, read
@@ -16,7 +17,8 @@ MAX_ATTACHMENT = 1024 * 1024
 def load(paths: Sequence[Path]) -> list[Source]:
     """Read inventory files, every ``*.yaml`` and ``*.yml`` of a directory, and the certificate files that they name.
 
-    Certificate paths are relative to the file that names them. Raises Problems, all at once, for what cannot be read.
+    Certificate paths are relative to the file that names them; those that cannot be read are left out. Raises Problems,
+    all at once, for inventory files that cannot be read.
     """
     sources, problems = [], []
     for path in _expanded(paths):
@@ -26,14 +28,10 @@ def load(paths: Sequence[Path]) -> list[Source]:
             problems.append(Problem(str(path), 0, "", f"cannot be read ({error.strerror})", "look at the path"))
             continue
         attachments = {}
-        for name, line in _named(Source(str(path), text)):
-            try:
+        for name in _named(Source(str(path), text)):
+            # The parser says which are not there, beside everything else that is wrong.
+            with suppress(OSError, ValueError):
                 attachments[name] = _bytes(path.parent / name, MAX_ATTACHMENT)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "not a path"
-                fact = f"the certificate file '{name}' cannot be read ({reason})"
-                remedy = f"it is looked for in {path.parent}"
-                problems.append(Problem(str(path), line, "site.ca_certificate_files", fact, remedy))
         sources.append(Source(str(path), text, attachments))
     if problems:
         raise Problems(problems)
@@ -60,8 +58,8 @@ def _bytes(path: Path, limit: int) -> bytes:
     return path.read_bytes()
 
 
-def _named(source: Source) -> list[tuple[str, int]]:
-    """The certificate files that a source names, with their lines; its other problems are the parser's matter."""
+def _named(source: Source) -> list[str]:
+    """The certificate files that a source names; its other problems are the parser's matter."""
     if b"ca_certificate_files" not in source.text:
         return []
     root = read(source).root
@@ -69,4 +67,4 @@ def _named(source: Source) -> list[tuple[str, int]]:
     names = site.value.get("ca_certificate_files") if site and isinstance(site.value, dict) else None
     if names is None or not isinstance(names.value, list):
         return []
-    return [(item.value, item.line) for item in names.value if isinstance(item.value, str)]
+    return [item.value for item in names.value if isinstance(item.value, str)]

@@ -194,8 +194,9 @@ class _Parser:
         for index, node in enumerate(named.value):
             content = self.attachments[named.file].attachments.get(str(node.value))
             if content is None:
-                fact = f"the certificate file {quoted(node.value)} is not there"
-                self._add((*path, index), fact, "give its path from this file on", (node.file, node.line))
+                fact = f"the certificate file {quoted(node.value)} is not there, or cannot be read"
+                remedy = "give its path from this file on, and look at its mode and size"
+                self._add((*path, index), fact, remedy, (node.file, node.line))
             else:
                 found += self._authorities(node, (*path, index), content)
         return found
