@@ -88,7 +88,9 @@ def test_a_bond_of_vlans_only_has_a_name_of_its_own() -> None:
 
 def test_a_guest_bridge_untagged_on_the_nic_that_boots() -> None:
     wrong = said(m=MGMT, g=f"{{{MAC}, bridge: br-g}}")
-    assert any("g.bridge: puts the guests of 'br-g' untagged on the NIC that boots from 'mgmt'" in w for w in wrong)
+    assert any(
+        "g.bridge: puts the guests of 'br-g' untagged on the NIC that is connected to 'mgmt'" in w for w in wrong
+    )
     tagged = f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}"
     (only,) = said(m=tagged, g=f"{{{MAC}, bridge: br-g}}")
     assert "g.bridge: puts the guests" in only
@@ -98,9 +100,10 @@ def test_a_guest_bridge_untagged_on_the_nic_that_boots() -> None:
     assert said(m=MGMT, g=f"{{{MAC}, vlan: 30, bridge: br-g}}") == []
 
 
-def test_a_host_that_never_boots_there_may_have_untagged_guests_beside_tagged_management() -> None:
+def test_guests_could_tag_their_frames_themselves_on_the_nic_of_tagged_management() -> None:
     interfaces = {"m": f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}", "g": f"{{{MAC}, bridge: br-g}}"}
-    assert lines(SITE, host(**interfaces) + "    netboot: never\n") == []
+    (only,) = lines(SITE, host(**interfaces) + "    netboot: never\n")
+    assert "g.bridge: puts the guests of 'br-g' untagged on the NIC that is connected to 'mgmt'" in only
 
 
 def test_an_inherited_bridge_is_said_where_it_stands() -> None:

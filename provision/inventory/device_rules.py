@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from provision.document import Path
-from provision.host import Host, Interface, Netboot
+from provision.host import Host, Interface
 from provision.inventory.finding import Finding
 from provision.inventory.view import View
 
@@ -106,10 +106,10 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
         fact = f"{guests} on VLAN {interface.vlan}, the management LAN '{seen.tags[interface.vlan]}'"
         yield Finding(where, fact, "take another VLAN")
     elif interface.vlan is None:
+        # A tagged management interface is no exception: guests may tag frames themselves, and the bridge sends them on.
         for other_name, other in host.interfaces.items():
-            boots = other.vlan is None or host.netboot is not Netboot.NEVER
-            if other_name != name and boots and seen.is_management(other) and set(other.macs) & set(interface.macs):
-                fact = f"{guests} untagged on the NIC that boots from '{other.network}'"
+            if other_name != name and seen.is_management(other) and set(other.macs) & set(interface.macs):
+                fact = f"{guests} untagged on the NIC that is connected to '{other.network}'"
                 rests_on = (*_keys((path, (*path[:-1], other_name)), "vlan"), (*path[:-2], "netboot"))
                 yield Finding(where, fact, "give the bridge a 'vlan', or another NIC", rests_on)
                 return
