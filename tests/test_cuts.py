@@ -120,7 +120,7 @@ EXTRA = {
         "credentials": ["keytab", "enrol-token"],
         "interfaces": {
             "m": {"macs": ["52:54:00:99:00:01"], "network": "tagged", "addressing": "dhcp", "vlan": "50"},
-            "g": {"macs": ["52:54:00:99:00:01"], "bridge": "br-g"},
+            "g": {"macs": ["52:54:00:99:00:06"], "bridge": "br-g"},
             "v": {"macs": ["52:54:00:99:00:01"], "vlan": "60", "mtu": "9000"},
         },
     },

@@ -324,6 +324,10 @@ def test_images_are_listed_and_verified(here: Site, app: Guard) -> None:
     touch(kernel_file)
     problem = call(app, "POST", "/v1/images/base/verify").problem
     assert (problem["status"], problem["subject"]) == (503, "base image base: kernel")
+    assert "kernel: is damaged" in data(app, "GET", "/v1/images")[0]["problem"]
+
+
+def test_an_image_without_a_file_is_listed_with_that(here: Site, app: Guard) -> None:
     here.base.iso.path.unlink()
     assert "base.iso" in data(app, "GET", "/v1/images")[0]["problem"]
 

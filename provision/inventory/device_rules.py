@@ -110,6 +110,6 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
         for other_name, other in host.interfaces.items():
             if other_name != name and seen.is_management(other) and set(other.macs) & set(interface.macs):
                 fact = f"{guests} untagged on the NIC that is connected to '{other.network}'"
-                rests_on = (*_keys((path, (*path[:-1], other_name)), "vlan"), (*path[:-2], "netboot"))
+                rests_on = _keys((path, (*path[:-1], other_name)), "vlan")
                 yield Finding(where, fact, "give the bridge a 'vlan', or another NIC", rests_on)
                 return
