@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.cli import output
-from provision.cli.client import Client
+from provision.cli.client import Client, route
 from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
 from provision.cli.main import context
@@ -67,7 +67,7 @@ def _one(
     path = directory / f"{name}.{'iso' if medium == 'iso' else 'img'}"
     row: dict[str, Any] = {"host": name, "medium": medium, "macs": host["macs"]}
     try:
-        described = client.call("GET", f"/v1/hosts/{name}/{medium}/sha256")
+        described = client.call("GET", route("hosts", name, medium, "sha256"))
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise
@@ -80,7 +80,7 @@ def _one(
             output.say(f"{name}: {path.name} is up to date")
         return row
     with output.bar(path.name, described["size"], quiet) as progress:
-        download(client, f"/v1/hosts/{name}/{medium}", described["etag"], path, progress)
+        download(client, route("hosts", name, medium), described["etag"], path, progress)
     if not quiet:
         output.say(f"{name}: wrote {path.name}")
     return row

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from provision.errors import Conflict, Exit, Problem, Problems, ProvisionError, Unavailable
+from provision.errors import Conflict, Exit, Invalid, Problem, Problems, ProvisionError, Unavailable
 from provision.settings import Settings
 
 _BASE = "http://provision"
 _MAX_SOCKET_PATH = 107  # unix(7)
+_MAX_NAME = 63  # one DNS label (provision.model.Name)
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
 _TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
 
@@ -48,8 +50,8 @@ class Client:
         """One request; the decoded JSON (or text) of its answer."""
         try:
             answer = self._http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise _unsent(error) from None
         self._require(answer)
         if answer.headers.get("content-type", "").startswith("application/json"):
             return answer.json()
@@ -64,8 +66,8 @@ class Client:
                     answer.read()
                 self._require(answer)
                 yield answer
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from None
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise _unsent(error) from None
 
     def steps(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
@@ -96,8 +98,37 @@ def error_of(document: dict[str, Any]) -> ProvisionError:
     return RemoteError(document)
 
 
-def _unreachable(error: httpx.HTTPError) -> Unavailable:
-    return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
+def route(*segments: str) -> str:
+    """The path of an operator's route, whose segments may be names as they were typed; raises Invalid for a name that
+    would make another path of it."""
+    return "/v1/" + "/".join(quote(checked(segment), safe="") for segment in segments)
+
+
+def of_host(host: str | None) -> dict[str, str]:
+    """The query that asks for one host, or for all when it is None; raises Invalid."""
+    return {} if host is None else {"host": checked(host)}
+
+
+def checked(name: str) -> str:
+    """A name as it was typed. Quoting does not help one with a slash: the server's router takes the path unquoted."""
+    if name in ("", ".", "..") or "/" in name or len(name) > _MAX_NAME or not _is_text(name):
+        fact = "is no name that a host, a credential or an image can have"
+        raise Invalid(f"'{name[:_MAX_NAME]}'", fact, "names have at most 63 lower-case letters, digits and '-'")
+    return name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unsent(error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> ProvisionError:
+    if isinstance(error, httpx.HTTPError):
+        return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
+    return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from provision.cli import output
+from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
 from provision.credential import bulk
@@ -51,7 +52,7 @@ def set_(
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
-        done = client.call("PUT", f"/v1/hosts/{host}/credentials/{name}", params=wanted, content=_read(file))
+        done = client.call("PUT", route("hosts", host, "credentials", name), params=wanted, content=_read(file))
     if given.json:
         output.data(done)
     else:
@@ -82,7 +83,7 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", "/v1/credentials", params={"host": host} if host else {})
+        rows = client.call("GET", "/v1/credentials", params=of_host(host))
     if given.json:
         output.data(rows)
         return
@@ -95,7 +96,7 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
 def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:
-        client.call("DELETE", f"/v1/hosts/{host}/credentials/{name}")
+        client.call("DELETE", route("hosts", host, "credentials", name))
     if context().json:
         output.data({"host": host, "name": name, "removed": True})
     else:

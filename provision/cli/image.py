@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from provision.cli import output
-from provision.cli.client import Client
+from provision.cli.client import Client, route
 from provision.cli.main import context
 from provision.errors import Unavailable
 
@@ -52,7 +52,7 @@ def import_(
             "seed_size": seed_size * (1 << 20) if seed_size else None,
         }
         image: dict[str, Any] = {}
-        for step in client.steps(f"/v1/images/{name}", body):
+        for step in client.steps(route("images", name), body):
             if "stage" in step:
                 progress(step["stage"], step["fraction"])
             else:
@@ -110,7 +110,7 @@ def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
     given = context()
     with given.client() as client:
-        row = client.call("POST", f"/v1/images/{name}/verify")
+        row = client.call("POST", route("images", name, "verify"))
     if given.json:
         output.data(row)
     else:
@@ -121,7 +121,7 @@ def verify(name: ImageName) -> None:
 def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:
-        client.call("DELETE", f"/v1/images/{name}")
+        client.call("DELETE", route("images", name))
     if context().json:
         output.data({"name": name, "removed": True})
     else:

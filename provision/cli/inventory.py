@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from provision.cli import output
+from provision.cli.client import route
 from provision.cli.main import context
 from provision.document import Source
 from provision.errors import Conflict, Exit, Unavailable
@@ -154,7 +155,7 @@ def host_list(
 def host_show(name: HostName) -> None:
     """Show one host, whole."""
     with context().client() as client:
-        output.data(client.call("GET", f"/v1/hosts/{name}"))
+        output.data(client.call("GET", route("hosts", name)))
 
 
 def selector_parameters(selector: str | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import typer
 
 from provision.cli import output
 from provision.cli.batch import write_batch
+from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
 from provision.errors import Conflict, Unavailable
@@ -48,19 +49,24 @@ def disk(host: Host = None, file: Output = None, selector: Selector = None, out:
 
 
 def _write(medium: str, host: str | None, file: Path | None, selector: str | None, out: Path | None) -> None:
-    if (host is None) == (selector is None) or (selector is None) != (out is None):
-        raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
-    if selector is not None and out is not None:
+    if host is not None and selector is None and out is None:
+        _write_one(medium, host, file)
+    elif host is None and selector is not None and out is not None:
         write_batch(medium, selector, out)
-        return
+    else:
+        raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
+
+
+def _write_one(medium: str, host: str, file: Path | None) -> None:
     given = context()
+    url = route("hosts", host, medium)
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
     if path.is_dir():
         raise Conflict(str(path), "is a directory", "name a file")
     with given.client() as client:
-        described = client.call("GET", f"/v1/hosts/{host}/{medium}/sha256")
+        described = client.call("GET", f"{url}/sha256")
         with output.bar(path.name, described["size"], given.json) as progress:
-            download(client, f"/v1/hosts/{host}/{medium}", described["etag"], path, progress)
+            download(client, url, described["etag"], path, progress)
     if given.json:
         output.data({**described, "file": str(path)})
     else:

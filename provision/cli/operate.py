@@ -9,6 +9,7 @@ import typer
 from rich.live import Live
 
 from provision.cli import output
+from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
 from provision.errors import Exit
@@ -24,7 +25,7 @@ def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", f"/v1/explain/{host}")
+        rows = client.call("GET", route("explain", host))
     if given.json:
         output.data(rows)
         return
@@ -53,13 +54,13 @@ def window(
     given = context()
     with given.client() as client:
         if close:
-            client.call("DELETE", f"/v1/hosts/{host}/window")
+            client.call("DELETE", route("hosts", host, "window"))
             if given.json:
                 output.data({"host": host, "open": False})
             else:
                 output.say(f"{host}: no window is open")
             return
-        row = client.call("POST", f"/v1/hosts/{host}/window", json={"minutes": minutes, "boots": boots})
+        row = client.call("POST", route("hosts", host, "window"), json={"minutes": minutes, "boots": boots})
     if given.json:
         output.data(row)
     else:
@@ -75,7 +76,7 @@ def status(
     with given.client() as client:
 
         def fetch() -> dict[str, Any]:
-            answer: dict[str, Any] = client.call("GET", "/v1/status", params={"host": host} if host else {})
+            answer: dict[str, Any] = client.call("GET", "/v1/status", params=of_host(host))
             return answer
 
         if not watch:
@@ -147,7 +148,7 @@ def audit(
         if verify:
             result = client.call("GET", "/v1/audit/verify", params={"head": heads or []})
         else:
-            parameters = {"limit": str(limit), **({"host": host} if host else {})}
+            parameters = {"limit": str(limit), **of_host(host)}
             entries = client.call("GET", "/v1/audit", params=parameters)
     if verify:
         if given.json:
