@@ -90,6 +90,11 @@ def check(
     return _CHECKS[kind](case)
 
 
+def holds_key(data: Secret) -> bool:
+    """Whether a private key is in it, whatever else is."""
+    return _KEY_MARK in data.reveal()
+
+
 def _check_keytab(case: _Case) -> Checked:
     if case.site.realm is None:
         raise case.invalid("the site has no Kerberos realm", "set site.realm and run 'provision apply'")
@@ -121,7 +126,7 @@ def _check_certificate(case: _Case) -> Checked:
         shown = ", ".join(repr(name) for name in names[:3]) or "no host name"
         raise case.invalid(f"the certificate is for {shown}, not for {case.fqdn}", "request one for the host's name")
     public = _public_key(case, certificate)
-    if _KEY_MARK in case.data.reveal() and _spki(_private_key(case, case.data).public_key()) != _spki(public):
+    if holds_key(case.data) and _spki(_private_key(case, case.data).public_key()) != _spki(public):
         raise case.invalid("the certificate does not fit the key in the same file")
     for other in _partners(case, CredentialKind.KEY):
         if _spki(_private_key(case, other.secret).public_key()) != _spki(public):

@@ -39,6 +39,10 @@ ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
 HOST_JSON = "/etc/provision/host.json"
 CA_BUNDLE = "/etc/ssl/certs/provision-ca.pem"
+CA_DIRECTORY = "/etc/provision/ca"
+NETWORK_DIRECTORY = "/etc/systemd/network"
+PLACES = (*identity.PATHS, NETWORK_DIRECTORY, CA_DIRECTORY, CA_BUNDLE, HOST_JSON)
+"""The files that a seed may have besides credentials, or the directories that hold them."""
 
 _PATH: TypeAdapter[str] = TypeAdapter(SeedPath)
 _MODE: TypeAdapter[str] = TypeAdapter(FileMode)
@@ -122,11 +126,24 @@ def build(
     return Seed(revision, archive(host.name, revision, tree))
 
 
+def obstacle(host: Host, site: Site, path: str) -> str | None:
+    """The file that the host's seed has anyway, and that leaves no room for a credential at `path`; None for none."""
+    # Most credentials stand nowhere near, and then nothing is rendered.
+    if not any(overlap(path, place) for place in PLACES):
+        return None
+    return next((other for other in (*_generated(host, site), HOST_JSON) if overlap(path, other)), None)
+
+
+def overlap(path: str, other: str) -> bool:
+    """Whether two files cannot both stand there: at one path, or one in the other as its directory."""
+    return path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/")
+
+
 def _generated(host: Host, site: Site) -> dict[str, File]:
     files = identity.files(host, site)
-    files |= {f"/etc/systemd/network/{name}": data for name, data in networkd.files(host, site).items()}
+    files |= {f"{NETWORK_DIRECTORY}/{name}": data for name, data in networkd.files(host, site).items()}
     certificates = [_certificate(host, pem) for pem in site.ca_certificates]
-    files |= {f"/etc/provision/ca/{number}.pem": pem for number, pem in enumerate(certificates, start=1)}
+    files |= {f"{CA_DIRECTORY}/{number}.pem": pem for number, pem in enumerate(certificates, start=1)}
     if certificates:
         files[CA_BUNDLE] = b"".join(certificates)
     return {path: File(data) for path, data in files.items()}

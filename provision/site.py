@@ -89,6 +89,12 @@ class CredentialSpec(Model):
     mode: FileMode = "0600"
 
 
+def exposure(kind: CredentialKind, mode: str) -> str:
+    """What is wrong with giving a credential of that kind that mode; "" for nothing."""
+    secret = kind in (CredentialKind.KEYTAB, CredentialKind.KEY, CredentialKind.TOKEN)
+    return f"every user of the host could read a {kind} with mode {mode}" if secret and int(mode, 8) & 0o007 else ""
+
+
 class SitePolicy(Model):
     """The site's defaults of `provision window`."""
 

@@ -25,7 +25,7 @@ from provision.errors import Denied, Invalid
 from provision.host import Host
 from provision.proc import run
 from provision.secret import Secret
-from provision.seed import PhoneHome, PhoneHomeId, Seed, SeedCredential, build, seed_revision
+from provision.seed import PLACES, PhoneHome, PhoneHomeId, Seed, SeedCredential, build, obstacle, seed_revision
 from provision.site import Site
 from tests.rendering import HOSTS, NOW, SITE, golden, host, nic, released
 
@@ -233,3 +233,11 @@ def test_gnu_cpio_extracts_it_with_its_modes(tmp_path: Path) -> None:
         path = root / entry["path"].lstrip("/")
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"]
         assert f"{stat.S_IMODE(path.stat().st_mode):04o}" == entry["mode"]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_what_a_seed_has_anyway_stands_in_the_places_that_are_named(name: str) -> None:
+    paths = [entry["path"] for entry in manifest(built(HOSTS[name]))["files"] if entry["path"] != KEYTAB.path]
+    assert all(any(path == place or path.startswith(f"{place}/") for place in PLACES) for path in paths)
+    assert [obstacle(HOSTS[name], SITE, path) for path in paths] == paths
+    assert obstacle(HOSTS[name], SITE, KEYTAB.path) is None

@@ -8,11 +8,10 @@ from ipaddress import IPv4Network, IPv6Network
 from provision.boot import Role
 from provision.document import Path
 from provision.inventory.finding import Finding
-from provision.site import CredentialKind, Network, Service, Site
+from provision.site import Network, Service, Site, exposure
 
 RESERVED_ARGUMENTS = ("initrd", "BOOT_IMAGE", "BOOTIF")
 """Kernel arguments that boot loaders set; a second value would shadow theirs."""
-_SECRET_KINDS = (CredentialKind.KEYTAB, CredentialKind.KEY, CredentialKind.TOKEN)
 
 
 def site_findings(site: Site) -> Iterator[Finding]:
@@ -31,8 +30,7 @@ def site_findings(site: Site) -> Iterator[Finding]:
     yield from _shared_tags(site)
     yield from _services(site)
     for name, spec in site.credentials.items():
-        if spec.kind in _SECRET_KINDS and int(spec.mode, 8) & 0o007:
-            fact = f"every user of the host could read a {spec.kind} with mode {spec.mode}"
+        if fact := exposure(spec.kind, spec.mode):
             yield Finding(("site", "credentials", name, "mode"), fact, "write 0600")
     yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
 

@@ -8,6 +8,15 @@ from provision.host import Addressing, Host, Interface
 from provision.render.environment import render, render_common
 from provision.site import Address, Network, Server, Service, Site
 
+HOSTNAME = "/etc/hostname"
+HOSTS = "/etc/hosts"
+RESOLV = "/etc/resolv.conf"
+RESOLVED = "/etc/systemd/resolved.conf.d/provision.conf"
+TIMESYNCD = "/etc/systemd/timesyncd.conf.d/provision.conf"
+KRB5 = "/etc/krb5.conf"
+PATHS = (HOSTNAME, HOSTS, RESOLV, RESOLVED, TIMESYNCD, KRB5)
+"""Every path that `files` may give."""
+
 MAX_NAMESERVERS = 3
 """How many `nameserver` lines the C library reads (resolv.conf(5), MAXNS)."""
 
@@ -15,23 +24,21 @@ MAX_NAMESERVERS = 3
 def files(host: Host, site: Site) -> dict[str, bytes]:
     """Every such file by its path in the host's root."""
     found = {
-        "/etc/hostname": render("seed/hostname.j2", host=host.name),
-        "/etc/hosts": _hosts(host, site),
+        HOSTNAME: render("seed/hostname.j2", host=host.name),
+        HOSTS: _hosts(host, site),
     }
     dns = _unique(address for _, network in _static(host, site) for address in network.dns)
     if dns:
         # The C library reads the first file, and so does systemd-resolved when it is a file and no link to its stub;
         # the second serves an image that puts its own link back. They name the same servers, so both may stand.
-        found["/etc/resolv.conf"] = render_common("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
-        found["/etc/systemd/resolved.conf.d/provision.conf"] = render_common(
-            "seed/resolved.conf.j2", domain=site.domain, dns=dns
-        )
+        found[RESOLV] = render_common("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
+        found[RESOLVED] = render_common("seed/resolved.conf.j2", domain=site.domain, dns=dns)
     ntp = _unique(server for _, network in _networks(host, site) for server in network.ntp)
     if ntp:
-        found["/etc/systemd/timesyncd.conf.d/provision.conf"] = render_common("seed/timesyncd.conf.j2", ntp=ntp)
+        found[TIMESYNCD] = render_common("seed/timesyncd.conf.j2", ntp=ntp)
     if site.realm:
         kdcs = tuple(server.name for server in site.servers.freeipa.hosts) if site.servers.freeipa else ()
-        found["/etc/krb5.conf"] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
+        found[KRB5] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from provision import credential
 from provision.credential import Held
 from provision.errors import Invalid, Problem, Problems, ProvisionError
+from provision.host import Host
 from provision.secret import Secret
 from provision.service.core import Core
-from provision.site import CredentialKind, CredentialSpec
+from provision.service.fit import obstruction
+from provision.site import CredentialKind, CredentialSpec, exposure
 from provision.store.credentials import CredentialInfo, CredentialInput
 
 
@@ -29,7 +31,7 @@ class Credentials:
         Raises NotFound for an unknown host, Invalid for an undeclared name, a bad path or content that does not fit.
         """
         with self._core.lock:
-            entry = self._checked(host, name, data, path, mode, ())
+            entry = self._checked(host, name, data, path, mode, (), ())
             self._core.note("credential-set", actor, host=host, credential=name)
             version = self._core.store.set_credential(host, entry, self._core.clock())
         return {"host": host, "name": name, "version": version}
@@ -38,21 +40,31 @@ class Credentials:
         """The same for (host, name, data) of many: all of them in one transaction, or Problems with every misfit."""
         core = self._core
         with core.lock:
-            entries: list[tuple[str, CredentialInput]] = []
-            problems = []
-            for host, name, data in items:
-                fellows = [entry for other, entry in entries if other == host]
-                try:
-                    entries.append((host, self._checked(host, name, data, None, None, fellows)))
-                except ProvisionError as error:
-                    problems.append(Problem(f"{host}/{name}", 0, "", error.fact, error.remedy))
-            if problems:
-                raise Problems(problems)
+            entries = self.fitting(items)
             for host, entry in entries:
                 core.note("credential-set", actor, host=host, credential=entry.name)
             versions = core.store.set_credentials(entries, core.clock())
         rows = zip(entries, versions, strict=True)
         return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
+
+    def fitting(self, items: Sequence[tuple[str, str, Secret]]) -> list[tuple[str, CredentialInput]]:
+        """What `put_many` would seal, by host; raises Problems with every misfit. Nothing is sealed."""
+        coming: dict[str, set[str]] = {}
+        for host, name, _ in items:
+            coming.setdefault(host, set()).add(name)
+        fellows: dict[str, list[CredentialInput]] = {host: [] for host in coming}
+        entries, problems = [], []
+        for host, name, data in items:
+            try:
+                entry = self._checked(host, name, data, None, None, fellows[host], coming[host])
+            except ProvisionError as error:
+                problems.append(Problem(f"{host}/{name}", 0, "", error.fact, error.remedy))
+                continue
+            fellows[host].append(entry)
+            entries.append((host, entry))
+        if problems:
+            raise Problems(problems)
+        return entries
 
     def _checked(
         self,
@@ -62,7 +74,10 @@ class Credentials:
         path: str | None,
         mode: str | None,
         fellows: Sequence[CredentialInput],
+        coming: Collection[str],
     ) -> CredentialInput:
+        """The credential when it fits its host beside its `fellows` of the same load, and beside what stays sealed: all
+        but itself and those that are `coming`."""
         core = self._core
         state = core.state(host)
         declared = core.site.credentials.get(name)
@@ -70,12 +85,25 @@ class Credentials:
             known = ", ".join(core.site.credentials) or "none"
             fact = f"the site declares no such credential (declared: {known})"
             raise Invalid(f"{host}/{name}", fact, "declare it under site.credentials and apply")
-        place = _place(f"{host}/{name}", path or declared.path, mode or declared.mode)
-        coming = {name, *(fellow.name for fellow in fellows)}
-        held = [n for n in core.store.snapshot.credentials.get(host, {}) if n not in coming]
-        others: list[Held] = [*core.store.open_credentials(host, held), *map(_held, fellows)]
+        if name not in state.host.credentials:
+            fact = f"{host} does not name this credential, so its image would not have it"
+            raise Invalid(f"{host}/{name}", fact, "add it to the host's credentials and apply")
+        entry = _entry(host, name, declared, path, mode, data)
+        held = [n for n in core.store.snapshot.credentials.get(host, {}) if n != name and n not in coming]
+        sealed = core.store.open_credentials(host, held)
+        paths = {other.name: other.path for other in sealed} | {fellow.name: fellow.path for fellow in fellows}
+        self._require_room(state.host, entry, paths)
+        others: list[Held] = [*sealed, *map(_held, fellows)]
         checked = credential.check(declared.kind, name, data, state.host, core.site, others, core.clock())
-        return CredentialInput(name, declared.kind, *place, data, checked.not_after)
+        return replace(entry, not_after=checked.not_after)
+
+    def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:
+        """Raise Invalid when another file of the host's seed is in the way; what is not sealed yet will stand where the
+        site says."""
+        site = self._core.site
+        places = {n: paths.get(n, site.credentials[n].path) for n in host.credentials if n != entry.name}
+        if fact := obstruction(host, site, entry.path, places):
+            raise Invalid(f"{host.name}/{entry.name}", fact, "give it another --path, or another path in the site")
 
     def remove(self, host: str, name: str, actor: str) -> None:
         """Remove a credential; raises NotFound when there is none."""
@@ -103,13 +131,22 @@ def _held(entry: CredentialInput) -> _Fellow:
     return _Fellow(entry.name, entry.kind, entry.data)
 
 
-def _place(subject: str, path: str, mode: str) -> tuple[str, str]:
+def _entry(
+    host: str, name: str, declared: CredentialSpec, path: str | None, mode: str | None, data: Secret
+) -> CredentialInput:
+    """The credential where it shall stand; raises Invalid for a place that no file, or no such secret, can have."""
+    wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     try:
-        spec = CredentialSpec.model_validate({"kind": CredentialKind.FILE, "path": path, "mode": mode})
+        spec = CredentialSpec.model_validate(declared.model_dump() | wanted)
     except ValidationError:
         fact = "its path is not one below /etc, or its mode is not four octal digits"
-        raise Invalid(subject, fact, "such as --path /etc/krb5.keytab --mode 0600") from None
-    return spec.path, spec.mode
+        raise Invalid(f"{host}/{name}", fact, "such as --path /etc/krb5.keytab --mode 0600") from None
+    if fact := exposure(spec.kind, spec.mode):
+        raise Invalid(f"{host}/{name}", fact, "give it mode 0600")
+    pair = spec.kind is CredentialKind.CERTIFICATE and credential.holds_key(data)
+    if pair and (fact := exposure(CredentialKind.KEY, spec.mode)):
+        raise Invalid(f"{host}/{name}", f"holds a private key: {fact}", "give it mode 0600, or seal the key by itself")
+    return CredentialInput(name, spec.kind, spec.path, spec.mode, data)
 
 
 def _info(info: CredentialInfo) -> dict[str, Any]:
