@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from provision.errors import Invalid
 from provision.host import Host
@@ -11,28 +11,49 @@ from provision.site import Site
 LIMIT = 1535
 """Bytes for the arguments. Linux takes 2047 on x86; boot loaders add BOOT_IMAGE=, initrd= and BOOTIF= to that."""
 
-RESERVED = ("initrd=", "BOOT_IMAGE=", "BOOTIF=")
+RESERVED = ("initrd", "BOOT_IMAGE", "BOOTIF")
 """Words that boot loaders write or act on themselves: SYSLINUX would load an `initrd=` of an APPEND line."""
+
+
+def is_reserved(argument: str) -> bool:
+    """Whether the argument belongs to the boot loader, in whatever case it is written."""
+    return argument.partition("=")[0].lower() in (word.lower() for word in RESERVED)
+
+
+def faults(places: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """What speaks against the arguments of all `places`, one after the other: each fact with its way out. The name of a
+    place says where its arguments are written."""
+    written = [(argument, place) for place, arguments in places.items() for argument in arguments]
+    for argument, place in written:
+        if is_reserved(argument):
+            word = argument.partition("=")[0]
+            yield f"the kernel argument {word}= belongs to the boot loader", f"remove it from {place}"
+    addresses = [place for argument, place in written if argument.startswith("ip=")]
+    if len(addresses) > 1:
+        where = " and ".join(dict.fromkeys(addresses))
+        yield f"the kernel argument ip= is given {len(addresses)} times, in {where}", "keep one of them"
+    size = len(" ".join(argument for argument, _ in written))
+    if size > LIMIT:
+        longest = max(places, key=lambda place: sum(map(len, places[place])))
+        yield f"the kernel arguments have {size} bytes, and {LIMIT} fit", f"shorten {longest}"
+
+
+def host_faults(base_arguments: Sequence[str], site: Site, host: Host) -> Iterator[tuple[str, str]]:
+    """The same of a host's whole command line."""
+    yield from faults(
+        {
+            "the --cmdline of its base image": base_arguments,
+            "the site's kernel_arguments": site.kernel_arguments,
+            "the host's kernel_arguments": host.kernel_arguments,
+        }
+    )
 
 
 def command_line(base_arguments: Sequence[str], site: Site, host: Host) -> tuple[str, ...]:
     """All arguments in the order in which the kernel sees them; the kernel lets the last of two equals win.
 
-    Raises Invalid for a word that belongs to the boot loader, and when they exceed 1535 bytes together.
+    Raises Invalid with the first of their faults.
     """
-    arguments = (*base_arguments, *site.kernel_arguments, *host.kernel_arguments)
-    for argument in arguments:
-        if argument.startswith(RESERVED):
-            raise Invalid(
-                host.name,
-                f"the kernel argument {argument.partition('=')[0]}= belongs to the boot loader",
-                "remove it from kernel_arguments",
-            )
-    size = len(" ".join(arguments))
-    if size > LIMIT:
-        raise Invalid(
-            host.name,
-            f"the kernel arguments have {size} bytes, and {LIMIT} fit",
-            "shorten kernel_arguments of the host or the site",
-        )
-    return arguments
+    for fact, remedy in host_faults(base_arguments, site, host):
+        raise Invalid(host.name, fact, remedy)
+    return (*base_arguments, *site.kernel_arguments, *host.kernel_arguments)

@@ -143,6 +143,22 @@ def test_a_command_line_too_long_is_refused(library: Library, request_: ImportRe
         library.import_base(dataclasses.replace(request_, kernel_arguments=arguments))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (("initrd=/x",), "the kernel argument initrd= belongs to the boot loader; remove it from --cmdline"),
+        (("boot_image=/x",), "the kernel argument boot_image= belongs to the boot loader"),
+        (("ip=dhcp", "ip=off"), "the kernel argument ip= is given 2 times, in --cmdline; keep one of them"),
+        (tuple(f"a{i}={'x' * 196}" for i in range(8)), "have 1599 bytes, and 1535 fit; shorten --cmdline"),
+    ],
+)
+def test_what_no_host_could_boot_with_is_refused(
+    library: Library, request_: ImportRequest, arguments: tuple[str, ...], fact: str
+) -> None:
+    with pytest.raises(ImportProblems, match=f"debian-12: .*{fact}"):
+        library.import_base(dataclasses.replace(request_, kernel_arguments=arguments))
+
+
 def test_an_initrd_cut_short_is_not_hidden_by_padding(
     library: Library, request_: ImportRequest, tmp_path: Path
 ) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from provision.boot import Role
+from provision.cmdline import is_reserved
 from provision.document import Path
 from provision.inventory.finding import Finding
 from provision.site import Network, Service, Site, exposure
-
-RESERVED_ARGUMENTS = ("initrd", "BOOT_IMAGE", "BOOTIF")
-"""Kernel arguments that boot loaders set; a second value would shadow theirs."""
 
 
 def site_findings(site: Site) -> Iterator[Finding]:
@@ -50,9 +48,8 @@ def _server_name(name: str, path: Path) -> Iterator[Finding]:
 def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Finding]:
     """Kernel arguments that belong to the boot loader."""
     for index, argument in enumerate(arguments):
-        name = argument.partition("=")[0]
-        if name.lower() in (reserved.lower() for reserved in RESERVED_ARGUMENTS):
-            yield Finding((*path, index), f"'{name}=' is set by the boot loader", "leave it out")
+        if is_reserved(argument):
+            yield Finding((*path, index), f"'{argument.partition('=')[0]}=' is set by the boot loader", "leave it out")
 
 
 def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
 from provision.media.authoring import Ingredients
 from provision.media.base import FORMAT, MEDIA, RECORD, BaseImage, hash_file, record
@@ -28,7 +29,7 @@ from provision.media.signing import describe_signing
 from provision.model import KernelArgument, Name
 
 SEED_SIZE = 4 * 1024 * 1024
-_SEED_LIMIT = 256 * 1024 * 1024
+SEED_LIMIT = 256 * 1024 * 1024
 _SEED_UNIT = 4096
 _PAD = 512
 _CHUNK = 1024 * 1024
@@ -143,11 +144,13 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
             fact = "is no kernel argument that can stand in every boot loader's configuration"
-            yield Problem(argument, 0, "", fact, "leave out quotes, spaces and variables")
+            yield Problem(argument[:80], 0, "", fact, "leave out quotes, spaces and variables")
+    for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
+        yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size
-    if size % _SEED_UNIT or not _SEED_UNIT <= size <= _SEED_LIMIT:
-        fact = f"is no size for the seed: a multiple of {_SEED_UNIT} bytes up to {_SEED_LIMIT} is"
-        yield Problem(str(size), 0, "", fact)
+    if size % _SEED_UNIT or not _SEED_UNIT <= size <= SEED_LIMIT:
+        fact = f"is no size for the seed: a multiple of {_SEED_UNIT} bytes up to {SEED_LIMIT} is"
+        yield Problem(str(size), 0, "", fact, f"give --seed-size, in MiB, from 1 to {SEED_LIMIT >> 20}")
     if not request.initrds:
         yield Problem(request.name, 0, "", "has no initrd", "name at least one with --initrd")
 
