@@ -100,9 +100,15 @@ def apply(
     elif not shown["lines"]:
         output.say("no difference")
     else:
-        done = "would be" if dry_run else "were"
-        counts = f"{len(shown['added'])} added, {len(shown['changed'])} changed, {len(shown['removed'])} removed"
-        output.say(f"hosts: {counts} ({'dry run, nothing' if dry_run else 'all of it'} {done} applied)")
+        _summarize(shown, dry_run)
+
+
+def _summarize(shown: dict[str, Any], dry_run: bool) -> None:
+    site = "site: changed; " if shown["site"] else ""
+    counts = f"{len(shown['added'])} added, {len(shown['changed'])} changed, {len(shown['removed'])} removed"
+    output.say(f"{site}hosts: {counts} ({'dry run, nothing would be' if dry_run else 'all of it was'} applied)")
+    for note in shown["notes"]:
+        output.say(f"note: {note}")
 
 
 def _ask(count: int) -> None:

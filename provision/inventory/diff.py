@@ -38,6 +38,8 @@ class Difference:
     changed: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     site: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What applying it leaves to be done, for people."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed or self.site)

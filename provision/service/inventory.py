@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from provision.document import Source
-from provision.errors import Conflict
+from provision.errors import Conflict, Problems
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
+from provision.service import fit
 from provision.service.core import Core
 from provision.site import Inventory
 
@@ -28,13 +30,16 @@ class Inventories:
     def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
         """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
 
-        Raises Problems with every problem of the files.
+        Raises Problems with every problem of the files, or with all that does not fit what the store holds.
         """
         with without_collector():
             new = parse(files, self._core.clock())
             old = self._core.store.inventory()
             merged = merge(old, new, prune)
-            changes = difference(old, merged)
+            sealed = self._core.store.sealed_places()
+            if problems := fit.problems(self._core, merged, sealed):
+                raise Problems(problems)
+            changes = replace(difference(old, merged), notes=fit.left_behind(old, merged, sealed))
             return merged, changes, prune and needs_confirmation(changes, old)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:

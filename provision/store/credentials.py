@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from provision.errors import NotFound
 from provision.secret import Secret
-from provision.site import CredentialKind
+from provision.site import CredentialKind, CredentialSpec
 from provision.store import dialect
 from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
@@ -24,6 +24,7 @@ _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, C
 
 _c = credentials.c
 _COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
+_PLACES = select(_c.host_id, _c.name, _c.kind, _c.path, _c.mode)
 _SEALED = dialect.Statement(select(*_COLUMNS).where(_c.host_id == bindparam("host")))
 
 _Rows = Sequence[tuple[Any, ...]]  # of one host, with _COLUMNS
@@ -134,6 +135,17 @@ class Credentials(Hosts):
             for row in rows
         ]
         return sorted(infos, key=lambda info: (info.host, info.name))
+
+    def sealed_places(self) -> dict[str, dict[str, CredentialSpec]]:
+        """Of what kind every credential is sealed, and where it is to stand, by host and name."""
+        names = {key: name for name, key in self._snapshot.ids.items()}
+        found: dict[str, dict[str, CredentialSpec]] = {}
+        with self._read() as connection:
+            for host_id, name, kind, path, mode in connection.execute(_PLACES):
+                if host_id in names:
+                    spec = CredentialSpec.model_construct(kind=CredentialKind(kind), path=path, mode=mode)
+                    found.setdefault(names[host_id], {})[name] = spec
+        return found
 
     def open_credentials(self, host: str, names: Sequence[str]) -> list[OpenCredential]:
         """The named credentials in clear, in the order asked for.

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from provision.boot import Medium
 from provision.document import Source
 from provision.errors import NotFound, ProvisionError
+from provision.inventory.diff import Difference
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.web import problems
@@ -121,9 +122,9 @@ def _inventory(app: FastAPI, service: Service) -> None:
         files = [Source(file.name, file.text, file.attachments) for file in body.files]
         if body.dry_run:
             _, changes, confirm = service.inventories.preview(files, body.prune)
-            return {**changes.json(), "lines": changes.lines(), "applied": False, "confirm": confirm}
+            return {**_difference(changes), "applied": False, "confirm": confirm}
         changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, actor=actor(request))
-        return {**changes.json(), "lines": changes.lines(), "applied": True, "confirm": False}
+        return {**_difference(changes), "applied": True, "confirm": False}
 
     @app.get("/v1/inventory")
     def inventory() -> dict[str, Any]:
@@ -144,6 +145,10 @@ def _inventory(app: FastAPI, service: Service) -> None:
     def check(server: str | None = None) -> list[dict[str, Any]]:
         """What DNS says against what the inventory says."""
         return service.check(server)
+
+
+def _difference(changes: Difference) -> dict[str, Any]:
+    return {**changes.json(), "lines": changes.lines(), "notes": list(changes.notes)}
 
 
 def _credentials(app: FastAPI, service: Service) -> None:
