@@ -19,6 +19,7 @@ from provision.inventory.diff import Difference
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.web import problems
+from provision.web.begun import Begun
 from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, first_byte
 
@@ -208,6 +209,8 @@ def _images(app: FastAPI, service: Service) -> None:
 
 
 def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Response]:
+    begun = Begun()
+
     def medium_of(text: str) -> Medium:
         if text not in ("iso", "disk"):
             raise NotFound(text, "no such medium", "use iso or disk")
@@ -217,6 +220,8 @@ def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Resp
         """The host's ISO or disk image, with Range, HEAD and a strong ETag."""
         first = first_byte(request.headers.get("range")) == 0
         plan = service.operations.plan(name, medium_of(medium), actor(request), first=first)
+        if request.method == "GET":
+            begun.follow(actor(request), name, medium, request.headers, plan)
         return PlanResponse(plan, media_type="application/octet-stream")
 
     app.router.add_api_route("/v1/hosts/{name}/{medium}", download, methods=["GET", "HEAD"])
