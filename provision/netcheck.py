@@ -122,6 +122,7 @@ def _all_questions(inventory: Inventory) -> Iterator[Question]:
         for address in primary_addresses(host):
             yield f"{host.name}.{domain}", _kinds(address)[0]
             yield _reverse(address), "PTR"
+        yield from ((f"{host.name}.{domain}", kind) for kind in _other_kinds(host))
 
 
 def _target_questions(inventory: Inventory, answers: Answers) -> Iterator[Question]:
@@ -140,6 +141,14 @@ def primary_addresses(host: Host) -> list[Address]:
     if primary.addressing is Addressing.DHCP:
         return [primary.reservation] if primary.reservation else []
     return [address for address in (primary.ipv4, primary.ipv6) if address is not None]
+
+
+def _other_kinds(host: Host) -> list[str]:
+    """The kinds of address that DNS should have none of for the host's name. Beside DHCP, hosts find others by
+    themselves, and those are in DNS rightly."""
+    if host.primary.addressing is not Addressing.STATIC:
+        return []
+    return [kind for kind in ("A", "AAAA") if kind not in {_kinds(address)[0] for address in primary_addresses(host)}]
 
 
 def _services(inventory: Inventory) -> Iterator[tuple[str, Service]]:
@@ -287,13 +296,21 @@ def _judge_host(host: Host, name: str, answers: Answers) -> Iterator[Finding]:
         elif values is not None and str(address) not in values:
             fact = f"{name} is {_listed(values)} in DNS, but {address} in the inventory"
             yield Finding(host.name, fact, "correct the one that is wrong")
-        elif values is not None and values - own:
-            fact = f"{name} is also {_listed(values - own)} in DNS, which the inventory does not know"
-            yield Finding(host.name, fact, f"delete that {kind} record")
+        elif values is not None:
+            yield from _strays(host, name, kind, values - own)
         pointers = answers.get(_reverse(address), "PTR")
         if pointers is not None and name not in pointers:
             fact = f"{address} points to {_listed(pointers)}" if pointers else f"{address} has no PTR record"
             yield Finding(host.name, fact, f"let it point to {name}")
+
+    for kind in _other_kinds(host):
+        yield from _strays(host, name, kind, (answers.get(name, kind) or frozenset()) - own)
+
+
+def _strays(host: Host, name: str, kind: str, values: frozenset[str]) -> Iterator[Finding]:
+    if values:
+        fact = f"{name} is also {_listed(values)} in DNS, which the inventory does not know"
+        yield Finding(host.name, fact, f"delete that {kind} record")
 
 
 def _listed(values: Iterable[str]) -> str:

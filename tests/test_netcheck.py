@@ -273,6 +273,16 @@ def test_questions_are_those_that_the_inventory_implies_once() -> None:
     ]
 
 
+def test_the_family_that_a_static_host_has_not_is_asked_for_too() -> None:
+    one = read(TEXT.replace(", ipv6: '2001:db8::11'}", "}"))
+    assert [kind for name, kind in questions(one) if name == "n1.example.test"] == ["A", "AAAA"]
+    assert [kind for name, kind in questions(one) if name == "n2.example.test"] == ["A"]
+    answers = Answers({("n1.example.test", "AAAA"): frozenset({"2001:db8::99"})})
+    assert [str(finding) for finding in judge(one, answers)] == [
+        "n1: n1.example.test is also 2001:db8::99 in DNS, which the inventory does not know; delete that AAAA record"
+    ]
+
+
 def test_questions_without_answers_are_not_judged() -> None:
     assert list(judge(INVENTORY, Answers())) == []
 
