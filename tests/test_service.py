@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provision import netcheck
 from provision.boot import Medium
 from provision.errors import Conflict, Invalid, NotFound, Problems, Unavailable
 from provision.policy import Denial
 from provision.secret import Secret
 from provision.service.service import Digests, Service
 from provision.settings import Settings
+from provision.site import Inventory
 from provision.store.keys import create_key
 from tests.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, origin, settings, site
 
@@ -159,10 +161,38 @@ def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pyt
         digests.of(other)
 
 
-@pytest.mark.parametrize("server", ["x", "10.0.0.1:dns", "10.0.0.1:53:1", "host.test"])
+@pytest.mark.parametrize(
+    "server", ["", "x", "10.0.0.1:dns", "10.0.0.1:53:1", "host.test", "10.0.0.1:-1", "[10.0.0.1]:53", "[::1", "[::1]:"]
+)
 def test_a_resolver_is_an_address(here: Site, server: str) -> None:
     with pytest.raises(Invalid, match="ADDRESS"):
         here.service.check(server)
+
+
+def test_a_resolvers_port_is_one(here: Site) -> None:
+    for server in ("127.0.0.1:0", "127.0.0.1:65536", "[::1]:99999"):
+        with pytest.raises(Invalid, match=r"'.*': port \d+ is not in 1 to 65535; such as"):
+            here.service.check(server)
+
+
+@pytest.mark.parametrize(
+    ("server", "asked"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 53)),
+        ("127.0.0.1:65535", ("127.0.0.1", 65535)),
+        ("::1", ("::1", 53)),
+        ("[::1]", ("::1", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+    ],
+)
+def test_which_resolver_is_asked(
+    here: Site, monkeypatch: pytest.MonkeyPatch, server: str, asked: tuple[str, int]
+) -> None:
+    def check(_: Inventory, resolvers: Sequence[netcheck.Resolver]) -> list[netcheck.Finding]:
+        return [netcheck.Finding(host, str(port), "") for host, port in resolvers]
+
+    monkeypatch.setattr(netcheck, "check", check)
+    assert here.service.check(server) == [{"subject": asked[0], "fact": str(asked[1]), "remedy": ""}]
 
 
 def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:

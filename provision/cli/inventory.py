@@ -125,12 +125,14 @@ def _wire(source: Source) -> dict[str, Any]:
 
 
 def check(
-    server: Annotated[str | None, typer.Option("--server", metavar="ADDRESS[:PORT]", help="DNS server to ask")] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", metavar="ADDRESS[:PORT]", help="DNS server to ask; [IPV6]:PORT")
+    ] = None,
 ) -> None:
     """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
     given = context()
     with given.client() as client:
-        findings = client.call("GET", "/v1/check", params={"server": server} if server else {})
+        findings = client.call("GET", "/v1/check", params={} if server is None else {"server": server})
     if given.json:
         output.data(findings)
     for finding in findings if not given.json else ():

@@ -26,6 +26,10 @@ from provision.service.progress import Tracker
 from provision.settings import Settings
 from provision.store.chain import Head
 
+_RESOLVER = re.compile(
+    r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
+)
+
 
 class Digests:
     """Whole-file SHA-256 sums of media, computed on demand and remembered by entity tag."""
@@ -75,8 +79,8 @@ class Service:
         self.core.close()
 
     def check(self, server: str | None) -> list[dict[str, Any]]:
-        """DNS against the inventory; `server` is the resolver to ask ("ADDRESS" or "ADDRESS:PORT")."""
-        resolvers = [_resolver(server)] if server else None
+        """DNS against the inventory; `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT."""
+        resolvers = [_resolver(server)] if server is not None else None
         findings = netcheck.check(self.inventories.current(), resolvers)
         return [{"subject": f.subject, "fact": f.fact, "remedy": f.remedy} for f in findings]
 
@@ -102,8 +106,12 @@ def _head(text: str) -> Head:
 
 
 def _resolver(text: str) -> tuple[str, int]:
-    address, _, port = text.partition(":") if text.count(":") == 1 else (text, "", "53")
+    found = _RESOLVER.fullmatch(text)
+    six, four, bare, port = found.group("six", "four", "bare", "port") if found else (None, None, "", None)
     try:
-        return str(ip_address(address)), int(port)
+        if port is None or 1 <= int(port) <= 65535:
+            return str(ip_address(six or four or bare)), int(port or 53)
+        fact = f"port {port} is not in 1 to 65535"
     except ValueError:
-        raise Invalid(text[:80], "is not ADDRESS or ADDRESS:PORT", "such as 10.20.0.2:53") from None
+        fact = "is not ADDRESS, ADDRESS:PORT or [IPV6]:PORT"
+    raise Invalid(f"'{text[:80]}'", fact, "such as 10.20.0.2:53 or [2001:db8::2]:53")
