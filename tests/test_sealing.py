@@ -236,6 +236,12 @@ def test_key_that_is_no_file(tmp_path: Path) -> None:
         load_key(tmp_path, {})
 
 
+def test_key_that_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "key").mkdir()
+    with pytest.raises(Unavailable, match=r"/key: the master key cannot be read \(Is a directory\); restore"):
+        load_key(tmp_path, {})
+
+
 def test_missing_key(store: Store, tmp_path: Path) -> None:
     store.close()
     (tmp_path / "key").unlink()

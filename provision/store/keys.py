@@ -103,12 +103,11 @@ def load_key(state: Path, environ: Mapping[str, str] = os.environ) -> MasterKey:
 
 def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open) as file:
+            status = os.fstat(file.fileno())
+            content = file.read(4 * SIZE)
     except OSError as error:
         raise Unavailable(str(path), f"the master key cannot be read ({error.strerror})", _RESTORE) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        content = file.read(4 * SIZE)
     if not stat.S_ISREG(status.st_mode):
         raise Unavailable(str(path), "the master key is not a regular file", _RESTORE)
     if status.st_uid not in owners:
@@ -119,6 +118,10 @@ def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
     if not re.fullmatch(rb"[0-9a-fA-F]{%d}\n?" % (2 * SIZE), content):
         raise Unavailable(str(path), f"the master key is not {SIZE} bytes in hex on one line", _RESTORE)
     return MasterKey(Secret(bytes.fromhex(content.decode())))
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _sync_directory(path: Path) -> None:
