@@ -251,10 +251,18 @@ class BulkItem:
     path: Path
 
 
+class Misplaced(Problems):
+    """What of a directory cannot be loaded; `items` is the rest of it."""
+
+    def __init__(self, problems: Iterable[Problem], items: list[BulkItem]) -> None:
+        super().__init__(problems)
+        self.items = items
+
+
 def bulk(directory: Path, inventory: Inventory) -> list[BulkItem]:
     """The credentials in a directory laid out as `<directory>/<host>/<credential name>`, sorted.
 
-    Raises Problems naming every file that has no place in the inventory; nothing is read.
+    Raises Misplaced naming every file that has no place in the inventory; nothing is read.
     """
     hosts = {host.name: host for host in inventory.hosts}
     items: list[BulkItem] = []
@@ -270,11 +278,12 @@ def bulk(directory: Path, inventory: Inventory) -> list[BulkItem]:
             fact = _misfit(file, hosts[entry.name], inventory.site)
             if fact:
                 problems.append(Problem(str(file), 0, "", fact, "correct it, or the inventory"))
+                continue
             items.append(BulkItem(entry.name, file.name, file))
     if not items and not problems:
         problems.append(Problem(str(directory), 0, "", "holds no credential", "put files into HOST/CREDENTIAL"))
     if problems:
-        raise Problems(problems)
+        raise Misplaced(problems, sorted(items))
     return sorted(items)
 
 

@@ -23,6 +23,13 @@ def test_files_and_directories_with_their_certificates(tmp_path: Path) -> None:
     assert parse(sources, NOW).site.ca_certificates == (pem,)
 
 
+def test_a_path_that_is_too_long_is_one_problem() -> None:
+    with pytest.raises(Problems) as raised:
+        load([Path("x" * 300)])
+    (problem,) = raised.value.problems
+    assert str(problem).endswith("x: cannot be read (File name too long); look at the path")
+
+
 def test_everything_unreadable_is_said_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "site.yaml").write_text(SITE)

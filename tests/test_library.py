@@ -104,6 +104,11 @@ def test_the_same_content_is_the_same_base(library: Library, request_: ImportReq
     )  # fmt: skip
 
 
+def test_the_size_of_a_seed_has_one_limit(library: Library, request_: ImportRequest) -> None:
+    with pytest.raises(ImportProblems, match=r"no size for the seed: .*; give --seed-size, in MiB, from 1 to 256"):
+        library.import_base(dataclasses.replace(request_, seed_size=importing.SEED_LIMIT + 4096))
+
+
 def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
     bad = write(tmp_path / "bad", b"#!/bin/sh\n")
     request = ImportRequest("Bad Name", tmp_path / "absent", (bad, tmp_path), ('a="b"',), tmp_path / "none", 1000)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,8 @@ from provision.cli import output
 from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
-from provision.credential import bulk
-from provision.errors import Unavailable
+from provision.credential import MAX_FILE, BulkItem, Misplaced, bulk
+from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.site import Inventory
 
 credential_app = typer.Typer(no_args_is_help=True, help="Seal the secrets that go into hosts' images.")
@@ -27,10 +29,20 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(path: Path) -> bytes:
+    """What a file or a pipe holds, or standard input; devices, which may never end, are refused."""
     try:
-        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(MAX_FILE + 1)
+        elif stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISFIFO(mode):
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE + 1)
+        else:
+            raise Invalid(str(path), "is not a file", "name the file that holds the secret, or - for standard input")
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check path and mode") from None
+    if len(data) > MAX_FILE:
+        raise Invalid(str(path), f"has more than {MAX_FILE} bytes", "put large files into the base image")
+    return data
 
 
 @credential_app.command("set")
@@ -47,7 +59,9 @@ def set_(
 ) -> None:
     """Check a secret and seal it for a host.
 
-    A keytab must have the host's principal and realm, a certificate must fit its key and not be expired.
+    A keytab must have the host's principal and realm, a certificate must fit its key and not be expired. A certificate
+    and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the host names
+    just one of each.
     """
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
@@ -67,15 +81,26 @@ def load(
     given = context()
     with given.client() as client:
         inventory = Inventory.model_validate(client.call("GET", "/v1/inventory"))
-        body = [
-            {"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()}
-            for item in bulk(directory, inventory)
-        ]
-        done = client.call("POST", "/v1/credentials", json=body)
+        items, problems = _listed(directory, inventory)
+        body = [{"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()} for item in items]
+        try:
+            done = client.call("POST", "/v1/credentials", params={"dry_run": bool(problems)}, json=body)
+        except Problems as error:
+            problems += [replace(problem, file=str(directory / problem.file)) for problem in error.problems]
+        if problems:
+            raise Problems(problems)
     if given.json:
         output.data(done)
     else:
         output.say(f"sealed {len(done)} credentials")
+
+
+def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
+    """What of a directory can be read and checked, and what is wrong with the rest."""
+    try:
+        return bulk(directory, inventory), []
+    except Misplaced as error:
+        return error.items, list(error.problems)
 
 
 @credential_app.command("list")

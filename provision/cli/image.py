@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from provision.cli import output
 from provision.cli.client import Client, route
 from provision.cli.main import context
-from provision.errors import Unavailable
+from provision.errors import Invalid, Unavailable
 
 image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
@@ -33,7 +34,7 @@ def import_(
         Path | None, typer.Option("--loaders", metavar="DIR", help="Boot loaders of this image [Debian's]")
     ] = None,
     seed_size: Annotated[
-        int | None, typer.Option("--seed-size", metavar="MIB", min=1, max=1024, help="Room for the seed [4]")
+        int | None, typer.Option("--seed-size", metavar="MIB", min=1, max=256, help="Room for the seed, up to 256 [4]")
     ] = None,
 ) -> None:
     """Check kernel, initrds and boot loaders, and build the base ISO and the base disk from them once.
@@ -66,9 +67,11 @@ def import_(
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Invalid(str(path), "is not a regular file", "give the file itself")
         with path.open("rb") as file:
-            answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, size, progress))
+            answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, status.st_size, progress))
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
     return str(answer["id"])

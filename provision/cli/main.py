@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ def main() -> None:
         sys.stderr.write("interrupted; nothing is left half-done\n")
         sys.exit(130)
     except OSError as error:
-        _fail(str(error.filename or "provision"), error.strerror or type(error).__name__, wants_json)
+        remedy = "give a shorter path" if error.errno == errno.ENAMETOOLONG else ""
+        _fail(str(error.filename or "provision"), error.strerror or type(error).__name__, wants_json, remedy)
     except Exception as error:
         from provision.web.problems import origin_of_error  # what it imports would slow every other run down
 
@@ -112,6 +114,6 @@ def main() -> None:
         _fail("provision", f"internal error ({type(error).__name__} in {origin_of_error(error)})", wants_json)
 
 
-def _fail(subject: str, fact: str, wants_json: bool) -> NoReturn:
-    output.failure(ProvisionError(subject, fact), wants_json)
+def _fail(subject: str, fact: str, wants_json: bool, remedy: str = "") -> NoReturn:
+    output.failure(ProvisionError(subject, fact, remedy), wants_json)
     sys.exit(int(ProvisionError.exit))

@@ -41,11 +41,18 @@ def load(paths: Sequence[Path]) -> list[Source]:
 def _expanded(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        if _is_directory(path):
             files += sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
         else:
             files.append(path)
     return list(dict.fromkeys(files))
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # such as a name that is too long; reading it says so
 
 
 def _bytes(path: Path, limit: int) -> bytes:

@@ -167,9 +167,12 @@ def _credentials(app: FastAPI, service: Service) -> None:
         return await asyncio.to_thread(service.credentials.put, host, name, data, path, mode, actor(request))
 
     @app.post("/v1/credentials")
-    def load(body: list[NewCredential], request: Request) -> list[dict[str, Any]]:
-        """Check and seal many credentials in one transaction."""
+    def load(body: list[NewCredential], request: Request, dry_run: bool = False) -> list[dict[str, Any]]:
+        """Check and seal many credentials in one transaction, or only check them (`dry_run`)."""
         items = [(item.host, item.name, Secret(item.data)) for item in body]
+        if dry_run:
+            service.credentials.fitting(items)
+            return []
         return service.credentials.put_many(items, actor(request))
 
     @app.delete("/v1/hosts/{host}/credentials/{name}", status_code=204)
