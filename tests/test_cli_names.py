@@ -94,3 +94,10 @@ def test_a_path_in_a_name_reaches_no_other_object(state: Path) -> None:
 def test_no_value_is_an_internal_error(state: Path, command: tuple[str, ...], value: str) -> None:
     ran = cli(state, *(part.replace("VALUE", value) for part in command))
     assert "internal" not in ran.err and "Traceback" not in ran.err, ran.err[:300]
+
+
+@pytest.mark.parametrize("name", ["", "Big Box", "../x", "x" * 64, "\udcff"])
+def test_a_platform_has_a_name(tmp_path: Path, name: str) -> None:
+    ran = cli(tmp_path, "platform", "detect", "--name", name)
+    assert (ran.code, ran.out) == (Exit.INVALID, "")
+    assert ran.err.startswith(f"error: '{name[:63]}': is no name for a platform; ")

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from provision.cli import output
 from provision.cli.main import context
-from provision.errors import Unavailable
+from provision.errors import Invalid, Unavailable
+from provision.model import Name
 
 if TYPE_CHECKING:
     from provision.image.detect import Detected
@@ -44,6 +46,8 @@ def detect(
     from provision.image import build, capture, detect, platform
 
     given = context()
+    if name is not None:
+        _check_name(name)
     seen = capture.read(sysfs)
     with output.stages(given.json) as progress:
         loaded, packages, modules = build.packages_of(build.Request(recipe, lock), progress)
@@ -60,6 +64,14 @@ def detect(
         _summary(found, len(seen.devices), target)
     else:
         output.text(text)
+
+
+def _check_name(name: str) -> None:
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        fact = "is no name for a platform"
+        raise Invalid(f"'{name[:63]}'", fact, "use at most 63 lower-case letters, digits and '-' with --name") from None
 
 
 def _summary(found: Detected, devices: int, target: Path) -> None:
