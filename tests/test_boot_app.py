@@ -291,11 +291,11 @@ def test_a_damaged_base_is_one_line(here: Site, app: Guard, damage: str) -> None
             file.unlink()
         else:
             file.write_bytes(b"short")
-    for path in (ISO, f"/boot/{here.base.id}/kernel"):
+    for path, file in ((ISO, here.base.iso.path), (f"/boot/{here.base.id}/kernel", here.base.kernel.path)):
         reply = request(app, "GET", path)
         assert reply.problem["status"] == 503
         assert reply.problem["remedy"].startswith("import")
-        assert str(here.base.kernel.path.name) in reply.problem["subject"]
+        assert file.name in reply.problem["subject"]
 
 
 def test_an_internal_error_says_its_type_only(here: Site, app: Guard, monkeypatch: Any, caplog: Any) -> None:
