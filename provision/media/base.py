@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,24 +53,42 @@ class BaseImage:
     def check(self) -> None:
         """Check that every file is there with its size and its time; cheap. Raises Unavailable naming the first."""
         for file in self.files():
-            try:
-                status = file.path.stat()
-            except OSError as error:
-                raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
-            if status.st_size != file.size:
-                fact = f"has {status.st_size} bytes instead of {file.size}"
-                raise Unavailable(self._subject(file), fact, _AGAIN)
-            if int(status.st_mtime) != CLOCK:
-                raise Unavailable(self._subject(file), "was changed after its import", _AGAIN)
+            if int(self._status(file).st_mtime) != CLOCK:
+                remedy = f"see whether it is whole: 'provision image verify {self.name}'"
+                raise Unavailable(self._subject(file), "was changed or copied after its import", remedy)
 
     def verify(self, progress: Progress = lambda stage, done: None) -> None:
-        """Read every file and check its SHA-256. Raises Unavailable naming the first that is not what was imported."""
-        self.check()
+        """Read every file and check its SHA-256. Raises Unavailable naming the first that is not what was imported.
+
+        When all are, they get the time of the import: after this, `check` takes what came back from a backup.
+        """
+        for file in self.files():
+            self._status(file)
         total, done = sum(file.size for file in self.files()), 0
         for file in self.files():
             self.verify_file(file)
             done += file.size
             progress("verifying", done / total)
+        for file in self.files():
+            self._settle(file)
+
+    def _status(self, file: FileEntry | MediumLayout) -> os.stat_result:
+        try:
+            status = file.path.stat()
+        except OSError as error:
+            raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
+        if status.st_size != file.size:
+            raise Unavailable(self._subject(file), f"has {status.st_size} bytes instead of {file.size}", _AGAIN)
+        return status
+
+    def _settle(self, file: FileEntry | MediumLayout) -> None:
+        if int(self._status(file).st_mtime) == CLOCK:
+            return
+        try:
+            os.utime(file.path, (CLOCK, CLOCK))
+        except OSError as error:
+            fact = f"is whole, but the time of its import cannot be set ({error.strerror})"
+            raise Unavailable(self._subject(file), fact, "check owner and file system") from None
 
     def verify_file(self, file: FileEntry | MediumLayout) -> None:
         """Read one file of the base and check its SHA-256; raises Unavailable."""

@@ -101,6 +101,13 @@ class Library:
         base.check()
         return base
 
+    def verify(self, base_id: str) -> BaseImage:
+        """The base of that id after `BaseImage.verify`; raises NotFound or Unavailable. Unlike `get` it also takes
+        files that a backup brought back without their times."""
+        base = load(self._directory(base_id))
+        base.verify()
+        return base
+
     def find(self, name: str) -> BaseImage:
         """The base of that name, checked like `get` does; raises NotFound or Unavailable."""
         damaged: Unavailable | None = None

@@ -127,17 +127,12 @@ class Images:
                 rows.append({"name": name, "id": base_id, "problem": str(error)})
         return rows
 
-    def _get(self, name: str) -> BaseImage:
+    def verify(self, name: str) -> dict[str, Any]:
+        """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
         base_id = self._core.bases().get(name)
         if base_id is None:
             raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        return self._core.library.get(base_id)
-
-    def verify(self, name: str) -> dict[str, Any]:
-        """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
-        base = self._get(name)
-        self._core.scrub.verify(base)
-        return _image(name, base)
+        return _image(name, self._core.scrub.verify(base_id))
 
     def remove(self, name: str, actor: str) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""

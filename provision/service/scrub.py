@@ -40,14 +40,15 @@ class Scrub:
             base.verify_file(medium)
             self._whole.add(medium.path)
 
-    def verify(self, base: BaseImage) -> None:
-        """Read every file of the base and remember what was found; raises Unavailable for the first damaged one."""
+    def verify(self, base_id: str) -> BaseImage:
+        """Read every file of a base and remember what was found; raises NotFound, Unavailable for the first damaged."""
         try:
-            base.verify()
+            base = self._library.verify(base_id)
         except Unavailable as error:
-            self._damaged[base.id] = error
+            self._damaged[base_id] = error
             raise
-        self.forget(base.id)
+        self.forget(base_id)
+        return base
 
     def forget(self, base_id: str) -> None:
         """The base has been made anew."""
@@ -57,7 +58,7 @@ class Scrub:
         """Verify every base once; what is damaged is logged."""
         for base in self._library.list():
             try:
-                self.verify(base)
+                self.verify(base.id)
             except Unavailable as error:
                 _log.error("%s", error)
 
