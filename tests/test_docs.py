@@ -227,6 +227,12 @@ def test_every_package_is_named() -> None:
     assert wanted - {word.strip('"') for word in known} == set(), "the tests install them too"
 
 
+def test_every_boot_loader_is_described() -> None:
+    """What a directory for --loaders has in it, and where Debian has the same."""
+    rows = DEPLOYMENT.section("Boot loaders").table()
+    assert {name: Path(*codes(row[2])) for name, row in rows.items()} == loaders.DEBIAN
+
+
 def test_every_path_of_the_state_directory_is_described(tmp_path: Path) -> None:
     (tmp_path / "provision.toml").write_text(settings.TEMPLATE)
     create_key(tmp_path)
@@ -255,6 +261,7 @@ def test_the_install_matrix_is_complete() -> None:
     }
     assert cells == wanted
     assert all(codes(row[6]) for row in rows), "each cell has its commands"
+    assert ["image", "build"] in [words[:2] for words in DEPLOYMENT.section("The install matrix").shell_lines()]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -266,6 +273,11 @@ def test_every_link_leads_somewhere(name: str) -> None:
         path = ((ROOT / name).parent / file).resolve() if file else ROOT / name
         assert path.exists(), target
         assert not anchor or anchor in headings[path], target
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    text = Document.read("README.md").section("Read on").text
+    assert set(re.findall(r"\((docs/[^)]+)\)", text)) == {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()}
 
 
 def anchors(path: Path) -> set[str]:
