@@ -12,7 +12,7 @@ from tests.documents import ROOT
 
 # A machine on which nginx-light was never installed and rpcbind was: the packages of the groups are all there but that.
 FAKES = {
-    "id": "echo 0",
+    "id": 'echo "$USERID"',
     "dpkg-query": """case "$3" in
 *Abbrev*) sed 's/^/ii  /' "$MACHINE/installed" ;;
 esac
@@ -46,8 +46,8 @@ UNITS = [f"systemctl --quiet --no-reload disable nginx{name}" for name in ("-deb
 SCRIPTS = ["update-rc.d nginx disable 1"]
 
 
-def need(machine: Path, *, without: str = "", fails: int = 0) -> tuple[int, list[str]]:
-    """Run `tools/need bench` on a machine of fakes; its exit code, and what it said to the machine."""
+def need(machine: Path, *, without: str = "", fails: int = 0, uid: int = 0) -> tuple[int, list[str]]:
+    """Run `tools/need bench` on a machine of fakes; its exit code, and what the machine heard of it, else the user."""
     programs = machine / "programs"
     for directory in (programs, machine / "files", machine / "usr" / "sbin"):
         directory.mkdir(parents=True)
@@ -61,9 +61,12 @@ def need(machine: Path, *, without: str = "", fails: int = 0) -> tuple[int, list
         (machine / "files" / name).write_text("".join(f"{file}\n" for file in files))
     (machine / "installed").write_text("rpcbind\ntftpd-hpa\n")
     environment = {"PATH": str(programs), "MACHINE": str(machine), "DPKG_ROOT": str(machine), "FAILS": str(fails)}
-    done = subprocess.run([ROOT / "tools" / "need", "bench"], env=environment, capture_output=True, timeout=30)
-    assert done.stderr == b""
-    return done.returncode, (machine / "said").read_text().splitlines()
+    environment["USERID"] = str(uid)
+    done = subprocess.run(
+        ["tools/need", "bench"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
+    )
+    said = machine / "said"
+    return done.returncode, (said.read_text() if said.exists() else done.stderr).splitlines()
 
 
 def test_what_is_new_starts_neither_now_nor_at_the_next_boot(tmp_path: Path) -> None:
@@ -76,3 +79,16 @@ def test_what_is_new_starts_neither_now_nor_at_the_next_boot(tmp_path: Path) -> 
 def test_it_needs_no_systemd_and_no_success(tmp_path: Path, fails: int) -> None:
     assert need(tmp_path, without="systemctl", fails=fails) == (fails, ["guard 101", *SCRIPTS])
     assert list((tmp_path / "usr" / "sbin").iterdir()) == []
+
+
+def test_who_is_not_root_is_told_what_to_run(tmp_path: Path) -> None:
+    """This program again: apt-get alone would start the services."""
+    code, said = need(tmp_path, uid=1000)
+    assert (code, said) == (
+        3,
+        [
+            "need: these Debian packages are missing: nginx-light",
+            "need: run this line, then the same command again: sudo tools/need bench",
+        ],
+    )
+    assert (tmp_path / "installed").read_text() == "rpcbind\ntftpd-hpa\n"
