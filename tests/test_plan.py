@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from pathlib import Path
 
@@ -58,8 +57,6 @@ def test_reads_equal_a_patched_copy_at_any_range(patches: tuple[Patch, ...], ran
                 assert reader.pread(offset, length) == copy[offset : offset + length]
             assert b"".join(reader.chunks(size=97)) == copy
             assert reader.digest() == hashlib.sha256(copy).hexdigest()
-            reader.write_to(Path(directory, "out"))
-        assert Path(directory, "out").read_bytes() == copy
 
 
 def test_overlapping_and_outside_patches_are_refused(base: Path) -> None:
@@ -122,78 +119,3 @@ def test_a_deleted_base_is_read_on_by_who_has_it_open(base: Path) -> None:
     with Reader(plan_over(base)) as reader:
         base.unlink()
         assert reader.pread(0, SIZE) == content
-
-
-def test_writing_keeps_holes_and_patches_in_holes(tmp_path: Path) -> None:
-    size = 8 << 20
-    with (tmp_path / "sparse").open("wb") as file:
-        file.write(b"head")
-        file.truncate(size)
-    plan = Plan(tmp_path / "sparse", "0" * 64, size, (Patch(5 << 20, b"patched"),), "r")
-    out = tmp_path / "out"
-    seen: list[float] = []
-    with Reader(plan) as reader:
-        reader.write_to(out, lambda stage, done: seen.append(done))
-        assert hashlib.sha256(out.read_bytes()).hexdigest() == reader.digest()
-    assert out.stat().st_blocks * 512 < 1 << 20
-    assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    assert seen[-1] == 1.0
-    assert seen == sorted(seen)
-
-
-def test_writing_replaces_a_file_whole_or_not_at_all(base: Path, tmp_path: Path) -> None:
-    out = tmp_path / "dir" / "out"
-    out.parent.mkdir()
-    out.write_bytes(b"old")
-    with Reader(plan_over(base)) as reader:
-        os.truncate(base, 100)
-        with pytest.raises(Unavailable):
-            reader.write_to(out)
-    assert [path.name for path in out.parent.iterdir()] == ["out"]
-    assert out.read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_a_file_system_without_unnamed_files(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
-) -> None:
-    real = os.open
-
-    def without(path: str, flags: int, mode: int = 0o777) -> int:
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(95, "Operation not supported")
-        return real(path, flags, mode)
-
-    def interrupt(stage: str, done: float) -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "open", without)
-    out = tmp_path / "dir" / "out"
-    out.parent.mkdir()
-    with Reader(plan_over(base)) as reader:
-        try:
-            reader.write_to(out, interrupt)
-        except KeyboardInterrupt:
-            assert interrupted
-    assert [path.name for path in out.parent.iterdir()] == ([] if interrupted else ["out"])
-
-
-def test_a_device_or_a_missing_directory_is_no_target(base: Path, tmp_path: Path) -> None:
-    with Reader(plan_over(base)) as reader:
-        with pytest.raises(Invalid, match="/dev/null: is not a regular file"):
-            reader.write_to(Path("/dev/null"))
-        with pytest.raises(Unavailable, match=r"could not be written \(No such file"):
-            reader.write_to(tmp_path / "absent" / "out")
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(fd: int, data: bytes, offset: int) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
-    with Reader(plan_over(base)) as reader, pytest.raises(Unavailable, match="No space left on device"):
-        reader.write_to(tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["base"]

@@ -14,7 +14,7 @@ from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
 from provision.cli.main import context
 from provision.errors import Exit, NotFound, ProvisionError, Unavailable
-from provision.media.reader import replacing
+from provision.media.writing import replacing
 
 MANIFEST = "manifest.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provision.cli.client import Client
 from provision.errors import Unavailable
-from provision.media.reader import replacing
+from provision.media.writing import replacing
 
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
@@ -18,11 +18,11 @@ def download(client: Client, url: str, etag: str, path: Path, progress: Callable
     """Write the medium at `url`, which has the entity tag `etag`, to `path` (0600: it carries secrets).
 
     Runs of zeros become holes. The file appears under its name only when it is whole; nothing is left of it otherwise,
-    even by kill -9 where the file system knows files without a name. Raises Conflict when the medium is another one
-    by now, and Unavailable.
+    even by kill -9 where the file system knows files without a name. Raises Invalid for a
+    device before anything is asked for, Conflict when the medium is another one by now, and Unavailable.
     """
     try:
-        with client.stream("GET", url, headers={"if-match": etag}) as answer, replacing(path) as descriptor:
+        with replacing(path) as descriptor, client.stream("GET", url, headers={"if-match": etag}) as answer:
             size = int(answer.headers["content-length"])
             done = 0
             for chunk in answer.iter_raw(1 << 20):

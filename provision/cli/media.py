@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
 from provision.errors import Conflict, Unavailable
+from provision.media.writing import replacing, require_file
 from provision.render.dhcp import check as check_dhcp
 from provision.render.dhcp import unit as dhcp_unit
 
@@ -61,8 +63,7 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
     given = context()
     url = route("hosts", host, medium)
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
-    if path.is_dir():
-        raise Conflict(str(path), "is a directory", "name a file")
+    require_file(path)
     with given.client() as client:
         described = client.call("GET", f"{url}/sha256")
         with output.bar(path.name, described["size"], given.json) as progress:
@@ -119,6 +120,8 @@ def dhcp(
     ] = None,
 ) -> None:
     """Render the dnsmasq configuration of the management networks that this server serves."""
+    if file is not None:
+        require_file(file)
     if unit is not None:
         text = dhcp_unit(Path(unit)).decode()
     else:
@@ -132,17 +135,15 @@ def dhcp(
         else:
             output.text(text)
         return
-    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
-        beside.write_text(text)
-        beside.chmod(0o644)
-        beside.rename(file)
+        with replacing(file) as descriptor, os.fdopen(descriptor, "w", closefd=False) as target:
+            target.write(text)
+            # It holds no secret, and dnsmasq reads it as a user of its own.
+            os.fchmod(descriptor, 0o644)
     except OSError as error:
         raise Unavailable(
             str(file), f"cannot be written ({error.strerror})", "check directory and free space"
         ) from None
-    finally:
-        beside.unlink(missing_ok=True)
     if context().json:
         output.data({"file": str(file)})
     else:

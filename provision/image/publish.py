@@ -20,7 +20,7 @@ from typing import Any
 from provision.errors import Conflict, Invalid, NotFound
 from provision.image import bom, diff, strip
 from provision.image.cache import on_disk
-from provision.media.reader import sync_directory
+from provision.media.writing import sync_directory
 
 CURRENT = "current"
 RECORD = "publication.json"

@@ -23,9 +23,9 @@ from provision.media.iso import build_iso
 from provision.media.kernel import Kernel, inspect_kernel
 from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
-from provision.media.reader import sync_directory
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
+from provision.media.writing import sync_directory
 from provision.model import KernelArgument, Name
 
 SEED_SIZE = 4 * 1024 * 1024

@@ -15,7 +15,7 @@ from provision.errors import Conflict, NotFound, Unavailable
 from provision.media.base import BaseImage, load
 from provision.media.importing import ImportRequest, build, prepare
 from provision.media.layout import Progress
-from provision.media.reader import sync_directory
+from provision.media.writing import sync_directory
 
 __all__ = ["BaseImage", "ImportRequest", "Library"]
 

@@ -1,0 +1,96 @@
+"""Writing a file: it appears under its name whole or not at all, and takes no other kind of file's place."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from provision.errors import Conflict, Invalid
+
+
+def require_file(path: Path) -> None:
+    """Refuse a `path` whose place a new file must not take: Conflict for a directory, Invalid for what else is no file.
+
+    A device would be renamed over: its node would hold the secrets, and the stick would stay empty.
+    """
+    try:
+        # Not followed: a link to a device is no place either, and the rename would replace the link.
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # there is nothing yet; whether there can be, the writing says
+    if stat.S_ISDIR(mode):
+        raise Conflict(str(path), "is a directory", "name a file")
+    if not stat.S_ISREG(mode):
+        raise Invalid(str(path), "is no regular file", f"write to a file, then 'dd if=FILE of={path} bs=4M conv=fsync'")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[int]:
+    """A descriptor for the new content of `path`, which takes its place when the block ends without an error.
+
+    The file (0600) has no name meanwhile where the file system can do that. What kill -9 left of an earlier one is
+    deleted. Raises what `require_file` does, before anything is written.
+    """
+    require_file(path)
+    directory = path.absolute().parent
+    _sweep(directory, path.name)
+    beside = directory / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}"
+    nameless = True
+    try:
+        # Nothing is left behind even by kill -9.
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        nameless = False
+        fd = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+        os.fsync(fd)
+        if nameless:
+            _name(fd, beside)
+        beside.replace(path)
+        sync_directory(directory)
+    finally:
+        os.close(fd)
+        with suppress(FileNotFoundError):
+            beside.unlink()
+
+
+def _sweep(directory: Path, name: str) -> None:
+    """Delete unfinished files for `name` whose writers are gone: the kernel let go of their locks."""
+    unfinished = re.compile(rf"\.{re.escape(name)}\.[0-9]+-[0-9a-f]{{8}}")
+    for path in [path for path in directory.iterdir() if unfinished.fullmatch(path.name)]:
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(fd)
+
+
+def _name(fd: int, path: Path) -> None:
+    """Give a file without a name its first one (open(2), O_TMPFILE)."""
+    links = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Without a directory descriptor Python calls link(2), which does not follow.
+        os.link(str(fd), path, src_dir_fd=links, follow_symlinks=True)
+    finally:
+        os.close(links)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
