@@ -255,7 +255,7 @@ class Misplaced(Problems):
     """What of a directory cannot be loaded; `items` is the rest of it."""
 
     def __init__(self, problems: Iterable[Problem], items: list[BulkItem]) -> None:
-        super().__init__(problems)
+        super().__init__(problems, "credentials")
         self.items = items
 
 

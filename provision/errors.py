@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -119,9 +119,12 @@ class Problems(Invalid):
 
     def __init__(self, problems: Iterable[Problem], subject: str = "inventory") -> None:
         self.problems = tuple(sorted(problems))
-        count = len(self.problems)
-        noun = "problem" if count == 1 else "problems"
-        super().__init__(subject, f"{count} {noun}: " + " | ".join(str(p) for p in self.problems[:3]))
+        if len(self.problems) == 1:
+            (one,) = self.problems
+            super().__init__(subject, f"1 problem: {replace(one, remedy='')}", one.remedy)
+        else:
+            shown = " | ".join(str(problem) for problem in self.problems[:3])
+            super().__init__(subject, f"{len(self.problems)} problems: {shown}", "correct each of them")
 
     def details(self) -> dict[str, Any]:
         """With every problem."""

@@ -99,11 +99,13 @@ def parse(text: bytes, name: str, state: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(name, f"is not TOML ({error})", "correct that line") from None
     if "state" in raw:
-        raise Problems([Problem(name, 0, "state", "is not a key of this file", "use --state or $PROVISION_STATE")])
+        raise Problems(
+            [Problem(name, 0, "state", "is not a key of this file", "use --state or $PROVISION_STATE")], name
+        )
     try:
         settings = Settings.model_validate({**raw, "state": state})
     except ValidationError as error:
-        raise Problems(_problem(name, text.decode(), dict(item)) for item in error.errors()) from None
+        raise Problems((_problem(name, text.decode(), dict(item)) for item in error.errors()), name) from None
     return _distinct(settings, name)
 
 
@@ -117,7 +119,7 @@ def _distinct(settings: Settings, name: str) -> Settings:
                 problems.append(Problem(name, 0, f"listen.{index}.{key}", f"'{value}' is served twice", "remove one"))
             seen.add(value)
     if problems:
-        raise Problems(problems)
+        raise Problems(problems, name)
     return settings
 
 

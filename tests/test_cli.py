@@ -243,7 +243,8 @@ def test_wrong_settings_are_reported_all_at_once(state: Path) -> None:
     assert "did you mean 'max_connections'?" in ran.err
     assert ran.err.count("error: ") == 3
     document = json.loads(cli(state, "host", "list", "--json").err)
-    assert len(document["problems"]) == 3
+    assert (document["subject"], len(document["problems"])) == (str(state / "provision.toml"), 3)
+    assert document["remedy"] == "correct each of them"
 
 
 def test_every_problem_of_an_inventory_is_a_line(state: Path, tmp_path: Path) -> None:

@@ -249,8 +249,13 @@ def test_it_does_not_start_on_what_it_may_not_serve(tmp_path: Path) -> None:
     (state / "provision.toml").write_text(
         NETWORK.format(interface="br9") + '[[listen]]\nnetwork="x"\ninterface="br8"\n'
     )
-    both = run(state, "serve").stderr
-    assert both.count("error: ") == 2, both
+    both = run(state, "serve")
+    assert (both.returncode, both.stderr.count("error: ")) == (Exit.INVALID, 2), both
+    (state / "provision.toml").write_text(
+        NETWORK.format(interface="br9") + '[[listen]]\nnetwork="office"\ninterface="br8"\n'
+    )
+    missing = run(state, "serve")
+    assert (missing.returncode, missing.stderr.count("there is no interface")) == (Exit.UNAVAILABLE, 2), missing
 
 
 @isolated
@@ -259,8 +264,11 @@ def test_a_taken_port_is_one_line_and_is_taken_when_it_is_free(tmp_path: Path) -
     with lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1):
         other = socket.create_server(("10.0.0.1", 8080))
         ran = run(state, "serve")
-        assert (ran.returncode, ran.stderr.count("error: ")) == (Exit.INVALID, 1)
-        assert "the port is taken" in ran.stderr
+        assert ran.returncode == Exit.UNAVAILABLE
+        assert ran.stderr.count("the port is taken") == 1
+        assert ran.stderr.splitlines()[-1].startswith("error: TCP 10.0.0.1:8080 on eth1: the port is taken; ")
+        document = json.loads(run(state, "serve", "--json").stderr.splitlines()[-1])
+        assert (document["exit"], document["subject"]) == (Exit.UNAVAILABLE, "TCP 10.0.0.1:8080 on eth1")
         other.close()
         with serve(state) as served:
             eventually(state, "served on eth1")

@@ -94,7 +94,7 @@ class Client:
 def error_of(document: dict[str, Any]) -> ProvisionError:
     """The error that a problem document describes."""
     if "problems" in document:
-        return Problems(Problem(**problem) for problem in document["problems"])
+        return Problems((Problem(**problem) for problem in document["problems"]), document["subject"])
     return RemoteError(document)
 
 

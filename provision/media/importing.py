@@ -52,8 +52,7 @@ class ImportProblems(Problems):
     """All that speaks against importing these files."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(problems)
-        self.subject = "base image"
+        super().__init__(problems, "base image")
 
 
 @dataclass(frozen=True)

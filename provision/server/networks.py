@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provision.boot import Channel, ChannelKind, Role
@@ -59,17 +60,18 @@ class Networks:
             except ProvisionError as error:
                 refused.append((listen, error))
         if strict and refused:
-            raise Problems(_problem(error) for _, error in refused)
+            raise _refusal([error for _, error in refused])
         # All at once: while one ends, another must not go on to be served.
         await asyncio.gather(*(self._stop(listen.network, str(refusal)) for listen, refusal in refused))
         for listen, edge in allowed:
             try:
                 await self._serve(listen, edge)
             except ProvisionError as error:
-                await self._stop(listen.network, str(error))
                 refused.append((listen, error))
+                if not strict:
+                    await self._stop(listen.network, str(error))
         if strict and refused:
-            raise Problems(_problem(error) for _, error in refused)
+            raise _refusal([error for _, error in refused])
 
     def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
         """Where a network is to be served; raises Invalid with every rule that it breaks, or Unavailable."""
@@ -175,8 +177,14 @@ class Networks:
                 served.tftp.close()
 
 
-def _problem(error: ProvisionError) -> Problem:
-    return Problem(error.subject, 0, "", error.fact, error.remedy)
+def _refusal(errors: Sequence[ProvisionError]) -> ProvisionError:
+    """All of `errors` as one: invalid when a setting is, and unavailable when only what is outside does not work."""
+    if len(errors) == 1:
+        return errors[0]
+    problems = Problems((Problem(error.subject, 0, "", error.fact, error.remedy) for error in errors), "networks")
+    if all(isinstance(error, Unavailable) for error in errors):
+        problems.exit, problems.status, problems.kind = Unavailable.exit, Unavailable.status, Unavailable.kind
+    return problems
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:

@@ -25,7 +25,7 @@ log = logging.getLogger("provision")
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises Problems when a network may not be served, Unavailable, Conflict."""
+    """Serve until SIGTERM or SIGINT. Raises Invalid when a network may not be served, Unavailable, Conflict."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for name in ("uvicorn", "uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -63,7 +63,7 @@ class Credentials:
             fellows[host].append(entry)
             entries.append((host, entry))
         if problems:
-            raise Problems(problems)
+            raise Problems(problems, "credentials")
         return entries
 
     def _checked(

@@ -91,7 +91,7 @@ class Images:
             # The operator knows the files by the paths that were typed, not by where the uploads lie.
             typed = {str(self._uploads / upload): path for upload, path in body["names"].items()}
             typed[str(self._loaders(body))] = "loaders"
-            raise Problems(_as_typed(problem, typed) for problem in error.problems) from None
+            raise Problems((_as_typed(problem, typed) for problem in error.problems), f"base image '{name}'") from None
 
     def _loaders(self, body: Mapping[str, Any]) -> Path:
         return self._uploads / f"loaders-{body['kernel']}"
