@@ -17,7 +17,7 @@ from provision import clock as clocks
 from provision import policy
 from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
-from provision.errors import Conflict, NotFound, Unavailable
+from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Host
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
@@ -61,7 +61,8 @@ class Core:
         # Every host's charged boots as far as they were asked for, and a count of what made such an answer old.
         self._charged: dict[str, tuple[Boot, ...]] = {}
         self._forgotten, self._charged_lock = 0, Lock()
-        self._endpoints: dict[str, Endpoint | None] = {}
+        # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
+        self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
         self._denied = Crowd()
         self._bases: dict[str, BaseImage] = {}
         self._state_lock: StateLock | None = None
@@ -182,11 +183,9 @@ class Core:
         base_id = self.bases().get(name) if name else None
         if name is None or base_id is None:
             known = ", ".join(sorted(self.bases())) or "none"
-            raise NotFound(
-                name or "site",
-                f"no base image of this name is imported (there: {known})",
-                "run 'provision image import'",
-            )
+            subject = host.name if host else "site"
+            fact = f"its base image '{name}' is not imported (there: {known})" if name else "no base image is named"
+            raise NotFound(subject, fact, "run 'provision image import', or correct 'base'")
         return self.base(base_id)
 
     def base(self, base_id: str) -> BaseImage:
@@ -257,17 +256,37 @@ class Core:
     # Where this server is reached
 
     def endpoint(self, network: str) -> Endpoint | None:
-        """The address and HTTP port of this server on `network`; None when it does not serve it."""
-        if network not in self._endpoints:
-            listen = next((one for one in self.settings.listen if one.network == network), None)
-            found = None
-            if listen is not None and network in self.site.networks:
-                role = self.site.networks[network].role
-                binding = Binding(network, role, listen.interface, listen.address)
-                with suppress(Unavailable):
-                    found = Endpoint(listen.interface, listen.address or address_of(look(), binding), listen.http_port)
-            self._endpoints[network] = found
-        return self._endpoints[network]
+        """The address and HTTP port of this server on `network`; None when it does not serve it, or cannot now."""
+        found = self._place(network)
+        return found if isinstance(found, Endpoint) else None
+
+    def required_endpoint(self, network: str) -> Endpoint | None:
+        """The same for what must not be left out by mistake.
+
+        Raises Unavailable when the interface is to blame, and Invalid when [[listen]] names a network that is not.
+        """
+        there = self.site.networks
+        if strange := [listen.network for listen in self.settings.listen if listen.network not in there]:
+            fact = f"[[listen]] names it, and the inventory does not (there: {', '.join(there)})"
+            raise Invalid(f"network '{strange[0]}'", fact, "correct provision.toml, and restart a running service")
+        found = self._place(network)
+        if isinstance(found, Unavailable):
+            raise found
+        return found
+
+    def _place(self, network: str) -> Endpoint | Unavailable | None:
+        with suppress(KeyError):
+            return self._endpoints[network]
+        listen = next((one for one in self.settings.listen if one.network == network), None)
+        found: Endpoint | Unavailable | None = None
+        if listen is not None and network in self.site.networks:
+            binding = Binding(network, self.site.networks[network].role, listen.interface, listen.address)
+            try:
+                found = Endpoint(listen.interface, listen.address or address_of(look(), binding), listen.http_port)
+            except Unavailable as error:
+                found = error
+        self._endpoints[network] = found
+        return found
 
     def forget_endpoints(self) -> None:
         """Look again: interfaces or networks have changed."""

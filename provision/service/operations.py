@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
-from provision.errors import Invalid, NotFound
+from provision.errors import Conflict, Invalid, NotFound
+from provision.host import Host
 from provision.media.plan import Plan
 from provision.policy import Denial, HostState, Release, decide
 from provision.render import dhcp, grub, pxelinux
 from provision.render.target import BootTarget
-from provision.service.core import Core
+from provision.service.core import Core, Endpoint
 from provision.service.inventory import without_collector
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
@@ -129,10 +131,16 @@ class Operations:
     def dhcp(self) -> str:
         """The dnsmasq configuration of the management networks that this server serves."""
         site = self._core.site
-        served = {name: self._core.endpoint(name) for name, net in site.networks.items() if net.role is Role.MANAGEMENT}
+        networks = [name for name, network in site.networks.items() if network.role is Role.MANAGEMENT]
+        served = {name: self._core.required_endpoint(name) for name in networks}
         bindings = [dhcp.Binding(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
-            raise NotFound("settings", "no [[listen]] block serves a management network", "add one to provision.toml")
+            remedy = f"add one for {' or '.join(networks)} to provision.toml" if networks else "declare one, and apply"
+            raise NotFound(
+                "settings",
+                "no [[listen]] block serves a management network",
+                f"{remedy}; a running service must be restarted to see it",
+            )
         inventory = Inventory.model_construct(site=site, hosts=tuple(self._core.hosts.values()))
         with without_collector():
             return dhcp.dnsmasq(dhcp.model(inventory, bindings)).decode()
@@ -141,18 +149,15 @@ class Operations:
         """The secret-free boot configurations of all hosts by relative path, for an operator's own TFTP server.
 
         What carries secrets is never part of a static tree: the seed is fetched from this server, which decides. So
-        a host with no interface on a network that this server serves is left out.
+        a host with no interface on a network that this server serves is left out. Raises Unavailable when this server
+        should serve one and cannot.
         """
         stranger = ("This machine is in none of these configurations.", "Add its MAC to a host and render them again.")
         files = {
             "pxelinux.cfg/default": pxelinux.refusal(stranger),
             "grub/grub.cfg": grub.refusal(stranger, by_mac=True),
         }
-        for host in self._core.hosts.values():
-            endpoints = [self._core.endpoint(i.network) for i in host.interfaces.values() if i.network]
-            endpoint = next(filter(None, endpoints), None)
-            if endpoint is None:
-                continue
+        for host, endpoint in self._served_hosts():
             base = self._core.base_of(host)
             target = BootTarget(
                 title=host.name,
@@ -171,15 +176,25 @@ class Operations:
     def images_of_tree(self) -> dict[str, Path]:
         """Where the kernels and initrds that `tree` names stand on this server, by their relative paths there."""
         found: dict[str, Path] = {}
-        for base in {
-            self._core.base_of(host).id: self._core.base_of(host) for host in self._core.hosts.values()
-        }.values():
+        loaders: dict[str, tuple[str, str]] = {}
+        for base in {base.id: base for base in (self._core.base_of(host) for host, _ in self._served_hosts())}.values():
             found[f"images/{base.id}/kernel"] = base.kernel.path
             for number, entry in enumerate(base.initrds):
                 found[f"images/{base.id}/initrd{number}"] = entry.path
             for name, entry in base.loaders.items():
+                other, digest = loaders.setdefault(name, (base.name, entry.sha256))
+                if digest != entry.sha256:
+                    fact = f"the base images '{other}' and '{base.name}' bring different ones, and a tree has one"
+                    raise Conflict(name, fact, "import both with the same '--loaders', or use this server's own TFTP")
                 found[name] = entry.path
         return dict(sorted(found.items()))
+
+    def _served_hosts(self) -> Iterator[tuple[Host, Endpoint]]:
+        for host in self._core.hosts.values():
+            endpoints = [self._core.required_endpoint(i.network) for i in host.interfaces.values() if i.network]
+            endpoint = next(filter(None, endpoints), None)
+            if endpoint is not None:
+                yield host, endpoint
 
 
 def _window(window: Window, now: datetime) -> dict[str, Any]:
