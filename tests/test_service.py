@@ -204,3 +204,21 @@ def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:
     assert core.base_of(core.hosts["node2"]).id == core.base_of(None).id == here.base.id
     with pytest.raises(Conflict, match="is used by node1"):
         here.service.images.remove("other", "uid=0")
+
+
+def test_what_did_not_happen_is_not_recorded(here: Site) -> None:
+    service = here.service
+    with pytest.raises(Conflict):
+        service.images.remove("base", "uid=0")
+    with pytest.raises(NotFound):
+        service.images.remove("nothing", "uid=0")
+    for host, name in (("node3", "token"), ("node1", "nothing"), ("node9", "token")):
+        with pytest.raises(NotFound):
+            service.credentials.remove(host, name, "uid=0")
+    service.operations.close_window("node1", "uid=0")
+    assert not [e for e in here.audit() if e["event"] in ("image-removed", "credential-removed", "window-closed")]
+    here.window()
+    service.operations.close_window("node1", "uid=0")
+    service.operations.close_window("node1", "uid=0")
+    service.credentials.remove("node1", "token", "uid=0")
+    assert [len(here.audit(event)) for event in ("window-closed", "credential-removed")] == [1, 1]

@@ -107,9 +107,10 @@ class Credentials:
 
     def remove(self, host: str, name: str, actor: str) -> None:
         """Remove a credential; raises NotFound when there is none."""
-        self._core.state(host)
-        self._core.note("credential-removed", actor, host=host, credential=name)
-        self._core.store.remove_credential(host, name)
+        with self._core.lock:
+            self._core.store.require_credential(host, name)
+            self._core.note("credential-removed", actor, host=host, credential=name)
+            self._core.store.remove_credential(host, name)
 
     def listing(self, host: str | None) -> list[dict[str, Any]]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""

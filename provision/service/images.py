@@ -136,11 +136,11 @@ class Images:
 
     def remove(self, name: str, actor: str) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""
-        base_id = self._core.bases().get(name)
-        if base_id is None:
-            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        self._core.note("image-removed", actor, image=name)
-        self._core.store.forget_base(name)
+        with self._core.lock:
+            self._core.store.require_unused(name)
+            base_id = self._core.bases()[name]
+            self._core.note("image-removed", actor, image=name)
+            self._core.store.forget_base(name)
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)
 

@@ -61,8 +61,10 @@ class Operations:
         return {"host": name, **_window(window, self._core.clock())}
 
     def close_window(self, name: str, actor: str) -> None:
-        """Close the host's window, if one is open."""
-        self._core.state(name)
+        """Close the host's window, if it has one. One that is used up may be closed: its boot then ends, too."""
+        window = self._core.state(name).window
+        if window is None or window.closed:
+            return
         self._core.note("window-closed", actor, host=name)
         self._core.store.close_window(name)
 

@@ -101,6 +101,12 @@ class Credentials(Hosts):
         dialect.forget_deleted(self._engine, self._subject)
         return latest
 
+    def require_credential(self, host: str, name: str) -> None:
+        """Raise NotFound when the host has no such credential."""
+        self._host_id(host)
+        if name not in self._snapshot.credentials.get(host, {}):
+            raise _missing(host, name)
+
     def remove_credential(self, host: str, name: str) -> None:
         """Forget a credential; raises NotFound."""
         host_id = self._host_id(host)

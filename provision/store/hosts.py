@@ -116,22 +116,26 @@ class Hosts(Database):
                 connection.execute(insert(schema.bases).values(name=name, base_id=base_id))
             self._show_bases({**self._snapshot.bases, name: base_id})
 
+    def require_unused(self, name: str) -> None:
+        """Raise what `forget_base` would, and change nothing."""
+        snapshot = self._snapshot
+        if name not in snapshot.bases:
+            raise NotFound(f"base image '{name}'", "there is none of this name", "see 'provision image list'")
+        users = [host.name for host in snapshot.hosts.values() if host.base == name]
+        if snapshot.site is not None and snapshot.site.base == name:
+            users.insert(0, "the site")
+        if users:
+            more = f" and {len(users) - 3} more" if len(users) > 3 else ""
+            fact = f"is used by {', '.join(users[:3])}{more}"
+            raise Conflict(f"base image '{name}'", fact, "give them another base and run 'provision apply'")
+
     def forget_base(self, name: str) -> None:
         """Drop a base image's name; raises NotFound, and Conflict while the site or a host boots from it."""
         with self._lock:
-            snapshot = self._snapshot
-            if name not in snapshot.bases:
-                raise NotFound(f"base image '{name}'", "there is none of this name", "see 'provision image list'")
-            users = [host.name for host in snapshot.hosts.values() if host.base == name]
-            if snapshot.site is not None and snapshot.site.base == name:
-                users.insert(0, "the site")
-            if users:
-                more = f" and {len(users) - 3} more" if len(users) > 3 else ""
-                fact = f"is used by {', '.join(users[:3])}{more}"
-                raise Conflict(f"base image '{name}'", fact, "give them another base and run 'provision apply'")
+            self.require_unused(name)
             with self._write() as connection:
                 connection.execute(delete(schema.bases).where(schema.bases.c.name == name))
-            self._show_bases({n: i for n, i in snapshot.bases.items() if n != name})
+            self._show_bases({n: i for n, i in self._snapshot.bases.items() if n != name})
 
     def _host_id(self, host: str) -> str:
         try:
