@@ -40,3 +40,29 @@ def test_settings_and_credentials_are_named(state: Path, tmp_path: Path) -> None
     assert (told["subject"], told["remedy"]) == ("credentials", "rename or move it")
     (state / "provision.toml").write_text("max_connections = 1\n")
     assert document(cli(state, "host", "list", "--json"), Exit.INVALID)["subject"] == str(state / "provision.toml")
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("nonsense", Exit.INVALID, "is no URL of a database"),
+        ("", Exit.INVALID, "is no URL of a database"),
+        ("postgresql+psycopg2://u:canary@h:port/x", Exit.INVALID, "is no URL of a database"),
+        ("nothing+at-all://u:canary@h/x", Exit.INVALID, "is no URL of a database"),
+        ("postgresql+driver_that_is_not://u:canary@h/x", Exit.INVALID, "is no URL of a database"),
+        ("mssql+pymssql://u:canary@h/x", Exit.UNAVAILABLE, "pymssql, is not installed"),
+    ],
+)
+def test_a_database_that_cannot_be(state: Path, url: str, code: Exit, said: str) -> None:
+    (state / "provision.toml").write_text(f'database = "{url}"\n')
+    ran = cli(state, "host", "list")
+    assert (ran.code, ran.err.count("\n")) == (code, 1), ran
+    assert ran.err.startswith("error: database: ")
+    assert said in ran.err
+    assert "canary" not in ran.err
+
+
+def test_a_database_of_another_kind(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.store.dialect._WORDS", {})
+    (state / "provision.toml").write_text(f'database = "sqlite:///{state / "other.db"}"\n')
+    assert "sqlite is not supported; write 'sqlite:" in cli(state, "host", "list").err
