@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import time
@@ -277,6 +278,23 @@ def test_one_process_per_state_directory(tmp_path: Path) -> None:
     StateLock(tmp_path).close()
     with pytest.raises(Unavailable, match="provision init"):
         StateLock(tmp_path / "missing")
+
+
+def test_the_lock_belongs_to_who_has_the_directory(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    StateLock(tmp_path).close()
+    assert ((tmp_path / "lock").stat().st_uid, (tmp_path / "lock").stat().st_gid) == (65534, 65534)
+
+
+def test_a_lock_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(
+        Unavailable, match=r"lock: cannot be opened \(Permission denied\); .*chown --reference=\S+ \S+lock'"
+    ):
+        StateLock(tmp_path)
 
 
 def test_a_url_names_another_database(tmp_path: Path) -> None:

@@ -17,11 +17,18 @@ class StateLock:
     """
 
     def __init__(self, state: Path) -> None:
-        remedy = "check its owner, mode and file system" if state.is_dir() else "run 'provision init'"
+        path = state / "lock"
         try:
-            self._descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise Unavailable(str(state), f"cannot be locked ({error.strerror})", remedy) from None
+            remedy = "check owner, mode and file system" if state.is_dir() else "run 'provision init'"
+            if isinstance(error, PermissionError):
+                remedy = f"be the owner of {state}; if you are, let root 'chown --reference={state} {path}'"
+            raise Unavailable(str(path), f"cannot be opened ({error.strerror})", remedy) from None
+        # One command of root's, before anything says that it should not, must not lock the directory's owner out.
+        with suppress(OSError):
+            owner = state.stat()
+            os.fchown(self._descriptor, owner.st_uid, owner.st_gid)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
