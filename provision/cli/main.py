@@ -26,6 +26,8 @@ First steps: 'provision init', 'provision image import base --kernel K --initrd 
 'provision iso HOST -o host.iso'. Or see it work first: 'provision demo'.
 """
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="provision",
     help="Give every bare-metal hypervisor host its own identity at first power-on.",
@@ -101,9 +103,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing is left half-done\n")
-        sys.exit(130)
+    except SystemExit as ended:
+        # What typer makes of Ctrl-C.
+        if ended.code == _INTERRUPTED:
+            sys.stderr.write("interrupted; nothing is left half-done\n")
+        raise
     except OSError as error:
         remedy = "give a shorter path" if error.errno == errno.ENAMETOOLONG else ""
         _fail(str(error.filename or "provision"), error.strerror or type(error).__name__, wants_json, remedy)

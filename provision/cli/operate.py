@@ -6,6 +6,7 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.live import Live
 
 from provision.cli import output
@@ -88,7 +89,7 @@ def status(
                 time.sleep(1.0)
         with Live(console=output.out, refresh_per_second=2) as live:
             while True:
-                live.update("\n".join(_lines(fetch())))
+                live.update(_picture(fetch()))
                 time.sleep(1.0)
 
 
@@ -96,9 +97,13 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.data(answer)
         return
+    output.out.print(_picture(answer))
+
+
+def _picture(answer: dict[str, Any]) -> Group:
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
-    output.table(
+    hosts = output.as_table(
         columns,
         (
             (
@@ -112,19 +117,13 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
             for row in answer["hosts"]
         ),
     )
-    if answer["unknown"]:
-        output.say("")
-        output.table(
-            ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
-            ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
-        )
-
-
-def _lines(answer: dict[str, Any]) -> list[str]:
-    return [
-        f"{row['host']:<24} {row['stage']:<14} " + " ".join(f"{part} {done} %" for part, done in row["parts"].items())
-        for row in answer["hosts"]
-    ]
+    if not answer["unknown"]:
+        return Group(hosts)
+    unknown = output.as_table(
+        ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
+        ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
+    )
+    return Group(hosts, "", unknown)
 
 
 def _window(window: dict[str, Any] | None) -> str | None:

@@ -36,13 +36,18 @@ def say(message: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Rows under headings; None and empty values show as a dash."""
+    """Print rows under headings; None and empty values show as a dash."""
+    out.print(as_table(columns, rows))
+
+
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """The same, to be printed later."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(("-" if value in (None, "", [], {}) else _plain(value)) for value in row))
-    out.print(shown)
+    return shown
 
 
 def _plain(value: Any) -> str:
