@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provision.errors import Exit
+from provision.settings import TEMPLATE
 from tests.cli_runner import Ran, cli
 from tests.site_fixture import closed_site
 
@@ -66,3 +69,37 @@ def test_a_database_of_another_kind(state: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("provision.store.dialect._WORDS", {})
     (state / "provision.toml").write_text(f'database = "sqlite:///{state / "other.db"}"\n')
     assert "sqlite is not supported; write 'sqlite:" in cli(state, "host", "list").err
+
+
+def test_init_again_says_what_it_changed(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    assert cli(state, "init").code == 0
+    assert cli(state, "init").out.endswith("already; nothing was changed\n")
+    (state / "provision.toml").unlink()
+    state.chmod(0o750)
+    again = cli(state, "init").out
+    assert "0700 now, made" in again
+    assert "nothing was changed" not in again
+    assert (stat.S_IMODE(state.stat().st_mode), (state / "provision.toml").read_text()) == (0o700, TEMPLATE)
+    assert stat.S_IMODE((state / "provision.toml").stat().st_mode) == 0o644
+
+
+def test_init_does_not_take_junk_for_a_key(tmp_path: Path) -> None:
+    cli(tmp_path / "state", "init")
+    (tmp_path / "state" / "key").write_text("junk")
+    ran = cli(tmp_path / "state", "init")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (Exit.UNAVAILABLE, "", 1)
+    assert "the master key is not 32 bytes in hex" in ran.err
+
+
+def test_init_on_a_full_disk_leaves_no_half_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        ran = cli(tmp_path / "state", "init")
+        assert (ran.code, ran.err.count("\n")) == (Exit.UNAVAILABLE, 1)
+        assert list((tmp_path / "state").iterdir()) == []
+    assert cli(tmp_path / "state", "init").code == 0
+    assert (tmp_path / "state" / "provision.toml").read_text() == TEMPLATE

@@ -16,8 +16,9 @@ from provision.cli.main import context
 from provision.document import Source
 from provision.errors import Conflict, Exit, Unavailable
 from provision.inventory.files import load as load_files
+from provision.media.writing import replacing
 from provision.settings import TEMPLATE, load
-from provision.store.keys import create_key
+from provision.store.keys import create_key, load_key
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 
@@ -41,28 +42,34 @@ def init() -> None:
     """
     given = context()
     state, config = given.state, given.config
+    changed = []
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         there = {path.name for path in state.iterdir()} - {"lost+found"}
         if there and not there & _OURS:
             fact = f"is no state directory, and not empty: it has {min(there)} in it"
             raise Conflict(str(state), fact, "choose an empty or a new one with --state")
-        state.chmod(0o700)
+        if state.stat().st_mode & 0o777 != 0o700:
+            state.chmod(0o700)
+            changed.append("its mode is 0700 now")
         if not config.exists():
-            descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(TEMPLATE)
+            with replacing(config) as descriptor:
+                os.write(descriptor, TEMPLATE.encode())
+                os.fchmod(descriptor, 0o644)
+            changed.append(f"made {config}")
     except OSError as error:
         raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
     load(state, config)
     made = not (state / "key").exists()
     if made:
         create_key(state)
+    else:
+        load_key(state, {})
     if given.json:
         output.data({"state": str(state), "config": str(config), "made": made})
         return
     if not made:
-        output.say(f"{state} is a state directory already; nothing was changed")
+        output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
         return
     output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
     output.say(
