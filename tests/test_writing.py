@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from provision.cli.client import connect
 from provision.errors import Conflict, Exit, Invalid
-from provision.media.writing import replacing
+from provision.media.writing import making, replacing
+from provision.settings import load
 from tests.cli_runner import cli
 from tests.site_fixture import CANARY, closed_site
 
@@ -99,3 +101,26 @@ def test_no_batch_writes_to_a_device(tmp_path: Path) -> None:
     assert "node1.iso: is no regular file" in ran.err
     assert (batch / "node1.iso").is_fifo()
     assert not any(CANARY in path.read_bytes() for path in batch.iterdir() if path.is_file())
+
+
+def test_a_directory_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / ".tree.4194305-0123abcd" / "half").mkdir(parents=True)  # what kill -9 leaves
+    with pytest.raises(KeyboardInterrupt), making(tmp_path / "tree") as beside:
+        assert list(tmp_path.iterdir()) == [beside]
+        with making(tmp_path / "tree") as other:
+            assert set(tmp_path.iterdir()) == {beside, other}, "what is being written is not swept"
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with making(tmp_path / "tree") as beside:
+        (beside / "file").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["tree", "file"]
+
+
+def test_the_socket_of_a_command_is_swept_however_long_its_path(tmp_path: Path) -> None:
+    directory = tmp_path / ("long-" * 24)
+    directory.mkdir()
+    state = closed_site(directory)
+    with connect(load(state, state / "provision.toml")) as client:
+        assert [host["name"] for host in client.call("GET", "/v1/hosts")] == ["node1", "node2", "node3"]
+        assert [path.suffix for path in (state / "tmp").iterdir()] == [".sock"]
+    assert list((state / "tmp").iterdir()) == []

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -190,13 +189,17 @@ def _in_process(settings: Settings) -> Iterator[Path]:
 
 @contextmanager
 def _socket_place(state: Path) -> Iterator[Path]:
-    """Where this process's socket stands: in the state directory, which is swept after kill -9, when its path fits."""
-    path = state / "tmp" / f"{secrets.token_hex(4)}.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
-        yield path
+    """Where this process's socket stands: in the state directory, which is swept after kill -9."""
+    directory, name = state / "tmp", f"{secrets.token_hex(4)}.sock"
+    if len(os.fsencode(directory / name)) <= _MAX_SOCKET_PATH:
+        yield directory / name
         return
-    with tempfile.TemporaryDirectory(prefix="provision-") as directory:
-        yield Path(directory) / "operator.sock"
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # The same place by a short name, which is good in this process.
+        yield Path(f"/proc/self/fd/{descriptor}/{name}")
+    finally:
+        os.close(descriptor)
 
 
 def _wait(started: threading.Event, thread: threading.Thread) -> None:

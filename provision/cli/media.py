@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
 from provision.errors import Conflict, Unavailable
-from provision.media.writing import replacing, require_file
+from provision.media.writing import making, replacing, require_file
 from provision.render.dhcp import check as check_dhcp
 from provision.render.dhcp import unit as dhcp_unit
 
@@ -86,24 +85,19 @@ def render(
         raise Conflict(str(out), "is there already", "name a new directory")
     with context().client() as client:
         tree = client.call("GET", "/v1/tree")
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
-        for name, text in tree["texts"].items():
-            path = beside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        for name, source in tree["files"].items():
-            path = beside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if links:
-                path.symlink_to(source)
-            else:
-                shutil.copyfile(source, path)
-        beside.rename(out)
+        with making(out) as beside:
+            for name in [*tree["texts"], *tree["files"]]:
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            for name, text in tree["texts"].items():
+                (beside / name).write_text(text)
+            for name, source in tree["files"].items():
+                if links:
+                    (beside / name).symlink_to(source)
+                else:
+                    shutil.copyfile(source, beside / name)
     except OSError as error:
         raise Unavailable(str(out), f"cannot be written ({error.strerror})", "check directory and free space") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     if context().json:
         output.data({"directory": str(out), "files": sorted([*tree["texts"], *tree["files"]])})
     else:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,15 +65,35 @@ def replacing(path: Path) -> Iterator[int]:
             beside.unlink()
 
 
+@contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """A new directory that gets the name `path` when the block ends without an error; swept as files are."""
+    directory = path.absolute().parent
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory, path.name)
+    beside = directory / f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}"
+    beside.mkdir()
+    try:
+        fd = os.open(beside, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield beside
+            beside.rename(path)
+        finally:
+            os.close(fd)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _sweep(directory: Path, name: str) -> None:
-    """Delete unfinished files for `name` whose writers are gone: the kernel let go of their locks."""
+    """Delete what is unfinished for `name` and whose writers are gone: the kernel let go of their locks."""
     unfinished = re.compile(rf"\.{re.escape(name)}\.[0-9]+-[0-9a-f]{{8}}")
     for path in [path for path in directory.iterdir() if unfinished.fullmatch(path.name)]:
         with suppress(OSError):
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             finally:
                 os.close(fd)
 
