@@ -282,6 +282,15 @@ def test_a_taken_port_is_one_line_and_is_taken_when_it_is_free(tmp_path: Path) -
 
 
 @isolated
+def test_an_address_outside_of_the_network_is_refused(tmp_path: Path) -> None:
+    state = networked(tmp_path)
+    with lan("eth1", "10.9.0.1/24", "10.9.0.11/24", MAC1):
+        ran = run(state, "serve")
+        assert (ran.returncode, ran.stderr.count("error: ")) == (Exit.INVALID, 1), ran
+        assert "10.9.0.1 on eth1 is outside of its prefix 10.0.0.0/24" in ran.stderr
+
+
+@isolated
 def test_a_service_waits_for_its_inventory(tmp_path: Path) -> None:
     state = tmp_path / "fresh"
     assert cli(state, "init").code == 0

@@ -88,6 +88,9 @@ class Networks:
             facts = "; ".join(f"{refusal.fact} ({refusal.rule})" for refusal in refusals)
             raise Invalid(f"network '{listen.network}'", facts, refusals[0].remedy)
         address = interfaces.address_of(machine, own)
+        if network.role is Role.MANAGEMENT and address not in network.prefix and not address.is_unspecified:
+            fact = f"{address} on {listen.interface} is outside of its prefix {network.prefix}"
+            raise Invalid(f"network '{listen.network}'", fact, "correct [[listen]], or the network's prefix")
         kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
         index, core = machine.interfaces[listen.interface].index, self._service.core
