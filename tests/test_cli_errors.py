@@ -103,3 +103,12 @@ def test_init_on_a_full_disk_leaves_no_half_settings(tmp_path: Path, monkeypatch
         assert list((tmp_path / "state").iterdir()) == []
     assert cli(tmp_path / "state", "init").code == 0
     assert (tmp_path / "state" / "provision.toml").read_text() == TEMPLATE
+
+
+def test_a_unit_names_its_configuration_by_a_plain_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"--conf-file={tmp_path}/dnsmasq.conf\n" in cli(tmp_path, "dhcp", "--unit", "dnsmasq.conf").out
+    ran = cli(tmp_path, "dhcp", "--unit", "/etc/my site/dnsmasq.conf")
+    assert (ran.code, ran.err.count("\n")) == (Exit.INVALID, 1)
+    assert ran.err.startswith("error: /etc/my site/dnsmasq.conf: this path has white space")
+    assert cli(tmp_path, "dhcp", "--unit", "/etc/dnsmasq.conf", "--check").code == Exit.USAGE

@@ -117,6 +117,8 @@ def dhcp(
     if file is not None:
         require_file(file)
     if unit is not None:
+        if check:
+            raise typer.BadParameter("checks a configuration, and --unit renders none", param_hint="--check")
         text = dhcp_unit(Path(unit)).decode()
     else:
         with context().client() as client:

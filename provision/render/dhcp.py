@@ -165,6 +165,11 @@ def check(text: bytes) -> None:
     raise Invalid("dnsmasq", message, "correct the inventory and apply it again")
 
 
-def unit(config: Path | str) -> bytes:
-    """A hardened systemd unit that runs dnsmasq with the configuration at `config`."""
-    return render("dhcp/provision-dhcp.service.j2", config=str(config))
+def unit(config: Path) -> bytes:
+    """A hardened systemd unit that runs dnsmasq with the configuration at `config`; raises Invalid for an odd path."""
+    path = str(config.absolute())
+    try:
+        return render("dhcp/provision-dhcp.service.j2", config=path)
+    except Invalid:
+        fact = "this path has white space or another character that means something in a unit"
+        raise Invalid(path, fact, "put the configuration at a plain path") from None
