@@ -84,7 +84,7 @@ def check(
     """
     case = _Case(name, data, host, site, tuple(other for other in others if other.name != name), now)
     if not len(data):
-        raise case.invalid("the file is empty")
+        raise case.invalid("the file is empty", "give the one that has the secret")
     if len(data) > MAX_FILE:
         raise case.invalid(f"has {len(data)} bytes, more than {MAX_FILE}", "put large files into the base image")
     return _CHECKS[kind](case)
@@ -152,7 +152,7 @@ def _check_token(case: _Case) -> Checked:
         raise case.invalid(f"the token has {len(content)} bytes, more than {MAX_TOKEN}")
     line = content.removesuffix(b"\n").removesuffix(b"\r")
     if not line.strip():
-        raise case.invalid("the token is empty")
+        raise case.invalid("the token is empty", "give one line")
     if any(byte in line for byte in b"\r\n\0"):
         raise case.invalid("the token has more than one line, or a zero byte", "give one line")
     return Checked()
@@ -291,7 +291,7 @@ def _listing(directory: Path, problems: list[Problem]) -> list[Path]:
     try:
         return sorted(directory.iterdir())
     except OSError as error:
-        problems.append(Problem(str(directory), 0, "", f"cannot be read ({error.strerror})"))
+        problems.append(Problem(str(directory), 0, "", f"cannot be read ({error.strerror})", "check path and mode"))
         return []
 
 

@@ -64,7 +64,7 @@ def check(inventory: Inventory, resolvers: Sequence[Resolver] | None = None, *, 
 
     `resolvers` are tried in turn; by default they are the DNS servers of the site's networks, else the system's.
     `timeout` is in seconds for each question. A server that does not answer is one finding. Raises Unavailable when
-    there is no server to ask. Not to be called from a running event loop: await `examine` there.
+    there is no server to ask, or none answers. Not to be called from a running event loop: await `examine` there.
     """
     return asyncio.run(examine(inventory, resolvers, timeout=timeout))
 
@@ -82,7 +82,7 @@ async def examine(
     ]
     living = [server for server, answers in zip(servers, alive, strict=True) if answers]
     if not living:
-        return findings
+        raise Unavailable(", ".join(one.subject for one in findings), "no answer", findings[0].remedy)
     answers = Answers()
     await _ask(questions(inventory), living, timeout, answers)
     await _ask(_target_questions(inventory, answers), living, timeout, answers)

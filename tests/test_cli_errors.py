@@ -112,3 +112,19 @@ def test_a_unit_names_its_configuration_by_a_plain_whole_path(tmp_path: Path, mo
     assert (ran.code, ran.err.count("\n")) == (Exit.INVALID, 1)
     assert ran.err.startswith("error: /etc/my site/dnsmasq.conf: this path has white space")
     assert cli(tmp_path, "dhcp", "--unit", "/etc/dnsmasq.conf", "--check").code == Exit.USAGE
+
+
+def test_a_credential_that_is_not_there_has_a_way_out(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for command in (("load", tmp_path / "nosuch"), ("set", "node1", "token", "--file", tmp_path / "empty")):
+        assert document(cli(state, "credential", *command, "--json"), Exit.INVALID)["remedy"]
+
+
+def test_a_resolver_that_is_dead_is_outside(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dead(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("provision.netcheck._is_alive", dead)
+    ran = cli(state, "check", "--server", "127.0.0.1:9")
+    assert (ran.code, ran.err.count("\n")) == (Exit.UNAVAILABLE, 1)
+    assert ran.err.startswith("error: DNS server 127.0.0.1 port 9: no answer; ")
