@@ -107,7 +107,7 @@ def _complaint(
 
 
 def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any, vocabulary: Vocabulary) -> tuple[str, str]:
-    shown = quoted(value) if isinstance(value, (str, int)) else "this"
+    shown = quoted(value) if isinstance(value, (str, int, float)) else "this"
     if isinstance(value, (dict, list)) and not set(kinds) & {"dict_type", "tuple_type", "too_short", "too_long"}:
         return "must be one value, not a list or mapping", ""
     for detail in details:
@@ -149,6 +149,16 @@ def _plain_words(detail: Mapping[str, Any], shown: str, vocabulary: Vocabulary) 
             return "must be a mapping of 'key: value' lines", ""
         case "tuple_type" | "list_type":
             return "must be a list", f"write it as [{shown.strip(chr(39))}]" if shown != "this" else ""
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{shown} is not a whole number", ""
+        case "float_type" | "float_parsing":
+            return f"{shown} is not a number", ""
+        case "bool_type" | "bool_parsing":
+            return f"{shown} is neither true nor false", ""
+        case "string_type" | "path_type":
+            return f"{shown} is not text", "put it in quotes"
+        case "greater_than":
+            return f"{shown} is too small", f"it must be more than {context['gt']}"
         case "greater_than_equal":
             return f"{shown} is too small", f"the least is {context['ge']}"
         case "less_than_equal":

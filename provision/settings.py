@@ -6,22 +6,46 @@ same inventory may be served from several machines.
 
 from __future__ import annotations
 
-import difflib
 import os
+import re
 import tomllib
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.model import Model, Name
 
 DEFAULT_STATE = Path("/var/lib/provision")
 
+RULES = ("wildcard-address", "default-route", "bridge-ports", "bridge-port", "forwarding")
+"""Every start-up refusal, by the name under which it is overridden."""
+
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$")]
 """An interface of this server, as `ip link` shows it (at most 15 bytes)."""
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+"""A port that needs no privilege."""
+
+_WORDS = {
+    get_args(InterfaceName)[1].pattern: "an interface has at most 15 letters, digits and _.@:-, as 'ip link' shows it",
+    get_args(Name)[1].pattern: "a network's name has lower-case letters, digits and '-', as in the inventory",
+}
+
+
+def _rule(value: str) -> str:
+    if value not in RULES:
+        raise ValueError(f"is no start-up refusal; known: {', '.join(RULES)}")
+    return value
+
+
+def _reason(value: str) -> str:
+    if len(value.split()) < 2:
+        raise ValueError("is no written reason; write at least two words")
+    return value
 
 
 class Listen(Model):
@@ -38,18 +62,9 @@ class Listen(Model):
     http_port: int = Field(default=80, ge=1, le=65535)
     tftp: bool = True
     tftp_port: int = Field(default=69, ge=1, le=65535)
-    tftp_ports: tuple[int, int] = (20000, 20255)
+    tftp_ports: tuple[Port, Port] = (20000, 20255)
     bridge_ports: tuple[InterfaceName, ...] = ()
-    override: dict[str, str] = {}
-
-    @model_validator(mode="after")
-    def _ports(self) -> Listen:
-        first, last = self.tftp_ports
-        if not 1024 <= first <= last <= 65535:
-            raise ValueError("tftp_ports must be two ports from 1024 to 65535, the lower one first")
-        if any(len(reason.split()) < 2 for reason in self.override.values()):
-            raise ValueError("each override needs a written reason of at least two words")
-        return self
+    override: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
 
 
 class Settings(Model):
@@ -93,46 +108,84 @@ def load(state: Path, config: Path) -> Settings:
 
 
 def parse(text: bytes, name: str, state: Path) -> Settings:
-    """The settings in `text` (TOML); raises Problems naming `name` and the key of each."""
+    """The settings in `text` (TOML); raises Problems with file, line and key of each mistake, or Invalid."""
     try:
         raw = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Invalid(name, f"is not TOML ({error})", "correct that line") from None
-    if "state" in raw:
-        raise Problems(
-            [Problem(name, 0, "state", "is not a key of this file", "use --state or $PROVISION_STATE")], name
-        )
+    own = {key: value for key, value in raw.items() if key != "state"}
     try:
-        settings = Settings.model_validate({**raw, "state": state})
+        settings, wrong = Settings.model_validate({**own, "state": state}), None
     except ValidationError as error:
-        raise Problems((_problem(name, text.decode(), dict(item)) for item in error.errors()), name) from None
-    return _distinct(settings, name)
-
-
-def _distinct(settings: Settings, name: str) -> Settings:
-    problems = []
-    for key in ("network", "interface"):
-        seen: set[str] = set()
-        for index, listen in enumerate(settings.listen):
-            value = getattr(listen, key)
-            if value in seen:
-                problems.append(Problem(name, 0, f"listen.{index}.{key}", f"'{value}' is served twice", "remove one"))
-            seen.add(value)
-    if problems:
-        raise Problems(problems, name)
+        settings, wrong = None, error
+    if settings is None or any(_crosschecks(raw)):
+        raise Problems(_problems(raw, wrong, text.decode(), name), name)
     return settings
 
 
-def _problem(name: str, text: str, error: dict[str, Any]) -> Problem:
-    path = ".".join(str(part) for part in error["loc"])
-    key = str(error["loc"][-1]) if error["loc"] else ""
-    line = next((n for n, row in enumerate(text.splitlines(), 1) if row.split("=")[0].strip() == key), 0)
-    if error["type"] == "extra_forbidden":
-        known = [*Settings.model_fields, *Listen.model_fields]
-        near = difflib.get_close_matches(key, known, 1)
-        return Problem(name, line, path, "unknown key", f"did you mean '{near[0]}'?" if near else "remove it")
-    return Problem(name, line, path, error["msg"].removeprefix("Value error, "), "correct it")
+def _crosschecks(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """What no single value shows, found in what may have other mistakes: path, fact and remedy."""
+    if "state" in raw:
+        yield ("state",), "is not a key of this file", "use --state or $PROVISION_STATE"
+    listen = raw.get("listen")
+    blocks = [block if isinstance(block, dict) else {} for block in listen] if isinstance(listen, list) else []
+    for key in ("network", "interface"):
+        values = [block.get(key) for block in blocks]
+        for index, value in enumerate(values):
+            if isinstance(value, str) and value in values[:index]:
+                yield ("listen", index, key), f"'{value}' is served twice", "remove one"
+    for index, block in enumerate(blocks):
+        match block.get("tftp_ports"):
+            case [int(first), int(last)] if first > last:
+                yield ("listen", index, "tftp_ports"), "is no range", "write the lower port first"
 
+
+def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:
+    # Only when something is wrong: what these import would slow every run of the command line down.
+    from provision.document import Node, dotted, place
+    from provision.messages import Vocabulary, complaints
+
+    lines = _lines(text)
+
+    def tree(value: Any, path: tuple[str | int, ...], line: int) -> Node:
+        line = lines.get(path, line)
+        if isinstance(value, dict):
+            return Node(name, line, {key: tree(inner, (*path, key), line) for key, inner in value.items()})
+        if isinstance(value, list):
+            return Node(name, line, [tree(inner, (*path, index), line) for index, inner in enumerate(value)])
+        return Node(name, line, value)
+
+    root = tree(raw, (), 0)
+    found = list(_crosschecks(raw))
+    if wrong is not None:
+        vocabulary = Vocabulary(_WORDS, hidden_keys={Settings: ("state",)})
+        found += [(one.path, one.fact, one.remedy) for one in complaints(wrong, Settings, root, vocabulary)]
+    for path, fact, remedy in found:
+        yield Problem(name, place(root, path)[1], dotted(path), fact, remedy or "correct it")
+
+
+def _lines(text: str) -> dict[tuple[str | int, ...], int]:
+    """The line of each table and key by its path; what stands inside a value has the line of its key."""
+    found: dict[tuple[str | int, ...], int] = {}
+    table: tuple[str | int, ...] = ()
+    last: dict[str, int] = {}
+    for number, row in enumerate(text.splitlines(), 1):
+        path: tuple[str | int, ...] = ()
+        if (header := _HEADER.fullmatch(row)) and (names := _KEY.findall(header["name"])):
+            first, *rest = names
+            if header["array"]:
+                last[first] = last.get(first, -1) + 1
+            path = table = (first, *([last[first]] if first in last else []), *rest)
+        elif key := _ASSIGNED.match(row):
+            path = (*table, *_KEY.findall(key["name"]))
+        for end in range(1, len(path) + 1):
+            found.setdefault(path[:end], number)
+    return found
+
+
+_HEADER = re.compile(r"\s*\[(?P<array>\[)?(?P<name>[^\[\]]+)\]{1,2}\s*(#.*)?")
+_ASSIGNED = re.compile(r"""(?P<name>[\w\s.'"-]+)=""")
+_KEY = re.compile(r"[\w-]+")
 
 TEMPLATE = """\
 # Settings of this provision server. Every key is described in docs/deployment.md.

@@ -193,7 +193,10 @@ def test_an_override_needs_words(wired: Wired) -> None:
     for reason in ("", " ", "yes"):
         process = wired.start(f'override = {{ bridge-ports = "{reason}" }}')
         assert process.wait(30) == Exit.INVALID
-        assert "needs a written reason" in process.text.splitlines()[0] and "Traceback" not in process.text
+        assert (
+            "is no written reason; write at least two words" in process.text.splitlines()[0]
+            and "Traceback" not in process.text
+        )
 
 
 def test_the_interface_of_the_default_route_is_refused(wired: Wired) -> None:

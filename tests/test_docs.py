@@ -23,9 +23,8 @@ from provision.errors import Exit
 from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
-from provision.net.interfaces import RULES
 from provision.service.service import Service
-from provision.settings import Listen, Settings
+from provision.settings import RULES, Listen, Settings
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED
 from provision.store.keys import create_key

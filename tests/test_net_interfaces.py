@@ -9,7 +9,8 @@ import pytest
 
 from provision.boot import Role
 from provision.errors import Unavailable
-from provision.net.interfaces import RULES, Binding, Interface, Machine, address_of, check_binding, look
+from provision.net.interfaces import Binding, Interface, Machine, address_of, check_binding, look
+from provision.settings import RULES
 from tests.netns import isolated, lan, sh
 
 MGMT = Binding("mgmt", Role.MANAGEMENT, "eth1", IPv4Address("192.0.2.1"))

@@ -57,7 +57,7 @@ def test_every_mistake_is_told_at_once() -> None:
     )
     found = problems(text)
     assert set(found) == {"max_conections", "header_timeout", "listen.0.http_port", "listen.0.interface"}
-    assert found["max_conections"] == "1 unknown key; did you mean 'max_connections'?"
+    assert found["max_conections"] == "1 unknown key 'max_conections'; did you mean 'max_connections'?"
     assert found["header_timeout"].startswith("2 ")
     assert found["listen.0.http_port"].startswith("5 ")
 
@@ -65,12 +65,13 @@ def test_every_mistake_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("tftp_ports = [20, 30]", "two ports from 1024"),
-        ("tftp_ports = [3000, 2000]", "two ports from 1024"),
+        ("tftp_ports = [20, 30]", "'20' is too small; the least is 1024"),
+        ("tftp_ports = [3000, 2000]", "write the lower port first"),
         ('override = { forwarding = "yes" }', "at least two words"),
         ('override = { forwarding = "" }', "at least two words"),
         ('address = "fe80::1"', "IPv4"),
-        ('interface = "a-name-too-long-x"', "match"),
+        ('interface = "a-name-too-long-x"', "at most 15 letters"),
+        ('override = { forwardin = "a lab only" }', "'forwardin' is no start-up refusal; known: wildcard-address, "),
     ],
 )
 def test_a_network_that_cannot_be(line: str, said: str) -> None:
@@ -79,10 +80,55 @@ def test_a_network_that_cannot_be(line: str, said: str) -> None:
     assert said in " ".join(found.values())
 
 
+def test_each_mistake_has_its_line_and_hides_no_other() -> None:
+    text = """\
+state = "/x"
+database = 5
+
+[[listen]]  # the first
+network = "mgmt"
+interface = "eth1"
+[listen.override]
+forwarding = "why"
+
+[[listen]]
+network = "mgmt"
+tftp_ports = [
+    9999,
+    8888,
+]
+http_port = 0
+bridge_ports = ["eth2", "a b"]
+override = { default-rout = "a lab only" }
+[[listen]]
+network = "Office"
+interface = "eth3"
+[other.table]
+key = 1
+"""
+    found = problems(text)
+    assert {path: said.partition(" ")[0] for path, said in found.items()} == {
+        "state": "1",
+        "database": "2",
+        "listen.0.override.forwarding": "8",
+        "listen.1.interface": "10",
+        "listen.1.network": "11",
+        "listen.1.tftp_ports": "12",
+        "listen.1.http_port": "16",
+        "listen.1.bridge_ports.1": "17",
+        "listen.1.override.default-rout": "18",
+        "listen.2.network": "20",
+        "other": "22",
+    }
+    assert not [said for said in found.values() if "^" in said or "pattern" in said]
+    assert found["listen.1.interface"] == "10 'interface' is missing; add it"
+    assert found["listen.1.http_port"] == "16 '0' is too small; the least is 1"
+
+
 def test_a_network_or_an_interface_is_served_once() -> None:
     block = '[[listen]]\nnetwork = "{}"\ninterface = "{}"\n'
     found = problems(block.format("a", "eth1") + block.format("a", "eth1") + block.format("b", "eth1"))
-    assert list(found) == ["listen.1.interface", "listen.1.network", "listen.2.interface"]
+    assert list(found) == ["listen.1.network", "listen.1.interface", "listen.2.interface"]
 
 
 @pytest.mark.parametrize("text", [b"x", b"\xff", b"a = [", b'a = "'])

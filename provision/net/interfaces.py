@@ -14,6 +14,7 @@ from pyroute2.netlink import rtnl
 from provision.boot import Role
 from provision.errors import Unavailable
 from provision.net import netlink
+from provision.settings import RULES
 
 _IFF_UP = 1
 _CONF = Path("/proc/sys/net/ipv4/conf")
@@ -69,10 +70,6 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.fact}; {self.remedy}"
-
-
-RULES = ("wildcard-address", "default-route", "bridge-ports", "bridge-port", "forwarding")
-"""Every rule of `check_binding`, by the name under which it is overridden."""
 
 
 def look() -> Machine:
