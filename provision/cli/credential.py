@@ -88,7 +88,7 @@ def load(
         except Problems as error:
             problems += [replace(problem, file=str(directory / problem.file)) for problem in error.problems]
         if problems:
-            raise Problems(problems)
+            raise Problems(problems, "credentials")
     if given.json:
         output.data(done)
     else:
