@@ -99,6 +99,9 @@ def test_dnsmasq_starts_in_the_foreground_without_the_unit(tmp_path: Path) -> No
 def test_a_rendered_tree_is_exchanged_for_a_newer_one(tmp_path: Path) -> None:
     """The lines for a TFTP server of the site's own, run twice: the link leads to the second tree, and whole ones."""
     state, root, programs = fresh(tmp_path), tmp_path / "tftp", tmp_path / "programs"
+    settings = state / "provision.toml"
+    here = 'interface = "lo"\naddress = "192.0.2.1"'
+    settings.write_text(settings.read_text().replace('interface = "eth1"', here))
     assert cli(state, "apply", tmp_path / "site.yaml").code == 0
     section = Document.read("docs/deployment.md").section("With DHCP and TFTP servers of your own")
     [script] = section.blocks("sh")
