@@ -73,5 +73,5 @@ def test_a_load_tells_every_problem_at_once_and_seals_nothing(state: Path, tmp_p
 
 
 def test_a_path_that_is_too_long_says_what_to_do(state: Path) -> None:
-    ran = cli(state, "apply", "x" * 300)
-    assert ran.err.endswith("x: File name too long; give a shorter path\n")
+    ran = cli(state, "iso", "node1", "-o", "x" * 300)
+    assert ran.err.endswith("x: cannot be written (File name too long); give a shorter path\n")

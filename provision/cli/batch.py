@@ -13,8 +13,8 @@ from provision.cli.client import Client, route
 from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
 from provision.cli.main import context
-from provision.errors import Exit, NotFound, ProvisionError, Unavailable
-from provision.media.writing import replacing
+from provision.errors import Exit, NotFound, ProvisionError
+from provision.media.writing import replacing, unwritable
 
 MANIFEST = "manifest.json"
 
@@ -36,11 +36,7 @@ def write_batch(medium: str, selector: str, directory: Path) -> None:
                 rows[host["name"]] = _one(client, medium, host, directory, rows.get(host["name"]), given.json)
                 _save(directory / MANIFEST, rows)
         except OSError as error:
-            raise Unavailable(
-                str(error.filename or directory),
-                f"cannot be written ({error.strerror})",
-                "check directory and free space",
-            ) from None
+            raise unwritable(error.filename or directory, error) from None
     selected = [rows[host["name"]] for host in hosts]
     denied = [row for row in selected if row["decision"] != "released"]
     if given.json:

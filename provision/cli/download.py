@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provision.cli.client import Client
 from provision.errors import Unavailable
-from provision.media.writing import replacing
+from provision.media.writing import replacing, unwritable
 
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
@@ -33,9 +33,7 @@ def download(client: Client, url: str, etag: str, path: Path, progress: Callable
                 raise Unavailable(str(path), f"only {done} of {size} bytes came", "try again")
             os.ftruncate(descriptor, size)
     except OSError as error:
-        raise Unavailable(
-            str(path), f"cannot be written ({error.strerror})", "check directory and free space"
-        ) from None
+        raise unwritable(path, error) from None
 
 
 def _write_sparse(descriptor: int, offset: int, chunk: bytes) -> None:

@@ -14,8 +14,8 @@ from provision.cli.batch import write_batch
 from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
-from provision.errors import Conflict, Unavailable
-from provision.media.writing import making, replacing, require_file
+from provision.errors import Conflict
+from provision.media.writing import making, replacing, require_file, unwritable
 from provision.render.dhcp import check as check_dhcp
 from provision.render.dhcp import unit as dhcp_unit
 
@@ -97,7 +97,7 @@ def render(
                 else:
                     shutil.copyfile(source, beside / name)
     except OSError as error:
-        raise Unavailable(str(out), f"cannot be written ({error.strerror})", "check directory and free space") from None
+        raise unwritable(out, error) from None
     if context().json:
         output.data({"directory": str(out), "files": sorted([*tree["texts"], *tree["files"]])})
     else:
@@ -137,9 +137,7 @@ def dhcp(
             # It holds no secret, and dnsmasq reads it as a user of its own.
             os.fchmod(descriptor, 0o644)
     except OSError as error:
-        raise Unavailable(
-            str(file), f"cannot be written ({error.strerror})", "check directory and free space"
-        ) from None
+        raise unwritable(file, error) from None
     if context().json:
         output.data({"file": str(file)})
     else:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from provision.errors import Conflict, Invalid
+from provision.errors import Conflict, Invalid, Unavailable
 
 
 def require_file(path: Path) -> None:
@@ -29,6 +29,12 @@ def require_file(path: Path) -> None:
         raise Conflict(str(path), "is a directory", "name a file")
     if not stat.S_ISREG(mode):
         raise Invalid(str(path), "is no regular file", f"write to a file, then 'dd if=FILE of={path} bs=4M conv=fsync'")
+
+
+def unwritable(path: Path | str, error: OSError) -> Unavailable:
+    """The system's no to writing there, as an error with a way out."""
+    remedy = "give a shorter path" if error.errno == errno.ENAMETOOLONG else "check directory and free space"
+    return Unavailable(str(path), f"cannot be written ({error.strerror})", remedy)
 
 
 @contextmanager
