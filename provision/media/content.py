@@ -105,6 +105,11 @@ class PlanContent(Reader):
                 return max(0, min(patch.offset, stop) - offset)
         return stop - offset
 
+    def dressed(self, offset: int, stop: int) -> int:
+        """Up to where (at most `stop`) whoever stands at `offset` has to read: to the end of the next patch."""
+        ends = (patch.offset + len(patch.data) for patch in self.plan.patches)
+        return next((min(end, stop) for end in ends if end > offset), stop)
+
     def send_now(self, sock: socket.socket, offset: int, length: int) -> int:
         """Give base bytes to a non-blocking socket without copying them (sendfile(2)); returns how many it took.
 

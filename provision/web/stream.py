@@ -216,7 +216,8 @@ class PlanResponse(Response):
                     self._tell(chosen.start, at)
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
-                    data = await self._read(content, at, stop)
+                    # Beside a pipe only what it cannot carry: every byte is copied several times here.
+                    data = await self._read(content, at, stop if pipe is None else content.dressed(at, stop))
         except (ProvisionError, OSError) as error:
             _log.error("streaming stopped at byte %d: %s", at, error)
             raise ConnectionAbortedError("the medium cannot be read any further") from None
