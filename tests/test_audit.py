@@ -293,7 +293,10 @@ def test_the_head_goes_to_the_journal(path: Path) -> None:
     receiver.settimeout(5)
     log = Audit(path, KEY, journal=Journal(path.with_name("socket")))
     log.record({"event": "quiet"})
+    log.flush(NOW)
     log.record({"event": "loud"}, durable=True)
+    log.flush(NOW)
+    log.flush(NOW)
     fields = dict(line.split("=", 1) for line in receiver.recv(65536).decode().splitlines())
     assert fields["PROVISION_AUDIT_SEQ"] == "2" and fields["PROVISION_AUDIT_CHAIN"] == lines(path)[1]["chain"]
     assert fields["SYSLOG_IDENTIFIER"] == "provision" and "entry 2" in fields["MESSAGE"]
@@ -310,6 +313,7 @@ def test_a_deaf_journal_does_not_block(path: Path) -> None:
     began = time.monotonic()
     for _ in range(600):
         log.record(DENIAL, durable=True)
+        log.flush(NOW)
     assert time.monotonic() - began < 20
     log.close()
     receiver.close()

@@ -37,9 +37,9 @@ def test_reads_through_the_patches(plan: Plan) -> None:
 
 def test_what_is_the_base_s_own_and_what_is_not(plan: Plan) -> None:
     content = PlanContent(plan)
-    places = [0, 2, 4, 4_999, 5_000, 5_399, 5_400, 99_999]
-    assert [content.bare(at, 90_000) for at in places] == [0, 0, 4_996, 1, 0, 0, 84_600, -9_999]
-    assert [content.dressed(at, 90_000) for at in places] == [4, 4, *[5_400] * 4, 90_000, 90_000]
+    places = [0, 2, 4, 4_999, 5_000, 5_399, 5_400]
+    assert [content.bare(at, 90_000) for at in places] == [0, 0, 4_996, 1, 0, 0, 84_600]
+    assert [content.dressed(at, 90_000) for at in places] == [4, 4, *[5_400] * 4, 90_000]
     assert content.dressed(0, 2) == 2
     content.close()
 

@@ -72,7 +72,7 @@ class Audit:
         self._clock, self._journal = clock, journal or Journal()
         self._lock = threading.Lock()
         self._repeats: OrderedDict[tuple[tuple[str, Any], ...], _Repeat] = OrderedDict()
-        self._head, self._size, self._announced = chain.START, 0, 0
+        self._head, self._size, self._announced, self._due = chain.START, 0, 0, False
         self._log = self._head_file = -1
         try:
             self._log = _open(path, os.O_APPEND)
@@ -116,9 +116,15 @@ class Audit:
                 self._repeats[signature] = _Repeat(now, fields, durable)
 
     def flush(self, now: datetime | None = None) -> None:
-        """Write the counts whose minute has ended (`now` None: all); raises Unavailable."""
+        """Write the counts whose minute has ended (`now` None: all), and tell the journal of durable events since the
+        last time: a service does this every second, so that who waits for an answer does not wait for the journal.
+
+        Raises Unavailable.
+        """
         with self._lock:
             self._write_repeats(now or self._clock(), everything=now is None)
+            if self._due:
+                self._announce()
 
     def close(self) -> None:
         """Write what is counted, sync and close; raises Unavailable when that fails. Twice is no error."""
@@ -178,7 +184,8 @@ class Audit:
             self._take_back()
             self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
         self._head, self._size = head, self._size + len(line)
-        if durable or head.seq % _JOURNAL_EVERY == 0:
+        self._due = self._due or durable
+        if head.seq % _JOURNAL_EVERY == 0:
             self._announce()
 
     def _take_back(self) -> None:
@@ -203,7 +210,7 @@ class Audit:
     def _announce(self) -> None:
         if self._announced == self._head.seq:
             return
-        self._announced = self._head.seq
+        self._announced, self._due = self._head.seq, False
         seq, mac = str(self._head.seq), self._head.chain
         message = f"audit log {self._path.name}: entry {seq} has chain {mac}"
         self._journal.send(message, {"PROVISION_AUDIT_SEQ": seq, "PROVISION_AUDIT_CHAIN": mac})

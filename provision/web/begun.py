@@ -18,7 +18,8 @@ class Begun:
 
     def follow(self, operator: str, host: str, medium: str, headers: Headers, plan: Plan) -> None:
         """Note a beginning; raises Gone for a part from the middle that nothing ties to the present medium."""
-        sent, key = sent_of(headers, plan), (operator, host, medium)
+        key = operator, host, medium
+        sent = sent_of(headers, plan) if "range" in headers else range(plan.size)
         if sent and sent.start == 0:
             self._etags[key] = plan.etag
             return
