@@ -99,6 +99,16 @@ def test_a_range_never_continues_with_the_refusal(here: Site) -> None:
     assert netboot.http_boot(origin(STRANGER), 4096, everything).revision == "refusal"
 
 
+def test_a_slow_reader_is_not_given_the_refusal_s_end(here: Site) -> None:
+    here.window()
+    netboot = here.service.netboot
+    netboot.http_boot(origin(), 0, everything)
+    here.clock.advance(minutes=70)
+    with pytest.raises(Gone, match="withdrawn"):
+        netboot.http_boot(origin(), 4096, everything)
+    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
+
+
 def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) -> None:
     netboot = here.service.netboot
     assert netboot.http_boot(origin(), 0, everything).revision == "refusal"

@@ -228,7 +228,7 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=wanted is not None, counted=bool(start))
         if isinstance(answer, Denial) or state is None:
-            if start and state is not None and self._running(state, Medium.HTTP_BOOT, origin):
+            if start and state is not None and self._has_begun(state, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
             return self._maker.refusal(base, _lines(answer), unknown=state is None)
@@ -242,6 +242,12 @@ class Netboot:
         if wanted is not None and plan.patches_at(slot.offset, wanted(plan)):
             self._charge(state, progress)
         return plan
+
+    def _has_begun(self, state: HostState, origin: Origin) -> bool:
+        """Whether this machine may be in the middle of its own medium, which the refusing one must not continue."""
+        place = origin.requester.mac, Medium.HTTP_BOOT
+        paid = any((boot.mac, boot.medium) == place for boot in state.boots)
+        return paid or self._running(state, Medium.HTTP_BOOT, origin) is not None
 
     # Bytes without secrets
 
