@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,27 @@ from provision.errors import Unavailable
 _KEPT = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH")
 
 
+Companion = subprocess.Popen[bytes]
+StillRunning = subprocess.TimeoutExpired
+
+
 def find(tool: str, package: str) -> str:
     """The path of `tool`, also in sbin; raises Unavailable naming the Debian `package` that holds it."""
     path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin:/usr/lib/dnsmasq")
     if path is None:
         raise Unavailable(tool, "the program is not installed", f"apt-get install {package}")
     return path
+
+
+def companion(argv: Sequence[str], control: socket.socket) -> Companion:
+    """Start a program that stays beside this process and speaks with it on its standard input, which `control` becomes.
+
+    It has an empty environment and nothing else of ours but standard error. Raises Unavailable.
+    """
+    try:
+        return subprocess.Popen(argv, stdin=control.fileno(), stdout=subprocess.DEVNULL, cwd="/", env={"LC_ALL": "C"})
+    except OSError as error:
+        raise Unavailable(argv[0], f"could not be started ({error.strerror})", "look at the installation") from None
 
 
 def run(

@@ -2,6 +2,9 @@
 
 The hot path is a dictionary look-up: a thread keeps the dictionary equal to the kernel's table by its news, so an
 answer is at most one message old. A peer that is not in the table is solicited: a datagram makes the kernel ask by ARP.
+
+What the kernel has recorded and what it has confirmed lately are two things: an entry that is stale, or being probed,
+says who had the address once. `net/pins.py` asks that machine itself.
 """
 
 from __future__ import annotations
@@ -27,21 +30,24 @@ SOLICIT_SECONDS = 1.0
 
 _DISCARD_PORT = 9  # RFC 863
 _USABLE = ndmsg.NUD_REACHABLE | ndmsg.NUD_STALE | ndmsg.NUD_DELAY | ndmsg.NUD_PROBE | ndmsg.NUD_PERMANENT
+_CONFIRMED = ndmsg.NUD_REACHABLE | ndmsg.NUD_PERMANENT
 _TABLES = ((rtnl.RTM_GETADDR, socket.AF_INET), (rtnl.RTM_GETNEIGH, socket.AF_INET))
 _MACHINE_NEWS = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, netlink.RTM_NEWNETCONF)
 _ROUTE_NEWS = (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)
 _Key = tuple[int, str]
+_Known = tuple[str, int]
+"""A MAC, and the state in which the kernel has it (NUD_…)."""
 
 
-def _entry(message: Any) -> tuple[_Key, str | None] | None:
-    """What a neighbour message says: the key, and the MAC or None; None when it is not about an IPv4 neighbour."""
+def _entry(message: Any) -> tuple[_Key, _Known | None] | None:
+    """What a message says: the neighbour, and what is known of it or None; None when it is about no IPv4 neighbour."""
     if message["family"] != socket.AF_INET or message["flags"] & ndmsg.NTF_PROXY:
         return None
     address, mac = message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")
     if address is None:
         return None
     usable = message["header"]["type"] == rtnl.RTM_NEWNEIGH and message["state"] & _USABLE
-    return (message["ifindex"], str(address)), (str(mac).lower() if usable and mac else None)
+    return (message["ifindex"], str(address)), ((str(mac).lower(), int(message["state"])) if usable and mac else None)
 
 
 def query(ifindex: int, address: str) -> str | None:
@@ -51,7 +57,7 @@ def query(ifindex: int, address: str) -> str | None:
         entry = _entry(message)
         if entry is not None and entry[0] == (ifindex, address):
             found = entry[1]
-    return found
+    return found[0] if found else None
 
 
 def solicit(ifindex: int, address: str) -> None:
@@ -65,17 +71,22 @@ def solicit(ifindex: int, address: str) -> None:
         sock.sendto(b"", (address, _DISCARD_PORT))
 
 
+def _permanent(found: _Known | None) -> str | None:
+    return found[0] if found and found[1] & ndmsg.NUD_PERMANENT else None
+
+
 class Neighbours:
     """The kernel's IPv4 neighbours and the server's own addresses, kept fresh. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._watchers: list[Callable[[], None]] = []
-        self._macs: dict[_Key, str] = {}
+        self._macs: dict[_Key, _Known] = {}
+        self._pins: dict[_Key, Callable[[str | None], None]] = {}
         self._own: set[tuple[int, str]] = set()
         self._local: frozenset[str] = frozenset()
         self._waiting: dict[_Key, set[Future[str]]] = {}
         self._lock = threading.Lock()
-        self._monitor = netlink.Monitor(self._take, self._reset, _TABLES)
+        self._monitor = netlink.Monitor(self._take, self._reset, _TABLES, self._tell_all)
 
     def start(self) -> Neighbours:
         """Begin to follow the kernel; returns itself. Raises Unavailable when netlink does not work."""
@@ -93,8 +104,31 @@ class Neighbours:
         self.close()
 
     def known(self, ifindex: int, address: IPv4Address | str) -> str | None:
-        """The peer's MAC when the kernel knows it now; never waits."""
-        return self._macs.get((ifindex, str(address))) if self._monitor.synced.is_set() else None
+        """The peer's MAC as the kernel has it recorded, however long ago; never waits."""
+        found = self._macs.get((ifindex, str(address))) if self._monitor.synced.is_set() else None
+        return found[0] if found else None
+
+    def confirmed(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        """The peer's MAC when the kernel has heard of it within its own time (base_reachable_time); never waits."""
+        found = self._macs.get((ifindex, str(address))) if self._monitor.synced.is_set() else None
+        return found[0] if found and found[1] & _CONFIRMED else None
+
+    def watch(self, ifindex: int, address: IPv4Address | str, told: Callable[[str | None], None] | None) -> None:
+        """From now on call `told` with the MAC that the address is permanently at, or None, at every news of its entry;
+        None ends it. There is one watcher of an address, and it is called in the thread that reads the news."""
+        key = (ifindex, str(address))
+        with self._lock:
+            if told is None:
+                self._pins.pop(key, None)
+            else:
+                self._pins[key] = told
+
+    def _tell_all(self) -> None:
+        """News were lost, and everything has been learnt anew: entries of which nothing was said are gone."""
+        with self._lock:
+            told = [(call, _permanent(self._macs.get(key))) for key, call in self._pins.items()]
+        for call, mac in told:
+            call(mac)
 
     def local_addresses(self) -> frozenset[str]:
         """The server's own IPv4 addresses, as dotted text."""
@@ -162,9 +196,9 @@ class Neighbours:
     def _wait_for(self, key: _Key) -> Future[str]:
         future: Future[str] = Future()
         with self._lock:
-            mac = self._macs.get(key)
-            if mac is not None:
-                future.set_result(mac)
+            found = self._macs.get(key)
+            if found is not None:
+                future.set_result(found[0])
             else:
                 self._waiting.setdefault(key, set()).add(future)
         return future
@@ -197,16 +231,19 @@ class Neighbours:
         entry = _entry(message)
         if entry is None:
             return
-        key, mac = entry
+        key, found = entry
         with self._lock:
-            if mac is None:
+            watcher = self._pins.get(key) if self._monitor.synced.is_set() else None
+            if found is None:
                 self._macs.pop(key, None)
-                return
-            self._macs[key] = mac
-            waiting = self._waiting.pop(key, set())
+            else:
+                self._macs[key] = found
+            waiting = self._waiting.pop(key, set()) if found else set()
+        if watcher is not None:
+            watcher(_permanent(found))
         for future in waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_result(mac)
+            if found and future.set_running_or_notify_cancel():
+                future.set_result(found[0])
 
     def _take_address(self, message: Any, present: bool) -> None:
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")

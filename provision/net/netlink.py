@@ -92,11 +92,19 @@ class Monitor:
     """One thread that reads the kernel's news and hands every message to each handler, in the kernel's order.
 
     `tables` are dumped through the same handlers at the start and after every loss of news; `on_reset` is called
-    before that, and then everything learnt so far has to be forgotten. After such a dump `synced` is set.
+    before that, and then everything learnt so far has to be forgotten. After such a dump `synced` is set, and
+    `on_synced` is called.
     """
 
-    def __init__(self, handler: Handler, on_reset: Callable[[], None], tables: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        on_reset: Callable[[], None],
+        tables: Sequence[tuple[int, int]],
+        on_synced: Callable[[], None] = lambda: None,
+    ) -> None:
         self._handler, self._on_reset, self._tables = handler, on_reset, tables
+        self._on_synced = on_synced
         self._marshal = _new_marshal()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._stopping = False
@@ -150,6 +158,7 @@ class Monitor:
                 self._give(message)
         self._pending(use=True)
         self.synced.set()
+        self._on_synced()
 
     def _pending(self, use: bool) -> None:
         """Take the news that have already arrived, or throw them away."""

@@ -1,0 +1,66 @@
+"""Filters in the kernel for what a socket receives (classic BPF, socket(7) SO_ATTACH_FILTER); they need no privilege.
+
+A transfer's socket takes packets of one MAC only. The kernel looks at the frame's own source for that, which nobody
+sees who reads from the socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+from collections.abc import Sequence
+
+Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand (linux/filter.h, struct sock_filter)."""
+
+LINK_LAYER = 0xFFE00000
+"""SKF_LL_OFF: offsets from here on count from the frame's first byte, whatever layer the socket is at."""
+
+_SO_ATTACH_FILTER = 26
+_LD_WORD, _LD_HALF, _JEQ, _RET = 0x20, 0x28, 0x15, 0x06
+_ALL = 0xFFFFFFFF
+
+
+def load_word(offset: int) -> Instruction:
+    """Load the four bytes at `offset`."""
+    return _LD_WORD, 0, 0, offset
+
+
+def load_byte_pair(offset: int) -> Instruction:
+    """Load the two bytes at `offset`."""
+    return _LD_HALF, 0, 0, offset
+
+
+def jump(value: int, *, yes: int, no: int) -> Instruction:
+    """Compare what was loaded with `value`, and skip so many instructions."""
+    return _JEQ, yes, no, value
+
+
+def ret(take: bool) -> Instruction:
+    """Take the whole packet, or drop it."""
+    return _RET, 0, 0, _ALL if take else 0
+
+
+def from_mac(mac: bytes) -> list[Instruction]:
+    """Takes what came in a frame from `mac`, for a UDP or TCP socket. What came in no frame at all is dropped."""
+    high, low = struct.unpack("!IH", mac)
+    return [
+        load_word(LINK_LAYER + 6),
+        jump(high, yes=0, no=3),
+        load_byte_pair(LINK_LAYER + 10),
+        jump(low, yes=0, no=1),
+        ret(True),
+        ret(False),
+    ]
+
+
+def attach(sock: socket.socket, program: Sequence[Instruction]) -> None:
+    """From now on `sock` receives only what `program` takes; replaces an earlier one at once. Raises OSError.
+
+    What was received before stays in the socket's queue.
+    """
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    held = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: the number of instructions, and where they are.
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(held)))

@@ -1,0 +1,203 @@
+"""A small process beside the service, with the one privilege that the service itself does not have: CAP_NET_ADMIN.
+
+It asks a recorded MAC by ARP whether it is there, looks at who sent the answer's frame, and then makes the neighbour
+entry permanent until the service lets go of it. It does nothing else to the machine's network. It ends with the
+service, and leaves no entry behind.
+
+On standard input is a socket pair (SOCK_SEQPACKET). Each packet is a JSON object: {"id", "do": "confirm" | "pin",
+"interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and {"do": "release", "interface",
+"address"} by nothing. The first packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import select
+import socket
+import struct
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from provision.errors import Unavailable
+from provision.net import arp, capabilities, filters
+from provision.net.entries import Entries, Entry
+
+ATTEMPTS = (0.0, 0.05, 0.2, 0.5, 1.0, 1.5)
+"""When a MAC is asked, in seconds from the beginning; a firmware that is busy answers the second or third time."""
+
+ANSWER_SECONDS = 2.0
+"""How long it has to answer."""
+
+_SIOCGIFHWADDR = 0x8927  # netdevice(7)
+_HOST = 0  # PACKET_HOST, packet(7)
+_BURST = 64
+
+
+@dataclass
+class _Probe:
+    """One question under way: when it began, how often it was asked, and who waits ((id, whether to pin))."""
+
+    entry: Entry
+    own: bytes
+    name: str
+    since: float
+    asked: int = 0
+    waiting: list[tuple[int, bool]] = field(default_factory=list)
+
+    @property
+    def next(self) -> float:
+        """When something is to be done about it: ask again, or give it up."""
+        return self.since + (ATTEMPTS[self.asked] if self.asked < len(ATTEMPTS) else ANSWER_SECONDS)
+
+
+class Pinner:
+    """The process's one object: what is asked, and what is pinned how many times."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        # On every interface, also on those that come later.
+        kind, protocol = socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(arp.ETHERTYPE)
+        self._packets = socket.socket(socket.AF_PACKET, kind, protocol)
+        filters.attach(self._packets, arp.replies_of(()))
+        self._entries = Entries()
+        self._entries.sweep()
+        self._probes: dict[Entry, _Probe] = {}
+        self._pinned: Counter[Entry] = Counter()
+
+    def run(self) -> None:
+        """Serve until the service is gone."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._packets, select.POLLIN)
+        self._say({"ready": True})
+        try:
+            while True:
+                ready = {descriptor for descriptor, _ in poll.poll(self._patience())}
+                if self._packets.fileno() in ready:
+                    self._hear()
+                if self._control.fileno() in ready and not self._obey():
+                    return
+                self._go_on()
+        finally:
+            for entry in self._pinned:
+                self._entries.release(entry)
+
+    def _patience(self) -> float | None:
+        """Milliseconds until a probe has to be looked at."""
+        if not self._probes:
+            return None
+        return max(0.0, min(probe.next for probe in self._probes.values()) - time.monotonic()) * 1000 + 0.5
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self._control.send(json.dumps(message).encode())
+
+    def _obey(self) -> bool:
+        """Take one order; False when there will be no more."""
+        packet = self._control.recv(4096)
+        if not packet:
+            return False
+        order = json.loads(packet)
+        address = socket.inet_aton(order["address"])
+        if order["do"] == "release":
+            self._release(order["interface"], address)
+            return True
+        entry = Entry(order["interface"], address, bytes.fromhex(order["mac"].replace(":", "")))
+        probe = self._probes.get(entry)
+        if probe is None:
+            if len(self._probes) >= arp.MOST_FILTERED:
+                self._say({"id": order["id"], "ok": False})
+                return True
+            try:
+                name = socket.if_indextoname(entry.ifindex)
+            except OSError:
+                self._say({"id": order["id"], "ok": False})
+                return True
+            probe = self._probes[entry] = _Probe(entry, socket.inet_aton(order["own"]), name, time.monotonic())
+            self._filter()
+        probe.waiting.append((order["id"], order["do"] == "pin"))
+        return True
+
+    def _release(self, ifindex: int, address: bytes) -> None:
+        for entry in [e for e in self._pinned if (e.ifindex, e.address) == (ifindex, address)]:
+            self._pinned[entry] -= 1
+            if not self._pinned[entry]:
+                del self._pinned[entry]
+                self._entries.release(entry)
+
+    def _filter(self) -> None:
+        filters.attach(self._packets, arp.replies_of(entry.mac for entry in self._probes))
+
+    def _hear(self) -> None:
+        for _ in range(_BURST):
+            try:
+                frame, (name, _protocol, kind, _hardware, _source) = self._packets.recvfrom(2048, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an interface went down
+            reply = arp.parse(frame) if kind == _HOST else None
+            if reply is None or reply.source != reply.sender_mac:
+                continue
+            for probe in [p for p in self._probes.values() if p.name == name and p.asked]:
+                if (probe.entry.mac, probe.entry.address, probe.own) == (reply.source, reply.sender, reply.target):
+                    self._end(probe, there=True)
+
+    def _end(self, probe: _Probe, *, there: bool) -> None:
+        del self._probes[probe.entry]
+        self._filter()
+        for number, pin in probe.waiting:
+            self._say({"id": number, "ok": there and (not pin or self._pin(probe.entry))})
+
+    def _pin(self, entry: Entry) -> bool:
+        """Whether the entry is permanent now. Of two MACs for one address the first keeps it."""
+        if any((e.ifindex, e.address) == (entry.ifindex, entry.address) and e != entry for e in self._pinned):
+            return False
+        if not self._pinned[entry]:
+            try:
+                self._entries.pin(entry)
+            except OSError:
+                del self._pinned[entry]
+                return False
+        self._pinned[entry] += 1
+        return True
+
+    def _go_on(self) -> None:
+        """Ask again where it is time to, and give up where it was in vain."""
+        now = time.monotonic()
+        for probe in [p for p in self._probes.values() if p.next <= now]:
+            if probe.asked == len(ATTEMPTS):
+                self._end(probe, there=False)
+                continue
+            probe.asked += 1
+            try:
+                frame = arp.request(_mac_of(self._packets, probe.name), probe.own, probe.entry.mac, probe.entry.address)
+                self._packets.sendto(frame, (probe.name, arp.ETHERTYPE))
+            except OSError:
+                continue  # the interface is down, or gone: nobody will answer
+
+
+def _mac_of(sock: socket.socket, name: str) -> bytes:
+    answer = fcntl.ioctl(sock.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+    return bytes(answer[18:24])
+
+
+def main() -> None:
+    """The process: what needs CAP_NET_RAW is opened first, and then CAP_NET_ADMIN is all that is left."""
+    control = socket.socket(fileno=0)
+    try:
+        if capabilities.NET_ADMIN not in capabilities.held():
+            raise PermissionError("it has no CAP_NET_ADMIN")
+        pinner = Pinner(control)
+        capabilities.keep({capabilities.NET_ADMIN})
+        capabilities.forbid_more()
+    except (OSError, Unavailable) as error:
+        control.send(json.dumps({"error": getattr(error, "strerror", None) or str(error)}).encode())
+        return
+    pinner.run()
+
+
+if __name__ == "__main__":
+    main()

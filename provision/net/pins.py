@@ -1,0 +1,239 @@
+"""Whether a machine is at its address now, and the address kept at that machine for as long as secrets are under way.
+
+The kernel sends to whatever MAC ARP told it last. So before a secret leaves, the recorded MAC itself is asked, the
+sender of the answer's frame is looked at (`net/pinner.py`), and the neighbour entry is made permanent: whatever anybody
+says by ARP then, frames go to that MAC, and what others send does not reach the transfer's socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from provision import proc
+from provision.errors import Unavailable
+from provision.net import filters
+from provision.net.neighbours import Neighbours
+
+_READY_SECONDS = 20.0
+_SEEN_SECONDS = 2.0
+"""How long the kernel's own news of a new entry may take to arrive."""
+
+_log = logging.getLogger(__name__)
+_Key = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a machine is asked for: interface index there, the server's own address, the machine's address and MAC."""
+
+    ifindex: int
+    own: IPv4Address
+    address: IPv4Address
+    mac: str
+
+
+@dataclass(frozen=True)
+class Helper:
+    """The process, and the socket to it; it ends when that is closed."""
+
+    control: socket.socket
+    process: proc.Companion
+
+    def close(self) -> None:
+        """End it, and wait until it has let go of everything."""
+        self.control.close()
+        with contextlib.suppress(proc.StillRunning):
+            self.process.wait(_READY_SECONDS)
+
+    @classmethod
+    def start(cls) -> Helper:
+        """Start it. It inherits CAP_NET_ADMIN and CAP_NET_RAW, and gives up the second when it has opened its socket.
+
+        Raises Unavailable when it cannot do its work, as without them.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = proc.companion([sys.executable, "-I", "-m", "provision.net.pinner"], theirs)
+        ours.settimeout(_READY_SECONDS)
+        try:
+            said = json.loads(ours.recv(4096) or b"{}")
+        except OSError as error:
+            said = {"error": str(error)}
+        helper = cls(ours, process)
+        if "ready" not in said:
+            helper.close()
+            fact = f"addresses cannot be pinned to MACs ({said.get('error', 'the process ended')})"
+            remedy = "give the service CAP_NET_ADMIN and CAP_NET_RAW, as the unit that comes with this version does"
+            raise Unavailable("neighbours", fact, remedy)
+        return helper
+
+
+class Pin:
+    """An address that is pinned to a MAC until `release`; `lost` when the kernel's entry is no longer that."""
+
+    def __init__(self, place: Place, again: Callable[[], Any], release: Callable[[Pin], None]) -> None:
+        self.place, self.lost, self._again, self._release = place, False, again, release
+
+    def guard(self, sock: socket.socket) -> None:
+        """Let `sock` (UDP, TCP) receive nothing but what the MAC itself sends. Raises OSError."""
+        filters.attach(sock, filters.from_mac(bytes.fromhex(self.place.mac.replace(":", ""))))
+
+    async def reconfirm(self) -> bool:
+        """Ask the machine once more whether it is there, as before anything secret is sent again."""
+        return bool(await self._again()) and not self.lost
+
+    def release(self) -> None:
+        """Let the address go; harmless when done before."""
+        release, self._release = self._release, lambda _: None
+        release(self)
+
+
+class _Held:
+    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned."""
+
+    def __init__(self, mac: str) -> None:
+        self.mac, self.users, self.pins = mac, 0, set[Pin]()
+        self.armed, self.lost = asyncio.Event(), False
+
+    def told(self, mac: str | None) -> None:
+        """What the kernel now has as the permanent MAC of the address; before it is ours, others are history."""
+        if mac == self.mac:
+            self.armed.set()
+        elif self.armed.is_set():
+            self.lost = True
+            for pin in self.pins:
+                pin.lost = True
+
+
+class Pins:
+    """The door to the helper process. It belongs to the event loop in which it was made."""
+
+    def __init__(self, helper: Helper, neighbours: Neighbours) -> None:
+        self._helper, self._control, self._neighbours = helper, helper.control, neighbours
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._held: dict[_Key, _Held] = {}
+        self._number = 0
+        self.ended = asyncio.Event()
+        self._control.setblocking(False)
+        self._loop.add_reader(self._control.fileno(), self._read)
+
+    def close(self) -> None:
+        """End the helper, which lets go of everything; harmless when done before."""
+        if self.ended.is_set():
+            return
+        self.ended.set()
+        self._loop.remove_reader(self._control.fileno())
+        self._helper.close()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_result(False)
+        for key, held in self._held.items():
+            self._neighbours.watch(*key, None)
+            held.armed.set()
+            held.told(None)
+
+    async def confirm(self, place: Place) -> bool:
+        """Whether that MAC itself says now that it has the address; it has ANSWER_SECONDS for it."""
+        return await self._ask("confirm", place)
+
+    async def pin(self, place: Place) -> Pin | None:
+        """Confirm, and keep the address at that MAC until the pin is released; None when it is not there."""
+        key = (place.ifindex, str(place.address))
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(place.mac)
+            self._neighbours.watch(*key, lambda mac: self._told(key, mac))
+        held.users += 1
+        pinned = False
+        try:
+            if held.mac == place.mac and not held.lost and (pinned := await self._ask("pin", place)):
+                async with asyncio.timeout(_SEEN_SECONDS):
+                    await held.armed.wait()
+                if not held.lost:
+                    pin = Pin(place, lambda: self.confirm(place), lambda pin: self._release(key, held, pin))
+                    held.pins.add(pin)
+                    return pin
+        except TimeoutError:
+            _log.error("%s: the kernel does not say that its neighbour entry is permanent", place.address)
+        except BaseException:
+            self._leave(key, held, pinned)
+            raise
+        self._leave(key, held, pinned)
+        return None
+
+    def _release(self, key: _Key, held: _Held, pin: Pin) -> None:
+        held.pins.discard(pin)
+        self._leave(key, held, pinned=True)
+
+    def _leave(self, key: _Key, held: _Held, pinned: bool) -> None:
+        held.users -= 1
+        if not held.users and self._held.get(key) is held:
+            del self._held[key]
+            self._neighbours.watch(*key, None)
+        if pinned:
+            self._send({"do": "release", "interface": key[0], "address": key[1]})
+
+    def _told(self, key: _Key, mac: str | None) -> None:
+        """In the thread that reads the kernel's news."""
+
+        def tell() -> None:
+            if key in self._held:
+                self._held[key].told(mac)
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every transfer
+            self._loop.call_soon_threadsafe(tell)
+
+    async def _ask(self, what: str, place: Place) -> bool:
+        self._number += 1
+        number, future = self._number, self._loop.create_future()
+        self._waiting[number] = future
+        order = {"id": number, "do": what, "interface": place.ifindex, "own": str(place.own)}
+        try:
+            if not self._send(order | {"address": str(place.address), "mac": place.mac}):
+                return False
+            return bool(await asyncio.shield(future))
+        except asyncio.CancelledError:
+            if what == "pin":  # its answer comes all the same, and nobody is left to use it
+                future.add_done_callback(lambda done: self._unwanted(place, done))
+            raise
+        finally:
+            if future.done():
+                self._waiting.pop(number, None)
+
+    def _unwanted(self, place: Place, answer: asyncio.Future[bool]) -> None:
+        if not answer.cancelled() and answer.result():
+            self._send({"do": "release", "interface": place.ifindex, "address": str(place.address)})
+
+    def _send(self, order: dict[str, Any]) -> bool:
+        try:
+            self._control.send(json.dumps(order).encode())
+        except OSError as error:  # a full queue, or a helper that has ended
+            _log.error("the process that pins neighbours takes no order (%s)", error.strerror)
+            return False
+        return True
+
+    def _read(self) -> None:
+        try:
+            packet = self._control.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            _log.error("the process that pins neighbours has ended")
+            self.close()
+            return
+        said = json.loads(packet)
+        future = self._waiting.pop(said["id"], None)
+        if future is not None and not future.done():
+            future.set_result(said["ok"])
