@@ -68,14 +68,16 @@ OPERATOR = Channel(ChannelKind.OPERATOR)
 class Requester:
     """Who asks: `address` and `local` from the socket's peer, `mac` from the kernel's neighbour table only.
 
-    `local` says that the peer address is one of the server's own. `operator` is set on the Unix socket
-    ("uid=0") and nowhere else.
+    `confirmed` says whether that MAC itself, asked for this very request, answered that it has the address, which is
+    then pinned to it; None when it was not asked, as for what holds no secret. `local` says that the peer address is
+    one of the server's own. `operator` is set on the Unix socket ("uid=0") and nowhere else.
     """
 
     address: IPv4Address | None = None
     mac: str | None = None
     local: bool = False
     operator: str | None = None
+    confirmed: bool | None = None
 
 
 @dataclass(frozen=True)

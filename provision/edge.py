@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from typing import TypeVar
 
 from provision.boot import Channel, ChannelKind, Requester
+from provision.media.plan import Plan
 from provision.net.neighbours import Neighbours
+from provision.net.pins import Pins, Place
+from provision.service.delivery import Delivery
 from provision.service.netboot import Origin
 from provision.site import Site
+
+T = TypeVar("T", Plan, Delivery, Plan | Delivery)
+"""What an answer is made of: a medium without secrets, or a delivery with some."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,8 @@ class Edge:
     """A listener's channel. `ifindex` is its interface, and `neighbours` the kernel's table of who is on it.
 
     `site` gives the site as it is applied now: a network that has just become general is general for the next request,
-    before anybody has touched its listener.
+    before anybody has touched its listener. `pins` asks machines whether they are at their address; a management
+    network is not served without. `macs_at` tells whose address one is, by the inventory.
     """
 
     channel: Channel
@@ -25,6 +34,8 @@ class Edge:
     http_port: int
     neighbours: Neighbours
     site: Callable[[], Site | None] | None = None
+    pins: Pins | None = None
+    macs_at: Callable[[str, IPv4Address], tuple[str, ...]] = lambda network, address: ()
 
     def _present(self) -> Channel:
         site = self.site() if self.site else None
@@ -46,6 +57,72 @@ class Edge:
         local = address is None or address.is_loopback or self.neighbours.is_local(address)
         channel, mac = self._present(), None
         if address is not None and not local and channel.prefix and address in channel.prefix:
-            mac = await self.neighbours.find_mac(self.ifindex, address)
+            mac = await self._mac(address)
             channel = self._present()
         return Origin(channel, Requester(address=address, mac=mac, local=local), self.http_port)
+
+    async def deliver(self, origin: Origin, make: Callable[[Origin], T]) -> T:
+        """What `make` gives (in a thread) for the request once its machine was asked whether it is there, and its
+        address pinned to it. A delivery keeps that pin, and has its turn at the window; nothing else keeps it."""
+        pinned = await self._pinned(origin)
+        making = asyncio.get_running_loop().run_in_executor(None, make, pinned)
+        try:
+            made = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(lambda done: _drop(done, pinned))
+            raise
+        except BaseException:
+            pinned.release()
+            raise
+        if not isinstance(made, Delivery):
+            pinned.release()
+            return made
+        try:
+            await made.turn()
+        except BaseException:
+            made.end()
+            raise
+        return made
+
+    async def _pinned(self, origin: Origin) -> Origin:
+        """The same request with a pin. Nothing is asked on a general network, which no secret goes to, and of a
+        machine that the kernel does not know."""
+        who, channel = origin.requester, origin.channel
+        if channel.kind is not ChannelKind.MANAGEMENT or self.pins is None or who.mac is None or who.address is None:
+            return origin
+        pin = await self.pins.pin(self._place(who.address, who.mac))
+        return replace(origin, requester=replace(who, confirmed=pin is not None), pin=pin)
+
+    async def _mac(self, address: IPv4Address) -> str | None:
+        """The MAC that is at `address`: the one that the inventory has there when it answers, whatever somebody else
+        has told the kernel, and else the one that the kernel has, when that has been heard of lately or answers."""
+        confirmed = self.neighbours.confirmed(self.ifindex, address)
+        wanted = self.macs_at(self.channel.network or "", address)
+        if confirmed is not None and (not wanted or confirmed in wanted):
+            return confirmed
+        recorded = await self.neighbours.find_mac(self.ifindex, address)
+        if self.pins is None or recorded is None:
+            return recorded
+        if recorded not in wanted:
+            found = await self._who_answers(address, wanted)
+            if found is not None or confirmed is not None:
+                return found or confirmed
+        return await self._who_answers(address, (recorded,))
+
+    async def _who_answers(self, address: IPv4Address, macs: Sequence[str]) -> str | None:
+        if self.pins is None:
+            return None
+        answers = await asyncio.gather(*(self.pins.confirm(self._place(address, mac)) for mac in macs))
+        return next((mac for mac, there in zip(macs, answers, strict=True) if there), None)
+
+    def _place(self, address: IPv4Address, mac: str) -> Place:
+        return Place(self.ifindex, self.channel.address or IPv4Address(0), address, mac)
+
+
+def _drop(made: asyncio.Future[T], pinned: Origin) -> None:
+    """Nobody waits any more for what was made."""
+    result = None if made.cancelled() or made.exception() is not None else made.result()
+    if isinstance(result, Delivery):
+        result.end()
+    else:
+        pinned.release()

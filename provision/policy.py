@@ -66,6 +66,7 @@ class Release:
     medium: Medium
     channel: Channel
     expires: datetime
+    confirmed: bool = False
     mint: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -79,8 +80,8 @@ class Release:
 
 
 def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
-    """The release itself when policy minted it for this host revision, and for the medium and network of its boot,
-    and it has not expired; raises Denied."""
+    """The release itself when policy minted it for this host revision, and for the medium and network of its boot, to
+    a machine that was confirmed to be the host where that can be, and it has not expired; raises Denied."""
     host = state.host.name
     if not isinstance(release, Release) or _MINTED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
@@ -90,6 +91,8 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
             f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
         )
         raise Denied(host, fact, "ask again", "other-release")
+    if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
+        raise Denied(host, "nobody has asked whether it is at its address", "ask again", "not-confirmed")
     if now >= release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
@@ -153,7 +156,8 @@ def decide(
         denial = rule(case)
         if denial is not None:
             return denial
-    return Release(state.host.name, state.revision, medium, channel, now + RELEASE_LIFETIME, _MINT)
+    lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
+    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, _MINT)
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -213,6 +217,18 @@ def _foreign_mac(case: _Case) -> Denial | None:
         case,
         f"{case.requester.mac} is no MAC of {case.name}",
         f"Boot {case.name} from one of its own NICs, or correct its MACs and run 'provision apply'",
+    )
+
+
+def _not_confirmed(case: _Case) -> Denial | None:
+    asked = case.requester
+    if asked.confirmed is not False:
+        return None
+    return _denial(
+        "not-confirmed",
+        case,
+        f"{asked.mac} did not answer by ARP on {case.channel.interface} that it has {asked.address}",
+        f"Boot {case.name} again; if it asked itself, look for another machine with its address",
     )
 
 
@@ -299,6 +315,7 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _off_prefix,
     _no_neighbour,
     _foreign_mac,
+    _not_confirmed,
     _never,
     _secrets_on_general,
     _incomplete,

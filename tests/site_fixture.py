@@ -25,13 +25,15 @@ from provision.edge import Edge
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
 from provision.media.plan import Plan
-from provision.net.neighbours import Neighbours
 from provision.policy import Denial
 from provision.secret import Secret
-from provision.service.netboot import Origin
+from provision.seed import Seed
+from provision.service.delivery import Delivery
+from provision.service.netboot import Netboot, Origin
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.store.keys import create_key
+from tests.fakes import FakeNeighbours, FakePins
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CANARY = b"canary-9f3b1c77e2-of-node1"
@@ -204,7 +206,37 @@ def site(directory: Path, inventory: str = INVENTORY) -> Iterator[Site]:
 def origin(mac: str | None = MAC1, channel: Channel = MANAGEMENT, **fields: Any) -> Origin:
     """A request from the machine with that MAC, at its usual address."""
     address = IPv4Address(IP.get(mac or "", "10.0.0.77"))
-    return Origin(channel, Requester(**{"address": address, "mac": mac} | fields))
+    return Origin(channel, Requester(**{"address": address, "mac": mac, "confirmed": True} | fields))
+
+
+def paid(delivery: Delivery) -> Seed:
+    """The seed that was delivered and acknowledged, or its medium was."""
+    try:
+        delivery.charge()
+    finally:
+        delivery.end()
+    assert isinstance(delivery.what, Seed)
+    return delivery.what
+
+
+def unpaid(delivery: Delivery) -> Seed:
+    """The seed of which no byte has arrived."""
+    delivery.end()
+    assert isinstance(delivery.what, Seed)
+    return delivery.what
+
+
+def boot_iso(netboot: Netboot, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
+    """The medium for HTTP Boot whose bytes `wanted` (HEAD: None) were delivered from `start` on, and acknowledged."""
+    made = netboot.http_boot(origin, start, sends=wanted is not None)
+    if isinstance(made, Plan):
+        return made
+    try:
+        if wanted is not None and made.first_secret(wanted(made.plan)) is not None:
+            made.charge()
+    finally:
+        made.end()
+    return made.plan
 
 
 def everything(plan: Plan) -> range:
@@ -225,23 +257,10 @@ def used(here: Site, host: str = "node1") -> int:
     return window.used
 
 
-class FakeNeighbours(Neighbours):
-    """A kernel whose table is a dictionary of MACs by address."""
-
-    def __init__(self, macs: Mapping[str, str], own: Sequence[str] = ("10.0.0.1", "10.1.0.1")) -> None:
-        self.table, self.own = dict(macs), own
-
-    async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = 1.0) -> str | None:
-        return self.table.get(str(address))
-
-    def is_local(self, address: IPv4Address | str) -> bool:
-        return str(address) in self.own
-
-
 def edge(channel: Channel = MANAGEMENT, macs: Mapping[str, str] | None = None) -> Edge:
     """A listener's edge, on which every machine of the site has its address, or those of `macs` (address: MAC)."""
     table = {address: mac for mac, address in IP.items()} if macs is None else macs
-    return Edge(channel, 1, 80, FakeNeighbours(table))
+    return Edge(channel, 1, 80, FakeNeighbours(table), pins=FakePins())
 
 
 @dataclass

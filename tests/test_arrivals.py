@@ -10,7 +10,7 @@ import pytest
 
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Unavailable
-from tests.site_fixture import Site, origin, seed_url, site
+from tests.site_fixture import Site, origin, paid, seed_url, site
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def key_of(here: Site, medium: Medium) -> bytes:
     """The key that a host has which was started with that medium."""
     core = here.service.core
     if medium is Medium.PXE:
-        here.service.netboot.seed(origin(), seed_url(here), charge=True)
+        paid(here.service.netboot.seed(origin(), seed_url(here)))
         return core.store.phone_home_key(core.store.boots("node1")[0].id, "node1").reveal()
     return core.store.copy_key(Copy("node1", medium, core.state("node1").identity[:32])).reveal()
 

@@ -26,6 +26,7 @@ from provision.web import boot_app
 from provision.web.guard import Guard
 from provision.web.protocol import Limits
 from provision.web.servers import Listener
+from tests.fakes import FakeNeighbours, FakePins
 from tests.site_fixture import (
     CANARY,
     GENERAL,
@@ -36,14 +37,15 @@ from tests.site_fixture import (
     MAC3,
     MANAGEMENT,
     STRANGER,
-    FakeNeighbours,
     Site,
     ask,
+    boot_iso,
     edge,
     everything,
     origin,
     request,
     site,
+    used,
 )
 
 CONFIG = f"/pxe/pxelinux.cfg/01-{MAC1.replace(':', '-')}"
@@ -61,12 +63,6 @@ def here(tmp_path: Path) -> Iterator[Site]:
 @pytest.fixture
 def app(here: Site) -> Guard:
     return boot_app.create(here.service.netboot, edge())
-
-
-def used(here: Site) -> int:
-    window = here.service.core.store.window("node1")
-    assert window is not None
-    return window.used
 
 
 def test_a_boot_from_configuration_to_up(here: Site, app: Guard) -> None:
@@ -202,7 +198,9 @@ def test_no_header_makes_a_url_or_an_identity(here: Site, app: Guard) -> None:
     assert b"http://10.0.0.1/boot/" in plain.body
     stranger = request(app, "GET", CURRENT, headers=evil, peer=IP[STRANGER])
     assert stranger.problem["rule"] == "unknown-host"
-    other_port = boot_app.create(here.service.netboot, Edge(MANAGEMENT, 1, 8080, FakeNeighbours({IP[MAC1]: MAC1})))
+    other_port = boot_app.create(
+        here.service.netboot, Edge(MANAGEMENT, 1, 8080, FakeNeighbours({IP[MAC1]: MAC1}), pins=FakePins())
+    )
     assert b"http://10.0.0.1:8080/boot/" in request(other_port, "GET", CONFIG, headers=evil).body
 
 
@@ -236,7 +234,7 @@ def test_a_uuid_is_noted_and_not_there(here: Site, app: Guard) -> None:
 def test_the_iso_has_ranges_conditions_and_a_type(here: Site, app: Guard) -> None:
     whole = request(app, "GET", ISO)
     assert (whole.status, whole.headers["content-type"]) == (200, "application/vnd.efi-iso")
-    with Reader(here.service.netboot.http_boot(origin(), 0, everything)) as reader:
+    with Reader(boot_iso(here.service.netboot, origin(), 0, everything)) as reader:
         assert hashlib.sha256(whole.body).hexdigest() == reader.digest()
     etag, size = whole.headers["etag"], len(whole.body)
     part = request(app, "GET", ISO, headers={"range": "bytes=262000-262999"})
@@ -352,7 +350,9 @@ def test_of_fifty_http_clients_on_a_window_of_one_boot_one_wins(tmp_path: Path) 
     nic = '      mgmt: {mac: "52:54:00:00:00:01", network: mgmt, addressing: static, ipv4: 10.0.0.11}\n'
     with site(tmp_path, INVENTORY.replace(nic, "".join(map(_bond, range(7))))) as here:
         here.window()
-        app = boot_app.create(here.service.netboot, LoopbackEdge(MANAGEMENT, 1, 80, FakeNeighbours({})))
+        app = boot_app.create(
+            here.service.netboot, LoopbackEdge(MANAGEMENT, 1, 80, FakeNeighbours({}), pins=FakePins())
+        )
         with listening(app) as port:
             barrier = threading.Barrier(50)
 
@@ -378,7 +378,9 @@ def test_head_over_a_real_socket_sends_no_body(here: Site) -> None:
     macs = INVENTORY.replace("52:54:00:00:00:01", "52:54:00:00:01:00")
     here.apply(macs)
     here.window()
-    with listening(boot_app.create(here.service.netboot, LoopbackEdge(MANAGEMENT, 1, 80, FakeNeighbours({})))) as port:
+    with listening(
+        boot_app.create(here.service.netboot, LoopbackEdge(MANAGEMENT, 1, 80, FakeNeighbours({}), pins=FakePins()))
+    ) as port:
         for path in (CURRENT, ISO):
             with socket.create_connection(("127.0.0.1", port), 10) as raw:
                 raw.sendall(f"HEAD {path} HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n".encode())

@@ -33,11 +33,13 @@ from tests.site_fixture import (
     Reply,
     Site,
     ask,
+    boot_iso,
     deny_all,
     edge,
     everything,
     leaks,
     origin,
+    paid,
     secret_forms,
     site,
     sources,
@@ -94,9 +96,9 @@ def begin(here: Site) -> str:
     from provision.boot import Medium
 
     netboot, operations = here.service.netboot, here.service.operations
-    netboot.seed(origin(), None, charge=True)
+    paid(netboot.seed(origin(), None))
     config = netboot.pxelinux_config(origin(), MAC1).decode()
-    netboot.http_boot(origin(), 0, everything)
+    boot_iso(netboot, origin(), 0, everything)
     for medium in (Medium.ISO, Medium.DISK):
         here.service.digests.of(operations.plan("node1", medium, "uid=0"))
     return config.split("/boot/seed/")[1].split("/")[0]

@@ -12,7 +12,8 @@ import pytest
 
 from provision.boot import Channel, ChannelKind
 from provision.edge import Edge
-from tests.site_fixture import GENERAL, INVENTORY, IP, MAC1, MANAGEMENT, FakeNeighbours, Site, site
+from tests.fakes import FakeNeighbours
+from tests.site_fixture import GENERAL, INVENTORY, IP, MAC1, MANAGEMENT, Site, site
 
 OFFICE = "office: {role: general, prefix: 10.1.0.0/24, gateway: 10.1.0.1}"
 MGMT = "mgmt: {role: management"

@@ -79,6 +79,7 @@ def test_a_machine_that_is_there_is_confirmed_and_pinned_until_it_is_let_go() ->
 
     with_pins(test)
 
+
 @isolated
 def test_a_machine_that_is_off_is_not() -> None:
     async def test(pins: Pins, there: Peer) -> None:
@@ -120,7 +121,9 @@ def test_what_others_say_by_arp_does_not_move_a_pinned_address() -> None:
 
 
 @isolated
-@pytest.mark.parametrize("what", [f"del {HOST} dev eth1", f"replace {HOST} lladdr 52:54:00:00:00:99 dev eth1 nud permanent"])
+@pytest.mark.parametrize(
+    "what", [f"del {HOST} dev eth1", f"replace {HOST} lladdr 52:54:00:00:00:99 dev eth1 nud permanent"]
+)
 def test_whoever_changes_the_entry_ends_what_it_was_made_for(what: str) -> None:
     async def test(pins: Pins, there: Peer) -> None:
         pin = await pins.pin(place())

@@ -23,10 +23,13 @@ from tests.site_fixture import (
     MAC3,
     STRANGER,
     Site,
+    boot_iso,
     everything,
     origin,
+    paid,
     seed_url,
     site,
+    unpaid,
     used,
 )
 
@@ -53,24 +56,24 @@ def test_the_seed_costs_the_boot_and_nothing_else_does(here: Site) -> None:
     revision = seed_url(here)
     netboot.kernel(here.base.id)
     netboot.initrd(here.base.id, 0)
-    assert CANARY in netboot.seed(origin(), revision, charge=False).data
-    netboot.http_boot(origin(), 0, None)
+    assert CANARY in unpaid(netboot.seed(origin(), revision)).data
+    boot_iso(netboot, origin(), 0, None)
     assert used(here) == 0
-    assert CANARY in netboot.seed(origin(), revision, charge=True).data
+    assert CANARY in paid(netboot.seed(origin(), revision)).data
     assert used(here) == 1
 
 
 def test_a_boot_may_read_again_for_ten_minutes(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    first = netboot.seed(origin(), seed_url(here), charge=True)
+    first = paid(netboot.seed(origin(), seed_url(here)))
     here.clock.advance(minutes=9, seconds=59)
     revision = seed_url(here)
-    assert netboot.seed(origin(), revision, charge=True) == first
+    assert paid(netboot.seed(origin(), revision)) == first
     assert used(here) == 1
     here.clock.advance(seconds=1)
     with pytest.raises(Denied, match=r"node1 has used its boot window \(1 of 1 boots\)"):
-        netboot.seed(origin(), revision, charge=True)
+        paid(netboot.seed(origin(), revision))
     assert b"window-closed" in netboot.pxelinux_config(origin(), MAC1)
 
 
@@ -78,17 +81,17 @@ def test_a_window_of_two_boots_gives_two(here: Site) -> None:
     here.window(boots=2)
     netboot = here.service.netboot
     for number in (1, 2):
-        netboot.seed(origin(), seed_url(here), charge=True)
+        paid(netboot.seed(origin(), seed_url(here)))
         assert used(here) == number
         here.clock.advance(minutes=11)
     with pytest.raises(Denied):
-        netboot.seed(origin(), None, charge=True)
+        paid(netboot.seed(origin(), None))
 
 
 def test_a_host_that_always_boots_needs_no_window(here: Site) -> None:
     netboot = here.service.netboot
     for _ in range(3):
-        assert b"token-of-node2" in netboot.seed(origin(MAC2), seed_url(here, MAC2), charge=True).data
+        assert b"token-of-node2" in paid(netboot.seed(origin(MAC2), seed_url(here, MAC2))).data
         here.clock.advance(minutes=11)
 
 
@@ -96,10 +99,10 @@ def test_a_boot_survives_a_new_tracker(here: Site) -> None:
     here.window()
     revision = seed_url(here)
     here.service.netboot._tracker._by_mac.clear()
-    assert here.service.netboot.seed(origin(), revision, charge=True).revision == revision
+    assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
     here.service.netboot._tracker._by_mac.clear()
     here.service.core.forget_boot("node1")
-    assert here.service.netboot.seed(origin(), revision, charge=True).revision == revision
+    assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
     assert used(here) == 1
 
 
@@ -141,9 +144,9 @@ def test_of_fifty_clients_on_a_window_of_one_boot_one_wins(tmp_path: Path, charg
         def boot(number: int) -> bytes:
             mac = macs[number]
             if charge_by == "http-boot":
-                with Reader(netboot.http_boot(origin(mac), 0, everything)) as reader:
+                with Reader(boot_iso(netboot, origin(mac), 0, everything)) as reader:
                     return reader.pread(0, 1 << 20)
-            return netboot.seed(origin(mac), None, charge=True).data
+            return paid(netboot.seed(origin(mac), None)).data
 
         answers = in_parallel(50, boot)
         got = [answer for answer in answers if isinstance(answer, bytes) and CANARY in answer]
@@ -163,7 +166,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     here.window(boots=5)
     netboot = here.service.netboot
     revision = seed_url(here)
-    url, key = phone_home(netboot.seed(origin(), revision, charge=True).data)
+    url, key = phone_home(paid(netboot.seed(origin(), revision)).data)
     assert url == "http://10.0.0.1/up"
     for host, wrong in (("node1", b"\0" * 32), ("node2", key), ("node9", key), ("node1", b"")):
         with pytest.raises(Denied, match="the key fits no boot of this host"):
@@ -180,7 +183,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     with pytest.raises(Conflict, match="has said already"):
         netboot.arrivals.up("node1", key)
     with pytest.raises(Denied, match="which is closed"):
-        netboot.seed(origin(), revision, charge=True)
+        paid(netboot.seed(origin(), revision))
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
     assert here.service.operations.status("node1")["hosts"][0]["stage"] == "up"
 
@@ -190,7 +193,7 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     netboot, operations = here.service.netboot, here.service.operations
     plans = [operations.plan("node1", Medium.ISO, "uid=0")] if written_first else []
     here.window()
-    _, key = phone_home(netboot.seed(origin(), seed_url(here), charge=True).data)
+    _, key = phone_home(paid(netboot.seed(origin(), seed_url(here))).data)
     here.clock.advance(seconds=60)
     netboot.arrivals.up("node1", key)
     assert operations.status("node1")["hosts"][0]["medium"] == "pxe"
@@ -210,11 +213,11 @@ def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site)
     here.window()
     netboot = here.service.netboot
     revision = seed_url(here)
-    _, key = phone_home(netboot.seed(origin(), revision, charge=True).data)
+    _, key = phone_home(paid(netboot.seed(origin(), revision)).data)
     netboot.arrivals.up("node1", key)
     here.window()
     with pytest.raises(Gone):
-        netboot.seed(origin(), revision, charge=True)
+        paid(netboot.seed(origin(), revision))
     assert seed_url(here) != revision, "the next boot has a key of its own"
 
 
@@ -236,13 +239,13 @@ def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site)
 def test_a_denied_machine_gets_no_seed_and_a_console_text(here: Site, asks: Any, rule: str) -> None:
     netboot = here.service.netboot
     with pytest.raises(Denied) as denied:
-        netboot.seed(asks, None, charge=True)
+        paid(netboot.seed(asks, None))
     assert denied.value.rule == rule
     for config in (netboot.grub_config(asks), netboot.pxelinux_config(asks, asks.requester.mac or STRANGER)):
         assert f"rule: {rule}".encode() in config or rule == "unknown-host"
         assert b"seed" not in config
         assert here.base.id.encode() not in config
-    refusal = netboot.http_boot(asks, 0, everything)
+    refusal = boot_iso(netboot, asks, 0, everything)
     assert (refusal.base, refusal.revision) == (here.base.refusal.path, "refusal")
 
 
@@ -256,7 +259,7 @@ def test_the_mac_in_the_path_is_only_a_claim(here: Site) -> None:
 def test_a_general_network_gives_nothing_that_carries_a_credential(here: Site) -> None:
     asks = origin(MAC2, GENERAL, address=GENERAL.address)
     with pytest.raises(Denied) as denied:
-        here.service.netboot.seed(asks, None, charge=True)
+        paid(here.service.netboot.seed(asks, None))
     assert denied.value.rule == "secrets-on-general"
 
 
@@ -267,7 +270,7 @@ def test_a_seed_without_credentials_carries_no_key_on_a_general_network(tmp_path
     )
     with site(tmp_path, text) as here:
         asks = origin(MAC2, GENERAL, address=GENERAL.address)
-        assert b"phone_home" not in here.service.netboot.seed(asks, None, charge=True).data
+        assert b"phone_home" not in paid(here.service.netboot.seed(asks, None)).data
 
 
 def test_unknown_machines_are_listed_with_their_uuid(here: Site) -> None:
@@ -314,7 +317,7 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     netboot.sent(origin(), "kernel", 0.4)
     netboot.sent(origin(STRANGER), "kernel", 0.9)
     assert (status()["stage"], status()["parts"]["kernel"]) == ("kernel", 50)
-    netboot.seed(origin(), revision, charge=True)
+    paid(netboot.seed(origin(), revision))
     netboot.sent(origin(), "seed", 1.0, 0.9)
     assert "seed" not in status()["parts"], "an end is not all of it"
     netboot.sent(origin(), "seed", 7.0)

@@ -32,7 +32,7 @@ SITE = Site.model_validate(
 )
 MGMT = Channel(ChannelKind.MANAGEMENT, "mgmt", "eth1", IPv4Address("10.20.0.1"), PREFIX)
 OFFICE = Channel(ChannelKind.GENERAL, "office", "eth2", IPv4Address("10.30.0.1"), IPv4Network("10.30.0.0/24"))
-PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC)
+PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC, confirmed=True)
 OFFICE_PEER = Requester(address=IPv4Address("10.30.0.7"), mac=MAC)
 ADMIN = Requester(operator="uid=0")
 SECRET, OPEN = Payload(True), Payload(False)
@@ -221,6 +221,17 @@ def test_a_release_is_bound_to_host_revision_medium_channel_and_time() -> None:
         with pytest.raises(Denied) as caught:
             policy.require(real, subject, boot, now)
         assert caught.value.rule == expected
+
+
+def test_a_machine_that_did_not_answer_for_its_address_is_refused() -> None:
+    silent, unasked = (dataclasses.replace(PEER, confirmed=answer) for answer in (False, None))
+    denial = ask(requester=silent)
+    assert isinstance(denial, Denial) and denial.rule == "not-confirmed" and MAC in denial.reason
+    release = ask(requester=unasked)
+    assert isinstance(release, Release), "a configuration holds no secret, and nobody has to be asked for it"
+    with pytest.raises(Denied) as caught:
+        policy.require(release, state(), BOOT, NOW)
+    assert caught.value.rule == "not-confirmed", "but no seed can be made of that"
 
 
 def test_every_denial_is_one_line_with_a_remedy() -> None:

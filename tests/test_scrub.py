@@ -11,7 +11,7 @@ import pytest
 from provision.boot import Medium
 from provision.errors import Unavailable
 from provision.service import scrub
-from tests.site_fixture import MAC2, Site, everything, origin, site, touch
+from tests.site_fixture import MAC2, Site, boot_iso, everything, origin, site, touch
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptur
     assert "base.iso: is damaged" in caplog.text
     for call in (
         lambda: here.service.operations.plan("node2", Medium.ISO, "uid=0"),
-        lambda: netboot.http_boot(origin(MAC2), 0, everything),
+        lambda: boot_iso(netboot, origin(MAC2), 0, everything),
         lambda: netboot.kernel(here.base.id),
     ):
         with pytest.raises(Unavailable, match="damaged"):

@@ -23,7 +23,20 @@ from provision.site import CredentialKind
 from provision.store.credentials import CredentialInput
 from tests.netns import isolated, lan
 from tests.serving import run, serve
-from tests.site_fixture import CANARY, INVENTORY, MAC1, Site, everything, leaks, make_base, origin, secret_forms, site
+from tests.site_fixture import (
+    CANARY,
+    INVENTORY,
+    MAC1,
+    Site,
+    boot_iso,
+    everything,
+    leaks,
+    make_base,
+    origin,
+    paid,
+    secret_forms,
+    site,
+)
 
 NETWORK = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
@@ -40,8 +53,8 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 def test_no_object_shows_a_secret(here: Site) -> None:
     netboot, core = here.service.netboot, here.service.core
-    seed = netboot.seed(origin(), None, charge=True)
-    plan = netboot.http_boot(origin(), 0, everything)
+    seed = paid(netboot.seed(origin(), None))
+    plan = boot_iso(netboot, origin(), 0, everything)
     download = here.service.operations.plan("node1", Medium.ISO, "uid=0")
     key = core.store.phone_home_key(1, "node1")
     objects: list[Any] = [

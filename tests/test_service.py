@@ -18,7 +18,7 @@ from provision.service.service import Digests, Service
 from provision.settings import Settings
 from provision.site import Inventory
 from provision.store.keys import create_key
-from tests.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, origin, settings, site
+from tests.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, origin, paid, settings, site
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_charge_that_comes_while_boots_are_read_is_not_lost(here: Site, monkey
 
 def test_a_host_that_comes_back_under_its_name_has_no_boots(here: Site) -> None:
     here.window()
-    here.service.netboot.seed(origin(), None, charge=True)
+    paid(here.service.netboot.seed(origin(), None))
     assert here.service.core.state("node1").boots
     here.apply(INVENTORY.replace("  node1:", "  other:"))
     here.apply(INVENTORY)

@@ -22,9 +22,11 @@ from tests.site_fixture import (
     MAC3,
     STRANGER,
     Site,
+    boot_iso,
     deny_all,
     everything,
     origin,
+    paid,
     seed_url,
     site,
     used,
@@ -47,9 +49,9 @@ def test_a_change_between_configuration_and_seed_is_gone(here: Site) -> None:
     revision = seed_url(here)
     here.secret("node1", b"another-token")
     with pytest.raises(Gone, match="withdrawn"):
-        here.service.netboot.seed(origin(), revision, charge=True)
+        paid(here.service.netboot.seed(origin(), revision))
     assert used(here) == 0
-    assert b"another-token" in here.service.netboot.seed(origin(), seed_url(here), charge=True).data
+    assert b"another-token" in paid(here.service.netboot.seed(origin(), seed_url(here))).data
 
 
 @pytest.mark.parametrize("revision", ["0" * 64, "f" * 64])
@@ -57,19 +59,19 @@ def test_a_revision_that_never_was_is_gone(here: Site, revision: str) -> None:
     here.window()
     seed_url(here)
     with pytest.raises(Gone):
-        here.service.netboot.seed(origin(), revision, charge=True)
+        paid(here.service.netboot.seed(origin(), revision))
     assert used(here) == 0
 
 
 def test_a_range_after_a_change_is_gone(here: Site) -> None:
     here.window(boots=2)
     netboot = here.service.netboot
-    before = netboot.http_boot(origin(), 0, everything)
-    assert netboot.http_boot(origin(), 4096, everything) == before
+    before = boot_iso(netboot, origin(), 0, everything)
+    assert boot_iso(netboot, origin(), 4096, everything) == before
     here.apply(CHANGED)
     with pytest.raises(Gone):
-        netboot.http_boot(origin(), 4096, everything)
-    assert netboot.http_boot(origin(), 0, everything).etag != before.etag
+        boot_iso(netboot, origin(), 4096, everything)
+    assert boot_iso(netboot, origin(), 0, everything).etag != before.etag
 
 
 def test_a_boot_is_charged_by_a_byte_of_the_seed_and_nothing_else(here: Site) -> None:
@@ -78,7 +80,7 @@ def test_a_boot_is_charged_by_a_byte_of_the_seed_and_nothing_else(here: Site) ->
     slot = base.iso.slots[SEED]
 
     def charged(wanted: range) -> int:
-        netboot.http_boot(origin(), wanted.start, lambda plan: wanted)
+        boot_iso(netboot, origin(), wanted.start, lambda plan: wanted)
         return used(here)
 
     assert charged(range(slot.offset)) == charged(range(slot.offset + slot.size, base.iso.size)) == 0
@@ -91,30 +93,30 @@ def test_a_boot_is_charged_by_a_byte_of_the_seed_and_nothing_else(here: Site) ->
 def test_a_range_never_continues_with_the_refusal(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    netboot.http_boot(origin(), 0, everything)
+    boot_iso(netboot, origin(), 0, everything)
     here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    netboot: never\n"))
     with pytest.raises(Gone, match="withdrawn"):
-        netboot.http_boot(origin(), 4096, everything)
-    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
-    assert netboot.http_boot(origin(STRANGER), 4096, everything).revision == "refusal"
+        boot_iso(netboot, origin(), 4096, everything)
+    assert boot_iso(netboot, origin(), 0, everything).revision == "refusal"
+    assert boot_iso(netboot, origin(STRANGER), 4096, everything).revision == "refusal"
 
 
 def test_a_slow_reader_is_not_given_the_refusal_s_end(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    netboot.http_boot(origin(), 0, everything)
+    boot_iso(netboot, origin(), 0, everything)
     here.clock.advance(minutes=70)
     with pytest.raises(Gone, match="withdrawn"):
-        netboot.http_boot(origin(), 4096, everything)
-    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
+        boot_iso(netboot, origin(), 4096, everything)
+    assert boot_iso(netboot, origin(), 0, everything).revision == "refusal"
 
 
 def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) -> None:
     netboot = here.service.netboot
-    assert netboot.http_boot(origin(), 0, everything).revision == "refusal"
+    assert boot_iso(netboot, origin(), 0, everything).revision == "refusal"
     here.window()
     with pytest.raises(Gone):
-        netboot.http_boot(origin(), 4096, everything)
+        boot_iso(netboot, origin(), 4096, everything)
     assert used(here) == 0
 
 
@@ -131,14 +133,14 @@ def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.Monk
     revision = seed_url(here)
     monkeypatch.setattr(store, "open_credentials", changing)
     with pytest.raises(Gone, match="changed in this moment"):
-        here.service.netboot.seed(origin(), revision, charge=True)
+        paid(here.service.netboot.seed(origin(), revision))
     assert used(here) == 0
 
 
 def test_the_same_input_gives_the_same_bytes(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
-    one, two = (netboot.http_boot(origin(), 0, everything) for _ in range(2))
+    one, two = (boot_iso(netboot, origin(), 0, everything) for _ in range(2))
     with Reader(one) as a, Reader(two) as b:
         assert a.digest() == b.digest()
     assert one.etag == two.etag
@@ -162,9 +164,9 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
     with deny_all():
         netboot.pxelinux_config(origin(), MAC1)
         netboot.grub_config(origin())
-        netboot.http_boot(origin(), 0, everything)
+        boot_iso(netboot, origin(), 0, everything)
         for call in (
-            lambda: netboot.seed(origin(), None, charge=True),
+            lambda: paid(netboot.seed(origin(), None)),
             lambda: operations.plan("node1", Medium.ISO, "uid=0"),
             lambda: operations.plan("node1", Medium.DISK, "uid=0"),
         ):
@@ -175,7 +177,7 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
     operations.status()
     operations.tree()
     assert opened == []
-    netboot.seed(origin(), None, charge=True)
+    paid(netboot.seed(origin(), None))
     assert opened == ["node1"]
 
 
@@ -211,8 +213,8 @@ def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytes
 
     monkeypatch.setattr("provision.seed.build", broken)
     for call in (
-        lambda: here.service.netboot.seed(origin(), None, charge=True),
-        lambda: here.service.netboot.http_boot(origin(), 0, everything),
+        lambda: paid(here.service.netboot.seed(origin(), None)),
+        lambda: boot_iso(here.service.netboot, origin(), 0, everything),
     ):
         with pytest.raises(Invalid):
             call()
@@ -223,8 +225,8 @@ def test_every_decision_is_recorded(here: Site) -> None:
     here.window()
     netboot = here.service.netboot
     revision = seed_url(here)
-    netboot.seed(origin(), revision, charge=True)
-    netboot.http_boot(origin(STRANGER), 0, everything)
+    paid(netboot.seed(origin(), revision))
+    boot_iso(netboot, origin(STRANGER), 0, everything)
     netboot.grub_config(origin(MAC3))
     rows = [
         (e["answer"], e.get("host"), e["medium"], e["channel"], e["mac"], e.get("rule")) for e in here.audit("decision")
@@ -242,17 +244,17 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
     log = here.state / "audit.log"
     for _ in range(3):
         for call in (
-            lambda: here.service.netboot.seed(origin(STRANGER), None, charge=True),
+            lambda: paid(here.service.netboot.seed(origin(STRANGER), None)),
             lambda: here.service.operations.plan("node3", Medium.PXE, "uid=0"),
         ):
             with pytest.raises(Denied):
                 call()
-        here.service.netboot.http_boot(origin(STRANGER), 0, everything)
+        boot_iso(here.service.netboot, origin(STRANGER), 0, everything)
     size = log.stat().st_size
     for _ in range(100):
-        here.service.netboot.http_boot(origin(STRANGER), 0, everything)
+        boot_iso(here.service.netboot, origin(STRANGER), 0, everything)
         with pytest.raises(Denied):
-            here.service.netboot.seed(origin(STRANGER), None, charge=True)
+            paid(here.service.netboot.seed(origin(STRANGER), None))
     assert log.stat().st_size == size
     here.clock.advance(minutes=2)
     here.service.core.audit.flush(here.clock.now)
@@ -270,18 +272,18 @@ def test_one_machine_that_claims_to_be_every_host_is_one_of_the_crowd(
 
 def test_ranges_are_counted(here: Site) -> None:
     here.window()
-    here.service.netboot.http_boot(origin(), 0, everything)
-    here.service.netboot.http_boot(origin(), 4096, everything)
+    boot_iso(here.service.netboot, origin(), 0, everything)
+    boot_iso(here.service.netboot, origin(), 4096, everything)
     size = (here.state / "audit.log").stat().st_size
     for start in range(8192, 8292):
-        here.service.netboot.http_boot(origin(), start, everything)
+        boot_iso(here.service.netboot, origin(), start, everything)
     assert (here.state / "audit.log").stat().st_size == size
 
 
 def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     here.window()
     netboot, log = here.service.netboot, here.service.core.audit
-    netboot.http_boot(origin(), 0, None)  # HEAD gives nothing away
+    boot_iso(netboot, origin(), 0, None)  # HEAD gives nothing away
     written, synced = os.write, list[int]()
 
     def full(descriptor: int, data: bytes) -> int:
@@ -295,12 +297,12 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", full)
         with pytest.raises(Unavailable):
-            netboot.http_boot(origin(), 1, lambda plan: range(1, plan.size))
+            boot_iso(netboot, origin(), 1, lambda plan: range(1, plan.size))
         with pytest.raises(Unavailable):
             here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
     assert used(here) == 0
     monkeypatch.setattr(os, "fdatasync", note)
-    netboot.http_boot(origin(), 1, lambda plan: range(1, plan.size))
+    boot_iso(netboot, origin(), 1, lambda plan: range(1, plan.size))
     here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
     assert synced == [log._log] * 2
     assert used(here) == 1

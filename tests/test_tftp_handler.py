@@ -37,11 +37,13 @@ def answer(here: Site, path: str, peer: str = IP[MAC1], general: bool = False) -
 
 
 def get(here: Site, path: str, peer: str = IP[MAC1]) -> bytes:
-    content = answer(here, path, peer).content
+    found = answer(here, path, peer)
     try:
-        return content.read(0, content.size)
+        if found.guard is not None:
+            asyncio.run(found.guard.acknowledged())
+        return found.content.read(0, found.content.size)
     finally:
-        content.close()
+        found.close()
 
 
 def used(here: Site) -> int:
@@ -67,18 +69,21 @@ def test_a_boot_over_tftp(here: Site) -> None:
 
 def test_the_size_of_a_seed_costs_nothing(here: Site) -> None:
     get(here, "grub/grub.cfg")
-    found = answer(here, "boot/seed/current/seed.cpio").content
-    assert found.size and found.read_now(0, 512) is None
-    assert used(here) == 0
-    assert found.read(0, 512) == found.read_now(0, 512)
+    found = answer(here, "boot/seed/current/seed.cpio")
+    assert found.guard is not None and found.content.read_now(0, 512)
+    assert used(here) == 0, "what is sent costs nothing before it has arrived"
+    asyncio.run(found.guard.acknowledged())
     assert used(here) == 1
 
 
 def test_a_seed_is_withheld_when_its_host_changes_before_its_first_byte(here: Site) -> None:
-    found = answer(here, "boot/seed/current/seed.cpio").content
+    found = answer(here, "boot/seed/current/seed.cpio").guard
+    assert found is not None
+    found.check()
     here.secret("node1", b"another-token")
-    with pytest.raises(Gone):
-        found.read(0, 512)
+    for step in (found.check, lambda: asyncio.run(found.acknowledged())):
+        with pytest.raises(Gone):
+            step()
     assert used(here) == 0
 
 

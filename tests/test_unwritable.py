@@ -12,7 +12,20 @@ from provision.boot import Medium
 from provision.errors import Unavailable
 from provision.media.reader import Reader
 from provision.secret import Secret
-from tests.site_fixture import CANARY, INVENTORY, MAC1, Site, everything, origin, seed_url, site, used
+from tests.site_fixture import (
+    CANARY,
+    INVENTORY,
+    MAC1,
+    Site,
+    boot_iso,
+    everything,
+    origin,
+    paid,
+    seed_url,
+    site,
+    unpaid,
+    used,
+)
 
 CHANGED = INVENTORY.replace("domain: example.test", "domain: changed.test")
 
@@ -31,7 +44,7 @@ def full(*args: Any, **kwargs: Any) -> None:
 def refusals(here: Site) -> list[bytes]:
     """What a machine gets that asks for a configuration, or for the medium of HTTP Boot from its start."""
     netboot = here.service.netboot
-    plan = netboot.http_boot(origin(), 0, everything)
+    plan = boot_iso(netboot, origin(), 0, everything)
     with Reader(plan) as reader:
         medium = reader.pread(0, plan.size)
     return [netboot.pxelinux_config(origin(), MAC1), netboot.grub_config(origin()), medium]
@@ -52,9 +65,9 @@ def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.M
     monkeypatch.setattr(here.service.core.audit, "record", full)
     netboot = here.service.netboot
     calls: list[Callable[[], Any]] = [
-        lambda: netboot.seed(origin(), revision, charge=True),
-        lambda: netboot.seed(origin(), revision, charge=False),
-        lambda: netboot.http_boot(origin(), 4096, everything),
+        lambda: paid(netboot.seed(origin(), revision)),
+        lambda: unpaid(netboot.seed(origin(), revision)),
+        lambda: boot_iso(netboot, origin(), 4096, everything),
         lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
         lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
         lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),

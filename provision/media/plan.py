@@ -56,10 +56,11 @@ class Plan:
             digest.update(f" {patch.offset} {len(patch.data)} ".encode() + hashlib.sha256(patch.data).digest())
         return f'"{digest.hexdigest()[:40]}"'
 
-    def patches_at(self, offset: int, wanted: range) -> bool:
-        """Whether a byte of the patch that begins at `offset` is among the `wanted` bytes of the medium."""
+    def first_of(self, offset: int, wanted: range) -> int | None:
+        """The first byte of the patch that begins at `offset` among the `wanted` bytes of the medium, or None."""
         sizes = {patch.offset: len(patch.data) for patch in self.patches}
-        return max(offset, wanted.start) < min(offset + sizes.get(offset, 0), wanted.stop)
+        first = max(offset, wanted.start)
+        return first if first < min(offset + sizes.get(offset, 0), wanted.stop) else None
 
     def overlay(self, offset: int, data: bytes) -> bytes:
         """`data`, read from the base at `offset`, with the patches laid over it (the same object when none touches)."""

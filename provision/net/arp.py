@@ -14,8 +14,7 @@ from provision.net.filters import Instruction, jump, load_byte_pair, load_word, 
 
 ETHERTYPE = 0x0806
 REQUEST, REPLY = 1, 2
-MOST_FILTERED = 512
-"""MACs that one filter can name; the kernel takes 4,096 instructions (BPF_MAXINSNS)."""
+_MOST = 800  # MACs that one filter can name: the kernel takes 4,096 instructions (BPF_MAXINSNS)
 
 _FRAME = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 _ETHERNET, _IPV4 = 1, 0x0800
@@ -51,11 +50,13 @@ def parse(frame: bytes) -> Reply | None:
 
 def replies_of(macs: Iterable[bytes]) -> list[Instruction]:
     """A filter for a packet socket that takes ARP replies in frames from these MACs only, so that nobody else can
-    wake whoever waits for one."""
+    wake whoever waits for one. Too many for a filter are no reason to miss one: then it takes every reply."""
     wanted = sorted(set(macs))
     if not wanted:
         return [ret(False)]
     program = [load_byte_pair(20), jump(REPLY, yes=1, no=0), ret(False)]
+    if len(wanted) > _MOST:
+        return [*program, ret(True)]
     for mac in wanted:
         high, low = struct.unpack("!IH", mac)
         program += [load_word(6), jump(high, yes=0, no=3), load_byte_pair(10), jump(low, yes=0, no=1), ret(True)]

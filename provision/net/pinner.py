@@ -107,9 +107,6 @@ class Pinner:
         entry = Entry(order["interface"], address, bytes.fromhex(order["mac"].replace(":", "")))
         probe = self._probes.get(entry)
         if probe is None:
-            if len(self._probes) >= arp.MOST_FILTERED:
-                self._say({"id": order["id"], "ok": False})
-                return True
             try:
                 name = socket.if_indextoname(entry.ifindex)
             except OSError:

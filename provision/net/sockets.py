@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -76,9 +77,10 @@ def bind_udp(interface: str, address: IPv4Address | str, port: int) -> socket.so
     return _bind(interface, address, port, socket.SOCK_DGRAM)
 
 
-def sibling(sock: socket.socket, port: int) -> socket.socket:
+def sibling(sock: socket.socket, port: int, prepare: Callable[[socket.socket], None] | None = None) -> socket.socket:
     """A UDP socket on the same device and address as the UDP socket `sock`, without asking the kernel for more.
 
+    `prepare` is called with it before it can receive anything.
     Raises OSError (EADDRINUSE) when the port is taken: the caller tries the next one.
     """
     device = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
@@ -86,6 +88,8 @@ def sibling(sock: socket.socket, port: int) -> socket.socket:
     try:
         other.setblocking(False)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        if prepare is not None:
+            prepare(other)
         other.bind((sock.getsockname()[0], port))
     except BaseException:
         other.close()

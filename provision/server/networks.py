@@ -14,6 +14,7 @@ from provision.errors import Invalid, Problem, Problems, ProvisionError, Unavail
 from provision.net import interfaces
 from provision.net.interfaces import Machine
 from provision.net.neighbours import Neighbours
+from provision.net.pins import Pins
 from provision.net.sockets import bind_tcp, bind_udp
 from provision.service.service import Service
 from provision.settings import Listen, Settings
@@ -40,8 +41,9 @@ class _Served:
 class Networks:
     """Keeps every network of the settings served while its interface, address and rules allow it."""
 
-    def __init__(self, service: Service, servers: Servers, neighbours: Neighbours) -> None:
-        self._service, self._servers, self._neighbours = service, servers, neighbours
+    def __init__(self, service: Service, servers: Servers, neighbours: Neighbours, pins: Pins | Unavailable) -> None:
+        """`pins` may be why neighbours cannot be pinned: then no management network is served."""
+        self._service, self._servers, self._neighbours, self._pins = service, servers, neighbours, pins
         self._served: dict[str, _Served] = {}
         self._noted: set[str] = set()
 
@@ -92,9 +94,16 @@ class Networks:
             fact = f"{address} on {listen.interface} is outside of its prefix {network.prefix}"
             raise Invalid(f"network '{listen.network}'", fact, "correct [[listen]], or the network's prefix")
         kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
+        if network.role is Role.MANAGEMENT and isinstance(self._pins, Unavailable):
+            raise Unavailable(f"network '{listen.network}'", self._pins.fact, self._pins.remedy)
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
         index, core = machine.interfaces[listen.interface].index, self._service.core
-        return Edge(channel, index, listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
+        pins = None if isinstance(self._pins, Unavailable) else self._pins
+
+        def present() -> Site | None:
+            return core.store.snapshot.site
+
+        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at)
 
     async def _serve(self, listen: Listen, edge: Edge | None) -> None:
         if edge is None:

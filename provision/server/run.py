@@ -11,8 +11,10 @@ import threading
 
 import uvloop
 
-from provision.net import interfaces
+from provision.errors import Unavailable
+from provision.net import capabilities, interfaces
 from provision.net.neighbours import Neighbours
+from provision.net.pins import Helper, Pins
 from provision.server.networks import Networks
 from provision.server.operator import operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
@@ -31,38 +33,64 @@ def run(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).addFilter(_without_traceback)
     forbid_core_dumps()
+    helper = _helper()
     service = Service.open(settings)
     stop = threading.Event()
     try:
         # Nothing waits for it at the end: what it has read by then it has read.
         threading.Thread(target=service.core.scrub.run, args=(stop,), name="scrub", daemon=True).start()
-        uvloop.run(_serve(service))
+        uvloop.run(_serve(service, helper))
     finally:
         stop.set()
         service.close()
+        if isinstance(helper, Helper):
+            helper.close()
 
 
-async def _serve(service: Service) -> None:
+def _helper() -> Helper | Unavailable:
+    """The process that pins neighbours, or why there is none. Afterwards this process has lost the right to do it, and
+    to whatever else its two capabilities are good for; so this comes before there is a second thread."""
+    try:
+        helper: Helper | Unavailable = Helper.start()
+    except Unavailable as error:
+        helper = error
+    capabilities.keep(capabilities.held() - {capabilities.NET_ADMIN, capabilities.NET_RAW})
+    return helper
+
+
+async def _serve(service: Service, helper: Helper | Unavailable) -> None:
     settings = service.core.settings
     limits = operator_limits(settings)
     gid = limits.operators.gid if limits.operators else None
     with operator_socket(settings.socket, gid) as sock, Neighbours() as neighbours:
+        pins = Pins(helper, neighbours) if isinstance(helper, Helper) else helper
         async with Servers() as servers:
             await servers.add(operator_app.create(service), sock, limits)
-            networks = Networks(service, servers, neighbours)
+            networks = Networks(service, servers, neighbours, pins)
             await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
             following = asyncio.create_task(networks.follow())
             log.info("serving the operator's socket %s", settings.socket)
             _notify("READY=1")
             try:
-                serving = asyncio.create_task(servers.serve())
-                await asyncio.wait({serving, following}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done():
-                    following.result()
+                tasks = {asyncio.create_task(servers.serve()), following}
+                if isinstance(pins, Pins):
+                    tasks.add(asyncio.create_task(_watch(pins)))
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
             finally:
                 _notify("STOPPING=1")
                 following.cancel()
                 networks.close()
+                if isinstance(pins, Pins):
+                    pins.close()
+
+
+async def _watch(pins: Pins) -> None:
+    """Raises Unavailable when the helper process has ended: nothing secret may leave without it, and only a new start
+    has the right to start another."""
+    await pins.ended.wait()
+    raise Unavailable("neighbours", "the process that pins their addresses has ended", "start the service again")
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -65,6 +65,8 @@ class Core:
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
         self._denied = Crowd()
         self._bases: dict[str, BaseImage] = {}
+        # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
+        self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -154,6 +156,17 @@ class Core:
         """The host that has the NIC `mac`, or None."""
         name = self.store.snapshot.by_mac.get(mac) if mac else None
         return self.state(name) if name else None
+
+    def macs_at(self, network: str, address: IPv4Address) -> tuple[str, ...]:
+        """The MACs that the inventory has at an address of a network; none when it gives the address to no host."""
+        snapshot = self.store.snapshot
+        change, found = self._at
+        if change != snapshot.change:
+            interfaces = [i for host in snapshot.hosts.values() for i in host.interfaces.values()]
+            own = [(i.network, i.ipv4 or i.reservation, i.macs) for i in interfaces]
+            found = {(there, at): macs for there, at, macs in own if there is not None and at is not None}
+            self._at = (snapshot.change, found)
+        return found.get((network, address), ())
 
     def _charged_boots(self, name: str) -> tuple[Boot, ...]:
         with suppress(KeyError):

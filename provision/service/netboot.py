@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -13,12 +12,14 @@ from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
+from provision.net.pins import Pin
 from provision.policy import Denial, HostState, Release
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
 from provision.service.arrivals import Arrivals
 from provision.service.core import Core
+from provision.service.delivery import Deliveries, Delivery
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 
@@ -29,11 +30,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request came in and who asks, as the edge found out; `port` is the HTTP port of that channel."""
+    """Where a request came in and who asks, as the edge found out; `port` is the HTTP port of that channel.
+
+    `pin` keeps the requester's address at its MAC, for an answer that holds a secret.
+    """
 
     channel: Channel
     requester: Requester
     port: int = 80
+    pin: Pin | None = None
+
+    def release(self) -> None:
+        """Let go of the pin when there will be no answer that uses it."""
+        if self.pin is not None:
+            self.pin.release()
 
     @property
     def base_url(self) -> str:
@@ -48,6 +58,7 @@ class Netboot:
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
         self._core, self._maker, self._tracker = core, maker, tracker
         self.arrivals = Arrivals(core, tracker)
+        self._deliveries = Deliveries(core)
         self._seen: dict[str, datetime] = {}
         self._uuids: dict[str, str] = {}
 
@@ -170,13 +181,23 @@ class Netboot:
             )
         self._tracker.update(charged)
 
+    def _deliver(
+        self, origin: Origin, state: HostState, release: Release, progress: Progress, what: Seed | Plan, at: int = 0
+    ) -> Delivery:
+        def charge() -> None:
+            self._charge(state, progress)
+
+        delivery = Delivery(self._core, state, release, progress.boot, what, at, origin.pin, charge)
+        self._deliveries.begin(delivery)
+        return delivery
+
     # Secret-bearing bytes
 
-    def seed(self, origin: Origin, revision: str | None, *, charge: bool) -> Seed:
+    def seed(self, origin: Origin, revision: str | None) -> Delivery:
         """The seed of the neighbour's running boot. Raises Denied, or Gone when `revision` is not the present one.
 
-        `revision` None stands for the present one: a static configuration of the operator's own cannot name it.
-        With `charge` this is the boot's first seed byte; without (HEAD) nothing is charged.
+        `revision` None stands for the present one: a static configuration of the operator's own cannot name it. Nothing
+        is charged before the delivery is acknowledged.
         """
         state = self._core.state_by_mac(origin.requester.mac)
         release = self._decide(state, Medium.PXE, origin, durable=True)
@@ -192,31 +213,16 @@ class Netboot:
         present = self._maker.revision(state, origin.channel, progress.boot)
         if revision not in (None, present):
             raise Gone(state.host.name, "this revision of its seed is withdrawn", "power-cycle the host")
-        # Made first: a seed that cannot be made costs no boot.
-        seed = self._maker.seed(release, state, progress.boot, present)
-        if charge:
-            self._charge(state, progress)
-        return seed
+        return self._deliver(origin, state, release, progress, self._maker.seed(release, state, progress.boot, present))
 
-    def pay(self, origin: Origin) -> None:
-        """Charge the neighbour's running boot, whose seed was made without, before its first byte is sent.
-
-        Raises Denied, or Gone when the host has changed meanwhile.
-        """
-        state = self._core.state_by_mac(origin.requester.mac)
-        if state is None:
-            raise Gone("seed", "its host is no longer in the inventory", "power-cycle the host")
-        self._charge(state, self._pinned(state, Medium.PXE, origin))
-
-    def http_boot(self, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
+    def http_boot(self, origin: Origin, start: int, *, sends: bool = True) -> Plan | Delivery:
         """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
 
-        `wanted` says which bytes of the medium will be sent, and is None when none will be (HEAD); the boot is charged
-        when one of the seed is among them. A read from the middle is pinned to the revision the boot began with; raises
-        Gone when that is withdrawn, and Unavailable when it cannot be recorded.
+        It `sends` no byte for HEAD. A read from the middle is pinned to the revision the boot began
+        with; raises Gone when that is withdrawn, and Unavailable when it cannot be recorded.
         """
         try:
-            return self._http_boot(origin, start, wanted)
+            return self._http_boot(origin, start, sends)
         except Unavailable as error:
             if start:
                 raise
@@ -224,9 +230,9 @@ class Netboot:
             state = self._core.state_by_mac(origin.requester.mac)
             return self._maker.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
 
-    def _http_boot(self, origin: Origin, start: int, wanted: Callable[[Plan], range] | None) -> Plan:
+    def _http_boot(self, origin: Origin, start: int, sends: bool) -> Plan | Delivery:
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=wanted is not None, counted=bool(start))
+        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=sends, counted=bool(start))
         if isinstance(answer, Denial) or state is None:
             if start and state is not None and self._has_begun(state, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
@@ -238,10 +244,9 @@ class Netboot:
             progress = self._begin(state, Medium.HTTP_BOOT, origin)
             self._tracker.sent(origin.requester.mac, "configuration", 1.0, self._core.clock())
         plan = self._maker.plan(answer, state, progress.boot)
-        slot = self._core.base_of(state.host).iso.slots[SEED]
-        if wanted is not None and plan.patches_at(slot.offset, wanted(plan)):
-            self._charge(state, progress)
-        return plan
+        return self._deliver(
+            origin, state, answer, progress, plan, self._core.base_of(state.host).iso.slots[SEED].offset
+        )
 
     def _has_begun(self, state: HostState, origin: Origin) -> bool:
         """Whether this machine may be in the middle of its own medium, which the refusing one must not continue."""

@@ -25,7 +25,7 @@ from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
 
 HISTORY = 32
-"""Boots kept per host and medium, and windows kept per host."""
+"""Boots kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept per host."""
 
 _COPY_ID, _COPY_TAG = 16, 16  # bytes of a copy's key
 
@@ -42,7 +42,7 @@ def _all_but_newest(table: Table, *of: str) -> Statement:
 
 _NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
 _NEW_BOOT = Statement(insert(_boots).values({name: bindparam(name) for name in _NEW}).returning(_boots.c.id))
-_OLD_BOOTS = _all_but_newest(_boots, "host_id", "medium")
+_OLD_BOOTS = _all_but_newest(_boots, "host_id", "medium", "mac")
 _OLD_WINDOWS = _all_but_newest(_windows, "host_id")
 
 
@@ -86,7 +86,7 @@ class Boots(Hosts):
             return self._window_of.get(host)
 
     def boots(self, host: str) -> list[Boot]:
-        """The host's boots, newest first, at most HISTORY of each medium. Raises NotFound."""
+        """The host's boots, newest first, at most HISTORY of each medium and MAC. Raises NotFound."""
         host_id = self._host_id(host)
         if host not in self._booted:
             return []
@@ -115,7 +115,7 @@ class Boots(Hosts):
             with self._write(durable=False) as connection:
                 ((number,),) = _NEW_BOOT.run(connection, host_id=host_id, started=now, **values)
                 if host in self._booted:
-                    _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value)
+                    _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value, mac=mac)
             boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
             self._remember(boot)
             return boot
@@ -184,7 +184,7 @@ class Boots(Hosts):
                     return None
                 row = of | {"mac": "", "network": "operator", "started": now, "up": now}
                 number = _insert(connection, _boots, row)
-                _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value)
+                _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value, mac="")
             boot = Boot(number, copy.host, "", copy.medium, "operator", now, seed_revision=copy.id, up=now)
             self._remember(boot)
             return boot

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
+from dataclasses import dataclass
 
 from provision.edge import Edge
 from provision.errors import NotFound
 from provision.media.content import Memory, open_file
 from provision.media.layout import FileEntry
 from provision.model import normalize_mac, pxe_uuid
+from provision.service.delivery import Delivery
 from provision.service.netboot import Netboot, Origin
 from provision.tftp.server import Handler, TftpRequest
 from provision.tftp.session import Answer
@@ -25,72 +26,65 @@ _INITRD = re.compile(r"boot/([0-9a-f]{64})/initrd/([0-9]{1,2})")
 _SEED = re.compile(r"boot/seed/([0-9a-f]{64}|current)/seed\.cpio")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request: whom to ask about it, where it came in, and from whom."""
+
+    netboot: Netboot
+    edge: Edge
+    origin: Origin
+
+
 def handler(netboot: Netboot, edge: Edge) -> Handler:
     """The handler of the TFTP listener that `edge` describes. Who asks is the neighbour; a MAC in a path is a claim."""
 
     async def handle(request: TftpRequest) -> Answer:
-        origin = await edge.origin(str(request.peer))
+        asked = _Asked(netboot, edge, await edge.origin(str(request.peer)))
         for pattern, route in _ROUTES:
             found = pattern.fullmatch(request.path)
             if found:
-                return await route(netboot, origin, *found.groups())
+                return await route(asked, *found.groups())
         if "/" in request.path:
             raise NotFound(request.path, "no such file")
-        return _file(netboot.loader(origin, request.path), netboot, origin, "")
+        return _file(netboot.loader(asked.origin, request.path), asked, "")
 
     return handle
 
 
-async def _pxelinux(netboot: Netboot, origin: Origin, mac: str) -> Answer:
+async def _pxelinux(asked: _Asked, mac: str) -> Answer:
     claimed = normalize_mac(mac)
-    return Answer(Memory(await asyncio.to_thread(netboot.pxelinux_config, origin, claimed)))
+    return Answer(Memory(await asyncio.to_thread(asked.netboot.pxelinux_config, asked.origin, claimed)))
 
 
-async def _grub(netboot: Netboot, origin: Origin) -> Answer:
-    return Answer(Memory(await asyncio.to_thread(netboot.grub_config, origin)))
+async def _grub(asked: _Asked) -> Answer:
+    return Answer(Memory(await asyncio.to_thread(asked.netboot.grub_config, asked.origin)))
 
 
-async def _pxelinux_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
-    await asyncio.to_thread(netboot.note_uuid, origin, pxe_uuid(uuid))
+async def _pxelinux_uuid(asked: _Asked, uuid: str) -> Answer:
+    await asyncio.to_thread(asked.netboot.note_uuid, asked.origin, pxe_uuid(uuid))
     raise NotFound(uuid, "no such file")
 
 
-async def _grub_uuid(netboot: Netboot, origin: Origin, uuid: str) -> Answer:
-    await asyncio.to_thread(netboot.note_uuid, origin, uuid.lower())
+async def _grub_uuid(asked: _Asked, uuid: str) -> Answer:
+    await asyncio.to_thread(asked.netboot.note_uuid, asked.origin, uuid.lower())
     return Answer(Memory(b"\n"))
 
 
-async def _kernel(netboot: Netboot, origin: Origin, base: str) -> Answer:
-    return _file(netboot.kernel(base), netboot, origin, "kernel")
+async def _kernel(asked: _Asked, base: str) -> Answer:
+    return _file(asked.netboot.kernel(base), asked, "kernel")
 
 
-async def _initrd(netboot: Netboot, origin: Origin, base: str, number: str) -> Answer:
+async def _initrd(asked: _Asked, base: str, number: str) -> Answer:
+    netboot = asked.netboot
     entry, (before, size) = netboot.initrd(base, int(number)), netboot.initrds_before(base, int(number))
     content = open_file(entry.path, entry.size, entry.sha256)
-    return Answer(content, _noting(netboot, origin, "initrd", size, before))
+    return Answer(content, _noting(asked, "initrd", size, before))
 
 
-async def _seed(netboot: Netboot, origin: Origin, revision: str) -> Answer:
-    pinned = None if revision == "current" else revision
-    seed = await asyncio.to_thread(netboot.seed, origin, pinned, charge=False)
-    return Answer(_Seed(seed.data, partial(netboot.pay, origin)), _noting(netboot, origin, "seed", len(seed.data)))
-
-
-class _Seed(Memory):
-    """A seed that is paid for when its first byte is to be sent: who only asks for its size gets that for nothing."""
-
-    def __init__(self, data: bytes, pay: Callable[[], None]) -> None:
-        super().__init__(data)
-        self._pay: Callable[[], None] | None = pay
-
-    def read_now(self, offset: int, length: int) -> bytes | None:
-        return None if self._pay else super().read(offset, length)
-
-    def read(self, offset: int, length: int) -> bytes:
-        if self._pay:
-            self._pay()
-            self._pay = None
-        return super().read(offset, length)
+async def _seed(asked: _Asked, revision: str) -> Answer:
+    wanted = None if revision == "current" else revision
+    delivery: Delivery = await asked.edge.deliver(asked.origin, lambda pinned: asked.netboot.seed(pinned, wanted))
+    return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), guard=delivery)
 
 
 _Route = Callable[..., Awaitable[Answer]]
@@ -105,11 +99,11 @@ _ROUTES: tuple[tuple[re.Pattern[str], _Route], ...] = (
 )
 
 
-def _file(entry: FileEntry, netboot: Netboot, origin: Origin, part: str) -> Answer:
+def _file(entry: FileEntry, asked: _Asked, part: str) -> Answer:
     content = open_file(entry.path, entry.size, entry.sha256)
-    return Answer(content, _noting(netboot, origin, part, entry.size) if part else None)
+    return Answer(content, _noting(asked, part, entry.size) if part else None)
 
 
-def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int], None]:
+def _noting(asked: _Asked, part: str, size: int, before: int = 0) -> Callable[[int], None]:
     total = max(1, size)
-    return lambda sent: netboot.sent(origin, part, (before + sent) / total, before / total)
+    return lambda sent: asked.netboot.sent(asked.origin, part, (before + sent) / total, before / total)

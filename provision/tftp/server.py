@@ -166,9 +166,9 @@ class TftpServer:
         try:
             answer = await self._handler(TftpRequest(slot.path, IPv4Address(slot.peer[0]), options))
             try:
-                sock = self._socket(slot.peer)
+                sock = self._socket(slot.peer, answer)
             except BaseException:
-                answer.content.close()
+                answer.close()
                 raise
             terms = packet.negotiate(options, answer.content.size, mtu_of(self._sock))
             name = f"{slot.peer[0]} {slot.path}"
@@ -183,11 +183,12 @@ class TftpServer:
             self._forget(slot)
             self._refuse(slot.peer, TftpError(Code.UNDEFINED, "internal error"))
 
-    def _socket(self, peer: tuple[str, int]) -> socket.socket:
+    def _socket(self, peer: tuple[str, int], answer: Answer) -> socket.socket:
         """A socket connected to `peer` on a free port of the range, chosen at random so that it cannot be guessed."""
+        prepare = answer.guard.guard if answer.guard is not None else None
         for port in random.sample(self._ports, len(self._ports)):
             try:
-                sock = sibling(self._sock, port)
+                sock = sibling(self._sock, port, prepare)
             except OSError:
                 continue
             try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from provision.errors import Denied, Gone, NotFound, ProvisionError
 from provision.media.content import Content
@@ -24,14 +25,40 @@ _BURST = 64
 _log = logging.getLogger(__name__)
 
 
+class Guard(Protocol):
+    """What stands before secret content, as `service.delivery.Delivery` does."""
+
+    def guard(self, sock: socket.socket) -> None:
+        """Let the transfer's socket hear one machine alone. Raises OSError."""
+
+    def check(self) -> None:
+        """Raise a ProvisionError when nothing may be sent any more."""
+
+    async def acknowledged(self) -> None:
+        """The client has confirmed a byte; may raise a ProvisionError."""
+
+    async def reconfirm(self) -> bool:
+        """Whether the client is still there to be sent something again."""
+
+    def end(self) -> None:
+        """Nothing more will be sent."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB) and
-    at the end whether it got all of them."""
+    at the end whether it got all of them. Secret content has a `guard`."""
 
     content: Content
     progress: Callable[[int], None] | None = None
     finished: Callable[[bool], None] | None = None
+    guard: Guard | None = None
+
+    def close(self) -> None:
+        """Give back what a transfer that never begins does not need."""
+        self.content.close()
+        if self.guard is not None:
+            self.guard.end()
 
 
 class Session:
@@ -49,6 +76,8 @@ class Session:
         self._chunk, self._chunk_start = b"", 0
         self._next, self._until = NOTHING
         self._reading: asyncio.Task[None] | None = None
+        self._guard, self._confirmed = answer.guard, answer.guard is None
+        self._waiting: asyncio.Task[None] | None = None
         self._blocked = self._ended = False
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -82,6 +111,10 @@ class Session:
         self._sock.close()
         if self._reading is None:
             self._content.close()
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._guard is not None:
+            self._guard.end()
         self._chunk = b""
         self._on_end()
         if self._answer.finished is not None:
@@ -122,32 +155,87 @@ class Session:
     def _ack(self, number: int) -> None:
         transfer = self.transfer
         first, last = transfer.ack(number)
+        if not self._confirmed and (transfer.acknowledged or transfer.finished):
+            self._confirmed = True
+            self._wait(self._charge())
         if first <= last:
             self._deadline = self._loop.time() + transfer.wait
             self._next, self._until = first, last
             self._push()
-        elif transfer.finished:
-            if self._answer.progress is not None:
-                self._answer.progress(self._content.size)
-            self.end()
+        elif transfer.finished and self._waiting is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._answer.progress is not None:
+            self._answer.progress(self._content.size)
+        self.end()
+
+    def _wait(self, step: Coroutine[Any, Any, None]) -> None:
+        """Send nothing before `step` has been taken."""
+        self._waiting = self._loop.create_task(step)
+        self._waiting.add_done_callback(self._waited)
+
+    def _waited(self, step: asyncio.Task[None]) -> None:
+        self._waiting = None
+        failure = None if step.cancelled() else step.exception()
+        if isinstance(failure, ProvisionError):
+            self._refuse(failure)
+        elif failure is not None:
+            _log.error("tftp: internal error (%s) for %s", type(failure).__name__, self.name)
+            self.end((Code.UNDEFINED, "internal error"))
+        if self._ended:
+            return
+        self._deadline = self._loop.time() + self.transfer.wait
+        if self.transfer.finished:
+            self._finish()
+        else:
+            self._push()
+
+    async def _charge(self) -> None:
+        """The first secret byte has arrived."""
+        if self._guard is not None:
+            await self._guard.acknowledged()
+
+    def _refuse(self, failure: ProvisionError) -> None:
+        known = told(failure)
+        self.end((known.code, known.message))
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if now >= self._deadline and self._reading is None:
-            self._next, self._until = self.transfer.timeout()
+        if now >= self._deadline and self._reading is None and self._waiting is None:
+            blocks = self.transfer.timeout()
             if self.transfer.failed:
                 _log.debug("tftp: %s: the client stopped answering", self.name)
                 self.end()
                 return
             self._deadline = now + self.transfer.wait
-            self._push()
+            if self._guard is None:
+                self._next, self._until = blocks
+                self._push()
+            else:
+                self._wait(self._again(*blocks))
         if not self._ended:
             self._timer = self._loop.call_at(max(self._deadline, now + 0.05), self._tick)
 
+    async def _again(self, first: int, last: int) -> None:
+        """What was not acknowledged goes out once more, when the client is still there."""
+        acknowledged = self.transfer.acknowledged
+        if self._guard is not None and not await self._guard.reconfirm():
+            _log.info("tftp: %s: the client is no longer there", self.name)
+            self.end()
+        elif self.transfer.acknowledged == acknowledged:
+            self._next, self._until = first, last
+
     def _push(self) -> None:
         """Send the blocks from `_next` to `_until`, until the socket is full or a block has to be read from disk."""
-        if self._blocked or self._reading is not None:
+        if self._blocked or self._reading is not None or self._waiting is not None:
             return
+        if self._guard is not None:
+            try:
+                self._guard.check()
+            except ProvisionError as failure:
+                self._refuse(failure)
+                return
         while self._next <= self._until and not self._ended:
             data = self._data(self._next)
             if data is None:
@@ -202,8 +290,7 @@ class Session:
         if self._ended:
             self._content.close()
         elif error is not None:
-            known = told(error)
-            self.end((known.code, known.message))
+            self._refuse(error)
         else:
             self._keep(start, chunk)
             self._deadline = self._loop.time() + self.transfer.wait

@@ -11,17 +11,16 @@ from typing import Annotated
 
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
-from starlette.background import BackgroundTask
 
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
-from provision.media.plan import REFUSAL, Plan
+from provision.media.plan import Plan
 from provision.model import pxe_uuid
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
-from provision.web.stream import PlanResponse, first_byte, sent_of
+from provision.web.stream import PlanResponse, SeedResponse, first_byte
 
 _MAC = re.compile(r"01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -80,23 +79,20 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     @app.api_route("/boot/seed/{revision}/seed.cpio", methods=_METHODS)
     async def seed(revision: Revision, request: Request) -> Response:
         """The seed of the running boot ("current": of a new one). GET is its first seed byte, HEAD is free."""
-        origin, get = await origin_of(request), request.method == "GET"
-        pinned = None if revision == "current" else revision
-        built = await asyncio.to_thread(netboot.seed, origin, pinned, charge=get)
-        headers = {"cache-control": "no-store", "content-length": str(len(built.data))}
-        sent = BackgroundTask(netboot.sent, origin, "seed", 1.0) if get else None
-        body = built.data if get else None
-        return Response(body, media_type="application/octet-stream", headers=headers, background=sent)
+        origin, wanted = await origin_of(request), None if revision == "current" else revision
+        delivery = await edge.deliver(origin, lambda pinned: netboot.seed(pinned, wanted))
+        return SeedResponse(delivery, partial(netboot.sent, origin, "seed", 1.0))
 
     @app.api_route("/http-boot/boot.iso", methods=_METHODS)
     async def http_boot(request: Request) -> Response:
         """The ISO of the machine that asks, for UEFI HTTP Boot; a small refusing ISO when policy says no."""
         origin, get = await origin_of(request), request.method == "GET"
         start = first_byte(request.headers.get("range")) if get else 0
-        wanted = partial(sent_of, request.headers) if get else None
-        plan = await asyncio.to_thread(netboot.http_boot, origin, start, wanted)
-        progress = _noting(netboot, origin, "seed", plan.size) if get and plan.revision != REFUSAL else None
-        return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
+        made = await edge.deliver(origin, lambda pinned: netboot.http_boot(pinned, start, sends=get))
+        if isinstance(made, Plan):
+            return PlanResponse(made, media_type="application/vnd.efi-iso")
+        progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
+        return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
 
     @app.post("/up", status_code=204)
     async def up(request: Request) -> Response:

@@ -39,6 +39,8 @@ class Guard:
 
         try:
             await self._entry(scope, receive, watched)
+        except ConnectionAbortedError:
+            raise  # whoever broke the answer off has said why
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -297,7 +297,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_stalled(self, now: float) -> bool:
         """Whether bytes have waited for the peer, or for the rest of its body, too long without any progress."""
-        queued = self.transport.get_write_buffer_size(), _unacknowledged(self.transport)
+        queued = self.transport.get_write_buffer_size(), _unacknowledged(self.transport.get_extra_info("socket"))
         expecting = not self._in_headers and not any(queued) and not self.flow.read_paused
         if queued != self._queued or not (any(queued) or expecting):
             self._queued, self._since = queued, now
@@ -323,9 +323,8 @@ def _too_long(value: bytes, limit: int) -> bool:
     return not value.isdigit() or int(value[:20]) > limit
 
 
-def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes in the kernel's send queue (SIOCOUTQ, tcp(7))."""
-    sock = transport.get_extra_info("socket")
+def _unacknowledged(sock: socket.socket) -> int:
+    """Bytes in the kernel's send queue that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
     try:
         return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
     except (OSError, AttributeError):

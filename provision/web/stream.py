@@ -20,7 +20,9 @@ from starlette.types import Receive, Scope, Send
 from provision.errors import ProvisionError
 from provision.media.content import PlanContent
 from provision.media.plan import Plan
+from provision.service.delivery import Delivery
 from provision.web.protocol import EXCHANGE, Exchange
+from provision.web.watch import Watch, watched
 
 CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
@@ -153,29 +155,39 @@ class _Pipe:
 
 class PlanResponse(Response):
     """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
-    to now: after every 4 MiB, and at the end of the range.
+    to now: after every 4 MiB, and at the end of the range. With a `delivery` the medium's seed goes to one machine
+    only, and as long as it may.
 
     Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
     """
 
-    def __init__(self, plan: Plan, media_type: str, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        media_type: str,
+        progress: Callable[[int, int], None] | None = None,
+        delivery: Delivery | None = None,
+    ) -> None:
         super().__init__(media_type=media_type)
-        self.plan, self._progress = plan, progress
+        self.plan, self._progress, self._delivery = plan, progress, delivery
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan, get = self.plan, scope["method"] == "GET"
         chosen = select(scope["method"], Headers(scope=scope), plan.etag, plan.size)
-        content = PlanContent(plan)
-        try:
-            whole = chosen.status in (200, 206)
-            data = await self._read(content, chosen.start, chosen.stop, _FIRST) if whole and get else b""
-            await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen)})
-            if not whole or not get:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-            else:
-                await self._stream(content, chosen, data, send, scope.get("extensions", {}).get(EXCHANGE))
-        finally:
-            content.close()
+        body, exchange = get and chosen.status in (200, 206), scope.get("extensions", {}).get(EXCHANGE)
+        async with watched(self._delivery, exchange, range(chosen.start, chosen.stop if body else 0)) as watch:
+            content = PlanContent(plan)
+            try:
+                data = await self._read(content, chosen.start, chosen.stop, _FIRST) if body else b""
+                await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen)})
+                if watch is not None:
+                    watch.begin()
+                if body:
+                    await self._stream(content, chosen, data, send, exchange, watch)
+                else:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            finally:
+                content.close()
 
     def _head(self, chosen: Selection) -> list[tuple[bytes, bytes]]:
         status, size = chosen.status, self.plan.size
@@ -198,12 +210,20 @@ class PlanResponse(Response):
         return data if data is not None else await asyncio.to_thread(content.read, at, length)
 
     async def _stream(
-        self, content: PlanContent, chosen: Selection, data: bytes, send: Send, exchange: Exchange | None
+        self,
+        content: PlanContent,
+        chosen: Selection,
+        data: bytes,
+        send: Send,
+        exchange: Exchange | None,
+        watch: Watch | None,
     ) -> None:
         at, stop, told = chosen.start, chosen.stop, chosen.start
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
         try:
             while at + len(data) < stop:
+                if watch is not None:
+                    watch.check()
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     at, data = at + len(data), b""
@@ -218,6 +238,11 @@ class PlanResponse(Response):
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
                     data = await self._read(content, at, stop if pipe is None else content.dressed(at, stop))
+            if watch is not None:
+                watch.check()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                data = b""
+                await watch.settle(stop - chosen.start)
         except (ProvisionError, OSError) as error:
             _log.error("streaming stopped at byte %d: %s", at, error)
             raise ConnectionAbortedError("the medium cannot be read any further") from None
@@ -230,3 +255,33 @@ class PlanResponse(Response):
     def _tell(self, start: int, stop: int) -> None:
         if self._progress is not None:
             self._progress(start, stop)
+
+
+class SeedResponse(Response):
+    """A seed as a response, whole: `sent` is called when its machine has all of it."""
+
+    def __init__(self, delivery: Delivery, sent: Callable[[], None]) -> None:
+        super().__init__(media_type="application/octet-stream")
+        self._delivery, self._sent = delivery, sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        data, get = self._delivery.data, scope["method"] == "GET"
+        body, exchange = data if get else b"", scope.get("extensions", {}).get(EXCHANGE)
+        fields = {"cache-control": "no-store", "content-length": str(len(data)), "content-type": self.media_type or ""}
+        headers = [(name.encode(), value.encode()) for name, value in fields.items()]
+        async with watched(self._delivery, exchange, range(len(body))) as watch:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if watch is not None:
+                watch.begin()
+            try:
+                for at in range(0, len(body), CHUNK):
+                    if watch is not None:
+                        watch.check()
+                    await send({"type": "http.response.body", "body": body[at : at + CHUNK], "more_body": True})
+                if watch is not None:
+                    await watch.settle(len(body))
+            except ProvisionError:
+                raise ConnectionAbortedError("the seed may no longer be given") from None
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if get and (exchange is None or not exchange.is_gone):
+            self._sent()

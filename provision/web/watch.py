@@ -1,0 +1,151 @@
+"""Secret bytes on one connection, from the moment they are given to it until their machine has acknowledged them.
+
+What was written to a socket has not left, and what has left may have to be sent again. So the kernel is asked how much
+was acknowledged (TCP_INFO, tcp(7); RFC 4898, tcpEStatsAppHCThruOctetsAcked): the boot is charged for the first secret
+byte of that, the machine's address stays pinned up to the last, and when a byte may no longer go the connection is
+reset, with all that the kernel holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import socket
+import struct
+import termios
+from collections.abc import AsyncIterator
+
+from provision.errors import ProvisionError
+from provision.service.delivery import Delivery
+from provision.web.protocol import Exchange
+
+_POLL_SECONDS = (0.001, 0.02)
+_QUIET_SECONDS = 0.1
+"""Without any acknowledgment for so long the machine is asked whether it is still there: it is less than the time
+after which TCP sends again (RFC 6298: 1 s, Linux: 0.2 s), and a switch may have forgotten where the machine was."""
+
+_ASK_SECONDS = 1.0
+_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info, linux/tcp.h
+# struct linger, socket(7): what is not sent at the close is thrown away; or it is sent, as usual.
+_DISCARD, _KEEP = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Stands over an answer whose first secret byte is the body's byte number `first`; see `watched`."""
+
+    def __init__(self, exchange: Exchange, delivery: Delivery, first: int, sock: socket.socket) -> None:
+        self._exchange, self._delivery, self._first, self._sock = exchange, delivery, first, sock
+        self._base, self._end = 0, -1
+        self._task: asyncio.Task[None] | None = None
+        self._error: ProvisionError | None = None
+        delivery.guard(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+
+    def begin(self) -> None:
+        """The header has been given to the connection, and the body follows."""
+        transport = self._exchange.connection.transport
+        waiting = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        self._base = self._acked() + int.from_bytes(waiting, "little") + transport.get_write_buffer_size()
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    def check(self) -> None:
+        """Raise a ProvisionError when no further byte may go."""
+        if self._error is not None:
+            raise self._error
+        self._delivery.check()
+
+    async def settle(self, length: int) -> None:
+        """All `length` bytes of the body were given; wait until they are acknowledged, or will never be.
+
+        Raises a ProvisionError when the machine may not have them.
+        """
+        self._end = length
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self._error is not None:
+            raise self._error
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _KEEP)
+
+    async def close(self) -> None:
+        """The answer has ended, in whatever way: what was acknowledged is charged."""
+        try:
+            if self._task is not None and not self._task.done():
+                self._end = 0
+                await asyncio.wait([self._task])
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+            self._sock.close()
+
+    def _acked(self) -> int:
+        """Bytes of the connection that the other side has acknowledged."""
+        (acked,) = _BYTES_ACKED.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size))
+        return int(acked)
+
+    async def _follow(self) -> None:
+        """Until all is acknowledged, or nobody is left to do it."""
+        try:
+            await self._until_acknowledged()
+        except ProvisionError as error:
+            self._error = error
+            _log.warning("%s; the answer to it is cut off", error)
+            self._cut()
+
+    def _cut(self) -> None:
+        """Reset the connection, as soon as both descriptors of its socket are closed."""
+        self._exchange.connection.transport.abort()
+
+    async def _until_acknowledged(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause, seen, since = _POLL_SECONDS[0], -1, loop.time()
+        while True:
+            gone, acked = self._exchange.is_gone, self._acked() - self._base
+            if acked > self._first and not self._delivery.arrived:
+                await self._delivery.acknowledged()
+            if gone or 0 <= self._end <= acked:
+                return
+            self._delivery.check()
+            if acked != seen:
+                pause, seen, since = _POLL_SECONDS[0], acked, loop.time()
+            elif loop.time() - since > _QUIET_SECONDS:
+                since = loop.time() + _ASK_SECONDS
+                if not await self._delivery.reconfirm():
+                    _log.info("%s: is no longer there", self._delivery.host)
+                    self._cut()
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _POLL_SECONDS[1])
+
+
+@contextlib.asynccontextmanager
+async def watched(delivery: Delivery | None, exchange: Exchange | None, body: range) -> AsyncIterator[Watch | None]:
+    """Stand over the answer that has the bytes `body` of `delivery`; None when no secret is among them.
+
+    An answer on no connection of its own, as in a test of the application alone, is charged when it begins.
+    """
+    if delivery is None:
+        yield None
+        return
+    try:
+        first = delivery.first_secret(body)
+        if first is None:
+            delivery.end()
+            yield None
+            return
+        sock = exchange.socket() if exchange is not None else None
+        if exchange is None or sock is None:
+            await delivery.acknowledged()
+            yield None
+            return
+        with sock:
+            watch = Watch(exchange, delivery, first - body.start, sock)
+            try:
+                delivery.check()
+                yield watch
+            finally:
+                await watch.close()
+    finally:
+        delivery.end()

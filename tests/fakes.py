@@ -1,0 +1,55 @@
+"""A kernel's neighbour table, and machines that are at their address, without a kernel and without machines."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+
+from provision.net.neighbours import Neighbours
+from provision.net.pins import Pin, Pins, Place
+
+
+class FakeNeighbours(Neighbours):
+    """A kernel whose table is a dictionary of MACs by address."""
+
+    def __init__(self, macs: Mapping[str, str], own: Sequence[str] = ("10.0.0.1", "10.1.0.1")) -> None:
+        self.table, self.own = dict(macs), own
+
+    def confirmed(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        return self.table.get(str(address))
+
+    async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = 1.0) -> str | None:
+        return self.table.get(str(address))
+
+    def is_local(self, address: IPv4Address | str) -> bool:
+        return str(address) in self.own
+
+
+class FakePin(Pin):
+    """A pin of no kernel's entry."""
+
+    def __init__(self, place: Place) -> None:
+        async def there() -> bool:
+            return True
+
+        super().__init__(place, there, lambda _: None)
+
+    def guard(self, sock: socket.socket) -> None:
+        """What comes over loopback has no MAC."""
+
+
+class FakePins(Pins):
+    """Every machine is where the table has it, but those at the addresses `off`."""
+
+    def __init__(self, off: Sequence[str] = ()) -> None:
+        self.off, self.made = off, list[Pin]()
+
+    async def confirm(self, place: Place) -> bool:
+        return str(place.address) not in self.off
+
+    async def pin(self, place: Place) -> Pin | None:
+        if not await self.confirm(place):
+            return None
+        self.made.append(FakePin(place))
+        return self.made[-1]
