@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
@@ -133,6 +136,56 @@ def test_whoever_changes_the_entry_ends_what_it_was_made_for(what: str) -> None:
         while not pin.lost and time.monotonic() < end:
             await asyncio.sleep(0.01)
         assert pin.lost and not await pin.reconfirm()
+
+    with_pins(test)
+
+
+_CLIENT = f"""
+import socket, sys
+s = socket.socket(socket.AF_INET, int(sys.argv[1]))
+s.bind(("{HOST}", 7000))
+s.connect(("{OWN}", 7001))
+for line in sys.stdin:
+    s.send(line.encode())
+"""
+
+
+def drops(sock: socket.socket) -> int:
+    """How many packets the kernel has dropped at this socket (SO_MEMINFO, SK_MEMINFO_DROPS)."""
+    return int(struct.unpack("9I", sock.getsockopt(socket.SOL_SOCKET, 55, 36))[8])
+
+
+@isolated
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_a_guarded_socket_hears_the_machine_alone(kind: int) -> None:
+    async def test(pins: Pins, there: Peer) -> None:
+        pin = await pins.pin(place())
+        assert pin is not None
+        with contextlib.ExitStack() as stack:
+            own = stack.enter_context(socket.socket(socket.AF_INET, kind))
+            own.bind((str(OWN), 7001))
+            if kind == socket.SOCK_STREAM:
+                own.listen()
+            argv = there.argv("python3", "-uc", _CLIENT, str(int(kind)))
+            client = stack.enter_context(subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, bufsize=1))
+            stack.callback(client.kill)
+            assert client.stdin is not None
+            heard = stack.enter_context(own.accept()[0]) if kind == socket.SOCK_STREAM else own
+            heard.settimeout(20)
+            if kind == socket.SOCK_STREAM:
+                assert await pin.guard_stream(heard)
+            else:
+                pin.guard(heard)
+            client.stdin.write("one\n")
+            assert heard.recv(10) == b"one\n"
+            there.sh(f"ip link set eth0 address {STRANGER.hex(':')}")
+            before = drops(heard)
+            client.stdin.write("two\n")
+            while drops(heard) == before:
+                await asyncio.sleep(0.01)
+            heard.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                heard.recv(10)
 
     with_pins(test)
 

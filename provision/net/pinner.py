@@ -5,8 +5,9 @@ entry permanent until the service lets go of it. It does nothing else to the mac
 service, and leaves no entry behind.
 
 On standard input is a socket pair (SOCK_SEQPACKET). Each packet is a JSON object: {"id", "do": "confirm" | "pin",
-"interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and {"do": "release", "interface",
-"address"} by nothing. The first packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
+"interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and so is {"id", "do": "guard", "mac"},
+which comes with a TCP socket (SCM_RIGHTS); {"do": "release", "interface", "address"} is answered by nothing. The first
+packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import select
+import signal
 import socket
 import struct
 import time
@@ -96,26 +98,29 @@ class Pinner:
 
     def _obey(self) -> bool:
         """Take one order; False when there will be no more."""
-        packet = self._control.recv(4096)
+        packet, descriptors, _flags, _sender = socket.recv_fds(self._control, 4096, 1)
         if not packet:
             return False
         order = json.loads(packet)
-        address = socket.inet_aton(order["address"])
-        if order["do"] == "release":
-            self._release(order["interface"], address)
-            return True
-        entry = Entry(order["interface"], address, bytes.fromhex(order["mac"].replace(":", "")))
+        if order["do"] == "guard":
+            self._say({"id": order["id"], "ok": _guarded(descriptors[0], _mac(order))})
+        elif order["do"] == "release":
+            self._release(order["interface"], socket.inet_aton(order["address"]))
+        else:
+            self._ask(order, Entry(order["interface"], socket.inet_aton(order["address"]), _mac(order)))
+        return True
+
+    def _ask(self, order: dict[str, Any], entry: Entry) -> None:
         probe = self._probes.get(entry)
         if probe is None:
             try:
                 name = socket.if_indextoname(entry.ifindex)
             except OSError:
                 self._say({"id": order["id"], "ok": False})
-                return True
+                return
             probe = self._probes[entry] = _Probe(entry, socket.inet_aton(order["own"]), name, time.monotonic())
             self._filter()
         probe.waiting.append((order["id"], order["do"] == "pin"))
-        return True
 
     def _release(self, ifindex: int, address: bytes) -> None:
         for entry in [e for e in self._pinned if (e.ifindex, e.address) == (ifindex, address)]:
@@ -176,6 +181,20 @@ class Pinner:
                 continue  # the interface is down, or gone: nobody will answer
 
 
+def _mac(order: dict[str, Any]) -> bytes:
+    return bytes.fromhex(order["mac"].replace(":", ""))
+
+
+def _guarded(descriptor: int, mac: bytes) -> bool:
+    """Whether the TCP socket now hears nobody else."""
+    with socket.socket(fileno=descriptor) as sock:
+        try:
+            filters.attach(sock, filters.from_mac(mac))
+        except OSError:
+            return False
+    return True
+
+
 def _mac_of(sock: socket.socket, name: str) -> bytes:
     answer = fcntl.ioctl(sock.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
     return bytes(answer[18:24])
@@ -183,6 +202,9 @@ def _mac_of(sock: socket.socket, name: str) -> bytes:
 
 def main() -> None:
     """The process: what needs CAP_NET_RAW is opened first, and then CAP_NET_ADMIN is all that is left."""
+    # What ends the service is often sent to all of its processes; this one goes on for as long as the service does.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=0)
     try:
         if capabilities.NET_ADMIN not in capabilities.held():

@@ -31,6 +31,11 @@ _log = logging.getLogger(__name__)
 _Key = tuple[int, str]
 
 
+def mac_bytes(mac: str) -> bytes:
+    """The six bytes of "52:54:00:…"."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a machine is asked for: interface index there, the server's own address, the machine's address and MAC."""
@@ -80,16 +85,20 @@ class Helper:
 class Pin:
     """An address that is pinned to a MAC until `release`; `lost` when the kernel's entry is no longer that."""
 
-    def __init__(self, place: Place, again: Callable[[], Any], release: Callable[[Pin], None]) -> None:
-        self.place, self.lost, self._again, self._release = place, False, again, release
+    def __init__(self, place: Place, pins: Pins, release: Callable[[Pin], None]) -> None:
+        self.place, self.lost, self._pins, self._release = place, False, pins, release
 
     def guard(self, sock: socket.socket) -> None:
-        """Let `sock` (UDP, TCP) receive nothing but what the MAC itself sends. Raises OSError."""
-        filters.attach(sock, filters.from_mac(bytes.fromhex(self.place.mac.replace(":", ""))))
+        """Let a UDP socket receive nothing but what the MAC itself sends. Raises OSError."""
+        filters.attach(sock, filters.from_mac(mac_bytes(self.place.mac)))
+
+    async def guard_stream(self, sock: socket.socket) -> bool:
+        """The same for a connected TCP socket; whether it could be done."""
+        return await self._pins.guard(sock, self.place.mac)
 
     async def reconfirm(self) -> bool:
         """Ask the machine once more whether it is there, as before anything secret is sent again."""
-        return bool(await self._again()) and not self.lost
+        return await self._pins.confirm(self.place) and not self.lost
 
     def release(self) -> None:
         """Let the address go; harmless when done before."""
@@ -160,7 +169,7 @@ class Pins:
                 async with asyncio.timeout(_SEEN_SECONDS):
                     await held.armed.wait()
                 if not held.lost:
-                    pin = Pin(place, lambda: self.confirm(place), lambda pin: self._release(key, held, pin))
+                    pin = Pin(place, self, lambda pin: self._release(key, held, pin))
                     held.pins.add(pin)
                     return pin
         except TimeoutError:
@@ -170,6 +179,13 @@ class Pins:
             raise
         self._leave(key, held, pinned)
         return None
+
+    async def guard(self, sock: socket.socket, mac: str) -> bool:
+        """Whether `sock`, connected by TCP, now receives nothing but what `mac` itself sends.
+
+        The helper does it: Linux from 6.16 on lets only CAP_NET_ADMIN put a filter on a TCP socket.
+        """
+        return await self._order({"do": "guard", "mac": mac}, sock)
 
     def _release(self, key: _Key, held: _Held, pin: Pin) -> None:
         held.pins.discard(pin)
@@ -194,29 +210,31 @@ class Pins:
             self._loop.call_soon_threadsafe(tell)
 
     async def _ask(self, what: str, place: Place) -> bool:
+        order = {"do": what, "interface": place.ifindex, "own": str(place.own)}
+        return await self._order(order | {"address": str(place.address), "mac": place.mac})
+
+    async def _order(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
+        """Have the helper do something, and take its word for whether it did."""
         self._number += 1
         number, future = self._number, self._loop.create_future()
         self._waiting[number] = future
-        order = {"id": number, "do": what, "interface": place.ifindex, "own": str(place.own)}
+        if not self._send(order | {"id": number}, sock):
+            del self._waiting[number]
+            return False
         try:
-            if not self._send(order | {"address": str(place.address), "mac": place.mac}):
-                return False
             return bool(await asyncio.shield(future))
         except asyncio.CancelledError:
-            if what == "pin":  # its answer comes all the same, and nobody is left to use it
-                future.add_done_callback(lambda done: self._unwanted(place, done))
+            if order["do"] == "pin":  # its answer comes all the same, and nobody is left to use it
+                future.add_done_callback(lambda done: self._unwanted(order, done))
             raise
-        finally:
-            if future.done():
-                self._waiting.pop(number, None)
 
-    def _unwanted(self, place: Place, answer: asyncio.Future[bool]) -> None:
+    def _unwanted(self, order: dict[str, Any], answer: asyncio.Future[bool]) -> None:
         if not answer.cancelled() and answer.result():
-            self._send({"do": "release", "interface": place.ifindex, "address": str(place.address)})
+            self._send({"do": "release", "interface": order["interface"], "address": order["address"]})
 
-    def _send(self, order: dict[str, Any]) -> bool:
+    def _send(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
         try:
-            self._control.send(json.dumps(order).encode())
+            socket.send_fds(self._control, [json.dumps(order).encode()], [sock.fileno()] if sock else [])
         except OSError as error:  # a full queue, or a helper that has ended
             _log.error("the process that pins neighbours takes no order (%s)", error.strerror)
             return False

@@ -69,27 +69,28 @@ async def _serve(service: Service, helper: Helper | Unavailable) -> None:
             networks = Networks(service, servers, neighbours, pins)
             await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
             following = asyncio.create_task(networks.follow())
+            watching = asyncio.create_task(_watch(pins))
             log.info("serving the operator's socket %s", settings.socket)
             _notify("READY=1")
             try:
-                tasks = {asyncio.create_task(servers.serve()), following}
-                if isinstance(pins, Pins):
-                    tasks.add(asyncio.create_task(_watch(pins)))
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                serving = asyncio.create_task(servers.serve())
+                await asyncio.wait({serving, following, watching}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (following, watching):
+                    if task.done():
+                        task.result()
             finally:
                 _notify("STOPPING=1")
                 following.cancel()
+                watching.cancel()
                 networks.close()
                 if isinstance(pins, Pins):
                     pins.close()
 
 
-async def _watch(pins: Pins) -> None:
+async def _watch(pins: Pins | Unavailable) -> None:
     """Raises Unavailable when the helper process has ended: nothing secret may leave without it, and only a new start
     has the right to start another."""
-    await pins.ended.wait()
+    await (pins.ended if isinstance(pins, Pins) else asyncio.Event()).wait()
     raise Unavailable("neighbours", "the process that pins their addresses has ended", "start the service again")
 
 

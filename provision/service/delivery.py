@@ -125,6 +125,11 @@ class Delivery:
         if self._pin is not None:
             self._pin.guard(sock)
 
+    async def guard_stream(self, sock: socket.socket) -> None:
+        """The same for a connection. Raises Gone when it cannot be done."""
+        if self._pin is not None and not await self._pin.guard_stream(sock):
+            raise Gone(self.host, "its connection cannot be kept to it", "look at the server's log")
+
     async def reconfirm(self) -> bool:
         """Whether the machine is still there: what it did not acknowledge is not sent again to a port that a switch
         may have forgotten."""

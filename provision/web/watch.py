@@ -41,7 +41,6 @@ class Watch:
         self._base, self._end = 0, -1
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
-        delivery.guard(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
 
     def begin(self) -> None:
@@ -143,6 +142,7 @@ async def watched(delivery: Delivery | None, exchange: Exchange | None, body: ra
         with sock:
             watch = Watch(exchange, delivery, first - body.start, sock)
             try:
+                await delivery.guard_stream(sock)
                 delivery.check()
                 yield watch
             finally:
