@@ -9,7 +9,8 @@ import pytest
 
 from provision.boot import Role
 from provision.errors import Unavailable
-from provision.net.interfaces import Binding, Interface, Machine, address_of, check_binding, look
+from provision.net.interfaces import Binding, Interface, Machine, address_of, look
+from provision.net.rules import check_binding
 from provision.settings import RULES
 from tests.netns import isolated, lan, sh
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
 from provision.errors import Invalid, Problem, Problems, ProvisionError, Unavailable
-from provision.net import interfaces
-from provision.net.interfaces import Machine
+from provision.net import interfaces, rules
+from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
+from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
 from provision.service.service import Service
 from provision.settings import Listen, Settings
@@ -26,6 +29,11 @@ from provision.web.servers import Listener, Servers
 
 log = logging.getLogger("provision")
 _TICK_SECONDS = 1.0
+_SETTLE_SECONDS = 0.2
+"""So long the machine has to be unchanged before a network is started. Stopping one waits for nothing."""
+_LOOK_SECONDS = 10.0
+"""So often the machine is looked at when the kernel tells of nothing: it does not tell of a macvlan that a container
+brings up, nor of every switch."""
 
 
 @dataclass
@@ -33,6 +41,7 @@ class _Served:
     """A network that is being served: where, and by what."""
 
     place: tuple[int, Channel]
+    footing: Footing
     http: Listener
     tftp: TftpServer | None
 
@@ -44,9 +53,13 @@ class Networks:
         self._service, self._servers, self._neighbours = service, servers, neighbours
         self._served: dict[str, _Served] = {}
         self._noted: set[str] = set()
+        self._removing: set[asyncio.Task[None]] = set()
+        self._links: deque[tuple[float, Link]] = deque(maxlen=256)
+        self._loop = asyncio.get_running_loop()
+        self._unwatch = neighbours.watch_links(self._link)
 
-    async def reconcile(self, machine: Machine, *, strict: bool = False) -> None:
-        """Serve what may be served on `machine`, stop what may not.
+    async def reconcile(self, machine: Machine, *, strict: bool = False, start: bool = True) -> None:
+        """Serve what may be served on `machine`, stop what may not. Without `start` it only stops.
 
         With `strict` every refusal is raised, and then nothing is served at all, not even for a moment.
         """
@@ -65,7 +78,7 @@ class Networks:
         await asyncio.gather(*(self._stop(listen.network, str(refusal)) for listen, refusal in refused))
         for listen, edge in allowed:
             try:
-                await self._serve(listen, edge)
+                await self._serve(listen, edge, machine, start)
             except ProvisionError as error:
                 refused.append((listen, error))
                 if not strict:
@@ -83,7 +96,7 @@ class Networks:
             )
         bindings = {one.network: _binding(one, site) for one in self._service.core.settings.listen}
         own = bindings.pop(listen.network)
-        refusals = interfaces.check_binding(own, list(bindings.values()), machine, listen.override)
+        refusals = rules.check_binding(own, list(bindings.values()), machine, listen.override)
         if refusals:
             facts = "; ".join(f"{refusal.fact} ({refusal.rule})" for refusal in refusals)
             raise Invalid(f"network '{listen.network}'", facts, refusals[0].remedy)
@@ -96,18 +109,54 @@ class Networks:
         index, core = machine.interfaces[listen.interface].index, self._service.core
         return Edge(channel, index, listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
 
-    async def _serve(self, listen: Listen, edge: Edge | None) -> None:
+    async def _serve(self, listen: Listen, edge: Edge | None, machine: Machine, start: bool) -> None:
         if edge is None:
             await self._stop(listen.network, "waits for the first 'provision apply'")
             return
-        served = self._served.get(listen.network)
+        site, served = self._service.core.store.snapshot.site, self._served.get(listen.network)
+        standing = rules.footing(_binding(listen, site), machine, listen.override) if site else Footing(frozenset())
         if served is not None:
             if served.place == (edge.ifindex, edge.channel):
+                served.footing = standing
                 return
             await self._stop(listen.network, "changes")
-        await self._start(listen, edge)
+        self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
+        if start and not self._outdated(machine, standing):
+            await self._start(listen, edge, standing)
+            if self._outdated(machine, standing):  # while it was being started
+                await self._stop(listen.network, "waits until its interface has settled")
 
-    async def _start(self, listen: Listen, edge: Edge) -> None:
+    def _outdated(self, machine: Machine, standing: Footing) -> bool:
+        """Whether the kernel has told of a link that breaks a rule since the look at `machine` began."""
+        since = [link for at, link in self._links if at >= machine.taken]
+        lost = len(since) == self._links.maxlen
+        return lost or any(objection(link, standing) for link in since)
+
+    def _link(self, link: Link) -> None:
+        """Called in the thread that reads the kernel's news."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._told, link)
+
+    def _told(self, link: Link) -> None:
+        """End at once whatever a link makes unfit, before anybody has looked at the rest."""
+        self._links.append((time.monotonic(), link))
+        for network, served in list(self._served.items()):
+            management = served.place[1].kind is ChannelKind.MANAGEMENT
+            if management and (why := objection(link, served.footing)):
+                self._cut(network, why)
+
+    def _cut(self, network: str, why: str) -> None:
+        served = self._served.pop(network)
+        if served.tftp is not None:
+            served.tftp.close()
+        served.http.cut()
+        self._service.listeners[network] = why
+        log.warning("network '%s' is not served: %s", network, why)
+        task = self._loop.create_task(self._servers.remove(served.http))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    async def _start(self, listen: Listen, edge: Edge, standing: Footing) -> None:
         core, address = self._service.core, str(edge.channel.address)
         if listen.network not in self._noted:
             for rule, reason in sorted(listen.override.items()):
@@ -125,7 +174,7 @@ class Networks:
                 raise
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        self._served[listen.network] = _Served((edge.ifindex, edge.channel), http, tftp)
+        self._served[listen.network] = _Served((edge.ifindex, edge.channel), standing, http, tftp)
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
 
@@ -140,41 +189,49 @@ class Networks:
             await self._servers.remove(served.http)
 
     async def follow(self) -> None:
-        """Reconcile when links, ports, addresses or the site change; write aggregated audit entries every second."""
+        """Stop at once what links, ports, addresses, routes or the site no longer allow, and serve what they allow when
+        they have settled; write aggregated audit entries every second."""
         latest = await asyncio.to_thread(interfaces.look)
-        changed = asyncio.Event()
+        changed, news = asyncio.Event(), time.monotonic()
+        looked = news
 
         async def watch() -> None:
-            nonlocal latest
+            nonlocal latest, news
             while True:
                 try:
-                    async for machine in self._neighbours.changes():
-                        latest = machine
+                    async for machine in self._neighbours.changes(settle=0.0):
+                        latest, news = machine, time.monotonic()
                         changed.set()
                 except ProvisionError as error:
                     log.error("the interfaces cannot be followed, trying again: %s", error)
                     await asyncio.sleep(_TICK_SECONDS)
 
-        watching = asyncio.create_task(watch())
+        watching, settled = asyncio.create_task(watch()), True
         site = self._service.core.store.snapshot.site
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _TICK_SECONDS)
+                    await asyncio.wait_for(changed.wait(), _TICK_SECONDS if settled else _SETTLE_SECONDS)
                 core = self._service.core
-                with contextlib.suppress(Unavailable):
-                    await asyncio.to_thread(core.audit.flush, core.clock())
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    looked = time.monotonic()
+                    with contextlib.suppress(Unavailable):
+                        latest = await asyncio.to_thread(interfaces.look)
+                        changed.set()
                 # What could not be served, as when another program had the port, is tried again.
-                waiting = len(self._served) < len(core.settings.listen)
+                waiting = not settled or len(self._served) < len(core.settings.listen)
                 if changed.is_set() or waiting or core.store.snapshot.site is not site:
                     changed.clear()
-                    site = core.store.snapshot.site
-                    await self.reconcile(latest)
+                    site, settled = core.store.snapshot.site, time.monotonic() - news >= _SETTLE_SECONDS
+                    await self.reconcile(latest, start=settled)
+                with contextlib.suppress(Unavailable):
+                    await asyncio.to_thread(core.audit.flush, core.clock())
         finally:
             watching.cancel()
 
     def close(self) -> None:
         """End every TFTP transfer; the HTTP listeners end with `Servers`."""
+        self._unwatch()
         for served in self._served.values():
             if served.tftp is not None:
                 served.tftp.close()
