@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from provision.boot import Channel, ChannelKind, Requester
+from provision.net import fdb
 from provision.net.neighbours import Neighbours
+from provision.net.rules import Footing
 from provision.service.netboot import Origin
 from provision.site import Site
 
@@ -17,7 +19,8 @@ class Edge:
     """A listener's channel. `ifindex` is its interface, and `neighbours` the kernel's table of who is on it.
 
     `site` gives the site as it is applied now: a network that has just become general is general for the next request,
-    before anybody has touched its listener.
+    before anybody has touched its listener. `footing` is what the interface stands on: on a bridge, a MAC counts only
+    when it was learned on a listed port.
     """
 
     channel: Channel
@@ -25,6 +28,7 @@ class Edge:
     http_port: int
     neighbours: Neighbours
     site: Callable[[], Site | None] | None = None
+    footing: Footing = field(default_factory=Footing)
 
     def _present(self) -> Channel:
         site = self.site() if self.site else None
@@ -40,6 +44,10 @@ class Edge:
         kind = ChannelKind.MANAGEMENT if management else ChannelKind.GENERAL
         return replace(self.channel, kind=kind, prefix=network.prefix)
 
+    def _on_a_listed_port(self, mac: str) -> bool:
+        standing = self.footing
+        return not standing.bridge or standing.allows(fdb.port_of(standing.bridge, mac, standing.vlan))
+
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
         address = IPv4Address(peer) if peer else None
@@ -48,4 +56,6 @@ class Edge:
         if address is not None and not local and channel.prefix and address in channel.prefix:
             mac = await self.neighbours.find_mac(self.ifindex, address)
             channel = self._present()
+            if mac is not None and not self._on_a_listed_port(mac):
+                mac = None
         return Origin(channel, Requester(address=address, mac=mac, local=local), self.http_port)

@@ -41,7 +41,7 @@ class Footing:
     `shared` says that macvlans may stand on it, by the operator's override.
     """
 
-    below: frozenset[int]
+    below: frozenset[int] = frozenset()
     joined: frozenset[int] = frozenset()
     ports: frozenset[str] | None = frozenset()
     bridge: int = 0
@@ -54,7 +54,10 @@ class Footing:
 
 
 def footing(binding: Binding, machine: Machine, overrides: Mapping[str, str]) -> Footing:
-    """What the interface of `binding` stands on; empty when the interface is not there."""
+    """What the interface of `binding` stands on; empty when the interface is not there, and for a general network,
+    which may stand on anything."""
+    if binding.role is not Role.MANAGEMENT:
+        return Footing()
     chain = list(_chain(binding.interface, machine))
     bridge = next((one for one in chain if one.kind == "bridge"), None)
     tagged = next((one.vlan for one in chain if one.kind == "vlan"), 0)

@@ -40,8 +40,7 @@ brings up, nor of every switch."""
 class _Served:
     """A network that is being served: where, and by what."""
 
-    place: tuple[int, Channel]
-    footing: Footing
+    place: tuple[int, Channel, Footing]
     http: Listener
     tftp: TftpServer | None
 
@@ -107,22 +106,21 @@ class Networks:
         kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
         index, core = machine.interfaces[listen.interface].index, self._service.core
-        return Edge(channel, index, listen.http_port, self._neighbours, lambda: core.store.snapshot.site)
+        standing = rules.footing(own, machine, listen.override)
+        return Edge(channel, index, listen.http_port, self._neighbours, lambda: core.store.snapshot.site, standing)
 
     async def _serve(self, listen: Listen, edge: Edge | None, machine: Machine, start: bool) -> None:
         if edge is None:
             await self._stop(listen.network, "waits for the first 'provision apply'")
             return
-        site, served = self._service.core.store.snapshot.site, self._served.get(listen.network)
-        standing = rules.footing(_binding(listen, site), machine, listen.override) if site else Footing(frozenset())
+        served, standing = self._served.get(listen.network), edge.footing
         if served is not None:
-            if served.place == (edge.ifindex, edge.channel):
-                served.footing = standing
+            if served.place == (edge.ifindex, edge.channel, standing):
                 return
             await self._stop(listen.network, "changes")
         self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
         if start and not self._outdated(machine, standing):
-            await self._start(listen, edge, standing)
+            await self._start(listen, edge)
             if self._outdated(machine, standing):  # while it was being started
                 await self._stop(listen.network, "waits until its interface has settled")
 
@@ -141,8 +139,7 @@ class Networks:
         """End at once whatever a link makes unfit, before anybody has looked at the rest."""
         self._links.append((time.monotonic(), link))
         for network, served in list(self._served.items()):
-            management = served.place[1].kind is ChannelKind.MANAGEMENT
-            if management and (why := objection(link, served.footing)):
+            if why := objection(link, served.place[2]):
                 self._cut(network, why)
 
     def _cut(self, network: str, why: str) -> None:
@@ -156,7 +153,7 @@ class Networks:
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
 
-    async def _start(self, listen: Listen, edge: Edge, standing: Footing) -> None:
+    async def _start(self, listen: Listen, edge: Edge) -> None:
         core, address = self._service.core, str(edge.channel.address)
         if listen.network not in self._noted:
             for rule, reason in sorted(listen.override.items()):
@@ -174,7 +171,7 @@ class Networks:
                 raise
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        self._served[listen.network] = _Served((edge.ifindex, edge.channel), standing, http, tftp)
+        self._served[listen.network] = _Served((edge.ifindex, edge.channel, edge.footing), http, tftp)
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
 
