@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
@@ -18,6 +20,7 @@ from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
+from provision.net.sources import hear_only, hears
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -43,6 +46,8 @@ class _Served:
     place: tuple[int, Channel, Footing]
     http: Listener
     tftp: TftpServer | None
+    sockets: tuple[socket.socket, ...]
+    heard: tuple[IPv4Network, ...] = ()
 
 
 class Networks:
@@ -116,11 +121,12 @@ class Networks:
         served, standing = self._served.get(listen.network), edge.footing
         if served is not None:
             if served.place == (edge.ifindex, edge.channel, standing):
+                self._hear_only(served, edge.channel, machine)
                 return
             await self._stop(listen.network, "changes")
         self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
         if start and not self._outdated(machine, standing):
-            await self._start(listen, edge)
+            await self._start(listen, edge, machine)
             if self._outdated(machine, standing):  # while it was being started
                 await self._stop(listen.network, "waits until its interface has settled")
 
@@ -153,7 +159,7 @@ class Networks:
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
 
-    async def _start(self, listen: Listen, edge: Edge) -> None:
+    async def _start(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         core, address = self._service.core, str(edge.channel.address)
         if listen.network not in self._noted:
             for rule, reason in sorted(listen.override.items()):
@@ -161,6 +167,8 @@ class Networks:
             self._noted.add(listen.network)
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
+        sockets, heard = [tcp], _heard(edge.channel, machine)
+        hear_only(tcp, heard)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
         tftp = None
         if listen.tftp:
@@ -169,11 +177,23 @@ class Networks:
             except ProvisionError:
                 await self._servers.remove(http)
                 raise
+            sockets.append(udp)
+            hear_only(udp, heard)
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        self._served[listen.network] = _Served((edge.ifindex, edge.channel, edge.footing), http, tftp)
+        self._served[listen.network] = _Served(
+            (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
+        )
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
+
+    def _hear_only(self, served: _Served, channel: Channel, machine: Machine) -> None:
+        """Follow the routes: hear whom answers go back to."""
+        heard = _heard(channel, machine)
+        if heard != served.heard:
+            for sock in served.sockets:
+                hear_only(sock, heard)
+            served.heard = heard
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
@@ -242,6 +262,15 @@ def _refusal(errors: Sequence[ProvisionError]) -> ProvisionError:
     if all(isinstance(error, Unavailable) for error in errors):
         problems.exit, problems.status, problems.kind = Unavailable.exit, Unavailable.status, Unavailable.kind
     return problems
+
+
+def _heard(channel: Channel, machine: Machine) -> tuple[IPv4Network, ...]:
+    """Whom a network's sockets hear: its own prefix, and what is routed by its interface."""
+    interface = channel.interface or ""
+    own = [address.ip for one in machine.interfaces.values() for address in one.addresses]
+    there = machine.interfaces.get(interface)
+    prefixes = [address.network for address in there.addresses] if there is not None else []
+    return hears([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:
