@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
@@ -20,7 +19,7 @@ from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
-from provision.net.sources import hear_only, hears
+from provision.net.sources import Sources, hear_only, sources
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -47,7 +46,7 @@ class _Served:
     http: Listener
     tftp: TftpServer | None
     sockets: tuple[socket.socket, ...]
-    heard: tuple[IPv4Network, ...] = ()
+    heard: Sources
 
 
 class Networks:
@@ -264,13 +263,13 @@ def _refusal(errors: Sequence[ProvisionError]) -> ProvisionError:
     return problems
 
 
-def _heard(channel: Channel, machine: Machine) -> tuple[IPv4Network, ...]:
+def _heard(channel: Channel, machine: Machine) -> Sources:
     """Whom a network's sockets hear: its own prefix, and what is routed by its interface."""
     interface = channel.interface or ""
     own = [address.ip for one in machine.interfaces.values() for address in one.addresses]
     there = machine.interfaces.get(interface)
     prefixes = [address.network for address in there.addresses] if there is not None else []
-    return hears([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
+    return sources([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:

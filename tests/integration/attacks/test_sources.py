@@ -63,7 +63,9 @@ def requests(source: IPv4Address, target: str) -> Iterator[bytes]:
 
 def flood(site: AttackSite, namespace: str, interface: str, target: str, sources: list[IPv4Address]) -> None:
     """Send both requests from each source, to the server's MAC."""
-    shown = proc.run(["ip", "-n", site.lab.server, "link", "show", target_nic(target)], package="iproute2").stdout.decode()
+    shown = proc.run(
+        ["ip", "-n", site.lab.server, "link", "show", target_nic(target)], package="iproute2"
+    ).stdout.decode()
     (mac,) = re.findall(r"link/ether (\S+)", shown)
     with inside(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind((interface, 0))
@@ -77,7 +79,9 @@ def target_nic(address: str) -> str:
 
 
 def neighbours(site: AttackSite, interface: str) -> set[IPv4Address]:
-    shown = proc.run(["ip", "-n", site.lab.server, "neigh", "show", "dev", interface], package="iproute2").stdout.decode()
+    shown = proc.run(
+        ["ip", "-n", site.lab.server, "neigh", "show", "dev", interface], package="iproute2"
+    ).stdout.decode()
     return {IPv4Address(line.split()[0]) for line in shown.splitlines() if line and ":" not in line.split()[0]}
 
 
