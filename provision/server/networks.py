@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
 from provision.errors import Invalid, Problem, Problems, ProvisionError, Unavailable
-from provision.net import interfaces, rules
+from provision.net import interfaces, rules, sysctls
 from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.rules import Footing, objection
@@ -120,7 +120,7 @@ class Networks:
         served, standing = self._served.get(listen.network), edge.footing
         if served is not None:
             if served.place == (edge.ifindex, edge.channel, standing):
-                self._hear_only(served, edge.channel, machine)
+                self._keep_up(listen, served, machine)
                 return
             await self._stop(listen.network, "changes")
         self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
@@ -176,23 +176,30 @@ class Networks:
             except ProvisionError:
                 await self._servers.remove(http)
                 raise
-            sockets.append(udp)
             hear_only(udp, heard)
+            sockets.append(udp)
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
         self._served[listen.network] = _Served(
             (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
         )
-        self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
+        self._keep_up(listen, self._served[listen.network], machine)
 
-    def _hear_only(self, served: _Served, channel: Channel, machine: Machine) -> None:
-        """Follow the routes: hear whom answers go back to."""
+    def _keep_up(self, listen: Listen, served: _Served, machine: Machine) -> None:
+        """Follow the routes, hearing whom answers go back to, and say what of the kernel should be set otherwise."""
+        _, channel, _ = served.place
         heard = _heard(channel, machine)
         if heard != served.heard:
             for sock in served.sockets:
                 hear_only(sock, heard)
             served.heard = heard
+        text = f"served on {channel.interface}, {channel.address}"
+        for advice in _advice(channel, machine):
+            if str(advice) not in self._service.listeners.get(listen.network, ""):
+                log.warning("network '%s' is served, but %s", listen.network, advice)
+            text += f"; but {advice}"
+        self._service.listeners[listen.network] = text
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
@@ -270,6 +277,13 @@ def _heard(channel: Channel, machine: Machine) -> Sources:
     there = machine.interfaces.get(interface)
     prefixes = [address.network for address in there.addresses] if there is not None else []
     return sources([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
+
+
+def _advice(channel: Channel, machine: Machine) -> list[sysctls.Advice]:
+    there = machine.interfaces.get(channel.interface or "")
+    if channel.kind is not ChannelKind.MANAGEMENT or channel.prefix is None or there is None:
+        return []
+    return list(sysctls.advise(there.name, channel.prefix, there.sysctl, machine.neighbours))
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:
