@@ -100,7 +100,8 @@ def test_connections_that_were_open_before_are_cut(wired: Wired) -> None:
         plug_in_a_guest(wired, "vnet0", MAC["node2"])
         process.wait_for("'mgmt' is not served", 8)
         kept.settimeout(8)
-        assert kept.recv(10) == b"", "the server has closed it"
+        with pytest.raises(ConnectionResetError):
+            kept.recv(10)
     process.stop()
 
 
@@ -143,6 +144,88 @@ def test_forwarding_between_management_and_general_is_refused(wired: Wired) -> N
     process = wired.serve(ports)
     assert "boots from the network" in wired.config(), "forwarding elsewhere is nobody's business"
     process.stop()
+
+
+HALVES = (
+    ("route", "add", "0.0.0.0/1", "via", "10.77.1.254", "dev", "brm"),
+    ("route", "add", "128.0.0.0/1", "via", "10.77.1.254", "dev", "brm", "table", "77"),
+    ("-6", "route", "add", "2000::/3", "dev", "brm"),
+    ("-6", "route", "add", "default", "dev", "brm", "table", "77"),
+)
+
+
+@pytest.mark.parametrize("line", HALVES, ids=["a half", "another table", "IPv6", "IPv6 in another table"])
+def test_a_default_route_is_seen_in_any_shape(wired: Wired, line: tuple[str, ...]) -> None:
+    wired.sysctl("../ipv6/conf/brm/disable_ipv6", "0")
+    with wired.serving() as process:
+        wired.ip(*line)
+        try:
+            process.wait_for(r"'mgmt' is not served: .*default-route", 5)
+            assert not wired.config()
+        finally:
+            wired.ip(*("del" if word == "add" else word for word in line))
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_forwarding_to_what_is_not_served_is_seen(wired: Wired) -> None:
+    """A guest network of the same machine, which no [[listen]] names: routed guests would be on the management LAN."""
+    wired.ip("link", "add", "vnet0", "type", "bridge")
+    wired.ip("addr", "add", "192.168.122.1/24", "dev", "vnet0")
+    wired.ip("link", "set", "vnet0", "up")
+    wired.sysctl("conf/guest/forwarding", "0")
+    with wired.serving() as process:
+        wired.sysctl("conf/vnet0/forwarding", "1")
+        wired.sysctl("conf/brm/forwarding", "1")
+        process.wait_for(
+            r"'mgmt' is not served: network 'mgmt': this server forwards packets between it and vnet0 \(forwarding\)", 5
+        )
+        wired.sysctl("conf/brm/forwarding", "0")
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_forwarding_of_ipv6_is_seen(wired: Wired) -> None:
+    wired.sysctl("../ipv6/conf/brm/disable_ipv6", "0")
+    with wired.serving() as process:
+        wired.sysctl("../ipv6/conf/all/forwarding", "1")
+        try:
+            process.wait_for(r"'mgmt' is not served: .* forwards IPv6 packets .*guest", 5)
+            wired.sysctl("../ipv6/conf/brm/disable_ipv6", "1")
+            eventually(lambda: "boots from the network" in wired.config(), 15)
+        finally:
+            wired.sysctl("../ipv6/conf/all/forwarding", "0")
+
+
+@pytest.mark.parametrize("kind", ["macvlan", "macvtap"])
+def test_a_macvlan_that_appears_ends_the_service_there(wired: Wired, kind: str) -> None:
+    with wired.serving() as process:
+        wired.ip("link", "add", "macv", "link", "brm", "type", kind, "mode", "bridge")
+        process.wait_for("'mgmt' is not served: .*shared-nic", 5)
+        assert not wired.config()
+        wired.ip("link", "del", "macv")
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_a_macvlan_in_a_container_is_seen(wired: Wired) -> None:
+    """It is in no list of the server's interfaces; its MAC is in the filter of the interface below."""
+    container = wired.lab.namespace(f"container-{wired.number()}")
+    wired.ip("link", "add", "macv", "link", "brm", "type", "macvlan", "mode", "bridge")
+    wired.ip("link", "set", "macv", "netns", container)
+    with wired.serving() as process:
+        ip(container, "link", "set", "macv", "up")
+        process.wait_for("'mgmt' is not served: .*in another namespace.*shared-nic", 20)
+        assert not wired.config()
+    assert "shared-nic" in wired.refusal('bridge_ports = ["uplink"]')
+    ip(container, "link", "del", "macv")
+
+
+def test_what_should_be_set_is_said(wired: Wired) -> None:
+    wired.sysctl("conf/brm/rp_filter", "0")
+    with wired.serving() as process:
+        line = "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.brm.rp_filter=1"
+        process.wait_for(f"network 'mgmt' is served, but rp_filter of brm is 0, .*{line}", 5)
+        assert line in wired.health() and wired.health().startswith("served on brm")
+        wired.sysctl("conf/brm/rp_filter", "1")
+        eventually(lambda: "rp_filter" not in wired.health(), 15)
 
 
 def test_a_wildcard_address_is_refused(wired: Wired) -> None:

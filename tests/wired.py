@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from provision import proc
 from provision.demo.lab import Lab, inside, ip
 from provision.demo.processes import Process
 from provision.demo.site import DemoSite
@@ -65,6 +68,16 @@ class Wired:
         process.wait_for("serving the operator", 30)
         return process
 
+    @contextlib.contextmanager
+    def serving(self, mgmt: str = 'bridge_ports = ["uplink"]') -> Iterator[Process]:
+        """The same, until its host gets its configuration; it ends with the block."""
+        process = self.serve(mgmt)
+        try:
+            eventually(lambda: "boots from the network" in self.config())
+            yield process
+        finally:
+            process.stop()
+
     def refusal(self, mgmt: str = "", interface: str = "brm") -> str:
         """What it says when it does not start: a line for each network, and the exit code of an invalid setting."""
         process = self.start(mgmt, interface)
@@ -81,6 +94,11 @@ class Wired:
     def config(self) -> str:
         """The configuration that the host gets; empty when nobody answers."""
         return http(self.node, MGMT, f"/pxe/{pxe('node1')}", timeout=1).text
+
+    def health(self) -> str:
+        """What the service says of its management network."""
+        argv = ["curl", "-sS", "--unix-socket", str(self.site.state / "operator.sock"), "http://operator/v1/health"]
+        return str(json.loads(proc.run(argv, package="curl").stdout)["listeners"]["mgmt"])
 
     def audit(self, **fields: Any) -> list[dict[str, Any]]:
         """The audit entries with these values."""

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import pytest
 
 from provision.demo.lab import Lab, inside, ip
-from provision.demo.processes import Process
 from tests.attack_site import ADDRESS, MAC, MGMT, rrq
 from tests.wired import CANARY, Wired, eventually
 
@@ -99,18 +98,8 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         yield Wired(lab)
 
 
-@contextlib.contextmanager
-def serving(wired: Wired, more: str = 'bridge_ports = ["uplink"]') -> Iterator[Process]:
-    process = wired.serve(more)
-    try:
-        eventually(lambda: "boots from the network" in wired.config())
-        yield process
-    finally:
-        process.stop()
-
-
 def test_a_port_that_joins_and_asks_at_once_gets_nothing(wired: Wired) -> None:
-    with serving(wired) as process:
+    with wired.serving() as process:
         for run in range(RUNS):
             eventually(lambda: "boots from the network" in wired.config())
             with Guest(wired) as guest:
@@ -123,6 +112,6 @@ def test_a_port_that_joins_and_asks_at_once_gets_nothing(wired: Wired) -> None:
 
 def test_the_same_guest_on_a_listed_port_gets_its_seed(wired: Wired) -> None:
     """The positive control: the attack asks rightly, and is seen when it succeeds."""
-    with serving(wired, 'bridge_ports = ["uplink", "listed0"]'), Guest(wired, "listed0") as guest:
+    with wired.serving('bridge_ports = ["uplink", "listed0"]'), Guest(wired, "listed0") as guest:
         guest.join()
         eventually(lambda: guest.secrets() > 0)
