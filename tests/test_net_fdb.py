@@ -53,7 +53,8 @@ def test_the_port_of_a_mac() -> None:
         sh("ip link add br0 address 52:54:00:00:00:fe type bridge forward_delay 0 mcast_snooping 0")
         sh("for e in eth1 eth2; do ip addr flush dev $e; ip link set $e master br0; done")
         sh("ip link set br0 up && ip addr add 192.0.2.1/24 dev br0")
-        bridge, seen = socket.if_nametoindex("br0"), []
+        bridge = socket.if_nametoindex("br0")
+        seen: list[Entry] = []
         with Neighbours() as table:
             end = table.watch_fdb(seen.append)
             for host, address in ((one, "192.0.2.1"), (two, "192.0.2.1")):
@@ -121,7 +122,7 @@ def test_a_long_table_is_not_read_for_one_answer() -> None:
         original = socket.socket.recvfrom
 
         class Counted(socket.socket):
-            def recvfrom(self, *args: int) -> tuple[bytes, object]:  # type: ignore[override]
+            def recvfrom(self, *args: int) -> tuple[bytes, object]:
                 asked.append(1)
                 return original(self, *args)
 

@@ -89,17 +89,18 @@ def test_the_kernels_routes(lines: str) -> None:
 
 @pytest.mark.integration
 @isolated
-def test_what_leads_nowhere_is_no_default_route() -> None:
+def test_what_leads_nowhere_or_was_advertised_is_no_default_route() -> None:
     with lan("eth1", "192.0.2.1/24", "192.0.2.7/24"):
         sh("ip route add unreachable default metric 9 && ip route add blackhole 0.0.0.0/1")
-        sh("ip -6 route add prohibit default")
+        sh("ip -6 route add prohibit default && ip -6 route add default dev eth1 proto ra metric 5")
         assert look().default_routes == frozenset()
 
 
 def test_news_of_single_hosts_are_passed_over() -> None:
-    message = {"type": 1, "dst_len": 25, "family": socket.AF_INET}
+    message = {"type": 1, "dst_len": 25, "family": socket.AF_INET, "proto": 3}
     assert not routes.matters(message)
     assert not routes.matters(message | {"dst_len": 64, "family": socket.AF_INET6})
     assert not routes.matters(message | {"dst_len": 0, "type": 2})
+    assert not routes.matters(message | {"dst_len": 0, "family": socket.AF_INET6, "proto": 9}), "whoever sends them"
     assert routes.matters(message | {"dst_len": 24})
     assert routes.matters(message | {"dst_len": 48, "family": socket.AF_INET6})

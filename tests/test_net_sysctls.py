@@ -12,7 +12,7 @@ from provision.net.interfaces import look
 from tests.netns import isolated, lan, sh
 
 PREFIX = IPv4Network("192.0.2.0/24")
-GOOD = {"rp_filter": 1, "arp_ignore": 1, "arp_accept": 0}
+GOOD = {"rp_filter": 1, "arp_ignore": 1, "arp_accept": 0, "accept_ra": 0}
 
 
 def said(values: dict[str, int], limits: tuple[int, int, int] | None = (128, 512, 1024)) -> list[str]:
@@ -30,6 +30,7 @@ def test_nothing_is_said_of_what_is_right_or_unknown() -> None:
         ({"rp_filter": 0}, "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=1"),
         ({"rp_filter": 2}, "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth1.rp_filter=1"),
         ({"arp_ignore": 0}, "sysctl net.ipv4.conf.eth1.arp_ignore=1"),
+        ({"accept_ra": 1}, "sysctl net.ipv6.conf.eth1.accept_ra=0"),
         ({"arp_accept": 1}, "sysctl net.ipv4.conf.all.arp_accept=0 net.ipv4.conf.eth1.arp_accept=0"),
     ],
 )

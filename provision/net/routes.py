@@ -23,6 +23,7 @@ It is far above what a site routes to a LAN (fourteen of IPv4's /8), and far bel
 _LONGEST = {4: 24, 6: 48}
 """Longer prefixes are not counted: a million of them would be needed."""
 _RTN_UNICAST = 1
+_RTPROT_RA = 9
 _RTM_F_CLONED = 0x200
 
 
@@ -48,7 +49,7 @@ class Route:
 
 def parse(message: Any) -> Iterator[Route]:
     """The routes in one message of the kernel; several for a route with several next hops."""
-    if message["type"] != _RTN_UNICAST or message["flags"] & _RTM_F_CLONED:
+    if not _counts(message) or message["flags"] & _RTM_F_CLONED:
         return
     nothing = "0.0.0.0" if message["family"] == socket.AF_INET else "::"
     prefix = ip_network(f"{message.get_attr('RTA_DST') or nothing}/{message['dst_len']}")
@@ -76,7 +77,13 @@ def look(indices: Iterable[int]) -> Mapping[int, tuple[Prefix, ...]]:
 
 def matters(message: Any) -> bool:
     """Whether news of a route can change who is a default route: all but those to single hosts and small networks."""
-    return bool(message["type"] == _RTN_UNICAST and message["dst_len"] <= _LONGEST[_version(message["family"])])
+    return _counts(message) and bool(message["dst_len"] <= _LONGEST[_version(message["family"])])
+
+
+def _counts(message: Any) -> bool:
+    """Routes that lead somewhere, and that somebody has set. One that a router advertised (RFC 4861) says nothing: any
+    machine on the LAN could have every network there cut off by it. See `sysctls.advise`."""
+    return bool(message["type"] == _RTN_UNICAST and message["proto"] != _RTPROT_RA)
 
 
 def is_default(prefixes: Iterable[Prefix]) -> bool:

@@ -58,6 +58,8 @@ def read(interface: str) -> Mapping[str, int]:
         known = [value for value in values if value is not None]
         if len(known) == 2:
             found[key] = max(known)
+    if _number(f"ipv6/conf/{interface}/disable_ipv6") == 0:
+        found["accept_ra"] = _number(f"ipv6/conf/{interface}/accept_ra") or 0
     return found
 
 
@@ -85,6 +87,11 @@ def advise(
         yield Advice(
             f"arp_accept of {interface} is {values['arp_accept']}, so whoever speaks first makes neighbour entries",
             f"sysctl net.ipv4.conf.all.arp_accept=0 net.ipv4.conf.{interface}.arp_accept=0",
+        )
+    if values.get("accept_ra", 0):
+        yield Advice(
+            f"accept_ra of {interface} is {values['accept_ra']}, so any machine there can be its router for IPv6",
+            f"sysctl net.ipv6.conf.{interface}.accept_ra=0",
         )
     wanted = prefix.num_addresses + ROOM
     if limits is not None and limits[2] < wanted:

@@ -115,3 +115,20 @@ def test_the_same_guest_on_a_listed_port_gets_its_seed(wired: Wired) -> None:
     with wired.serving('bridge_ports = ["uplink", "listed0"]'), Guest(wired, "listed0") as guest:
         guest.join()
         eventually(lambda: guest.secrets() > 0)
+
+
+def test_what_is_under_way_ends_when_a_port_joins(wired: Wired) -> None:
+    """The rest of a transfer would follow a MAC that the guest has taken over meanwhile."""
+    with wired.serving() as process, inside(wired.node), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(4)
+        sock.sendto(rrq(SEED), (MGMT, 69))
+        data, peer = sock.recvfrom(2048)
+        assert data[:4] == b"\0\3\0\1"
+        with Guest(wired) as guest:
+            guest.join()
+            process.wait_for(f"'mgmt' is not served: .*{guest.name}", 8)
+            assert sock.recv(2048)[:2] == b"\0\5", "an error ends it"
+            sock.sendto(b"\0\4\0\1", peer)
+            sock.settimeout(0.5)
+            with pytest.raises(OSError, match=r"timed out|refused"):
+                sock.recv(2048)
