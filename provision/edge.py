@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TypeVar
 
 from provision.boot import Channel, ChannelKind, Requester
 from provision.media.plan import Plan
+from provision.net import fdb
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins, Place
+from provision.net.rules import Footing
 from provision.service.delivery import Delivery
 from provision.service.netboot import Origin
 from provision.site import Site
@@ -26,7 +28,8 @@ class Edge:
 
     `site` gives the site as it is applied now: a network that has just become general is general for the next request,
     before anybody has touched its listener. `pins` asks machines whether they are at their address; a management
-    network is not served without. `macs_at` tells whose address one is, by the inventory.
+    network is not served without. `macs_at` tells whose address one is, by the inventory. `footing` is what the
+    interface stands on: on a bridge, a MAC counts only when it was learned on a listed port.
     """
 
     channel: Channel
@@ -36,6 +39,7 @@ class Edge:
     site: Callable[[], Site | None] | None = None
     pins: Pins | None = None
     macs_at: Callable[[str, IPv4Address], tuple[str, ...]] = lambda network, address: ()
+    footing: Footing = field(default_factory=Footing)
 
     def _present(self) -> Channel:
         site = self.site() if self.site else None
@@ -51,6 +55,11 @@ class Edge:
         kind = ChannelKind.MANAGEMENT if management else ChannelKind.GENERAL
         return replace(self.channel, kind=kind, prefix=network.prefix)
 
+    def _on_a_listed_port(self, mac: str) -> bool:
+        """Whether frames for `mac`, which has just been heard, go to a port that the operator listed."""
+        standing = self.footing
+        return not standing.bridge or standing.allows(fdb.port_of(standing.bridge, mac, standing.vlan))
+
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
         address = IPv4Address(peer) if peer else None
@@ -59,6 +68,8 @@ class Edge:
         if address is not None and not local and channel.prefix and address in channel.prefix:
             mac = await self._mac(address)
             channel = self._present()
+            if mac is not None and not self._on_a_listed_port(mac):
+                mac = None
         return Origin(channel, Requester(address=address, mac=mac, local=local), self.http_port)
 
     async def deliver(self, origin: Origin, make: Callable[[Origin], T]) -> T:
@@ -91,6 +102,9 @@ class Edge:
         if channel.kind is not ChannelKind.MANAGEMENT or self.pins is None or who.mac is None or who.address is None:
             return origin
         pin = await self.pins.pin(self._place(who.address, who.mac))
+        if pin is not None and not self._on_a_listed_port(who.mac):
+            pin.release()
+            pin = None
         return replace(origin, requester=replace(who, confirmed=pin is not None), pin=pin)
 
     async def _mac(self, address: IPv4Address) -> str | None:

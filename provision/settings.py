@@ -21,7 +21,7 @@ from provision.model import Model, Name
 
 DEFAULT_STATE = Path("/var/lib/provision")
 
-RULES = ("wildcard-address", "default-route", "bridge-ports", "bridge-port", "forwarding")
+RULES = ("wildcard-address", "default-route", "bridge-ports", "bridge-port", "shared-nic", "vrf", "forwarding")
 """Every start-up refusal, by the name under which it is overridden."""
 
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@:-]{0,14}$")]

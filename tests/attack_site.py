@@ -199,7 +199,8 @@ class AttackSite:
         """Nothing but the product itself is to stand in an attacker's way: source checks off, on both NICs."""
         with inside(self.lab.server):
             for name in ("all", "mgmt", "guest"):
-                Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text("0")
+                for key in ("rp_filter", "arp_ignore"):
+                    Path(f"/proc/sys/net/ipv4/conf/{name}/{key}").write_text("0")
 
     def seed_of(self, name: str) -> Answer:
         """The seed as the host itself gets it: configuration first, then the seed it names. The positive control."""

@@ -5,102 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from provision import proc
 from provision.demo.lab import Lab, inside, ip
-from provision.demo.processes import Process
-from provision.demo.site import DemoSite
 from provision.errors import Exit
-from tests.attack_site import ADDRESS, GUEST, INVENTORY, MAC, MGMT, exchange, http, pxe, tftp
-from tests.fixtures import media
+from tests.attack_site import ADDRESS, GUEST, MAC, MGMT, http, pxe, tftp
+from tests.wired import CANARY, Wired, eventually
 
 pytestmark = pytest.mark.integration
-
-CANARY = b"canary-of-the-first-host"
-
-
-class Wired:
-    """A server whose management NIC `uplink` is a port of its own bridge `brm`, beside a guest's tap."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.mgmt, self.guest = lab.lan("mgmt", "10.77.1.0/24", server=False), lab.lan("guest", "10.77.2.0/24")
-        self.ip("link", "add", "brm", "address", "52:54:00:77:00:fe", "type", "bridge", "forward_delay", "0")
-        self.ip("addr", "add", f"{MGMT}/24", "dev", "brm")
-        self.mgmt.attach(lab.server, "uplink")
-        self.ip("link", "set", "uplink", "master", "brm")
-        self.ip("link", "set", "brm", "up")
-        self.node = self.mgmt.host("node1", f"{ADDRESS['node1']}/24", mac=MAC["node1"])
-        self.site = DemoSite(lab, INVENTORY, "")
-        kernel = media.write(lab.directory / "vmlinuz", media.kernel())
-        initrd = media.write(lab.directory / "initrd", media.image_archive())
-        self.site.call("image", "import", "small", "--kernel", kernel, "--initrd", initrd)
-        self.site.call("apply", self.site.inventory)
-        for name in MAC:
-            self.site.call("credential", "set", name, "enrolment", "--file", "-", stdin=CANARY)
-        self._runs = 0
-
-    def number(self) -> int:
-        """A number that was not given before."""
-        self._runs += 1
-        return self._runs
-
-    def ip(self, *arguments: str) -> None:
-        """Run `ip` on the server."""
-        ip(self.lab.server, *arguments)
-
-    def sysctl(self, key: str, value: str) -> None:
-        """Set a value below /proc/sys/net/ipv4 on the server."""
-        with inside(self.lab.server):
-            (Path("/proc/sys/net/ipv4") / key).write_text(value)
-
-    def start(self, mgmt: str = "", interface: str = "brm") -> Process:
-        """Start `provision serve` with more lines for its management network."""
-        text = f'[[listen]]\nnetwork = "mgmt"\ninterface = "{interface}"\n{mgmt}\n'
-        text += '[[listen]]\nnetwork = "guest"\ninterface = "guest"\n'
-        (self.site.state / "provision.toml").write_text(text)
-        return self.lab.spawn(self.lab.server, self.site.argv("serve"), log=f"serve-{self.number()}.log")
-
-    def serve(self, mgmt: str = "", interface: str = "brm") -> Process:
-        """The same, and wait until it serves."""
-        process = self.start(mgmt, interface)
-        process.wait_for("serving the operator", 30)
-        return process
-
-    def refusal(self, mgmt: str = "", interface: str = "brm") -> str:
-        """What it says when it does not start: a line for each network, and the exit code of an invalid setting."""
-        process = self.start(mgmt, interface)
-        assert process.wait(30) == Exit.INVALID
-        # The audit log's head goes to the journal, and stands here where there is none.
-        errors = [line for line in process.text.splitlines() if "audit log" not in line]
-        if len(errors) > 1:
-            assert errors.pop().endswith("problems; nothing was changed")
-        assert "Traceback" not in process.text
-        assert errors and all(line.startswith("error: network ") for line in errors), process.text
-        assert exchange(self.node, MGMT, b"", timeout=1) is None, "nothing listens"
-        return process.text
-
-    def config(self) -> str:
-        """The configuration that the host gets; empty when nobody answers."""
-        return http(self.node, MGMT, f"/pxe/{pxe('node1')}", timeout=1).text
-
-    def audit(self, **fields: Any) -> list[dict[str, Any]]:
-        """The audit entries with these values."""
-        return [e for e in self.site.json("audit", "--limit", "500") if fields.items() <= e.items()]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 8.0) -> float:
-    """Wait for a condition; how long it took."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it did not come true"
-        time.sleep(0.1)
-    return time.monotonic() - start
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +100,8 @@ def test_connections_that_were_open_before_are_cut(wired: Wired) -> None:
         plug_in_a_guest(wired, "vnet0", MAC["node2"])
         process.wait_for("'mgmt' is not served", 8)
         kept.settimeout(8)
-        assert kept.recv(10) == b"", "the server has closed it"
+        with pytest.raises(ConnectionResetError):
+            kept.recv(10)
     process.stop()
 
 
@@ -228,6 +144,88 @@ def test_forwarding_between_management_and_general_is_refused(wired: Wired) -> N
     process = wired.serve(ports)
     assert "boots from the network" in wired.config(), "forwarding elsewhere is nobody's business"
     process.stop()
+
+
+HALVES = (
+    ("route", "add", "0.0.0.0/1", "via", "10.77.1.254", "dev", "brm"),
+    ("route", "add", "128.0.0.0/1", "via", "10.77.1.254", "dev", "brm", "table", "77"),
+    ("-6", "route", "add", "2000::/3", "dev", "brm"),
+    ("-6", "route", "add", "default", "dev", "brm", "table", "77"),
+)
+
+
+@pytest.mark.parametrize("line", HALVES, ids=["a half", "another table", "IPv6", "IPv6 in another table"])
+def test_a_default_route_is_seen_in_any_shape(wired: Wired, line: tuple[str, ...]) -> None:
+    wired.sysctl("../ipv6/conf/brm/disable_ipv6", "0")
+    with wired.serving() as process:
+        wired.ip(*line)
+        try:
+            process.wait_for(r"'mgmt' is not served: .*default-route", 5)
+            assert not wired.config()
+        finally:
+            wired.ip(*("del" if word == "add" else word for word in line))
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_forwarding_to_what_is_not_served_is_seen(wired: Wired) -> None:
+    """A guest network of the same machine, which no [[listen]] names: routed guests would be on the management LAN."""
+    wired.ip("link", "add", "vnet0", "type", "bridge")
+    wired.ip("addr", "add", "192.168.122.1/24", "dev", "vnet0")
+    wired.ip("link", "set", "vnet0", "up")
+    wired.sysctl("conf/guest/forwarding", "0")
+    with wired.serving() as process:
+        wired.sysctl("conf/vnet0/forwarding", "1")
+        wired.sysctl("conf/brm/forwarding", "1")
+        process.wait_for(
+            r"'mgmt' is not served: network 'mgmt': this server forwards packets between it and vnet0 \(forwarding\)", 5
+        )
+        wired.sysctl("conf/brm/forwarding", "0")
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_forwarding_of_ipv6_is_seen(wired: Wired) -> None:
+    wired.sysctl("../ipv6/conf/brm/disable_ipv6", "0")
+    with wired.serving() as process:
+        wired.sysctl("../ipv6/conf/all/forwarding", "1")
+        try:
+            process.wait_for(r"'mgmt' is not served: .* forwards IPv6 packets .*guest", 5)
+            wired.sysctl("../ipv6/conf/brm/disable_ipv6", "1")
+            eventually(lambda: "boots from the network" in wired.config(), 15)
+        finally:
+            wired.sysctl("../ipv6/conf/all/forwarding", "0")
+
+
+@pytest.mark.parametrize("kind", ["macvlan", "macvtap"])
+def test_a_macvlan_that_appears_ends_the_service_there(wired: Wired, kind: str) -> None:
+    with wired.serving() as process:
+        wired.ip("link", "add", "macv", "link", "brm", "type", kind, "mode", "bridge")
+        process.wait_for("'mgmt' is not served: .*shared-nic", 5)
+        assert not wired.config()
+        wired.ip("link", "del", "macv")
+        eventually(lambda: "boots from the network" in wired.config())
+
+
+def test_a_macvlan_in_a_container_is_seen(wired: Wired) -> None:
+    """It is in no list of the server's interfaces; its MAC is in the filter of the interface below."""
+    container = wired.lab.namespace(f"container-{wired.number()}")
+    wired.ip("link", "add", "macv", "link", "brm", "type", "macvlan", "mode", "bridge")
+    wired.ip("link", "set", "macv", "netns", container)
+    with wired.serving() as process:
+        ip(container, "link", "set", "macv", "up")
+        process.wait_for("'mgmt' is not served: .*in another namespace.*shared-nic", 20)
+        assert not wired.config()
+    assert "shared-nic" in wired.refusal('bridge_ports = ["uplink"]')
+    ip(container, "link", "del", "macv")
+
+
+def test_what_should_be_set_is_said(wired: Wired) -> None:
+    wired.sysctl("conf/brm/rp_filter", "0")
+    with wired.serving() as process:
+        line = "sysctl net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.brm.rp_filter=1"
+        process.wait_for(f"network 'mgmt' is served, but rp_filter of brm is 0, .*{line}", 5)
+        assert line in wired.health() and wired.health().startswith("served on brm")
+        wired.sysctl("conf/brm/rp_filter", "1")
+        eventually(lambda: "rp_filter" not in wired.health(), 15)
 
 
 def test_a_wildcard_address_is_refused(wired: Wired) -> None:

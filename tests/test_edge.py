@@ -12,6 +12,7 @@ import pytest
 
 from provision.boot import Channel, ChannelKind
 from provision.edge import Edge
+from provision.net.rules import Footing
 from tests.fakes import FakeNeighbours
 from tests.site_fixture import GENERAL, INVENTORY, IP, MAC1, MANAGEMENT, Site, site
 
@@ -56,3 +57,15 @@ def test_a_network_that_is_gone_is_general_and_nobody_is_on_it(here: Site) -> No
 def test_a_new_prefix_counts_at_once(here: Site) -> None:
     here.apply(INVENTORY.replace("10.1.0", "10.2.0"))
     assert asked(here, GENERAL, "10.1.0.11").prefix == IPv4Network("10.2.0.0/24")
+
+
+@pytest.mark.parametrize(("port", "mac"), [("eth5", MAC1), ("tap0", None), (None, None)])
+def test_on_a_bridge_a_mac_counts_on_a_listed_port_only(
+    monkeypatch: pytest.MonkeyPatch, port: str | None, mac: str | None
+) -> None:
+    monkeypatch.setattr("provision.net.fdb.port_of", lambda *of: port if of == (7, MAC1, 10) else "eth5")
+    standing = Footing(frozenset({7}), frozenset({7}), frozenset({"eth5"}), bridge=7, vlan=10)
+    on_it = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), footing=standing)
+    assert asyncio.run(on_it.origin(IP[MAC1])).requester.mac == mac
+    elsewhere = replace(on_it, footing=Footing(frozenset({7})))
+    assert asyncio.run(elsewhere.origin(IP[MAC1])).requester.mac == MAC1

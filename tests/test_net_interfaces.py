@@ -9,7 +9,8 @@ import pytest
 
 from provision.boot import Role
 from provision.errors import Unavailable
-from provision.net.interfaces import Binding, Interface, Machine, address_of, check_binding, look
+from provision.net.interfaces import Binding, Interface, Link, Machine, address_of, look
+from provision.net.rules import Footing, check_binding, footing, objection
 from provision.settings import RULES
 from tests.netns import isolated, lan, sh
 
@@ -71,6 +72,97 @@ def test_what_is_no_reason_to_refuse() -> None:
     both = machine(replace(NIC, forwarding=True), replace(NIC2, forwarding=True))
     assert rules(MGMT, both, replace(OFFICE, role=Role.MANAGEMENT)) == []
     assert rules(MGMT, machine()) == []
+
+
+MACVLAN = Interface("mv0", 7, True, "macvlan", lower="eth1", mac="52:54:00:00:00:33")
+GUESTS = Interface("virbr0", 8, True, "bridge", addresses=(IPv4Interface("192.168.122.1/24"),))
+VRF = Interface("red", 9, True, "vrf")
+
+
+@pytest.mark.parametrize(
+    ("on", "rule", "said"),
+    [
+        (machine(NIC, MACVLAN), "shared-nic", "mv0 is a macvlan over eth1"),
+        (machine(NIC, replace(MACVLAN, kind="ipvlan", up=False)), "shared-nic", "mv0 is a ipvlan"),
+        (machine(NIC, replace(MACVLAN, kind="macvtap")), "shared-nic", "ip link del mv0"),
+        (machine(replace(NIC, stations=(MACVLAN.mac,))), "shared-nic", "in another namespace"),
+        (machine(replace(NIC, kind="macvlan", elsewhere=True)), "shared-nic", "cannot be seen"),
+        (machine(replace(NIC, kind="vrf")), "vrf", "hears every NIC"),
+        (machine(replace(NIC, bridge="red"), VRF), "vrf", "ip link set eth1 nomaster"),
+        (machine(replace(NIC, forwarding=True), replace(GUESTS, forwarding=True)), "forwarding", "it and virbr0;"),
+        (
+            machine(replace(NIC, forwarding=True), replace(NIC2, name="eth9", bridge="red", forwarding=True), VRF),
+            "forwarding",
+            "between it and eth9;",
+        ),
+        (
+            machine(replace(NIC, forwarding6=True), replace(GUESTS, forwarding6=True)),
+            "forwarding",
+            "sysctl net.ipv6.conf.eth1.disable_ipv6=1",
+        ),
+        (
+            machine(replace(NIC, kind="bond", ports=("tap0",)), Interface("tap0", 5, True, "tun")),
+            "bridge-ports",
+            "tap0",
+        ),
+    ],
+)
+def test_what_else_is_refused(on: Machine, rule: str, said: str) -> None:
+    (refusal,) = check_binding(MGMT, [], on, {})
+    assert refusal.rule == rule and said in str(refusal) and rule in RULES
+    assert check_binding(MGMT, [], on, {rule: "we have looked at it"}) == []
+    assert check_binding(replace(MGMT, role=Role.GENERAL), [], on, {}) == [], "secrets never go there anyway"
+
+
+def test_a_macvlan_below_a_vlan_counts() -> None:
+    on = machine(NIC, Interface("eth1.10", 9, True, "vlan", lower="eth1", vlan=10), MACVLAN)
+    assert rules(replace(MGMT, interface="eth1.10"), on) == ["shared-nic"]
+    assert rules(MGMT, machine(NIC, replace(MACVLAN, lower="eth2"), NIC2)) == []
+
+
+def test_what_is_no_forwarding() -> None:
+    own = replace(NIC, forwarding=True, forwarding6=True)
+    for there in (
+        Interface("lo", 1, True, loopback=True, forwarding=True, forwarding6=True),
+        replace(GUESTS, up=False, forwarding=True, forwarding6=True),
+        replace(GUESTS, forwarding=False, forwarding6=False),
+    ):
+        assert rules(MGMT, machine(own, there)) == []
+    port = Interface("eth5", 5, True, bridge="eth1", forwarding=True, forwarding6=True)
+    bridge = replace(own, kind="bridge", ports=("eth5",))
+    assert rules(replace(MGMT, bridge_ports=("eth5",)), machine(bridge, port)) == []
+    taps = [Interface(f"tap{n}", 20 + n, True, "tun", forwarding=True) for n in range(9)]
+    (refusal,) = check_binding(MGMT, [], machine(own, *taps), {})
+    assert "tap0, tap1, tap2 and 6 more" in refusal.fact
+
+
+def test_what_one_link_breaks() -> None:
+    bridge = replace(NIC, kind="bridge", ports=("eth5",))
+    on, binding = machine(bridge, Interface("eth5", 5, True, bridge="eth1")), replace(MGMT, bridge_ports=("eth5",))
+    standing = footing(binding, on, {})
+    assert standing == Footing(frozenset({2}), frozenset({2}), frozenset({"eth5"}), bridge=2)
+    joins = Link("vnet0", 9, "tun", master=2)
+    assert "vnet0 has joined" in (objection(joins, standing) or "")
+    assert objection(replace(joins, master=3), standing) is None
+    assert objection(replace(joins, name="eth5"), standing) is None
+    assert "macvlan" in (objection(Link("mv0", 9, "macvlan", lower=2), standing) or "")
+    assert objection(Link("eth1.5", 9, "vlan", lower=2), standing) is None
+    assert objection(Link("eth1", 2, "bridge"), standing) is None
+    assert standing.allows("eth5") and not standing.allows("vnet0") and not standing.allows(None)
+    free = footing(binding, on, {"bridge-ports": "a laboratory only", "shared-nic": "a laboratory only"})
+    assert objection(joins, free) is objection(Link("mv0", 9, "macvlan", lower=2), free) is None
+    assert free.allows("vnet0") and not free.allows(None)
+    assert footing(replace(binding, role=Role.GENERAL), on, {}) == Footing()
+    assert footing(MGMT, machine(NIC), {}) == Footing(frozenset({2}))
+
+
+def test_the_vlan_in_which_a_mac_is_learned() -> None:
+    plain, filtering = replace(NIC, kind="bridge"), replace(NIC, kind="bridge", vlan=1)
+    tagged = Interface("eth1.10", 9, True, "vlan", lower="eth1", vlan=10)
+    over = replace(MGMT, interface="eth1.10")
+    found = [footing(b, machine(on, tagged), {}).vlan for on in (plain, filtering, NIC) for b in (MGMT, over)]
+    assert found == [0, 0, 1, 10, 0, 0]
+    assert footing(over, machine(filtering, tagged), {}).bridge == 2
 
 
 def test_a_loop_of_lower_interfaces_ends() -> None:

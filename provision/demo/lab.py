@@ -34,6 +34,7 @@ _NAMES = re.compile(r"^pvlab-(?P<pid>\d+)-")
 _NAMESPACES = Path("/run/netns")
 _DIRECTORY = "provision-lab-"
 _CLONE_NEWNET = 0x40000000
+_SERVER_DEFAULTS = (("conf/default/rp_filter", "1"), ("conf/default/arp_ignore", "1"))
 # linux/if_tun.h
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0002, 0x1000, 0x4000
 
@@ -102,6 +103,10 @@ class Lab:
         """The namespace in which the server under test runs; it has one NIC on every LAN that was made for it."""
         if self._server is None:
             self._server = self.namespace("server")
+            with inside(self._server):
+                # As docs/deployment.md has them; a namespace begins with what the machine has.
+                for key, value in (("ip_forward", "0"), ("conf/all/rp_filter", "0"), *_SERVER_DEFAULTS):
+                    (Path("/proc/sys/net/ipv4") / key).write_text(value)
         return self._server
 
     def lan(self, name: str, prefix: str, *, server: bool = True) -> Lan:

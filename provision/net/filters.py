@@ -1,4 +1,6 @@
-"""Filters in the kernel for what a socket receives (classic BPF, socket(7) SO_ATTACH_FILTER); they need no privilege.
+"""Filters in the kernel for what a socket receives (classic BPF, socket(7) SO_ATTACH_FILTER).
+
+For a UDP socket they need no privilege; for TCP newer kernels want CAP_NET_ADMIN.
 
 A transfer's socket takes packets of one MAC only. The kernel looks at the frame's own source for that, which nobody
 sees who reads from the socket.
@@ -17,7 +19,7 @@ Instruction = tuple[int, int, int, int]
 LINK_LAYER = 0xFFE00000
 """SKF_LL_OFF: offsets from here on count from the frame's first byte, whatever layer the socket is at."""
 
-_SO_ATTACH_FILTER = 26
+_SO_ATTACH_FILTER, _SIZE = 26, 8
 _LD_WORD, _LD_HALF, _JEQ, _RET = 0x20, 0x28, 0x15, 0x06
 _ALL = 0xFFFFFFFF
 
@@ -60,7 +62,17 @@ def attach(sock: socket.socket, program: Sequence[Instruction]) -> None:
 
     What was received before stays in the socket's queue.
     """
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    attach_packed(sock, packed(program))
+
+
+def packed(program: Sequence[Instruction]) -> bytes:
+    """The instructions as the kernel wants them."""
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def attach_packed(sock: socket.socket, code: bytes) -> None:
+    """`attach` for a program that is packed already."""
     held = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: the number of instructions, and where they are.
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(held)))
+    fprog = struct.pack("@HP", len(code) // _SIZE, ctypes.addressof(held))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)

@@ -1,32 +1,37 @@
-"""The server's interfaces as the kernel sees them, and whether a network may be bound to one of them."""
+"""The server's interfaces as the kernel sees them, and the address by which a network is served on one of them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from pyroute2.netlink import rtnl
 
 from provision.boot import Role
 from provision.errors import Unavailable
-from provision.net import netlink
-from provision.settings import RULES
+from provision.net import fdb, netlink, routes, sysctls
 
-_IFF_UP = 1
-_CONF = Path("/proc/sys/net/ipv4/conf")
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+SHARING = ("macvlan", "macvtap", "ipvlan", "ipvtap")
+"""These put further stations on the wire of the interface below them."""
 # These stand on another interface of the same machine; a veth's link is its peer, which is none of them.
-_STACKED = ("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap")
+_STACKED = ("vlan", *SHARING)
 
 
 @dataclass(frozen=True)
 class Interface:
-    """One interface: kernel index, `kind` ("bridge", "vlan", … or "" for a NIC), bridge it is a port of, and so on.
+    """One interface: kernel index, `kind` ("bridge", "vlan", … or "" for a NIC), and how it hangs together with others.
 
-    `lower` is the interface a VLAN or macvlan stands on; `ports` are the ports of a bridge, sorted.
+    `bridge` is its master, whatever kind that has (bridge, bond, VRF); `lower` is the interface that a VLAN or macvlan
+    stands on, and `elsewhere` says that this one is in another network namespace. `ports` are the interfaces that have
+    this one as their master, sorted. `stations` are MACs that this NIC takes frames for besides its own, in macvlans
+    that may be in other namespaces. `forwarding` is IPv4's switch, `forwarding6` whether IPv6 is forwarded from here.
+    `vlan` is a VLAN's number, or the one that a bridge which filters by VLAN gives to frames without a tag; else 0.
+    `sysctl` has those values of net.ipv4.conf that `sysctls` looks at, as they are in force.
     """
 
     name: str
@@ -38,14 +43,37 @@ class Interface:
     lower: str | None = None
     ports: tuple[str, ...] = ()
     forwarding: bool = False
+    forwarding6: bool = False
+    loopback: bool = False
+    elsewhere: bool = False
+    stations: tuple[str, ...] = ()
+    mac: str = ""
+    vlan: int = 0
+    sysctl: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What `look` saw: interfaces by name, and the names of those that a default route leaves by."""
+    """What `look` saw: interfaces by name, the names of those that a default route leaves by (whole or in pieces), the
+    IPv4 prefixes that are routed by each, how many neighbours the kernel keeps (gc_thresh1 to 3; None: it does not
+    say), and when the look began (time.monotonic)."""
 
     interfaces: Mapping[str, Interface]
     default_routes: frozenset[str] = frozenset()
+    routes: Mapping[str, tuple[IPv4Network, ...]] = field(default_factory=dict)
+    neighbours: tuple[int, int, int] | None = None
+    taken: float = 0.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link as a message of the kernel has it; `master` and `lower` are interface indices, 0 for none."""
+
+    name: str
+    index: int
+    kind: str = ""
+    master: int = 0
+    lower: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,80 +87,74 @@ class Binding:
     bridge_ports: tuple[str, ...] = field(default=())
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A rule that a binding breaks; `str()` is one line. An operator overrides `rule` with a written reason."""
-
-    rule: str
-    subject: str
-    fact: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.fact}; {self.remedy}"
-
-
 def look() -> Machine:
-    """Ask the kernel for links, IPv4 addresses and default routes (3 to 10 ms); raises Unavailable."""
-    links = netlink.dump(rtnl.RTM_GETLINK, socket.AF_UNSPEC)
-    names = {int(m["index"]): str(m.get_attr("IFLA_IFNAME")) for m in links}
+    """Ask the kernel for links, IPv4 addresses and routes (3 to 10 ms); raises Unavailable."""
+    taken = time.monotonic()
+    links = [(m, link) for m in netlink.dump(rtnl.RTM_GETLINK, socket.AF_UNSPEC) if (link := link_of(m)) is not None]
+    names = {link.index: link.name for _, link in links}
     addresses: dict[int, list[IPv4Interface]] = {}
     for message in netlink.dump(rtnl.RTM_GETADDR):
         local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
         if message["family"] == socket.AF_INET and local is not None:
             addresses.setdefault(message["index"], []).append(IPv4Interface(f"{local}/{message['prefixlen']}"))
-    found = [_interface(m, names, addresses) for m in links]
+    found = [_interface(m, link, names, tuple(addresses.get(link.index, ()))) for m, link in links]
     ports: dict[str, list[str]] = {}
     for one in found:
         if one.bridge is not None:
             ports.setdefault(one.bridge, []).append(one.name)
-    interfaces = {
-        i.name: Interface(
-            i.name,
-            i.index,
-            i.up,
-            i.kind,
-            i.addresses,
-            i.bridge,
-            i.lower,
-            tuple(sorted(ports.get(i.name, ()))),
-            i.forwarding,
-        )
-        for i in found
-    }
-    return Machine(interfaces, frozenset(_default_routes(names)))
-
-
-def _interface(message: Any, names: Mapping[int, str], addresses: Mapping[int, Sequence[IPv4Interface]]) -> Interface:
-    name, index = str(message.get_attr("IFLA_IFNAME")), int(message["index"])
-    info = message.get_attr("IFLA_LINKINFO")
-    kind = str((info.get_attr("IFLA_INFO_KIND") if info is not None else None) or "")
-    link, master = message.get_attr("IFLA_LINK"), message.get_attr("IFLA_MASTER")
-    return Interface(
-        name,
-        index,
-        bool(message["flags"] & _IFF_UP),
-        kind,
-        tuple(addresses.get(index, ())),
-        names.get(master) if master else None,
-        names.get(link) if link and kind in _STACKED else None,
-        forwarding=_forwarding(name),
+    routed = {names[i]: prefixes for i, prefixes in routes.look(names).items() if i in names}
+    return Machine(
+        {one.name: replace(one, ports=tuple(sorted(ports.get(one.name, ())))) for one in found},
+        frozenset(name for name, prefixes in routed.items() if routes.is_default(prefixes)),
+        {name: tuple(p for p in prefixes if p.version == 4) for name, prefixes in routed.items()},
+        sysctls.neighbour_limits(),
+        taken,
     )
 
 
-def _forwarding(name: str) -> bool:
-    try:
-        return (_CONF / name / "forwarding").read_text().strip() == "1"
-    except OSError:
-        return False  # the interface vanished between two looks
+def link_of(message: Any) -> Link | None:
+    """What RTM_NEWLINK says of one link; None when it has no name (such messages are about parts of a link only)."""
+    name, info = message.get_attr("IFLA_IFNAME"), message.get_attr("IFLA_LINKINFO")
+    if name is None:
+        return None
+    kind = str((info.get_attr("IFLA_INFO_KIND") if info is not None else None) or "")
+    # The lower interface of another namespace has a number of that namespace.
+    lower = message.get_attr("IFLA_LINK") if kind in _STACKED and not _elsewhere(message) else None
+    return Link(str(name), int(message["index"]), kind, message.get_attr("IFLA_MASTER") or 0, lower or 0)
 
 
-def _default_routes(names: Mapping[int, str]) -> Iterator[str]:
-    for message in netlink.dump(rtnl.RTM_GETROUTE):
-        if message["dst_len"] != 0 or message["type"] != 1:  # RTN_UNICAST
-            continue
-        hops = [message.get_attr("RTA_OIF"), *(hop["oif"] for hop in message.get_attr("RTA_MULTIPATH") or ())]
-        yield from (names[oif] for oif in hops if oif in names)
+def _elsewhere(message: Any) -> bool:
+    return message.get_attr("IFLA_LINK_NETNSID") is not None
+
+
+def _interface(message: Any, link: Link, names: Mapping[int, str], own: tuple[IPv4Interface, ...]) -> Interface:
+    loopback = bool(message["flags"] & _IFF_LOOPBACK)
+    return Interface(
+        link.name,
+        link.index,
+        bool(message["flags"] & _IFF_UP),
+        link.kind,
+        own,
+        names.get(link.master),
+        names.get(link.lower),
+        forwarding=sysctls.forwards(link.name),
+        forwarding6=sysctls.forwards6(link.name),
+        loopback=loopback,
+        elsewhere=link.kind in _STACKED and _elsewhere(message),
+        # A port of a bridge cannot carry a macvlan, and what is not asked need not be answered for each guest's tap.
+        stations=() if loopback or link.master else fdb.stations(link.index),
+        mac=str(message.get_attr("IFLA_ADDRESS") or "").lower(),
+        vlan=_vlan(message, link.kind),
+        sysctl=sysctls.read(link.name) if own else {},
+    )
+
+
+def _vlan(message: Any, kind: str) -> int:
+    info = message.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info is not None and kind in ("vlan", "bridge") else None
+    if data is None or (kind == "bridge" and not data.get_attr("IFLA_BR_VLAN_FILTERING")):
+        return 0
+    return int(data.get_attr("IFLA_VLAN_ID" if kind == "vlan" else "IFLA_BR_VLAN_DEFAULT_PVID") or 0)
 
 
 def address_of(machine: Machine, binding: Binding) -> IPv4Address:
@@ -156,79 +178,3 @@ def address_of(machine: Machine, binding: Binding) -> IPv4Address:
         fact = f"{found.name} has {len(own) or 'no'} IPv4 addresses"
         raise Unavailable(subject, fact, "set the network's 'address' to the one to use" if own else "give it one")
     return own[0]
-
-
-def check_binding(
-    binding: Binding, others: Sequence[Binding], machine: Machine, overrides: Mapping[str, str]
-) -> list[Refusal]:
-    """Why `binding` may not be served, in the order of `RULES`; empty means it may.
-
-    Pure. `others` are the other networks of this server. `overrides` maps a rule to the operator's written reason;
-    a blank reason overrides nothing. A missing interface is no refusal: binding the socket says so.
-    """
-    found = [*_wildcard(binding), *_forwarding_pairs(binding, others, machine)]
-    if binding.role is Role.MANAGEMENT:
-        found += [*_default(binding, machine), *_bridges(binding, machine)]
-    found += _port_of_bridge(binding, machine)
-    return sorted((r for r in found if not overrides.get(r.rule, "").strip()), key=lambda r: RULES.index(r.rule))
-
-
-def _refuse(rule: str, binding: Binding, fact: str, remedy: str) -> Refusal:
-    return Refusal(rule, f"network '{binding.network}' on {binding.interface}", fact, remedy)
-
-
-def _chain(name: str, machine: Machine) -> Iterator[Interface]:
-    """The interface and what it stands on: a VLAN over a bridge is as open to the bridge's ports as the bridge is."""
-    seen: set[str] = set()
-    current: str | None = name
-    while current is not None and current in machine.interfaces and current not in seen:
-        seen.add(current)
-        yield machine.interfaces[current]
-        current = machine.interfaces[current].lower
-
-
-def _wildcard(binding: Binding) -> Iterator[Refusal]:
-    if binding.address is not None and binding.address.is_unspecified:
-        fact = "0.0.0.0 listens on every address, so the socket no longer says where a request came in"
-        yield _refuse("wildcard-address", binding, fact, "set the interface's own address")
-
-
-def _default(binding: Binding, machine: Machine) -> Iterator[Refusal]:
-    for one in _chain(binding.interface, machine):
-        if one.name in machine.default_routes and one.name == binding.interface:
-            fact = f"the default route leaves by {one.name}, so this is no dedicated management LAN"
-            yield _refuse("default-route", binding, fact, "use a NIC of its own")
-
-
-def _bridges(binding: Binding, machine: Machine) -> Iterator[Refusal]:
-    for one in _chain(binding.interface, machine):
-        if one.kind == "openvswitch":
-            fact = f"{one.name} is an Open vSwitch, whose ports cannot be checked here"
-            yield _refuse("bridge-ports", binding, fact, "use a NIC of its own")
-        unlisted = [p for p in one.ports if p not in binding.bridge_ports]
-        if one.kind == "bridge" and unlisted:
-            fact = f"{one.name} is a bridge, and whoever is on its port {', '.join(unlisted)} would be on this network"
-            yield _refuse("bridge-ports", binding, fact, "use a NIC of its own, or list every port in 'bridge_ports'")
-
-
-def _port_of_bridge(binding: Binding, machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    bridge = machine.interfaces.get(own.bridge) if own is not None and own.bridge is not None else None
-    if bridge is not None and bridge.kind == "bridge":
-        fact = f"{binding.interface} is a port of the bridge {bridge.name}, so it hears nothing"
-        yield _refuse("bridge-port", binding, fact, f"use {bridge.name}, or take {binding.interface} out of it")
-
-
-def _forwarding_pairs(binding: Binding, others: Sequence[Binding], machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    if own is None or not own.forwarding:
-        return
-    for other in others:
-        there = machine.interfaces.get(other.interface)
-        if other.role is not binding.role and there is not None and there.forwarding:
-            yield _refuse(
-                "forwarding",
-                binding,
-                f"this server forwards packets between it and the {other.role} network '{other.network}'",
-                f"sysctl net.ipv4.conf.{binding.interface}.forwarding=0",
-            )

@@ -16,14 +16,15 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.rtnl import ndmsg
 
-from provision.net import netlink
-from provision.net.interfaces import Machine, look
+from provision.net import fdb, netlink, routes
+from provision.net.interfaces import Link, Machine, link_of, look
 
 SOLICIT_SECONDS = 1.0
 """How long a peer has time to answer ARP; the kernel asks three times in three seconds, firmware answers in 50 ms."""
@@ -80,6 +81,8 @@ class Neighbours:
 
     def __init__(self) -> None:
         self._watchers: list[Callable[[], None]] = []
+        self._link_watchers: list[Callable[[Link], None]] = []
+        self._fdb_watchers: list[Callable[[fdb.Entry], None]] = []
         self._macs: dict[_Key, _Known] = {}
         self._pins: dict[_Key, Callable[[str | None], None]] = {}
         self._own: set[tuple[int, str]] = set()
@@ -193,6 +196,18 @@ class Neighbours:
         finally:
             self._watchers.remove(watcher)
 
+    def watch_links(self, watcher: Callable[[Link], None]) -> Callable[[], None]:
+        """Give `watcher` every link that the kernel tells of, in the thread that reads the news, and at that moment:
+        a port that joins a bridge is told before anything waits. It must be quick. Returns what ends it."""
+        self._link_watchers.append(watcher)
+        return lambda: self._link_watchers.remove(watcher)
+
+    def watch_fdb(self, watcher: Callable[[fdb.Entry], None]) -> Callable[[], None]:
+        """The same for a MAC that a bridge has learned, or learned anew on another port; `fresh` is false for one that
+        it has forgotten. Whoever is on a bridge can cause many: without a watcher they are not even decoded."""
+        self._fdb_watchers.append(watcher)
+        return lambda: self._fdb_watchers.remove(watcher)
+
     def _wait_for(self, key: _Key) -> Future[str]:
         future: Future[str] = Future()
         with self._lock:
@@ -217,15 +232,27 @@ class Neighbours:
 
     def _take(self, message: Any) -> None:
         kind = message["header"]["type"]
-        if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH):
+        if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH) and "body" in message:
+            self._take_bridge(kind, message["body"])
+        elif kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH):
             self._take_neighbour(message)
         elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
             self._take_address(message, kind == rtnl.RTM_NEWADDR)
         elif kind == rtnl.RTM_DELLINK and message["family"] == socket.AF_UNSPEC:
             self._drop_interface(message["index"])
-        if kind in _MACHINE_NEWS or (kind in _ROUTE_NEWS and message["dst_len"] == 0):
+        if kind == rtnl.RTM_NEWLINK and self._link_watchers and (link := link_of(message)) is not None:
+            for told in tuple(self._link_watchers):
+                told(link)
+        if kind in _MACHINE_NEWS or (kind in _ROUTE_NEWS and routes.matters(message)):
             for watcher in tuple(self._watchers):
                 watcher()
+
+    def _take_bridge(self, kind: int, body: bytes) -> None:
+        watchers = tuple(self._fdb_watchers)
+        entry = fdb.parse(body) if watchers else None
+        if entry is not None:
+            for watcher in watchers:
+                watcher(replace(entry, fresh=False) if kind == rtnl.RTM_DELNEIGH else entry)
 
     def _take_neighbour(self, message: Any) -> None:
         entry = _entry(message)

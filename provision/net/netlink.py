@@ -24,13 +24,15 @@ from provision.errors import Unavailable
 RTM_NEWNETCONF = 80
 """A sysctl of net.ipv4.conf, such as forwarding, has changed; pyroute2 has no name for it (linux/rtnetlink.h)."""
 
-_RTNLGRP_IPV4_NETCONF = 24
+_RTNLGRP_IPV4_NETCONF, _RTNLGRP_IPV6_NETCONF = 24, 25
 GROUPS = (
     rtnl.RTMGRP_LINK
-    | rtnl.RTMGRP_NEIGH
+    | rtnl.RTMGRP_NEIGH  # of IPv4, and of bridges: which port a MAC was learned on
     | rtnl.RTMGRP_IPV4_IFADDR
     | rtnl.RTMGRP_IPV4_ROUTE
+    | rtnl.RTMGRP_IPV6_ROUTE
     | 1 << (_RTNLGRP_IPV4_NETCONF - 1)
+    | 1 << (_RTNLGRP_IPV6_NETCONF - 1)
 )
 
 _RECEIVE_BYTES = 1 << 16
@@ -62,8 +64,39 @@ def _request(sock: socket.socket, kind: int, family: int) -> None:
 def _receive(sock: socket.socket, marshal: Any) -> Iterator[Message]:
     """Decode one datagram; only the kernel (port id 0) may speak."""
     data, sender = sock.recvfrom(_RECEIVE_BYTES)
-    if sender[0] == 0:
-        yield from marshal.parse(data)
+    if sender[0] != 0:
+        return
+    kind = struct.unpack_from("=H", data, 4)[0]
+    if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH) and data[16] == socket.AF_BRIDGE:
+        # Whoever is on a bridge can cause thousands of these in a second: they are not decoded unless one is wanted.
+        yield {"header": {"type": kind}, "family": socket.AF_BRIDGE, "body": data[16:]}
+        return
+    yield from marshal.parse(data)
+
+
+def ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+    """The bodies of the kernel's answers to one question, undecoded; closing the iterator early leaves the rest unread.
+
+    `body` is the table's header and attributes. An error of the kernel (ENOENT: there is no such entry) ends it.
+    Raises Unavailable when the kernel does not answer.
+    """
+    with _open(0) as sock:
+        sock.settimeout(5.0)
+        try:
+            sock.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 1, 0) + body)
+            while True:
+                data, sender = sock.recvfrom(_RECEIVE_BYTES)
+                offset = 0 if sender[0] == 0 else len(data)
+                while offset < len(data):
+                    length, answer = struct.unpack_from("=IH", data, offset)
+                    if answer in (NLMSG_DONE, NLMSG_ERROR):
+                        return
+                    yield data[offset + 16 : offset + length]
+                    offset += (length + 3) & ~3
+                if not flags & NLM_F_DUMP:
+                    return
+        except OSError as error:
+            raise Unavailable("netlink", f"the kernel did not answer ({error})", "look at the journal") from None
 
 
 def dump(kind: int, family: int = socket.AF_INET) -> list[Message]:

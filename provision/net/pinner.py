@@ -5,9 +5,9 @@ entry permanent until the service lets go of it. It does nothing else to the mac
 service, and leaves no entry behind.
 
 On standard input is a socket pair (SOCK_SEQPACKET). Each packet is a JSON object: {"id", "do": "confirm" | "pin",
-"interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and so is {"id", "do": "guard", "mac"},
-which comes with a TCP socket (SCM_RIGHTS); {"do": "release", "interface", "address"} is answered by nothing. The first
-packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
+"interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and so is {"id", "do": "filter",
+"program": HEX}, which comes with a socket (SCM_RIGHTS); {"do": "release", "interface", "address"} is answered by
+nothing. The first packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ ANSWER_SECONDS = 2.0
 _SIOCGIFHWADDR = 0x8927  # netdevice(7)
 _HOST = 0  # PACKET_HOST, packet(7)
 _BURST = 64
+_ORDER_BYTES = 1 << 17  # a filter has 4,096 instructions of 8 bytes at most, in hexadecimal
 
 
 @dataclass
@@ -98,12 +99,12 @@ class Pinner:
 
     def _obey(self) -> bool:
         """Take one order; False when there will be no more."""
-        packet, descriptors, _flags, _sender = socket.recv_fds(self._control, 4096, 1)
+        packet, descriptors, _flags, _sender = socket.recv_fds(self._control, _ORDER_BYTES, 1)
         if not packet:
             return False
         order = json.loads(packet)
-        if order["do"] == "guard":
-            self._say({"id": order["id"], "ok": _guarded(descriptors[0], _mac(order))})
+        if order["do"] == "filter":
+            self._say({"id": order["id"], "ok": _filtered(descriptors[0], bytes.fromhex(order["program"]))})
         elif order["do"] == "release":
             self._release(order["interface"], socket.inet_aton(order["address"]))
         else:
@@ -185,11 +186,11 @@ def _mac(order: dict[str, Any]) -> bytes:
     return bytes.fromhex(order["mac"].replace(":", ""))
 
 
-def _guarded(descriptor: int, mac: bytes) -> bool:
-    """Whether the TCP socket now hears nobody else."""
+def _filtered(descriptor: int, program: bytes) -> bool:
+    """Whether the socket now hears only what the filter takes."""
     with socket.socket(fileno=descriptor) as sock:
         try:
-            filters.attach(sock, filters.from_mac(mac))
+            filters.attach_packed(sock, program)
         except OSError:
             return False
     return True

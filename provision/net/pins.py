@@ -13,7 +13,7 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
@@ -94,7 +94,7 @@ class Pin:
 
     async def guard_stream(self, sock: socket.socket) -> bool:
         """The same for a connected TCP socket; whether it could be done."""
-        return await self._pins.guard(sock, self.place.mac)
+        return await self._pins.filter(sock, filters.from_mac(mac_bytes(self.place.mac)))
 
     async def reconfirm(self) -> bool:
         """Ask the machine once more whether it is there, as before anything secret is sent again."""
@@ -118,9 +118,13 @@ class _Held:
         if mac == self.mac:
             self.armed.set()
         elif self.armed.is_set():
-            self.lost = True
-            for pin in self.pins:
-                pin.lost = True
+            self.lose()
+
+    def lose(self) -> None:
+        """Nothing may be sent to it any more."""
+        self.lost = True
+        for pin in self.pins:
+            pin.lost = True
 
 
 class Pins:
@@ -149,7 +153,7 @@ class Pins:
         for key, held in self._held.items():
             self._neighbours.watch(*key, None)
             held.armed.set()
-            held.told(None)
+            held.lose()
 
     async def confirm(self, place: Place) -> bool:
         """Whether that MAC itself says now that it has the address; it has ANSWER_SECONDS for it."""
@@ -180,12 +184,18 @@ class Pins:
         self._leave(key, held, pinned)
         return None
 
-    async def guard(self, sock: socket.socket, mac: str) -> bool:
-        """Whether `sock`, connected by TCP, now receives nothing but what `mac` itself sends.
+    async def filter(self, sock: socket.socket, program: Sequence[filters.Instruction]) -> bool:
+        """Whether the TCP socket `sock` now receives only what `program` takes.
 
-        The helper does it: Linux from 6.16 on lets only CAP_NET_ADMIN put a filter on a TCP socket.
+        The helper does it: newer kernels (seen: 6.18) let only CAP_NET_ADMIN put a filter on a TCP socket.
         """
-        return await self._order({"do": "guard", "mac": mac}, sock)
+        return await self._order({"do": "filter", "program": filters.packed(program).hex()}, sock)
+
+    def moved(self, mac: str) -> None:
+        """The machine, or somebody in its name, is now behind another port: what was pinned to it is lost."""
+        for held in self._held.values():
+            if held.mac == mac:
+                held.lose()
 
     def _release(self, key: _Key, held: _Held, pin: Pin) -> None:
         held.pins.discard(pin)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import socket
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
 from provision.errors import Invalid, Problem, Problems, ProvisionError, Unavailable
-from provision.net import interfaces
-from provision.net.interfaces import Machine
+from provision.net import fdb, interfaces, rules, sysctls
+from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins
+from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
+from provision.net.sources import Sources, hear_only, program, sources
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -27,15 +33,22 @@ from provision.web.servers import Listener, Servers
 
 log = logging.getLogger("provision")
 _TICK_SECONDS = 1.0
+_SETTLE_SECONDS = 0.2
+"""So long the machine has to be unchanged before a network is started. Stopping one waits for nothing."""
+_LOOK_SECONDS = 10.0
+"""So often the machine is looked at when the kernel tells of nothing: it does not tell of a macvlan that a container
+brings up, nor of every switch."""
 
 
 @dataclass
 class _Served:
     """A network that is being served: where, and by what."""
 
-    place: tuple[int, Channel]
+    place: tuple[int, Channel, Footing]
     http: Listener
     tftp: TftpServer | None
+    sockets: tuple[socket.socket, ...]
+    heard: Sources
 
 
 class Networks:
@@ -46,9 +59,14 @@ class Networks:
         self._service, self._servers, self._neighbours, self._pins = service, servers, neighbours, pins
         self._served: dict[str, _Served] = {}
         self._noted: set[str] = set()
+        self._removing: set[asyncio.Task[None]] = set()
+        self._links: deque[tuple[float, Link]] = deque(maxlen=256)
+        self._loop = asyncio.get_running_loop()
+        self._unwatch = [neighbours.watch_links(self._link)]
+        self._on_bridges = False
 
-    async def reconcile(self, machine: Machine, *, strict: bool = False) -> None:
-        """Serve what may be served on `machine`, stop what may not.
+    async def reconcile(self, machine: Machine, *, strict: bool = False, start: bool = True) -> None:
+        """Serve what may be served on `machine`, stop what may not. Without `start` it only stops.
 
         With `strict` every refusal is raised, and then nothing is served at all, not even for a moment.
         """
@@ -67,7 +85,7 @@ class Networks:
         await asyncio.gather(*(self._stop(listen.network, str(refusal)) for listen, refusal in refused))
         for listen, edge in allowed:
             try:
-                await self._serve(listen, edge)
+                await self._serve(listen, edge, machine, start)
             except ProvisionError as error:
                 refused.append((listen, error))
                 if not strict:
@@ -85,7 +103,7 @@ class Networks:
             )
         bindings = {one.network: _binding(one, site) for one in self._service.core.settings.listen}
         own = bindings.pop(listen.network)
-        refusals = interfaces.check_binding(own, list(bindings.values()), machine, listen.override)
+        refusals = rules.check_binding(own, list(bindings.values()), machine, listen.override)
         if refusals:
             facts = "; ".join(f"{refusal.fact} ({refusal.rule})" for refusal in refusals)
             raise Invalid(f"network '{listen.network}'", facts, refusals[0].remedy)
@@ -99,31 +117,84 @@ class Networks:
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
         index, core = machine.interfaces[listen.interface].index, self._service.core
         pins = None if isinstance(self._pins, Unavailable) else self._pins
+        standing = rules.footing(own, machine, listen.override)
 
         def present() -> Site | None:
             return core.store.snapshot.site
 
-        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at)
+        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at, standing)
 
-    async def _serve(self, listen: Listen, edge: Edge | None) -> None:
+    async def _serve(self, listen: Listen, edge: Edge | None, machine: Machine, start: bool) -> None:
         if edge is None:
             await self._stop(listen.network, "waits for the first 'provision apply'")
             return
-        served = self._served.get(listen.network)
+        served, standing = self._served.get(listen.network), edge.footing
         if served is not None:
-            if served.place == (edge.ifindex, edge.channel):
+            if served.place == (edge.ifindex, edge.channel, standing):
+                await self._keep_up(listen, served, machine)
                 return
             await self._stop(listen.network, "changes")
-        await self._start(listen, edge)
+        self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
+        if start and not self._outdated(machine, standing):
+            await self._start(listen, edge, machine)
+            if self._outdated(machine, standing):  # while it was being started
+                await self._stop(listen.network, "waits until its interface has settled")
 
-    async def _start(self, listen: Listen, edge: Edge) -> None:
+    def _outdated(self, machine: Machine, standing: Footing) -> bool:
+        """Whether the kernel has told of a link that breaks a rule since the look at `machine` began."""
+        since = [link for at, link in self._links if at >= machine.taken]
+        lost = len(since) == self._links.maxlen
+        return lost or any(objection(link, standing) for link in since)
+
+    def _link(self, link: Link) -> None:
+        """Called in the thread that reads the kernel's news."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._told, link)
+
+    def _learned(self, entry: fdb.Entry) -> None:
+        """The same for what a bridge has learned: who is behind another port than a listed one is sent no more."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._moved, entry)
+
+    def _moved(self, entry: fdb.Entry) -> None:
+        if isinstance(self._pins, Unavailable) or not entry.fresh:
+            return
+        for served in self._served.values():
+            standing = served.place[2]
+            if standing.bridge == entry.bridge and not standing.allows(fdb.name_of(entry.port)):
+                self._pins.moved(entry.mac)
+
+    def _told(self, link: Link) -> None:
+        """End at once whatever a link makes unfit, before anybody has looked at the rest."""
+        self._links.append((time.monotonic(), link))
+        for network, served in list(self._served.items()):
+            if why := objection(link, served.place[2]):
+                self._cut(network, why)
+
+    def _cut(self, network: str, why: str) -> None:
+        served = self._served.pop(network)
+        if served.tftp is not None:
+            served.tftp.close()
+        served.http.cut()
+        self._service.listeners[network] = why
+        log.warning("network '%s' is not served: %s", network, why)
+        task = self._loop.create_task(self._servers.remove(served.http))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+
+    async def _start(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         core, address = self._service.core, str(edge.channel.address)
         if listen.network not in self._noted:
             for rule, reason in sorted(listen.override.items()):
                 core.note("override", None, network=listen.network, rule=rule, reason=reason)
             self._noted.add(listen.network)
+        if edge.footing.bridge and not self._on_bridges:
+            self._on_bridges = True
+            self._unwatch.append(self._neighbours.watch_fdb(self._learned))
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
+        sockets, heard = [tcp], _heard(edge.channel, machine)
+        await self._hear(tcp, heard)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
         tftp = None
         if listen.tftp:
@@ -132,11 +203,41 @@ class Networks:
             except ProvisionError:
                 await self._servers.remove(http)
                 raise
+            await self._hear(udp, heard)
+            sockets.append(udp)
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
             tftp.start()
-        self._served[listen.network] = _Served((edge.ifindex, edge.channel), http, tftp)
-        self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
+        self._served[listen.network] = _Served(
+            (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
+        )
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
+        await self._keep_up(listen, self._served[listen.network], machine)
+
+    async def _hear(self, sock: socket.socket, heard: Sources) -> None:
+        """Let a listening socket hear these sources only. Without the helper process a newer kernel does not let us do
+        that to a TCP socket; no management network is served then."""
+        try:
+            if sock.type is socket.SOCK_DGRAM or isinstance(self._pins, Unavailable):
+                hear_only(sock, heard)
+            elif not await self._pins.filter(sock, program(heard)):
+                raise PermissionError(errno.EPERM, "the helper process could not do it")
+        except OSError as error:
+            log.warning("a listener hears every source address (%s)", error.strerror)
+
+    async def _keep_up(self, listen: Listen, served: _Served, machine: Machine) -> None:
+        """Follow the routes, hearing whom answers go back to, and say what of the kernel should be set otherwise."""
+        _, channel, _ = served.place
+        heard = _heard(channel, machine)
+        if heard != served.heard:
+            for sock in served.sockets:
+                await self._hear(sock, heard)
+            served.heard = heard
+        text = f"served on {channel.interface}, {channel.address}"
+        for advice in _advice(channel, machine):
+            if str(advice) not in self._service.listeners.get(listen.network, ""):
+                log.warning("network '%s' is served, but %s", listen.network, advice)
+            text += f"; but {advice}"
+        self._service.listeners[listen.network] = text
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
@@ -149,41 +250,50 @@ class Networks:
             await self._servers.remove(served.http)
 
     async def follow(self) -> None:
-        """Reconcile when links, ports, addresses or the site change; write aggregated audit entries every second."""
+        """Stop at once what links, ports, addresses, routes or the site no longer allow, and serve what they allow when
+        they have settled; write aggregated audit entries every second."""
         latest = await asyncio.to_thread(interfaces.look)
-        changed = asyncio.Event()
+        changed, news = asyncio.Event(), time.monotonic()
+        looked = news
 
         async def watch() -> None:
-            nonlocal latest
+            nonlocal latest, news
             while True:
                 try:
-                    async for machine in self._neighbours.changes():
-                        latest = machine
+                    async for machine in self._neighbours.changes(settle=0.0):
+                        latest, news = machine, time.monotonic()
                         changed.set()
                 except ProvisionError as error:
                     log.error("the interfaces cannot be followed, trying again: %s", error)
                     await asyncio.sleep(_TICK_SECONDS)
 
-        watching = asyncio.create_task(watch())
+        watching, settled = asyncio.create_task(watch()), True
         site = self._service.core.store.snapshot.site
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _TICK_SECONDS)
+                    await asyncio.wait_for(changed.wait(), _TICK_SECONDS if settled else _SETTLE_SECONDS)
                 core = self._service.core
-                with contextlib.suppress(Unavailable):
-                    await asyncio.to_thread(core.audit.flush, core.clock())
+                if time.monotonic() - looked > _LOOK_SECONDS:
+                    looked = time.monotonic()
+                    with contextlib.suppress(Unavailable):
+                        latest = await asyncio.to_thread(interfaces.look)
+                        changed.set()
                 # What could not be served, as when another program had the port, is tried again.
-                waiting = len(self._served) < len(core.settings.listen)
+                waiting = not settled or len(self._served) < len(core.settings.listen)
                 if changed.is_set() or waiting or core.store.snapshot.site is not site:
                     changed.clear()
-                    site = core.store.snapshot.site
-                    await self.reconcile(latest)
+                    site, settled = core.store.snapshot.site, time.monotonic() - news >= _SETTLE_SECONDS
+                    await self.reconcile(latest, start=settled)
+                with contextlib.suppress(Unavailable):
+                    await asyncio.to_thread(core.audit.flush, core.clock())
         finally:
             watching.cancel()
 
     def close(self) -> None:
         """End every TFTP transfer; the HTTP listeners end with `Servers`."""
+        for unwatch in self._unwatch:
+            unwatch()
         for served in self._served.values():
             if served.tftp is not None:
                 served.tftp.close()
@@ -197,6 +307,22 @@ def _refusal(errors: Sequence[ProvisionError]) -> ProvisionError:
     if all(isinstance(error, Unavailable) for error in errors):
         problems.exit, problems.status, problems.kind = Unavailable.exit, Unavailable.status, Unavailable.kind
     return problems
+
+
+def _heard(channel: Channel, machine: Machine) -> Sources:
+    """Whom a network's sockets hear: its own prefix, and what is routed by its interface."""
+    interface = channel.interface or ""
+    own = [address.ip for one in machine.interfaces.values() for address in one.addresses]
+    there = machine.interfaces.get(interface)
+    prefixes = [address.network for address in there.addresses] if there is not None else []
+    return sources([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
+
+
+def _advice(channel: Channel, machine: Machine) -> list[sysctls.Advice]:
+    there = machine.interfaces.get(channel.interface or "")
+    if channel.kind is not ChannelKind.MANAGEMENT or channel.prefix is None or there is None:
+        return []
+    return list(sysctls.advise(there.name, channel.prefix, there.sysctl, machine.neighbours))
 
 
 def _binding(listen: Listen, site: Site) -> interfaces.Binding:

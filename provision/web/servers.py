@@ -9,6 +9,7 @@ import logging
 import resource
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -21,6 +22,9 @@ GRACE_SECONDS = 5
 """How long running answers may take after the first signal; boots ask again."""
 
 _FILES = 65536
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER (socket(7)): close with a reset. Else the kernel goes on to send megabytes, to wherever the peer's MAC
+then is."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,9 +83,13 @@ class Listener:
         self.abort()
 
     def abort(self) -> None:
-        """Break every connection."""
+        """Break every connection, and let the kernel forget what it still holds for the peer."""
         self.server.force_exit = True
         for connection in list(self.server.server_state.connections):
+            sock = connection.transport.get_extra_info("socket")
+            if sock is not None:
+                with contextlib.suppress(OSError):  # it is closed already
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             connection.transport.abort()
 
 

@@ -1,0 +1,77 @@
+"""Which sources a listening socket hears at all: those that answers can go back to by its own interface.
+
+A socket that is bound to a device answers whatever it hears by that device, and where no route leads there, the kernel
+takes the peer for a neighbour and asks for it by ARP. So each forged source would cost an entry in the neighbour table,
+which all networks share. A filter on the socket drops such packets before the kernel has answered a SYN; it asks what
+rp_filter=1 asks, of this socket only.
+
+It also tells what no address does: whether a packet came from this server itself. By a NAT rule a local process can
+have any source address, a host's too; its packets still come from the loopback device, and are heard from the server's
+own addresses only. From another NIC no NAT rule leads to a socket that is bound to its device.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, collapse_addresses
+
+from provision.net import filters
+from provision.net.filters import Instruction
+
+# linux/filter.h: load a word of the packet; copy A to X, and back; "and" with, and compare to, a constant; return.
+_LD_W_ABS, _TAX, _TXA, _AND, _JEQ, _JA, _RET = 0x20, 0x07, 0x87, 0x54, 0x15, 0x05, 0x06
+_SKF_NET_OFF, _SKF_AD_IFINDEX = -0x100000, -0x1000 + 8
+_SOURCE = 12
+"""Where the source address stands in an IPv4 header, in bytes (RFC 791)."""
+_LOOPBACK_INDEX = 1
+"""In every network namespace."""
+_WORD = 0xFFFFFFFF
+_MOST = 900
+"""So many prefixes fit into a filter (4,096 instructions)."""
+_LOCAL = IPv4Network("127.0.0.0/8")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a socket hears: `routed` from its wire, `own` from this server, which is told why it gets nothing."""
+
+    routed: tuple[IPv4Network, ...] = ()
+    own: tuple[IPv4Network, ...] = ()
+
+
+def sources(routed: Iterable[IPv4Network], own: Iterable[IPv4Address]) -> Sources:
+    """The sources for prefixes that are routed by an interface, and the server's own addresses. Pure."""
+    mine = [_LOCAL, *(IPv4Network(address) for address in own)]
+    return Sources(tuple(collapse_addresses(routed)), tuple(collapse_addresses(mine)))
+
+
+def program(heard: Sources) -> list[Instruction]:
+    """The filter that lets IPv4 packets from these sources through.
+
+    An interface with more prefixes than fit is no management LAN: then the whole wire is heard.
+    """
+    if len(heard.routed) + len(heard.own) > _MOST:
+        heard = Sources((IPv4Network("0.0.0.0/0"),), heard.own[:_MOST])
+    own, routed = _only(heard.own), _only(heard.routed)
+    steps = [(_LD_W_ABS, 0, 0, (_SKF_NET_OFF + _SOURCE) & _WORD), (_TAX, 0, 0, 0)]
+    steps += [(_LD_W_ABS, 0, 0, _SKF_AD_IFINDEX & _WORD), (_JEQ, 1, 0, _LOOPBACK_INDEX), (_JA, 0, 0, len(own))]
+    return [*steps, *own, *routed]
+
+
+def _only(prefixes: Iterable[IPv4Network]) -> list[Instruction]:
+    """Take the packet when its source (in X) is in one of `prefixes`, else drop it."""
+    steps: list[Instruction] = []
+    for prefix in prefixes:
+        steps += [(_TXA, 0, 0, 0), (_AND, 0, 0, int(prefix.netmask))]
+        steps += [(_JEQ, 0, 1, int(prefix.network_address)), (_RET, 0, 0, _WORD)]
+    return [*steps, (_RET, 0, 0, 0)]
+
+
+def hear_only(sock: socket.socket, heard: Sources) -> None:
+    """From now on `sock` (UDP, or listening TCP, which may need CAP_NET_ADMIN) hears packets from these sources only.
+
+    Raises OSError.
+    """
+    filters.attach(sock, program(heard))
