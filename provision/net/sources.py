@@ -3,7 +3,7 @@
 A socket that is bound to a device answers whatever it hears by that device, and where no route leads there, the kernel
 takes the peer for a neighbour and asks for it by ARP. So each forged source would cost an entry in the neighbour table,
 which all networks share. A filter on the socket drops such packets before the kernel has answered a SYN; it asks what
-rp_filter=1 asks, of this socket only, and needs no privilege.
+rp_filter=1 asks, of this socket only, and for UDP it needs no privilege.
 
 It also tells what no address does: whether a packet came from this server itself. By a NAT rule a local process can
 have any source address, a host's too; its packets still come from the loopback device, and are heard from the server's
