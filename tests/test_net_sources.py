@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from provision.net.sources import Sources, hear_only, program, sources
+from provision.net.sources import Sources, by_loopback, hear_only, keep_first_packet, program, sources
 from tests.netns import isolated, lan, sh
 
 LAN = IPv4Network("192.0.2.0/24")
@@ -20,7 +20,7 @@ def test_prefixes_are_joined() -> None:
 
 
 def test_a_filter_is_short() -> None:
-    assert len(program(Sources((LAN,), (IPv4Network("192.0.2.1/32"),)))) == (5 + 5 + 5) * 8
+    assert len(program(Sources((LAN,), (IPv4Network("192.0.2.1/32"),)))) == 5 + 5 + 5
 
 
 def heard(sock: socket.socket) -> set[bytes]:
@@ -80,3 +80,25 @@ def test_a_syn_from_elsewhere_is_not_answered() -> None:
         hear_only(listener, sources([LAN], []))
         there.sh("! " + dial.format("198.18.0.7"))
         there.sh(dial.format("192.0.2.7"))
+
+
+@pytest.mark.integration
+@isolated
+def test_a_local_connection_is_told_by_its_first_packet() -> None:
+    with lan("eth1", "192.0.2.1/24", "192.0.2.7/24") as there, socket.create_server(("192.0.2.1", 8080)) as listener:
+
+        def told() -> bool:
+            connection, _ = listener.accept()
+            with connection:
+                return by_loopback(connection.fileno())
+
+        local = socket.create_connection(("192.0.2.1", 8080))
+        assert not told(), "nothing was kept"
+        keep_first_packet(listener)
+        local.close()
+        local = socket.create_connection(("192.0.2.1", 8080))
+        assert told()
+        local.close()
+        there.sh("timeout 5 bash -c '</dev/tcp/192.0.2.1/8080'")
+        assert not told()
+        assert not by_loopback(local.fileno())

@@ -30,6 +30,8 @@ _LOOPBACK_INDEX = 1
 _WORD = 0xFFFFFFFF
 _MOST = 900
 """So many prefixes fit into a filter (4,096 instructions)."""
+# linux/tcp.h; the value 2 keeps the packet from its Ethernet header on (since Linux 5.10).
+_TCP_SAVE_SYN, _TCP_SAVED_SYN, _FROM_ETHERNET = 27, 28, 2
 _LOCAL = IPv4Network("127.0.0.0/8")
 
 
@@ -70,8 +72,30 @@ def _only(prefixes: Iterable[IPv4Network]) -> list[Instruction]:
 
 
 def hear_only(sock: socket.socket, heard: Sources) -> None:
-    """From now on `sock` (UDP, or listening TCP, which may need CAP_NET_ADMIN) hears packets from these sources only.
+    """From now on `sock` (UDP, or listening TCP) hears packets from these sources only. Raises OSError.
 
-    Raises OSError.
+    Newer kernels (seen: 6.18) let only CAP_NET_ADMIN put a filter on a TCP socket (`pins.Pins.filter` has it). Without,
+    rp_filter=1 has to keep forged sources off, as `sysctls.advise` says, and `by_loopback` tells a connection that
+    comes from this server.
     """
     filters.attach(sock, program(heard))
+
+
+def keep_first_packet(listener: socket.socket) -> None:
+    """Let the kernel keep each connection's first packet, from the Ethernet header on. Raises OSError."""
+    listener.setsockopt(socket.IPPROTO_TCP, _TCP_SAVE_SYN, _FROM_ETHERNET)
+
+
+def by_loopback(connection: int) -> bool:
+    """Whether an accepted connection (its file descriptor) came in by the loopback device, so from this server itself,
+    whatever its address.
+
+    On Ethernet the first packet has a sender's MAC; on the loopback device, zeros. The packet can be asked for once.
+    False for a listener that does not keep it.
+    """
+    try:
+        with socket.socket(fileno=socket.dup(connection)) as sock:
+            packet = sock.getsockopt(socket.IPPROTO_TCP, _TCP_SAVED_SYN, 256)
+    except OSError:
+        return False
+    return len(packet) > 14 and packet[:12] == bytes(12)

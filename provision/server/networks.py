@@ -21,7 +21,7 @@ from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins
 from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
-from provision.net.sources import Sources, hear_only, program, sources
+from provision.net.sources import Sources, hear_only, keep_first_packet, program, sources
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -195,6 +195,7 @@ class Networks:
         tcp = bind_tcp(listen.interface, address, listen.http_port)
         sockets, heard = [tcp], _heard(edge.channel, machine)
         await self._hear(tcp, heard)
+        keep_first_packet(tcp)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
         tftp = None
         if listen.tftp:

@@ -22,6 +22,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from provision.net.sources import by_loopback
+
 _PEERCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # socket(7)
 _MAX_GROUPS = 256
@@ -174,6 +176,9 @@ class BoundedProtocol(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family == socket.AF_UNIX:
             self._identify(sock)
+        elif sock is not None and self.client and by_loopback(sock.fileno()):
+            # A NAT rule can give a local process any address, also a host's. It is local all the same.
+            self.client = ("127.0.0.1", self.client[1])
         self.peer = self.client[0] if self.client else ""
         if not self._gate.admit(self):
             transport.abort()
