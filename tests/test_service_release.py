@@ -285,7 +285,7 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
     written, synced = os.write, list[int]()
 
     def full(descriptor: int, data: bytes) -> int:
-        if descriptor == log._log:
+        if descriptor == log._file.descriptor:
             raise OSError(errno.ENOSPC, "No space left on device")
         return written(descriptor, data)
 
@@ -302,5 +302,5 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
     monkeypatch.setattr(os, "fdatasync", note)
     netboot.http_boot(origin(), 1, lambda plan: range(1, plan.size))
     here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
-    assert synced == [log._log] * 2
+    assert synced == [log._file.descriptor] * 2
     assert used(here) == 1

@@ -108,11 +108,18 @@ class Networks:
         await self._start(listen, edge)
 
     async def _start(self, listen: Listen, edge: Edge) -> None:
-        core, address = self._service.core, str(edge.channel.address)
-        if listen.network not in self._noted:
+        if listen.network in self._noted:
+            await self._open(listen, edge)
+            return
+        with contextlib.ExitStack() as stack:
             for rule, reason in sorted(listen.override.items()):
-                core.note("override", None, network=listen.network, rule=rule, reason=reason)
-            self._noted.add(listen.network)
+                act = self._service.core.act("override", None, network=listen.network, rule=rule, reason=reason)
+                stack.enter_context(act)
+            await self._open(listen, edge)
+        self._noted.add(listen.network)
+
+    async def _open(self, listen: Listen, edge: Edge) -> None:
+        core, address = self._service.core, str(edge.channel.address)
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
         http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
@@ -163,7 +170,7 @@ class Networks:
                     await asyncio.wait_for(changed.wait(), _TICK_SECONDS)
                 core = self._service.core
                 with contextlib.suppress(Unavailable):
-                    await asyncio.to_thread(core.audit.flush, core.clock())
+                    await asyncio.to_thread(core.tick)
                 # What could not be served, as when another program had the port, is tried again.
                 waiting = len(self._served) < len(core.settings.listen)
                 if changed.is_set() or waiting or core.store.snapshot.site is not site:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
-from pathlib import Path
 from threading import Lock, RLock
-from typing import Self
+from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from provision import clock as clocks
 from provision import policy
@@ -22,15 +23,21 @@ from provision.host import Host
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
-from provision.service.crowd import Crowd
+from provision.service.acts import act
+from provision.service.crowd import Crowds, bound, is_itself
 from provision.service.scrub import Scrub
+from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site
-from provision.store.audit import Audit, ClosedAudit
+from provision.store.audit import Audit, Bound, ClosedAudit, Limits
 from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
+
+
+_ROOM = "make room, or move older files of the audit log away (docs/deployment.md, 'The audit log')"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,11 @@ class Core:
         self._forgotten, self._charged_lock = 0, Lock()
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
-        self._denied = Crowd()
+        self._denied = Crowds()
+        # What the audit log has of the releases that are in use, for what follows from them.
+        self._events: WeakKeyDictionary[Release, tuple[dict[str, Any], Bound | None]] = WeakKeyDictionary()
         self._bases: dict[str, BaseImage] = {}
+        self._foresight, self._warned = Foresight(settings.state), False
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -82,7 +92,7 @@ class Core:
             uploads = settings.state / "tmp"
             shutil.rmtree(uploads, ignore_errors=True)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            audit, scrub = _open_audit(settings.state / "audit.log", key), Scrub(library, at_once=brief)
+            audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
             core = cls(settings, store, audit, library, scrub, clock)
             core._adopt_bases()
         except OSError as error:
@@ -103,8 +113,8 @@ class Core:
         names = self.bases()
         for base in self.library.list():
             if base.id not in names.values() and base.name not in names:
-                self.note("image-imported", None, image=base.name, base=base.id[:16])
-                self.store.name_base(base.name, base.id)
+                with self.act("image-imported", None, image=base.name, base=base.id[:16]):
+                    self.store.name_base(base.name, base.id)
 
     def close(self) -> None:
         """Write what is aggregated, close the store, release the directory."""
@@ -236,22 +246,56 @@ class Core:
             "mac": requester.mac,
             "operator": requester.operator,
         }
+        host = state.host if state else None
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
-            if not self._denied.admit((str(requester.address), requester.mac or "", answer.subject), now):
+            asker = str(requester.address), requester.mac or "", answer.subject
+            if not self._denied.admit(channel, is_itself(host, requester), asker, now):
                 others = "too many different machines; these are counted only"
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
-        released = isinstance(answer, Release)
-        self.audit.record(event, durable=durable and released, counted=counted or not (durable and released))
+        durable = durable and isinstance(answer, Release)
+        limit = bound(channel, host, requester, str(event["answer"]))
+        self.audit.record(event, durable=durable, counted=counted or not durable, bound=limit)
+        if isinstance(answer, Release) and durable:
+            self._events[answer] = event, limit
         return answer
 
+    def gave(self, release: Release, sent: range) -> None:
+        """Let the audit log's count of what like `release` was decided have the bytes that follow from this one."""
+        if release in self._events:
+            event, limit = self._events[release]
+            self.audit.extend(event, sent, limit)
+
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
-        """Record something that is no decision but that an auditor wants to see (a window opened, an override)."""
+        """Record something that is so and that an auditor wants to see. What is yet to be done is an `act`."""
         self.audit.record({"time": self.clock(), "event": event, "operator": operator, **fields}, durable=True)
+
+    def act(self, event: str, operator: str | None, **fields: str | int | None) -> AbstractContextManager[None]:
+        """Do within this context what an auditor wants to see: see `acts.act`, of one entry."""
+        return act(self.audit, self.clock, event, operator, [fields])
+
+    def tick(self) -> None:
+        """What a service does every second: write what the audit log has counted, and tell of a disk that will be full
+        when that is new. Raises Unavailable."""
+        now = self.clock()
+        self._foresight.note(now, self.audit.growth)
+        told = self.warnings()
+        if told and not self._warned:
+            _log.warning("%s", told[0])
+        self._warned = bool(told)
+        self.audit.flush(now)
+
+    def warnings(self) -> list[Unavailable]:
+        """What an operator should see to before it stops everything."""
+        try:
+            fact = self._foresight.look().warning
+        except OSError as error:
+            fact = f"cannot be looked at ({error.strerror})"
+        return [Unavailable(str(self.settings.state), fact, _ROOM)] if fact else []
 
     # Where this server is reached
 
@@ -297,9 +341,10 @@ class Core:
         return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
 
 
-def _open_audit(path: Path, key: MasterKey) -> Audit:
+def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
+    path, age = settings.state / "audit.log", timedelta(days=settings.audit_file_days)
     try:
-        return Audit(path, key)
+        return Audit(path, key, clock, limits=Limits(settings.audit_file_mib << 20, age, settings.audit_files))
     except Unavailable as error:
         # Nothing is decided without it, but an operator must be able to see what is wrong with it.
         return ClosedAudit(path, key, error)

@@ -1,11 +1,27 @@
-"""Denials of machines that nobody knows cost a bounded number of audit entries."""
+"""What an outsider can cause costs a bounded number of audit entries: a minute, a day, and on its own network.
+
+Whoever makes addresses up must not be able to fill the disk, nor to hide what happens on another network.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from provision.boot import Channel, ChannelKind, Requester
+from provision.host import Host
+from provision.store.bounds import Bound
+
 CROWD = 256
-"""Different machines a minute whose denials are recorded one by one."""
+"""Different machines a minute, on each network, whose denials are recorded one by one."""
+
+STRANGERS_A_DAY = 20_000
+"""Entries a day, on each network, for what is denied to machines that are not the host they ask for."""
+
+HOST_A_DAY = 2_000
+"""Entries a day, on each network, for what is denied to a host; and as many for what is released to it."""
+
+_KEPT = frozenset(("event", "medium", "channel", "answer", "rule"))
+_KEPT_OF = {"denied": _KEPT | {"host"}, "released": _KEPT | {"host", "mac", "revision"}}
 
 
 class Crowd:
@@ -23,3 +39,33 @@ class Crowd:
         if len(self._seen) < CROWD:
             self._seen.add(asker)
         return asker in self._seen
+
+
+class Crowds:
+    """A crowd for each network, and on each of them one more for machines that the kernel knows by a host's MAC."""
+
+    def __init__(self) -> None:
+        self._crowds: dict[tuple[str, bool], Crowd] = {}
+
+    def admit(self, channel: Channel, known: bool, asker: tuple[str, ...], now: datetime) -> bool:
+        """`Crowd.admit` among those on that network who are `known`, or are not."""
+        return self._crowds.setdefault((str(channel), known), Crowd()).admit(asker, now)
+
+
+def is_itself(host: Host | None, requester: Requester) -> bool:
+    """Whether the kernel knows who asks by a MAC of the host that it asks for."""
+    return host is not None and requester.mac in host.macs
+
+
+def bound(channel: Channel, host: Host | None, requester: Requester, answer: str) -> Bound | None:
+    """What a decision is counted under; None for an operator, whose acts are all told apart."""
+    if channel.kind is ChannelKind.OPERATOR:
+        return None
+    if host is None or not is_itself(host, requester):
+        return Bound(f"{channel}", STRANGERS_A_DAY, _KEPT)
+    return Bound(f"{channel} {host.name} {answer}", HOST_A_DAY, _KEPT_OF[answer])
+
+
+def reporting(network: str | None) -> Bound:
+    """What is counted under that is no decision: refused reports that a host is up, and refused charges."""
+    return Bound(f"reports {network}", STRANGERS_A_DAY, _KEPT)
