@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from provision.cli import output
 from provision.cli.client import of_host, route
@@ -117,7 +118,7 @@ def _picture(answer: dict[str, Any]) -> Group:
             for row in answer["hosts"]
         ),
     )
-    warnings = [f"WARNING: {warning}" for warning in answer["warnings"]]
+    warnings = [Text(f"WARNING: {warning}") for warning in answer["warnings"]]
     if not answer["unknown"]:
         return Group(*warnings, hosts)
     unknown = output.as_table(

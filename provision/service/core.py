@@ -35,8 +35,7 @@ from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
 
-
-_ROOM = "make room, or move older files of the audit log away (docs/deployment.md, 'The audit log')"
+_ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
 
 

@@ -63,7 +63,7 @@ class Tracker:
     def sent(
         self, mac: str | None, network: str, part: str, fraction: float, now: datetime, since: float = 0.0
     ) -> None:
-        """Note that `part` has been sent to `mac` on a network, from the fraction `since` (0..1) of it up to `fraction`.
+        """Note that `part` was sent to `mac` on a network, from the fraction `since` (0..1) of it up to `fraction`.
 
         What does not begin where something ended before is left out: whoever reads an end has not all of it.
         """

@@ -79,11 +79,15 @@ class Service:
         self.core.close()
 
     def check(self, server: str | None) -> list[dict[str, Any]]:
-        """DNS against the inventory, and whether the disk will last; `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT."""
+        """DNS against the inventory, and whether the disk will last.
+
+        `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
+        """
         resolvers = [_resolver(server)] if server is not None else None
         findings = netcheck.check(self.inventories.current(), resolvers)
-        found = [*findings, *self.core.warnings()]
-        return [{"subject": f.subject, "fact": f.fact, "remedy": f.remedy} for f in found]
+        found = [(f.subject, f.fact, f.remedy) for f in findings]
+        found += [(w.subject, w.fact, w.remedy) for w in self.core.warnings()]
+        return [{"subject": subject, "fact": fact, "remedy": remedy} for subject, fact, remedy in found]
 
     def audit_entries(self, host: str | None, limit: int) -> list[dict[str, Any]]:
         """The newest entries of the audit log, oldest first."""

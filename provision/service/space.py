@@ -1,4 +1,4 @@
-"""How long the disk under the state directory will last, told before it is full: without the audit log nothing boots."""
+"""How long the disk under the state directory will last: without the audit log nothing boots, so it is told before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 LEAST = 512 << 20
-"""Bytes that should be free, and half of them for what the operators do when it is short."""
+"""Bytes that should be free, or a tenth of the disk when that is less."""
 
 SOON = timedelta(days=14)
 """A disk that will be full earlier than this, at the audit log's present growth, is told."""
