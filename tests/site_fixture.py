@@ -164,8 +164,11 @@ class Site:
 
 def settings(state: Path, **fields: Any) -> Settings:
     """The settings of the site."""
-    return Settings(state=state, **{"listen": SETTINGS} | fields)
+    return Settings(state=state, **{"listen": SETTINGS, "audit_file_days": 3650} | fields)
 
+
+LONG_FILES = "audit_file_days = 3650\n"
+"""For a site that was made at NOW and is opened by the real clock: the audit log does not turn to a new file."""
 
 TOML = """\
 [[listen]]
@@ -178,7 +181,7 @@ address = "10.0.0.1"
 def closed_site(directory: Path, inventory: str = INVENTORY, toml: str = TOML) -> Path:
     """The state directory of a site that no process has open, with its settings file."""
     with site(directory, inventory) as here:
-        (here.state / "provision.toml").write_text(toml)
+        (here.state / "provision.toml").write_text(LONG_FILES + toml)
     return directory / "state"
 
 
