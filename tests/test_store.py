@@ -260,6 +260,19 @@ def test_unknown_macs_are_bounded_and_cheap(store: Store, tmp_path: Path) -> Non
             assert len(connection.execute(schema.unknown_macs.select()).all()) == LIMIT
 
 
+def test_unknown_macs_of_one_network_are_not_forgotten_for_those_of_another(store: Store, tmp_path: Path) -> None:
+    store.seen_unknown(mac(9000), None, "mgmt", NOW)
+    for number in range(LIMIT + 100):
+        store.seen_unknown(mac(number), None, "guest", NOW + timedelta(seconds=number))
+    store.seen_unknown(mac(9000), None, "guest", NOW + timedelta(days=1))
+    assert [s.network for s in store.unknown() if s.mac == mac(9000)] == ["guest", "mgmt"]
+    assert len(store.unknown()) == LIMIT + 1
+    store.close()
+    with open_store(tmp_path) as again:
+        assert [(s.network, s.count) for s in again.unknown() if s.mac == mac(9000)] == [("mgmt", 1)]
+        assert len(again.unknown()) == LIMIT
+
+
 def test_a_statement_is_run_by_the_driver(store: Store) -> None:
     c = schema.meta.c
     put = dialect.Statement(insert(schema.meta).values(name=bindparam("a"), value=bindparam("b")).returning(c.name))

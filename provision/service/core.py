@@ -24,7 +24,7 @@ from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
 from provision.service.acts import act
-from provision.service.crowd import Crowds, bound, is_itself
+from provision.service.crowd import Crowds, is_itself
 from provision.service.scrub import Scrub
 from provision.service.space import Foresight
 from provision.settings import Settings
@@ -149,6 +149,7 @@ class Core:
         if change != snapshot.change:
             known = {}
             self._known = (snapshot.change, known)
+            self._denied.forget()
             self._forget_boots()
         fixed = known.get(name)
         if fixed is None:
@@ -235,29 +236,33 @@ class Core:
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
+        host, where = state.host if state else None, str(channel)
         event = {
             "time": now,
             "event": "decision",
-            "host": state.host.name if state else None,
+            "host": host.name if host else None,
             "medium": str(medium),
-            "channel": str(channel),
+            "channel": where,
             "address": str(requester.address) if requester.address else None,
             "mac": requester.mac,
             "operator": requester.operator,
         }
-        host = state.host if state else None
+        itself = is_itself(host, requester)
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
             asker = str(requester.address), requester.mac or "", answer.subject
-            if not self._denied.admit(channel, is_itself(host, requester), asker, now):
+            if not self._denied.admit(where, itself, asker, now):
                 others = "too many different machines; these are counted only"
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
         durable = durable and isinstance(answer, Release)
-        limit = bound(channel, host, requester, str(event["answer"]))
+        # An operator's acts are told apart, all of them.
+        outside = channel.kind is not ChannelKind.OPERATOR
+        name = host.name if host and itself else ""
+        limit = self._denied.bound(where, name, str(event["answer"])) if outside else None
         self.audit.record(event, durable=durable, counted=counted or not durable, bound=limit)
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, limit

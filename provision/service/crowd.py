@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from provision.boot import Channel, ChannelKind, Requester
+from provision.boot import Requester
 from provision.host import Host
 from provision.store.bounds import Bound
 
@@ -42,28 +42,35 @@ class Crowd:
 
 
 class Crowds:
-    """A crowd for each network, and on each of them one more for machines that the kernel knows by a host's MAC."""
+    """A crowd for each network, and on each of them one more for machines that the kernel knows by a host's MAC; and
+    what decisions are counted under in the audit log."""
 
     def __init__(self) -> None:
         self._crowds: dict[tuple[str, bool], Crowd] = {}
+        self._bounds: dict[tuple[str, str, str], Bound] = {}
 
-    def admit(self, channel: Channel, known: bool, asker: tuple[str, ...], now: datetime) -> bool:
+    def admit(self, channel: str, known: bool, asker: tuple[str, ...], now: datetime) -> bool:
         """`Crowd.admit` among those on that network who are `known`, or are not."""
-        return self._crowds.setdefault((str(channel), known), Crowd()).admit(asker, now)
+        return self._crowds.setdefault((channel, known), Crowd()).admit(asker, now)
+
+    def bound(self, channel: str, host: str, answer: str) -> Bound:
+        """The bound of what is answered to a host that asks itself ("": to all machines that do not)."""
+        place = channel, host, answer
+        found = self._bounds.get(place)
+        if found is None:
+            # Which host a stranger asks for is made up, too.
+            own = Bound(" ".join(place), HOST_A_DAY, _KEPT_OF[answer])
+            found = self._bounds[place] = own if host else Bound(channel, STRANGERS_A_DAY, _KEPT)
+        return found
+
+    def forget(self) -> None:
+        """The hosts have changed: keep nothing of those that are gone."""
+        self._bounds.clear()
 
 
 def is_itself(host: Host | None, requester: Requester) -> bool:
     """Whether the kernel knows who asks by a MAC of the host that it asks for."""
     return host is not None and requester.mac in host.macs
-
-
-def bound(channel: Channel, host: Host | None, requester: Requester, answer: str) -> Bound | None:
-    """What a decision is counted under; None for an operator, whose acts are all told apart."""
-    if channel.kind is ChannelKind.OPERATOR:
-        return None
-    if host is None or not is_itself(host, requester):
-        return Bound(f"{channel}", STRANGERS_A_DAY, _KEPT)
-    return Bound(f"{channel} {host.name} {answer}", HOST_A_DAY, _KEPT_OF[answer])
 
 
 def reporting(network: str | None) -> Bound:

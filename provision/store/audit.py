@@ -102,15 +102,14 @@ class Audit:
         fields = checked(event)
         with self._lock:
             try:
-                self._file.turn(now)
-                self._pay()
-                over = False
-                if bound is not None:
-                    fields, over = self._bounded(fields, bound, now)
+                if self._file.is_full(now):
+                    self._file.turn(now)
+                if self._owed:
+                    self._pay()
                 if begins is not None:
                     self._begin(fields, begins)
-                if counted or over:
-                    self._count(fields, now, durable, over)
+                if counted or bound is not None:
+                    self._take(fields, now, durable, counted, bound)
                 else:
                     self._file.append({"time": iso(now), **fields}, durable)
             except Unavailable:
@@ -146,7 +145,8 @@ class Audit:
             moment = now or self._clock()
             self._pay()
             self._sweep(moment, everything=now is None)
-            self._file.turn(moment)
+            if self._file.is_full(moment):
+                self._file.turn(moment)
             self._file.announce()
             content = self._due_content(now is None)
         if content is not None:
@@ -189,35 +189,37 @@ class Audit:
 
     # Counting
 
-    def _bounded(self, fields: dict[str, Any], bound: Bound, now: datetime) -> tuple[dict[str, Any], bool]:
-        """The fields that an event has left, and whether it is beyond its bound. What is being counted anyway costs
-        nothing."""
-        if self._repeats.table(fields).find(_signature(fields), now) is not None:
-            return fields, False
-        spent = self._days.spend(bound, now)
-        if spent is Spent.WITHIN:
-            return fields, False
-        if spent is Spent.FIRST_OVER:
-            self._file.append({"time": iso(now), **bound.notice(fields)}, durable=False)
-        return bound.coarse(fields), True
-
-    def _count(self, fields: dict[str, Any], now: datetime, durable: bool, over: bool) -> None:
-        """Write an event, or count it when one like it is in the log (on disk, if it shall be)."""
+    def _take(
+        self,
+        fields: dict[str, Any],
+        now: datetime,
+        durable: bool,
+        counted: bool,
+        bound: Bound | None,
+        over: bool = False,
+    ) -> None:
+        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it shall be), or
+        when it is beyond its bound."""
         signature, table = _signature(fields), self._repeats.table(fields, over)
-        self._write_counts(table.ended(now, everything=False))
-        repeat = table.find(signature, now)
+        self._write_counts(table.ended(now))
+        repeat = table.find(signature, now) if counted else None
         if repeat is not None and (repeat.durable or not durable):
             self._file.check()
             table.again(signature, repeat, now)
             self._changed = True
             return
-        if not self._counting:
+        if bound is not None and (spent := self._days.spend(bound, now)) is not Spent.WITHIN:
+            if spent is Spent.FIRST_OVER:
+                self._file.append({"time": iso(now), **bound.notice(fields)}, durable=False)
+            self._take(bound.coarse(fields), now, durable, True, None, over=True)
+            return
+        if counted and not self._counting:
             self._counting = True
             self._mark()
         self._file.append({"time": iso(now), **fields}, durable)
         if repeat is not None:
             repeat.durable = True
-        elif (ended := table.add(signature, Repeat(now, now, fields, durable))) is not None:
+        elif counted and (ended := table.add(signature, Repeat(now, now, fields, durable))) is not None:
             self._write_counts([ended])
 
     def _sweep(self, now: datetime, everything: bool) -> None:

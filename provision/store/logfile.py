@@ -46,7 +46,7 @@ class LogFile:
         self._path, self._key, self._clock = path, key, clock
         self._journal, self._limits = journal, limits
         self.head, self.size, self.grown = chain.START, 0, 0
-        self._first, self._began = 1, clock()
+        self._first, self._old = 1, clock() + limits.age
         self._not_before: datetime | None = None
         self._announced, self._due = 0, False
         self.descriptor = self._head_file = -1
@@ -126,13 +126,15 @@ class LogFile:
 
     # Files
 
+    def is_full(self, now: datetime) -> bool:
+        """Whether this file is as long or as old as one may be."""
+        return self.size >= self._limits.size or (now >= self._old and self.size > 0)
+
     def turn(self, now: datetime) -> None:
-        """Begin a new file when this one is full or old, and let go of the oldest beyond those that are kept.
+        """Begin a new file, and let go of the oldest beyond those that are kept.
 
         A file that cannot be made is no reason for a no: the present one goes on, and it is tried again.
         """
-        if self.size < self._limits.size and not (self.size and now - self._began >= self._limits.age):
-            return
         if self.descriptor < 0 or (self._not_before and now < self._not_before):
             return
         self.check()
@@ -145,7 +147,7 @@ class LogFile:
             return
         os.close(self.descriptor)
         self.descriptor, self._status = descriptor, os.fstat(descriptor)
-        self.head, self.size, self._first, self._began = head, len(line), head.seq, now
+        self.head, self.size, self._first, self._old = head, len(line), head.seq, now + self._limits.age
         self._not_before, self._due = None, True
         with suppress(OSError):
             os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)
@@ -203,7 +205,7 @@ class LogFile:
         if decoded is not None:
             self._first = decoded[0]["seq"]
             with suppress(KeyError, TypeError, ValueError):
-                self._began = datetime.fromisoformat(decoded[0]["time"])
+                self._old = datetime.fromisoformat(decoded[0]["time"]) + self._limits.age
 
     def _recovered(self, reason: str, rule: str, seq: int | None = None) -> None:
         fields = {"time": iso(self._clock()), "event": chain.RECOVERED, "rule": rule, "reason": reason}

@@ -22,6 +22,8 @@ TRANSFER = timedelta(minutes=10)
 MAX_REPEATS = 1024
 """Different events of one network that are counted at a time; of more, the oldest is written early."""
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
 Signature = tuple[tuple[str, Any], ...]
 
 
@@ -30,6 +32,7 @@ class Repeat:
     """Repeats of an event that is in the log: when it was first and last seen, whether it is on disk, how often since.
 
     `count` is of the events after the first; `size` and `span` are of the bytes of all of them, where they have any.
+    It is over at `until`, and at `idle` when that is earlier.
     """
 
     first: datetime
@@ -39,6 +42,12 @@ class Repeat:
     count: int = 0
     size: int = 0
     span: tuple[int, int] | None = None
+    until: datetime = _NEVER
+    idle: datetime = _NEVER
+
+    def runs(self, now: datetime) -> bool:
+        """Whether it still counts. A clock that was set back ends what it finds in its future."""
+        return self.first <= now < self.until and now < self.idle
 
     def add(self, sent: range) -> None:
         """Note which bytes one of the events is about."""
@@ -71,24 +80,28 @@ class _Table:
 
     def find(self, signature: Signature, now: datetime) -> Repeat | None:
         repeat = self._rows.get(signature)
-        return repeat if repeat is not None and self._runs(repeat, now) else None
+        return repeat if repeat is not None and repeat.runs(now) else None
 
     def add(self, signature: Signature, repeat: Repeat) -> Repeat | None:
         """Count by `repeat` from now on; returns the one that it replaces, whose time is over."""
         ended = self._rows.pop(signature, None)
+        repeat.until = repeat.first + self._length
+        if self._idle:
+            repeat.idle = repeat.last + self._idle
         self._rows[signature] = repeat
         return ended
 
     def again(self, signature: Signature, repeat: Repeat, now: datetime) -> None:
         repeat.count, repeat.last = repeat.count + 1, now
         if self._idle:
+            repeat.idle = now + self._idle
             self._rows.move_to_end(signature)
 
-    def ended(self, now: datetime, everything: bool) -> Iterator[Repeat]:
+    def ended(self, now: datetime, everything: bool = False) -> Iterator[Repeat]:
         """The repeats whose time is over, and those that are too many; each is forgotten once it has been taken."""
         while self._rows:
             signature, repeat = next(iter(self._rows.items()))
-            if not everything and self._runs(repeat, now) and len(self._rows) <= MAX_REPEATS:
+            if not everything and repeat.runs(now) and len(self._rows) <= MAX_REPEATS:
                 return
             yield repeat
             del self._rows[signature]
@@ -96,27 +109,22 @@ class _Table:
     def rows(self) -> Iterator[Repeat]:
         return iter(self._rows.values())
 
-    def _runs(self, repeat: Repeat, now: datetime) -> bool:
-        # A clock that was set back ends what it finds in its future.
-        if not repeat.first <= now < repeat.first + self._length:
-            return False
-        return self._idle is None or now < repeat.last + self._idle
-
 
 class Repeats:
     """Everything that is counted, by network and kind."""
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[str, str], _Table] = {}
+        self._tables: dict[tuple[Any, ...], _Table] = {}
 
     def table(self, fields: Mapping[str, Any], over: bool = False) -> _Table:
         """Where an event with these fields is counted; `over` when it is beyond its bound."""
-        released = fields.get("answer") == "released"
-        kind = f"over {released}" if over else "released" if released else "other"
-        place = str(fields.get("channel") or fields.get("network") or ""), kind
-        if place not in self._tables:
-            self._tables[place] = _Table(OVER) if over else _Table(TRANSFER, REPEAT) if released else _Table(REPEAT)
-        return self._tables[place]
+        place = fields.get("channel") or fields.get("network") or "", fields.get("answer"), over
+        table = self._tables.get(place)
+        if table is None:
+            released = fields.get("answer") == "released"
+            table = _Table(OVER) if over else _Table(TRANSFER, REPEAT) if released else _Table(REPEAT)
+            self._tables[place] = table
+        return table
 
     def ended(self, now: datetime, everything: bool) -> Iterator[Repeat]:
         """The repeats of every table whose time is over."""
