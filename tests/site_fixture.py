@@ -164,7 +164,8 @@ class Site:
 
 def settings(state: Path, **fields: Any) -> Settings:
     """The settings of the site."""
-    return Settings(state=state, **{"listen": SETTINGS, "audit_file_days": 3650} | fields)
+    usual: dict[str, Any] = {"listen": SETTINGS, "audit_file_days": 3650}
+    return Settings(state=state, **usual | fields)
 
 
 LONG_FILES = "audit_file_days = 3650\n"

@@ -193,12 +193,12 @@ def test_a_file_that_cannot_be_made_is_tried_again(path: Path, monkeypatch: pyte
         if step == "replace":
             patch.setattr(Path, "replace", broken)
         elif step == "write":
-            patch.setattr(segments.os, "open", broken)
+            patch.setattr(os, "open", broken)
         else:
-            patch.setattr(segments.os, step, broken)
+            patch.setattr(os, step, broken)
         for number in range(20):
             log.record({"event": "x", "host": f"n{number}", "time": NOW}, durable=True)
-    assert not files(path) and not path.with_name("audit.log.new").exists()
+    assert not files(path) and not path.with_name(".audit.log.new").exists()
     log.record({"event": "later", "time": NOW + timedelta(minutes=2)}, durable=True)
     log.close()
     assert len(files(path)) == 1 and verify(path, KEY).ok
@@ -207,9 +207,9 @@ def test_a_file_that_cannot_be_made_is_tried_again(path: Path, monkeypatch: pyte
 def test_what_a_crash_leaves_of_a_turn_is_mended(path: Path) -> None:
     fill(path, 3)
     os.link(path, path.with_name("audit.log.000000000001"))
-    path.with_name("audit.log.new").write_bytes(b"half")
+    path.with_name(".audit.log.new").write_bytes(b"half")
     log = opened(path)
-    assert not files(path) and not path.with_name("audit.log.new").exists()
+    assert not files(path) and not path.with_name(".audit.log.new").exists()
     log.close()
     assert verify(path, KEY).ok
     fill(path, 20)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from threading import Lock, RLock
 from typing import Any, Self
@@ -29,7 +29,8 @@ from provision.service.scrub import Scrub
 from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site
-from provision.store.audit import Audit, Bound, ClosedAudit, Limits
+from provision.store.audit import Audit, Bound, Limits
+from provision.store.closed import ClosedAudit
 from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
@@ -236,33 +237,23 @@ class Core:
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
-        host, where = state.host if state else None, str(channel)
-        event = {
-            "time": now,
-            "event": "decision",
-            "host": host.name if host else None,
-            "medium": str(medium),
-            "channel": where,
-            "address": str(requester.address) if requester.address else None,
-            "mac": requester.mac,
-            "operator": requester.operator,
-        }
+        host = state.host if state else None
+        event = _event(host, medium, channel, requester, now)
         itself = is_itself(host, requester)
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
             asker = str(requester.address), requester.mac or "", answer.subject
-            if not self._denied.admit(where, itself, asker, now):
+            if not self._denied.admit(event["channel"], itself, asker, now):
                 others = "too many different machines; these are counted only"
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
+        # An operator's acts are told apart, all of them.
+        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
+        limit = self._denied.bound(event["channel"], name, event["answer"]) if outside else None
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
         durable = durable and isinstance(answer, Release)
-        # An operator's acts are told apart, all of them.
-        outside = channel.kind is not ChannelKind.OPERATOR
-        name = host.name if host and itself else ""
-        limit = self._denied.bound(where, name, str(event["answer"])) if outside else None
         self.audit.record(event, durable=durable, counted=counted or not durable, bound=limit)
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, limit
@@ -343,6 +334,20 @@ class Core:
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""
         return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
+
+
+def _event(host: Host | None, medium: Medium, channel: Channel, requester: Requester, now: datetime) -> dict[str, Any]:
+    """What the audit log says of a decision, whatever it was."""
+    return {
+        "time": now,
+        "event": "decision",
+        "host": host.name if host else None,
+        "medium": str(medium),
+        "channel": str(channel),
+        "address": str(requester.address) if requester.address else None,
+        "mac": requester.mac,
+        "operator": requester.operator,
+    }
 
 
 def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:

@@ -27,7 +27,7 @@ from provision.store.pending import Pending
 from provision.store.repeats import REPEAT, Repeat, Repeats, Signature, iso
 from provision.store.segments import Limits, newest
 
-__all__ = ["FIELDS", "REPEAT", "Audit", "Bound", "ClosedAudit", "Limits", "verify"]
+__all__ = ["FIELDS", "REPEAT", "Audit", "Bound", "Limits", "verify"]
 
 
 class Audit:
@@ -102,16 +102,10 @@ class Audit:
         fields = checked(event)
         with self._lock:
             try:
-                if self._file.is_full(now):
-                    self._file.turn(now)
-                if self._owed:
-                    self._pay()
+                self._make_ready(now)
                 if begins is not None:
                     self._begin(fields, begins)
-                if counted or bound is not None:
-                    self._take(fields, now, durable, counted, bound)
-                else:
-                    self._file.append({"time": iso(now), **fields}, durable)
+                self._take(fields, now, durable, counted, bound)
             except Unavailable:
                 if begins is not None:
                     self._end(self._file.head.seq + 1)
@@ -143,10 +137,8 @@ class Audit:
         """
         with self._lock:
             moment = now or self._clock()
-            self._pay()
+            self._make_ready(moment)
             self._sweep(moment, everything=now is None)
-            if self._file.is_full(moment):
-                self._file.turn(moment)
             self._file.announce()
             content = self._due_content(now is None)
         if content is not None:
@@ -158,7 +150,7 @@ class Audit:
             if self._file.descriptor < 0:
                 return
             try:
-                self._pay()
+                self._make_ready(self._clock())
                 self._sweep(self._clock(), everything=True)
                 self._file.sync()
                 if (content := self._due_content(True)) is not None:
@@ -187,6 +179,16 @@ class Audit:
                 found = _opened(stack, self._path, self._file.size)
             return newest(found, host, limit)
 
+    def _make_ready(self, now: datetime) -> None:
+        """Do what is to be done before anything else is written; raises Unavailable when it cannot be."""
+        if self._file.is_full(now):
+            self._file.turn(now)
+        while self._owed:
+            fields, number = self._owed[0]
+            self._file.append(fields, durable=True)
+            self._owed.pop(0)
+            self._end(number, failed=fields.get("event") == pending.FAILED)
+
     # Counting
 
     def _take(
@@ -200,6 +202,9 @@ class Audit:
     ) -> None:
         """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it shall be), or
         when it is beyond its bound."""
+        if not counted and bound is None:
+            self._file.append({"time": iso(now), **fields}, durable)
+            return
         signature, table = _signature(fields), self._repeats.table(fields, over)
         self._write_counts(table.ended(now))
         repeat = table.find(signature, now) if counted else None
@@ -246,14 +251,6 @@ class Audit:
         if left <= 0:
             self._acts.pop(number, None)
             self._left.pop(number)
-
-    def _pay(self) -> None:
-        """Write what could not be written after an act; raises Unavailable when it still cannot."""
-        while self._owed:
-            fields, number = self._owed[0]
-            self._file.append(fields, durable=True)
-            self._owed.pop(0)
-            self._end(number, failed=fields.get("event") == pending.FAILED)
 
     # What the log does not say yet
 
@@ -326,45 +323,6 @@ def _opened(stack: ExitStack, path: Path, size: int | None = None) -> list[Segme
         return stack.enter_context(segments.opened(path, size))
     except OSError as error:
         raise chain.unreadable(path, error) from None
-
-
-class ClosedAudit(Audit):
-    """A log that could not be opened, for `error`: it takes nothing, so every answer is no, but it can be looked at."""
-
-    def __init__(self, path: Path, key: MasterKey, error: Unavailable) -> None:
-        self._path, self._master, self._error = path, key, error
-
-    @property
-    def is_busy(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def growth(self) -> int:
-        """None."""
-        return 0
-
-    def record(self, event: Mapping[str, Any], *_: Any, **__: Any) -> int:
-        """Raises the error."""
-        raise self._error
-
-    def extend(self, event: Mapping[str, Any], sent: range, bound: Bound | None = None) -> None:
-        """Raises the error."""
-        raise self._error
-
-    def flush(self, now: datetime | None = None) -> None:
-        """Nothing is counted."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def verify(self, witnesses: Sequence[Head] = ()) -> VerifyResult:
-        """Check the log as it lies there; raises Unavailable when it cannot be read."""
-        return verify(self._path, self._master, witnesses)
-
-    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """Nothing that can be relied on."""
-        raise self._error
 
 
 def verify(path: Path, key: MasterKey, witnesses: Sequence[Head] = ()) -> VerifyResult:

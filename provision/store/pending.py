@@ -66,7 +66,7 @@ def decode(key: Secret, content: bytes) -> Pending | None:
 
 def write(path: Path, content: bytes, durable: bool) -> None:
     """Replace the file as a whole; raises OSError, and then the one before is still there."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -122,4 +122,5 @@ def sync(directory: Path) -> None:
 
 
 def _new(path: Path) -> Path:
-    return path.with_name(f"{path.name}.new")
+    # With a dot, so that no copy of "audit.*" stumbles over what is there for a moment.
+    return path.with_name(f".{path.name}.new")

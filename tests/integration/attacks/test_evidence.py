@@ -114,8 +114,8 @@ def test_one_byte_ranges_do_not_fill_the_log(site: AttackSite) -> None:
     assert log_size(site) - before < 3000, "a few entries of others, and not one for each range"
     site.server.stop()
     serve_again(site, 3)
-    asked = site.audit(event="decision", host="node1", medium="http-boot", answer="released", mac=MAC["node1"])
-    told = [entry for entry in asked if "bytes" in entry]
+    released = site.audit(event="decision", host="node1", medium="http-boot", answer="released", mac=MAC["node1"])
+    told = [entry for entry in released if "bytes" in entry]
     assert sum(entry["bytes"] for entry in told) == 303
     assert min(entry["from"] for entry in told) == 0 and max(entry["to"] for entry in told) == 6
 
