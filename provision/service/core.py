@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import IPv4Address
 from threading import Lock, RLock
-from typing import Any, Self
-from weakref import WeakKeyDictionary
+from typing import Self
 
 from provision import clock as clocks
 from provision import policy
@@ -24,12 +23,12 @@ from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
 from provision.service.acts import act
-from provision.service.crowd import Crowds, is_itself
+from provision.service.decisions import Decisions
 from provision.service.scrub import Scrub
 from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site
-from provision.store.audit import Audit, Bound, Limits
+from provision.store.audit import Audit, Limits
 from provision.store.closed import ClosedAudit
 from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
@@ -70,9 +69,7 @@ class Core:
         self._forgotten, self._charged_lock = 0, Lock()
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
-        self._denied = Crowds()
-        # What the audit log has of the releases that are in use, for what follows from them.
-        self._events: WeakKeyDictionary[Release, tuple[dict[str, Any], Bound | None]] = WeakKeyDictionary()
+        self.decisions = Decisions(audit)
         self._bases: dict[str, BaseImage] = {}
         self._foresight, self._warned = Foresight(settings.state), False
         self._state_lock: StateLock | None = None
@@ -150,7 +147,7 @@ class Core:
         if change != snapshot.change:
             known = {}
             self._known = (snapshot.change, known)
-            self._denied.forget()
+            self.decisions.forget_hosts()
             self._forget_boots()
         fixed = known.get(name)
         if fixed is None:
@@ -238,32 +235,8 @@ class Core:
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
-        event = _event(host, medium, channel, requester, now)
-        itself = is_itself(host, requester)
-        if isinstance(answer, Denial):
-            event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
-            # The host of a refused machine is what it claims, so it may be made up like an address.
-            asker = str(requester.address), requester.mac or "", answer.subject
-            if not self._denied.admit(event["channel"], itself, asker, now):
-                others = "too many different machines; these are counted only"
-                event |= {"host": None, "address": None, "mac": None, "reason": others}
-        else:
-            event |= {"answer": "released", "revision": answer.revision[:16]}
-        # An operator's acts are told apart, all of them.
-        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
-        limit = self._denied.bound(event["channel"], name, event["answer"]) if outside else None
-        # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
-        durable = durable and isinstance(answer, Release)
-        self.audit.record(event, durable=durable, counted=counted or not durable, bound=limit)
-        if isinstance(answer, Release) and durable:
-            self._events[answer] = event, limit
+        self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
         return answer
-
-    def gave(self, release: Release, sent: range) -> None:
-        """Let the audit log's count of what like `release` was decided have the bytes that follow from this one."""
-        if release in self._events:
-            event, limit = self._events[release]
-            self.audit.extend(event, sent, limit)
 
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
         """Record something that is so and that an auditor wants to see. What is yet to be done is an `act`."""
@@ -334,20 +307,6 @@ class Core:
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""
         return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
-
-
-def _event(host: Host | None, medium: Medium, channel: Channel, requester: Requester, now: datetime) -> dict[str, Any]:
-    """What the audit log says of a decision, whatever it was."""
-    return {
-        "time": now,
-        "event": "decision",
-        "host": host.name if host else None,
-        "medium": str(medium),
-        "channel": str(channel),
-        "address": str(requester.address) if requester.address else None,
-        "mac": requester.mac,
-        "operator": requester.operator,
-    }
 
 
 def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:

@@ -239,7 +239,7 @@ class Netboot:
         if wanted is not None and plan.patches_at(slot.offset, wanted(plan)):
             self._charge(state, progress)
         if wanted is not None:
-            self._core.gave(answer, wanted(plan))
+            self._core.decisions.gave(answer, wanted(plan))
         return plan
 
     def _has_begun(self, state: HostState, origin: Origin) -> bool:
