@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 
 from provision.errors import Conflict, Unavailable
 from provision.secret import Secret
+from provision.server.networks import Networks
 from provision.service.service import Service
-from tests.site_fixture import INVENTORY, Site, closed_site, settings, site, sources
+from provision.settings import Listen
+from tests.site_fixture import INVENTORY, Site, closed_site, edge, settings, site, sources
 
 MORE = INVENTORY.replace("labels: {rack: a}", "labels: {rack: b}")
 
@@ -158,12 +161,40 @@ def test_no_message_of_an_unforeseen_error_reaches_the_log(here: Site) -> None:
     assert b"a-secret" not in (here.state / "audit.log").read_bytes()
 
 
+def test_an_override_is_said_when_the_network_is_served(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = Listen(network="mgmt", interface="lo", override={"default-route": "no other NIC"})
+    networks, since = Networks(here.service, None, None), last(here)  # type: ignore[arg-type]
+
+    def taken(*_: object) -> None:
+        raise Unavailable("10.0.0.1:80", "is in use", "stop the other program")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("provision.server.networks.bind_tcp", taken)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                asyncio.run(networks._start(listen, edge()))
+    assert [e["event"] for e in new(here, since)] == ["begun", "failed"] * 2
+
+    seen = list[str]()
+
+    async def serve(*_: object) -> None:
+        seen.append(new(here, since)[-1]["event"])
+
+    monkeypatch.setattr(networks, "_open", serve)
+    for _ in range(2):
+        asyncio.run(networks._start(listen, edge()))
+    assert seen == ["begun", "override"], "it is on disk before anything is served, and said once"
+    assert [e["event"] for e in new(here, since)[4:]] == ["begun", "override"]
+
+
 # kill -9
 
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from provision.service.service import Service
+    from provision.server.networks import Networks
+from provision.service.service import Service
+from provision.settings import Listen
     from provision.store.logfile import LogFile
     from tests.site_fixture import settings
     from tests.test_acts import ACTS

@@ -169,7 +169,7 @@ def audit(
         (
             (
                 e["time"],
-                e["event"],
+                f"{e['event']}: {e['subject']}" if "subject" in e else e["event"],
                 e.get("answer"),
                 e.get("host"),
                 e.get("medium"),

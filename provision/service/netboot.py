@@ -18,6 +18,7 @@ from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
 from provision.service.arrivals import Arrivals
+from provision.service.complaints import Complaints
 from provision.service.core import Core
 from provision.service.crowd import reporting
 from provision.service.maker import Maker
@@ -51,6 +52,7 @@ class Netboot:
         self._core, self._maker, self._tracker = core, maker, tracker
         self.arrivals = Arrivals(core, tracker)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
+        self._complaints = Complaints(_log)
 
     # Configurations
 
@@ -65,7 +67,7 @@ class Netboot:
             base, root = self._core.base_of(state.host), origin.base_url
             return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
         except Unavailable as error:
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             return pxelinux.refusal(_lines(_UNAVAILABLE))
 
     def grub_config(self, origin: Origin) -> bytes:
@@ -78,7 +80,7 @@ class Netboot:
             base = self._core.base_of(state.host)
             return grub.network_config(self._target(state, origin, base, "/boot"))
         except Unavailable as error:
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
 
     def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
@@ -217,7 +219,7 @@ class Netboot:
         except Unavailable as error:
             if start:
                 raise
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             state = self._core.state_by_mac(origin.requester.mac)
             return self._maker.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
 

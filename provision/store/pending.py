@@ -56,12 +56,15 @@ def encode(key: Secret, pending: Pending) -> bytes:
 
 
 def decode(key: Secret, content: bytes) -> Pending | None:
-    """What a file says, or None when it was not written with this key."""
+    """What a file says, or None when it was not written with this key, or not by a program that this one knows."""
     body, mac = content[: -_MAC - 1], content[-_MAC - 1 : -1]
     if not hmac.compare_digest(_mac(key, body), mac):
         return None
-    found = json.loads(body)
-    return Pending(**found | {name: tuple(found[name]) for name in ("counts", "acts")})
+    try:
+        found = json.loads(body)
+        return Pending(**found | {name: tuple(found[name]) for name in ("counts", "acts")})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def write(path: Path, content: bytes, durable: bool) -> None:
