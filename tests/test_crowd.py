@@ -40,9 +40,10 @@ def test_what_a_stranger_claims_does_not_make_more_entries_beyond_the_bound() ->
     stranger, host = crowds.bound("general:guest", "", "denied"), crowds.bound("management:mgmt", "n1", "denied")
     assert "host" not in stranger.kept and "mac" not in stranger.kept and "host" in host.kept
     assert stranger.entries > host.entries
-    assert {"host", "mac", "revision"} <= crowds.bound("management:mgmt", "n1", "released").kept
-    names = {crowds.bound(c, h, a).name for c in "xy" for h in ("", "n1", "n2") for a in ("denied", "released")}
-    assert len(names) == 2 * (1 + 2 * 2)
+    assert {"host", "mac", "revision"} <= crowds.bound("management:mgmt", "n1", "released to").kept
+    kinds = ("denied", "configured for", "released to")
+    names = {crowds.bound(c, h, kind).name for c in "xy" for h in ("", "n1", "n2") for kind in kinds}
+    assert len(names) == 2 * (1 + 2 * 3)
 
 
 def test_machines_of_one_network_do_not_make_those_of_another_forgotten() -> None:

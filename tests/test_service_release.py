@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,26 @@ def test_one_machine_that_claims_to_be_every_host_is_one_of_the_crowd(
     for mac in (MAC1, MAC2, MAC3):
         assert b"foreign-mac" in here.service.netboot.pxelinux_config(origin(STRANGER), mac)
     assert [entry.get("host") for entry in here.audit("decision")] == ["node1", "node2", None]
+
+
+def test_who_floods_for_configurations_does_not_use_up_what_a_seed_leaves_behind(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.service.crowd.HOST_A_DAY", 20)
+    here.window()
+    for number in range(50):
+        here.service.netboot.grub_config(origin(address=IPv4Address(f"10.0.0.{100 + number}")))
+    entries = len(here.audit())
+    here.service.netboot.seed(origin(), None, charge=True)
+    (told,) = here.audit()[entries:]
+    assert (told["answer"], told["mac"], told["address"]) == ("released", MAC1, "10.0.0.11")
+    for number in range(50):
+        here.service.netboot.seed(origin(address=IPv4Address(f"10.0.0.{100 + number}")), None, charge=True)
+    found = here.audit("decision")
+    coarse = [entry for entry in found if "address" not in entry]
+    assert [entry["event"] for entry in here.audit("bounded")] == ["bounded"] * 2
+    assert all(entry["host"] == "node1" and entry["mac"] == MAC1 for entry in coarse)
+    assert sum(entry.get("count", 1) for entry in found if "released to" in entry.get("reason", "")) == 51 - 10
 
 
 def test_ranges_are_counted(here: Site) -> None:

@@ -18,10 +18,11 @@ STRANGERS_A_DAY = 20_000
 """Entries a day, on each network, for what is denied to machines that are not the host they ask for."""
 
 HOST_A_DAY = 2_000
-"""Entries a day, on each network, for what is denied to a host; and as many for what is released to it."""
+"""Entries a day, on each network, for what is denied to a host; as many for its configurations, and as many for what is
+released to it: nobody uses up what secrets leave behind by asking for something else."""
 
 _KEPT = frozenset(("event", "medium", "channel", "answer", "rule"))
-_KEPT_OF = {"denied": _KEPT | {"host"}, "released": _KEPT | {"host", "mac", "revision"}}
+_KEPT_OF_HOST = _KEPT | {"host", "mac", "revision"}
 
 
 class Crowd:
@@ -53,14 +54,15 @@ class Crowds:
         """`Crowd.admit` among those on that network who are `known`, or are not."""
         return self._crowds.setdefault((channel, known), Crowd()).admit(asker, now)
 
-    def bound(self, channel: str, host: str, answer: str) -> Bound:
-        """The bound of what is answered to a host that asks itself ("": to all machines that do not)."""
-        place = channel, host, answer
+    def bound(self, channel: str, host: str, kind: str) -> Bound:
+        """The bound of one kind of answers to a host that asks itself ("": to all machines that do not)."""
+        place = channel, host, kind
         found = self._bounds.get(place)
         if found is None:
             # Which host a stranger asks for is made up, too.
-            own = Bound(" ".join(place), HOST_A_DAY, _KEPT_OF[answer])
-            found = self._bounds[place] = own if host else Bound(channel, STRANGERS_A_DAY, _KEPT)
+            own = Bound(f"what {channel} {kind} {host}", HOST_A_DAY, _KEPT_OF_HOST)
+            found = own if host else Bound(f"what {channel} denied strangers", STRANGERS_A_DAY, _KEPT)
+            self._bounds[place] = found
         return found
 
     def forget(self) -> None:
@@ -75,4 +77,4 @@ def is_itself(host: Host | None, requester: Requester) -> bool:
 
 def reporting(network: str | None) -> Bound:
     """What is counted under that is no decision: refused reports that a host is up, and refused charges."""
-    return Bound(f"reports {network}", STRANGERS_A_DAY, _KEPT)
+    return Bound(f"refused reports on {network}", STRANGERS_A_DAY, _KEPT)

@@ -45,11 +45,12 @@ class Decisions:
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
-        # An operator's acts are told apart, all of them.
-        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
-        bound = self._crowds.bound(event["channel"], name, event["answer"]) if outside else None
         # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
         durable = durable and isinstance(answer, Release)
+        kind = "released to" if durable else "configured for" if isinstance(answer, Release) else "denied"
+        # An operator's acts are told apart, all of them.
+        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
+        bound = self._crowds.bound(event["channel"], name, kind) if outside else None
         self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound)
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound

@@ -26,13 +26,13 @@ class Bound:
 
     def coarse(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """An event beyond the bound."""
-        reason = f"beyond the {self.entries} entries of a day; counted only"
+        reason = f"beyond the {self.entries} entries a day of {self.name}; counted only"
         return {name: value for name, value in fields.items() if name in self.kept} | {"reason": reason}
 
     def notice(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The one entry that says that the bound is reached, by the first event beyond it."""
         about = {name: value for name, value in fields.items() if name in _NOTICED & self.kept}
-        reason = "until midnight (UTC) what is like it is counted hour by hour only"
+        reason = f"until midnight (UTC) more of {self.name} is counted hour by hour only"
         return {"event": "bounded", **about, "count": self.entries, "reason": reason}
 
 
