@@ -42,7 +42,7 @@ class LogFile:
     """The newest file of the log at `path`, open for appending, and its head file."""
 
     def __init__(self, path: Path, key: Secret, clock: Clock, journal: Journal, limits: Limits) -> None:
-        """Open or make it, and mend what a crash has left. Raises Unavailable, OSError."""
+        """Open or make it, and mend what a crash has left. Raises Unavailable."""
         self._path, self._key, self._clock = path, key, clock
         self._journal, self._limits = journal, limits
         self.head, self.size, self.grown = chain.START, 0, 0
@@ -51,11 +51,14 @@ class LogFile:
         self._announced, self._due = 0, False
         self.descriptor = self._head_file = -1
         try:
-            segments.tidy(path)
             self.descriptor = _open(path, os.O_APPEND)
             self._head_file = _open(path.with_suffix(".head"), 0)
+            segments.tidy(path)
             self._status = os.fstat(self.descriptor)
             self._resume()
+        except OSError as error:
+            self.release()
+            self.fail(f"cannot be opened ({error.strerror})", ROOM)
         except BaseException:
             self.release()
             raise
