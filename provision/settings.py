@@ -77,6 +77,9 @@ class Settings(Model):
     max_connections: int = Field(default=2048, ge=16, le=65536)
     max_connections_per_peer: int = Field(default=64, ge=4, le=4096)
     header_timeout: float = Field(default=10.0, gt=0, le=120)
+    audit_file_mib: int = Field(default=64, ge=1, le=65536)
+    audit_file_days: int = Field(default=30, ge=1, le=3650)
+    audit_files: int = Field(default=60, ge=1, le=100_000)
     listen: tuple[Listen, ...] = ()
 
     @property

@@ -18,8 +18,12 @@ SECOND = timedelta(seconds=1)
 DENIAL = {"event": "decision", "host": "n1", "medium": "pxe", "answer": "denied", "rule": "window-closed"}
 
 
+def journal_of(path: Path) -> Journal:
+    return Journal(path.with_name("no-journal"))
+
+
 def opened(path: Path) -> Audit:
-    return Audit(path, KEY, clock=lambda: NOW, journal=Journal(path.with_name("no-journal")))
+    return Audit(path, KEY, clock=lambda: NOW, journal=journal_of(path))
 
 
 def fill(path: Path, count: int = 5) -> None:

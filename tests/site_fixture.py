@@ -166,8 +166,12 @@ class Site:
 
 def settings(state: Path, **fields: Any) -> Settings:
     """The settings of the site."""
-    return Settings(state=state, **{"listen": SETTINGS} | fields)
+    usual: dict[str, Any] = {"listen": SETTINGS, "audit_file_days": 3650}
+    return Settings(state=state, **usual | fields)
 
+
+LONG_FILES = "audit_file_days = 3650\n"
+"""For a site that was made at NOW and is opened by the real clock: the audit log does not turn to a new file."""
 
 TOML = """\
 [[listen]]
@@ -180,7 +184,7 @@ address = "10.0.0.1"
 def closed_site(directory: Path, inventory: str = INVENTORY, toml: str = TOML) -> Path:
     """The state directory of a site that no process has open, with its settings file."""
     with site(directory, inventory) as here:
-        (here.state / "provision.toml").write_text(toml)
+        (here.state / "provision.toml").write_text(LONG_FILES + toml)
     return directory / "state"
 
 
@@ -232,6 +236,8 @@ def boot_iso(netboot: Netboot, origin: Origin, start: int, wanted: Callable[[Pla
     if isinstance(made, Plan):
         return made
     try:
+        if wanted is not None:
+            made.giving(wanted(made.plan))
         if wanted is not None and made.first_secret(wanted(made.plan)) is not None:
             made.charge()
     finally:

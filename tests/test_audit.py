@@ -27,6 +27,7 @@ from provision.store import audit as audits
 from provision.store.audit import Audit, verify
 from provision.store.journal import Journal
 from provision.store.keys import Purpose
+from provision.store.repeats import MAX_REPEATS
 from tests.audit_samples import DENIAL, KEY, NOW, SECOND, fill, lines, opened
 
 
@@ -134,12 +135,12 @@ def test_durable_events_are_never_counted(path: Path) -> None:
 
 def test_repeats_are_bounded(path: Path) -> None:
     log = opened(path)
-    for number in range(audits._MAX_REPEATS + 50):
+    for number in range(MAX_REPEATS + 50):
         for _ in range(2):
             log.record({"host": f"n{number}", "time": NOW})
-    assert len(log._repeats) <= audits._MAX_REPEATS + 1
+    assert len(log._repeats.rows()) <= MAX_REPEATS + 1
     log.close()
-    assert sum(line.get("count", 1) for line in lines(path)) == 2 * (audits._MAX_REPEATS + 50)
+    assert sum(line.get("count", 1) for line in lines(path)) == 2 * (MAX_REPEATS + 50)
 
 
 def test_durable_is_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

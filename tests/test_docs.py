@@ -26,8 +26,9 @@ from provision.media.loaders import SERVED
 from provision.service.service import Service
 from provision.settings import RULES, Listen, Settings
 from provision.site import SitePolicy
-from provision.store.chain import RECOVERED
+from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
+from provision.store.pending import BEGUN, FAILED
 from provision.tftp import handler
 from provision.web import boot_app, operator_app
 from tests.documents import ROOT, Document, codes
@@ -209,8 +210,9 @@ def test_every_variable_is_described() -> None:
 
 
 def test_every_event_of_the_audit_log_is_described() -> None:
-    noted = re.compile(r"""(?:\.note\(\s*|"event": )"([a-z-]+)\"""")
-    found = {name for path in sources() for name in noted.findall(path.read_text())} | {RECOVERED}
+    noted = re.compile(r"""(?:\.(?:note|act)\(\s*|"event": )"([a-z-]+)\"""")
+    found = {name for path in sources() for name in noted.findall(path.read_text())}
+    found |= {RECOVERED, SEGMENT, REMOVED, BEGUN, FAILED}
     assert set(DEPLOYMENT.section("The audit log").table()) == found
 
 
@@ -242,7 +244,7 @@ def test_every_path_of_the_state_directory_is_described(tmp_path: Path) -> None:
         service.close()
     rows = DEPLOYMENT.section("Installing the server").table()
     assert names <= {code for row in rows.values() for cell in row for code in codes(cell)}
-    assert set(rows) - names <= {"operator.sock", "bases/"}, "these come later"
+    assert set(rows) - names <= {"operator.sock", "bases/", "audit.pending"}, "these come later"
 
 
 def test_defaults_of_windows_are_as_described() -> None:

@@ -20,7 +20,7 @@ from tests.cli_runner import Ran, cli
 from tests.fixtures.media import image_archive, kernel, write
 from tests.netns import isolated, lan
 from tests.serving import PROVISION, run, serve
-from tests.site_fixture import CANARY, INVENTORY, MAC1, closed_site, make_base, site, touch
+from tests.site_fixture import CANARY, INVENTORY, LONG_FILES, MAC1, closed_site, make_base, site, touch
 
 pytestmark = pytest.mark.integration
 
@@ -276,7 +276,7 @@ def test_a_log_that_cannot_grow_stops_every_answer(tmp_path: Path) -> None:
         for number in range(3000):
             here.service.core.audit.record({"event": "decision", "host": f"n{number}", "reason": "x" * 500})
     state, log = here.state, here.state / "audit.log"
-    (state / "provision.toml").write_text("")
+    (state / "provision.toml").write_text(LONG_FILES)
     commands = [
         ("iso", "node1", "-o", tmp_path / "x.iso"),
         ("window", "node1"),

@@ -98,9 +98,9 @@ def test_a_host_that_always_boots_needs_no_window(here: Site) -> None:
 def test_a_boot_survives_a_new_tracker(here: Site) -> None:
     here.window()
     revision = seed_url(here)
-    here.service.netboot._tracker._by_mac.clear()
+    here.service.netboot._tracker._by_mac._networks.clear()
     assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
-    here.service.netboot._tracker._by_mac.clear()
+    here.service.netboot._tracker._by_mac._networks.clear()
     here.service.core.forget_boot("node1")
     assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
     assert used(here) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,26 @@ def test_one_machine_that_claims_to_be_every_host_is_one_of_the_crowd(
     assert [entry.get("host") for entry in here.audit("decision")] == ["node1", "node2", None]
 
 
+def test_who_floods_for_configurations_does_not_use_up_what_a_seed_leaves_behind(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provision.service.crowd.HOST_A_DAY", 20)
+    here.window()
+    for number in range(50):
+        here.service.netboot.grub_config(origin(address=IPv4Address(f"10.0.0.{100 + number}")))
+    entries = len(here.audit())
+    paid(here.service.netboot.seed(origin(), None))
+    (told,) = here.audit()[entries:]
+    assert (told["answer"], told["mac"], told["address"]) == ("released", MAC1, "10.0.0.11")
+    for number in range(50):
+        paid(here.service.netboot.seed(origin(address=IPv4Address(f"10.0.0.{100 + number}")), None))
+    found = here.audit("decision")
+    coarse = [entry for entry in found if "address" not in entry]
+    assert [entry["event"] for entry in here.audit("bounded")] == ["bounded"] * 2
+    assert all(entry["host"] == "node1" and entry["mac"] == MAC1 for entry in coarse)
+    assert sum(entry.get("count", 1) for entry in found if "released to" in entry.get("reason", "")) == 51 - 10
+
+
 def test_ranges_are_counted(here: Site) -> None:
     here.window()
     boot_iso(here.service.netboot, origin(), 0, everything)
@@ -287,7 +308,7 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
     written, synced = os.write, list[int]()
 
     def full(descriptor: int, data: bytes) -> int:
-        if descriptor == log._log:
+        if descriptor == log._file.descriptor:
             raise OSError(errno.ENOSPC, "No space left on device")
         return written(descriptor, data)
 
@@ -304,5 +325,5 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
     monkeypatch.setattr(os, "fdatasync", note)
     boot_iso(netboot, origin(), 1, lambda plan: range(1, plan.size))
     here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
-    assert synced == [log._log] * 2
+    assert synced == [log._file.descriptor] * 2
     assert used(here) == 1

@@ -233,12 +233,14 @@ def test_unknown_macs(store: Store, tmp_path: Path) -> None:
     store.seen_unknown(mac(5), None, "mgmt", NOW)
     store.seen_unknown(mac(6), "4c4c4544-0000-1000-8000-000000000001", "mgmt", NOW)
     store.seen_unknown(mac(5), None, "office", NOW + timedelta(minutes=1))
-    expected = [(mac(5), "office", 2), (mac(6), "mgmt", 1)]
+    store.seen_unknown(mac(6), None, "mgmt", NOW + timedelta(minutes=2))
+    expected = [(mac(6), "mgmt", 2), (mac(5), "office", 1), (mac(5), "mgmt", 1)]
     assert [(s.mac, s.network, s.count) for s in store.unknown()] == expected
     store.close()
     with open_store(tmp_path) as again:
-        assert [(s.mac, s.network, s.count) for s in again.unknown()] == expected
-        assert again.unknown()[0].first == NOW and again.unknown()[0].last == NOW + timedelta(minutes=1)
+        of_first = [(mac(6), "mgmt", 2), (mac(5), "mgmt", 1)]
+        assert [(s.mac, s.network, s.count) for s in again.unknown()] == of_first
+        assert again.unknown()[0].first == NOW and again.unknown()[0].last == NOW + timedelta(minutes=2)
         again.apply(inventory(host(5)), "x")
         assert [s.mac for s in again.unknown()] == [mac(6)]
 
@@ -256,6 +258,19 @@ def test_unknown_macs_are_bounded_and_cheap(store: Store, tmp_path: Path) -> Non
         assert len(again.unknown()) == LIMIT and again.unknown()[0].mac == mac(LIMIT + 99)
         with again._read() as connection:
             assert len(connection.execute(schema.unknown_macs.select()).all()) == LIMIT
+
+
+def test_unknown_macs_of_one_network_are_not_forgotten_for_those_of_another(store: Store, tmp_path: Path) -> None:
+    store.seen_unknown(mac(9000), None, "mgmt", NOW)
+    for number in range(LIMIT + 100):
+        store.seen_unknown(mac(number), None, "guest", NOW + timedelta(seconds=number))
+    store.seen_unknown(mac(9000), None, "guest", NOW + timedelta(days=1))
+    assert [s.network for s in store.unknown() if s.mac == mac(9000)] == ["guest", "mgmt"]
+    assert len(store.unknown()) == LIMIT + 1
+    store.close()
+    with open_store(tmp_path) as again:
+        assert [(s.network, s.count) for s in again.unknown() if s.mac == mac(9000)] == [("mgmt", 1)]
+        assert len(again.unknown()) == LIMIT
 
 
 def test_a_statement_is_run_by_the_driver(store: Store) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from provision.cli import output
 from provision.cli.client import of_host, route
@@ -117,13 +118,14 @@ def _picture(answer: dict[str, Any]) -> Group:
             for row in answer["hosts"]
         ),
     )
+    warnings = [Text(f"WARNING: {warning}") for warning in answer["warnings"]]
     if not answer["unknown"]:
-        return Group(hosts)
+        return Group(*warnings, hosts)
     unknown = output.as_table(
         ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
         ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
     )
-    return Group(hosts, "", unknown)
+    return Group(*warnings, hosts, "", unknown)
 
 
 def _window(window: dict[str, Any] | None) -> str | None:
@@ -153,7 +155,8 @@ def audit(
         if given.json:
             output.data(result)
         elif result["ok"]:
-            output.say(f"the audit log is whole: {result['entries']} entries")
+            since = f", starts at entry {result['starts']}" if result["starts"] > 1 else ""
+            output.say(f"the audit log is whole: {result['entries']} entries{since}")
         else:
             output.say(f"the audit log is NOT whole: {'; '.join(result['problems'])}")
         raise typer.Exit(Exit.OK if result["ok"] else Exit.FAILED)
@@ -166,7 +169,7 @@ def audit(
         (
             (
                 e["time"],
-                e["event"],
+                f"{e['event']}: {e['subject']}" if "subject" in e else e["event"],
                 e.get("answer"),
                 e.get("host"),
                 e.get("medium"),

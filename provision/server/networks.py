@@ -183,11 +183,18 @@ class Networks:
         task.add_done_callback(self._removing.discard)
 
     async def _start(self, listen: Listen, edge: Edge, machine: Machine) -> None:
-        core, address = self._service.core, str(edge.channel.address)
-        if listen.network not in self._noted:
+        if listen.network in self._noted:
+            await self._open(listen, edge, machine)
+            return
+        with contextlib.ExitStack() as stack:
             for rule, reason in sorted(listen.override.items()):
-                core.note("override", None, network=listen.network, rule=rule, reason=reason)
-            self._noted.add(listen.network)
+                act = self._service.core.act("override", None, network=listen.network, rule=rule, reason=reason)
+                stack.enter_context(act)
+            await self._open(listen, edge, machine)
+        self._noted.add(listen.network)
+
+    async def _open(self, listen: Listen, edge: Edge, machine: Machine) -> None:
+        core, address = self._service.core, str(edge.channel.address)
         if edge.footing.bridge and not self._on_bridges:
             self._on_bridges = True
             self._unwatch.append(self._neighbours.watch_fdb(self._learned))
@@ -287,7 +294,7 @@ class Networks:
                     site, settled = core.store.snapshot.site, time.monotonic() - news >= _SETTLE_SECONDS
                     await self.reconcile(latest, start=settled)
                 with contextlib.suppress(Unavailable):
-                    await asyncio.to_thread(core.audit.flush, core.clock())
+                    await asyncio.to_thread(core.tick)
         finally:
             watching.cancel()
 

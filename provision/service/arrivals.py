@@ -6,9 +6,10 @@ import hmac
 from dataclasses import replace
 from datetime import datetime
 
-from provision.boot import Boot, Copy
+from provision.boot import Boot, Channel, Copy
 from provision.errors import Conflict, Denied
 from provision.service.core import Core
+from provision.service.crowd import reporting
 from provision.service.progress import Tracker
 
 
@@ -18,7 +19,7 @@ class Arrivals:
     def __init__(self, core: Core, tracker: Tracker) -> None:
         self._core, self._tracker = core, tracker
 
-    def up(self, host: str, key: bytes) -> Boot:
+    def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
 
         Raises Denied for a key that no boot of the host has, Conflict when the key has been used.
@@ -26,19 +27,19 @@ class Arrivals:
         known, now = host if host in self._core.hosts else None, self._core.clock()
         boot = self._reporting(host, key) if known else None
         if boot is None:
-            refused = {"time": now, "event": "up", "host": known, "answer": "denied", "rule": "phone-home"}
-            self._core.audit.record(refused)
+            where = str(channel) if channel else None
+            refused = {"time": now, "event": "up", "host": known, "channel": where, "answer": "denied"}
+            self._core.audit.record(refused | {"rule": "phone-home"}, bound=reporting(where))
             raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
         said = Conflict(host, "this boot has said already that it is up", "nothing is to be done")
         if self._is_up(boot):
             raise said
-        # Recorded first: what cannot be recorded does not happen, and the host says it again.
-        self._core.note(
-            "up", None, host=host, mac=boot.mac if isinstance(boot, Boot) else None, medium=str(boot.medium)
-        )
-        done = self._mark_up(boot, now)
-        if done is None:
-            raise said
+        mac = boot.mac if isinstance(boot, Boot) else None
+        # What cannot be recorded does not happen, and the host says it again.
+        with self._core.act("up", None, host=host, mac=mac, medium=str(boot.medium)):
+            done = self._mark_up(boot, now)
+            if done is None:
+                raise said
         self._core.forget_boot(host)
         self._tracker.update(done)
         return done

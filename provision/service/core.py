@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address
-from pathlib import Path
 from threading import Lock, RLock
 from typing import Self
 
@@ -22,15 +22,21 @@ from provision.host import Host
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
-from provision.service.crowd import Crowd
+from provision.service.acts import act
+from provision.service.decisions import Decisions
 from provision.service.scrub import Scrub
+from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site
-from provision.store.audit import Audit, ClosedAudit
+from provision.store.audit import Audit, Limits
+from provision.store.closed import ClosedAudit
 from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
 from provision.store.store import Store
+
+_ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,11 @@ class Core:
         self._forgotten, self._charged_lock = 0, Lock()
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
-        self._denied = Crowd()
+        self.decisions = Decisions(audit)
         self._bases: dict[str, BaseImage] = {}
         # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
         self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
+        self._foresight, self._warned = Foresight(settings.state), False
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -84,7 +91,7 @@ class Core:
             uploads = settings.state / "tmp"
             shutil.rmtree(uploads, ignore_errors=True)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            audit, scrub = _open_audit(settings.state / "audit.log", key), Scrub(library, at_once=brief)
+            audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
             core = cls(settings, store, audit, library, scrub, clock)
             core._adopt_bases()
         except OSError as error:
@@ -105,8 +112,8 @@ class Core:
         names = self.bases()
         for base in self.library.list():
             if base.id not in names.values() and base.name not in names:
-                self.note("image-imported", None, image=base.name, base=base.id[:16])
-                self.store.name_base(base.name, base.id)
+                with self.act("image-imported", None, image=base.name, base=base.id[:16]):
+                    self.store.name_base(base.name, base.id)
 
     def close(self) -> None:
         """Write what is aggregated, close the store, release the directory."""
@@ -142,6 +149,7 @@ class Core:
         if change != snapshot.change:
             known = {}
             self._known = (snapshot.change, known)
+            self.decisions.forget_hosts()
             self._forget_boots()
         fixed = known.get(name)
         if fixed is None:
@@ -239,32 +247,36 @@ class Core:
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
-        event = {
-            "time": now,
-            "event": "decision",
-            "host": state.host.name if state else None,
-            "medium": str(medium),
-            "channel": str(channel),
-            "address": str(requester.address) if requester.address else None,
-            "mac": requester.mac,
-            "operator": requester.operator,
-        }
-        if isinstance(answer, Denial):
-            event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
-            # The host of a refused machine is what it claims, so it may be made up like an address.
-            if not self._denied.admit((str(requester.address), requester.mac or "", answer.subject), now):
-                others = "too many different machines; these are counted only"
-                event |= {"host": None, "address": None, "mac": None, "reason": others}
-        else:
-            event |= {"answer": "released", "revision": answer.revision[:16]}
-        # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
-        released = isinstance(answer, Release)
-        self.audit.record(event, durable=durable and released, counted=counted or not (durable and released))
+        host = state.host if state else None
+        self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
         return answer
 
     def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
-        """Record something that is no decision but that an auditor wants to see (a window opened, an override)."""
+        """Record something that is so and that an auditor wants to see. What is yet to be done is an `act`."""
         self.audit.record({"time": self.clock(), "event": event, "operator": operator, **fields}, durable=True)
+
+    def act(self, event: str, operator: str | None, **fields: str | int | None) -> AbstractContextManager[None]:
+        """Do within this context what an auditor wants to see: see `acts.act`, of one entry."""
+        return act(self.audit, self.clock, event, operator, [fields])
+
+    def tick(self) -> None:
+        """What a service does every second: write what the audit log has counted, and tell of a disk that will be full
+        when that is new. Raises Unavailable."""
+        now = self.clock()
+        self._foresight.note(now, self.audit.growth)
+        told = self.warnings()
+        if told and not self._warned:
+            _log.warning("%s", told[0])
+        self._warned = bool(told)
+        self.audit.flush(now)
+
+    def warnings(self) -> list[Unavailable]:
+        """What an operator should see to before it stops everything."""
+        try:
+            fact = self._foresight.look().warning
+        except OSError as error:
+            fact = f"cannot be looked at ({error.strerror})"
+        return [Unavailable(str(self.settings.state), fact, _ROOM)] if fact else []
 
     # Where this server is reached
 
@@ -310,9 +322,10 @@ class Core:
         return timedelta(minutes=self.site.policy.window_minutes), self.site.policy.window_boots
 
 
-def _open_audit(path: Path, key: MasterKey) -> Audit:
+def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
+    path, age = settings.state / "audit.log", timedelta(days=settings.audit_file_days)
     try:
-        return Audit(path, key)
+        return Audit(path, key, clock, limits=Limits(settings.audit_file_mib << 20, age, settings.audit_files))
     except Unavailable as error:
         # Nothing is decided without it, but an operator must be able to see what is wrong with it.
         return ClosedAudit(path, key, error)

@@ -13,6 +13,7 @@ from provision.credential import Held
 from provision.errors import Invalid, Problem, Problems, ProvisionError
 from provision.host import Host
 from provision.secret import Secret
+from provision.service.acts import act
 from provision.service.core import Core
 from provision.service.fit import obstruction
 from provision.site import CredentialKind, CredentialSpec, exposure
@@ -32,8 +33,8 @@ class Credentials:
         """
         with self._core.lock:
             entry = self._checked(host, name, data, path, mode, (), ())
-            self._core.note("credential-set", actor, host=host, credential=name)
-            version = self._core.store.set_credential(host, entry, self._core.clock())
+            with self._core.act("credential-set", actor, host=host, credential=name):
+                version = self._core.store.set_credential(host, entry, self._core.clock())
         return {"host": host, "name": name, "version": version}
 
     def put_many(self, items: Sequence[tuple[str, str, Secret]], actor: str) -> list[dict[str, Any]]:
@@ -41,9 +42,11 @@ class Credentials:
         core = self._core
         with core.lock:
             entries = self.fitting(items)
-            for host, entry in entries:
-                core.note("credential-set", actor, host=host, credential=entry.name)
-            versions = core.store.set_credentials(entries, core.clock())
+            if not entries:
+                return []
+            told = [{"host": host, "credential": entry.name} for host, entry in entries]
+            with act(core.audit, core.clock, "credential-set", actor, told):
+                versions = core.store.set_credentials(entries, core.clock())
         rows = zip(entries, versions, strict=True)
         return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
 
@@ -109,8 +112,8 @@ class Credentials:
         """Remove a credential; raises NotFound when there is none."""
         with self._core.lock:
             self._core.store.require_credential(host, name)
-            self._core.note("credential-removed", actor, host=host, credential=name)
-            self._core.store.remove_credential(host, name)
+            with self._core.act("credential-removed", actor, host=host, credential=name):
+                self._core.store.remove_credential(host, name)
 
     def listing(self, host: str | None) -> list[dict[str, Any]]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""

@@ -73,6 +73,11 @@ class Delivery:
             return self.what.first_of(self._at, sent)
         return sent.start if sent else None
 
+    def giving(self, sent: range) -> None:
+        """These bytes of it are about to leave; the audit log counts them."""
+        if sent and isinstance(self.what, Plan):
+            self._core.decisions.gave(self._release, sent)
+
     def check(self) -> None:
         """Raises Gone when a byte may not go any more: the machine is no longer pinned, or the host, its network or its
         window is not what the release was for."""

@@ -75,8 +75,8 @@ class Images:
                 raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
             base = self._build(name, body, progress)
             self._core.scrub.forget(base.id)
-            self._core.note("image-imported", actor, image=name, base=base.id[:16])
-            self._core.store.name_base(name, base.id)
+            with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
+                self._core.store.name_base(name, base.id)
             return base
         finally:
             for upload in filter(_UPLOAD.fullmatch, uploads):
@@ -139,8 +139,8 @@ class Images:
         with self._core.lock:
             self._core.store.require_unused(name)
             base_id = self._core.bases()[name]
-            self._core.note("image-removed", actor, image=name)
-            self._core.store.forget_base(name)
+            with self._core.act("image-removed", actor, image=name):
+                self._core.store.forget_base(name)
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)
 

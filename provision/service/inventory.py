@@ -54,14 +54,13 @@ class Inventories:
                     "look at the difference with --dry-run, then say --yes",
                 )
             if changes:
-                self._core.note(
-                    "apply",
-                    actor,
-                    added=len(changes.added),
-                    changed=len(changes.changed),
-                    removed=len(changes.removed),
-                )
-                self._core.store.apply(merged, actor)
+                numbers = {
+                    "added": len(changes.added),
+                    "changed": len(changes.changed),
+                    "removed": len(changes.removed),
+                }
+                with self._core.act("apply", actor, **numbers):
+                    self._core.store.apply(merged, actor)
             return changes
 
     def host(self, name: str) -> dict[str, Any]:

@@ -18,10 +18,13 @@ from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
 from provision.service.arrivals import Arrivals
+from provision.service.complaints import Complaints
 from provision.service.core import Core
+from provision.service.crowd import reporting
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
+from provision.service.recent import Recent
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
@@ -59,8 +62,8 @@ class Netboot:
         self._core, self._maker, self._tracker = core, maker, tracker
         self.arrivals = Arrivals(core, tracker)
         self._deliveries = Deliveries(core)
-        self._seen: dict[str, datetime] = {}
-        self._uuids: dict[str, str] = {}
+        self._seen, self._uuids = Recent[datetime](), Recent[str]()
+        self._complaints = Complaints(_log)
 
     # Configurations
 
@@ -75,7 +78,7 @@ class Netboot:
             base, root = self._core.base_of(state.host), origin.base_url
             return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
         except Unavailable as error:
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             return pxelinux.refusal(_lines(_UNAVAILABLE))
 
     def grub_config(self, origin: Origin) -> bytes:
@@ -88,12 +91,12 @@ class Netboot:
             base = self._core.base_of(state.host)
             return grub.network_config(self._target(state, origin, base, "/boot"))
         except Unavailable as error:
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
 
     def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
         progress = self._begin(state, Medium.PXE, origin)
-        self._tracker.sent(origin.requester.mac, "configuration", 1.0, self._core.clock())
+        self.sent(origin, "configuration", 1.0)
         revision = self._maker.revision(state, origin.channel, progress.boot)
         return BootTarget(
             title=state.host.name,
@@ -112,26 +115,21 @@ class Netboot:
         return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted)
 
     def _note_unknown(self, origin: Origin) -> None:
-        mac, now = origin.requester.mac, self._core.clock()
-        if (
-            mac is None
-            or origin.requester.local
-            or now - self._seen.get(mac, datetime.min.replace(tzinfo=now.tzinfo)) < _UNKNOWN_EVERY
-        ):
+        mac, now, network = origin.requester.mac, self._core.clock(), origin.channel.network or ""
+        if mac is None or origin.requester.local:
             return
-        if len(self._seen) > 4096:
-            self._seen.clear()
-        self._seen[mac] = now
-        self._core.store.seen_unknown(mac, self._uuids.get(mac), origin.channel.network or "", now)
+        seen = self._seen.get(network, mac)
+        if seen is not None and now - seen < _UNKNOWN_EVERY:
+            return
+        self._seen.put(network, mac, now)
+        self._core.store.seen_unknown(mac, self._uuids.get(network, mac), network, now)
 
     def note_uuid(self, origin: Origin, uuid: str) -> None:
         """Remember the SMBIOS UUID that the machine's boot loader asked by."""
-        mac = origin.requester.mac
-        if mac and self._core.state_by_mac(mac) is None and self._uuids.get(mac) != uuid:
-            if len(self._uuids) > 4096:
-                self._uuids.clear()
-            self._uuids[mac] = uuid
-            self._seen.pop(mac, None)
+        mac, network = origin.requester.mac, origin.channel.network or ""
+        if mac and self._core.state_by_mac(mac) is None and self._uuids.get(network, mac) != uuid:
+            self._uuids.put(network, mac, uuid)
+            self._seen.forget(network, mac)
             self._note_unknown(origin)
 
     # Boots
@@ -172,7 +170,8 @@ class Netboot:
         self._core.forget_boot(state.host.name)
         if charged is None:
             refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}
-            self._core.audit.record({"time": self._core.clock(), **refused})
+            refused |= {"network": boot.network}
+            self._core.audit.record({"time": self._core.clock(), **refused}, bound=reporting(boot.network))
             raise Denied(
                 state.host.name,
                 "its boot window has been used by another boot",
@@ -226,13 +225,13 @@ class Netboot:
         except Unavailable as error:
             if start:
                 raise
-            _log.error("%s", error)
+            self._complaints.error(origin.channel.network, error)
             state = self._core.state_by_mac(origin.requester.mac)
             return self._maker.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
 
     def _http_boot(self, origin: Origin, start: int, sends: bool) -> Plan | Delivery:
         state = self._core.state_by_mac(origin.requester.mac)
-        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=sends, counted=bool(start))
+        answer = self._decide(state, Medium.HTTP_BOOT, origin, durable=sends, counted=True)
         if isinstance(answer, Denial) or state is None:
             if start and state is not None and self._has_begun(state, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
@@ -242,7 +241,7 @@ class Netboot:
             progress = self._pinned(state, Medium.HTTP_BOOT, origin)
         else:
             progress = self._begin(state, Medium.HTTP_BOOT, origin)
-            self._tracker.sent(origin.requester.mac, "configuration", 1.0, self._core.clock())
+            self.sent(origin, "configuration", 1.0)
         plan = self._maker.plan(answer, state, progress.boot)
         return self._deliver(
             origin, state, answer, progress, plan, self._core.base_of(state.host).iso.slots[SEED].offset
@@ -287,7 +286,8 @@ class Netboot:
 
     def sent(self, origin: Origin, part: str, fraction: float, since: float = 0.0) -> None:
         """Note that the neighbour was sent `part` from the fraction `since` (0..1) of it up to `fraction`."""
-        self._tracker.sent(origin.requester.mac, part, fraction, self._core.clock(), since)
+        network = origin.channel.network or ""
+        self._tracker.sent(origin.requester.mac, network, part, fraction, self._core.clock(), since)
 
     @property
     def is_busy(self) -> bool:

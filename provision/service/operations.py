@@ -56,8 +56,8 @@ class Operations:
         boots = boots if boots is not None else count
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
-        self._core.note("window-opened", actor, host=name, minutes=minutes, boots=boots)
-        window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
+        with self._core.act("window-opened", actor, host=name, minutes=minutes, boots=boots):
+            window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
         return {"host": name, **_window(window, self._core.clock())}
 
     def close_window(self, name: str, actor: str) -> None:
@@ -65,8 +65,8 @@ class Operations:
         window = self._core.state(name).window
         if window is None or window.closed:
             return
-        self._core.note("window-closed", actor, host=name)
-        self._core.store.close_window(name)
+        with self._core.act("window-closed", actor, host=name):
+            self._core.store.close_window(name)
 
     # Status
 
@@ -81,6 +81,7 @@ class Operations:
                 {"mac": u.mac, "uuid": u.uuid, "network": u.network, "last": u.last.isoformat(), "count": u.count}
                 for u in unknown
             ],
+            "warnings": [str(warning) for warning in self._core.warnings()],
         }
 
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:

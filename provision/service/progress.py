@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from provision.boot import SAME_BOOT, Boot, Medium
+from provision.service.recent import Recent
 
 PARTS = ("configuration", "kernel", "initrd", "seed")
 _KEPT = 20_000
@@ -29,44 +29,45 @@ class Progress:
 
 
 class Tracker:
-    """The boots under way by MAC. Kept in memory, bounded: what must outlive a restart is in the store."""
+    """The boots under way by network and MAC. Kept in memory, bounded for each network: what must outlive a restart is
+    in the store."""
 
     def __init__(self) -> None:
-        self._by_mac: OrderedDict[str, Progress] = OrderedDict()
+        self._by_mac = Recent[Progress](_KEPT)
 
     def running(
         self, mac: str, medium: Medium, network: str, now: datetime, fetching: timedelta = SAME_BOOT
     ) -> Progress | None:
         """The boot of this MAC and medium on that network that is still the same boot at `now`, or None."""
-        progress = self._by_mac.get(mac)
-        if progress is None or (progress.boot.medium, progress.boot.network) != (medium, network):
+        progress = self._by_mac.get(network, mac)
+        if progress is None or progress.boot.medium != medium:
             return None
         return progress if progress.boot.is_running(now, fetching) else None
 
     def begin(self, boot: Boot) -> Progress:
         """Start to follow `boot`."""
         progress = Progress(boot)
-        self._by_mac[boot.mac] = progress
-        self._by_mac.move_to_end(boot.mac)
-        if len(self._by_mac) > _KEPT:
-            self._by_mac.popitem(last=False)
+        self._by_mac.put(boot.network, boot.mac, progress)
         return progress
 
     def update(self, boot: Boot) -> None:
         """Take the boot's new record (charged, up). A host that is up from a medium is in no boot of its NICs now."""
         if boot.up and not boot.medium.from_network:
-            for mac in [mac for mac, progress in list(self._by_mac.items()) if progress.boot.host == boot.host]:
-                self._by_mac.pop(mac, None)
-        progress = self._by_mac.get(boot.mac)
+            for other in self._by_mac.values():
+                if other.boot.host == boot.host:
+                    self._by_mac.forget(other.boot.network, other.boot.mac)
+        progress = self._by_mac.get(boot.network, boot.mac)
         if progress and progress.boot.id == boot.id:
             progress.boot = boot
 
-    def sent(self, mac: str | None, part: str, fraction: float, now: datetime, since: float = 0.0) -> None:
-        """Note that `part` has been sent to `mac`, from the fraction `since` (0..1) of it up to `fraction`.
+    def sent(
+        self, mac: str | None, network: str, part: str, fraction: float, now: datetime, since: float = 0.0
+    ) -> None:
+        """Note that `part` was sent to `mac` on a network, from the fraction `since` (0..1) of it up to `fraction`.
 
         What does not begin where something ended before is left out: whoever reads an end has not all of it.
         """
-        progress = self._by_mac.get(mac) if mac else None
+        progress = self._by_mac.get(network, mac) if mac else None
         if progress and since <= progress.parts.get(part, 0.0):
             progress.parts[part] = max(progress.parts.get(part, 0.0), min(1.0, fraction))
             progress.at = now

@@ -79,10 +79,15 @@ class Service:
         self.core.close()
 
     def check(self, server: str | None) -> list[dict[str, Any]]:
-        """DNS against the inventory; `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT."""
+        """DNS against the inventory, and whether the disk will last.
+
+        `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
+        """
         resolvers = [_resolver(server)] if server is not None else None
         findings = netcheck.check(self.inventories.current(), resolvers)
-        return [{"subject": f.subject, "fact": f.fact, "remedy": f.remedy} for f in findings]
+        found = [(f.subject, f.fact, f.remedy) for f in findings]
+        found += [(w.subject, w.fact, w.remedy) for w in self.core.warnings()]
+        return [{"subject": subject, "fact": fact, "remedy": remedy} for subject, fact, remedy in found]
 
     def audit_entries(self, host: str | None, limit: int) -> list[dict[str, Any]]:
         """The newest entries of the audit log, oldest first."""
@@ -91,7 +96,12 @@ class Service:
     def audit_verify(self, heads: Sequence[str] = ()) -> dict[str, Any]:
         """The state of the audit log's chain; `heads` ("SEQ:CHAIN", as the journal has them) must be in it."""
         result = self.core.audit.verify([_head(text) for text in heads])
-        return {"ok": result.ok, "entries": result.entries, "problems": list(result.problems)}
+        return {
+            "ok": result.ok,
+            "entries": result.entries,
+            "starts": result.starts,
+            "problems": list(result.problems),
+        }
 
     def health(self) -> dict[str, Any]:
         """What is served: each listener's network and state."""

@@ -5,85 +5,66 @@ Whoever gives something away records it first; when `record` raises, the answer 
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.errors import Unavailable
-from provision.store import chain
-from provision.store.chain import Head, VerifyResult
+from provision.store import chain, pending, segments, verifying
+from provision.store.bounds import Bound, Days, Spent
+from provision.store.chain import Head, Segment, VerifyResult
+from provision.store.fields import FIELDS, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
+from provision.store.logfile import LogFile
+from provision.store.pending import Pending
+from provision.store.repeats import REPEAT, Repeat, Repeats, Signature, iso
+from provision.store.segments import Limits, newest
 
-_FIELD_NAMES = """
-    time event host medium channel network interface address mac operator answer rule reason remedy override
-    revision boot window minutes boots credential kind version image base label selector file sha256
-    added changed removed count since subject
-"""
-FIELDS = frozenset(_FIELD_NAMES.split())
-"""The fields that an event may have. None of them can hold a secret's bytes."""
-
-REPEAT = timedelta(minutes=1)
-"""Identical events within this time are written once at once, and once more with their `count`."""
-
-_MAX_TEXT = 512
-_MAX_REPEATS = 4096
-_JOURNAL_EVERY = 256
-_KEEP = "keep the file as evidence, move it aside and start again"
-
-
-@dataclass
-class _Repeat:
-    """Repeats of an event that is in the log: when it was first seen, whether it is on disk, and how often since."""
-
-    first: datetime
-    fields: dict[str, Any]
-    durable: bool
-    count: int = 0
-
-
-@dataclass
-class _Tail:
-    """The end of the log as it was found: its last line's head, whole bytes, and bytes of a torn line after them."""
-
-    head: Head = chain.START
-    size: int = 0
-    torn: bytes = field(default=b"", repr=False)
+__all__ = ["FIELDS", "REPEAT", "Audit", "Bound", "Limits", "verify"]
 
 
 class Audit:
-    """The log at `path`, with its head file beside it (`.head`); thread-safe. One process at a time has it open."""
+    """The log at `path`, with its head file (`.head`) and what it does not say yet (`.pending`) beside it; thread-safe.
+    One process at a time has it open."""
 
-    def __init__(self, path: Path, key: MasterKey, clock: Clock = clocks.now, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: MasterKey,
+        clock: Clock = clocks.now,
+        journal: Journal | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         """Open or make the log; what a crash tore is moved to `<path>.torn-N`, and an event says so.
 
         Raises Unavailable when it cannot be written, or its last line is not what was written.
         """
-        self._path, self._head_path = path, path.with_suffix(".head")
-        self._key = key.subkey(Purpose.AUDIT)
-        self._clock, self._journal = clock, journal or Journal()
-        self._lock = threading.Lock()
-        self._repeats: OrderedDict[tuple[tuple[str, Any], ...], _Repeat] = OrderedDict()
-        self._head, self._size, self._announced, self._due = chain.START, 0, 0, False
-        self._log = self._head_file = -1
+        self._path, self._pending_path = path, path.with_suffix(".pending")
+        self._key, self._clock = key.subkey(Purpose.AUDIT), clock
+        self._lock, self._pending_lock = threading.Lock(), threading.Lock()
+        self._repeats, self._days = Repeats(), Days()
+        # Acts that have begun, by the number of the entry that says so; entries that could not be written after an act.
+        self._acts: dict[int, dict[str, Any]] = {}
+        self._left: dict[int, int] = {}
+        self._owed: list[tuple[dict[str, Any], int]] = []
+        self._counting = self._changed = False
+        self._asked = self._written = 0
+        self._saved = time.monotonic()
+        self._file = LogFile(path, self._key, clock, journal or Journal(), limits or Limits())
         try:
-            self._log = _open(path, os.O_APPEND)
-            self._head_file = _open(self._head_path, 0)
-            self._status = os.fstat(self._log)
-            self._resume()
+            self._take_up()
         except OSError as error:
-            self._release()
-            self._fail(f"cannot be opened ({error.strerror})", "make room, and look at its file system")
+            self._file.release()
+            self._file.fail(f"cannot be opened ({error.strerror})", "make room, and look at its file system")
         except BaseException:
-            self._release()
+            self._file.release()
             raise
 
     @property
@@ -91,209 +72,257 @@ class Audit:
         """Whether another thread is writing, so that `record` would wait."""
         return self._lock.locked()
 
-    def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
+    @property
+    def growth(self) -> int:
+        """Bytes that were written to the log since it was opened."""
+        return self._file.grown
+
+    def record(
+        self,
+        event: Mapping[str, Any],
+        durable: bool = False,
+        counted: bool | None = None,
+        *,
+        bound: Bound | None = None,
+        begins: int | None = None,
+        ends: int | None = None,
+    ) -> int:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
 
-        A durable event is on disk when this returns. `counted` ones that repeat within REPEAT are counted only, and a
-        durable one only after one that is on disk; None: all but durable ones.
-        Raises Unavailable when it cannot be written, or the file was replaced or cut: then nothing was recorded.
+        A durable event is on disk when this returns. `counted` ones that repeat are counted only, and a durable one
+        only after one that is on disk; None: all but durable ones. What is beyond its `bound` is always counted, and
+        no longer told apart from what is like it. `begins` says that an act begins of which so many entries will tell,
+        and `ends` is the number of the entry with which one began; it is written later when it cannot be now.
+
+        Returns the number of the log's last entry. Raises Unavailable when it cannot be written, or the file was
+        replaced or cut: then nothing was recorded.
         """
         counted = not durable if counted is None else counted
         now = event.get("time") or self._clock()
-        fields = _checked(event)
+        fields = checked(event)
         with self._lock:
-            self._write_repeats(now, everything=False)
-            signature = tuple(fields.items())
-            repeat = self._repeats.get(signature) if counted else None
-            if repeat is not None and (repeat.durable or not durable):
-                self._check_file()
-                repeat.count += 1
-                return
-            self._append({"time": _iso(now), **fields}, durable)
+            try:
+                self._make_ready(now)
+                if begins is not None:
+                    self._begin(fields, begins)
+                self._take(fields, now, durable, counted, bound)
+            except Unavailable:
+                if begins is not None:
+                    self._end(self._file.head.seq + 1)
+                if ends is not None:
+                    self._owed.append(({"time": iso(now), **fields}, ends))
+                raise
+            if ends is not None:
+                self._end(ends, failed=fields.get("event") == pending.FAILED)
+            return self._file.head.seq
+
+    def extend(self, event: Mapping[str, Any], sent: range, bound: Bound | None = None) -> None:
+        """Note which bytes an event is about that was recorded and counted a moment ago; its count will say so."""
+        fields = checked(event)
+        now = event.get("time") or self._clock()
+        with self._lock:
+            repeat = self._repeats.table(fields).find(_signature(fields), now)
+            if repeat is None and bound is not None:
+                repeat = self._repeats.table(fields, over=True).find(_signature(bound.coarse(fields)), now)
             if repeat is not None:
-                repeat.durable = True
-            elif counted:
-                self._repeats[signature] = _Repeat(now, fields, durable)
+                repeat.add(sent)
+                self._changed = True
 
     def flush(self, now: datetime | None = None) -> None:
-        """Write the counts whose minute has ended (`now` None: all), and tell the journal of durable events since the
-        last time: a service does this every second, so that who waits for an answer does not wait for the journal.
+        """Write the counts whose time has ended (`now` None: all), and to the file beside the log those that go on, and
+        tell the journal of durable events since the last time: a service does this every second, so that who waits
+        for an answer waits neither for the journal nor for what is counted.
 
         Raises Unavailable.
         """
         with self._lock:
-            self._write_repeats(now or self._clock(), everything=now is None)
-            if self._due:
-                self._announce()
+            moment = now or self._clock()
+            self._make_ready(moment)
+            self._sweep(moment, everything=now is None)
+            self._file.announce()
+            content = self._due_content(now is None)
+        if content is not None:
+            self._save(*content, durable=False)
 
     def close(self) -> None:
         """Write what is counted, sync and close; raises Unavailable when that fails. Twice is no error."""
         with self._lock:
-            if self._log < 0:
+            if self._file.descriptor < 0:
                 return
             try:
-                self._write_repeats(self._clock(), everything=True)
-                os.fsync(self._log)
+                self._make_ready(self._clock())
+                self._sweep(self._clock(), everything=True)
+                self._file.sync()
+                if (content := self._due_content(True)) is not None:
+                    self._save(*content, durable=False)
             except OSError as error:
-                self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
+                self._file.fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
             finally:
-                self._announce()
-                self._release()
+                self._file.announce(always=True)
+                self._file.release()
 
     def verify(self, witnesses: Sequence[Head] = ()) -> VerifyResult:
         """Check the whole log up to now, and that the `witnesses` are in it; recording goes on meanwhile.
 
         Raises Unavailable when it cannot be read.
         """
-        with self._lock:
-            head, size = self._head, self._size
-        return chain.verify(self._path, self._key, [*witnesses, head], size)
+        with ExitStack() as stack:
+            with self._lock:
+                head = self._file.head
+                found = _opened(stack, self._path, self._file.size)
+            return verifying.verify(found, self._key, [*witnesses, head])
 
     def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest `limit` entries, of one host or of all, oldest first; without their chains."""
-        found: deque[dict[str, Any]] = deque(maxlen=limit)
-        for line in chain.lines(self._path, self._size):
-            decoded = chain.decode(line)
-            if decoded is not None and (host is None or decoded[0].get("host") == host):
-                found.append(decoded[0])
-        return list(found)
+        with ExitStack() as stack:
+            with self._lock:
+                found = _opened(stack, self._path, self._file.size)
+            return newest(found, host, limit)
 
-    def _write_repeats(self, now: datetime, everything: bool) -> None:
-        while self._repeats:
-            signature, repeat = next(iter(self._repeats.items()))
-            running = repeat.first <= now < repeat.first + REPEAT
-            if running and not everything and len(self._repeats) <= _MAX_REPEATS:
+    def _make_ready(self, now: datetime) -> None:
+        """Do what is to be done before anything else is written; raises Unavailable when it cannot be."""
+        if self._file.is_full(now):
+            self._file.turn(now)
+        while self._owed:
+            fields, number = self._owed[0]
+            self._file.append(fields, durable=True)
+            self._owed.pop(0)
+            self._end(number, failed=fields.get("event") == pending.FAILED)
+
+    # Counting
+
+    def _take(
+        self,
+        fields: dict[str, Any],
+        now: datetime,
+        durable: bool,
+        counted: bool,
+        bound: Bound | None,
+        over: bool = False,
+    ) -> None:
+        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it shall be), or
+        when it is beyond its bound."""
+        if not counted and bound is None:
+            self._file.append({"time": iso(now), **fields}, durable)
+            return
+        signature, table = _signature(fields), self._repeats.table(fields, over)
+        self._write_counts(table.ended(now))
+        repeat = table.find(signature, now) if counted else None
+        if repeat is not None and (repeat.durable or not durable):
+            self._file.check()
+            table.again(signature, repeat, now)
+            self._changed = True
+            return
+        if bound is not None and (spent := self._days.spend(bound, now)) is not Spent.WITHIN:
+            if spent is Spent.FIRST_OVER:
+                self._file.append({"time": iso(now), **bound.notice(fields)}, durable=False)
+            self._take(bound.coarse(fields), now, durable, True, None, over=True)
+            return
+        if counted and not self._counting:
+            self._counting = True
+            self._mark()
+        self._file.append({"time": iso(now), **fields}, durable)
+        if repeat is not None:
+            repeat.durable = True
+        elif counted and (ended := table.add(signature, Repeat(now, now, fields, durable))) is not None:
+            self._write_counts([ended])
+
+    def _sweep(self, now: datetime, everything: bool) -> None:
+        self._write_counts(self._repeats.ended(now, everything))
+
+    def _write_counts(self, ended: Iterable[Repeat]) -> None:
+        for repeat in ended:
+            if repeat.unwritten:
+                self._file.append(repeat.entry(), durable=False)
+                self._changed = True
+
+    # Acts
+
+    def _begin(self, fields: Mapping[str, Any], entries: int) -> None:
+        """Note that an act begins with the next entry, where the next start looks for it; raises Unavailable."""
+        seq = self._file.head.seq + 1
+        known = {name: value for name, value in fields.items() if name != "event"}
+        self._acts[seq], self._left[seq] = known | {"of": seq, "count": entries}, entries
+        self._save(*self._content(), durable=True)
+
+    def _end(self, number: int, failed: bool = True) -> None:
+        left = 0 if failed else self._left.get(number, 1) - 1
+        self._left[number], self._changed = left, True
+        if left <= 0:
+            self._acts.pop(number, None)
+            self._left.pop(number)
+
+    # What the log does not say yet
+
+    def _mark(self) -> None:
+        """Say on disk that counting begins; raises Unavailable, and then it does not."""
+        try:
+            self._save(*self._content(), durable=False)
+        except Unavailable:
+            self._counting = False
+            raise
+
+    def _due_content(self, at_once: bool) -> tuple[int, Pending] | None:
+        """What is to be written now to the file beside the log, if anything is."""
+        rows = self._repeats.rows()
+        idle = self._counting and not rows
+        if not (idle or self._changed) or not (at_once or idle or time.monotonic() - self._saved >= pending.EVERY):
+            return None
+        self._counting = bool(rows)
+        return self._content(rows)
+
+    def _content(self, rows: Sequence[Repeat] | None = None) -> tuple[int, Pending]:
+        """The file beside the log as it should be now, with a number that tells the newer one."""
+        rows = self._repeats.rows() if rows is None else rows
+        counts = tuple(repeat.entry() for repeat in rows if repeat.unwritten)
+        now, seq = iso(self._clock()), self._file.head.seq
+        acts = tuple(act | {"count": self._left[number]} for number, act in self._acts.items())
+        found = Pending(now, seq, self._counting, counts, acts)
+        self._changed, self._saved, self._asked = False, time.monotonic(), self._asked + 1
+        return self._asked, found
+
+    def _save(self, number: int, content: Pending, durable: bool) -> None:
+        """Write the file beside the log, unless a newer one is there; takes no lock of whoever records."""
+        with self._pending_lock:
+            if number < self._written:
                 return
-            if repeat.count:
-                counted = {"count": repeat.count, "since": _iso(repeat.first)}
-                self._append({"time": _iso(now), **repeat.fields, **counted}, durable=False)
-            del self._repeats[signature]
+            try:
+                pending.write(self._pending_path, pending.encode(self._key, content), durable)
+            except OSError as error:
+                self._changed = True
+                self._file.fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
+            self._written = number
 
-    def _append(self, fields: Mapping[str, Any], durable: bool, seq: int | None = None) -> None:
-        self._check_file()
-        line, head = chain.encode(self._key, self._head, seq or self._head.seq + 1, fields)
-        if len(line) > chain.MAX_LINE:
-            self._fail(f"takes no entry of {len(line)} bytes", "shorten its fields")
+    def _take_up(self) -> None:
+        """Write into the log what a killed process had not written yet, and what nobody knows."""
         try:
-            if os.write(self._log, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if durable:
-                os.fdatasync(self._log)
-            os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)
-        except OSError as error:
-            self._take_back()
-            self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
-        self._head, self._size = head, self._size + len(line)
-        self._due = self._due or durable
-        if head.seq % _JOURNAL_EVERY == 0:
-            self._announce()
-
-    def _take_back(self) -> None:
-        try:
-            os.ftruncate(self._log, self._size)
-        except OSError:
-            # What is left of the line is torn: every later attempt sees the wrong size, and the next start repairs it.
+            content = self._pending_path.read_bytes()
+        except FileNotFoundError:
             return
-
-    def _check_file(self) -> None:
-        if self._log < 0:
-            self._fail("is closed", "start the service again")
-        try:
-            status = self._path.stat()
-        except OSError as error:
-            self._fail(f"is gone ({error.strerror})", "start the service again")
-        if not os.path.samestat(status, self._status):
-            self._fail("was replaced by another file", _KEEP)
-        if status.st_size != self._size:
-            self._fail(f"has {status.st_size} bytes where {self._size} were written", _KEEP)
-
-    def _announce(self) -> None:
-        if self._announced == self._head.seq:
+        found = pending.decode(self._key, content)
+        lacking: Iterable[dict[str, Any]]
+        if found is None:
+            reason = f"{self._pending_path.name} was altered: counts may be missing"
+            lacking = [{"event": chain.RECOVERED, "rule": chain.ALTERED, "reason": reason}]
+        elif found.is_idle:
             return
-        self._announced, self._due = self._head.seq, False
-        seq, mac = str(self._head.seq), self._head.chain
-        message = f"audit log {self._path.name}: entry {seq} has chain {mac}"
-        self._journal.send(message, {"PROVISION_AUDIT_SEQ": seq, "PROVISION_AUDIT_CHAIN": mac})
-
-    def _release(self) -> None:
-        self._journal.close()
-        for descriptor in (self._log, self._head_file):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._log = self._head_file = -1
-
-    def _resume(self) -> None:
-        """Take up the log where it ends, and say in it what is not as it was left."""
-        tail = self._find_tail()
-        told = chain.decode_head(self._key, os.pread(self._head_file, 4096, 0))
-        self._head, self._size = tail.head, tail.size
-        if tail.torn:
-            aside = _set_aside(self._path, tail.torn)
-            os.ftruncate(self._log, tail.size)
-            os.fsync(self._log)
-            self._recovered(f"{len(tail.torn)} bytes of a torn line were moved to {aside.name}", chain.TORN)
-        if told is None and tail.size:
-            self._recovered("the head file was missing or altered", "head")
-        elif told is not None and told.seq > tail.head.seq:
-            lost = f"entries {tail.head.seq + 1} to {told.seq} were missing at the end of the log"
-            self._recovered(lost, "cut", told.seq + 1)
-        elif told is not None and told.seq == tail.head.seq and told != tail.head:
-            self._recovered("the log did not end as its head file says", "head")
-
-    def _recovered(self, reason: str, rule: str, seq: int | None = None) -> None:
-        fields = {"time": _iso(self._clock()), "event": chain.RECOVERED, "rule": rule, "reason": reason}
-        self._append(fields, durable=True, seq=max(seq or 0, self._head.seq + 1))
-
-    def _find_tail(self) -> _Tail:
-        size = os.fstat(self._log).st_size
-        start = max(0, size - 4 * chain.MAX_LINE)
-        block = os.pread(self._log, size - start, start)
-        whole = block[: block.rfind(b"\n") + 1]
-        torn = block[len(whole) :]
-        if not whole and start:
-            self._fail("does not end in a line of a log", _KEEP)
-        if not whole:
-            return _Tail(torn=torn)
-        found = whole[:-1].split(b"\n")[-2:]
-        last = chain.decode(found[-1])
-        before = chain.decode(found[0]) if len(found) == 2 else None
-        previous = before[2] if before else chain.START.chain
-        if last is None or not chain.follows(self._key, previous, last[1], last[2]):
-            self._fail("does not end with the line that was written last", _KEEP)
-        return _Tail(Head(last[0]["seq"], last[2]), size - len(torn), torn)
-
-    def _fail(self, fact: str, remedy: str) -> NoReturn:
-        raise Unavailable(str(self._path), f"the audit log {fact}", remedy) from None
+        else:
+            lacking = pending.unsaid(found, self._file.since(found.seq))
+        for entry in lacking:
+            self._file.append({"time": iso(self._clock())} | entry, durable=False)
+        self._file.sync()
+        self._save(*self._content(), durable=False)
 
 
-class ClosedAudit(Audit):
-    """A log that could not be opened, for `error`: it takes nothing, so every answer is no, but it can be looked at."""
+def _signature(fields: Mapping[str, Any]) -> Signature:
+    return tuple(fields.items())
 
-    def __init__(self, path: Path, key: MasterKey, error: Unavailable) -> None:
-        self._path, self._master, self._error = path, key, error
 
-    @property
-    def is_busy(self) -> bool:
-        """Never."""
-        return False
-
-    def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
-        """Raises the error."""
-        raise self._error
-
-    def flush(self, now: datetime | None = None) -> None:
-        """Nothing is counted."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def verify(self, witnesses: Sequence[Head] = ()) -> VerifyResult:
-        """Check the log as it lies there; raises Unavailable when it cannot be read."""
-        return verify(self._path, self._master, witnesses)
-
-    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """Nothing that can be relied on."""
-        raise self._error
+def _opened(stack: ExitStack, path: Path, size: int | None = None) -> list[Segment]:
+    try:
+        return stack.enter_context(segments.opened(path, size))
+    except OSError as error:
+        raise chain.unreadable(path, error) from None
 
 
 def verify(path: Path, key: MasterKey, witnesses: Sequence[Head] = ()) -> VerifyResult:
@@ -303,45 +332,5 @@ def verify(path: Path, key: MasterKey, witnesses: Sequence[Head] = ()) -> Verify
         told = chain.decode_head(audit_key, path.with_suffix(".head").read_bytes())
     except OSError:
         told = None
-    return chain.verify(path, audit_key, [*witnesses, *([told] if told else [])])
-
-
-def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The event without time and without empty fields; raises ValueError for what has no place in a log."""
-    fields: dict[str, Any] = {}
-    for name, value in event.items():
-        if name not in FIELDS:
-            raise ValueError(f"the audit log has no field {name!r}")
-        if value is None or name == "time":
-            continue
-        if isinstance(value, str):
-            # An enumeration's member counts as its text.
-            value = str(value) if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "…"
-        elif not isinstance(value, int):
-            raise ValueError(f"the audit log takes text and numbers, not a {type(value).__name__} in {name!r}")
-        fields[name] = value
-    return fields
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _open(path: Path, append: int) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | append, 0o600)
-    except OSError as error:
-        raise Unavailable(str(path), f"cannot be opened ({error.strerror})", "look at the state directory") from None
-
-
-def _set_aside(path: Path, torn: bytes) -> Path:
-    """Write the bytes to the next free `<path>.torn-N`, durably."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.torn-{number}")).exists():
-        number += 1
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(torn)
-        file.flush()
-        os.fsync(file.fileno())
-    return aside
+    with ExitStack() as stack:
+        return verifying.verify(_opened(stack, path), audit_key, [*witnesses, *([told] if told else [])])

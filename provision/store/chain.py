@@ -3,6 +3,10 @@
 A line is `{"seq":N,...,"chain":"HEX"}` where chain = HMAC(key, previous chain as 32 bytes || the line without chain);
 before the first line stand 32 zero bytes. The head file holds the last line's number and chain with an HMAC of its
 own, so that lines cut off at the end are missed too.
+
+A log may be several files. Each but the very first begins with a line `{"seq":N,...,"event":"segment","after":N-1,
+"previous":"HEX","chain":"HEX"}`, chained like every other; it names the chain that it continues, so that it can be
+checked when the file before it has been removed.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from provision.errors import Unavailable
 from provision.secret import Secret
@@ -28,7 +32,20 @@ RECOVERED = "recovered"
 TORN = "torn"
 """The rule of a RECOVERED event that a crash explains: the last line was not whole."""
 
+KILLED, UNFINISHED = "killed", "unfinished"
+"""Rules of RECOVERED events that a killed process explains: what it had counted, and what it had begun."""
+
+ALTERED = "pending"
+"""The rule of a RECOVERED event: the file of what the log did not say yet was altered."""
+
+SEGMENT = "segment"
+"""The event that begins a file of the log and names the chain that it continues."""
+
+REMOVED = "segment-removed"
+"""The event that says that the files up to the entry `last` are kept no longer; it is written before they go."""
+
 _TAIL = re.compile(rb'^(\{.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
+_HEX = re.compile(r"[0-9a-f]{64}")
 _HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64}) ([0-9a-f]{64})\n")
 
 
@@ -44,12 +61,24 @@ START = Head(0, "0" * 64)
 
 
 @dataclass(frozen=True)
+class Segment:
+    """One open file of a log: its path, the number of the first entry that its name tells, and how many bytes count."""
+
+    path: Path
+    first: int | None
+    file: IO[bytes] = field(repr=False)
+    size: int | None = None
+
+
+@dataclass(frozen=True)
 class VerifyResult:
-    """What became of a log: how many lines it has, its head, and every problem, in the order of the file."""
+    """What became of a log: how many lines it has, its head, every problem in the order of the files, and the number of
+    its first entry (more than 1 when older files were removed)."""
 
     entries: int
     head: Head
     problems: tuple[str, ...]
+    starts: int = 1
 
     @property
     def ok(self) -> bool:
@@ -103,62 +132,35 @@ def decode_head(key: Secret, content: bytes) -> Head | None:
     return Head(int(match[1]), match[2].decode()) if hmac.compare_digest(expected, match[3]) else None
 
 
-def lines(path: Path, size: int | None = None) -> Iterator[bytes]:
-    """The lines of the first `size` bytes (None: all) of a log without their newlines; raises Unavailable."""
-    left = float("inf") if size is None else size
+def header(key: Secret, head: Head, time: str) -> tuple[bytes, Head]:
+    """The line that begins a file which goes on after `head`."""
+    fields = {"time": time, "event": SEGMENT, "after": head.seq, "previous": head.chain}
+    return encode(key, head, head.seq + 1, fields)
+
+
+def continued(key: Secret, decoded: tuple[dict[str, Any], bytes, str]) -> Head | None:
+    """The head that a line says it continues, when it is a header that was written with this key."""
+    fields, body, chain = decoded
+    after, previous = fields.get("after"), fields.get("previous")
+    if fields.get("event") != SEGMENT or not isinstance(after, int) or not isinstance(previous, str):
+        return None
+    return Head(after, previous) if _HEX.fullmatch(previous) and follows(key, previous, body, chain) else None
+
+
+def lines(segment: Segment) -> Iterator[bytes]:
+    """The lines of an open file without their newlines; raises Unavailable."""
+    left = float("inf") if segment.size is None else segment.size
     try:
-        with path.open("rb") as file:
-            while left > 0 and (line := file.readline(MAX_LINE)):
-                left -= len(line)
-                yield line.removesuffix(b"\n")
-    except FileNotFoundError:
-        return
+        while left > 0 and (line := segment.file.readline(MAX_LINE)):
+            left -= len(line)
+            yield line.removesuffix(b"\n")
     except OSError as error:
-        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "look at its owner and mode") from None
+        raise unreadable(segment.path, error) from None
 
 
-def verify(path: Path, key: Secret, witnesses: Sequence[Head], size: int | None = None) -> VerifyResult:
-    """Check the first `size` bytes of a log, from its first line to its end.
-
-    `witnesses` are heads that the log once had, as the head file, the journal or a running service know them; with
-    none of them nobody can tell whether lines were cut off at the end, and that is a problem too.
-    """
-    head, count = START, 0
-    expected: dict[int, set[str]] = {}
-    for witness in witnesses:
-        expected.setdefault(witness.seq, set()).add(witness.chain)
-    unseen = set(expected) - {START.seq}
-    problems: list[str] = []
-    for count, line in enumerate(lines(path, size), 1):
-        decoded = decode(line)
-        if decoded is None:
-            problems.append(f"line {count} is not a line of this log")
-            continue
-        fields, body, chain = decoded
-        problems += _judge(key, head, count, fields, body, chain)
-        head = Head(fields["seq"], chain)
-        unseen.discard(head.seq)
-        if expected.get(head.seq, {chain}) != {chain}:
-            problems.append(f"line {count}: entry {head.seq} is another than was written")
-    if count and not expected:
-        problems.append("the head file is missing or was altered: lines at the end may have been cut off")
-    if unseen and (last := max(unseen)) > head.seq:
-        problems.append(f"the log was cut at its end: entries {head.seq + 1} to {last} are missing")
-    elif unseen:
-        problems.append(f"entry {min(unseen)} is missing")
-    return VerifyResult(count, head, tuple(problems))
-
-
-def _judge(key: Secret, head: Head, count: int, fields: Mapping[str, Any], body: bytes, chain: str) -> list[str]:
-    """What is wrong with the line after `head`."""
-    seq, recovered = fields["seq"], fields.get("event") == RECOVERED
-    if not follows(key, head.chain, body, chain):
-        return [f"line {count} was altered, or lines before it were removed, inserted or moved"]
-    if recovered and seq != head.seq + 1:
-        return [f"line {count}: the log was cut here: entries {head.seq + 1} to {seq - 1} are missing"]
-    if recovered and fields.get("rule") != TORN:
-        return [f"line {count}: the log's head was missing, or of another log, when it was opened"]
-    return []
+def unreadable(path: Path, error: OSError) -> Unavailable:
+    """What to say of a log that cannot be read."""
+    return Unavailable(str(path), f"cannot be read ({error.strerror})", "look at its owner and mode")
 
 
 def _chain(key: Secret, previous: str, body: bytes) -> str:

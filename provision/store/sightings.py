@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from provision.store.hosts import Hosts
 from provision.store.schema import unknown_macs
 
 LIMIT = 4096
-"""Sightings kept; the one seen longest ago goes first."""
+"""Sightings kept of one network; the one seen longest ago goes first."""
 
 _WRITE_EVERY = 5.0
 """Seconds between two writes: whoever sends many MACs must not make the disk wait for each."""
@@ -34,34 +35,44 @@ class Sighting:
     count: int
 
 
-class Sightings(Hosts):
-    """The part of the store that remembers unknown MACs: in memory at once, on disk a little later."""
+_Place = tuple[str, str]  # network and MAC
 
-    _seen: dict[str, Sighting]
-    _unwritten: set[str]
+
+class Sightings(Hosts):
+    """The part of the store that remembers unknown MACs: in memory at once, on disk a little later.
+
+    Every network has its own bound, and a MAC that two of them have seen is remembered of each. The disk has one row
+    for a MAC, of the network that saw it first: whoever claims an address later, on another LAN, changes nothing.
+    """
+
+    _seen: dict[str, OrderedDict[_Place, Sighting]]
+    _unwritten: set[_Place]
+    _dropped: set[str]
     _written: float
 
     def seen_unknown(self, mac: str, uuid: str | None, network: str, now: datetime) -> None:
         """Note a MAC; never raises for want of a disk."""
+        place = network, mac
         with self._lock:
-            known = self._seen.pop(mac, None)
+            there = self._seen.setdefault(network, OrderedDict())
+            known = there.pop(place, None)
             if known is None:
-                self._seen[mac] = Sighting(mac, uuid, network, now, now, 1)
+                there[place] = Sighting(mac, uuid, network, now, now, 1)
             else:
-                again = replace(known, uuid=uuid or known.uuid, network=network, last=now, count=known.count + 1)
-                self._seen[mac] = again
-            self._unwritten.add(mac)
-            while len(self._seen) > LIMIT:
-                oldest = next(iter(self._seen))
-                del self._seen[oldest]
+                there[place] = replace(known, uuid=uuid or known.uuid, last=now, count=known.count + 1)
+            self._unwritten.add(place)
+            if len(there) > LIMIT:
+                oldest, _ = there.popitem(last=False)
                 self._unwritten.discard(oldest)
+                self._dropped.add(oldest[1])
             if time.monotonic() - self._written >= _WRITE_EVERY:
                 self.flush_sightings()
 
     def unknown(self) -> list[Sighting]:
         """The unknown MACs, the one seen last first; those that meanwhile belong to a host are left out."""
         with self._lock:
-            return [seen for seen in reversed(self._seen.values()) if seen.mac not in self._snapshot.by_mac]
+            found = [seen for there in self._seen.values() for seen in reversed(there.values())]
+            return [seen for seen in sorted(found, key=_last, reverse=True) if seen.mac not in self._snapshot.by_mac]
 
     def flush_sightings(self) -> None:
         """Write what is in memory only; a failure is logged and tried again later."""
@@ -69,20 +80,27 @@ class Sightings(Hosts):
             self._written = time.monotonic()
             if not self._unwritten:
                 return
-            rows = [_row(self._seen[mac]) for mac in self._unwritten]
-            newest = (
-                select(unknown_macs.c.mac).order_by(unknown_macs.c.last_seen.desc(), unknown_macs.c.mac).limit(LIMIT)
-            )
+            changed = {mac for _, mac in self._unwritten} | self._dropped
+            rows = [_row(seen) for seen in self._first_seen(changed)]
             try:
                 with self._write(durable=False) as connection:
                     known = delete(unknown_macs).where(unknown_macs.c.mac == bindparam("key"))
-                    connection.execute(known, [{"key": mac} for mac in self._unwritten])
+                    connection.execute(known, [{"key": mac} for mac in changed])
                     connection.execute(insert(unknown_macs), rows)
-                    connection.execute(delete(unknown_macs).where(unknown_macs.c.mac.not_in(newest)))
             except Unavailable as error:
                 _log.warning("unknown MACs are kept in memory only: %s", error)
                 return
             self._unwritten.clear()
+            self._dropped.clear()
+
+    def _first_seen(self, macs: set[str]) -> list[Sighting]:
+        """What is remembered of each of the MACs, of the network that saw it first."""
+        seen = ((there.get((network, mac))) for mac in macs for network, there in self._seen.items())
+        found: dict[str, Sighting] = {}
+        for one in seen:
+            if one is not None and (one.mac not in found or one.first < found[one.mac].first):
+                found[one.mac] = one
+        return list(found.values())
 
     def close(self) -> None:
         """Write what is in memory only, then close every connection."""
@@ -92,9 +110,14 @@ class Sightings(Hosts):
     def _load(self, connection: Connection) -> None:
         super()._load(connection)
         query = select(unknown_macs).order_by(unknown_macs.c.last_seen, unknown_macs.c.mac)
-        self._seen = {row["mac"]: _sighting(row) for row in connection.execute(query).mappings()}
-        self._unwritten = set()
+        self._seen, self._unwritten, self._dropped = {}, set(), set()
+        for row in connection.execute(query).mappings():
+            self._seen.setdefault(row["network"], OrderedDict())[row["network"], row["mac"]] = _sighting(row)
         self._written = 0.0
+
+
+def _last(seen: Sighting) -> datetime:
+    return seen.last
 
 
 def _sighting(row: RowMapping) -> Sighting:

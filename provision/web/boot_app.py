@@ -98,7 +98,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     async def up(request: Request) -> Response:
         """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
         host, key = _phone_home(await request.body())
-        await asyncio.to_thread(netboot.arrivals.up, host, key)
+        await asyncio.to_thread(netboot.arrivals.up, host, key, edge.channel)
         return Response(status_code=204)
 
     return Guard(app)

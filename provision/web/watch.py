@@ -129,6 +129,7 @@ async def watched(delivery: Delivery | None, exchange: Exchange | None, body: ra
         yield None
         return
     try:
+        delivery.giving(body)
         first = delivery.first_secret(body)
         if first is None:
             delivery.end()

@@ -1,0 +1,80 @@
+"""What the audit log says of decisions, and how much of it an outsider can cause."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from provision.boot import Channel, ChannelKind, Medium, Requester
+from provision.host import Host
+from provision.policy import Denial, Release
+from provision.service.crowd import Crowds, is_itself
+from provision.store.audit import Audit, Bound
+
+
+class Decisions:
+    """Records every decision in the audit log."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit, self._crowds = audit, Crowds()
+        # What the log has of the releases that are in use, for what follows from them.
+        self._events: WeakKeyDictionary[Release, tuple[dict[str, Any], Bound | None]] = WeakKeyDictionary()
+
+    def record(
+        self,
+        answer: Release | Denial,
+        host: Host | None,
+        medium: Medium,
+        channel: Channel,
+        requester: Requester,
+        now: datetime,
+        *,
+        durable: bool,
+        counted: bool,
+    ) -> None:
+        """Record an answer; raises Unavailable, and then the answer is no. See `Core.decide`."""
+        event = _event(host, medium, channel, requester, now)
+        itself = is_itself(host, requester)
+        if isinstance(answer, Denial):
+            event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
+            # The host of a refused machine is what it claims, so it may be made up like an address.
+            asker = str(requester.address), requester.mac or "", answer.subject
+            if not self._crowds.admit(event["channel"], itself, asker, now):
+                others = "too many different machines; these are counted only"
+                event |= {"host": None, "address": None, "mac": None, "reason": others}
+        else:
+            event |= {"answer": "released", "revision": answer.revision[:16]}
+        # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
+        durable = durable and isinstance(answer, Release)
+        kind = "released to" if durable else "configured for" if isinstance(answer, Release) else "denied"
+        # An operator's acts are told apart, all of them.
+        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
+        bound = self._crowds.bound(event["channel"], name, kind) if outside else None
+        self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound)
+        if isinstance(answer, Release) and durable:
+            self._events[answer] = event, bound
+
+    def gave(self, release: Release, sent: range) -> None:
+        """Let the log's count of what like `release` was decided have the bytes that follow from this one."""
+        if release in self._events:
+            event, bound = self._events[release]
+            self._audit.extend(event, sent, bound)
+
+    def forget_hosts(self) -> None:
+        """Hosts have changed: keep nothing of those that may be gone."""
+        self._crowds.forget()
+
+
+def _event(host: Host | None, medium: Medium, channel: Channel, requester: Requester, now: datetime) -> dict[str, Any]:
+    """What the log says of a decision, whatever it was."""
+    return {
+        "time": now,
+        "event": "decision",
+        "host": host.name if host else None,
+        "medium": str(medium),
+        "channel": str(channel),
+        "address": str(requester.address) if requester.address else None,
+        "mac": requester.mac,
+        "operator": requester.operator,
+    }
