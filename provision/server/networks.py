@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
@@ -15,6 +16,7 @@ from provision.net import interfaces
 from provision.net.interfaces import Machine
 from provision.net.neighbours import Neighbours
 from provision.net.sockets import bind_tcp, bind_udp
+from provision.places import NOBODY, Group
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -26,6 +28,9 @@ from provision.web.servers import Listener, Servers
 
 log = logging.getLogger("provision")
 _TICK_SECONDS = 1.0
+# What boot loaders and hosts send has some hundred bytes, in less than ten fields; every one of the connections may
+# hold as much as this.
+_HEADER, _FIELDS, _BODY = 8192, 50, 4096
 
 
 @dataclass
@@ -115,7 +120,8 @@ class Networks:
             self._noted.add(listen.network)
         limits = _limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
-        http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
+        who = partial(self._who, edge.ifindex)
+        http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits, who)
         tftp = None
         if listen.tftp:
             try:
@@ -123,11 +129,19 @@ class Networks:
             except ProvisionError:
                 await self._servers.remove(http)
                 raise
-            tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
+            tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports, who=who)
             tftp.start()
         self._served[listen.network] = _Served((edge.ifindex, edge.channel), http, tftp)
         self._service.listeners[listen.network] = f"served on {listen.interface}, {address}"
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
+
+    def _who(self, ifindex: int, address: str) -> Group:
+        """Who counts as one: the MAC that the kernel has for `address` now, as good as its word is. This is about
+        fairness only, never about what anybody may have."""
+        mac = self._neighbours.known(ifindex, address)
+        if mac is None:
+            return NOBODY
+        return Group(mac, known=mac in self._service.core.store.snapshot.by_mac)
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
@@ -198,7 +212,11 @@ def _binding(listen: Listen, site: Site) -> interfaces.Binding:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
+        header=_HEADER,
         header_seconds=settings.header_timeout,
+        fields=_FIELDS,
+        body=_BODY,
+        body_seconds=settings.header_timeout,
         connections=settings.max_connections,
         per_peer=settings.max_connections_per_peer,
     )

@@ -51,15 +51,21 @@ class Session:
         self._reading: asyncio.Task[None] | None = None
         self._blocked = self._ended = False
         self._deadline = 0.0
+        self._progressed = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Send the first packet and listen."""
         self._loop.add_reader(self._sock.fileno(), self._readable)
-        self._deadline = self._loop.time() + self.transfer.wait
+        self._progressed = self._loop.time()
+        self._deadline = self._progressed + self.transfer.wait
         self._timer = self._loop.call_at(self._deadline, self._tick)
         self._next, self._until = self.transfer.start()
         self._push()
+
+    def quiet(self, now: float) -> float:
+        """For how many seconds the client has acknowledged nothing new; 0 while it is us who read."""
+        return 0.0 if self._reading is not None else now - self._progressed
 
     def repeat(self) -> None:
         """The client sent its request again: its first answer was lost."""
@@ -123,6 +129,8 @@ class Session:
         transfer = self.transfer
         first, last = transfer.ack(number)
         if first <= last:
+            if transfer.answered:
+                self._progressed = self._loop.time()
             self._deadline = self._loop.time() + transfer.wait
             self._next, self._until = first, last
             self._push()
