@@ -26,6 +26,7 @@ CRAWL = 4096
 """Bytes a second below which a peer, watched for `CRAWL_SECONDS`, counts as stalled: one that trickles on purpose."""
 
 CRAWL_SECONDS = 5.0
+_REGROUP_SECONDS = 0.1
 _BARREN_SECONDS = 0.1  # nobody is looked at again so soon after all were found to get on
 
 
@@ -103,6 +104,7 @@ class Places(Generic[H]):
         self._groups: dict[Group, dict[int, H]] = {}
         self._of: dict[int, Group] = {}
         self._strangers = 0
+        self._regrouped = 0.0
         self._barren = {True: 0.0, False: 0.0}
 
     def __len__(self) -> int:
@@ -111,15 +113,21 @@ class Places(Generic[H]):
     def __iter__(self) -> Iterator[H]:
         return (holder for members in self._groups.values() for holder in members.values())
 
-    def admit(self, holder: H, now: float) -> tuple[bool, H | None]:
-        """Whether `holder` gets a place, and who has just lost one for it: the caller ends that one."""
+    def admit(self, holder: H, now: float) -> tuple[bool, list[H]]:
+        """Whether `holder` gets a place, and who has just lost one: the caller ends those."""
+        lost = []
+        if any(group.shared for group in self._groups) and now - self._regrouped >= _REGROUP_SECONDS:
+            lost = self.refresh(now, shared=True)
         group = self._who(holder.address)
+        if group.shared and len(self._groups.get(group, ())) >= self.bounds.of(group):
+            lost += self.refresh(now, shared=True)
         fits, victim = self._make_room(group, now)
         if victim is not None:
             self.leave(victim)
+            lost.append(victim)
         if fits:
             self._put(holder, group)
-        return fits, victim
+        return fits, lost
 
     def leave(self, holder: H) -> None:
         """A place is free again; harmless when `holder` has none."""
@@ -132,17 +140,27 @@ class Places(Generic[H]):
             del self._groups[group]
         self._strangers -= not group.known
 
-    def refresh(self) -> None:
-        """Put everybody into the group that they belong to by now: MACs become known, and the inventory changes."""
-        for group in list(self._groups):
-            self._regroup(group)
+    def refresh(self, now: float, *, shared: bool = False) -> list[H]:
+        """Put everybody (or all that were nobody's) into the group that they belong to by now: MACs become known, and
+        the inventory changes. Returns who has lost its place, because its group then had more than it may."""
+        self._regrouped = now
+        grown = set()
+        for group in [one for one in self._groups if one.shared or not shared]:
+            for holder in list(self._groups[group].values()):
+                present = self._who(holder.address)
+                if present != group:
+                    self.leave(holder)
+                    self._put(holder, present)
+                    grown.add(present)
+        return [victim for group in grown for victim in self._shed(group, now)]
 
-    def _regroup(self, group: Group) -> None:
-        for holder in list(self._groups.get(group, {}).values()):
-            now = self._who(holder.address)
-            if now != group:
-                self.leave(holder)
-                self._put(holder, now)
+    def _shed(self, group: Group, now: float) -> list[H]:
+        lost: list[H] = []
+        while len(members := self._groups[group]) > self.bounds.of(group):
+            newest = next(reversed(members.values()))
+            lost.append(_quiet(members.values(), now, 0.0) or newest)
+            self.leave(lost[-1])
+        return lost
 
     def _put(self, holder: H, group: Group) -> None:
         self._groups.setdefault(group, {})[id(holder)] = holder
@@ -151,8 +169,6 @@ class Places(Generic[H]):
 
     def _make_room(self, group: Group, now: float) -> tuple[bool, H | None]:
         bounds = self.bounds
-        if group.shared and len(self._groups.get(group, ())) >= bounds.of(group):
-            self._regroup(group)
         own = self._groups.get(group, {})
         if len(own) >= bounds.of(group):
             # One machine has its newest wish; among those that nobody can tell apart, none pushes out what is fresh.

@@ -47,8 +47,8 @@ def test_addresses_of_one_machine_count_as_one() -> None:
     all_of = places()
     fill(all_of, *(f"evil-{n}" for n in range(34)))
     assert len(all_of) == 4
-    assert all_of.admit(One("evil-99"), 1.0) == (False, None), "what gets on stays, also for the same machine"
-    assert all_of.admit(One("other"), 1.0) == (True, None)
+    assert all_of.admit(One("evil-99"), 1.0) == (False, []), "what gets on stays, also for the same machine"
+    assert all_of.admit(One("other"), 1.0) == (True, [])
 
 
 def test_of_one_machine_what_does_not_get_on_gives_way() -> None:
@@ -60,9 +60,9 @@ def test_of_one_machine_what_does_not_get_on_gives_way() -> None:
         One("evil-4", State.WAITING, 0.2),
     )
     for one in (moving, stalled, young, old):
-        assert all_of.admit(one, 0.0) == (True, None)
+        assert all_of.admit(one, 0.0) == (True, [])
     victims = [all_of.admit(One(f"evil-{n}"), 1.0)[1] for n in range(5, 9)]
-    assert victims == [old, young, stalled, None]
+    assert victims == [[old], [young], [stalled], []]
     assert moving in list(all_of)
 
 
@@ -71,44 +71,44 @@ def test_invented_macs_leave_half_of_the_places_to_known_hosts() -> None:
     fill(all_of, *(f"evil{n}" for n in range(100)))
     assert len(all_of) == 8
     for number in range(8):
-        assert all_of.admit(One(f"n{number}"), 1.0) == (True, None)
-    fits, victim = all_of.admit(One("n9"), 1.0)
-    assert fits and victim is not None and victim.address.startswith("evil"), "and more, when they need it"
-    assert all_of.admit(One("evil999"), 2.0) == (False, None)
+        assert all_of.admit(One(f"n{number}"), 1.0) == (True, [])
+    fits, (victim,) = all_of.admit(One("n9"), 1.0)
+    assert fits and victim.address.startswith("evil"), "and more, when they need it"
+    assert all_of.admit(One("evil999"), 2.0) == (False, [])
 
 
 def test_known_hosts_that_get_on_give_way_to_nobody() -> None:
     all_of = places()
     hosts = fill(all_of, *(f"n{n}" for n in range(16)))
-    assert all_of.admit(One("evil"), 1.0) == (False, None)
-    assert all_of.admit(One("n99"), 1.0) == (False, None)
+    assert all_of.admit(One("evil"), 1.0) == (False, [])
+    assert all_of.admit(One("n99"), 1.0) == (False, [])
     hosts[3].doing, hosts[3].quiet = State.STALLED, 4.0
-    assert all_of.admit(One("n99"), 1.05) == (False, None), "nobody is looked at again at once"
-    assert all_of.admit(One("n99"), 2.0) == (True, hosts[3])
+    assert all_of.admit(One("n99"), 1.05) == (False, []), "nobody is looked at again at once"
+    assert all_of.admit(One("n99"), 2.0) == (True, [hosts[3]])
 
 
 def test_the_slowest_of_a_stranger_with_much_gives_way_to_one_with_less() -> None:
     all_of = places()
     greedy = fill(all_of, "evil-1", "evil-2", "evil-3", "evil-4", "evil2-1", "evil2-2", "other", "another")
     greedy[2].speed = 10.0
-    assert all_of.admit(One("third"), 1.0) == (True, greedy[2])
-    assert all_of.admit(One("evil2-3"), 1.0) == (False, None), "three against two would be the same again"
+    assert all_of.admit(One("third"), 1.0) == (True, [greedy[2]])
+    assert all_of.admit(One("evil2-3"), 1.0) == (False, []), "three against two would be the same again"
 
 
 def test_what_has_just_come_gives_way_to_no_other() -> None:
     all_of = places()
     fresh = fill(all_of, *(f"evil{n}" for n in range(8)), doing=State.WAITING, quiet=0.5)
-    assert all_of.admit(One("other"), 1.0) == (False, None)
+    assert all_of.admit(One("other"), 1.0) == (False, [])
     for one in fresh:
         one.quiet = 1.5
-    assert all_of.admit(One("other"), 2.0)[1] in fresh
+    assert all_of.admit(One("other"), 2.0)[1][0] in fresh
 
 
 def test_addresses_without_a_mac_share_one_small_bound() -> None:
     all_of = places()
     fill(all_of, *(f"?{n}" for n in range(100)), doing=State.WAITING, quiet=0.5)
     assert len(all_of) == 2
-    assert all_of.admit(One("?new"), 1.0) == (False, None)
+    assert all_of.admit(One("?new"), 1.0) == (False, [])
 
 
 def test_who_becomes_known_is_counted_anew() -> None:
@@ -118,20 +118,32 @@ def test_who_becomes_known_is_counted_anew() -> None:
     for one in (first, second):
         assert all_of.admit(one, 0.0)[0]
     names["a"] = Group("n1", known=True)
-    assert all_of.admit(One("c"), 0.0) == (True, None), "the news of a's MAC made room"
+    assert all_of.admit(One("c"), 0.0) == (True, []), "the news of a's MAC made room"
     names["b"] = Group("n2", known=True)
-    all_of.refresh()
+    assert all_of.refresh(1.0) == []
     for one in list(all_of):
         all_of.leave(one)
         all_of.leave(one)
     assert len(all_of) == 0 and all_of.admit(One("?"), 0.0)[0]
 
 
+def test_a_machine_that_comes_before_its_mac_is_known_keeps_no_more_than_others() -> None:
+    names: dict[str, Group] = {}
+    all_of: Places[One] = Places(Bounds(64, 4), lambda address: names.get(address, NOBODY))
+    ones = [One(f"a{number}", State.STALLED if number == 1 else State.MOVING) for number in range(12)]
+    for number, one in enumerate(ones):
+        assert all_of.admit(one, number / 1000)[0]
+        if number % 4 == 3:
+            names |= {other.address: Group("evil") for other in ones[: number + 1]}
+    all_of.refresh(1.0)
+    assert list(all_of) == [ones[0], ones[2], ones[3], ones[4]], "the stalled one first, then the newest"
+
+
 def test_who_cannot_be_told_yet_finds_room_among_invented_macs() -> None:
     all_of = places()
     fill(all_of, *(f"evil{n}" for n in range(8)))
-    fits, victim = all_of.admit(One("?"), 1.0)
-    assert fits and victim is not None and victim.address.startswith("evil")
+    fits, (victim,) = all_of.admit(One("?"), 1.0)
+    assert fits and victim.address.startswith("evil")
 
 
 def test_crawling_is_stalling() -> None:
@@ -152,8 +164,8 @@ def test_whatever_comes_hosts_that_get_on_stay_and_find_room(moves: list[tuple[s
     for one in hosts:
         assert all_of.admit(one, 0.0)[0]
     for number, (address, doing, quiet, speed) in enumerate(moves):
-        _, victim = all_of.admit(One(address, doing, quiet, speed), float(number))
-        assert victim not in hosts
+        _, lost = all_of.admit(One(address, doing, quiet, speed), float(number))
+        assert not set(map(id, lost)) & set(map(id, hosts))
         counts = {group: len(members) for group, members in all_of._groups.items()}
         assert len(all_of) == sum(counts.values()) <= 16
         assert sum(count for group, count in counts.items() if not group.known) <= 8

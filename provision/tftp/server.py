@@ -155,9 +155,9 @@ class TftpServer:
         if (peer, path) in self._slots:
             return  # it gets on; this is a late copy of its request, or somebody else's in its name
         slot = _Slot(peer, path, now)
-        fits, victim = self._places.admit(slot, now)
-        if victim is not None:
-            self._drop(victim)
+        fits, lost = self._places.admit(slot, now)
+        for other in lost:
+            self._drop(other)
         if not fits:
             self._complain(peer[0], now)
             return

@@ -23,15 +23,17 @@ class Gate:
 
     def admit(self, new: BoundedProtocol) -> bool:
         """Let a connection in, when need be in the place of one that does not get on."""
-        fits, victim = self._places.admit(new, new.loop.time())
-        if victim is not None:
-            self.leave(victim)
-            victim.transport.abort()
+        fits, lost = self._places.admit(new, new.loop.time())
+        self._end(lost)
         if not fits:
             return False
         if self._sweeping is None:
             self._sweeping = new.loop.call_later(_SWEEP_SECONDS, self._sweep, new.loop)
         return True
+
+    def _end(self, lost: list[BoundedProtocol]) -> None:
+        for connection in lost:
+            connection.transport.abort()
 
     def leave(self, connection: BoundedProtocol) -> None:
         """A connection has ended; harmless when it never was in."""
@@ -41,5 +43,5 @@ class Gate:
         now = loop.time()
         for connection in list(self._places):
             connection.check(now)
-        self._places.refresh()
+        self._end(self._places.refresh(now))
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop) if self._places else None

@@ -107,6 +107,10 @@ class Exchange:
         except OSError:
             return None  # the transport has just closed its own
 
+    async def drain(self) -> None:
+        """Wait until the client has taken nearly all that was sent, or has left."""
+        await self.connection.flow.drain()
+
     def sent(self, count: int) -> None:
         """Tell uvicorn that `count` bytes of the body have gone out on `socket`."""
         self.cycle.expected_content_length -= count
@@ -316,7 +320,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.transport = _Head(cycle, self.transport)
-        cycle.scope["extensions"] = {EXCHANGE: Exchange(self, cycle)}
+        cycle.scope["extensions"] = extensions = {EXCHANGE: Exchange(self, cycle)}
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             try:
@@ -335,6 +339,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     self.transport.abort()
                 else:
                     await cycle.send_500_response()
+            finally:
+                # What refers to itself waits for Python's collector of cycles, which is in no hurry.
+                extensions.clear()
+                cycle.transport = self.transport
 
         super()._start_asgi_task(cycle, bounded)
 

@@ -26,6 +26,7 @@ CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
 
 _FIRST = 16 * 1024  # all that a client which never reads makes us hold in memory, and what it waits for at first
+_PIECE = 32 * 1024  # and beside that what waits in its transport: never more than this once it takes no more
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
@@ -217,7 +218,10 @@ class PlanResponse(Response):
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
-                    data = await self._read(content, at, stop if pipe is None else content.dressed(at, stop))
+                    until = stop if pipe is None else content.dressed(at, stop)
+                    if exchange is not None:
+                        await exchange.drain()
+                    data = await self._read(content, at, until, _PIECE if exchange is not None else CHUNK)
         except (ProvisionError, OSError) as error:
             _log.error("streaming stopped at byte %d: %s", at, error)
             raise ConnectionAbortedError("the medium cannot be read any further") from None
