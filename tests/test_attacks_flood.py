@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import inside, ip
+from provision.demo.lab import inside
 from provision.demo.processes import Process
 from tests.attack_site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
+from tests.fixtures.macs import make_up
 
 pytestmark = pytest.mark.integration
 
@@ -29,8 +30,7 @@ SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackSite]:
     with attack_site(tmp_path_factory.mktemp("flood")) as site:
-        for source in SOURCES:
-            ip(site.attacker, "addr", "add", f"{source}/24", "dev", "eth0")
+        make_up(site.attacker, SOURCES)  # of one MAC there are 64 connections only
         yield site
 
 

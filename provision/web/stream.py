@@ -26,7 +26,7 @@ CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
 
 _FIRST = 16 * 1024  # all that a client which never reads makes us hold in memory, and what it waits for at first
-_PIECE = 32 * 1024  # and beside that what waits in its transport: never more than this once it takes no more
+_PIECE = 16 * 1024  # where bytes go through memory: nothing more is read before nearly all of it is taken
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)

@@ -17,6 +17,7 @@ import tests.attack_site
 from provision.demo.lab import inside, ip
 from provision.demo.site import SETTINGS
 from tests.attack_site import MGMT, Answer, AttackSite, attack_site, http, pxe, rrq, tftp
+from tests.fixtures.macs import make_up
 
 pytestmark = pytest.mark.integration
 
@@ -52,16 +53,8 @@ def evil(site: AttackSite) -> str:
 def liar(site: AttackSite) -> str:
     """A machine that makes up MACs: one for each of its addresses, and it answers ARP for each with its own."""
     name: str = site.mgmt.host("liar", "10.77.1.99/32")
-    with inside(name):
-        for key in ("all", "default"):
-            Path(f"/proc/sys/net/ipv4/conf/{key}/arp_ignore").write_text("1")
-            Path(f"/proc/sys/net/ipv4/conf/{key}/arp_announce").write_text("2")
-            Path(f"/proc/sys/net/ipv4/conf/{key}/rp_filter").write_text("0")
     ip(name, "route", "add", "10.77.1.0/24", "dev", "eth0")
-    for number, address in enumerate(MADE_UP):
-        ip(name, "link", "add", "link", "eth0", "name", f"m{number}", "type", "macvlan", "mode", "private")
-        ip(name, "addr", "add", f"{address}/32", "dev", f"m{number}")
-        ip(name, "link", "set", f"m{number}", "up")
+    make_up(name, MADE_UP)
     return name
 
 

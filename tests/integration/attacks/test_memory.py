@@ -23,7 +23,7 @@ from tests.attack_site import GUEST, MAC, AttackSite, attack_site, http, pxe
 
 pytestmark = pytest.mark.integration
 
-DOCUMENTED = 128 * 1024 * 1024
+DOCUMENTED = 200 * 1024 * 1024
 """Bytes for all connections of a listener, as docs/deployment.md says."""
 
 ALL, OPENED = 2048, 512
@@ -110,14 +110,16 @@ KINDS: dict[str, Callable[[AttackSite], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_connection_holds_is_bounded(site: AttackSite, idle: int, crowd: str, kind: str) -> None:
+def test_what_a_connection_holds_is_bounded(
+    site: AttackSite, idle: int, crowd: str, kind: str, record_property: Callable[[str, object], None]
+) -> None:
     held = hold(crowd, KINDS[kind](site), OPENED)
     try:
         end = time.monotonic() + 60
         while connections(site) < OPENED or http(site.attacker, GUEST, f"/pxe/{pxe('node1')}").rule != "foreign-mac":
             assert time.monotonic() < end
         each = (memory(site) - idle) / OPENED
-        print(f"{kind}: {each / 1024:.1f} KiB each, {each * ALL / (1 << 20):.0f} MiB for all")
+        record_property("KiB for each connection", round(each / 1024, 1))
         assert each * ALL < DOCUMENTED
     finally:
         for sock in held:
