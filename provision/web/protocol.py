@@ -247,6 +247,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._in_headers and self._header_bytes >= self._limits.header:
                 self._refuse(431, "the header is too long")
             return len(part)
+        if not self._body_left:
+            self._deafen()  # the parser sees another end than we do
+            return len(view)
         part = view if self._body_left == _UNKNOWN else view[: self._body_left]
         self._body_bytes += len(part)
         limit = self._limits.body
