@@ -6,6 +6,7 @@ The lines of the server's log are for faults of the server. Whoever could write 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import socket
@@ -47,7 +48,12 @@ def quiet(site: AttackSite) -> Iterator[None]:
 
 
 def descriptors(site: AttackSite) -> int:
-    return len(list(Path(f"/proc/{site.server.pid}/fd").iterdir()))
+    """Open sockets and files of the server, without its database: each of its threads has that open for good."""
+    found = []
+    for one in Path(f"/proc/{site.server.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(one))
+    return sum("provision.db" not in target for target in found)
 
 
 def resident(site: AttackSite) -> int:
