@@ -6,7 +6,6 @@ The lines of the server's log are for faults of the server. Whoever could write 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import socket
@@ -52,7 +51,7 @@ def descriptors(site: AttackSite) -> int:
     found = []
     for one in Path(f"/proc/{site.server.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(one))
+            found.append(str(one.readlink()))
     return sum("provision.db" not in target for target in found)
 
 
