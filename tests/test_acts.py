@@ -204,9 +204,7 @@ def test_an_override_is_said_when_the_network_is_served(here: Site, monkeypatch:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from provision.server.networks import Networks
-from provision.service.service import Service
-from provision.settings import Listen
+    from provision.service.service import Service
     from provision.store.logfile import LogFile
     from tests.site_fixture import settings
     from tests.test_acts import ACTS

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "provision"
 # From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
 LAYERS = (
     ("errors",),
-    ("secret", "proc", "clock", "assets", "document"),
+    ("secret", "proc", "clock", "assets", "document", "places"),
     ("messages",),
     # The domain.
     ("model", "boot"),

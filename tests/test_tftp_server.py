@@ -144,12 +144,13 @@ def test_a_repeated_request_is_answered_from_the_same_transfer(run: Run) -> None
     run(test())
 
 
-def test_a_new_request_for_the_same_file_replaces_the_old(run: Run) -> None:
+def test_a_new_request_for_the_same_file_replaces_one_that_is_quiet(run: Run) -> None:
     async def test() -> None:
         async with serving() as (server, port):
             one, two = Wire(port), Wire(port)
             one.ask(b"big")
             await one.get()
+            await one.get()  # sent again, since a second has gone by
             two.ask(b"big")
             assert await two.get() == b"\0\3\0\1" + BIG[:512]
             one.ack(1)
@@ -157,6 +158,26 @@ def test_a_new_request_for_the_same_file_replaces_the_old(run: Run) -> None:
             assert server.active == 1
             two.ack(1)
             assert (await two.get())[:4] == b"\0\3\0\2"
+
+    run(test())
+
+
+def test_a_request_in_the_name_of_another_does_not_disturb_a_transfer(run: Run) -> None:
+    """From the same address for the same file, by another port; and a late copy from the very same port."""
+
+    async def test() -> None:
+        async with serving() as (server, port):
+            wire, forger = Wire(port), Wire(port)
+            wire.ask(b"big")
+            await wire.get()
+            for number in range(1, 200):
+                if number % 10 == 2:
+                    forger.ask(b"big")
+                    assert (await forger.get())[:4] == b"\0\3\0\1"
+                    wire.ask(b"big")
+                wire.ack(number)
+                assert await wire.get() == b"\0\3" + (number + 1).to_bytes(2) + BIG[number * 512 :][:512]
+            assert server.active == 2
 
     run(test())
 

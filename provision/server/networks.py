@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from provision.boot import Channel, ChannelKind, Role
 from provision.edge import Edge
@@ -22,6 +23,7 @@ from provision.net.pins import Pins
 from provision.net.rules import Footing, objection
 from provision.net.sockets import bind_tcp, bind_udp
 from provision.net.sources import Sources, hear_only, keep_first_packet, program, sources
+from provision.places import NOBODY, Group
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.site import Site
@@ -38,6 +40,9 @@ _SETTLE_SECONDS = 0.2
 _LOOK_SECONDS = 10.0
 """So often the machine is looked at when the kernel tells of nothing: it does not tell of a macvlan that a container
 brings up, nor of every switch."""
+# What boot loaders and hosts send has some hundred bytes, in less than ten fields; every one of the connections may
+# hold as much as this.
+_HEADER, _FIELDS, _BODY = 8192, 50, 4096
 
 
 @dataclass
@@ -203,7 +208,8 @@ class Networks:
         sockets, heard = [tcp], _heard(edge.channel, machine)
         await self._hear(tcp, heard)
         keep_first_packet(tcp)
-        http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits)
+        who = partial(self._who, edge.ifindex)
+        http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits, who)
         tftp = None
         if listen.tftp:
             try:
@@ -213,7 +219,7 @@ class Networks:
                 raise
             await self._hear(udp, heard)
             sockets.append(udp)
-            tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports)
+            tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports, who=who)
             tftp.start()
         self._served[listen.network] = _Served(
             (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
@@ -246,6 +252,14 @@ class Networks:
                 log.warning("network '%s' is served, but %s", listen.network, advice)
             text += f"; but {advice}"
         self._service.listeners[listen.network] = text
+
+    def _who(self, ifindex: int, address: str) -> Group:
+        """Who counts as one: the MAC that the kernel has for `address` now, as good as its word is. This is about
+        fairness only, never about what anybody may have."""
+        mac = self._neighbours.known(ifindex, address)
+        if mac is None:
+            return NOBODY
+        return Group(mac, known=mac in self._service.core.store.snapshot.by_mac)
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
@@ -341,7 +355,11 @@ def _binding(listen: Listen, site: Site) -> interfaces.Binding:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
+        header=_HEADER,
         header_seconds=settings.header_timeout,
+        fields=_FIELDS,
+        body=_BODY,
+        body_seconds=settings.header_timeout,
         connections=settings.max_connections,
         per_peer=settings.max_connections_per_peer,
     )

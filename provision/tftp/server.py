@@ -17,15 +17,16 @@ from ipaddress import IPv4Address
 
 from provision.errors import ProvisionError
 from provision.net.sockets import mtu_of, sibling
+from provision.places import Bounds, Places, State, Who, by_address, is_stalled
 from provision.tftp import packet
 from provision.tftp.packet import Code, Op, TftpError
 from provision.tftp.session import Answer, Session, told
 
 PER_PEER = 8
-"""Transfers at a time from one address; firmware needs two."""
+"""Transfers at a time of one machine; firmware needs two."""
 
 _BURST = 32
-_UNANSWERED_SECONDS = 1.0
+_REPLACED_SECONDS = 1.0  # a client that has acknowledged nothing for so long has begun anew
 _COMPLAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
@@ -52,23 +53,44 @@ class _Slot:
         self.session: Session | None = None
 
     @property
-    def unanswered(self) -> bool:
-        return self.session is not None and not self.session.transfer.answered
+    def address(self) -> str:
+        """See `places.Holder`."""
+        return self.peer[0]
+
+    def state(self, now: float) -> tuple[State, float]:
+        """See `places.Holder`."""
+        if self.session is None or not self.session.transfer.answered:
+            return State.WAITING, now - self.since
+        quiet = self.session.quiet(now)
+        stalled = is_stalled(quiet, self.session.transfer.acknowledged, now - self.since if quiet else 0.0)
+        return (State.STALLED if stalled else State.MOVING), quiet
+
+    def pace(self, now: float) -> float:
+        """See `places.Holder`."""
+        taken = self.session.transfer.acknowledged if self.session is not None else 0
+        return taken / max(now - self.since, 0.001)
 
 
 class TftpServer:
     """Serves on `sock` (from `net.sockets.bind_udp`); transfers use the ports `first` to `last` on the same device.
 
-    There is one transfer per peer address and path: a new request replaces the older one. When all ports are in use,
-    one whose client never answered gives way, else the request is dropped and the client asks again.
+    A new request of an address for the same path replaces the older one when that has been quiet for a second, and not
+    before: anybody can send a request in another's name. Who gives way when there are too many, `places` says; if
+    nobody does, the request is dropped, and the client asks again.
     """
 
     def __init__(
-        self, sock: socket.socket, handler: Handler, ports: tuple[int, int] = (20000, 20255), per_peer: int = PER_PEER
+        self,
+        sock: socket.socket,
+        handler: Handler,
+        ports: tuple[int, int] = (20000, 20255),
+        per_peer: int = PER_PEER,
+        who: Who = by_address,
     ) -> None:
-        self._sock, self._handler, self._per_peer = sock, handler, per_peer
+        self._sock, self._handler = sock, handler
         self._ports = range(ports[0], ports[1] + 1)
-        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._slots: dict[tuple[tuple[str, int], str], _Slot] = {}
+        self._places: Places[_Slot] = Places(Bounds(len(self._ports), per_peer), who)
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._complained = -_COMPLAIN_SECONDS
@@ -121,34 +143,31 @@ class TftpServer:
         if request.mode != "octet":
             raise TftpError(Code.ILLEGAL, "only mode octet (binary) is served")
         path = packet.clean_name(request.name)
-        older = self._slots.get((peer[0], path))
-        if older is not None:
-            if older.peer == peer and (older.session is None or older.unanswered):
-                if older.session is not None:
-                    older.session.repeat()
-                return
-            self._drop(older)
-        if not self._make_room(peer[0]):
-            if self._loop.time() - self._complained > _COMPLAIN_SECONDS:
-                self._complained = self._loop.time()
-                _log.warning("tftp: all %d ports are in use; dropping a request of %s", len(self._ports), peer[0])
+        now = self._loop.time()
+        older = self._slots.get((peer, path))
+        if older is not None and older.state(now)[0] is State.WAITING:
+            if older.session is not None:
+                older.session.repeat()
             return
-        slot = _Slot(peer, path, self._loop.time())
-        self._slots[peer[0], path] = slot
+        for other in [s for s in self._slots.values() if s.peer[0] == peer[0] and s.path == path]:
+            if is_superseded(*other.state(now)):
+                self._drop(other)
+        if (peer, path) in self._slots:
+            return  # it gets on; this is a late copy of its request, or somebody else's in its name
+        slot = _Slot(peer, path, now)
+        fits, lost = self._places.admit(slot, now)
+        for other in lost:
+            self._drop(other)
+        if not fits:
+            self._complain(peer[0], now)
+            return
+        self._slots[peer, path] = slot
         slot.task = self._loop.create_task(self._serve(slot, request.options))
 
-    def _make_room(self, address: str) -> bool:
-        """Whether a further transfer fits, after the oldest of a greedy peer or a dead one has given way."""
-        own = [slot for slot in self._slots.values() if slot.peer[0] == address]
-        if len(own) >= self._per_peer:
-            self._drop(min(own, key=lambda s: s.since))
-        if len(self._slots) < len(self._ports):
-            return True
-        before = self._loop.time() - _UNANSWERED_SECONDS
-        dead = [slot for slot in self._slots.values() if slot.unanswered and slot.since < before]
-        if dead:
-            self._drop(min(dead, key=lambda s: s.since))
-        return bool(dead)
+    def _complain(self, address: str, now: float) -> None:
+        if now - self._complained > _COMPLAIN_SECONDS:
+            self._complained = now
+            _log.warning("tftp: no place is free for %s; dropping its request", address)
 
     def _drop(self, slot: _Slot, error: tuple[Code, str] | None = None) -> None:
         if slot.task is not None:
@@ -158,9 +177,9 @@ class TftpServer:
         self._forget(slot)
 
     def _forget(self, slot: _Slot) -> None:
-        key = slot.peer[0], slot.path
-        if self._slots.get(key) is slot:
-            del self._slots[key]
+        self._places.leave(slot)
+        if self._slots.get((slot.peer, slot.path)) is slot:
+            del self._slots[slot.peer, slot.path]
 
     async def _serve(self, slot: _Slot, options: Mapping[str, str]) -> None:
         try:
@@ -198,3 +217,8 @@ class TftpServer:
                 raise
             return sock
         raise TftpError(Code.UNDEFINED, "no port is free")
+
+
+def is_superseded(state: State, quiet: float) -> bool:
+    """Whether a transfer ends because its client asks for the same again."""
+    return state is State.STALLED or quiet >= _REPLACED_SECONDS

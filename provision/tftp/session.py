@@ -80,20 +80,29 @@ class Session:
         self._waiting: asyncio.Task[None] | None = None
         self._blocked = self._ended = False
         self._deadline = 0.0
+        self._progressed = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Send the first packet and listen."""
         self._loop.add_reader(self._sock.fileno(), self._readable)
-        self._deadline = self._loop.time() + self.transfer.wait
+        self._progressed = self._loop.time()
+        self._deadline = self._progressed + self.transfer.wait
         self._timer = self._loop.call_at(self._deadline, self._tick)
         self._next, self._until = self.transfer.start()
         self._push()
 
+    def quiet(self, now: float) -> float:
+        """For how many seconds the client has acknowledged nothing new; 0 while it is us who read."""
+        return now - self._progressed if self._reading is None and self._waiting is None else 0.0
+
     def repeat(self) -> None:
         """The client sent its request again: its first answer was lost."""
-        self._next, self._until = self.transfer.start()
-        self._push()
+        if self._guard is None:
+            self._next, self._until = self.transfer.start()
+            self._push()
+        elif self._waiting is None:
+            self._wait(self._again(*self.transfer.start()))
 
     def end(self, error: tuple[Code, str] | None = None) -> None:
         """Stop, telling the client why when it is to know; harmless when ended already."""
@@ -159,6 +168,8 @@ class Session:
             self._confirmed = True
             self._wait(self._charge())
         if first <= last:
+            if transfer.answered:
+                self._progressed = self._loop.time()
             self._deadline = self._loop.time() + transfer.wait
             self._next, self._until = first, last
             self._push()

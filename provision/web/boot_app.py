@@ -32,7 +32,7 @@ Revision = Annotated[str, Path(pattern=r"^([0-9a-f]{64}|current)$")]
 
 def create(netboot: Netboot, edge: Edge) -> Guard:
     """The boot application for the listener that `edge` describes."""
-    app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
 
     async def origin_of(request: Request) -> Origin:

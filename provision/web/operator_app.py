@@ -87,7 +87,9 @@ def actor(request: Request) -> Actor:
 
 def create(service: Service) -> Guard:
     """The operator's application over `service`."""
-    app = FastAPI(title="provision", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app = FastAPI(
+        title="provision", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json", redirect_slashes=False
+    )
     problems.install(app)
     download = _media(app, service)
     _inventory(app, service)

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from provision.errors import ProvisionError
 
@@ -36,7 +37,12 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)  # noqa: S101
         return response(_plain("request", str(error.detail).lower(), error.status_code, ""))
 
+    async def gone(_: Request, error: Exception) -> JSONResponse:
+        # Nobody is there to read it. The client has left in the middle of its body, which is no fault of ours.
+        return response(_plain("request", "the body is not whole", 400, ""))
+
     app.add_exception_handler(ProvisionError, known)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(RequestValidationError, invalid)
 
     async def unforeseen(_: Request, error: Exception) -> JSONResponse:

@@ -6,28 +6,26 @@ uvicorn itself has none of them: 200 MiB of headers are 300 MiB of memory, and a
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import http
 import json
 import logging
 import socket
-import struct
-import termios
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from provision.net.sources import by_loopback
+from provision.places import State, is_stalled
+from provision.web.peer import acknowledged, client_of, credentials, unacknowledged
 
-_PEERCRED = struct.Struct("3i")
-_SO_PEERGROUPS = 59  # socket(7)
-_MAX_GROUPS = 256
-_SWEEP_SECONDS = 1.0
+if TYPE_CHECKING:
+    from provision.web.gate import Gate
+
+_UNKNOWN = -1
+_UNSENT = 8 * 1024  # what a transport may hold before whoever sends has to wait
 
 EXCHANGE = "provision.exchange"
 """The extension of the ASGI scope under which a response finds its `Exchange`."""
@@ -47,62 +45,22 @@ class Operators:
 class Limits:
     """Bounds of one listener, in bytes, seconds and connections. `body` None means as much as the application reads.
 
-    `stall` is how long a response or a request's body may make no progress. `operators` is for Unix sockets.
+    `fields` is how many header fields a request has at most: each costs some hundred bytes, however short it is.
+    `stall` is how long a response or a request's body may make no progress, `body_seconds` how long a body may take in
+    all. `ahead` is how much is held of what comes while a request is answered. `operators` is for Unix sockets.
     """
 
     header: int = 16 * 1024
     header_seconds: float = 10.0
+    fields: int = 100
     body: int | None = 64 * 1024
+    body_seconds: float | None = None
     idle: int = 30
     stall: float = 60.0
     connections: int = 2048
     per_peer: int = 64
-    pipelined: int = 8
+    ahead: int = 4096
     operators: Operators | None = None
-
-
-class Gate:
-    """All connections of one listener, oldest first: who is let in, who has to give way, and whose time is over."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._open: dict[BoundedProtocol, None] = {}
-        self._peers: Counter[str] = Counter()
-        self._sweeping: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def admit(self, new: BoundedProtocol) -> bool:
-        """Let a connection in; when there are too many, the oldest that is not being answered gives way."""
-        crowded = self._peers[new.peer] >= self.limits.per_peer
-        if crowded or len(self._open) >= self.limits.connections:
-            waiting = (c for c in self._open if c.is_waiting and (c.peer == new.peer or not crowded))
-            oldest = next(waiting, None)
-            if oldest is None:
-                return False
-            self.leave(oldest)
-            oldest.transport.abort()
-        self._open[new] = None
-        self._peers[new.peer] += 1
-        if self._sweeping is None:
-            self._sweeping = new.loop.call_later(_SWEEP_SECONDS, self._sweep, new.loop)
-        return True
-
-    def leave(self, connection: BoundedProtocol) -> None:
-        """A connection has ended; harmless when it never was in."""
-        if connection not in self._open:
-            return
-        del self._open[connection]
-        self._peers[connection.peer] -= 1
-        if not self._peers[connection.peer]:
-            del self._peers[connection.peer]
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for connection in list(self._open):
-            connection.check(now)
-        self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep, loop) if self._open else None
 
 
 class _Head:
@@ -115,7 +73,8 @@ class _Head:
         if not data.startswith(b"HTTP/1.1 100"):
             self._cycle.transport = self._transport
             data = data.replace(b"\r\ncontent-length: ", b"\r\nContent-Length: ", 1)
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -134,15 +93,22 @@ class Exchange:
         return bool(self.cycle.disconnected) or self.connection.transport.is_closing()
 
     def socket(self) -> socket.socket | None:
-        """A second descriptor of the client's socket, or None when bytes cannot go there directly (TLS).
+        """A second descriptor of the client's socket, or None when bytes cannot go there directly (TLS), or at all.
 
         Bytes may only be sent on it while the transport's own buffer is empty. It is the caller's to close; being a
         second one, it never becomes another connection's when the transport closes its own.
         """
         transport = self.connection.transport
-        if transport.get_extra_info("sslcontext") is not None:
+        if transport.get_extra_info("sslcontext") is not None or self.is_gone:
             return None
-        return socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno()))
+        try:
+            return socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno()))
+        except OSError:
+            return None  # the transport has just closed its own
+
+    async def drain(self) -> None:
+        """Wait until the client has taken nearly all that was sent, or has left."""
+        await self.connection.flow.drain()
 
     def sent(self, count: int) -> None:
         """Tell uvicorn that `count` bytes of the body have gone out on `socket`."""
@@ -154,105 +120,211 @@ class _Refused(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. On a Unix socket the client is ("uid=N", pid), by the kernel's word (SO_PEERCRED, unix(7))."""
+    """One connection. On a Unix socket the client is ("uid=N", pid), by the kernel's word (SO_PEERCRED, unix(7)).
+
+    One request at a time: what comes while one is answered is held, unread, until the answer is complete.
+    """
 
     def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate, self._limits = gate, gate.limits
-        self.peer = ""
+        self.address = ""
         self.on_lost: set[Callable[[], None]] = set()
-        self._forbidden = False
-        self._in_headers, self._header_bytes, self._body_bytes = True, 0, 0
-        self._since: float = self.loop.time()
+        self._forbidden = self._is_deaf = False
+        self._in_headers, self._header_bytes, self._tail = True, 0, b""
+        self._body_bytes, self._body_left, self._trailing = 0, _UNKNOWN, _UNKNOWN
+        self._held = b""
+        self._since = self._asked = self.loop.time()
         self._queued = (0, 0)
+        self._watched: tuple[float, int] | None = None
 
     @property
     def is_waiting(self) -> bool:
         """Whether it is us who wait: for headers, or for another request."""
         return self._in_headers and (self.cycle is None or self.cycle.response_complete)
 
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a whole request has come, and its answer is not complete."""
+        return self._in_headers and not self.is_waiting
+
+    def state(self, now: float) -> tuple[State, float]:
+        """See `places.Holder`. A bounded body belongs to asking; one without bounds is what the peer is here for."""
+        if self.is_waiting:
+            return State.WAITING, now - self._since
+        if not self._in_headers and self._limits.body_seconds is not None:
+            return State.WAITING, now - self._asked
+        taken, watched = self._progress(now)
+        stalled = is_stalled(now - self._since, taken, watched if any(self._queued) else 0.0)
+        return (State.STALLED if stalled else State.MOVING), now - self._since
+
+    def pace(self, now: float) -> float:
+        """See `places.Holder`."""
+        taken, watched = self._progress(now)
+        return taken / watched if watched else float("inf")
+
+    def _progress(self, now: float) -> tuple[int, float]:
+        """Bytes that the peer has taken since it is watched, and for how many seconds that is."""
+        taken = acknowledged(self.transport)
+        if self._watched is None or taken is None:
+            return 0, 0.0
+        return taken - self._watched[1], now - self._watched[0]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family == socket.AF_UNIX:
-            self._identify(sock)
-        elif sock is not None and self.client and by_loopback(sock.fileno()):
-            # A NAT rule can give a local process any address, also a host's. It is local all the same.
-            self.client = ("127.0.0.1", self.client[1])
-        self.peer = self.client[0] if self.client else ""
+            pid, uid, gids = credentials(sock)
+            allowed = self._limits.operators
+            self._forbidden = allowed is not None and uid not in allowed.uids and allowed.gid not in gids
+            self.client = f"uid={uid}", pid
+        elif sock is not None and self.client:
+            self.client = client_of(sock, self.client)
+        self.address = self.client[0] if self.client else ""
+        transport.set_write_buffer_limits(high=_UNSENT)
         if not self._gate.admit(self):
             transport.abort()
-
-    def _identify(self, sock: socket.socket) -> None:
-        real = socket.socket(fileno=socket.dup(sock.fileno()))
-        with real:
-            pid, uid, gid = _PEERCRED.unpack(real.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-            operators = self._limits.operators
-            if operators is not None and uid not in operators.uids:
-                self._forbidden = operators.gid not in (gid, *_groups(real))
-        self.client = f"uid={uid}", pid
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gate.leave(self)
         super().connection_lost(exc)
-        self.pipeline.clear()
+        self._held = b""
         for wake in tuple(self.on_lost):
             wake()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self.transport.is_closing():
+        if self._is_deaf or self.transport.is_closing():
+            return
+        if self._held or self._is_answering:
+            self._hold(data)
             return
         if self.is_waiting and self._header_bytes == 0:
             self._since = self.loop.time()
         view = memoryview(data)
         try:
             while view and not self.transport.is_closing():
+                if self._is_answering:
+                    self._hold(view)
+                    return
                 view = view[self._feed(view) :]
         except httptools.HttpParserUpgrade:
-            pass  # there are no other protocols here; the request itself has been taken
+            self._deafen()  # there are no other protocols here; the request itself has been taken
         except httptools.HttpParserError as error:
             if not isinstance(error.__context__, _Refused):
                 self._refuse(400, "the request is not HTTP")
 
+    def _hold(self, data: bytes | memoryview) -> None:
+        self._held += data
+        if self._limits.body is not None and len(self._held) > self._limits.ahead:
+            self._deafen()
+        else:
+            self.flow.pause_reading()
+
+    def _deafen(self) -> None:
+        """Answer what has been asked, then close: nothing more is read."""
+        self._is_deaf, self._held = True, b""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._since, self._watched = self.loop.time(), None
+        if self._held:
+            self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        data, self._held = self._held, b""
+        if data:
+            self.data_received(data)
+
     def _feed(self, view: memoryview) -> int:
-        """Give the parser no more than the header may still have, so that it never buffers more than that."""
-        if not self._in_headers:
-            self._body_bytes += len(view)
-            limit = self._limits.body
-            if limit is not None and self._body_bytes > limit + self._limits.header:
-                self._refuse(413, "the body is too long")
-                return len(view)
-            if not self.is_waiting:
-                self._since = self.loop.time()
-            self.parser.feed_data(view)
+        """Give the parser what belongs to the present request only, and no more than it may have of header and body."""
+        if self._in_headers:
+            part = view[: self._limits.header - self._header_bytes]
+            part = part[: self._to_blank_line(bytes(part))]
+            self._header_bytes += len(part)
+            self.parser.feed_data(part)
+            if self._in_headers and self._header_bytes >= self._limits.header:
+                self._refuse(431, "the header is too long")
+            return len(part)
+        if not self._body_left:
+            self._deafen()  # the parser sees another end than we do
             return len(view)
-        room = self._limits.header - self._header_bytes
-        part = view[:room]
-        self._header_bytes += len(part)
+        part = view if self._body_left == _UNKNOWN else view[: self._body_left]
+        self._body_bytes += len(part)
+        limit = self._limits.body
+        if limit is not None and self._body_bytes > limit + self._limits.header:
+            self._refuse(413, "the body is too long")
+            return len(part)
+        if not self.is_waiting:
+            self._since = self.loop.time()
+        if self._body_left != _UNKNOWN:
+            self._body_left -= len(part)
+        if self._trailing != _UNKNOWN:
+            self._trailing += len(part)
         self.parser.feed_data(part)
-        if self._in_headers and self._header_bytes >= self._limits.header:
-            self._refuse(431, "the header is too long")
+        if self._trailing > self._limits.header and not self._in_headers:
+            self._refuse(431, "the trailer is too long")
         return len(part)
 
+    def _to_blank_line(self, part: bytes) -> int:
+        """How many bytes of `part` belong to the header: up to its blank line, or all."""
+        both = self._tail + part
+        found = both.find(b"\r\n\r\n")
+        before, self._tail = len(self._tail), both[-3:]
+        if found < 0:
+            return len(part)
+        self._tail = b""
+        return found + 4 - before
+
+    def on_message_begin(self) -> None:
+        if self._is_deaf or self._is_answering:
+            self._deafen()
+            raise _Refused
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_headers:
+            return  # a trailer (RFC 9110 section 6.5); the application has the list of the headers already
+        if len(self.headers) >= self._limits.fields:
+            self._stop(431, "the header has too many fields")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_headers, self._body_bytes = False, 0
+        self._in_headers, self._body_bytes, self._body_left = False, 0, _UNKNOWN
+        self._asked = self.loop.time()
         if self._forbidden:
             self._stop(403, "your user may not use this socket")
-        if len(self.pipeline) >= self._limits.pipelined:
-            self._stop(429, "too many requests at once")
-        limit = self._limits.body
-        if limit is not None and any(n == b"content-length" and _too_long(v, limit) for n, v in self.headers):
-            self._stop(413, "the body is too long")
+        limit, chunked = self._limits.body, False
+        for name, value in self.headers:
+            if name == b"content-length":
+                if limit is not None and _too_long(value, limit):
+                    self._stop(413, "the body is too long")
+                self._body_left = int(value[:20]) if value.isdigit() else _UNKNOWN
+            chunked = chunked or name == b"transfer-encoding"
         super().on_headers_complete()
+        if chunked:
+            # Where such a body ends only the parser knows, and it goes on to what follows.
+            self._body_left, self.cycle.keep_alive = _UNKNOWN, False
+
+    def on_chunk_header(self) -> None:
+        """A chunk begins, or the trailer."""
+        self._trailing = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._trailing = _UNKNOWN
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_headers, self._header_bytes = True, 0
+        if self._trailing != _UNKNOWN:
+            self._is_deaf = True
+        self._in_headers, self._header_bytes, self._tail, self._trailing = True, 0, b"", _UNKNOWN
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         cycle.transport = _Head(cycle, self.transport)
-        cycle.scope["extensions"] = {EXCHANGE: Exchange(self, cycle)}
+        cycle.scope["extensions"] = extensions = {EXCHANGE: Exchange(self, cycle)}
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             try:
@@ -271,6 +343,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     self.transport.abort()
                 else:
                     await cycle.send_500_response()
+            finally:
+                # What refers to itself waits for Python's collector of cycles, which is in no hurry.
+                extensions.clear()
+                cycle.transport = self.transport
 
         super()._start_asgi_task(cycle, bounded)
 
@@ -290,19 +366,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def check(self, now: float) -> None:
         """Called every second: abort when the peer has used up its time."""
+        seconds, late = self._limits.body_seconds, False
         if self.is_waiting:
             started = self._header_bytes > 0 or self.cycle is None
             late = started and now - self._since > self._limits.header_seconds
-            if late or (self.transport.is_closing() and self._is_stalled(now)):
-                self._gate.leave(self)
-                self.transport.abort()
-        elif self._is_stalled(now):
+            late = late or (self.transport.is_closing() and self._is_stalled(now))
+        else:
+            late = not self._in_headers and seconds is not None and now - self._asked > seconds
+            late = late or self._is_stalled(now)
+            taken = acknowledged(self.transport) if self._watched is None else None
+            if taken is not None:
+                self._watched = now, taken
+        if late:
             self._gate.leave(self)
             self.transport.abort()
 
     def _is_stalled(self, now: float) -> bool:
         """Whether bytes have waited for the peer, or for the rest of its body, too long without any progress."""
-        queued = self.transport.get_write_buffer_size(), _unacknowledged(self.transport.get_extra_info("socket"))
+        queued = self.transport.get_write_buffer_size(), unacknowledged(self.transport)
         expecting = not self._in_headers and not any(queued) and not self.flow.read_paused
         if queued != self._queued or not (any(queued) or expecting):
             self._queued, self._since = queued, now
@@ -315,22 +396,5 @@ def _place(error: BaseException) -> str:
     return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
-def _groups(sock: socket.socket) -> tuple[int, ...]:
-    """The supplementary groups of the process at the other end; none when it has more than 256."""
-    try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
-    except OSError:
-        return ()
-    return struct.unpack(f"{len(raw) // 4}I", raw)
-
-
 def _too_long(value: bytes, limit: int) -> bool:
     return not value.isdigit() or int(value[:20]) > limit
-
-
-def _unacknowledged(sock: socket.socket) -> int:
-    """Bytes in the kernel's send queue that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
-    try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
-    except (OSError, AttributeError):
-        return 0

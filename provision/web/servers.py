@@ -16,7 +16,9 @@ from typing import Any, Self
 import uvicorn
 from uvicorn.server import Server
 
-from provision.web.protocol import BoundedProtocol, Gate, Limits
+from provision.places import Who, by_address
+from provision.web.gate import Gate
+from provision.web.protocol import BoundedProtocol, Limits
 
 GRACE_SECONDS = 5
 """How long running answers may take after the first signal; boots ask again."""
@@ -39,8 +41,8 @@ class _Server(Server):
 class Listener:
     """One served socket; give it to `Servers.remove`."""
 
-    def __init__(self, app: Any, sock: socket.socket, limits: Limits) -> None:
-        self.gate = Gate(limits)
+    def __init__(self, app: Any, sock: socket.socket, limits: Limits, who: Who = by_address) -> None:
+        self.gate = Gate(limits, who)
         self.sock = sock
         config = uvicorn.Config(
             app,
@@ -123,9 +125,10 @@ class Servers:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
 
-    async def add(self, app: Any, sock: socket.socket, limits: Limits | None = None) -> Listener:
-        """Serve the ASGI application `app` on the listening socket `sock`, which is now ours to close."""
-        listener = Listener(app, sock, limits or Limits())
+    async def add(self, app: Any, sock: socket.socket, limits: Limits | None = None, who: Who = by_address) -> Listener:
+        """Serve the ASGI application `app` on the listening socket `sock`, which is now ours to close. `who` says
+        which peers count as one."""
+        listener = Listener(app, sock, limits or Limits(), who)
         await listener.start()
         self._listeners.append(listener)
         return listener

@@ -28,6 +28,7 @@ CHUNK = 256 * 1024
 """Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
 
 _FIRST = 16 * 1024  # all that a client which never reads makes us hold in memory, and what it waits for at first
+_PIECE = 16 * 1024  # where bytes go through memory: nothing more is read before nearly all of it is taken
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
@@ -237,7 +238,10 @@ class PlanResponse(Response):
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
-                    data = await self._read(content, at, stop if pipe is None else content.dressed(at, stop))
+                    until = stop if pipe is None else content.dressed(at, stop)
+                    if exchange is not None:
+                        await exchange.drain()
+                    data = await self._read(content, at, until, _PIECE if exchange is not None else CHUNK)
             if watch is not None:
                 watch.check()
                 await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -274,10 +278,12 @@ class SeedResponse(Response):
             if watch is not None:
                 watch.begin()
             try:
-                for at in range(0, len(body), CHUNK):
+                for at in range(0, len(body), _PIECE):
                     if watch is not None:
                         watch.check()
-                    await send({"type": "http.response.body", "body": body[at : at + CHUNK], "more_body": True})
+                    await send({"type": "http.response.body", "body": body[at : at + _PIECE], "more_body": True})
+                    if exchange is not None:
+                        await exchange.drain()
                 if watch is not None:
                     await watch.settle(len(body))
             except ProvisionError:

@@ -135,11 +135,13 @@ async def watched(delivery: Delivery | None, exchange: Exchange | None, body: ra
             delivery.end()
             yield None
             return
-        sock = exchange.socket() if exchange is not None else None
-        if exchange is None or sock is None:
+        if exchange is None:
             await delivery.acknowledged()
             yield None
             return
+        sock = exchange.socket()
+        if sock is None:
+            raise ConnectionAbortedError("nobody is left to give it to")
         with sock:
             watch = Watch(exchange, delivery, first - body.start, sock)
             try:

@@ -1,0 +1,56 @@
+"""What the kernel says of the peer of a connection: who it is (unix(7)), and how much it has taken (tcp(7))."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+
+from provision.net.sources import by_loopback
+
+_PEERCRED = struct.Struct("3i")
+_SO_PEERGROUPS = 59  # socket(7)
+_MAX_GROUPS = 256
+_INFO_BYTES, _BYTES_ACKED = 128, 120  # struct tcp_info of linux/tcp.h
+
+
+def credentials(sock: socket.socket) -> tuple[int, int, tuple[int, ...]]:
+    """Process id, user id and all group ids of the process at the other end of a Unix socket."""
+    with socket.socket(fileno=socket.dup(sock.fileno())) as real:
+        pid, uid, gid = _PEERCRED.unpack(real.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        return pid, uid, (gid, *_groups(real))
+
+
+def client_of(sock: socket.socket, client: tuple[str, int]) -> tuple[str, int]:
+    """The client of a TCP connection that is known as `client`: a NAT rule can give a local process any address, also a
+    host's, and it is local all the same."""
+    return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else client
+
+
+def _groups(sock: socket.socket) -> tuple[int, ...]:
+    """The supplementary groups of the process at the other end; none when it has more than 256."""
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(raw) // 4}I", raw)
+
+
+def unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ)."""
+    try:
+        sock = transport.get_extra_info("socket")
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+    except (OSError, ValueError, AttributeError):
+        return 0
+
+
+def acknowledged(transport: asyncio.Transport) -> int | None:
+    """Bytes that the peer has acknowledged since it connected (TCP_INFO); None when that cannot be told."""
+    try:
+        raw = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        return int(struct.unpack_from("Q", raw, _BYTES_ACKED)[0])
+    except (OSError, struct.error, AttributeError):
+        return None
