@@ -10,7 +10,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,14 +19,14 @@ from provision import clock as clocks
 from provision.clock import Clock
 from provision.errors import Unavailable
 from provision.store import chain
-from provision.store.chain import Head, VerifyResult
+from provision.store.chain import Head, Known, VerifyResult
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
 
 _FIELD_NAMES = """
     time event host medium channel network interface address mac operator answer rule reason remedy override
     revision boot window minutes boots credential kind version image base label selector file sha256
-    added changed removed count since subject
+    added changed removed count since subject accepted
 """
 FIELDS = frozenset(_FIELD_NAMES.split())
 """The fields that an event may have. None of them can hold a secret's bytes."""
@@ -57,6 +57,7 @@ class _Tail:
     head: Head = chain.START
     size: int = 0
     torn: bytes = field(default=b"", repr=False)
+    last: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Audit:
@@ -73,6 +74,7 @@ class Audit:
         self._lock = threading.Lock()
         self._repeats: OrderedDict[tuple[tuple[str, Any], ...], _Repeat] = OrderedDict()
         self._head, self._size, self._announced, self._due = chain.START, 0, 0, False
+        self._known = Known()
         self._log = self._head_file = -1
         try:
             self._log = _open(path, os.O_APPEND)
@@ -90,6 +92,31 @@ class Audit:
     def is_busy(self) -> bool:
         """Whether another thread is writing, so that `record` would wait."""
         return self._lock.locked()
+
+    @property
+    def known(self) -> Known | None:
+        """What the log knows of the store, as it was found or witnessed since; None when there is no log to ask."""
+        return replace(self._known, entries=self._size > 0)
+
+    def witness(self, generation: int, mark: datetime) -> None:
+        """Learn that the store has committed `generation`, and that it was `mark`; every later entry has the number.
+
+        Nothing is synced: the store's own commit was, and kill -9 takes back nothing. Raises Unavailable.
+        """
+        self._learn(Known(generation, mark))
+
+    def doubt(self) -> None:
+        """Remember, over restarts and until `witness`, that this log cannot say what the store's newest state is."""
+        self._learn(replace(self._known, sound=False))
+
+    def _learn(self, known: Known) -> None:
+        with self._lock:
+            self._check_file()
+            self._known = known
+            try:
+                os.pwrite(self._head_file, chain.encode_head(self._key, self._head, known), 0)
+            except OSError as error:
+                self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
 
     def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
@@ -171,6 +198,8 @@ class Audit:
 
     def _append(self, fields: Mapping[str, Any], durable: bool, seq: int | None = None) -> None:
         self._check_file()
+        if self._known.generation:
+            fields = {**fields, "generation": self._known.generation}
         line, head = chain.encode(self._key, self._head, seq or self._head.seq + 1, fields)
         if len(line) > chain.MAX_LINE:
             self._fail(f"takes no entry of {len(line)} bytes", "shorten its fields")
@@ -179,7 +208,7 @@ class Audit:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fdatasync(self._log)
-            os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)
+            os.pwrite(self._head_file, chain.encode_head(self._key, head, self._known), 0)
         except OSError as error:
             self._take_back()
             self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
@@ -225,8 +254,10 @@ class Audit:
     def _resume(self) -> None:
         """Take up the log where it ends, and say in it what is not as it was left."""
         tail = self._find_tail()
-        told = chain.decode_head(self._key, os.pread(self._head_file, 4096, 0))
+        content = os.pread(self._head_file, 4096, 0)
+        told = chain.decode_head(self._key, content)
         self._head, self._size = tail.head, tail.size
+        self._known = _known(tail, told, chain.decode_known(self._key, content))
         if tail.torn:
             aside = _set_aside(self._path, tail.torn)
             os.ftruncate(self._log, tail.size)
@@ -260,7 +291,7 @@ class Audit:
         previous = before[2] if before else chain.START.chain
         if last is None or not chain.follows(self._key, previous, last[1], last[2]):
             self._fail("does not end with the line that was written last", _KEEP)
-        return _Tail(Head(last[0]["seq"], last[2]), size - len(torn), torn)
+        return _Tail(Head(last[0]["seq"], last[2]), size - len(torn), torn, last[0])
 
     def _fail(self, fact: str, remedy: str) -> NoReturn:
         raise Unavailable(str(self._path), f"the audit log {fact}", remedy) from None
@@ -276,6 +307,14 @@ class ClosedAudit(Audit):
     def is_busy(self) -> bool:
         """Never."""
         return False
+
+    @property
+    def known(self) -> Known | None:
+        """Nothing."""
+        return None
+
+    def _learn(self, known: Known) -> None:
+        raise self._error
 
     def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
         """Raises the error."""
@@ -321,6 +360,17 @@ def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the audit log takes text and numbers, not a {type(value).__name__} in {name!r}")
         fields[name] = value
     return fields
+
+
+def _known(tail: _Tail, told: Head | None, known: Known | None) -> Known:
+    """What the last line and the head file know together: whatever a crash lost of one, the other may have."""
+    generation, time = tail.last.get("generation", 0), tail.last.get("time")
+    moments = [datetime.fromisoformat(time)] if time else []
+    if known is None:
+        return Known(generation, max(moments, default=None), sound=not tail.size)
+    moments += [known.mark] if known.mark else []
+    same = told is None or told.seq != tail.head.seq or told == tail.head
+    return Known(max(generation, known.generation), max(moments, default=None), sound=same and known.sound)
 
 
 def _iso(moment: datetime) -> str:

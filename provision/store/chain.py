@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ TORN = "torn"
 """The rule of a RECOVERED event that a crash explains: the last line was not whole."""
 
 _TAIL = re.compile(rb'^(\{.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
-_HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64}) ([0-9a-f]{64})\n")
+# What the log knows of the store stands behind the chain; a log that was written before it knew anything has none.
+_HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64})(?: ([0-9]{20}) ([0-9TZ:.-]{1,40}))? ([0-9a-f]{64})\n")
+
+_UNSOUND, _NEVER = 10**20 - 1, datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,21 @@ class Head:
 
 
 START = Head(0, "0" * 64)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a log knows of the store beside it: the newest `generation` that was committed (0: none yet), and the latest
+    time that it was (`mark`).
+
+    `entries` says that the log is not empty. It is not `sound` when its head was not there to be read, or the log is
+    not the one that goes with the store: then it may have known more.
+    """
+
+    generation: int = 0
+    mark: datetime | None = None
+    entries: bool = False
+    sound: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,19 +107,38 @@ def follows(key: Secret, previous: str, body: bytes, chain: str) -> bool:
     return hmac.compare_digest(_chain(key, previous, body), chain)
 
 
-def encode_head(key: Secret, head: Head) -> bytes:
-    """The head file's content, always of one length."""
+def encode_head(key: Secret, head: Head, known: Known | None = None) -> bytes:
+    """The head file's content, always of one length, and of another with what is known of the store."""
     text = f"{head.seq:020d} {head.chain}".encode()
+    if known is not None and (known.mark is not None or not known.sound):
+        mark = (known.mark or _NEVER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        text += f" {known.generation if known.sound else _UNSOUND:020d} {mark}".encode()
     return text + b" " + hmac.digest(key.reveal(), b"head " + text, hashlib.sha256).hex().encode() + b"\n"
 
 
 def decode_head(key: Secret, content: bytes) -> Head | None:
     """The head that a head file tells, or None when it was not written with this key."""
+    match = _head(key, content)
+    return Head(int(match[1]), match[2].decode()) if match else None
+
+
+def decode_known(key: Secret, content: bytes) -> Known | None:
+    """What a head file tells of the store, or None like `decode_head`."""
+    match = _head(key, content)
+    if match is None:
+        return None
+    if not match[3]:
+        return Known()
+    generation, mark = int(match[3]), datetime.fromisoformat(match[4].decode())
+    return Known(mark=mark, sound=False) if generation == _UNSOUND else Known(generation, mark)
+
+
+def _head(key: Secret, content: bytes) -> re.Match[bytes] | None:
     match = _HEAD.fullmatch(content)
     if match is None:
         return None
-    expected = hmac.digest(key.reveal(), b"head " + content[:85], hashlib.sha256).hex().encode()
-    return Head(int(match[1]), match[2].decode()) if hmac.compare_digest(expected, match[3]) else None
+    expected = hmac.digest(key.reveal(), b"head " + content[: match.start(5) - 1], hashlib.sha256).hex().encode()
+    return match if hmac.compare_digest(expected, match[5]) else None
 
 
 def lines(path: Path, size: int | None = None) -> Iterator[bytes]:
