@@ -13,11 +13,20 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
+from provision.clock import TOLERANCE
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
 
 RELEASE_LIFETIME = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every decision stands on: why the store is not believed ("" when it is), and how far the clock went back."""
+
+    distrust: str = ""
+    behind: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class HostState:
     identity: str = ""
     window: Window | None = None
     boots: tuple[Boot, ...] = ()
+    ground: Ground = Ground()
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
             f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
         )
         raise Denied(host, fact, "ask again", "other-release")
-    if now >= release.expires:
+    if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
 
@@ -158,6 +168,36 @@ def decide(
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
     return Denial(rule, case.name, reason, remedy)
+
+
+def unsound(state: HostState) -> Denial | None:
+    """Why nothing at all is released now; asked again when a boot is charged, which may be long after its release."""
+    name, ground = state.host.name, state.ground
+    if ground.distrust:
+        return Denial(
+            "store-not-trusted",
+            name,
+            f"The server's database {ground.distrust}, so nothing of {name} is given away",
+            "Restore it, or look at it and run 'provision store accept'",
+        )
+    if ground.behind:
+        return Denial(
+            "clock-went-back",
+            name,
+            f"The server's clock is {_span(ground.behind)} earlier than it was, so no window can be relied on",
+            "Set it right ('timedatectl'); if it is right and was wrong before, run 'provision clock accept'",
+        )
+    return None
+
+
+def _span(time: timedelta) -> str:
+    seconds = int(time.total_seconds())
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
+    return next((f"{seconds // size} {unit}" for unit, size in units if seconds >= 2 * size), f"{seconds} seconds")
+
+
+def _sound(case: _Case) -> Denial | None:
+    return unsound(case.state)
 
 
 def _not_operator(case: _Case) -> Denial | None:
@@ -294,6 +334,7 @@ def _no_storage(case: _Case) -> Denial | None:
 
 
 _NETWORK_RULES: tuple[Rule, ...] = (
+    _sound,
     _not_operator,
     _local_peer,
     _off_prefix,
@@ -304,4 +345,4 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _incomplete,
     _window,
 )
-_DOWNLOAD_RULES: tuple[Rule, ...] = (_needs_operator, _no_storage, _incomplete)
+_DOWNLOAD_RULES: tuple[Rule, ...] = (_sound, _needs_operator, _no_storage, _incomplete)

@@ -164,6 +164,7 @@ class Networks:
                 core = self._service.core
                 with contextlib.suppress(Unavailable):
                     await asyncio.to_thread(core.audit.flush, core.clock())
+                await asyncio.to_thread(core.footing.watch)
                 # What could not be served, as when another program had the port, is tried again.
                 waiting = len(self._served) < len(core.settings.listen)
                 if changed.is_set() or waiting or core.store.snapshot.site is not site:

@@ -34,6 +34,7 @@ class Credentials:
             entry = self._checked(host, name, data, path, mode, (), ())
             self._core.note("credential-set", actor, host=host, credential=name)
             version = self._core.store.set_credential(host, entry, self._core.clock())
+            self._core.witness()
         return {"host": host, "name": name, "version": version}
 
     def put_many(self, items: Sequence[tuple[str, str, Secret]], actor: str) -> list[dict[str, Any]]:
@@ -44,6 +45,7 @@ class Credentials:
             for host, entry in entries:
                 core.note("credential-set", actor, host=host, credential=entry.name)
             versions = core.store.set_credentials(entries, core.clock())
+            core.witness()
         rows = zip(entries, versions, strict=True)
         return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
 
@@ -111,6 +113,7 @@ class Credentials:
             self._core.store.require_credential(host, name)
             self._core.note("credential-removed", actor, host=host, credential=name)
             self._core.store.remove_credential(host, name)
+            self._core.witness()
 
     def listing(self, host: str | None) -> list[dict[str, Any]]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""

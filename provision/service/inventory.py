@@ -62,6 +62,7 @@ class Inventories:
                     removed=len(changes.removed),
                 )
                 self._core.store.apply(merged, actor)
+                self._core.witness()
             return changes
 
     def host(self, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import errno
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from provision.store.keys import MasterKey, Purpose
 _FIELD_NAMES = """
     time event host medium channel network interface address mac operator answer rule reason remedy override
     revision boot window minutes boots credential kind version image base label selector file sha256
-    added changed removed count since subject accepted
+    added changed removed count since subject before accepted
 """
 FIELDS = frozenset(_FIELD_NAMES.split())
 """The fields that an event may have. None of them can hold a secret's bytes."""
@@ -103,18 +103,18 @@ class Audit:
 
         Nothing is synced: the store's own commit was, and kill -9 takes back nothing. Raises Unavailable.
         """
-        self._learn(Known(generation, mark))
+        self._learn(lambda known: Known(max(generation, known.generation), mark))
 
     def doubt(self) -> None:
         """Remember, over restarts and until `witness`, that this log cannot say what the store's newest state is."""
-        self._learn(replace(self._known, sound=False))
+        self._learn(lambda known: replace(known, sound=False))
 
-    def _learn(self, known: Known) -> None:
+    def _learn(self, change: Callable[[Known], Known]) -> None:
         with self._lock:
             self._check_file()
-            self._known = known
+            self._known = change(self._known)
             try:
-                os.pwrite(self._head_file, chain.encode_head(self._key, self._head, known), 0)
+                os.pwrite(self._head_file, chain.encode_head(self._key, self._head, self._known), 0)
             except OSError as error:
                 self._fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
 
@@ -257,7 +257,7 @@ class Audit:
         content = os.pread(self._head_file, 4096, 0)
         told = chain.decode_head(self._key, content)
         self._head, self._size = tail.head, tail.size
-        self._known = _known(tail, told, chain.decode_known(self._key, content))
+        self._known = chain.known(tail.head, tail.last, told, chain.decode_known(self._key, content))
         if tail.torn:
             aside = _set_aside(self._path, tail.torn)
             os.ftruncate(self._log, tail.size)
@@ -313,7 +313,7 @@ class ClosedAudit(Audit):
         """Nothing."""
         return None
 
-    def _learn(self, known: Known) -> None:
+    def _learn(self, change: Callable[[Known], Known]) -> None:
         raise self._error
 
     def record(self, event: Mapping[str, Any], durable: bool = False, counted: bool | None = None) -> None:
@@ -360,17 +360,6 @@ def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"the audit log takes text and numbers, not a {type(value).__name__} in {name!r}")
         fields[name] = value
     return fields
-
-
-def _known(tail: _Tail, told: Head | None, known: Known | None) -> Known:
-    """What the last line and the head file know together: whatever a crash lost of one, the other may have."""
-    generation, time = tail.last.get("generation", 0), tail.last.get("time")
-    moments = [datetime.fromisoformat(time)] if time else []
-    if known is None:
-        return Known(generation, max(moments, default=None), sound=not tail.size)
-    moments += [known.mark] if known.mark else []
-    same = told is None or told.seq != tail.head.seq or told == tail.head
-    return Known(max(generation, known.generation), max(moments, default=None), sound=same and known.sound)
 
 
 def _iso(moment: datetime) -> str:

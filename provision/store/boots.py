@@ -20,12 +20,12 @@ from provision.boot import Boot, Copy, Medium, Window
 from provision.errors import Invalid, Unavailable
 from provision.host import Netboot
 from provision.secret import Secret
-from provision.store import schema
+from provision.store import rows, schema
 from provision.store.dialect import Statement
 from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
 from provision.store.ledger import Row
-from provision.store.schema import as_text, as_time
+from provision.store.schema import as_text
 
 HISTORY = 32
 """Boots kept per host and medium, and windows kept per host."""
@@ -50,7 +50,6 @@ _OLD_BOOTS = _all_but_newest(_boots, "host_id", "medium")
 _OLD_WINDOWS = _all_but_newest(_windows, "host_id")
 _BOOTS_OF = Statement(select(_boots).where(_boots.c.host_id == bindparam("host")).order_by(_boots.c.id.desc()))
 _WINDOWS_OF = Statement(select(_windows).where(_windows.c.host_id == bindparam("host")).order_by(_windows.c.id.desc()))
-_NAMES = {table.name: table.c.keys() for table in (_boots, _windows)}
 
 
 class Boots(Hosts):
@@ -79,7 +78,7 @@ class Boots(Hosts):
                 self._part_with(connection, host_id, self._close_windows(connection, host_id)[HISTORY - 1 :])
                 row = self._add(connection, _windows, values | {"actor": actor})
                 self._forget(_windows, _OLD_WINDOWS.run(connection, host_id=host_id))
-            self._window_of[host] = _window(row)
+            self._window_of[host] = rows.window(row)
             return self._window_of[host]
 
     def close_window(self, host: str) -> Window | None:
@@ -92,6 +91,11 @@ class Boots(Hosts):
                 self._window_of[host] = replace(self._window_of[host], closed=True)
             return self._window_of.get(host)
 
+    def close_all_windows(self) -> None:
+        """Close the window of every host."""
+        for host in [host for host, window in self._window_of.items() if not window.closed]:
+            self.close_window(host)
+
     def boots(self, host: str) -> list[Boot]:
         """The host's boots, newest first, at most HISTORY of each medium; none when they are not what was written last,
         and nothing that is stored is believed any more. Raises NotFound."""
@@ -100,7 +104,7 @@ class Boots(Hosts):
             return []
         with self._lock, self._read() as connection:
             try:
-                return [_boot(row, host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
+                return [rows.boot(row, host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
             except Unavailable:
                 return []
 
@@ -190,11 +194,11 @@ class Boots(Hosts):
         of = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
         with self._lock:
             with self._write() as connection:
-                boots = [_boot(row, copy.host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
+                boots = [rows.boot(row, copy.host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
                 if (copy.medium, copy.id) in [(boot.medium, boot.seed_revision) for boot in boots]:
                     return None
                 row = of | {"mac": "", "network": "operator", "started": now, "up": now}
-                boot = _boot(self._add(connection, _boots, row), copy.host)
+                boot = rows.boot(self._add(connection, _boots, row), copy.host)
                 self._forget(_boots, _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value))
             self._remember(boot)
             return boot
@@ -204,27 +208,27 @@ class Boots(Hosts):
         host_id = self._host_id(boot.host)
         with self._lock:
             with self._write() as connection:
-                row = _find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
-                if row is None or _boot(row, boot.host).up is not None:
+                row = rows.find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
+                if row is None or rows.boot(row, boot.host).up is not None:
                     return False
-                up = _boot(self._put(connection, _boots, row, {"up": now}), boot.host)
+                up = rows.boot(self._put(connection, _boots, row, {"up": now}), boot.host)
                 windows = self._owned(connection, _WINDOWS_OF, _windows, host_id)
-                if up.window is not None and (used := _find(windows, up.window)) is not None:
+                if up.window is not None and (used := rows.find(windows, up.window)) is not None:
                     closed = self._put(connection, _windows, used, {"closed": True})
                     windows = [closed if row is used else row for row in windows]
             self._remember(up)
             if windows:
-                self._window_of[boot.host] = _window(windows[0])
+                self._window_of[boot.host] = rows.window(windows[0])
             return True
 
     def _charge(
         self, connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime
     ) -> tuple[Boot | None, Window | None]:
         """The boot as charged, or None when nothing is left to charge it to; and the host's newest window now."""
-        row = _find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
+        row = rows.find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
         windows = self._owned(connection, _WINDOWS_OF, _windows, host_id)
-        newest = _window(windows[0]) if windows else None
-        current = _boot(row, boot.host) if row else None
+        newest = rows.window(windows[0]) if windows else None
+        current = rows.boot(row, boot.host) if row else None
         if row is None or current is None or current.up is not None:
             return None, newest
         if current.is_paid(now):
@@ -232,28 +236,27 @@ class Boots(Hosts):
         if not always:
             if newest is None or not newest.is_open(now):
                 return None, newest
-            newest = _window(self._put(connection, _windows, windows[0], {"used": newest.used + 1}))
+            newest = rows.window(self._put(connection, _windows, windows[0], {"used": newest.used + 1}))
         charge = {"charged": now, "window_id": newest.id if newest and not always else None}
-        return _boot(self._put(connection, _boots, row, charge), boot.host), newest
+        return rows.boot(self._put(connection, _boots, row, charge), boot.host), newest
 
     def _close_windows(self, connection: Connection, host_id: str) -> list[Row]:
         """Close every window of a host, and return them as they are now, the newest first."""
-        rows = self._owned(connection, _WINDOWS_OF, _windows, host_id)
-        return [row if _window(row).closed else self._put(connection, _windows, row, {"closed": True}) for row in rows]
+        found = self._owned(connection, _WINDOWS_OF, _windows, host_id)
+        return [r if rows.window(r).closed else self._put(connection, _windows, r, {"closed": True}) for r in found]
 
     def _part_with(self, connection: Connection, host_id: str, windows: Sequence[Row]) -> None:
         """Let no boot name a window that is about to go: the database would do the same, and tell nobody."""
         gone = {row[0] for row in windows}
         for row in self._owned(connection, _BOOTS_OF, _boots, host_id) if gone else ():
-            if _boot(row, "").window in gone:
+            if rows.boot(row, "").window in gone:
                 self._put(connection, _boots, row, {"window_id": None})
 
     def _put(self, connection: Connection, table: Table, row: Row, values: dict[str, Any]) -> Row:
         """Change columns of a row that was read as `row`, and return it as it is now."""
         connection.execute(update(table).where(table.c.id == row[0]).values(values))
-        changed = tuple(
-            _raw(values[name]) if name in values else old for name, old in zip(_NAMES[table.name], row, strict=True)
-        )
+        old = dict(zip(rows.NAMES[table.name], row, strict=True))
+        changed = tuple(rows.raw(values[name]) if name in values else old[name] for name in old)
         self._change.remove(table, row)
         self._change.add(table, changed)
         return changed
@@ -265,7 +268,7 @@ class Boots(Hosts):
         values = values | {"id": number}
         if table is _boots:
             return self._note_boot(number, values)
-        row = tuple(_raw(values.get(name)) for name in _NAMES[table.name])
+        row = tuple(rows.raw(values.get(name)) for name in rows.NAMES[table.name])
         self._change.add(table, row)
         return row
 
@@ -274,12 +277,12 @@ class Boots(Hosts):
         if number <= self._record.last_boot:
             raise self._lost_trust()
         self._change.last_boot = number
-        row = tuple(_raw(values.get(name)) for name in _NAMES["boots"])
+        row = tuple(rows.raw(values.get(name)) for name in rows.NAMES["boots"])
         self._change.add(_boots, row)
         return row
 
-    def _forget(self, table: Table, rows: list[tuple[Any, ...]]) -> None:
-        for row in rows:
+    def _forget(self, table: Table, gone: Sequence[Row]) -> None:
+        for row in gone:
             self._change.remove(table, row)
 
     def _may_boot(self, name: str) -> bool:
@@ -296,12 +299,12 @@ class Boots(Hosts):
         super()._load(connection)
         names = {key: name for name, key in self._snapshot.ids.items()}
         newest = select(func.max(_windows.c.id)).group_by(_windows.c.host_id)
-        rows = Statement(select(_windows).where(_windows.c.id.in_(newest))).run(connection)
-        self._window_of = {names[row[1]]: _window(row) for row in rows}
+        found = Statement(select(_windows).where(_windows.c.id.in_(newest))).run(connection)
+        self._window_of = {names[row[1]]: rows.window(row) for row in found}
         self._running, self._booted = {}, set()
         newest = select(func.max(_boots.c.id)).group_by(_boots.c.host_id, _boots.c.mac, _boots.c.medium)
         for row in Statement(select(_boots).where(_boots.c.id.in_(newest)).order_by(_boots.c.id)).run(connection):
-            self._remember(_boot(row, names[row[1]]))
+            self._remember(rows.boot(row, names[row[1]]))
 
     def _removed(self, names: tuple[str, ...]) -> None:
         super()._removed(names)
@@ -315,39 +318,3 @@ class Boots(Hosts):
 
 def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
     return boot.network == network and boot.seed_revision == seed_revision and boot.is_running(now)
-
-
-def _find(rows: Sequence[Row], number: int) -> Row | None:
-    return next((row for row in rows if row[0] == number), None)
-
-
-def _raw(value: Any) -> Any:
-    """A value as the driver gives it back."""
-    if isinstance(value, datetime):
-        return as_text(value)
-    return int(value) if isinstance(value, bool) else value
-
-
-def _window(row: Row) -> Window:
-    found = dict(zip(_NAMES["windows"], row, strict=True))
-    opened, expires = as_time(found["opened"]), as_time(found["expires"])
-    assert expires is not None  # noqa: S101  (not null)
-    return Window(found["id"], expires, found["boots"], found["used"], bool(found["closed"]), opened)
-
-
-def _boot(row: Row, host: str) -> Boot:
-    found = dict(zip(_NAMES["boots"], row, strict=True))
-    started = as_time(found["started"])
-    assert started is not None  # noqa: S101  (not null)
-    return Boot(
-        id=found["id"],
-        host=host,
-        mac=found["mac"],
-        medium=Medium(found["medium"]),
-        network=found["network"],
-        started=started,
-        window=found["window_id"],
-        charged=as_time(found["charged"]),
-        seed_revision=found["seed_revision"],
-        up=as_time(found["up"]),
-    )

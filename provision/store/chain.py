@@ -133,6 +133,17 @@ def decode_known(key: Secret, content: bytes) -> Known | None:
     return Known(mark=mark, sound=False) if generation == _UNSOUND else Known(generation, mark)
 
 
+def known(head: Head, last: Mapping[str, Any], told: Head | None, told_known: Known | None) -> Known:
+    """What a log's last line and its head file know of the store together: what a crash lost of one, the other has."""
+    generation, time = last.get("generation", 0), last.get("time")
+    moments = [datetime.fromisoformat(time)] if time else []
+    if told is None or told_known is None:
+        return Known(generation, max(moments, default=None), sound=head == START)
+    moments += [told_known.mark] if told_known.mark else []
+    sound = told_known.sound and (told.seq != head.seq or told == head)
+    return Known(max(generation, told_known.generation), max(moments, default=None), sound=sound)
+
+
 def _head(key: Secret, content: bytes) -> re.Match[bytes] | None:
     match = _HEAD.fullmatch(content)
     if match is None:

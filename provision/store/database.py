@@ -85,6 +85,11 @@ class Database:
         """Why what is stored is not believed; "" when it is. While it is not, nothing that is believed is written."""
         return self._distrust
 
+    @property
+    def has_own_fault(self) -> bool:
+        """Whether the database itself shows why it is not believed, so that another one in its place may be."""
+        return self._distrust not in trust.OF_THE_LOG
+
     def judge(self, known: Known) -> bool:
         """Compare what was opened with what the audit log knows; True when it was authenticated just now.
 

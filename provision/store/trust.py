@@ -14,7 +14,9 @@ CHANGED = "was changed by something else than this program while it was in use"
 ALTERED = "holds rows that this program did not write, or lacks some that it wrote"
 _STRIPPED = "has lost the record of its rows, which the audit log knows of"
 _HEADLESS = "cannot be compared with the audit log, whose head is missing or altered"
-STRANGER = "is not known to the audit log, which is empty or another one's"
+_STRANGER = "is not known to the audit log, which is empty or another one's"
+OF_THE_LOG = frozenset({_HEADLESS, _STRANGER})
+"""What is wrong with the log, and stays so until an operator says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def distrust(found: Found, known: Known) -> str:
     # The first generation is what an upgrade makes of a database that has none; it may have been interrupted there.
     if known.generation or found.empty or (found.record.generation == 1 and known.entries):
         return ""
-    return STRANGER
+    return _STRANGER
 
 
 def alone(found: Found) -> str:
@@ -58,4 +60,4 @@ def _no_record(found: Found, known: Known) -> str:
     """A database that has no record was made before there were records, or somebody took it away."""
     if known.generation:
         return _STRIPPED
-    return "" if found.empty or known.entries else STRANGER
+    return "" if found.empty or known.entries else _STRANGER
