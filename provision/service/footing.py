@@ -6,6 +6,7 @@ rests on it, and of the time every second.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,9 @@ from provision.errors import Invalid, Unavailable
 from provision.policy import Ground
 from provision.store.audit import Audit
 from provision.store.store import Store
+
+RECHECK = 600.0
+"""Seconds after which a running service reads the whole store again."""
 
 _MAX_REASON = 400
 
@@ -24,7 +28,7 @@ class Footing:
     def __init__(self, store: Store, audit: Audit, clock: Clock) -> None:
         self._store, self._audit, self._clock = store, audit, clock
         self._high_water = HighWater(clock)
-        self._said = Ground()
+        self._said, self._checked = Ground(), time.monotonic()
 
     def find(self) -> None:
         """Ask the log whether the store is the newest that there was, and how late it was then."""
@@ -59,8 +63,13 @@ class Footing:
     def watch(self) -> None:
         """Tell the log how late it is, and say in it once when store or clock are not to be relied on.
 
+        The store is read again now and then: what is changed under a running service is not used, but shall be known.
         Raises nothing: while the log cannot be written, nothing is given away. A service does this every second.
         """
+        if time.monotonic() - self._checked > RECHECK:
+            self._checked = time.monotonic()
+            with suppress(Unavailable):
+                self._store.recheck()
         ground = self.ground
         with suppress(Unavailable):
             if not ground.distrust:

@@ -230,6 +230,8 @@ class Database:
     def _load_all(self, connection: Connection) -> None:
         """Fill what is kept in memory; raises Unavailable for rows that nobody can make sense of."""
         try:
+            if self._distrust and not Ledger.is_readable(connection):
+                raise ValueError("a column has a value of another kind")
             self._load(connection)
         except (ValueError, TypeError, LookupError, AttributeError):
             raise Unavailable(self._subject, "holds a row that is damaged", "restore it from a backup") from None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Boolean, Column, Connection, Integer, LargeBinary, Table, select
 
 from provision.secret import Secret
 from provision.store import schema
@@ -40,6 +40,14 @@ TABLES = (
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody."""
 
+
+def _kind(column: Column[Any]) -> type:
+    """What the driver gives for a column."""
+    if isinstance(column.type, Integer | Boolean):
+        return int
+    return bytes if isinstance(column.type, LargeBinary) else str
+
+
 OF_HOSTS = tuple(table.name for table in TABLES if "host_id" in table.c)
 _ROWS = {table.name: Statement(select(*table.c)) for table in TABLES}
 _OWNER_AT = {
@@ -47,6 +55,7 @@ _OWNER_AT = {
     for table in TABLES
     if table.name in _OWNERS or "host_id" in table.c
 }
+_KINDS: dict[str, list[type]] = {table.name: [_kind(column) for column in table.c] for table in TABLES}
 
 Row = Sequence[Any]  # every column in the schema's order, as the driver gives it
 
@@ -88,6 +97,16 @@ class Ledger:
         for name in self._sums:
             for row in _ROWS[name].run(connection):
                 self._add(name, owner(name, row), self.value(name, row))
+
+    @staticmethod
+    def is_readable(connection: Connection) -> bool:
+        """Whether every column has a value of its kind: SQLite takes any."""
+        rows = ((_KINDS[name], row) for name in _KINDS for row in _ROWS[name].run(connection))
+        return all(
+            value is None or isinstance(value, kind)
+            for kinds, row in rows
+            for kind, value in zip(kinds, row, strict=True)
+        )
 
     def commit(self, change: Change) -> None:
         """Take over what was written."""
