@@ -290,6 +290,8 @@ def _window(case: _Case) -> Denial | None:
         fact = "has no open boot window"
     elif window.used >= window.boots:
         fact = f"has used its boot window ({window.used} of {window.boots} boots)"
+    elif not window.closed and now < window.expires:
+        fact = "has a boot window that was opened in the future, by a clock that was wrong"
     else:
         fact = "had a boot window, which is closed" if window.closed else "had a boot window, which has expired"
     return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")

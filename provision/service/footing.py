@@ -40,7 +40,7 @@ class Footing:
         with suppress(Unavailable):
             if self._store.judge(known):
                 self.witness()
-                self._note("store-authenticated", None)
+                self.note("store-authenticated", None)
             if self._store.distrust and not self._store.has_own_fault:
                 self._audit.doubt()
         self.watch()
@@ -75,10 +75,10 @@ class Footing:
             if not ground.distrust:
                 self.witness()
             if ground.distrust and not self._said.distrust:
-                self._note("store-not-trusted", None, reason=f"the database {ground.distrust}")
+                self.note("store-not-trusted", None, reason=f"the database {ground.distrust}")
             if ground.behind and not self._said.behind:
                 late = self._high_water.mark.isoformat(timespec="seconds")
-                self._note("clock-went-back", None, reason=f"it was {late} before")
+                self.note("clock-went-back", None, reason=f"it was {late} before")
             self._said = ground
 
     def witness(self) -> None:
@@ -90,7 +90,7 @@ class Footing:
         known, was = self._audit.known, self._store.distrust
         newest = max(self._store.generation, known.generation if known else 0)
         fields = {"reason": _reason(reason), "subject": was or None, "before": newest, "accepted": newest + 1}
-        self._note("store-accepted", actor, **fields)
+        self.note("store-accepted", actor, **fields)
         self._store.accept(newest)
         self.witness()
         self._said = self.ground
@@ -100,7 +100,7 @@ class Footing:
         """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
         without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
-        self._note("clock-accepted", actor, reason=_reason(reason), subject=f"it was {was} before")
+        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"it was {was} before")
         if not self._store.distrust:
             self._store.close_all_windows()  # else 'store accept' does
         self._high_water.reset()
@@ -108,7 +108,8 @@ class Footing:
         self._said = self.ground
         return {"was": was, "now": self._high_water.mark.isoformat(timespec="seconds")}
 
-    def _note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
+    def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
+        """Record what became of store and clock, durably. Raises Unavailable."""
         self._audit.record({"time": self._clock(), "event": event, "operator": operator, **fields}, durable=True)
 
 

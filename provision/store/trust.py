@@ -13,7 +13,7 @@ UNKNOWN = "nobody has vouched for it yet"
 CHANGED = "was changed by something else than this program while it was in use"
 ALTERED = "holds rows that this program did not write, or lacks some that it wrote"
 _STRIPPED = "has lost the record of its rows, which the audit log knows of"
-_HEADLESS = "cannot be compared with the audit log, whose head is missing or altered"
+_HEADLESS = "cannot be compared with the audit log, whose head is missing or altered, or which is another one's"
 _STRANGER = "is not known to the audit log, which is empty or another one's"
 OF_THE_LOG = frozenset({_HEADLESS, _STRANGER})
 """What is wrong with the log, and stays so until an operator says otherwise."""
