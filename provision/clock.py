@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,8 @@ Clock = Callable[[], datetime]
 
 TOLERANCE = timedelta(seconds=10)
 """How far a clock may go back unnoticed, all together: what a time service corrects while it runs, and leap seconds."""
+
+_TOLERATED, _NOTHING = TOLERANCE.total_seconds(), timedelta(0)
 
 
 def now() -> datetime:
@@ -37,33 +38,32 @@ class HighWater:
     def __init__(self, clock: Clock = now, ticks: Callable[[], float] | None = None) -> None:
         """`ticks` counts the seconds that pass whatever the clock says; a clock that is not the machine's has none."""
         self._clock, self._ticks = clock, ticks or (running if clock is now else _still)
-        self._lock = threading.Lock()
-        self._mark, self._at = clock(), self._ticks()
+        # In seconds, and replaced as one: every decision asks, so none waits for another.
+        self._mark = clock().timestamp(), self._ticks()
 
     @property
     def mark(self) -> datetime:
         """The time that it must be by now."""
-        with self._lock:
-            return self._due()
+        return datetime.fromtimestamp(self._due(self._ticks()), UTC)
 
     def raise_to(self, mark: datetime) -> None:
         """Learn that it was `mark` once."""
-        with self._lock:
-            if mark > self._due():
-                self._mark, self._at = mark, self._ticks()
+        ticks = self._ticks()
+        if mark.timestamp() > self._due(ticks):
+            self._mark = mark.timestamp(), ticks
 
     def behind(self) -> timedelta:
         """How much too early the clock is; nothing when that is no more than TOLERANCE."""
-        with self._lock:
-            now, due = self._clock(), self._due()
-            if now >= due:
-                self._mark, self._at = now, self._ticks()
-            return due - now if due - now > TOLERANCE else timedelta(0)
+        ticks, now = self._ticks(), self._clock().timestamp()
+        late = self._due(ticks) - now
+        if late <= 0:
+            self._mark = now, ticks
+        return timedelta(seconds=late) if late > _TOLERATED else _NOTHING
 
     def reset(self) -> None:
         """Take the clock as it is: what it said before was wrong."""
-        with self._lock:
-            self._mark, self._at = self._clock(), self._ticks()
+        self._mark = self._clock().timestamp(), self._ticks()
 
-    def _due(self) -> datetime:
-        return self._mark + timedelta(seconds=self._ticks() - self._at)
+    def _due(self, ticks: float) -> float:
+        mark, at = self._mark
+        return mark + (ticks - at)

@@ -29,6 +29,9 @@ class Ground:
     behind: timedelta = timedelta(0)
 
 
+SOUND = Ground()
+
+
 @dataclass(frozen=True)
 class HostState:
     """What policy looks at of a host: itself, its revision, its newest window, its charged boots from the network.
@@ -43,7 +46,7 @@ class HostState:
     identity: str = ""
     window: Window | None = None
     boots: tuple[Boot, ...] = ()
-    ground: Ground = Ground()
+    ground: Ground = SOUND
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
 def unsound(state: HostState) -> Denial | None:
     """Why nothing at all is released now; asked again when a boot is charged, which may be long after its release."""
     name, ground = state.host.name, state.ground
+    if ground is SOUND:
+        return None
     if ground.distrust:
         return Denial(
             "store-not-trusted",

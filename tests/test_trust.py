@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from provision.boot import Medium
 from provision.secret import Secret
 from provision.store.audit import Audit
 from provision.store.chain import START, Head, Known, decode_head, decode_known, encode_head
@@ -17,7 +20,7 @@ from provision.store.keys import load_key
 from provision.store.ledger import Record, Standing
 from provision.store.trust import Found, distrust
 from tests.cli_runner import cli
-from tests.site_fixture import TOML, Clock
+from tests.site_fixture import MAC1, MAC2, TOML, Clock
 from tests.stored_site import TRUTH, Past, gains, make_past, opened, raw
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -136,3 +139,30 @@ def test_an_operator_accepts(past: Past, tmp_path: Path) -> None:
     with raw(state) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE name = 'record'", (record,))
     assert "did not write" in cli(state, "status").out, "what was accepted is the new state, not every older one"
+
+
+def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
+    """Whoever reads while others write never takes what is half done for an attack."""
+    with opened(past.copy(tmp_path / "state")) as service:
+        store, now = service.core.store, service.core.clock()
+        acts = (
+            lambda n: store.begin_boot("node2", MAC2, Medium.PXE, "mgmt", now, str(n)),
+            lambda n: store.charge(store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", now, str(n)), now),
+            lambda n: [store.boots(name) for name in ("node1", "node2")],
+            lambda n: store.open_window("node1", 60, 3, now, "x"),
+            lambda n: service.credentials.put("node1", "token", Secret(b"%d" % n), None, None, "uid=0"),
+            lambda n: store.open_credentials("node1", ["token"]),
+            lambda n: (service.core.footing.watch(), store.recheck()),
+            lambda n: store.name_base("other", f"{n:064x}"),
+        )
+
+        def run(act: Callable[[int], object]) -> None:
+            for number in range(40):
+                act(number)
+
+        with ThreadPoolExecutor(len(acts)) as pool:
+            list(pool.map(run, acts))
+        assert store.distrust == "" and store.recheck()
+        service.core.witness()
+    with opened(tmp_path / "state") as service:
+        assert service.core.store.distrust == ""

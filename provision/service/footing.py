@@ -12,7 +12,7 @@ from typing import Any
 
 from provision.clock import Clock, HighWater
 from provision.errors import Invalid, Unavailable
-from provision.policy import Ground
+from provision.policy import SOUND, Ground
 from provision.store.audit import Audit
 from provision.store.store import Store
 
@@ -48,7 +48,8 @@ class Footing:
     @property
     def ground(self) -> Ground:
         """What a decision stands on now."""
-        return Ground(self._store.distrust, self._high_water.behind())
+        distrust, behind = self._store.distrust, self._high_water.behind()
+        return Ground(distrust, behind) if distrust or behind else SOUND
 
     def problems(self) -> list[str]:
         """What keeps everything from being given away, in words for an operator."""
