@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.boot import Medium
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
 from tests.site_fixture import (
@@ -38,6 +38,9 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
+
+TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "bases")
+FUTURE = "2036-01-01T00:00:00.000000Z"
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,20 @@ def _netboot(service: Service, mac: str, how: str, asks: object) -> bytes:
 
 def _bytes(plan: Plan) -> bytes:
     return b"".join(patch.data for patch in plan.patches)
+
+
+def refused(state: Path) -> str:
+    """Open a state directory, and require that it is reported and nothing is given away; returns why."""
+    try:
+        with opened(state) as service:
+            why = service.core.store.distrust
+            assert why, "believed"
+            assert gains(service) == set()
+            (problem,) = service.operations.status()["problems"]
+            assert why in problem and "provision store accept" in problem
+            events = [entry["event"] for entry in service.audit_entries(None, 1000)]
+            assert "store-not-trusted" in events
+            return why
+    except Unavailable as error:
+        assert "damaged" in str(error) or "failed" in str(error)
+        return str(error)

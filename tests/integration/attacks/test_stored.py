@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,11 @@ from provision.service.service import Service
 from tests.cli_runner import cli
 from tests.serving import serve
 from tests.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, origin, settings, sources
-from tests.stored_site import TRUTH, Past, backup, gains, make_past, opened, raw
+from tests.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
 
 pytestmark = pytest.mark.integration
 
 Attack = Callable[[sqlite3.Connection], object]
-TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "bases")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,6 @@ def sql(*statements: str) -> Attack:
     return lambda connection: [connection.execute(statement) for statement in statements]
 
 
-FUTURE = "2036-01-01T00:00:00.000000Z"
 ATTACKS: dict[str, Attack] = {
     "another MAC": other_mac,
     "always": lambda c: document(c, "node1", netboot="always"),
@@ -116,23 +112,6 @@ ATTACKS: dict[str, Attack] = {
     "a newer generation": sql("UPDATE meta SET value = replace(value, '1 ', '9 ') WHERE name = 'record'"),
     "everything is gone": sql(*(f"DELETE FROM {table}" for table in TABLES), "DELETE FROM meta WHERE name = 'record'"),
 }
-
-
-def refused(state: Path) -> str:
-    """Open a state directory, and require that it is reported and nothing is given away; returns why."""
-    try:
-        with opened(state) as service:
-            why = service.core.store.distrust
-            assert why, "believed"
-            assert gains(service) == set()
-            (problem,) = service.operations.status()["problems"]
-            assert why in problem and "provision store accept" in problem
-            events = [entry["event"] for entry in service.audit_entries(None, 1000)]
-            assert "store-not-trusted" in events
-            return why
-    except Unavailable as error:
-        assert "damaged" in str(error) or "failed" in str(error)
-        return str(error)
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -334,67 +313,3 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
         store.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), "x")
         with pytest.raises(Unavailable, match="provision store accept"):
             store.begin_boot("node9", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
-
-
-def alter(connection: sqlite3.Connection, chance: random.Random) -> bool:
-    """One change of one row, of any kind; False when it changed nothing."""
-    table = chance.choice(TABLES)
-    before = connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    rowids = [row[0] for row in connection.execute(f"SELECT rowid FROM {table}")]
-    if not rowids:
-        return False
-    rowid, column = chance.choice(rowids), chance.choice(columns)
-    kind = chance.choice(("alter", "exchange", "delete", "double"))
-    try:
-        if kind == "delete":
-            connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))
-        elif kind == "double":
-            text = ", ".join(f"{name} || 'x'" if name == column else name for name in columns if name != "id")
-            names = ", ".join(name for name in columns if name != "id")
-            connection.execute(f"INSERT INTO {table} ({names}) SELECT {text} FROM {table} WHERE rowid = ?", (rowid,))
-        else:
-            here = f"SELECT {column} FROM {table} WHERE rowid = ?"
-            (value,) = connection.execute(here, (rowid,)).fetchone()
-            (other,) = connection.execute(here, (chance.choice(rowids),)).fetchone()
-            new = other if kind == "exchange" else changed(value, chance)
-            connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, rowid))
-    except sqlite3.IntegrityError:
-        return False
-    return bool(before != connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall())
-
-
-def changed(value: Any, chance: random.Random) -> Any:
-    """Another value of the same kind, mostly."""
-    if isinstance(value, int):
-        return chance.choice((value + 1, value - 1, 0, 1, 99, -1, str(value)))
-    if isinstance(value, bytes):
-        at = chance.randrange(len(value))
-        return value[:at] + bytes([value[at] ^ 1 << chance.randrange(8)]) + value[at + 1 :]
-    if isinstance(value, str):
-        replaced = value.replace("2026", "2027"), value.replace("window", "always"), value.replace("0", "1", 1)
-        return chance.choice((*replaced, value + " ", "", None, value.encode(), sha256(value.encode()).hexdigest()))
-    return chance.choice((FUTURE, "2026-03-01T12:00:00.000000Z", 1))
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
-    stopped, running = past.copy(tmp_path / "stopped"), past.copy(tmp_path / "running")
-    done = 0
-    with raw(stopped) as connection:
-        while not done:
-            done += alter(connection, chance)
-    refused(stopped)
-    with opened(running) as service:
-        done = 0
-        with raw(running) as connection:
-            while not done:
-                done += alter(connection, chance)
-        assert gains(service) <= TRUTH
-        try:
-            assert not service.core.store.recheck()
-        except Unavailable:
-            return  # a value that is of no text at all
-        assert gains(service) == set() and service.operations.status()["problems"]
-    refused(running)
