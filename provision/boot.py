@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
+from provision.clock import TOLERANCE
+
 SAME_BOOT = timedelta(minutes=10)
 """Re-reads by the same MAC within this time of the first seed byte are the same boot."""
 
@@ -89,17 +91,22 @@ class Payload:
 
 @dataclass(frozen=True)
 class Window:
-    """A period in which a host may boot from the network: until `expires`, `boots` times, `used` so far."""
+    """A period in which a host may boot from the network: from `opened` until `expires`, `boots` times, `used` so far.
+
+    `opened` is None where only the end matters.
+    """
 
     id: int
     expires: datetime
     boots: int
     used: int
     closed: bool = False
+    opened: datetime | None = None
 
     def is_open(self, now: datetime) -> bool:
-        """Whether a new boot may be charged at `now` (aware datetime)."""
-        return not self.closed and self.used < self.boots and now < self.expires
+        """Whether a new boot may be charged at `now` (aware datetime). One opened in the future is not open."""
+        begun = self.opened is None or _since(self.opened, now, self.expires - self.opened)
+        return begun and not self.closed and self.used < self.boots and now < self.expires
 
 
 @dataclass(frozen=True)
@@ -127,14 +134,19 @@ class Boot:
 
     def is_paid(self, now: datetime) -> bool:
         """Whether it was charged so lately that what it reads again at `now` is free."""
-        # Both ways: a clock that was set back must not make a boot free until it has caught up.
-        return self.up is None and self.charged is not None and abs(now - self.charged) < SAME_BOOT
+        return self.up is None and self.charged is not None and _since(self.charged, now, SAME_BOOT)
 
     def is_running(self, now: datetime, fetching: timedelta = SAME_BOOT) -> bool:
         """Whether what its machine asks at `now` belongs to it; not charged yet, it began less than `fetching` ago."""
         if self.charged is not None:
             return self.is_paid(now)
-        return self.up is None and abs(now - self.started) < fetching
+        return self.up is None and _since(self.started, now, fetching)
+
+
+def _since(moment: datetime, now: datetime, length: timedelta) -> bool:
+    """Whether `now` is less than `length` after `moment`. What has not been yet, by more than a clock may be off, is
+    of a clock that was wrong then or is wrong now: nothing rests on it."""
+    return moment - TOLERANCE <= now < moment + length
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,23 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
+from provision.clock import TOLERANCE
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
 
 RELEASE_LIFETIME = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every decision stands on: why the store is not believed ("" when it is), and how far the clock went back."""
+
+    distrust: str = ""
+    behind: timedelta = timedelta(0)
+
+
+SOUND = Ground()
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,7 @@ class HostState:
     identity: str = ""
     window: Window | None = None
     boots: tuple[Boot, ...] = ()
+    ground: Ground = SOUND
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
         raise Denied(host, fact, "ask again", "other-release")
     if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
         raise Denied(host, "nobody has asked whether it is at its address", "ask again", "not-confirmed")
-    if now >= release.expires:
+    if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
 
@@ -162,6 +175,38 @@ def decide(
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
     return Denial(rule, case.name, reason, remedy)
+
+
+def unsound(state: HostState) -> Denial | None:
+    """Why nothing at all is released now; asked again when a boot is charged, which may be long after its release."""
+    name, ground = state.host.name, state.ground
+    if ground is SOUND:
+        return None
+    if ground.distrust:
+        return Denial(
+            "store-not-trusted",
+            name,
+            f"The server's database {ground.distrust}, so nothing of {name} is given away",
+            "Restore it, or look at it and run 'provision store accept'",
+        )
+    if ground.behind:
+        return Denial(
+            "clock-went-back",
+            name,
+            f"The server's clock is {_span(ground.behind)} earlier than it was, so no window can be relied on",
+            "Set it right ('timedatectl'); if it is right and was wrong before, run 'provision clock accept'",
+        )
+    return None
+
+
+def _span(time: timedelta) -> str:
+    seconds = int(time.total_seconds())
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
+    return next((f"{seconds // size} {unit}" for unit, size in units if seconds >= 2 * size), f"{seconds} seconds")
+
+
+def _sound(case: _Case) -> Denial | None:
+    return unsound(case.state)
 
 
 def _not_operator(case: _Case) -> Denial | None:
@@ -266,6 +311,8 @@ def _window(case: _Case) -> Denial | None:
         fact = "has no open boot window"
     elif window.used >= window.boots:
         fact = f"has used its boot window ({window.used} of {window.boots} boots)"
+    elif not window.closed and now < window.expires:
+        fact = "has a boot window that was opened in the future, by a clock that was wrong"
     else:
         fact = "had a boot window, which is closed" if window.closed else "had a boot window, which has expired"
     return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
@@ -310,6 +357,7 @@ def _no_storage(case: _Case) -> Denial | None:
 
 
 _NETWORK_RULES: tuple[Rule, ...] = (
+    _sound,
     _not_operator,
     _local_peer,
     _off_prefix,
@@ -321,4 +369,4 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _incomplete,
     _window,
 )
-_DOWNLOAD_RULES: tuple[Rule, ...] = (_needs_operator, _no_storage, _incomplete)
+_DOWNLOAD_RULES: tuple[Rule, ...] = (_sound, _needs_operator, _no_storage, _incomplete)

@@ -15,7 +15,7 @@ from provision import policy
 from provision.boot import OPERATOR, SAME_BOOT, Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Window
 from provision.errors import Denied
 from provision.host import Host
-from provision.policy import Denial, HostState, Release, decide
+from provision.policy import Denial, Ground, HostState, Release, decide
 from provision.site import Site
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -119,12 +119,45 @@ def test_an_unknown_machine_gets_nothing() -> None:
         (dataclasses.replace(WINDOW, used=1), "used its boot window (1 of 1 boots)"),
         (dataclasses.replace(WINDOW, expires=NOW), "expired"),
         (dataclasses.replace(WINDOW, closed=True), "closed"),
+        (dataclasses.replace(WINDOW, opened=NOW + timedelta(minutes=1)), "opened in the future"),
     ],
 )
 def test_a_window_must_be_open(window: Window | None, words: str) -> None:
     answer = ask(state(window=window))
     assert rule(answer) == "window-closed"
     assert words in str(answer) and "provision window node7" in str(answer)
+
+
+def test_a_window_is_open_from_when_it_was_opened() -> None:
+    for ahead, open_ in ((-60, True), (0, True), (10, True), (11, False), (86400 * 3650, False)):
+        opened = NOW + timedelta(seconds=ahead)
+        assert Window(1, opened + timedelta(hours=1), 1, 0, opened=opened).is_open(NOW) is open_, ahead
+
+
+def test_a_boot_of_the_future_is_no_boot() -> None:
+    for ahead, good in ((-599, True), (-600, False), (10, True), (11, False), (300, False)):
+        moment = NOW + timedelta(seconds=ahead)
+        charged = dataclasses.replace(BOOT, charged=moment)
+        assert charged.is_paid(NOW) is good and charged.is_running(NOW) is good, ahead
+        assert dataclasses.replace(BOOT, started=moment).is_running(NOW) is good, ahead
+
+
+@pytest.mark.parametrize(
+    ("ground", "expected", "words"),
+    [
+        (Ground(distrust="is older"), "store-not-trusted", "provision store accept"),
+        (Ground(behind=timedelta(seconds=11)), "clock-went-back", "is 11 seconds earlier than it was"),
+        (Ground(behind=timedelta(days=20514)), "clock-went-back", "is 20514 days earlier"),
+        (Ground("is older", timedelta(hours=3)), "store-not-trusted", "is older"),
+    ],
+)
+def test_nothing_at_all_on_bad_ground(ground: Ground, expected: str, words: str) -> None:
+    for netboot in ("window", "always", "never"):
+        there = dataclasses.replace(state(netboot=netboot), ground=ground)
+        answers = [ask(there, medium=medium) for medium in (Medium.PXE, Medium.HTTP_BOOT)]
+        answers += [ask(there, m, OPERATOR, ADMIN) for m in (Medium.ISO, Medium.DISK)]
+        assert {rule(answer) for answer in answers} == {expected}
+        assert words in str(answers[0])
 
 
 def test_always_needs_no_window_and_never_takes_none() -> None:
@@ -217,6 +250,7 @@ def test_a_release_is_bound_to_host_revision_medium_channel_and_time() -> None:
         (right, other(BOOT, network="office"), NOW, "other-release"),
         (right, Copy("node7", Medium.PXE, "0" * 32), NOW, "other-release"),
         (right, BOOT, real.expires, "expired-release"),
+        (right, BOOT, NOW - timedelta(seconds=11), "expired-release"),
     ):
         with pytest.raises(Denied) as caught:
             policy.require(real, subject, boot, now)

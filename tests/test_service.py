@@ -84,7 +84,7 @@ def test_nothing_is_there_before_the_first_apply(tmp_path: Path) -> None:
     service = Service.open(Settings(state=state))
     try:
         assert service.inventories.hosts() == []
-        assert service.operations.status() == {"hosts": [], "unknown": [], "warnings": []}
+        assert service.operations.status() == {"hosts": [], "unknown": [], "warnings": [], "problems": []}
         for call in (service.operations.dhcp, service.inventories.current, lambda: service.check(None)):
             with pytest.raises(Conflict, match="nothing has been applied"):
                 call()

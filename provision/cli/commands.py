@@ -6,9 +6,9 @@ from functools import cache
 
 import typer
 
-from provision.cli import build, credential, demo, image, inventory, media, operate, platform, probe, serve
+from provision.cli import accept, build, credential, demo, image, inventory, media, operate, platform, probe, serve
 
-_MODULES = (inventory, credential, image, build, platform, probe, media, operate, serve, demo)
+_MODULES = (inventory, credential, image, build, platform, probe, media, operate, accept, serve, demo)
 
 
 @cache

@@ -101,6 +101,10 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
     output.out.print(_picture(answer))
 
 
+def _problems(answer: dict[str, Any]) -> list[str]:
+    return [f"ATTENTION: {problem}" for problem in answer.get("problems", ())]
+
+
 def _picture(answer: dict[str, Any]) -> Group:
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
@@ -120,12 +124,12 @@ def _picture(answer: dict[str, Any]) -> Group:
     )
     warnings = [Text(f"WARNING: {warning}") for warning in answer["warnings"]]
     if not answer["unknown"]:
-        return Group(*warnings, hosts)
+        return Group(*warnings, *_problems(answer), hosts)
     unknown = output.as_table(
         ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
         ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
     )
-    return Group(*warnings, hosts, "", unknown)
+    return Group(*warnings, *_problems(answer), hosts, "", unknown)
 
 
 def _window(window: dict[str, Any] | None) -> str | None:

@@ -301,6 +301,7 @@ class Networks:
                     with contextlib.suppress(Unavailable):
                         latest = await asyncio.to_thread(interfaces.look)
                         changed.set()
+                await asyncio.to_thread(core.footing.watch)
                 # What could not be served, as when another program had the port, is tried again.
                 waiting = not settled or len(self._served) < len(core.settings.listen)
                 if changed.is_set() or waiting or core.store.snapshot.site is not site:

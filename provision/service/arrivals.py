@@ -40,6 +40,7 @@ class Arrivals:
             done = self._mark_up(boot, now)
             if done is None:
                 raise said
+        self._core.witness()
         self._core.forget_boot(host)
         self._tracker.update(done)
         return done

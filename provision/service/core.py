@@ -21,9 +21,10 @@ from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Host
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
-from provision.policy import Denial, HostState, Release
+from provision.policy import Denial, Ground, HostState, Release
 from provision.service.acts import act
 from provision.service.decisions import Decisions
+from provision.service.footing import Footing
 from provision.service.scrub import Scrub
 from provision.service.space import Foresight
 from provision.settings import Settings
@@ -62,6 +63,7 @@ class Core:
         self.settings, self.store, self.audit, self.clock = settings, store, audit, clock
         self.library, self.scrub = library, scrub
         self.lock = RLock()
+        self.footing = Footing(store, audit, clock)
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
         # Every host's charged boots as far as they were asked for, and a count of what made such an answer old.
@@ -93,6 +95,7 @@ class Core:
             uploads.mkdir(mode=0o700, exist_ok=True)
             audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
             core = cls(settings, store, audit, library, scrub, clock)
+            core.footing.find()
             core._adopt_bases()
         except OSError as error:
             lock.close()
@@ -107,16 +110,29 @@ class Core:
         core._state_lock = lock
         return core
 
+    @property
+    def ground(self) -> Ground:
+        """What every decision stands on now."""
+        return self.footing.ground
+
+    def witness(self) -> None:
+        """Let the audit log know that the store has changed, before anything rests on that. Raises Unavailable."""
+        self.footing.witness()
+
     def _adopt_bases(self) -> None:
         """Name what an import built whole when it was killed before it could name it."""
+        if self.store.distrust:
+            return
         names = self.bases()
         for base in self.library.list():
             if base.id not in names.values() and base.name not in names:
                 with self.act("image-imported", None, image=base.name, base=base.id[:16]):
                     self.store.name_base(base.name, base.id)
+                self.witness()
 
     def close(self) -> None:
         """Write what is aggregated, close the store, release the directory."""
+        self.footing.watch()
         with suppress(Unavailable):
             self.audit.close()
         self.store.close()
@@ -158,7 +174,8 @@ class Core:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
             revision = snapshot.revisions[name]
             fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
-        return HostState(*fixed, self.store.window(name), self._charged_boots(name))
+        window, boots = self.store.window(name), self._charged_boots(name)
+        return HostState(*fixed, window, boots, self.ground)
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""

@@ -35,6 +35,7 @@ class Credentials:
             entry = self._checked(host, name, data, path, mode, (), ())
             with self._core.act("credential-set", actor, host=host, credential=name):
                 version = self._core.store.set_credential(host, entry, self._core.clock())
+            self._core.witness()
         return {"host": host, "name": name, "version": version}
 
     def put_many(self, items: Sequence[tuple[str, str, Secret]], actor: str) -> list[dict[str, Any]]:
@@ -47,6 +48,7 @@ class Credentials:
             told = [{"host": host, "credential": entry.name} for host, entry in entries]
             with act(core.audit, core.clock, "credential-set", actor, told):
                 versions = core.store.set_credentials(entries, core.clock())
+            core.witness()
         rows = zip(entries, versions, strict=True)
         return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
 
@@ -114,6 +116,7 @@ class Credentials:
             self._core.store.require_credential(host, name)
             with self._core.act("credential-removed", actor, host=host, credential=name):
                 self._core.store.remove_credential(host, name)
+            self._core.witness()
 
     def listing(self, host: str | None) -> list[dict[str, Any]]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""

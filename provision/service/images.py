@@ -77,6 +77,7 @@ class Images:
             self._core.scrub.forget(base.id)
             with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
                 self._core.store.name_base(name, base.id)
+            self._core.witness()
             return base
         finally:
             for upload in filter(_UPLOAD.fullmatch, uploads):
@@ -141,6 +142,7 @@ class Images:
             base_id = self._core.bases()[name]
             with self._core.act("image-removed", actor, image=name):
                 self._core.store.forget_base(name)
+            self._core.witness()
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)
 

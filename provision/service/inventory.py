@@ -61,6 +61,7 @@ class Inventories:
                 }
                 with self._core.act("apply", actor, **numbers):
                     self._core.store.apply(merged, actor)
+                self._core.witness()
             return changes
 
     def host(self, name: str) -> dict[str, Any]:

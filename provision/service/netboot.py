@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
@@ -13,7 +13,7 @@ from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
 from provision.net.pins import Pin
-from provision.policy import Denial, HostState, Release
+from provision.policy import Denial, HostState, Release, unsound
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
@@ -166,8 +166,12 @@ class Netboot:
 
     def _charge(self, state: HostState, progress: Progress) -> None:
         boot = progress.boot
+        # Asked again: what was released at the beginning of a transfer is charged when its first byte is due.
+        if denial := unsound(replace(state, ground=self._core.ground)):
+            raise denial.error()
         charged = self._core.store.charge(boot, self._core.clock())
         self._core.forget_boot(state.host.name)
+        self._core.witness()
         if charged is None:
             refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}
             refused |= {"network": boot.network}

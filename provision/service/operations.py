@@ -58,6 +58,7 @@ class Operations:
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
         with self._core.act("window-opened", actor, host=name, minutes=minutes, boots=boots):
             window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
+        self._core.witness()
         return {"host": name, **_window(window, self._core.clock())}
 
     def close_window(self, name: str, actor: str) -> None:
@@ -67,6 +68,7 @@ class Operations:
             return
         with self._core.act("window-closed", actor, host=name):
             self._core.store.close_window(name)
+        self._core.witness()
 
     # Status
 
@@ -82,6 +84,7 @@ class Operations:
                 for u in unknown
             ],
             "warnings": [str(warning) for warning in self._core.warnings()],
+            "problems": self._core.footing.problems(),
         }
 
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class Service:
 
     def health(self) -> dict[str, Any]:
         """What is served: each listener's network and state."""
-        return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners)}
+        problems = self.core.footing.problems()
+        return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners), "problems": problems}
 
 
 def _head(text: str) -> Head:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from provision.clock import Clock
 from provision.errors import Unavailable
 from provision.store import chain, pending, segments, verifying
 from provision.store.bounds import Bound, Days, Spent
-from provision.store.chain import Head, Segment, VerifyResult
+from provision.store.chain import Head, Known, Segment, VerifyResult
 from provision.store.fields import FIELDS, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
@@ -76,6 +77,26 @@ class Audit:
     def growth(self) -> int:
         """Bytes that were written to the log since it was opened."""
         return self._file.grown
+
+    @property
+    def known(self) -> Known | None:
+        """What the log knows of the store, as it was found or witnessed since; None when there is no log to ask."""
+        return self._file.known
+
+    def witness(self, generation: int, mark: datetime) -> None:
+        """Learn that the store has committed `generation`, and that it was `mark`; every later entry has the number.
+
+        Nothing is synced: the store's own commit was, and kill -9 takes back nothing. Raises Unavailable.
+        """
+        self._learn(lambda known: Known(max(generation, known.generation), mark))
+
+    def doubt(self) -> None:
+        """Remember, over restarts and until `witness`, that this log cannot say what the store's newest state is."""
+        self._learn(lambda known: replace(known, sound=False))
+
+    def _learn(self, change: Callable[[Known], Known]) -> None:
+        with self._lock:
+            self._file.learn(change)
 
     def record(
         self,

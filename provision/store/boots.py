@@ -1,7 +1,7 @@
 """Windows and boots: who may boot from the network how often, and which boots there were.
 
-The database decides: a boot is charged by one conditional UPDATE, so that of any number of clients in any number of
-processes as many win as the window has boots. Memory only answers what needs no decision.
+One transaction decides: a boot is charged to its host's rows as they are read in it, and only when they are what was
+written last. So of any number of clients as many win as the window has boots, and whoever changes a row gains nothing.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from provision.boot import Boot, Copy, Medium, Window
-from provision.errors import Invalid
+from provision.errors import Invalid, Unavailable
 from provision.host import Netboot
 from provision.secret import Secret
-from provision.store import schema
+from provision.store import rows, schema
 from provision.store.dialect import Statement
 from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
+from provision.store.ledger import Row
+from provision.store.schema import as_text
 
 HISTORY = 32
 """Boots kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept per host."""
@@ -37,13 +40,16 @@ def _all_but_newest(table: Table, *of: str) -> Statement:
     kept = table.alias()
     newest = select(kept.c.id).where(*(kept.c[name] == bindparam(name) for name in of)).order_by(kept.c.id.desc())
     oldest = newest.offset(HISTORY - 1).limit(1).scalar_subquery()
-    return Statement(delete(table).where(*(table.c[name] == bindparam(name) for name in of), table.c.id < oldest))
+    old = delete(table).where(*(table.c[name] == bindparam(name) for name in of), table.c.id < oldest)
+    return Statement(old.returning(*table.c))
 
 
 _NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
 _NEW_BOOT = Statement(insert(_boots).values({name: bindparam(name) for name in _NEW}).returning(_boots.c.id))
 _OLD_BOOTS = _all_but_newest(_boots, "host_id", "medium", "mac")
 _OLD_WINDOWS = _all_but_newest(_windows, "host_id")
+_BOOTS_OF = Statement(select(_boots).where(_boots.c.host_id == bindparam("host")).order_by(_boots.c.id.desc()))
+_WINDOWS_OF = Statement(select(_windows).where(_windows.c.host_id == bindparam("host")).order_by(_windows.c.id.desc()))
 
 
 class Boots(Hosts):
@@ -69,10 +75,10 @@ class Boots(Hosts):
         values = {"host_id": host_id, "opened": now, "expires": expires, "boots": boots, "used": 0, "closed": False}
         with self._lock:
             with self._write() as connection:
-                _close_windows(connection, host_id)
-                number = _insert(connection, _windows, values | {"actor": actor})
-                _OLD_WINDOWS.run(connection, host_id=host_id)
-            self._window_of[host] = Window(number, expires, boots, 0)
+                self._part_with(connection, host_id, self._close_windows(connection, host_id)[HISTORY - 1 :])
+                row = self._add(connection, _windows, values | {"actor": actor})
+                self._forget(_windows, _OLD_WINDOWS.run(connection, host_id=host_id))
+            self._window_of[host] = rows.window(row)
             return self._window_of[host]
 
     def close_window(self, host: str) -> Window | None:
@@ -80,19 +86,27 @@ class Boots(Hosts):
         host_id = self._host_id(host)
         with self._lock:
             with self._write() as connection:
-                _close_windows(connection, host_id)
+                self._close_windows(connection, host_id)
             if host in self._window_of:
                 self._window_of[host] = replace(self._window_of[host], closed=True)
             return self._window_of.get(host)
 
+    def close_all_windows(self) -> None:
+        """Close the window of every host."""
+        for host in [host for host, window in self._window_of.items() if not window.closed]:
+            self.close_window(host)
+
     def boots(self, host: str) -> list[Boot]:
-        """The host's boots, newest first, at most HISTORY of each medium and MAC. Raises NotFound."""
+        """The host's boots, newest first, at most HISTORY of each medium and MAC; none when they are not what was
+        written last, and nothing that is stored is believed any more. Raises NotFound."""
         host_id = self._host_id(host)
         if host not in self._booted:
             return []
-        query = select(_boots).where(_boots.c.host_id == host_id).order_by(_boots.c.id.desc())
-        with self._read() as connection:
-            return [_boot(row, host) for row in connection.execute(query)]
+        with self._lock, self._read() as connection:
+            try:
+                return [rows.boot(row, host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
+            except Unavailable:
+                return []
 
     def begin_boot(
         self, host: str, mac: str, medium: Medium, network: str, now: datetime, seed_revision: str | None
@@ -114,8 +128,11 @@ class Boots(Hosts):
             # A boot gives nothing away before it is charged, and that is durable; many begin at once.
             with self._write(durable=False) as connection:
                 ((number,),) = _NEW_BOOT.run(connection, host_id=host_id, started=now, **values)
+                row = values | {"id": number, "host_id": host_id, "started": as_text(now)}
+                self._note_boot(number, row)
                 if host in self._booted:
-                    _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value, mac=mac)
+                    old = _OLD_BOOTS.run(connection, host_id=host_id, medium=medium.value, mac=mac)
+                    self._forget(_boots, old)
             boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
             self._remember(boot)
             return boot
@@ -136,8 +153,7 @@ class Boots(Hosts):
                 return None
             host, host_id = self._snapshot.hosts[boot.host], self._snapshot.ids[boot.host]
             with self._write() as connection:
-                charged = _charge(connection, boot, host_id, host.netboot is Netboot.ALWAYS, now)
-                window = _newest_window(connection, host_id)
+                charged, window = self._charge(connection, boot, host_id, host.netboot is Netboot.ALWAYS, now)
             if charged is not None:
                 self._remember(charged)
             if window is not None:
@@ -179,31 +195,97 @@ class Boots(Hosts):
         of = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
         with self._lock:
             with self._write() as connection:
-                same = [_boots.c[name] == value for name, value in of.items()]
-                if connection.execute(select(_boots.c.id).where(*same)).first() is not None:
+                boots = [rows.boot(row, copy.host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
+                if (copy.medium, copy.id) in [(boot.medium, boot.seed_revision) for boot in boots]:
                     return None
                 row = of | {"mac": "", "network": "operator", "started": now, "up": now}
-                number = _insert(connection, _boots, row)
-                _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value, mac="")
-            boot = Boot(number, copy.host, "", copy.medium, "operator", now, seed_revision=copy.id, up=now)
+                boot = rows.boot(self._add(connection, _boots, row), copy.host)
+                old = _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value, mac="")
+                self._forget(_boots, old)
             self._remember(boot)
             return boot
 
     def mark_up(self, boot: Boot, now: datetime) -> bool:
         """Note that a boot has come up, and close the window that it was charged to; False the second time."""
+        host_id = self._host_id(boot.host)
         with self._lock:
             with self._write() as connection:
-                first = (_boots.c.id == boot.id) & _boots.c.up.is_(None)
-                if connection.execute(update(_boots).where(first).values(up=now)).rowcount != 1:
+                row = rows.find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
+                if row is None or rows.boot(row, boot.host).up is not None:
                     return False
-                row = connection.execute(select(_boots).where(_boots.c.id == boot.id)).one()
-                used = _windows.c.id == row.window_id
-                connection.execute(update(_windows).where(used).values(closed=True))
-                window = _newest_window(connection, row.host_id)
-            self._remember(_boot(row, boot.host))
-            if window is not None:
-                self._window_of[boot.host] = window
+                up = rows.boot(self._put(connection, _boots, row, {"up": now}), boot.host)
+                windows = self._owned(connection, _WINDOWS_OF, _windows, host_id)
+                if up.window is not None and (used := rows.find(windows, up.window)) is not None:
+                    closed = self._put(connection, _windows, used, {"closed": True})
+                    windows = [closed if row is used else row for row in windows]
+            self._remember(up)
+            if windows:
+                self._window_of[boot.host] = rows.window(windows[0])
             return True
+
+    def _charge(
+        self, connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime
+    ) -> tuple[Boot | None, Window | None]:
+        """The boot as charged, or None when nothing is left to charge it to; and the host's newest window now."""
+        row = rows.find(self._owned(connection, _BOOTS_OF, _boots, host_id), boot.id)
+        windows = self._owned(connection, _WINDOWS_OF, _windows, host_id)
+        newest = rows.window(windows[0]) if windows else None
+        current = rows.boot(row, boot.host) if row else None
+        if row is None or current is None or current.up is not None:
+            return None, newest
+        if current.is_paid(now):
+            return current, newest
+        if not always:
+            if newest is None or not newest.is_open(now):
+                return None, newest
+            newest = rows.window(self._put(connection, _windows, windows[0], {"used": newest.used + 1}))
+        charge = {"charged": now, "window_id": newest.id if newest and not always else None}
+        return rows.boot(self._put(connection, _boots, row, charge), boot.host), newest
+
+    def _close_windows(self, connection: Connection, host_id: str) -> list[Row]:
+        """Close every window of a host, and return them as they are now, the newest first."""
+        found = self._owned(connection, _WINDOWS_OF, _windows, host_id)
+        return [r if rows.window(r).closed else self._put(connection, _windows, r, {"closed": True}) for r in found]
+
+    def _part_with(self, connection: Connection, host_id: str, windows: Sequence[Row]) -> None:
+        """Let no boot name a window that is about to go: the database would do the same, and tell nobody."""
+        gone = {row[0] for row in windows}
+        for row in self._owned(connection, _BOOTS_OF, _boots, host_id) if gone else ():
+            if rows.boot(row, "").window in gone:
+                self._put(connection, _boots, row, {"window_id": None})
+
+    def _put(self, connection: Connection, table: Table, row: Row, values: dict[str, Any]) -> Row:
+        """Change columns of a row that was read as `row`, and return it as it is now."""
+        connection.execute(update(table).where(table.c.id == row[0]).values(values))
+        old = dict(zip(rows.NAMES[table.name], row, strict=True))
+        changed = tuple(rows.raw(values[name]) if name in values else old[name] for name in old)
+        self._change.remove(table, row)
+        self._change.add(table, changed)
+        return changed
+
+    def _add(self, connection: Connection, table: Table, values: dict[str, Any]) -> Row:
+        """Write a new row, and return it."""
+        key = connection.execute(insert(table), values).inserted_primary_key
+        number = int(key[0]) if key else 0
+        values = values | {"id": number}
+        if table is _boots:
+            return self._note_boot(number, values)
+        row = tuple(rows.raw(values.get(name)) for name in rows.NAMES[table.name])
+        self._change.add(table, row)
+        return row
+
+    def _note_boot(self, number: int, values: dict[str, Any]) -> Row:
+        """Note a new boot's row. What its seed says comes of its number, so no number may come back."""
+        if number <= self._record.last_boot:
+            raise self._lost_trust()
+        self._change.last_boot = number
+        row = tuple(rows.raw(values.get(name)) for name in rows.NAMES["boots"])
+        self._change.add(_boots, row)
+        return row
+
+    def _forget(self, table: Table, gone: Sequence[Row]) -> None:
+        for row in gone:
+            self._change.remove(table, row)
 
     def _may_boot(self, name: str) -> bool:
         host = self._snapshot.hosts.get(name)
@@ -219,12 +301,12 @@ class Boots(Hosts):
         super()._load(connection)
         names = {key: name for name, key in self._snapshot.ids.items()}
         newest = select(func.max(_windows.c.id)).group_by(_windows.c.host_id)
-        rows = connection.execute(select(_windows).where(_windows.c.id.in_(newest)))
-        self._window_of = {names[row.host_id]: _window(row) for row in rows}
+        found = Statement(select(_windows).where(_windows.c.id.in_(newest))).run(connection)
+        self._window_of = {names[row[1]]: rows.window(row) for row in found}
         self._running, self._booted = {}, set()
         newest = select(func.max(_boots.c.id)).group_by(_boots.c.host_id, _boots.c.mac, _boots.c.medium)
-        for row in connection.execute(select(_boots).where(_boots.c.id.in_(newest)).order_by(_boots.c.id)):
-            self._remember(_boot(row, names[row.host_id]))
+        for row in Statement(select(_boots).where(_boots.c.id.in_(newest)).order_by(_boots.c.id)).run(connection):
+            self._remember(rows.boot(row, names[row[1]]))
 
     def _removed(self, names: tuple[str, ...]) -> None:
         super()._removed(names)
@@ -238,59 +320,3 @@ class Boots(Hosts):
 
 def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
     return boot.network == network and boot.seed_revision == seed_revision and boot.is_running(now)
-
-
-def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now: datetime) -> Boot | None:
-    """The boot as charged, or None when nothing is left to charge it to."""
-    row = connection.execute(select(_boots).where(_boots.c.id == boot.id, _boots.c.host_id == host_id)).one_or_none()
-    if row is None or row.up is not None:
-        return None
-    current = _boot(row, boot.host)
-    if current.is_paid(now):
-        return current
-    window = None if always else _newest_window(connection, host_id)
-    if not always:
-        if window is None:
-            return None
-        c = _windows.c
-        left = (c.id == window.id) & c.closed.is_(False) & (c.used < c.boots) & (c.expires > now)
-        if connection.execute(update(_windows).where(left).values(used=c.used + 1)).rowcount != 1:
-            return None
-    number = window.id if window else None
-    connection.execute(update(_boots).where(_boots.c.id == boot.id).values(charged=now, window_id=number))
-    return replace(current, charged=now, window=number)
-
-
-def _close_windows(connection: Connection, host_id: str) -> None:
-    still_open = (_windows.c.host_id == host_id) & _windows.c.closed.is_(False)
-    connection.execute(update(_windows).where(still_open).values(closed=True))
-
-
-def _newest_window(connection: Connection, host_id: str) -> Window | None:
-    query = select(_windows).where(_windows.c.host_id == host_id).order_by(_windows.c.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _window(row)
-
-
-def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int:
-    key = connection.execute(insert(table), values).inserted_primary_key
-    return int(key[0]) if key else 0
-
-
-def _window(row: Row[Any]) -> Window:
-    return Window(row.id, row.expires, row.boots, row.used, bool(row.closed))
-
-
-def _boot(row: Row[Any], host: str) -> Boot:
-    return Boot(
-        id=row.id,
-        host=host,
-        mac=row.mac,
-        medium=Medium(row.medium),
-        network=row.network,
-        started=row.started,
-        window=row.window_id,
-        charged=row.charged,
-        seed_revision=row.seed_revision,
-        up=row.up,
-    )

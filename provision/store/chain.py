@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,7 +47,10 @@ REMOVED = "segment-removed"
 
 _TAIL = re.compile(rb'^(\{.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
 _HEX = re.compile(r"[0-9a-f]{64}")
-_HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64}) ([0-9a-f]{64})\n")
+# What the log knows of the store stands behind the chain; a log that was written before it knew anything has none.
+_HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64})(?: ([0-9]{20}) ([0-9TZ:.-]{1,40}))? ([0-9a-f]{64})\n")
+
+_UNSOUND, _NEVER = 10**20 - 1, datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,21 @@ class Segment:
     first: int | None
     file: IO[bytes] = field(repr=False)
     size: int | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a log knows of the store beside it: the newest `generation` that was committed (0: none yet), and the latest
+    time that it was (`mark`).
+
+    `entries` says that the log is not empty. It is not `sound` when its head was not there to be read, or the log is
+    not the one that goes with the store: then it may have known more.
+    """
+
+    generation: int = 0
+    mark: datetime | None = None
+    entries: bool = False
+    sound: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,24 +136,55 @@ def follows(key: Secret, previous: str, body: bytes, chain: str) -> bool:
     return hmac.compare_digest(_chain(key, previous, body), chain)
 
 
-def encode_head(key: Secret, head: Head) -> bytes:
-    """The head file's content, always of one length."""
+def encode_head(key: Secret, head: Head, known: Known | None = None) -> bytes:
+    """The head file's content, always of one length, and of another with what is known of the store."""
     text = f"{head.seq:020d} {head.chain}".encode()
+    if known is not None and (known.mark is not None or not known.sound):
+        mark = (known.mark or _NEVER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        text += f" {known.generation if known.sound else _UNSOUND:020d} {mark}".encode()
     return text + b" " + hmac.digest(key.reveal(), b"head " + text, hashlib.sha256).hex().encode() + b"\n"
 
 
 def decode_head(key: Secret, content: bytes) -> Head | None:
     """The head that a head file tells, or None when it was not written with this key."""
+    match = _head(key, content)
+    return Head(int(match[1]), match[2].decode()) if match else None
+
+
+def decode_known(key: Secret, content: bytes) -> Known | None:
+    """What a head file tells of the store, or None like `decode_head`."""
+    match = _head(key, content)
+    if match is None:
+        return None
+    if not match[3]:
+        return Known()
+    generation, mark = int(match[3]), datetime.fromisoformat(match[4].decode())
+    return Known(mark=mark, sound=False) if generation == _UNSOUND else Known(generation, mark)
+
+
+def known(head: Head, last: Mapping[str, Any], told: Head | None, told_known: Known | None) -> Known:
+    """What a log's last line and its head file know of the store together: what a crash lost of one, the other has."""
+    generation, time = last.get("generation", 0), last.get("time")
+    moments = [datetime.fromisoformat(time)] if time else []
+    if told is None or told_known is None:
+        return Known(generation, max(moments, default=None), sound=head == START)
+    moments += [told_known.mark] if told_known.mark else []
+    sound = told_known.sound and (told.seq != head.seq or told == head)
+    return Known(max(generation, told_known.generation), max(moments, default=None), sound=sound)
+
+
+def _head(key: Secret, content: bytes) -> re.Match[bytes] | None:
     match = _HEAD.fullmatch(content)
     if match is None:
         return None
-    expected = hmac.digest(key.reveal(), b"head " + content[:85], hashlib.sha256).hex().encode()
-    return Head(int(match[1]), match[2].decode()) if hmac.compare_digest(expected, match[3]) else None
+    expected = hmac.digest(key.reveal(), b"head " + content[: match.start(5) - 1], hashlib.sha256).hex().encode()
+    return match if hmac.compare_digest(expected, match[5]) else None
 
 
-def header(key: Secret, head: Head, time: str) -> tuple[bytes, Head]:
-    """The line that begins a file which goes on after `head`."""
-    fields = {"time": time, "event": SEGMENT, "after": head.seq, "previous": head.chain}
+def header(key: Secret, head: Head, time: str, generation: int) -> tuple[bytes, Head]:
+    """The line that begins a file which goes on after `head`; `generation` is the store's (see `Known`)."""
+    fields: dict[str, Any] = {"time": time, "event": SEGMENT, "after": head.seq, "previous": head.chain}
+    fields |= {"generation": generation} if generation else {}
     return encode(key, head, head.seq + 1, fields)
 
 

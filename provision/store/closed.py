@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from provision.errors import Unavailable
 from provision.store.audit import Audit, Bound, verify
-from provision.store.chain import Head, VerifyResult
+from provision.store.chain import Head, Known, VerifyResult
 from provision.store.keys import MasterKey
 
 
@@ -28,6 +28,14 @@ class ClosedAudit(Audit):
     def growth(self) -> int:
         """None."""
         return 0
+
+    @property
+    def known(self) -> Known | None:
+        """Nothing."""
+        return None
+
+    def _learn(self, change: Callable[[Known], Known]) -> None:
+        raise self._error
 
     def record(self, event: Mapping[str, Any], *_: Any, **__: Any) -> int:
         """Raises the error."""

@@ -16,7 +16,7 @@ from provision.site import CredentialKind, CredentialSpec
 from provision.store import dialect
 from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
-from provision.store.schema import credential_versions, credentials
+from provision.store.schema import as_text, credential_versions, credentials
 from provision.store.seal import Place, Sealed, seal, unseal
 
 # A hash of a short token would let whoever reads the database guess it.
@@ -24,8 +24,11 @@ _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, C
 
 _c = credentials.c
 _COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
+_AT = [credentials.c.keys().index(column.name) for column in _COLUMNS]
 _PLACES = select(_c.host_id, _c.name, _c.kind, _c.path, _c.mode)
-_SEALED = dialect.Statement(select(*_COLUMNS).where(_c.host_id == bindparam("host")))
+_OF_HOST = dialect.Statement(select(*_c).where(_c.host_id == bindparam("host")))
+_v = credential_versions.c
+_VERSIONS = dialect.Statement(select(*_v).where(_v.host_id == bindparam("host")))
 
 _Rows = Sequence[tuple[Any, ...]]  # of one host, with _COLUMNS
 _IN_MEMORY = 16 * 1024
@@ -112,8 +115,7 @@ class Credentials(Hosts):
         host_id = self._host_id(host)
         with self._lock:
             with self._write() as connection:
-                row = (credentials.c.host_id == host_id) & (credentials.c.name == name)
-                if connection.execute(delete(credentials).where(row)).rowcount == 0:
+                if not self._delete(connection, host_id, name):
                     raise _missing(host, name)
                 rows = {host: self._rows(connection, host)}
             self._keep(rows)
@@ -159,16 +161,20 @@ class Credentials(Hosts):
         Raises NotFound naming one that was never set, and Unavailable when one does not open.
         """
         host_id = self._host_id(host)
-        sealed = self._sealed.get(host_id)
-        if sealed is None:
-            with dialect.errors(self._subject):
-                sealed = _SEALED.read(self._engine, host=host_id)
+        self._require_trust()
+        with self._lock:
+            sealed, newest = self._sealed.get(host_id), self._snapshot.credentials.get(host, {})
+            if sealed is None:
+                with self._read() as connection:
+                    sealed = self._rows(connection, host)
         rows = {row[0]: row for row in sealed}
         key, opened = self._key.subkey(Purpose.SEALING), []
         for wanted in names:
             if wanted not in rows:
                 raise _missing(host, wanted)
             name, version, kind, path, mode, nonce, ciphertext = rows[wanted]
+            if version != newest.get(name):
+                raise self._lost_trust()
             secret = unseal(key, Place(host_id, host, name, version, kind, path, mode), Sealed(nonce, ciphertext))
             opened.append(OpenCredential(name, version, CredentialKind(kind), path, mode, secret))
         return opened
@@ -181,7 +187,9 @@ class Credentials(Hosts):
         self._sealed = {host_id: rows for host_id, rows in found.items() if _is_small(rows)}
 
     def _rows(self, connection: Connection, host: str) -> _Rows:
-        return _SEALED.run(connection, host=self._host_id(host))
+        """The host's sealed credentials; raises Unavailable when they are not what was written last."""
+        rows = self._owned(connection, _OF_HOST, credentials, self._host_id(host))
+        return [tuple(row[at] for at in _AT) for row in rows]
 
     def _keep(self, changed: Mapping[str, _Rows]) -> None:
         for host, rows in changed.items():
@@ -198,43 +206,54 @@ class Credentials(Hosts):
 
     def _set(self, connection: Connection, host: str, value: CredentialInput, now: datetime) -> int:
         host_id, name = self._host_id(host), value.name
-        version = _next_version(connection, host_id, name)
+        version = self._next_version(connection, host_id, name)
         place = Place(host_id, host, name, version, value.kind.value, value.path, value.mode)
         sealed = seal(self._key.subkey(Purpose.SEALING), place, value.data)
         known = value.kind in _FINGERPRINTED
-        row = (credentials.c.host_id == host_id) & (credentials.c.name == name)
-        connection.execute(delete(credentials).where(row))
-        connection.execute(
-            insert(credentials).values(
-                host_id=host_id,
-                name=name,
-                version=version,
-                kind=value.kind.value,
-                path=value.path,
-                mode=value.mode,
-                fingerprint=hashlib.sha256(value.data.reveal()).hexdigest() if known else "",
-                size=len(value.data),
-                nonce=sealed.nonce,
-                ciphertext=sealed.ciphertext,
-                not_after=value.not_after,
-                created=now,
-            )
-        )
+        self._delete(connection, host_id, name)
+        row = {
+            "host_id": host_id,
+            "name": name,
+            "version": version,
+            "kind": value.kind.value,
+            "path": value.path,
+            "mode": value.mode,
+            "fingerprint": hashlib.sha256(value.data.reveal()).hexdigest() if known else "",
+            "size": len(value.data),
+            "nonce": sealed.nonce,
+            "ciphertext": sealed.ciphertext,
+            "not_after": value.not_after,
+            "created": now,
+        }
+        connection.execute(insert(credentials).values(row))
+        stored = row | {"not_after": as_text(value.not_after), "created": as_text(now)}
+        self._change.add(credentials, tuple(stored.values()))
         return version
+
+    def _delete(self, connection: Connection, host_id: str, name: str) -> bool:
+        """Take a credential out; False when there is none."""
+        rows = self._owned(connection, _OF_HOST, credentials, host_id)
+        connection.execute(delete(credentials).where((_c.host_id == host_id) & (_c.name == name)))
+        gone = [row for row in rows if row[1] == name]
+        for row in gone:
+            self._change.remove(credentials, row)
+        return bool(gone)
+
+    def _next_version(self, connection: Connection, host_id: str, name: str) -> int:
+        rows = self._owned(connection, _VERSIONS, credential_versions, host_id)
+        latest = next((row[2] for row in rows if row[1] == name), 0)
+        if latest:
+            row = (_v.host_id == host_id) & (_v.name == name)
+            connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
+            self._change.remove(credential_versions, (host_id, name, latest))
+        else:
+            connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
+        self._change.add(credential_versions, (host_id, name, latest + 1))
+        return int(latest) + 1
 
 
 def _is_small(rows: _Rows) -> bool:
     return sum(len(row[-1]) for row in rows) <= _IN_MEMORY
-
-
-def _next_version(connection: Connection, host_id: str, name: str) -> int:
-    row = (credential_versions.c.host_id == host_id) & (credential_versions.c.name == name)
-    latest = connection.execute(select(credential_versions.c.latest).where(row)).scalar()
-    if latest is None:
-        connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
-        return 1
-    connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
-    return int(latest) + 1
 
 
 def _missing(host: str, name: str) -> NotFound:

@@ -18,6 +18,7 @@ from provision.host import Host
 from provision.site import Inventory, Site
 from provision.store import dialect, schema
 from provision.store.database import Database
+from provision.store.ledger import OF_HOSTS, Change
 
 _Versions = Mapping[str, int]
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -91,7 +92,8 @@ class Hosts(Database):
         with self._lock:
             with self._write() as connection:
                 try:
-                    applied, ids = _apply(connection, inventory, new, actor)
+                    old = dict(self._snapshot.ids), self._stored
+                    applied, ids = _apply(connection, self._change, inventory, old, new, actor)
                 except IntegrityError:
                     raise Invalid("inventory", "two hosts share a MAC", "give every NIC to one host") from None
             known = ids.keys() - frozenset(applied.added)
@@ -114,6 +116,8 @@ class Hosts(Database):
             with self._write() as connection:
                 connection.execute(delete(schema.bases).where(schema.bases.c.name == name))
                 connection.execute(insert(schema.bases).values(name=name, base_id=base_id))
+                self._change.drop(schema.bases, name)
+                self._change.add(schema.bases, (name, base_id))
             self._show_bases({**self._snapshot.bases, name: base_id})
 
     def require_unused(self, name: str) -> None:
@@ -135,6 +139,7 @@ class Hosts(Database):
             self.require_unused(name)
             with self._write() as connection:
                 connection.execute(delete(schema.bases).where(schema.bases.c.name == name))
+                self._change.drop(schema.bases, name)
             self._show_bases({n: i for n, i in self._snapshot.bases.items() if n != name})
 
     def _host_id(self, host: str) -> str:
@@ -153,7 +158,8 @@ class Hosts(Database):
             row.name: row.base_id for row in connection.execute(select(schema.bases).order_by(schema.bases.c.name))
         }
         self._stored = stored
-        self._snapshot = Snapshot(0, None, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY)
+        before = getattr(self, "_snapshot", None)
+        self._snapshot = Snapshot(before.change if before else 0, None, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY)
         self._show(site, hosts, ids, versions, bases)
 
     def _show(
@@ -198,22 +204,30 @@ class Hosts(Database):
         return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
-def _apply(connection: Connection, inventory: Inventory, new: _Stored, actor: str) -> tuple[Applied, dict[str, str]]:
-    """Write the difference and return it with the ids of all hosts that there are now."""
-    columns = schema.hosts.c
-    rows = connection.execute(select(columns.name, columns.id, columns.revision)).all()
-    old = {row.name: row.revision for row in rows}
-    ids: dict[str, str] = {row.name: row.id for row in rows}
-    added = [host for host in inventory.hosts if host.name not in old]
-    changed = [h for h in inventory.hosts if h.name in old and old[h.name] != new.hosts[h.name]]
-    removed = sorted(old.keys() - new.hosts.keys())
-    site_changed = connection.execute(select(schema.site.c.revision)).scalar() != new.site
+def _apply(
+    connection: Connection,
+    change: Change,
+    inventory: Inventory,
+    old: tuple[dict[str, str], _Stored],
+    new: _Stored,
+    actor: str,
+) -> tuple[Applied, dict[str, str]]:
+    """Write the difference to the `old` ids and revisions, and return it with the ids of all hosts that there are now.
+
+    What is in memory counts: the rows may have been changed by somebody else.
+    """
+    columns, (ids, before) = schema.hosts.c, old
+    added = [host for host in inventory.hosts if host.name not in before.hosts]
+    changed = [h for h in inventory.hosts if before.hosts.get(h.name, new.hosts[h.name]) != new.hosts[h.name]]
+    removed = sorted(before.hosts.keys() - new.hosts.keys())
+    site_changed = before.site != new.site
     if site_changed:
-        connection.execute(delete(schema.site))
-        document = inventory.site.canonical().decode()
-        connection.execute(insert(schema.site).values(id=1, document=document, revision=new.site, actor=actor))
+        _write_site(connection, change, inventory.site, new.site, actor)
     # Gone MACs first: a NIC may have moved from one host to another.
     _many(connection, delete(schema.hosts).where(columns.id == bindparam("key")), [{"key": ids[n]} for n in removed])
+    for name in removed:
+        for table in (schema.hosts.name, *OF_HOSTS):
+            change.drop(table, ids[name])
     old_macs = delete(schema.macs).where(schema.macs.c.host_id == bindparam("key"))
     _many(connection, old_macs, [{"key": ids[host.name]} for host in changed])
     ids = {name: key for name, key in ids.items() if name in new.hosts} | {host.name: str(uuid4()) for host in added}
@@ -223,10 +237,24 @@ def _apply(connection: Connection, inventory: Inventory, new: _Stored, actor: st
     ]
     _many(connection, insert(schema.hosts).values(id=bindparam("key")), documents[: len(added)])
     _many(connection, update(schema.hosts).where(columns.id == bindparam("key")), documents[len(added) :])
+    for row in documents:
+        change.drop(schema.hosts, row["key"])
+        change.add(schema.hosts, tuple(row.values()))
+        change.drop(schema.macs, row["key"])
     macs = [{"mac": mac, "host_id": ids[host.name]} for host in (*added, *changed) for mac in host.macs]
     _many(connection, insert(schema.macs), macs)
+    for nic in macs:
+        change.add(schema.macs, tuple(nic.values()))
     names = tuple(sorted(host.name for host in added)), tuple(sorted(host.name for host in changed))
     return Applied(*names, tuple(removed), site_changed), ids
+
+
+def _write_site(connection: Connection, change: Change, site: Site, revision: str, actor: str) -> None:
+    document = site.canonical().decode()
+    connection.execute(delete(schema.site))
+    connection.execute(insert(schema.site).values(id=1, document=document, revision=revision, actor=actor))
+    change.drop(schema.site, "")
+    change.add(schema.site, (1, document, revision, actor))
 
 
 def _many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:

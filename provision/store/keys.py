@@ -34,6 +34,7 @@ class Purpose(StrEnum):
     AUDIT = "audit"
     PHONE_HOME = "phone-home"
     CHECK = "check"
+    STORE = "store"
 
 
 class MasterKey:

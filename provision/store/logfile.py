@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +18,7 @@ from provision.clock import Clock
 from provision.errors import Unavailable
 from provision.secret import Secret
 from provision.store import chain, segments, verifying
-from provision.store.chain import Head
+from provision.store.chain import Head, Known
 from provision.store.journal import Journal
 from provision.store.repeats import iso
 from provision.store.segments import Limits
@@ -31,11 +31,13 @@ ROOM = "make room, and look at its file system"
 
 @dataclass
 class _Tail:
-    """The end of a file as it was found: its last line's head, whole bytes, and bytes of a torn line after them."""
+    """The end of a file as it was found: its last line's head, whole bytes, bytes of a torn line after them, and the
+    last entry."""
 
     head: Head = chain.START
     size: int = 0
     torn: bytes = field(default=b"", repr=False)
+    last: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class LogFile:
@@ -49,6 +51,7 @@ class LogFile:
         self._first, self._old = 1, clock() + limits.age
         self._not_before: datetime | None = None
         self._announced, self._due = 0, False
+        self._known = Known()
         self.descriptor = self._head_file = -1
         try:
             self.descriptor = _open(path, os.O_APPEND)
@@ -65,6 +68,8 @@ class LogFile:
 
     def append(self, fields: Mapping[str, Any], durable: bool, seq: int | None = None) -> None:
         """Write an entry; raises Unavailable, and then nothing was written."""
+        if self._known.generation:
+            fields = {**fields, "generation": self._known.generation}
         line, head = chain.encode(self._key, self.head, seq or self.head.seq + 1, fields)
         self._write(line, head, durable)
 
@@ -77,7 +82,7 @@ class LogFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fdatasync(self.descriptor)
-            os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)
+            os.pwrite(self._head_file, chain.encode_head(self._key, head, self._known), 0)
         except OSError as error:
             # What cannot be taken back is torn: every later attempt sees the wrong size, the next start repairs it.
             with suppress(OSError):
@@ -88,6 +93,20 @@ class LogFile:
         self._due = self._due or durable
         if head.seq % _JOURNAL_EVERY == 0:
             self.announce()
+
+    @property
+    def known(self) -> Known:
+        """What the log knows of the store."""
+        return replace(self._known, entries=self.head != chain.START)
+
+    def learn(self, change: Callable[[Known], Known]) -> None:
+        """Know something else of the store from now on. Nothing is synced. Raises Unavailable."""
+        self.check()
+        self._known = change(self._known)
+        try:
+            os.pwrite(self._head_file, chain.encode_head(self._key, self.head, self._known), 0)
+        except OSError as error:
+            self.fail(f"cannot be written ({error.strerror})", ROOM)
 
     def check(self) -> None:
         """Raise Unavailable when the file is not what this process has written."""
@@ -142,7 +161,7 @@ class LogFile:
             return
         self.check()
         self._not_before = now + _AGAIN
-        line, head = chain.header(self._key, self.head, iso(now))
+        line, head = chain.header(self._key, self.head, iso(now), self._known.generation)
         try:
             self.sync()
             descriptor = segments.replace(self._path, self._first, line)
@@ -153,7 +172,7 @@ class LogFile:
         self.head, self.size, self._first, self._old = head, len(line), head.seq, now + self._limits.age
         self._not_before, self._due = None, True
         with suppress(OSError):
-            os.pwrite(self._head_file, chain.encode_head(self._key, head), 0)
+            os.pwrite(self._head_file, chain.encode_head(self._key, head, self._known), 0)
         self._forget(now)
 
     def _forget(self, now: datetime) -> None:
@@ -169,8 +188,10 @@ class LogFile:
     def _resume(self) -> None:
         """Take up the log where it ends, and say in it what is not as it was left."""
         tail = self._find_tail(self.descriptor)
-        told = chain.decode_head(self._key, os.pread(self._head_file, 4096, 0))
+        content = os.pread(self._head_file, 4096, 0)
+        told = chain.decode_head(self._key, content)
         self.head, self.size = tail.head, tail.size
+        self._known = chain.known(tail.head, tail.last, told, chain.decode_known(self._key, content))
         if tail.torn:
             aside = _set_aside(self._path, tail.torn)
             os.ftruncate(self.descriptor, tail.size)
@@ -198,7 +219,7 @@ class LogFile:
             self.head = self._find_tail(descriptor).head
         finally:
             os.close(descriptor)
-        line, head = chain.header(self._key, self.head, iso(self._clock()))
+        line, head = chain.header(self._key, self.head, iso(self._clock()), self._known.generation)
         self._write(line, head, durable=True)
 
     def _find_beginning(self) -> None:
@@ -224,10 +245,10 @@ class LogFile:
             self.fail("does not end in a line of a log", _KEEP)
         if not whole:
             return _Tail(torn=torn)
-        head = verifying.last_of(self._key, whole, whole=not start)
-        if head is None:
+        found = verifying.last_of(self._key, whole, whole=not start)
+        if found is None:
             self.fail("does not end with the line that was written last", _KEEP)
-        return _Tail(head, size - len(torn), torn)
+        return _Tail(found[0], size - len(torn), torn, found[1])
 
     # Reading
 

@@ -58,6 +58,8 @@ MIGRATIONS = (
             "CREATE TABLE bases (name TEXT NOT NULL PRIMARY KEY, base_id TEXT NOT NULL)",
         ),
     ),
+    # An older program would change rows without their record. What is there gets one when the audit log is open.
+    Migration(2, "rows are authenticated, by a record in meta", ()),
 )
 
 

@@ -20,6 +20,16 @@ from sqlalchemy import (
 )
 
 
+def as_text(value: datetime | None) -> str | None:
+    """A moment as it is stored."""
+    return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def as_time(value: str | None) -> datetime | None:
+    """And back; raises ValueError, and TypeError for what is no text."""
+    return None if value is None else datetime.fromisoformat(value)
+
+
 class Time(TypeDecorator[datetime]):
     """An aware datetime as ISO 8601 text in UTC of one width: exact, readable, and sorted as text on any database."""
 
@@ -28,11 +38,11 @@ class Time(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
         """To `2026-01-02T03:04:05.000006Z`."""
-        return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return as_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
         """And back."""
-        return None if value is None else datetime.fromisoformat(value)
+        return as_time(value)
 
 
 metadata = MetaData()

@@ -112,9 +112,9 @@ def _judge(key: Secret, head: Head, place: str, fields: Mapping[str, Any], body:
     return []
 
 
-def last_of(key: Secret, block: bytes, whole: bool) -> Head | None:
-    """The head of a log whose last lines are `block` (`whole`: these are all it has); None when it does not end with a
-    line that was written with this key."""
+def last_of(key: Secret, block: bytes, whole: bool) -> tuple[Head, Mapping[str, Any]] | None:
+    """The head and the last entry of a log whose last lines are `block` (`whole`: these are all it has); None when it
+    does not end with a line that was written with this key."""
     found = block[:-1].split(b"\n")[-2:]
     last = chain.decode(found[-1])
     if last is None:
@@ -122,4 +122,4 @@ def last_of(key: Secret, block: bytes, whole: bool) -> Head | None:
     before = chain.decode(found[0]) if len(found) == 2 else None
     begun = chain.continued(key, last) if whole and len(found) == 1 else None
     previous = before[2] if before else (begun or chain.START).chain
-    return Head(last[0]["seq"], last[2]) if chain.follows(key, previous, last[1], last[2]) else None
+    return (Head(last[0]["seq"], last[2]), last[0]) if chain.follows(key, previous, last[1], last[2]) else None

@@ -59,6 +59,12 @@ class OpenWindow(Wire):
     boots: int | None = None
 
 
+class Accept(Wire):
+    """Why an operator takes something as it is."""
+
+    reason: str = Field(max_length=4096)
+
+
 class NewCredential(Wire):
     """One secret of a load, as base64."""
 
@@ -272,6 +278,16 @@ def _operations(app: FastAPI, service: Service) -> None:
     def verify(head: Annotated[list[str], Query()] = []) -> dict[str, Any]:  # noqa: B006  (FastAPI copies it)
         """Check the audit log's chain from its first entry to its head, and that each `head` (SEQ:CHAIN) is in it."""
         return service.audit_verify(head)
+
+    @app.post("/v1/store/accept")
+    def accept_store(body: Accept, request: Request) -> dict[str, Any]:
+        """Believe the database as it is, every window closed."""
+        return service.core.footing.accept_store(body.reason, actor(request))
+
+    @app.post("/v1/clock/accept")
+    def accept_clock(body: Accept, request: Request) -> dict[str, Any]:
+        """Take the clock as it is, every window closed."""
+        return service.core.footing.accept_clock(body.reason, actor(request))
 
     @app.get("/v1/dhcp")
     def dhcp() -> PlainTextResponse:
