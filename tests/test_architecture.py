@@ -15,7 +15,7 @@ PACKAGE = ROOT / "provision"
 # From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
 LAYERS = (
     ("errors",),
-    ("secret", "proc", "clock", "assets", "document"),
+    ("secret", "proc", "below", "clock", "assets", "document"),
     ("messages",),
     # The domain.
     ("model", "boot"),
@@ -60,6 +60,7 @@ DOORS = {
     "rich": ("cli/",),
     # demo/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.
     "subprocess": ("proc.py", "demo/processes.py"),
+    "shutil.rmtree": ("below.py",),
     "os.system": (),
     "os.popen": (),
     "os.fork": (),
