@@ -157,7 +157,7 @@ def test_a_refused_secret_is_not_echoed(
     [
         ("GET", "/v1/hosts/node9", 404),
         ("GET", "/v1/hosts/" + "x" * 64, 422),
-        ("GET", "/v1/hosts/..", 404),
+        ("GET", "/v1/hosts/..", 422),
         ("GET", "/v1/hosts/node9/iso", 404),
         ("GET", "/v1/hosts/node1/pxe", 404),
         ("GET", "/v1/hosts/node1/iso/sha512", 404),
@@ -347,21 +347,21 @@ def test_an_import_tells_its_steps_and_leaves_no_upload(here: Site, app: Guard) 
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("BAD", {}, "is not a name"),
-        ("new", {"kernel": "../../key"}, "not uploaded"),
+        ("BAD", {}, "a name in its path"),
+        ("new", {"kernel": "../../key"}, "body.kernel is missing or not of the right form"),
         ("new", {"kernel": "0" * 32}, "not uploaded"),
-        ("new", {"initrds": ["/etc/passwd"]}, "not uploaded"),
+        ("new", {"initrds": ["/etc/passwd"]}, "body.initrds is missing or not of the right form"),
     ],
 )
 def test_a_wrong_import_is_a_problem(here: Site, app: Guard, name: str, change: dict[str, Any], said: str) -> None:
     ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (b"k", b"i", b"l")]
     body = {"kernel": ids[0], "initrds": [ids[1]]} | change
     last = json.loads(call(app, "POST", f"/v1/images/{name}", body).body.splitlines()[-1])
-    assert said in last["problem"]["detail"]
+    assert said in last.get("problem", last)["detail"]
     assert (here.state / "key").exists()
     loader = {"kernel": ids[0], "initrds": [ids[1]], "loaders": {"../evil": ids[2]}}
     data(app, "POST", "/v1/uploads", b"x")
-    assert "problem" in json.loads(call(app, "POST", "/v1/images/new", loader).body.splitlines()[-1])
+    assert call(app, "POST", "/v1/images/new", loader).problem["status"] == 422
     assert not (here.state / "evil").exists()
 
 

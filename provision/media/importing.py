@@ -145,7 +145,7 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
             fact = "is no kernel argument that can stand in every boot loader's configuration"
-            yield Problem(quoted(argument), 0, "", fact, "leave out quotes, spaces and variables")
+            yield Problem(quoted(argument)[1:-1], 0, "", fact, "leave out quotes, spaces and variables")
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size

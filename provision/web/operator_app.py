@@ -22,6 +22,7 @@ from provision.service.images import ImportOrder
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.begun import Begun
+from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, first_byte
 
@@ -87,7 +88,7 @@ def create(service: Service) -> Guard:
     _credentials(app, service)
     _images(app, service)
     _operations(app, service)
-    return Guard(app, _Downloads(app, download))
+    return Guard(app, Bodies(_Downloads(app, download)))
 
 
 class _Downloads:
