@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import dataclass
 
@@ -76,6 +77,9 @@ class Bodies:
                 await self._app(scope, _Again(body, receive), send)
         finally:
             self.held -= taken.size
+            if taken.size > MIB:
+                # What failed to read a body is held by its own traceback, and the body with it.
+                gc.collect()
 
     async def _read(self, scope: Scope, receive: Receive, size: int, taken: _Taken) -> bytes | None:
         """The body, which is counted in `held` as far as it was `taken`; None when the client has left."""
