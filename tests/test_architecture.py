@@ -15,6 +15,7 @@ PACKAGE = ROOT / "provision"
 # From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
 LAYERS = (
     ("errors",),
+    ("confined",),
     ("secret", "proc", "below", "clock", "assets", "document"),
     ("messages",),
     # The domain.
@@ -24,7 +25,7 @@ LAYERS = (
     ("cmdline",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "keytab"),
+    ("settings", "cpio", "keytab", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store"),
     ("seed", "image"),
     # Everything together, then its faces.

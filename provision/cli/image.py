@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from provision.cli import output
+from provision.cli.answers import Image, Rows, Upload, shaped
 from provision.cli.client import Client, route
 from provision.cli.main import context
 from provision.errors import Invalid, Unavailable
@@ -54,15 +55,16 @@ def import_(
         }
         image: dict[str, Any] = {}
         for step in client.steps(route("images", name), body):
-            if "stage" in step:
-                progress(step["stage"], step["fraction"])
-            else:
-                image = step["image"]
+            if step.stage is not None:
+                progress(step.stage, step.fraction)
+            elif step.image is not None:
+                image = step.image
     if given.json:
         output.data(image)
         return
-    output.say(f"imported {name}: {image['id'][:16]}, Linux {image['kernel']}")
-    output.say(f"Secure Boot: {image['signing']}")
+    imported = shaped(Image, image)
+    output.say(f"imported {name}: {imported.id[:16]}, Linux {imported.kernel}")
+    output.say(f"Secure Boot: {imported.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
@@ -74,7 +76,7 @@ def _upload(client: Client, path: Path, progress: Any) -> str:
             answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, status.st_size, progress))
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
-    return str(answer["id"])
+    return shaped(Upload, answer).id
 
 
 def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
@@ -98,13 +100,16 @@ def list_() -> None:
     """List the base images."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", "/v1/images")
+        rows = shaped(Rows, client.call("GET", "/v1/images"))
     if given.json:
         output.data(rows)
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
-        ((row["name"], row["id"][:16], row.get("kernel"), row.get("signing") or row.get("problem")) for row in rows),
+        (
+            (row.get("name"), str(row.get("id"))[:16], row.get("kernel"), row.get("signing") or row.get("problem"))
+            for row in rows
+        ),
     )
 
 

@@ -271,12 +271,10 @@ def _operations(app: FastAPI, service: Service) -> None:
         return PlainTextResponse(service.operations.dhcp())
 
     @app.get("/v1/tree")
-    def tree() -> dict[str, Any]:
-        """The secret-free tree for a TFTP server of the operator's own: texts, and where the binaries stand."""
-        return {
-            "texts": {path: data.decode() for path, data in service.operations.tree().items()},
-            "files": {path: str(source) for path, source in service.operations.images_of_tree().items()},
-        }
+    def tree(images: bool = True) -> StreamingResponse:
+        """The secret-free tree for a TFTP server of the operator's own as a ustar archive; its kernels and initrds
+        are empty without `images`."""
+        return StreamingResponse(service.operations.archive(images=images), media_type="application/x-tar")
 
     @app.get("/v1/health")
     def health() -> dict[str, Any]:
