@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
+import tarfile
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -308,11 +310,14 @@ def test_configurations_hold_no_secret(here: Site, app: Guard) -> None:
     dhcp = call(app, "GET", "/v1/dhcp")
     assert dhcp.headers["content-type"].startswith("text/plain")
     assert MAC1.encode() in dhcp.body
-    tree = data(app, "GET", "/v1/tree")
-    assert f"pxelinux.cfg/01-{MAC2.replace(':', '-')}" in tree["texts"]
-    assert "http://10.0.0.1/boot/seed/current/seed.cpio" in json.dumps(tree)
-    assert CANARY.decode() not in json.dumps(tree) + dhcp.body.decode()
-    assert all(Path(path).is_file() for path in tree["files"].values())
+    for query, size in (("", here.base.kernel.size), ("?images=false", 0)):
+        tree = call(app, "GET", f"/v1/tree{query}")
+        assert tree.headers["content-type"] == "application/x-tar"
+        assert CANARY not in tree.body + dhcp.body and str(here.state).encode() not in tree.body
+        with tarfile.open(fileobj=io.BytesIO(tree.body)) as archive:
+            assert archive.getmember(f"images/{here.base.id}/kernel").size == size
+            config = archive.extractfile(f"pxelinux.cfg/01-{MAC2.replace(':', '-')}")
+            assert config and b"http://10.0.0.1/boot/seed/current/seed.cpio" in config.read()
 
 
 def test_images_are_listed_and_verified(here: Site, app: Guard) -> None:

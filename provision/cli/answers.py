@@ -47,11 +47,11 @@ class Difference(Answer):
 
     lines: tuple[Line, ...]
     notes: tuple[Line, ...] = ()
-    site: bool
+    site: list[Any]
     confirm: bool
-    added: dict[str, Any] | list[Any]
-    changed: dict[str, Any] | list[Any]
-    removed: dict[str, Any] | list[Any]
+    added: list[Any]
+    changed: dict[str, Any]
+    removed: list[Any]
 
 
 class Described(Answer):

@@ -196,6 +196,9 @@ def test_what_is_in_use_is_given_back() -> None:
             assert bodies.held == 100
             raise RuntimeError
 
+        async def send(message: Any) -> None:
+            raise AssertionError(message)
+
         bodies = Bodies(app)
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"100")]}
         for last in ({"type": "http.request", "body": b"x" * 50}, {"type": "http.disconnect"}):
@@ -206,9 +209,9 @@ def test_what_is_in_use_is_given_back() -> None:
 
             if last["type"] == "http.request":
                 with pytest.raises(RuntimeError):
-                    await bodies(scope, receive, app)
+                    await bodies(scope, receive, send)
             else:
-                await bodies(scope, receive, app)
+                await bodies(scope, receive, send)
             assert bodies.held == 0
 
     asyncio.run(run())
