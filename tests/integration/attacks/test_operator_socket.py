@@ -1,0 +1,407 @@
+"""Whoever answers on the operator's socket does not control the command line that root runs there."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+
+from provision.cli import commands
+from provision.errors import Exit, Invalid, ProvisionError
+from provision.proc import find
+from provision.render import dhcp, dnsmasq_lines
+from tests.cli_runner import Ran, cli
+from tests.integration.attacks.fake_service import Behaviour, answer, archive, endless, fake, member, value
+from tests.rendering import GOLDEN
+from tests.site_fixture import INVENTORY
+from tests.test_docs import leaves
+
+pytestmark = pytest.mark.integration
+
+TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\n'
+GOOD = (GOLDEN / "dhcp" / "dnsmasq.conf").read_text()
+ESCAPES = "a\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1m\u202e\r\b\x7f\u2028[red]b[/red]\\\n-rm"
+KERNEL = f"images/{'a' * 64}/kernel"
+CONFIG = "pxelinux.cfg/default"
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("apply", "site.yaml"),
+    ("apply", "site.yaml", "--prune", "--yes"),
+    ("check",),
+    ("host", "list"),
+    ("host", "show", "node1"),
+    ("credential", "set", "node1", "token", "--file", "secret"),
+    ("credential", "load", "load"),
+    ("credential", "list"),
+    ("credential", "remove", "node1", "token"),
+    ("image", "import", "base", "--kernel", "kernel", "--initrd", "kernel"),
+    ("image", "list"),
+    ("image", "verify", "base"),
+    ("image", "remove", "base"),
+    ("iso", "node1", "-o", "target/node1.iso"),
+    ("disk", "node1", "-o", "target/node1.img"),
+    ("iso", "--selector", "rack=a", "--out", "target/batch"),
+    ("disk", "--selector", "rack=a", "--out", "target/batch"),
+    ("render", "-o", "target/tree"),
+    ("render", "-o", "target/tree", "--links"),
+    ("dhcp", "-o", "target/dhcp.conf"),
+    ("dhcp", "--check", "-o", "target/dhcp.conf"),
+    ("dhcp",),
+    ("explain", "node1"),
+    ("window", "node1"),
+    ("window", "node1", "--close"),
+    ("status",),
+    ("audit",),
+    ("audit", "--verify"),
+)
+LOCAL = {"init", "serve", "demo", "platform detect"} | {
+    f"image {name}" for name in ("build", "strip", "diff", "publish", "probe", "minimal-set")
+}
+"""What asks no service."""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory in which root works, with the state directory of a service that is a stranger's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("state", "target", "load/node1"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "state" / "provision.toml").write_text(TOML)
+    (tmp_path / "site.yaml").write_text(INVENTORY)
+    (tmp_path / "kernel").write_bytes(b"kernel")
+    (tmp_path / "load" / "node1" / "token").write_bytes(b"token")
+    (tmp_path / "secret").write_bytes(b"of-root-alone")
+    (tmp_path / "secret").chmod(0o600)
+    return tmp_path / "state"
+
+
+def seen(directory: Path) -> dict[str, Any]:
+    """Everything outside of `target`, and what it is."""
+    found: dict[str, Any] = {}
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory)
+        if relative.parts[0] != "target":
+            status = path.lstat()
+            content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
+            found[str(relative)] = (status.st_mode, status.st_uid, content)
+    return found
+
+
+def attacked(state: Path, behaviour: Behaviour, command: tuple[str, ...]) -> Ran:
+    """Run a command against the hostile service; nothing may happen but below `target`, and nothing odd be printed."""
+    before = seen(state.parent)
+    with fake(state / "operator.sock", behaviour):
+        ran = cli(state, *command)
+        assert {name: what for name, what in seen(state.parent).items() if not name.endswith(".sock")} == before
+    for text in (ran.out, ran.err):
+        odd = [c for c in text if not c.isprintable() and c not in "\n\t"]
+        assert odd == [], (command, text[:300])
+    assert "internal error" not in ran.err and "Traceback" not in ran.err, (command, ran.err[:500])
+    assert ran.code in (Exit.OK, Exit.FAILED, Exit.INVALID, Exit.CONFLICT, Exit.UNAVAILABLE, Exit.DENIED), ran
+    for path in (state.parent / "target").rglob("*"):
+        assert not path.is_file() or b"of-root-alone" not in path.read_bytes(), path
+    return ran
+
+
+def test_every_command_is_attacked() -> None:
+    main = importlib.import_module("provision.cli.main")
+    app = typer.Typer(add_completion=False)
+    app.callback()(main._options)
+    commands.register(app)
+    names = {name.removeprefix("provision").strip() for name in leaves(get_command(app))} - {""}
+    missing = [n for n in names - LOCAL if not any(" ".join(c).startswith(n) for c in COMMANDS)]
+    assert missing == []
+
+
+def problem(status: int, **members: Any) -> Behaviour:
+    document = {"title": ESCAPES, "status": status, "subject": ESCAPES, "fact": ESCAPES, "remedy": ESCAPES, "exit": 3}
+    body = json.dumps(document | members).encode()
+    return lambda method, path: [answer(body, "application/problem+json", f"{status} x")]
+
+
+ROW = {
+    **dict.fromkeys(("name", "host", "kind", "path", "mode", "sha256", "id", "kernel", "signing", "medium"), ESCAPES),
+    **dict.fromkeys(("channel", "rule", "reason", "remedy", "time", "event", "answer", "subject", "fact"), ESCAPES),
+    **dict.fromkeys(("install", "addressing", "storage", "netboot", "operator", "expires", "stage"), ESCAPES),
+    "macs": [ESCAPES],
+    "labels": {ESCAPES: ESCAPES},
+    "allowed": True,
+    "version": 1,
+    "etag": f'"{ESCAPES}"',
+    "lines": [ESCAPES],
+    "notes": [ESCAPES],
+    "site": [ESCAPES],
+    "confirm": False,
+    "added": [ESCAPES],
+    "changed": {},
+    "removed": [],
+    "boots": 1,
+    "used": 0,
+    "open": True,
+    "ok": False,
+    "entries": 1,
+    "size": 1 << 62,
+    "problems": [ESCAPES],
+    "hosts": [],
+    "unknown": [],
+    "texts": {"../../x": "x"},
+    "files": {"y": "/etc/shadow"},
+    "image": {"id": "a" * 64, "kernel": ESCAPES, "signing": ESCAPES},
+}
+STATUS = {
+    "hosts": [{**ROW, "parts": {ESCAPES: 1}, "network": ESCAPES, "window": {**ROW}}],
+    "unknown": [{"mac": ESCAPES, "uuid": ESCAPES, "network": ESCAPES, "last": ESCAPES, "count": 1}],
+}
+CLIMBING = {"name": "../../state/key", "macs": ["52:54:00:00:00:01"], "sha256": "a" * 64, "size": 3, "etag": '"a"'}
+BEHAVIOURS: dict[str, Behaviour] = {
+    **{f"json {content!r}"[:30]: value(content) for content in (None, [], {}, "x", 1, [1], [[]], {"a": {}}, [ROW])},
+    "escapes": value(ROW),
+    "escapes in status": value(STATUS),
+    "climbing": value([CLIMBING]),
+    "one that climbs": value(CLIMBING),
+    "a problem with escapes": problem(422),
+    "a problem of strange types": problem(409, subject=["x"], fact={}, exit="x"),
+    "a problem of unknown exit": problem(500, exit=999),
+    "many problems": problem(422, problems=[{"file": ESCAPES, "line": 1, "path": ESCAPES, "fact": ESCAPES}] * 3),
+    "problems of strange types": problem(422, problems=[{"file": 1, "extra": {}}, 7]),
+    "a problem that is none": lambda m, p: [answer(b"[" * 9999, "application/problem+json", "404 x")],
+    "nothing": lambda m, p: [],
+    "no http": lambda m, p: [b"\x1b[2J" * 100],
+    "half": lambda m, p: [answer(b"[]", Content_Length="100000000000")],
+    "a large head": lambda m, p: [b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000],
+    "another type": lambda m, p: [answer(b"<script>", "text/html")],
+    "packed": lambda m, p: [answer(b"\x1f\x8b" + b"\0" * 90, Content_Encoding="gzip")],
+    "a redirect": lambda m, p: [answer(b"", status="302 Found", Location="http://127.0.0.1/")],
+    "deep": lambda m, p: [answer(b"[" * 100_000)],
+    "no utf-8": lambda m, p: [answer(b'{"a": "\xff\xfe\x80"}')],
+    "large numbers": lambda m, p: [answer(b"[" + b"9" * 100_000 + b"]")],
+    "steps": lambda m, p: [answer(b'{"stage": 1}\n[]\n{"image": 3}\n', "application/x-ndjson")],
+    "escaping steps": lambda m, p: [
+        answer(json.dumps({"stage": ESCAPES, "fraction": 0.5}).encode() + b"\n", "application/x-ndjson")
+    ],
+    "an upload, then steps": lambda m, p: [
+        answer(json.dumps({"id": "0" * 32}).encode())
+        if "uploads" in p
+        else answer(json.dumps({"image": {**ROW, "id": "a" * 64}}).encode() + b"\n", "application/x-ndjson")
+    ],
+}
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_no_answer_reaches_beyond_the_target(state: Path, name: str, as_json: bool) -> None:
+    for command in COMMANDS:
+        attacked(state, BEHAVIOURS[name], (*command, "--json") if as_json else command)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", b" " * (1 << 20)),
+        endless(b"HTTP/1.1 500 X\r\nContent-Type: application/problem+json\r\n", b"[" * (1 << 20)),
+        endless(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", b"#" * (1 << 20)),
+        endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n", b"[" * (1 << 20)),
+        endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\n", bytes(1 << 20)),
+    ],
+    ids=["json", "problem", "text", "steps", "archive"],
+)
+def test_an_answer_without_an_end_is_left(state: Path, behaviour: Behaviour) -> None:
+    for command in (("status",), ("dhcp",), ("render", "-o", "target/tree"), ("host", "list")):
+        with fake(state / "operator.sock", behaviour) as one:
+            ran = cli(state, *command)
+        assert ran.code != Exit.OK and "internal" not in ran.err, ran
+        assert one.sent < 80 << 20
+
+
+MEDIUM = {"host": "node1", "medium": "iso", "sha256": "a" * 64, "size": 10, "etag": '"a"'}
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        [answer(b"x" * 11, "application/octet-stream")],
+        [answer(b"x" * 9, "application/octet-stream")],
+        [answer(b"x" * 9, "application/octet-stream", Content_Length="10")],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"100000\r\n" + bytes(1 << 20) + b"\r\n"] * 64],
+        [answer(b"x" * 10, "application/octet-stream", Content_Encoding="gzip")],
+    ],
+    ids=["longer", "shorter", "cut", "endless", "packed"],
+)
+def test_a_medium_is_as_long_as_it_was_described(state: Path, medium: list[bytes]) -> None:
+    described = answer(json.dumps(MEDIUM).encode())
+    ran = attacked(state, lambda m, p: [described] if p.endswith("sha256") else medium, COMMANDS[13])
+    assert ran.code == Exit.UNAVAILABLE, ran
+    assert list((state.parent / "target").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 50, "10", None, 1.5])
+def test_a_medium_has_a_size_that_can_be(state: Path, size: Any) -> None:
+    assert attacked(state, value({**MEDIUM, "size": size}), COMMANDS[13]).code == Exit.UNAVAILABLE
+
+
+LINK, HARD, DEVICE, FIFO = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE
+BAD_ARCHIVES: dict[str, bytes] = {
+    **{
+        f"named {name[:24]!r}": archive(member(CONFIG, b"x"), member(name, b"x"), style=style)
+        for style in (tarfile.USTAR_FORMAT,)
+        for name in (
+            *(
+                "../x",
+                "../../x",
+                "/etc/x",
+                "pxelinux.cfg/../../x",
+                "pxelinux.cfg//default",
+                "./grub/grub.cfg",
+                "x",
+                "..",
+            ),
+            *("grub/grub.cfg/", "pxelinux.cfg/01-../../x", "grub/host-a.cfg", "lpxelinux.0/x", "a\nb", "\x1b[2J", "é"),
+            *(f"images/{'A' * 64}/kernel", f"images/{'a' * 64}/kernel/../../../x", f"images/{'a' * 64}/initrd123"),
+            "grub/host-52:54:00:00:00:01.cfg\\..\\x",
+        )
+    },
+    "a link": archive(member(CONFIG, type=LINK, linkname="/etc/shadow")),
+    "a link to a directory": archive(member("grub", type=LINK, linkname=".."), member("grub/grub.cfg", b"x")),
+    "a hard link": archive(member(CONFIG, type=HARD, linkname="/etc/shadow")),
+    "a device": archive(member(CONFIG, type=DEVICE, devmajor=1, devminor=5)),
+    "a pipe": archive(member(CONFIG, type=FIFO)),
+    "a directory": archive(member("grub", type=tarfile.DIRTYPE)),
+    "the same twice": archive(member(CONFIG, b"x"), member(CONFIG, b"y")),
+    "a file as a directory": archive(member("lpxelinux.0", b"x"), member("lpxelinux.0/x", b"x")),
+    "a long name in a header of its own": archive(member("grub/" + "x" * 300, b"x"), style=tarfile.GNU_FORMAT),
+    "a pax header": archive(member("grub/" + "é" * 300, b"x"), style=tarfile.PAX_FORMAT),
+    "a large text": archive(member(CONFIG, b"x" * 70_000)),
+    "a large size": archive(member(CONFIG, b"x")).replace(b"00000000001\0", b"77777777777\0", 1),
+    "a size in binary": archive(member(CONFIG, b"x")).replace(b"00000000001\0", b"\x80" + b"\0" * 10 + b"\1", 1),
+    "cut": archive(member(KERNEL, b"x" * 9000))[:4000],
+    "without an end": archive(member(CONFIG, b"x"))[:1024],
+    "more behind the end": archive(member(CONFIG, b"x")) + b"x" * 512,
+    "garbage": os.urandom(4096),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("links", [False, True], ids=["copies", "links"])
+@pytest.mark.parametrize("name", BAD_ARCHIVES)
+def test_no_archive_writes_beyond_the_tree(state: Path, name: str, links: bool) -> None:
+    command = ("render", "-o", "target/tree", *(["--links"] if links else []))
+    ran = attacked(state, lambda m, p: [answer(BAD_ARCHIVES[name], "application/x-tar")], command)
+    assert ran.code in (Exit.INVALID, Exit.UNAVAILABLE) and ran.err.count("\n") == 1, ran
+    assert list((state.parent / "target").iterdir()) == []
+
+
+def test_a_good_archive_has_fixed_modes_and_links_below_the_library(state: Path) -> None:
+    odd = archive(member(CONFIG, b"x", mode=0o6777, uid=1, gid=1), member("grub/grub.cfg", b"x"), member(KERNEL))
+    # What is in a header beside path and size does not count.
+    good = [answer(odd, "application/x-tar")]
+    assert attacked(state, lambda m, p: good, ("render", "-o", "target/tree", "--links")).code == Exit.OK
+    tree = state.parent / "target" / "tree"
+    modes = {str(p.relative_to(tree)): stat.S_IMODE(p.lstat().st_mode) for p in tree.rglob("*") if not p.is_symlink()}
+    assert set(modes.values()) == {0o644, 0o755} and modes[CONFIG] == 0o644
+    assert (tree / KERNEL).readlink() == state / "bases" / ("a" * 64) / "kernel"
+    full = archive(member(KERNEL, b"content"))
+    again = attacked(state, lambda m, p: [answer(full, "application/x-tar")], ("render", "-o", "target/2", "--links"))
+    assert again.code == Exit.INVALID
+
+
+def bad_configurations(script: Path) -> Iterator[str]:
+    lines = GOOD.splitlines()
+    smuggled = (
+        *(f"{name}={script}" for name in ("conf-script", "dhcp-script", "dhcp-luascript", "conf-file", "conf-dir")),
+        *(f"{name}={script}" for name in ("addn-hosts", "hostsdir", "dhcp-hostsfile", "dhcp-hostsdir", "servers-file")),
+        *(f"{name}={script}" for name in ("log-facility", "pid-file", "dhcp-leasefile", "tftp-root", "resolv-file")),
+        *("user=root", "group=root", "enable-tftp", "enable-tftp=eth1", "port=53", "interface=eth0", "interface=*"),
+        *(
+            "dhcp-scriptuser=root",
+            "leasefile-ro",
+            "dhcp-option=tag:net-mgmt,option:router,$(id)",
+            "address=/#/10.0.0.1",
+        ),
+        *("dhcp-host=52:54:00:00:00:07,ignore", "dhcp-boot=tag:net-mgmt,tag:arch-bios,/../x,,10.20.0.4", " port=0"),
+        f"dhcp-boot=tag:net-mgmt,tag:arch-http,http://10.20.0.4/http-boot/boot.iso,,10.20.0.4\rconf-script={script}",
+    )
+    for line in smuggled:
+        for place in (0, 14, len(lines)):
+            yield "\n".join([*lines[:place], line, *lines[place:]]) + "\n"
+    for end in ("\r", "\x0b", "\x0c", "\x85", "\u2028", "\0", "\x1e"):
+        yield GOOD + f"# a comment{end}conf-script={script}\n"
+    # dnsmasq takes 1024 bytes at a time: the rest of a long comment is a line of its own.
+    for length in range(1018, 1027):
+        yield GOOD + "#" + "x" * (length - 1) + f"conf-script={script}\n"
+    for number, line in enumerate(lines):
+        if line and not line.startswith("#") and number < 20:
+            yield "\n".join([*lines[:number], *lines[number + 1 :]]) + "\n"
+    yield from ("", "\n", GOOD.rstrip("\n"), f"conf-script={script}\n", GOOD * 60_000)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A program of the attacker's, which everybody may run; it leaves `ran` behind."""
+    place = tmp_path / "open"
+    place.mkdir()
+    for directory in (place, tmp_path, *list(tmp_path.parents)[:2]):
+        directory.chmod(0o777)
+    path = place / "evil"
+    path.write_text(f"#!/bin/sh\n/usr/bin/touch {place}/ran\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_no_foreign_line_comes_to_dnsmasq(state: Path, script: Path) -> None:
+    dnsmasq_lines.require(GOOD, {"eth1"})
+    ran = attacked(state, lambda m, p: [answer(GOOD.encode(), "text/plain")], ("dhcp",))
+    assert (ran.code, ran.out) == (Exit.OK, GOOD)
+    for number, text in enumerate(bad_configurations(script)):
+        if text in (GOOD, f" {GOOD}"):
+            continue
+        with pytest.raises(Invalid):
+            dnsmasq_lines.require(text, {"eth1"})
+        if number % 7 and not text.isascii():
+            continue
+        for command in (("dhcp", "--check", "-o", "target/dhcp.conf"), ("dhcp",))[: 1 + (number % 5 == 0)]:
+            body = answer(text.encode(), "text/plain")
+            refused = attacked(state, lambda m, p, body=body: [body], command)  # type: ignore[misc]
+            assert refused.code in (Exit.INVALID, Exit.UNAVAILABLE), (text[-200:], refused)
+            assert "evil" not in refused.out + refused.err
+            assert list((state.parent / "target").iterdir()) == []
+    assert not (script.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("line", ["conf-script={script}", "conf-file={secret}", "addn-hosts={secret}"])
+def test_the_checker_itself_may_neither_run_nor_read(state: Path, script: Path, line: str) -> None:
+    """Behind the grammar: what dnsmasq reads is read by nobody, who cannot start a program."""
+    text = f"port=0\n{line.format(script=script, secret=state.parent / 'secret')}\n".encode()
+    if "script" in line:
+        subprocess.run([find("dnsmasq", "dnsmasq-base"), "--test", "--conf-file=-"], input=text, capture_output=True)
+        assert (script.parent / "ran").exists(), "otherwise this test could not fail"
+        (script.parent / "ran").unlink()
+    try:
+        dhcp.check(text)
+    except ProvisionError as error:
+        assert "of-root-alone" not in str(error)
+    else:
+        assert "addn" in line, "dnsmasq opens that one later"
+    assert not (script.parent / "ran").exists()
+
+
+def test_what_is_confined_has_nothing_left() -> None:
+    from provision.proc import run
+
+    status = run(["cat", "/proc/self/status"], package="coreutils", confined=True).stdout.decode()
+    rows = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert rows["Uid"].split() == rows["Gid"].split() == ["65534"] * 4 and rows["Groups"].strip() == ""
+    assert {int(rows[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert (rows["NoNewPrivs"], rows["Seccomp"]) == ("1", "2")
+    assert run(["env"], package="coreutils", confined=True).stdout == b""
+    for program in (["sh", "-c", "/bin/true"], ["env", "/bin/true"], ["timeout", "9", "/bin/true"]):
+        done = run(program, package="coreutils", confined=True, ok=range(256))
+        assert done.returncode not in (0, 124), (program, done)
