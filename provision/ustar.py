@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from provision.below import is_relative
 from provision.errors import Invalid
 
 BLOCK = 512
+_RECORD = 20 * BLOCK
 _MAX_PATH = 100
 _MAX_SIZE = 0o77777777777
 _OCTAL = re.compile(rb"[0-7]{1,11}[\0 ]*")
@@ -70,8 +72,14 @@ class Reader:
             yield member, self._data(member.size)
             if any(self._exactly(-member.size % BLOCK)):
                 raise self._damaged()
-        if any(self._exactly(BLOCK)) or len(self._ready) or any(self._pieces):
+        if any(self._exactly(BLOCK)):
             raise self._damaged()
+        # Whole records: other writers fill the last one up.
+        rest = 0
+        for piece in chain((bytes(self._ready),), self._pieces):
+            rest += len(piece)
+            if any(piece) or rest > 2 * _RECORD:
+                raise self._damaged()
 
     def _member(self, block: bytes) -> Member:
         name, rest = block[:_MAX_PATH].partition(b"\0")[::2]

@@ -106,7 +106,15 @@ def attacked(state: Path, behaviour: Behaviour, command: tuple[str, ...]) -> Ran
         odd = [c for c in text if not c.isprintable() and c not in "\n\t"]
         assert odd == [], (command, text[:300])
     assert "internal error" not in ran.err and "Traceback" not in ran.err, (command, ran.err[:500])
-    assert ran.code in (Exit.OK, Exit.FAILED, Exit.INVALID, Exit.CONFLICT, Exit.UNAVAILABLE, Exit.DENIED), ran
+    assert ran.code in (
+        Exit.OK,
+        Exit.FAILED,
+        Exit.INVALID,
+        Exit.CONFLICT,
+        Exit.UNAVAILABLE,
+        Exit.DENIED,
+        Exit.NOT_FOUND,
+    ), ran
     for path in (state.parent / "target").rglob("*"):
         assert not path.is_file() or b"of-root-alone" not in path.read_bytes(), path
     return ran
@@ -196,11 +204,16 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_no_answer_reaches_beyond_the_target(state: Path, name: str, as_json: bool) -> None:
+def test_no_answer_reaches_beyond_the_target(state: Path, name: str) -> None:
     for command in COMMANDS:
-        attacked(state, BEHAVIOURS[name], (*command, "--json") if as_json else command)
+        attacked(state, BEHAVIOURS[name], command)
+
+
+@pytest.mark.parametrize("name", [name for name in BEHAVIOURS if "escap" in name or "problems" in name])
+def test_nor_does_it_as_json(state: Path, name: str) -> None:
+    for command in COMMANDS:
+        attacked(state, BEHAVIOURS[name], (*command, "--json"))
 
 
 @pytest.mark.parametrize(
@@ -365,9 +378,9 @@ def test_no_foreign_line_comes_to_dnsmasq(state: Path, script: Path) -> None:
             continue
         with pytest.raises(Invalid):
             dnsmasq_lines.require(text, {"eth1"})
-        if number % 7 and not text.isascii():
+        if number % 9:
             continue
-        for command in (("dhcp", "--check", "-o", "target/dhcp.conf"), ("dhcp",))[: 1 + (number % 5 == 0)]:
+        for command in (("dhcp", "--check", "-o", "target/dhcp.conf"), ("dhcp",)):
             body = answer(text.encode(), "text/plain")
             refused = attacked(state, lambda m, p, body=body: [body], command)  # type: ignore[misc]
             assert refused.code in (Exit.INVALID, Exit.UNAVAILABLE), (text[-200:], refused)
