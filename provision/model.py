@@ -119,9 +119,8 @@ UploadId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """What an upload is called, by which an import names it."""
 ContentId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A base image's id, or a seed's revision: a SHA-256."""
-LoaderName = Annotated[
-    str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-]
+LOADER_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+LoaderName = Annotated[str, StringConstraints(pattern=LOADER_NAME)]
 """A file of a loader set, in its directory or in one below it."""
 TypedPath = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
 """A path as an operator typed it, for messages only: nothing is opened by it."""

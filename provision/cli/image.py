@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from provision.cli.answers import Image, Rows, Upload, shaped
 from provision.cli.client import Client, route
 from provision.cli.main import context
 from provision.errors import Invalid, Unavailable
+from provision.model import LOADER_NAME
 
 image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
 _CHUNK = 1 << 20
+_LOADER = re.compile(LOADER_NAME)
 
 
 def register(app: typer.Typer) -> None:
@@ -92,7 +95,14 @@ def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str
         files = sorted(path for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
-    return {str(path.relative_to(directory)): _upload(client, path, progress) for path in files}
+    names = {str(path.relative_to(directory)): path for path in files}
+    for name, path in names.items():
+        if not _LOADER.fullmatch(name):
+            raise Invalid(str(path), "is not a plain file name", "rename it")
+        # What is uploaded by one of these names is served to everybody.
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise Invalid(str(path), "is a link that leads out of its directory", "put the file itself there")
+    return {name: _upload(client, path, progress) for name, path in names.items()}
 
 
 @image_app.command("list")

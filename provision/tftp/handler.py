@@ -35,7 +35,7 @@ def handler(netboot: Netboot, edge: Edge) -> Handler:
             if found:
                 return await route(netboot, origin, *found.groups())
         if "/" in request.path:
-            raise NotFound(request.path, "no such file")
+            raise NotFound("boot file", "no such file")
         return _file(netboot.loader(origin, request.path), netboot, origin, "")
 
     return handle
