@@ -81,8 +81,10 @@ def judged(reply: Reply, hostile: str) -> None:
     assert "x-injected" not in reply.headers
     if reply.status >= 400:
         odd = [c for c in reply.body.decode() if not c.isprintable()]
-        assert odd == [] and len(reply.body) < 3000
-        assert len(hostile) < 12 or hostile not in json.loads(reply.body)["detail"]
+        assert odd == [] and len(reply.body) < 16_000
+        said = json.loads(reply.body)
+        # An inventory's problems name the operator's own files.
+        assert len(hostile) < 12 or said["subject"] == "inventory" or hostile not in said["detail"]
     for line in reply.body.splitlines() if "ndjson" in reply.headers.get("content-type", "") else ():
         assert json.loads(line).get("problem", {}).get("status", 0) < 500, line
 
@@ -249,6 +251,8 @@ def raw_cpio(path: str, mode: int = 0o100644) -> bytes:
 def test_no_member_of_an_archive_climbs(path: str, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="not relative and normal"):
         list(cpio.read(io.BytesIO(raw_cpio(path))))
+    if len(path) > 99:
+        return  # no name in a tar header is as long
     deb = archive(member("./usr/bin/a", b"x"), member(f"./{path}" if path != "./a" else "././a", b"x"))
     with patch.object(packages, "unpacked", lambda _: deb), pytest.raises(Invalid, match="not relative and normal"):
         list(packages.read(Path("a.deb"), lambda _: True))
