@@ -170,8 +170,9 @@ STATUS = {
     "unknown": [{"mac": ESCAPES, "uuid": ESCAPES, "network": ESCAPES, "last": ESCAPES, "count": 1}],
 }
 CLIMBING = {"name": "../../state/key", "macs": ["52:54:00:00:00:01"], "sha256": "a" * 64, "size": 3, "etag": '"a"'}
+SHAPES: tuple[Any, ...] = (None, [], "x", [1], {"a": {}}, [ROW])
 BEHAVIOURS: dict[str, Behaviour] = {
-    **{f"json {content!r}"[:30]: value(content) for content in (None, [], {}, "x", 1, [1], [[]], {"a": {}}, [ROW])},
+    **{f"json {shape!r}"[:30]: value(shape) for shape in SHAPES},
     "escapes": value(ROW),
     "escapes in status": value(STATUS),
     "climbing": value([CLIMBING]),
