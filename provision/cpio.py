@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from provision.below import is_relative
 from provision.errors import Invalid
 
 BLOCK = 512
@@ -111,6 +112,8 @@ def read(stream: BinaryIO, subject: str = "archive") -> Iterator[Member]:
         path = name.rstrip(b"\0").decode("utf-8", "surrogateescape")
         if path == _TRAILER:
             return
+        if path != "." and not is_relative(path):
+            raise Invalid(subject, "has a member whose path is not relative and normal", "build it again")
         yield Member(path, mode, data, inode, uid, gid, links, mtime)
 
 

@@ -60,6 +60,12 @@ class Invalid(ProvisionError):
     exit, status, kind = Exit.INVALID, 422, "invalid"
 
 
+class TooLarge(Invalid):
+    """Input of more bytes than is ever needed; not read to its end."""
+
+    status, kind = 413, "too-large"
+
+
 class NotFound(ProvisionError):
     """A named object that does not exist."""
 

@@ -96,6 +96,10 @@ def _text(value: Any) -> Any:
     return value
 
 
+def _printable(value: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in value)
+
+
 IPv6 = Annotated[IPv6Address, AfterValidator(unscoped)]
 IPv6Prefix = Annotated[IPv6Network, AfterValidator(unscoped)]
 Whole = Annotated[int, BeforeValidator(whole)]
@@ -115,5 +119,14 @@ LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.
 SrvName = Annotated[str, StringConstraints(pattern=r"^_[a-z0-9-]{1,15}\._(tcp|udp)$")]
 SeedPath = Annotated[str, StringConstraints(pattern=r"^/etc(/[A-Za-z0-9_@%+][A-Za-z0-9_.@%+-]*)+$", max_length=200)]
 """Where a file stands in the host's final root: below /etc, no dot segments."""
+UploadId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""What an upload is called, by which an import names it."""
+ContentId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A base image's id, or a seed's revision: a SHA-256."""
+LOADER_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+LoaderName = Annotated[str, StringConstraints(pattern=LOADER_NAME)]
+"""A file of a loader set, in its directory or in one below it."""
+TypedPath = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_printable)]
+"""A path as an operator typed it, for messages only: nothing is opened by it, and nothing in it is invisible."""
 FileMode = Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")]
 """An octal mode of four digits, such as ``0600``."""

@@ -6,9 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from provision import confined as confined_by
 from provision.errors import Unavailable
 
 # What a tool needs of the environment; everything else would make its output depend on who runs it.
@@ -47,14 +49,20 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 120.0,
     ok: Sequence[int] = (0,),
+    confined: bool = False,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end with a small fixed environment (C locale, UTC) and return what it printed.
+
+    A `confined` program is one that is shown what a stranger may have written: see provision.confined. It has no
+    environment, and 125 is its exit code when it cannot be confined.
 
     Secrets never go into `argv` or `env`; `stdin` may carry them. Raises Unavailable with the last line of the
     program's standard error when it is missing, exits with a code not in `ok`, or outlives `timeout` seconds.
     """
     tool = str(argv[0])
     command = [find(tool, package), *map(str, argv[1:])]
+    if confined:
+        command = [sys.executable, "-I", confined_by.__file__, *command]
     environment = {k: os.environ[k] for k in _KEPT if k in os.environ}
     environment |= {"LC_ALL": "C", "TZ": "UTC"} | dict(env or {})
     try:

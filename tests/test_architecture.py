@@ -15,7 +15,8 @@ PACKAGE = ROOT / "provision"
 # From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
 LAYERS = (
     ("errors",),
-    ("secret", "proc", "clock", "assets", "document", "places"),
+    ("confined",),
+    ("secret", "proc", "below", "clock", "assets", "document", "places"),
     ("messages",),
     # The domain.
     ("model", "boot"),
@@ -24,7 +25,7 @@ LAYERS = (
     ("cmdline",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "keytab"),
+    ("settings", "cpio", "keytab", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store"),
     ("seed", "image"),
     # Everything together, then its faces.
@@ -60,6 +61,7 @@ DOORS = {
     "rich": ("cli/",),
     # demo/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.
     "subprocess": ("proc.py", "demo/processes.py"),
+    "shutil.rmtree": ("below.py",),
     "os.system": (),
     "os.popen": (),
     "os.fork": (),

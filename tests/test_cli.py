@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from provision.cli import commands
+from provision.cli.answers import Described
 from provision.cli.download import download
 from provision.cli.main import EPILOG, app
 from provision.errors import Exit
@@ -309,8 +310,8 @@ def test_a_medium_is_written_whole_private_and_sparse(state: Path, tmp_path: Pat
 def test_a_medium_that_changes_while_it_is_written_is_refused(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def later(client: Any, url: str, etag: str, *rest: Any) -> None:
-        download(client, url, '"of-another-revision"', *rest)
+    def later(client: Any, url: str, described: Described, *rest: Any) -> None:
+        download(client, url, described.model_copy(update={"etag": '"of-another-revision"'}), *rest)
 
     monkeypatch.setattr("provision.cli.media.download", later)
     assert "run the command again" in failed(cli(state, "iso", "node1", "-o", tmp_path / "x.iso"), Exit.CONFLICT)

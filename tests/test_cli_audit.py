@@ -49,4 +49,4 @@ def test_a_log_is_held_to_the_heads_that_the_journal_has(state: Path) -> None:
 def test_what_is_no_head_is_refused(state: Path, text: str) -> None:
     refused = cli(state, "audit", "--head", text)
     assert refused.code == Exit.INVALID
-    assert "is not a head of the audit log; write SEQ:CHAIN" in refused.err
+    assert "is not one of the audit log; write SEQ:CHAIN" in refused.err

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
+import tarfile
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,7 +159,7 @@ def test_a_refused_secret_is_not_echoed(
     [
         ("GET", "/v1/hosts/node9", 404),
         ("GET", "/v1/hosts/" + "x" * 64, 422),
-        ("GET", "/v1/hosts/..", 404),
+        ("GET", "/v1/hosts/..", 422),
         ("GET", "/v1/hosts/node9/iso", 404),
         ("GET", "/v1/hosts/node1/pxe", 404),
         ("GET", "/v1/hosts/node1/iso/sha512", 404),
@@ -308,11 +310,14 @@ def test_configurations_hold_no_secret(here: Site, app: Guard) -> None:
     dhcp = call(app, "GET", "/v1/dhcp")
     assert dhcp.headers["content-type"].startswith("text/plain")
     assert MAC1.encode() in dhcp.body
-    tree = data(app, "GET", "/v1/tree")
-    assert f"pxelinux.cfg/01-{MAC2.replace(':', '-')}" in tree["texts"]
-    assert "http://10.0.0.1/boot/seed/current/seed.cpio" in json.dumps(tree)
-    assert CANARY.decode() not in json.dumps(tree) + dhcp.body.decode()
-    assert all(Path(path).is_file() for path in tree["files"].values())
+    for query, size in (("", here.base.kernel.size), ("?images=false", 0)):
+        tree = call(app, "GET", f"/v1/tree{query}")
+        assert tree.headers["content-type"] == "application/x-tar"
+        assert CANARY not in tree.body + dhcp.body and str(here.state).encode() not in tree.body
+        with tarfile.open(fileobj=io.BytesIO(tree.body)) as archive:
+            assert archive.getmember(f"images/{here.base.id}/kernel").size == size
+            config = archive.extractfile(f"pxelinux.cfg/01-{MAC2.replace(':', '-')}")
+            assert config and b"http://10.0.0.1/boot/seed/current/seed.cpio" in config.read()
 
 
 def test_images_are_listed_and_verified(here: Site, app: Guard) -> None:
@@ -347,21 +352,21 @@ def test_an_import_tells_its_steps_and_leaves_no_upload(here: Site, app: Guard) 
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("BAD", {}, "is not a name"),
-        ("new", {"kernel": "../../key"}, "not uploaded"),
+        ("BAD", {}, "a name in its path"),
+        ("new", {"kernel": "../../key"}, "body.kernel is missing or not of the right form"),
         ("new", {"kernel": "0" * 32}, "not uploaded"),
-        ("new", {"initrds": ["/etc/passwd"]}, "not uploaded"),
+        ("new", {"initrds": ["/etc/passwd"]}, "body.initrds is missing or not of the right form"),
     ],
 )
 def test_a_wrong_import_is_a_problem(here: Site, app: Guard, name: str, change: dict[str, Any], said: str) -> None:
     ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (b"k", b"i", b"l")]
     body = {"kernel": ids[0], "initrds": [ids[1]]} | change
     last = json.loads(call(app, "POST", f"/v1/images/{name}", body).body.splitlines()[-1])
-    assert said in last["problem"]["detail"]
+    assert said in last.get("problem", last)["detail"]
     assert (here.state / "key").exists()
     loader = {"kernel": ids[0], "initrds": [ids[1]], "loaders": {"../evil": ids[2]}}
     data(app, "POST", "/v1/uploads", b"x")
-    assert "problem" in json.loads(call(app, "POST", "/v1/images/new", loader).body.splitlines()[-1])
+    assert call(app, "POST", "/v1/images/new", loader).problem["status"] == 422
     assert not (here.state / "evil").exists()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.render import dhcp
 from tests.netns import isolated, lan
 from tests.sandbox import directives
 
@@ -77,6 +78,25 @@ def test_it_gives_no_more_than_is_needed() -> None:
     said = directives(UNIT)
     assert said["CapabilityBoundingSet"] == said["AmbientCapabilities"] == [CAPABILITIES]
     assert (said["LimitCORE"], said["StateDirectoryMode"], said["Type"]) == (["0"], ["0700"], ["notify"])
+
+
+def test_it_has_bounds() -> None:
+    """Enough for ten thousand hosts and the largest request; no device, and nothing in the swap space."""
+    said = directives(UNIT)
+    assert (said["MemoryHigh"], said["MemoryMax"], said["MemorySwapMax"]) == (["1536M"], ["2G"], ["0"])
+    assert (said["TasksMax"], said["DevicePolicy"], said["PrivateDevices"]) == (["256"], ["closed"], ["yes"])
+    assert "DeviceAllow" not in said
+    image = directives(UNIT.with_name("provision-image.service"))
+    assert (image["MemoryMax"], image["TasksMax"], image["DevicePolicy"]) == (["75%"], ["2048"], ["closed"])
+
+
+def test_the_rendered_unit_has_bounds_too(tmp_path: Path) -> None:
+    path = tmp_path / "provision-dhcp.service"
+    path.write_bytes(dhcp.unit(Path("/etc/provision/dnsmasq.conf")))
+    said = directives(path)
+    assert (said["MemoryMax"], said["MemorySwapMax"], said["TasksMax"]) == (["256M"], ["0"], ["16"])
+    assert (said["DevicePolicy"], said["PrivateDevices"]) == (["closed"], ["yes"])
+    assert analyze("verify", path).stderr == ""
 
 
 def provision(state: Path, *argv: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.cli import output
+from provision.cli.answers import Described, Selected, shaped
 from provision.cli.client import Client, route
 from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
@@ -26,18 +27,18 @@ def write_batch(medium: str, selector: str, directory: Path) -> None:
     """
     given = context()
     with given.client() as client:
-        hosts = client.call("GET", "/v1/hosts", params=selector_parameters(selector))
+        hosts = shaped(list[Selected], client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
         if not hosts:
             raise NotFound(selector, "no host has this label", "see 'provision host list'")
         try:
             directory.mkdir(parents=True, exist_ok=True)
             rows = _previous(directory / MANIFEST)
             for host in hosts:
-                rows[host["name"]] = _one(client, medium, host, directory, rows.get(host["name"]), given.json)
+                rows[host.name] = _one(client, medium, host, directory, rows.get(host.name), given.json)
                 _save(directory / MANIFEST, rows)
         except OSError as error:
             raise unwritable(error.filename or directory, error) from None
-    selected = [rows[host["name"]] for host in hosts]
+    selected = [rows[host.name] for host in hosts]
     denied = [row for row in selected if row["decision"] != "released"]
     if given.json:
         output.data(selected)
@@ -57,26 +58,26 @@ class _Partial(ProvisionError):
 
 
 def _one(
-    client: Client, medium: str, host: dict[str, Any], directory: Path, before: dict[str, Any] | None, quiet: bool
+    client: Client, medium: str, host: Selected, directory: Path, before: dict[str, Any] | None, quiet: bool
 ) -> dict[str, Any]:
-    name = host["name"]
+    name = host.name
     path = directory / f"{name}.{'iso' if medium == 'iso' else 'img'}"
-    row: dict[str, Any] = {"host": name, "medium": medium, "macs": host["macs"]}
+    row: dict[str, Any] = {"host": name, "medium": medium, "macs": list(host.macs)}
     try:
-        described = client.call("GET", route("hosts", name, medium, "sha256"))
+        described = shaped(Described, client.call("GET", route("hosts", name, medium, "sha256")))
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise
         if not quiet:
             output.say(f"{name}: {error}")
         return {**row, "file": None, "sha256": None, "decision": "denied", "reason": str(error)}
-    row |= {"file": path.name, "sha256": described["sha256"], "size": described["size"], "decision": "released"}
-    if before == row and path.is_file() and _digest(path) == described["sha256"]:
+    row |= {"file": path.name, "sha256": described.sha256, "size": described.size, "decision": "released"}
+    if before == row and path.is_file() and _digest(path) == described.sha256:
         if not quiet:
             output.say(f"{name}: {path.name} is up to date")
         return row
-    with output.bar(path.name, described["size"], quiet) as progress:
-        download(client, route("hosts", name, medium), described["etag"], path, progress)
+    with output.bar(path.name, described.size, quiet) as progress:
+        download(client, route("hosts", name, medium), described, path, progress)
     if not quiet:
         output.say(f"{name}: wrote {path.name}")
     return row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -11,90 +10,110 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import httpx
 
-from provision.errors import Conflict, Exit, Invalid, Problem, Problems, ProvisionError, Unavailable
+from provision.cli.answers import Step, decoded, error_of, foreign, shaped
+from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
 from provision.settings import Settings
 
 _BASE = "http://provision"
 _MAX_SOCKET_PATH = 107  # unix(7)
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
+_MAX_ANSWER, _MAX_TEXT, _MAX_STEP = 64 << 20, 16 << 20, 4 << 20
+_HEADERS = {"accept-encoding": "identity"}
+_BODY_SECONDS = 120.0
+"""How long an answer may take to come, once it has begun to."""
 _TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
 
 
-class RemoteError(ProvisionError):
-    """A problem document from the application, as the error it was made of."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        super().__init__(document.get("subject", "server"), document.get("fact", "failed"), document.get("remedy", ""))
-        self.document = document
-        self.exit = Exit(document.get("exit", Exit.FAILED))
-
-    def details(self) -> dict[str, Any]:
-        """The document as it came."""
-        return self.document
-
-
 class Client:
-    """Calls of the operator's application; every failure is a ProvisionError."""
+    """Calls of the operator's application; every failure is a ProvisionError. Answers are bounded, and none is trusted:
+    see `provision.cli.answers`."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One request; the decoded JSON (or text) of its answer."""
-        try:
-            answer = self._http.request(method, path, **arguments)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise _unsent(error) from None
-        self._require(answer)
-        if answer.headers.get("content-type", "").startswith("application/json"):
-            return answer.json()
-        return answer.text
+        """One request; the value of its answer's JSON, or None for an answer without content."""
+        with self.stream(method, path, **arguments) as answer:
+            if answer.status_code == 204:
+                return None
+            return decoded(self._whole(answer, "application/json", _MAX_ANSWER))
+
+    def text(self, path: str) -> str:
+        """The text at `path`, ASCII."""
+        with self.stream("GET", path) as answer:
+            data = self._whole(answer, "text/plain", _MAX_TEXT)
+        if not data.isascii():
+            raise foreign()
+        return data.decode("ascii")
+
+    @contextmanager
+    def archive(self, path: str, **arguments: Any) -> Iterator[Iterator[bytes]]:
+        """The pieces of the archive at `path`."""
+        with self.stream("GET", path, **arguments) as answer:
+            _require_type(answer, "application/x-tar")
+            yield answer.iter_raw(1 << 20)
 
     @contextmanager
     def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
-        """One request whose answer is read piece by piece."""
+        """One request whose answer is read piece by piece, by `iter_raw`."""
         try:
             with self._http.stream(method, path, **arguments) as answer:
-                if answer.is_error:
-                    answer.read()
-                self._require(answer)
+                if not answer.is_success:
+                    self._refuse(answer)
                 yield answer
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
             raise _unsent(error) from None
 
-    def steps(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+    def steps(self, path: str, body: Any) -> Iterator[Step]:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
         with self.stream("POST", path, json=body) as answer:
-            for line in answer.iter_lines():
-                step = json.loads(line)
-                if "problem" in step:
-                    raise error_of(step["problem"])
+            _require_type(answer, "application/x-ndjson")
+            for line in _lines(answer.iter_raw(64 << 10)):
+                step = shaped(Step, decoded(line))
+                if step.problem is not None:
+                    raise error_of(step.problem)
                 yield step
 
-    @staticmethod
-    def _require(answer: httpx.Response) -> None:
-        if not answer.is_error:
-            return
+    def _refuse(self, answer: httpx.Response) -> NoReturn:
         if answer.status_code == 412:
             raise Conflict("medium", "it changed while it was being written", "run the command again")
-        try:
-            document = answer.json()
-        except ValueError:
-            document = {"subject": "server", "fact": f"answered with status {answer.status_code}"}
-        raise error_of(document)
+        if not answer.is_error:
+            raise foreign()
+        raise error_of(decoded(self._whole(answer, "application/problem+json", _MAX_ANSWER)))
+
+    @staticmethod
+    def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:
+        _require_type(answer, kind)
+        data, end = bytearray(), time.monotonic() + _BODY_SECONDS
+        for piece in answer.iter_raw(1 << 20):
+            data += piece
+            if len(data) > most or time.monotonic() > end:
+                raise foreign("gave an answer without an end")
+        return bytes(data)
 
 
-def error_of(document: dict[str, Any]) -> ProvisionError:
-    """The error that a problem document describes."""
-    if "problems" in document:
-        return Problems((Problem(**problem) for problem in document["problems"]), document["subject"])
-    return RemoteError(document)
+def _require_type(answer: httpx.Response, kind: str) -> None:
+    """Refuse an answer of another content type, and one that is packed: it could be of any size when it is unpacked."""
+    found = answer.headers.get("content-type", "").partition(";")[0].strip()
+    if found != kind or "content-encoding" in answer.headers:
+        raise foreign()
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(None, lines)
+        if len(rest) > _MAX_STEP:
+            raise foreign("gave an answer without an end")
+    if rest:
+        raise foreign()
 
 
 def route(*segments: str) -> str:
@@ -144,7 +163,7 @@ def connect(settings: Settings) -> Iterator[Client]:
 @contextmanager
 def _client(path: Path) -> Iterator[Client]:
     transport = httpx.HTTPTransport(uds=str(path))
-    with httpx.Client(transport=transport, base_url=_BASE, timeout=_TIMEOUT) as http:
+    with httpx.Client(transport=transport, base_url=_BASE, timeout=_TIMEOUT, headers=_HEADERS) as http:
         yield Client(http)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from provision.cli import output
+from provision.cli.answers import Rows, Version, shaped
 from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
@@ -70,7 +71,7 @@ def set_(
     if given.json:
         output.data(done)
     else:
-        output.say(f"sealed {name} for {host}, version {done['version']}")
+        output.say(f"sealed {name} for {host}, version {shaped(Version, done).version}")
 
 
 @credential_app.command("load")
@@ -80,7 +81,7 @@ def load(
     """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
     given = context()
     with given.client() as client:
-        inventory = Inventory.model_validate(client.call("GET", "/v1/inventory"))
+        inventory = shaped(Inventory, client.call("GET", "/v1/inventory"))
         items, problems = _listed(directory, inventory)
         body = [{"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()} for item in items]
         try:
@@ -92,7 +93,7 @@ def load(
     if given.json:
         output.data(done)
     else:
-        output.say(f"sealed {len(done)} credentials")
+        output.say(f"sealed {len(shaped(Rows, done))} credentials")
 
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
@@ -108,13 +109,15 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", "/v1/credentials", params=of_host(host))
+        rows = shaped(Rows, client.call("GET", "/v1/credentials", params=of_host(host)))
     if given.json:
         output.data(rows)
         return
     columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
     keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
-    output.table(columns, ([str(row[key])[:16] if key == "sha256" else row[key] for key in keys] for row in rows))
+    output.table(
+        columns, ([str(row.get(key))[:16] if key == "sha256" else row.get(key) for key in keys] for row in rows)
+    )
 
 
 @credential_app.command("remove")

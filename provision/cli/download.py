@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from provision.cli.answers import Described, foreign
 from provision.cli.client import Client
 from provision.errors import Unavailable
 from provision.media.writing import replacing, unwritable
@@ -14,17 +15,18 @@ _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
 
 
-def download(client: Client, url: str, etag: str, path: Path, progress: Callable[[int], None]) -> None:
-    """Write the medium at `url`, which has the entity tag `etag`, to `path` (0600: it carries secrets).
+def download(client: Client, url: str, described: Described, path: Path, progress: Callable[[int], None]) -> None:
+    """Write the medium at `url`, which was `described` before, to `path` (0600: it carries secrets).
 
     Runs of zeros become holes. The file appears under its name only when it is whole; nothing is left of it otherwise,
     even by kill -9 where the file system knows files without a name. Raises Invalid for a
     device before anything is asked for, Conflict when the medium is another one by now, and Unavailable.
     """
     try:
-        with replacing(path) as descriptor, client.stream("GET", url, headers={"if-match": etag}) as answer:
-            size = int(answer.headers["content-length"])
-            done = 0
+        with replacing(path) as descriptor, client.stream("GET", url, headers={"if-match": described.etag}) as answer:
+            size, done = described.size, 0
+            if answer.headers.get("content-length") != str(size) or "content-encoding" in answer.headers:
+                raise foreign("gave another medium than it had described")
             for chunk in answer.iter_raw(1 << 20):
                 _write_sparse(descriptor, done, chunk)
                 done += len(chunk)

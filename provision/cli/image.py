@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from provision.cli import output
+from provision.cli.answers import Image, Rows, Upload, shaped
 from provision.cli.client import Client, route
 from provision.cli.main import context
 from provision.errors import Invalid, Unavailable
+from provision.model import LOADER_NAME
 
 image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
 _CHUNK = 1 << 20
+_LOADER = re.compile(LOADER_NAME)
 
 
 def register(app: typer.Typer) -> None:
@@ -54,15 +58,16 @@ def import_(
         }
         image: dict[str, Any] = {}
         for step in client.steps(route("images", name), body):
-            if "stage" in step:
-                progress(step["stage"], step["fraction"])
-            else:
-                image = step["image"]
+            if step.stage is not None:
+                progress(step.stage, step.fraction)
+            elif step.image is not None:
+                image = step.image
     if given.json:
         output.data(image)
         return
-    output.say(f"imported {name}: {image['id'][:16]}, Linux {image['kernel']}")
-    output.say(f"Secure Boot: {image['signing']}")
+    imported = shaped(Image, image)
+    output.say(f"imported {name}: {imported.id[:16]}, Linux {imported.kernel}")
+    output.say(f"Secure Boot: {imported.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
@@ -74,7 +79,7 @@ def _upload(client: Client, path: Path, progress: Any) -> str:
             answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, status.st_size, progress))
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
-    return str(answer["id"])
+    return shaped(Upload, answer).id
 
 
 def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
@@ -90,7 +95,14 @@ def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str
         files = sorted(path for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
-    return {str(path.relative_to(directory)): _upload(client, path, progress) for path in files}
+    names = {str(path.relative_to(directory)): path for path in files}
+    for name, path in names.items():
+        if not _LOADER.fullmatch(name):
+            raise Invalid(str(path), "is not a plain file name", "rename it")
+        # What is uploaded by one of these names is served to everybody.
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise Invalid(str(path), "is a link that leads out of its directory", "put the file itself there")
+    return {name: _upload(client, path, progress) for name, path in names.items()}
 
 
 @image_app.command("list")
@@ -98,13 +110,16 @@ def list_() -> None:
     """List the base images."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", "/v1/images")
+        rows = shaped(Rows, client.call("GET", "/v1/images"))
     if given.json:
         output.data(rows)
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
-        ((row["name"], row["id"][:16], row.get("kernel"), row.get("signing") or row.get("problem")) for row in rows),
+        (
+            (row.get("name"), str(row.get("id"))[:16], row.get("kernel"), row.get("signing") or row.get("problem"))
+            for row in rows
+        ),
     )
 
 

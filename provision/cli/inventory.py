@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from provision.cli import output
+from provision.cli.answers import Difference, Finding, Rows, shaped
 from provision.cli.client import route
 from provision.cli.main import context
 from provision.document import Source
@@ -94,27 +95,30 @@ def apply(
     given = context()
     body: dict[str, Any] = {"files": [_wire(source) for source in load_files(files)], "prune": prune, "dry_run": True}
     with given.client() as client:
-        shown = client.call("POST", "/v1/inventory", json=body)
+        answer = client.call("POST", "/v1/inventory", json=body)
+        shown = shaped(Difference, answer)
         if not given.json:
-            for line in shown["lines"]:
+            for line in shown.lines:
                 output.say(line)
-        if not dry_run and shown["lines"]:
-            if shown["confirm"] and not yes:
-                _ask(len(shown["removed"]))
-            shown = client.call("POST", "/v1/inventory", json={**body, "dry_run": False, "confirmed": shown["confirm"]})
+        if not dry_run and shown.lines:
+            if shown.confirm and not yes:
+                _ask(len(shown.removed))
+            body |= {"dry_run": False, "confirmed": shown.confirm}
+            answer = client.call("POST", "/v1/inventory", json=body)
+            shown = shaped(Difference, answer)
     if given.json:
-        output.data(shown)
-    elif not shown["lines"]:
+        output.data(answer)
+    elif not shown.lines:
         output.say("no difference")
     else:
         _summarize(shown, dry_run)
 
 
-def _summarize(shown: dict[str, Any], dry_run: bool) -> None:
-    site = "site: changed; " if shown["site"] else ""
-    counts = f"{len(shown['added'])} added, {len(shown['changed'])} changed, {len(shown['removed'])} removed"
+def _summarize(shown: Difference, dry_run: bool) -> None:
+    site = "site: changed; " if shown.site else ""
+    counts = f"{len(shown.added)} added, {len(shown.changed)} changed, {len(shown.removed)} removed"
     output.say(f"{site}hosts: {counts} ({'dry run, nothing would be' if dry_run else 'all of it was'} applied)")
-    for note in shown["notes"]:
+    for note in shown.notes:
         output.say(f"note: {note}")
 
 
@@ -142,8 +146,8 @@ def check(
         findings = client.call("GET", "/v1/check", params={} if server is None else {"server": server})
     if given.json:
         output.data(findings)
-    for finding in findings if not given.json else ():
-        output.say(f"{finding['subject']}: {finding['fact']}; {finding['remedy']}")
+    for finding in shaped(list[Finding], findings) if not given.json else ():
+        output.say(f"{finding.subject}: {finding.fact}; {finding.remedy}")
     if findings:
         raise typer.Exit(Exit.INVALID)
     if not given.json:
@@ -157,13 +161,13 @@ def host_list(
     """List the hosts."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", "/v1/hosts", params=selector_parameters(selector))
+        rows = shaped(Rows, client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
     if given.json:
         output.data(rows)
         return
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
     keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
-    output.table(columns, ([_short(row[key]) for key in keys] for row in rows))
+    output.table(columns, ([_short(row.get(key)) for key in keys] for row in rows))
 
 
 @host_app.command("show")
@@ -185,7 +189,7 @@ def selector_parameters(selector: str | None) -> dict[str, str]:
 
 def _short(value: Any) -> Any:
     if isinstance(value, list):
-        return " ".join(value)
+        return " ".join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items())
     return value

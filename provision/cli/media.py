@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from provision.cli import output
+from provision.cli.answers import Described, shaped
 from provision.cli.batch import write_batch
 from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
+from provision.cli.unpack import unpack
 from provision.errors import Conflict
 from provision.media.writing import making, replacing, require_file, unwritable
 from provision.render.dhcp import check as check_dhcp
 from provision.render.dhcp import unit as dhcp_unit
+from provision.render.dnsmasq_lines import require as require_lines
 
 Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
 Output = Annotated[
@@ -64,13 +66,14 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
     require_file(path)
     with given.client() as client:
-        described = client.call("GET", f"{url}/sha256")
-        with output.bar(path.name, described["size"], given.json) as progress:
-            download(client, url, described["etag"], path, progress)
+        answer = client.call("GET", f"{url}/sha256")
+        described = shaped(Described, answer)
+        with output.bar(path.name, described.size, given.json) as progress:
+            download(client, url, described, path, progress)
     if given.json:
-        output.data({**described, "file": str(path)})
+        output.data({**answer, "file": str(path)})
     else:
-        output.say(f"wrote {path}: {described['size']} bytes, SHA-256 {described['sha256']}")
+        output.say(f"wrote {path}: {described.size} bytes, SHA-256 {described.sha256}")
 
 
 def render(
@@ -83,25 +86,19 @@ def render(
     """
     if out.exists():
         raise Conflict(str(out), "is there already", "name a new directory")
-    with context().client() as client:
-        tree = client.call("GET", "/v1/tree")
-    try:
-        with making(out) as beside:
-            for name in [*tree["texts"], *tree["files"]]:
-                (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            for name, text in tree["texts"].items():
-                (beside / name).write_text(text)
-            for name, source in tree["files"].items():
-                if links:
-                    (beside / name).symlink_to(source)
-                else:
-                    shutil.copyfile(source, beside / name)
-    except OSError as error:
-        raise unwritable(out, error) from None
-    if context().json:
-        output.data({"directory": str(out), "files": sorted([*tree["texts"], *tree["files"]])})
+    given = context()
+    bases = given.state.absolute() / "bases" if links else None
+    with given.client() as client, client.archive("/v1/tree", params={"images": not links}) as pieces:
+        try:
+            with making(out) as beside:
+                tree = unpack(pieces, beside, bases)
+        except OSError as error:
+            raise unwritable(out, error) from None
+    if given.json:
+        output.data({"directory": str(out), "files": sorted(tree.paths)})
     else:
-        output.say(f"wrote {len(tree['texts'])} configurations and {len(tree['files'])} files to {out}")
+        files = len(tree.paths) - tree.texts
+        output.say(f"wrote {tree.texts} configurations and {files} files to {out}")
 
 
 def dhcp(
@@ -122,7 +119,8 @@ def dhcp(
         text = dhcp_unit(Path(unit)).decode()
     else:
         with context().client() as client:
-            text = client.call("GET", "/v1/dhcp")
+            text = client.text("/v1/dhcp")
+        require_lines(text, {listener.interface for listener in context().settings().listen})
         if check:
             check_dhcp(text.encode())
     if file is None:

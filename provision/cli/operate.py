@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from provision.cli import output
+from provision.cli.answers import OpenWindow, Rows, Status, Verified, shaped
 from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
@@ -27,7 +28,7 @@ def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
     given = context()
     with given.client() as client:
-        rows = client.call("GET", route("explain", host))
+        rows = shaped(Rows, client.call("GET", route("explain", host)))
     if given.json:
         output.data(rows)
         return
@@ -35,11 +36,11 @@ def explain(host: HostName) -> None:
         ("MEDIUM", "CHANNEL", "ALLOWED", "RULE", "REASON AND REMEDY"),
         (
             (
-                row["medium"],
-                row["channel"],
-                row["allowed"],
+                row.get("medium"),
+                row.get("channel"),
+                row.get("allowed"),
                 row.get("rule"),
-                f"{row['reason']}. {row['remedy']}." if "reason" in row else None,
+                f"{row['reason']}. {row.get('remedy')}." if "reason" in row else None,
             )
             for row in rows
         ),
@@ -66,7 +67,8 @@ def window(
     if given.json:
         output.data(row)
     else:
-        output.say(f"{host}: may boot from the network {row['boots']} times until {row['expires']}")
+        opened = shaped(OpenWindow, row)
+        output.say(f"{host}: may boot from the network {opened.boots} times until {opened.expires}")
 
 
 def status(
@@ -77,9 +79,8 @@ def status(
     given = context()
     with given.client() as client:
 
-        def fetch() -> dict[str, Any]:
-            answer: dict[str, Any] = client.call("GET", "/v1/status", params=of_host(host))
-            return answer
+        def fetch() -> Any:
+            return client.call("GET", "/v1/status", params=of_host(host))
 
         if not watch:
             _show(fetch(), given.json)
@@ -94,49 +95,46 @@ def status(
                 time.sleep(1.0)
 
 
-def _show(answer: dict[str, Any], as_json: bool) -> None:
+def _show(answer: Any, as_json: bool) -> None:
     if as_json:
         output.data(answer)
         return
     output.out.print(_picture(answer))
 
 
-def _problems(answer: dict[str, Any]) -> list[str]:
-    return [f"ATTENTION: {problem}" for problem in answer.get("problems", ())]
-
-
-def _picture(answer: dict[str, Any]) -> Group:
+def _picture(answer: Any) -> Group:
+    seen = shaped(Status, answer)
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
     hosts = output.as_table(
         columns,
         (
             (
-                row["host"],
-                row["stage"],
-                *(f"{row['parts'][part]} %" if part in row["parts"] else None for part in parts),
-                row["medium"],
-                row["network"],
-                _window(row["window"]),
+                row.host,
+                row.stage,
+                *(f"{row.parts[part]} %" if part in row.parts else None for part in parts),
+                row.medium,
+                row.network,
+                _window(row.window),
             )
-            for row in answer["hosts"]
+            for row in seen.hosts
         ),
     )
-    warnings = [Text(f"WARNING: {warning}") for warning in answer["warnings"]]
-    if not answer["unknown"]:
-        return Group(*warnings, *_problems(answer), hosts)
+    told = [f"ATTENTION: {problem}" for problem in seen.problems]
+    warned = [Text(f"WARNING: {warning}") for warning in seen.warnings]
+    if not seen.unknown:
+        return Group(*warned, *told, hosts)
     unknown = output.as_table(
         ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
-        ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
+        ((u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown),
     )
-    return Group(*warnings, *_problems(answer), hosts, "", unknown)
+    return Group(*warned, *told, hosts, "", unknown)
 
 
-def _window(window: dict[str, Any] | None) -> str | None:
+def _window(window: OpenWindow | None) -> str | None:
     if window is None:
         return None
-    state = "open" if window["open"] else "closed"
-    return f"{state}, {window['used']} of {window['boots']} used"
+    return f"{'open' if window.open else 'closed'}, {window.used} of {window.boots} used"
 
 
 def audit(
@@ -154,16 +152,17 @@ def audit(
             result = client.call("GET", "/v1/audit/verify", params={"head": heads or []})
         else:
             parameters = {"limit": str(limit), **of_host(host)}
-            entries = client.call("GET", "/v1/audit", params=parameters)
+            entries = shaped(Rows, client.call("GET", "/v1/audit", params=parameters))
     if verify:
+        found = shaped(Verified, result)
         if given.json:
             output.data(result)
-        elif result["ok"]:
-            since = f", starts at entry {result['starts']}" if result["starts"] > 1 else ""
-            output.say(f"the audit log is whole: {result['entries']} entries{since}")
+        elif found.ok:
+            since = f", starts at entry {found.starts}" if found.starts > 1 else ""
+            output.say(f"the audit log is whole: {found.entries} entries{since}")
         else:
-            output.say(f"the audit log is NOT whole: {'; '.join(result['problems'])}")
-        raise typer.Exit(Exit.OK if result["ok"] else Exit.FAILED)
+            output.say(f"the audit log is NOT whole: {'; '.join(found.problems)}")
+        raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
     if given.json:
         output.data(entries)
         return
@@ -172,8 +171,8 @@ def audit(
         columns,
         (
             (
-                e["time"],
-                f"{e['event']}: {e['subject']}" if "subject" in e else e["event"],
+                e.get("time"),
+                f"{e.get('event')}: {e['subject']}" if "subject" in e else e.get("event"),
                 e.get("answer"),
                 e.get("host"),
                 e.get("medium"),

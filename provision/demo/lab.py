@@ -13,7 +13,6 @@ import ctypes
 import fcntl
 import os
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -25,6 +24,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from provision import proc
+from provision.below import discard
 from provision.demo.capture import Capture
 from provision.demo.processes import Process
 from provision.demo.router import Router
@@ -82,7 +82,7 @@ class Lab:
         self._namespaces.clear()
         self._server = None
         if self._own_directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            discard(self.directory)
 
     def namespace(self, role: str) -> str:
         """Make a namespace with only a loopback interface, and return its name. IPv6 stays quiet in it."""
@@ -272,7 +272,7 @@ def sweep() -> list[str]:
     for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY}*-*"):
         pid = directory.name.removeprefix(_DIRECTORY).partition("-")[0]
         if not Path(f"/proc/{pid}").exists() and directory.lstat().st_uid == os.geteuid():
-            shutil.rmtree(directory, ignore_errors=True)
+            discard(directory)
     return removed
 
 

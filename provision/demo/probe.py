@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from provision import assets, cpio, proc
+from provision.below import discard
 from provision.errors import Unavailable
 from provision.image import elf, packages
 from provision.image.cache import user_cache
@@ -143,7 +143,7 @@ def _build(recipe: _Recipe, names: list[str], cache: Path, built: Path, progress
         (result / "packages").write_text("\n".join(names) + "\n")
         # Loaders align what follows an initrd only to 4 bytes, if at all.
         (result / "initrd").write_bytes(packed + bytes(-len(packed) % 512))
-        shutil.rmtree(built, ignore_errors=True)
+        discard(built)
         result.rename(built)
     _prune(cache, names)
 
@@ -155,7 +155,7 @@ def _prune(cache: Path, names: list[str]) -> None:
             package.unlink()
     builds = sorted((path.parent for path in cache.glob("*/initrd")), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in builds[_KEPT_BUILDS:]:
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
 
 
 def _readable(recipe: _Recipe) -> Callable[[str], bool]:

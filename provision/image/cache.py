@@ -6,13 +6,13 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from provision.below import discard
 from provision.errors import Unavailable
 
 
@@ -49,7 +49,7 @@ class Cache:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left in (*self.directory.glob("new-*"), *self.directory.glob("*/new-*")):
-                shutil.rmtree(left, ignore_errors=True)
+                discard(left)
             yield
 
     def made(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -77,10 +77,7 @@ class Cache:
         """Forget all of a kind but the `keep` that were of use last."""
         found = [path for path in (self.directory / kind).glob("*") if not path.name.startswith("new-")]
         for old in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)[keep:]:
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.unlink(missing_ok=True)
+            discard(old)
 
 
 def _write(path: Path, text: str) -> None:

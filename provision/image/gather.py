@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision.errors import Problem, Problems
+from provision.errors import Invalid, Problem, Problems
 from provision.image import accounts, assemble, enable, finish, modules, platform, select, stubs, tree
 from provision.image.cache import Cache
 from provision.image.closure import Closure, close
@@ -121,7 +121,10 @@ def _is_made(path: str) -> bool:
 
 def own_files(directory: Path) -> Iterator[Node]:
     """The files below a directory that an image brings along; scripts are executable."""
+    top = directory.resolve()
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        if not path.resolve().is_relative_to(top):
+            raise Invalid(str(path), "is a link that leads out of its directory", "bring the file itself along")
         data = path.read_bytes()
         yield tree.file(path.relative_to(directory).as_posix(), data, 0o755 if data.startswith(b"#!") else 0o644)
 

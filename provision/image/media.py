@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from provision.below import discard
 from provision.media.base import MEDIA, hash_file
 from provision.media.importing import ImportRequest, build, prepare
 
@@ -20,7 +20,7 @@ def media(kernel: Path, initrd: Path, arguments: tuple[str, ...], scratch: Path)
         build(request, prepare(request, scratch, _silent), scratch, _silent)
         return {name: hash_file(scratch / name) for name in sorted(MEDIA.values())}
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        discard(scratch)
 
 
 def _silent(stage: str, done: float) -> None:

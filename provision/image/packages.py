@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from provision import cpio, proc
+from provision.below import is_relative
 from provision.errors import Invalid, Unavailable
 
 Progress = Callable[[str, float], None]
@@ -141,10 +142,17 @@ def read(package: Path, wanted: Callable[[str], bool]) -> Iterator[cpio.Entry]:
             path = merged(member.name.removeprefix("./"))
             if not wanted(path):
                 continue
+            require_relative(path, package.name)
             if member.issym():
                 yield cpio.symlink(path, merged_target(member.linkname))
             elif (stream := archive.extractfile(member)) is not None:
                 yield cpio.Entry(path, stat.S_IFREG | (member.mode & 0o755), stream.read())
+
+
+def require_relative(path: str, package: str) -> None:
+    """Raise Invalid for the path of a package's member that is not relative and normal."""
+    if not is_relative(path):
+        raise Invalid(package, "has a member whose path is not relative and normal", "find out who made the package")
 
 
 def merged(path: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from provision.below import remove
 from provision.errors import Conflict, Invalid, NotFound
 from provision.image import bom, diff, strip
 from provision.image.cache import on_disk
@@ -79,10 +80,7 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(path.parent, path.name)
 
 
 def _current(root: Path) -> str | None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from provision import document
 from provision.document import Node, Source, dotted, place
@@ -23,9 +23,16 @@ _MODE = r"^[01][0-7]{3}$"
 _ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
 _UNIT = r"^[A-Za-z0-9@_.:\\-]+\.(service|socket|target|timer|path|mount|slice)$"
 
+
+def _normal(path: str) -> str:
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError("has a dot segment; write the path itself")
+    return path
+
+
 PackageName = Annotated[str, StringConstraints(pattern=_PACKAGE)]
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=_PATH)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=_PATH), AfterValidator(_normal)]
 Pattern = Annotated[str, StringConstraints(pattern=_PATTERN)]
 Mode = Annotated[str, StringConstraints(pattern=_MODE)]
 Account = Annotated[str, StringConstraints(pattern=_ACCOUNT)]

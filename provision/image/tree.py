@@ -15,7 +15,7 @@ from typing import Protocol
 
 from provision.errors import Invalid, NotFound
 from provision.image.cache import Cache
-from provision.image.packages import Package, merged, merged_target, pinned_path, unpacked
+from provision.image.packages import Package, merged, merged_target, pinned_path, require_relative, unpacked
 
 OWN = "recipe"
 """The source of files that come from the recipe and not from a package."""
@@ -209,6 +209,7 @@ def _index(archive: Path) -> str:
             permissions = member.mode & 0o1777
             if path in ("", ".", "bin", "sbin", "lib", "lib64"):
                 continue
+            require_relative(path, archive.name)
             if member.isdir():
                 rows.append((path, stat.S_IFDIR | permissions, None, 0, ""))
             elif member.issym():
@@ -217,5 +218,7 @@ def _index(archive: Path) -> str:
                 places[member.name] = (stat.S_IFREG | (member.mode & 0o755), member.offset_data, member.size)
                 rows.append((path, *places[member.name], ""))
             elif member.islnk():
+                if member.linkname not in places:
+                    raise Invalid(archive.name, "has a hard link to what it has not", "find out who made the package")
                 rows.append((path, *places[member.linkname], ""))
     return json.dumps(rows)

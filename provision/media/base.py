@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provision.below import join
 from provision.errors import Unavailable
 from provision.media.fat import CLOCK
 from provision.media.layout import FileEntry, MediumLayout, Progress
@@ -138,15 +139,17 @@ def load(directory: Path) -> BaseImage:
     """The base whose record lies in `directory`; raises Unavailable when there is none that can be read."""
 
     def entry(of: Mapping[str, Any]) -> FileEntry:
-        return FileEntry(directory / of["file"], of["size"], of["sha256"])
+        return FileEntry(join(directory, *of["file"].split("/")), of["size"], of["sha256"])
 
     def medium(of: Mapping[str, Any]) -> MediumLayout:
         slots = {name: Slot(*place) for name, place in of["slots"].items()}
-        return MediumLayout(directory / of["file"], of["size"], of["sha256"], slots)
+        return MediumLayout(join(directory, *of["file"].split("/")), of["size"], of["sha256"], slots)
 
     path = directory / RECORD
     try:
         content = json.loads(path.read_bytes())
+        if content["id"] != directory.name:
+            raise ValueError("is another base's record")
         return BaseImage(
             id=content["id"],
             name=content["name"],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from provision.below import remove
 from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
 from provision.media.authoring import Ingredients
@@ -26,6 +27,7 @@ from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
 from provision.media.writing import sync_directory
+from provision.messages import quoted
 from provision.model import KernelArgument, Name
 
 SEED_SIZE = 4 * 1024 * 1024
@@ -103,14 +105,14 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         parts.mkdir()
         slots = builder(ingredients, work / MEDIA[name], parts)
         media[name] = MediumLayout(work / MEDIA[name], (work / MEDIA[name]).stat().st_size, "", slots)
-        shutil.rmtree(parts)
+        remove(scratch, parts.name)
     progress("checking signatures", 0.9)
     grubs = [ingredients.loaders[name] for name in GRUBS]
     signing = describe_signing(ingredients.loaders["shimx64.efi.signed"], grubs, ingredients.kernel, scratch)
     (work / "loaders").mkdir()
     for served, name in SERVED.items():
         shutil.copyfile(ingredients.loaders[name], work / "loaders" / served)
-    shutil.rmtree(scratch)
+    remove(work, scratch.name)
     progress("hashing", 0.92)
     base = BaseImage(
         id=ingredients.id,
@@ -143,7 +145,7 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
             fact = "is no kernel argument that can stand in every boot loader's configuration"
-            yield Problem(argument[:80], 0, "", fact, "leave out quotes, spaces and variables")
+            yield Problem(quoted(argument)[1:-1], 0, "", fact, "leave out quotes, spaces and variables")
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size

@@ -6,11 +6,11 @@ import builtins
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from provision.below import discard
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.media.base import BaseImage, load
 from provision.media.importing import ImportRequest, build, prepare
@@ -52,7 +52,7 @@ class Library:
                 try:
                     base = self._import(request, work, progress)
                 finally:
-                    shutil.rmtree(work, ignore_errors=True)
+                    discard(work)
         except OSError as error:
             fact = f"the import failed ({error.strerror})"
             raise Unavailable(str(self._bases), fact, "make room and look at its permissions") from None
@@ -138,7 +138,7 @@ class Library:
             trash = self._unfinished()
             directory.rename(trash)
             sync_directory(self._bases)
-            shutil.rmtree(trash, ignore_errors=True)
+            discard(trash)
         except OSError as error:
             raise Unavailable(str(directory), f"cannot be removed ({error.strerror})") from None
 
@@ -170,7 +170,7 @@ class Library:
 
     def _delete_unfinished(self) -> None:
         for path in self._bases.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:

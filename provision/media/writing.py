@@ -6,12 +6,12 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from provision.below import discard, remove
 from provision.errors import Conflict, Invalid, Unavailable
 
 
@@ -88,7 +88,7 @@ def making(path: Path) -> Iterator[Path]:
         finally:
             os.close(fd)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        discard(beside)
 
 
 def _sweep(directory: Path, name: str) -> None:
@@ -99,7 +99,7 @@ def _sweep(directory: Path, name: str) -> None:
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(directory, path.name)
             finally:
                 os.close(fd)
 

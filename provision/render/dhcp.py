@@ -155,8 +155,12 @@ def dnsmasq(model: DhcpModel, lease_file: Path = LEASE_FILE) -> bytes:
 
 
 def check(text: bytes) -> None:
-    """Have dnsmasq itself read the configuration; raises Invalid with its message, Unavailable without dnsmasq."""
-    done = run(["dnsmasq", "--test", "--conf-file=-"], package="dnsmasq-base", stdin=text, ok=range(256))
+    """Have dnsmasq itself read the configuration; raises Invalid with its message, Unavailable without dnsmasq.
+
+    It is confined: directives can run programs (`conf-script`) while the file is read.
+    """
+    argv = ["dnsmasq", "--test", "--conf-file=-"]
+    done = run(argv, package="dnsmasq-base", stdin=text, ok=range(256), confined=True)
     if done.returncode == 0:
         return
     message = done.stderr.decode(errors="replace").strip().removeprefix("dnsmasq: ")

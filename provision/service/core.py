@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Self
 
 from provision import clock as clocks
 from provision import policy
+from provision.below import discard
 from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
@@ -91,7 +91,7 @@ class Core:
             library = Library(settings.state)
             library.sweep()
             uploads = settings.state / "tmp"
-            shutil.rmtree(uploads, ignore_errors=True)
+            discard(uploads)
             uploads.mkdir(mode=0o700, exist_ok=True)
             audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
             core = cls(settings, store, audit, library, scrub, clock)

@@ -5,21 +5,50 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO, Self
 
-from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, Unavailable
+from pydantic import Field, model_validator
+
+from provision.below import discard, join
+from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
 from provision.media.library import BaseImage, ImportRequest
+from provision.model import LoaderName, Model, TypedPath, UploadId
 from provision.service.core import Core
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_UPLOAD = re.compile(r"[0-9a-f]{32}")
-_LOADER = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_UPLOAD = 4 << 30
+"""Bytes of one upload: more than any boot loader can put into memory below 4 GiB."""
+_RESERVE = 256 << 20
+"""Bytes that uploads leave free for the database and the audit log."""
+_LOOK_EVERY = 16 << 20
+
+
+class ImportOrder(Model):
+    """A base image from uploads: ids that `receive` gave. `names` has the path of each as it was typed."""
+
+    names: dict[UploadId, TypedPath] = Field(default={}, max_length=1024)
+    kernel: UploadId
+    initrds: tuple[UploadId, ...] = Field(max_length=64)
+    kernel_arguments: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=1024)
+    loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
+    seed_size: int | None = None
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Every upload once."""
+        return tuple(dict.fromkeys((self.kernel, *self.initrds, *(self.loaders or {}).values())))
+
+    @model_validator(mode="after")
+    def _each_file_has_its_place(self) -> Self:
+        names = self.loaders or {}
+        if any(name.partition("/")[0] in names for name in names if "/" in name):
+            raise ValueError("a loader's file is another one's directory")
+        return self
 
 
 class Images:
@@ -30,23 +59,39 @@ class Images:
         self._uploads = core.settings.state / "tmp"
 
     async def receive(self, stream: AsyncIterator[bytes]) -> str:
-        """Write an upload into the state directory (0600) and return its id. It is swept at the next start."""
+        """Write an upload into the state directory (0600) and return its id. It is swept at the next start.
+
+        Raises Invalid for more than 4 GiB, and Unavailable before the disk is so full that the log could not be
+        written.
+        """
         name = secrets.token_hex(16)
-        path = self._uploads / name
+        path = join(self._uploads, name)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                async for chunk in stream:
-                    await asyncio.to_thread(file.write, chunk)
+                await self._fill(file, stream)
         except OSError as error:
-            path.unlink(missing_ok=True)
-            raise Unavailable(str(path), f"cannot be written ({error.strerror})", "make room and try again") from None
+            discard(path)
+            raise Unavailable("upload", f"cannot be written ({error.strerror})", "make room and try again") from None
         except BaseException:
-            path.unlink(missing_ok=True)
+            discard(path)
             raise
         return name
 
-    async def import_steps(self, name: str, body: Mapping[str, Any], actor: str) -> AsyncIterator[bytes]:
+    async def _fill(self, file: BinaryIO, stream: AsyncIterator[bytes]) -> None:
+        done, looked = 0, -_LOOK_EVERY
+        async for chunk in stream:
+            done += len(chunk)
+            if done > _MAX_UPLOAD:
+                raise TooLarge("upload", f"has more than {_MAX_UPLOAD >> 30} GiB", "no boot loader could load it")
+            if done - looked >= _LOOK_EVERY:
+                looked = done
+                if shutil.disk_usage(self._uploads).free < _RESERVE + _LOOK_EVERY:
+                    fact = f"less than {_RESERVE >> 20} MiB would stay free on the disk"
+                    raise Unavailable("upload", fact, "make room and try again")
+            await asyncio.to_thread(file.write, chunk)
+
+    async def import_steps(self, name: str, order: ImportOrder, actor: str) -> AsyncIterator[bytes]:
         """Import; yields a JSON line for each step and at last one with `image` or `problem`."""
         queue: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -54,7 +99,7 @@ class Images:
         def progress(stage: str, fraction: float) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, (stage, fraction))
 
-        task = asyncio.create_task(asyncio.to_thread(self._import, name, body, actor, progress))
+        task = asyncio.create_task(asyncio.to_thread(self._import, name, order, actor, progress))
         while not task.done() or not queue.empty():
             try:
                 stage, fraction = await asyncio.wait_for(queue.get(), 0.2)
@@ -66,56 +111,55 @@ class Images:
         except ProvisionError as error:
             yield _line({"problem": error.details()})
 
-    def _import(self, name: str, body: Mapping[str, Any], actor: str, progress: Any) -> BaseImage:
-        uploads = [body["kernel"], *body["initrds"], *(body["loaders"] or {}).values()]
+    def _import(self, name: str, order: ImportOrder, actor: str, progress: Any) -> BaseImage:
         try:
-            if not _NAME.fullmatch(name):
-                raise Invalid(name[:63], "is not a name of lower-case letters, digits and dashes", "choose another")
-            if missing := [u for u in uploads if not _UPLOAD.fullmatch(u) or not (self._uploads / u).is_file()]:
-                raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
-            base = self._build(name, body, progress)
-            self._core.scrub.forget(base.id)
-            with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
-                self._core.store.name_base(name, base.id)
-            self._core.witness()
-            return base
+            # What the import reads, and what is deleted after it, has a name of the program's own making.
+            with tempfile.TemporaryDirectory(prefix="import-", dir=self._uploads) as place:
+                request, typed = self._request(name, order, Path(place))
+                base = self._build(request, typed, progress)
+        except OSError as error:
+            raise Unavailable("import", f"its uploads cannot be read ({error.strerror})", "upload them again") from None
         finally:
-            for upload in filter(_UPLOAD.fullmatch, uploads):
-                (self._uploads / upload).unlink(missing_ok=True)
-            if body["loaders"] is not None:
-                shutil.rmtree(self._loaders(body), ignore_errors=True)
+            for upload in order.uploads:
+                discard(join(self._uploads, upload))
+        self._core.scrub.forget(base.id)
+        with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
+            self._core.store.name_base(name, base.id)
+        self._core.witness()
+        return base
 
-    def _build(self, name: str, body: Mapping[str, Any], progress: Any) -> BaseImage:
+    def _build(self, request: ImportRequest, typed: Mapping[str, str], progress: Any) -> BaseImage:
         try:
-            return self._core.library.import_base(self._request(name, body), progress)
+            return self._core.library.import_base(request, progress)
         except Problems as error:
-            # The operator knows the files by the paths that were typed, not by where the uploads lie.
-            typed = {str(self._uploads / upload): path for upload, path in body["names"].items()}
-            typed[str(self._loaders(body))] = "loaders"
-            raise Problems((_as_typed(problem, typed) for problem in error.problems), f"base image '{name}'") from None
+            problems = (_as_typed(problem, typed) for problem in error.problems)
+            raise Problems(problems, f"base image '{request.name}'") from None
 
-    def _loaders(self, body: Mapping[str, Any]) -> Path:
-        return self._uploads / f"loaders-{body['kernel']}"
-
-    def _request(self, name: str, body: Mapping[str, Any]) -> ImportRequest:
+    def _request(self, name: str, order: ImportOrder, place: Path) -> tuple[ImportRequest, dict[str, str]]:
+        """The request with the uploads moved into `place`, and what the operator calls each path there."""
+        if missing := [u for u in order.uploads if not join(self._uploads, u).is_file()]:
+            raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
+        stored = {upload: join(self._uploads, upload).rename(join(place, upload)) for upload in order.uploads}
+        typed = {str(stored[upload]): path for upload, path in order.names.items() if upload in stored}
         loaders = None
-        if body["loaders"] is not None:
-            loaders = self._loaders(body)
+        if order.loaders is not None:
+            loaders = join(place, "loaders")
             loaders.mkdir(mode=0o700)
-            for loader, upload in body["loaders"].items():
-                if not _LOADER.fullmatch(loader):
-                    raise Invalid(f"{name}: {loader[:64]}", "is not a plain file name", "rename it")
-                (loaders / loader).parent.mkdir(mode=0o700, exist_ok=True)
-                (self._uploads / upload).rename(loaders / loader)
-        seed = {"seed_size": body["seed_size"]} if body["seed_size"] is not None else {}
-        return ImportRequest(
+            typed[str(loaders)] = "loaders"
+            for loader, upload in order.loaders.items():
+                file = join(loaders, *loader.split("/"))
+                file.parent.mkdir(mode=0o700, exist_ok=True)
+                file.hardlink_to(stored[upload])
+        seed = {"seed_size": order.seed_size} if order.seed_size is not None else {}
+        request = ImportRequest(
             name=name,
-            kernel=self._uploads / body["kernel"],
-            initrds=tuple(self._uploads / u for u in body["initrds"]),
-            kernel_arguments=tuple(body["kernel_arguments"]),
+            kernel=stored[order.kernel],
+            initrds=tuple(stored[upload] for upload in order.initrds),
+            kernel_arguments=order.kernel_arguments,
             loaders=loaders,
             **seed,
         )
+        return request, typed
 
     def listing(self) -> list[dict[str, Any]]:
         """Every name with what it stands for; a damaged image is listed with its problem."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from provision import ustar
 from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
-from provision.errors import Conflict, Invalid, NotFound
+from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Host
 from provision.media.plan import Plan
 from provision.policy import Denial, HostState, Release, decide
@@ -22,6 +24,7 @@ from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
 
+_PIECE = 1 << 20
 _SEED = "/boot/seed/current/seed.cpio"
 
 
@@ -195,12 +198,49 @@ class Operations:
                 found[name] = entry.path
         return dict(sorted(found.items()))
 
+    def archive(self, *, images: bool = True) -> Iterator[bytes]:
+        """The tree as a ustar archive, in pieces; raises what `tree` and `images_of_tree` do, before the first.
+
+        The files of images are empty without `images`: who asks knows by which names they are found.
+        """
+        parts: list[tuple[str, int, bytes | BinaryIO]] = [(p, len(d), d) for p, d in self.tree().items()]
+        for path, source in self.images_of_tree().items():
+            if path.startswith("images/") and not images:
+                parts.append((path, 0, b""))
+                continue
+            try:
+                file = source.open("rb")
+            except OSError as error:
+                raise Unavailable(path, f"cannot be read ({error.strerror})", "import its base image again") from None
+            parts.append((path, os.fstat(file.fileno()).st_size, file))
+        return _pieces(parts)
+
     def _served_hosts(self) -> Iterator[tuple[Host, Endpoint]]:
         for host in self._core.hosts.values():
             endpoints = [self._core.required_endpoint(i.network) for i in host.interfaces.values() if i.network]
             endpoint = next(filter(None, endpoints), None)
             if endpoint is not None:
                 yield host, endpoint
+
+
+def _pieces(parts: list[tuple[str, int, bytes | BinaryIO]]) -> Iterator[bytes]:
+    """The archive of (path, size, content), in pieces of about a MiB."""
+    piece = bytearray()
+    for path, size, content in parts:
+        piece += ustar.header(ustar.Member(path, size))
+        if isinstance(content, bytes):
+            piece += content
+        else:
+            with content:
+                for start in range(0, size, _PIECE):
+                    piece += content.read(min(_PIECE, size - start))
+                    yield bytes(piece)
+                    piece.clear()
+        piece += ustar.padding(size)
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece) + ustar.END
 
 
 def _window(window: Window, now: datetime) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Service:
 def _head(text: str) -> Head:
     found = re.fullmatch(r"([1-9][0-9]{0,17}):([0-9a-f]{64})", text)
     if found is None:
-        raise Invalid(text[:80], "is not a head of the audit log", "write SEQ:CHAIN, as the journal has them")
+        raise Invalid("head", "is not one of the audit log", "write SEQ:CHAIN, as the journal has them")
     return Head(int(found[1]), found[2])
 
 
@@ -125,4 +125,4 @@ def _resolver(text: str) -> tuple[str, int]:
         fact = f"port {port} is not in 1 to 65535"
     except ValueError:
         fact = "is not ADDRESS, ADDRESS:PORT or [IPV6]:PORT"
-    raise Invalid(f"'{text[:80]}'", fact, "such as 10.20.0.2:53 or [2001:db8::2]:53")
+    raise Invalid("server", fact, "such as 10.20.0.2:53 or [2001:db8::2]:53")

@@ -45,7 +45,7 @@ def handler(netboot: Netboot, edge: Edge) -> Handler:
             if found:
                 return await route(asked, *found.groups())
         if "/" in request.path:
-            raise NotFound(request.path, "no such file")
+            raise NotFound("boot file", "no such file")
         return _file(netboot.loader(asked.origin, request.path), asked, "")
 
     return handle

@@ -16,17 +16,22 @@ from provision.boot import Medium
 from provision.document import Source
 from provision.errors import NotFound, ProvisionError
 from provision.inventory.diff import Difference
+from provision.model import FileMode, LabelKey, LabelValue, Name, SeedPath, TypedPath
 from provision.secret import Secret
+from provision.service.images import ImportOrder
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.begun import Begun
+from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, first_byte
 
 Actor = str
-MAX_NAME = 63
-_MEDIUM = re.compile(rf"/v1/hosts/([^/]{{1,{MAX_NAME}}})/(iso|disk)")
-HostName = Annotated[str, Path(max_length=MAX_NAME)]
+_MEDIUM = re.compile(r"/v1/hosts/([a-z0-9-]{1,63})/(iso|disk)")
+InPath = Annotated[Name, Path()]
+"""A host's, credential's or image's name in a path. Everything that a request names is of a type from here on."""
+Asked = Annotated[Name | None, Query()]
+"""A host's name in a query."""
 
 
 class Wire(BaseModel):
@@ -38,9 +43,9 @@ class Wire(BaseModel):
 class File(Wire):
     """One inventory file with the certificate files that it names; bytes as base64, since they may not be UTF-8."""
 
-    name: str = Field(max_length=4096)
+    name: TypedPath
     text: Base64Bytes
-    attachments: dict[str, Base64Bytes] = {}
+    attachments: dict[TypedPath, Base64Bytes] = Field(default={}, max_length=1024)
 
 
 class Apply(Wire):
@@ -70,20 +75,9 @@ class NewCredential(Wire):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    host: str
-    name: str
+    host: Name
+    name: Name
     data: Base64Bytes = Field(repr=False)
-
-
-class Import(Wire):
-    """A base image from uploads: ids that POST /v1/uploads gave. `names` has the path of each as it was typed."""
-
-    names: dict[str, str] = {}
-    kernel: str
-    initrds: list[str]
-    kernel_arguments: list[str] = []
-    loaders: dict[str, str] | None = None
-    seed_size: int | None = None
 
 
 def actor(request: Request) -> Actor:
@@ -102,7 +96,7 @@ def create(service: Service) -> Guard:
     _credentials(app, service)
     _images(app, service)
     _operations(app, service)
-    return Guard(app, _Downloads(app, download))
+    return Guard(app, Bodies(_Downloads(app, download)))
 
 
 class _Downloads:
@@ -141,17 +135,17 @@ def _inventory(app: FastAPI, service: Service) -> None:
         return service.inventories.current().model_dump(mode="json")
 
     @app.get("/v1/hosts")
-    def hosts(label: str | None = None, value: str | None = None) -> list[dict[str, Any]]:
+    def hosts(label: LabelKey | None = None, value: LabelValue | None = None) -> list[dict[str, Any]]:
         """All hosts in short, or those whose label has that value."""
         return service.inventories.hosts(label, value)
 
     @app.get("/v1/hosts/{name}")
-    def host(name: HostName) -> dict[str, Any]:
+    def host(name: InPath) -> dict[str, Any]:
         """One host, whole."""
         return service.inventories.host(name)
 
     @app.get("/v1/check")
-    def check(server: str | None = None) -> list[dict[str, Any]]:
+    def check(server: Annotated[str | None, Query(max_length=128)] = None) -> list[dict[str, Any]]:
         """What DNS says against what the inventory says."""
         return service.check(server)
 
@@ -162,13 +156,13 @@ def _difference(changes: Difference) -> dict[str, Any]:
 
 def _credentials(app: FastAPI, service: Service) -> None:
     @app.get("/v1/credentials")
-    def listing(host: str | None = None) -> list[dict[str, Any]]:
+    def listing(host: Asked = None) -> list[dict[str, Any]]:
         """Every credential's name, place and version; never its content."""
         return service.credentials.listing(host)
 
     @app.put("/v1/hosts/{host}/credentials/{name}")
     async def put(
-        host: HostName, name: str, request: Request, path: str | None = None, mode: str | None = None
+        host: InPath, name: InPath, request: Request, path: SeedPath | None = None, mode: FileMode | None = None
     ) -> dict[str, Any]:
         """Check and seal the request's body as a new version of the credential."""
         data = Secret(await request.body())
@@ -184,7 +178,7 @@ def _credentials(app: FastAPI, service: Service) -> None:
         return service.credentials.put_many(items, actor(request))
 
     @app.delete("/v1/hosts/{host}/credentials/{name}", status_code=204)
-    def remove(host: HostName, name: str, request: Request) -> Response:
+    def remove(host: InPath, name: InPath, request: Request) -> Response:
         """Remove a credential."""
         service.credentials.remove(host, name, actor(request))
         return Response(status_code=204)
@@ -197,9 +191,9 @@ def _images(app: FastAPI, service: Service) -> None:
         return {"id": await service.images.receive(request.stream())}
 
     @app.post("/v1/images/{name}")
-    async def import_image(name: str, body: Import, request: Request) -> StreamingResponse:
+    async def import_image(name: InPath, body: ImportOrder, request: Request) -> StreamingResponse:
         """Import a base image; answers with a line of JSON for each step, the last one with `image` or `problem`."""
-        steps = service.images.import_steps(name, body.model_dump(), actor(request))
+        steps = service.images.import_steps(name, body, actor(request))
         return StreamingResponse(steps, media_type="application/x-ndjson")
 
     @app.get("/v1/images")
@@ -208,12 +202,12 @@ def _images(app: FastAPI, service: Service) -> None:
         return service.images.listing()
 
     @app.post("/v1/images/{name}/verify")
-    def verify(name: str) -> dict[str, Any]:
+    def verify(name: InPath) -> dict[str, Any]:
         """Read every file of the image and compare it with its hash."""
         return service.images.verify(name)
 
     @app.delete("/v1/images/{name}", status_code=204)
-    def remove(name: str, request: Request) -> Response:
+    def remove(name: InPath, request: Request) -> Response:
         """Remove a base image that no host uses."""
         service.images.remove(name, actor(request))
         return Response(status_code=204)
@@ -224,10 +218,10 @@ def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Resp
 
     def medium_of(text: str) -> Medium:
         if text not in ("iso", "disk"):
-            raise NotFound(text, "no such medium", "use iso or disk")
+            raise NotFound("medium", "there is none of this name", "use iso or disk")
         return Medium(text)
 
-    def download(name: HostName, medium: str, request: Request) -> Response:
+    def download(name: InPath, medium: str, request: Request) -> Response:
         """The host's ISO or disk image, with Range, HEAD and a strong ETag."""
         first = first_byte(request.headers.get("range")) == 0
         plan = service.operations.plan(name, medium_of(medium), actor(request), first=first)
@@ -238,7 +232,7 @@ def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Resp
     app.router.add_api_route("/v1/hosts/{name}/{medium}", download, methods=["GET", "HEAD"])
 
     @app.get("/v1/hosts/{name}/{medium}/sha256")
-    async def sha256(name: HostName, medium: str, request: Request) -> dict[str, Any]:
+    async def sha256(name: InPath, medium: str, request: Request) -> dict[str, Any]:
         """The SHA-256 of the whole medium, computed on demand and remembered."""
         plan = await asyncio.to_thread(service.operations.plan, name, medium_of(medium), actor(request))
         digest = await asyncio.to_thread(service.digests.of, plan)
@@ -249,28 +243,28 @@ def _media(app: FastAPI, service: Service) -> Callable[[str, str, Request], Resp
 
 def _operations(app: FastAPI, service: Service) -> None:
     @app.get("/v1/explain/{name}")
-    def explain(name: HostName) -> list[dict[str, Any]]:
+    def explain(name: InPath) -> list[dict[str, Any]]:
         """For every medium and network: allowed or denied, with reason and remedy."""
         return service.operations.explain(name)
 
     @app.post("/v1/hosts/{name}/window")
-    def open_window(name: HostName, body: OpenWindow, request: Request) -> dict[str, Any]:
+    def open_window(name: InPath, body: OpenWindow, request: Request) -> dict[str, Any]:
         """Let the host boot from the network for a while."""
         return service.operations.open_window(name, body.minutes, body.boots, actor(request))
 
     @app.delete("/v1/hosts/{name}/window", status_code=204)
-    def close_window(name: HostName, request: Request) -> Response:
+    def close_window(name: InPath, request: Request) -> Response:
         """Close the host's window."""
         service.operations.close_window(name, actor(request))
         return Response(status_code=204)
 
     @app.get("/v1/status")
-    def status(host: str | None = None) -> dict[str, Any]:
+    def status(host: Asked = None) -> dict[str, Any]:
         """How far each boot has come, and the unknown machines seen."""
         return service.operations.status(host)
 
     @app.get("/v1/audit")
-    def audit(host: str | None = None, limit: Annotated[int, Query(ge=1, le=10000)] = 100) -> list[dict[str, Any]]:
+    def audit(host: Asked = None, limit: Annotated[int, Query(ge=1, le=10000)] = 100) -> list[dict[str, Any]]:
         """The newest entries of the audit log, oldest first."""
         return service.audit_entries(host, limit)
 
@@ -295,12 +289,10 @@ def _operations(app: FastAPI, service: Service) -> None:
         return PlainTextResponse(service.operations.dhcp())
 
     @app.get("/v1/tree")
-    def tree() -> dict[str, Any]:
-        """The secret-free tree for a TFTP server of the operator's own: texts, and where the binaries stand."""
-        return {
-            "texts": {path: data.decode() for path, data in service.operations.tree().items()},
-            "files": {path: str(source) for path, source in service.operations.images_of_tree().items()},
-        }
+    def tree(images: bool = True) -> StreamingResponse:
+        """The secret-free tree for a TFTP server of the operator's own as a ustar archive; its kernels and initrds
+        are empty without `images`."""
+        return StreamingResponse(service.operations.archive(images=images), media_type="application/x-tar")
 
     @app.get("/v1/health")
     def health() -> dict[str, Any]:

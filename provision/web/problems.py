@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from provision.errors import ProvisionError
+from provision.errors import Exit, ProvisionError
+
+_NAMES = "names of hosts, credentials and images have at most 63 lower-case letters, digits and '-'"
 
 
 def response(error: ProvisionError) -> JSONResponse:
@@ -27,6 +29,8 @@ def install(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
+        if any(item["loc"][0] == "path" for item in error.errors()):
+            return response(_plain("request", "a name in its path is none that anything can have", 422, _NAMES))
         # Deeper members may be named by the client, and a name of theirs may be anything.
         where = ", ".join(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors() if _ours(item)}))
         where = where or "the body"
@@ -65,6 +69,7 @@ def _plain(subject: str, fact: str, status: int, remedy: str) -> ProvisionError:
     error = ProvisionError(subject, fact, remedy)
     error.status = status
     error.kind = {404: "not-found", 405: "method-not-allowed", 422: "invalid"}.get(status, "failed")
+    error.exit = {404: Exit.NOT_FOUND, 422: Exit.INVALID}.get(status, Exit.FAILED)
     return error
 
 

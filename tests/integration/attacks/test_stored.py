@@ -24,7 +24,7 @@ from provision.secret import Secret
 from provision.service.service import Service
 from tests.cli_runner import cli
 from tests.serving import serve
-from tests.site_fixture import Clock, INVENTORY, MAC1, MAC2, STRANGER, origin, paid, settings, sources
+from tests.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, origin, paid, settings, sources
 from tests.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
 
 pytestmark = pytest.mark.integration
