@@ -46,8 +46,7 @@ class Arrivals:
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):
             return boot.up is not None
-        copies = ((one.medium, one.seed_revision) for one in self._core.store.boots(boot.host))
-        return (boot.medium, boot.id) in copies
+        return self._core.store.is_copy_up(boot)
 
     def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
         """What the host with this phone-home key has booted."""

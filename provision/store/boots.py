@@ -25,7 +25,7 @@ from provision.store.hosts import Hosts
 from provision.store.keys import Purpose
 
 HISTORY = 32
-"""Boots kept per host and medium, and windows kept per host."""
+"""Boots from the network kept per host and medium, and windows kept per host. Copies that came up are all kept."""
 
 _COPY_ID, _COPY_TAG = 16, 16  # bytes of a copy's key
 
@@ -90,9 +90,11 @@ class Boots(Hosts):
         host_id = self._host_id(host)
         if host not in self._booted:
             return []
-        query = select(_boots).where(_boots.c.host_id == host_id).order_by(_boots.c.id.desc())
+        # Of each medium by itself: copies are never forgotten, so that there may be any number of rows of them.
+        newest = select(_boots).where(_boots.c.host_id == host_id).order_by(_boots.c.id.desc()).limit(HISTORY)
         with self._read() as connection:
-            return [_boot(row, host) for row in connection.execute(query)]
+            found = [row for medium in Medium for row in connection.execute(newest.where(_boots.c.medium == medium))]
+        return [_boot(row, host) for row in sorted(found, key=lambda row: int(row.id), reverse=True)]
 
     def begin_boot(
         self, host: str, mac: str, medium: Medium, network: str, now: datetime, seed_revision: str | None
@@ -173,18 +175,24 @@ class Boots(Hosts):
         parts = json.dumps([self._host_id(host), *what], separators=(",", ":")).encode()
         return hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256)
 
+    def is_copy_up(self, copy: Copy) -> bool:
+        """Whether a host has come up from this copy, however long ago. Raises NotFound."""
+        with self._read() as connection:
+            return _copy_row(connection, copy, self._host_id(copy.host))
+
     def mark_copy_up(self, copy: Copy, now: datetime) -> Boot | None:
-        """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound."""
+        """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound.
+
+        These are kept as long as the host: a copy that was forgotten could say so again.
+        """
         host_id = self._host_id(copy.host)
-        of = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
         with self._lock:
             with self._write() as connection:
-                same = [_boots.c[name] == value for name, value in of.items()]
-                if connection.execute(select(_boots.c.id).where(*same)).first() is not None:
+                if _copy_row(connection, copy, host_id):
                     return None
-                row = of | {"mac": "", "network": "operator", "started": now, "up": now}
+                row = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
+                row |= {"mac": "", "network": "operator", "started": now, "up": now}
                 number = _insert(connection, _boots, row)
-                _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value)
             boot = Boot(number, copy.host, "", copy.medium, "operator", now, seed_revision=copy.id, up=now)
             self._remember(boot)
             return boot
@@ -259,6 +267,11 @@ def _charge(connection: Connection, boot: Boot, host_id: str, always: bool, now:
     number = window.id if window else None
     connection.execute(update(_boots).where(_boots.c.id == boot.id).values(charged=now, window_id=number))
     return replace(current, charged=now, window=number)
+
+
+def _copy_row(connection: Connection, copy: Copy, host_id: str) -> bool:
+    same = (_boots.c.host_id == host_id) & (_boots.c.medium == copy.medium.value) & (_boots.c.seed_revision == copy.id)
+    return connection.execute(select(_boots.c.id).where(same).limit(1)).first() is not None
 
 
 def _close_windows(connection: Connection, host_id: str) -> None:
