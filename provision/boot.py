@@ -94,6 +94,7 @@ class Window:
     boots: int
     used: int
     closed: bool = False
+    opened: datetime | None = None
 
     def is_open(self, now: datetime) -> bool:
         """Whether a new boot may be charged at `now` (aware datetime)."""

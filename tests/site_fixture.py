@@ -338,6 +338,7 @@ def secret_forms(here: Site, *values: bytes) -> list[bytes]:
     ids = {host: here.service.core.state(host).identity[:32] for host in hosts}
     keys += [store.copy_key(Copy(host, m, ids[host])).reveal() for host in hosts for m in (Medium.ISO, Medium.DISK)]
     forms = [form for value in (CANARY, *values) for form in _forms(value)]
+    keys += [store.alive_key(host, str(n)).reveal() for n in range(1, 40) for host in hosts]
     return [*forms, *keys, *(key.hex().encode() for key in keys), *(key.hex().upper().encode() for key in keys)]
 
 

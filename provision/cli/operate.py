@@ -38,7 +38,7 @@ def explain(host: HostName) -> None:
                 row["channel"],
                 row["allowed"],
                 row.get("rule"),
-                f"{row['reason']}. {row['remedy']}." if "reason" in row else None,
+                " ".join(f"{row[key]}." for key in ("reason", "remedy", "caution") if key in row) or None,
             )
             for row in rows
         ),
@@ -117,13 +117,22 @@ def _picture(answer: dict[str, Any]) -> Group:
             for row in answer["hosts"]
         ),
     )
+    alerts = output.as_table(
+        ("HOST", "ALERT", "TIMES", "LAST", "WHAT"),
+        (
+            (row["host"], alert["event"], alert["count"], alert["last"], alert["text"])
+            for row in answer["hosts"]
+            for alert in row["alerts"]
+        ),
+    )
+    shown = (hosts, "", alerts) if alerts.row_count else (hosts,)
     if not answer["unknown"]:
-        return Group(hosts)
+        return Group(*shown)
     unknown = output.as_table(
         ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
         ((u["mac"], u["uuid"], u["network"], u["last"], u["count"]) for u in answer["unknown"]),
     )
-    return Group(hosts, "", unknown)
+    return Group(*shown, "", unknown)
 
 
 def _window(window: dict[str, Any] | None) -> str | None:

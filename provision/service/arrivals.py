@@ -8,6 +8,7 @@ from datetime import datetime
 
 from provision.boot import Boot, Copy
 from provision.errors import Conflict, Denied
+from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.progress import Tracker
 
@@ -39,9 +40,25 @@ class Arrivals:
         done = self._mark_up(boot, now)
         if done is None:
             raise said
+        self._core.alive.booted(host, boot.label, now)
         self._core.forget_boot(host)
         self._tracker.update(done)
         return done
+
+    def alive(self, message: Message) -> None:
+        """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed.
+
+        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before.
+        """
+        core, now = self._core, self._core.clock()
+        known = message.host if message.host in core.hosts else None
+        genuine = known and message.is_genuine(core.store.alive_key(known, message.boot).reveal())
+        if not genuine or not core.alive.take(message, now):
+            core.audit.record({"time": now, "event": "alive", "host": known, "answer": "denied", "rule": "alive"})
+            fact = "was heard before" if genuine else "is not signed with the key of that boot"
+            raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        if not message.up:
+            core.note("down", None, host=message.host)
 
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 from threading import Lock, RLock
@@ -15,13 +15,17 @@ from typing import Self
 
 from provision import clock as clocks
 from provision import policy
-from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
+from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester, Role
 from provision.clock import Clock
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Host
+from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
 from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, HostState, Release
+from provision.seed import BootServer
+from provision.service.alerts import Alerts
+from provision.service.alive import Alive
 from provision.service.crowd import Crowd
 from provision.service.scrub import Scrub
 from provision.settings import Settings
@@ -64,6 +68,9 @@ class Core:
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
         self._denied = Crowd()
+        self.alive, self.alerts = Alive(), Alerts()
+        # Since when this process serves hosts; None for one that gives a single answer.
+        self._serving: datetime | None = None
         self._bases: dict[str, BaseImage] = {}
         self._state_lock: StateLock | None = None
 
@@ -85,6 +92,7 @@ class Core:
             audit, scrub = _open_audit(settings.state / "audit.log", key), Scrub(library, at_once=brief)
             core = cls(settings, store, audit, library, scrub, clock)
             core._adopt_bases()
+            core._serving = None if brief else clock()
         except OSError as error:
             lock.close()
             raise Unavailable(
@@ -148,7 +156,24 @@ class Core:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
             revision = snapshot.revisions[name]
             fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
-        return HostState(*fixed, self.store.window(name), self._charged_boots(name))
+        boots = self._charged_boots(name)
+        return HostState(*fixed, self.store.window(name), boots, self._heard(name, fixed[0]))
+
+    def _heard(self, name: str, host: Host) -> datetime | None:
+        """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
+        every host that ever came up counts as up: one that is will have said so again by then."""
+        heard, serving = self.alive.heard(name), self._serving
+        if serving is None or abs(self.clock() - serving) >= timedelta(seconds=self.site.policy.alive_seconds):
+            return heard
+        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):
+            return heard
+        return max(serving, heard or serving)
+
+    def has_agent(self, host: Host) -> bool:
+        """Whether the host's image says of itself that it goes on saying that it is up."""
+        with suppress(NotFound, Unavailable):
+            return ALIVE in self.base_of(host).features
+        return False
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""
@@ -237,6 +262,8 @@ class Core:
             "operator": requester.operator,
         }
         if isinstance(answer, Denial):
+            if answer.passes:
+                self.alerts.raise_(answer.subject, answer.rule, str(answer), now)
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
             if not self._denied.admit((str(requester.address), requester.mac or "", answer.subject), now):
@@ -291,6 +318,17 @@ class Core:
     def forget_endpoints(self) -> None:
         """Look again: interfaces or networks have changed."""
         self._endpoints.clear()
+
+    def boot_servers(self, host: Host) -> tuple[BootServer, ...]:
+        """The boot listeners that give secrets away, on the networks of this host: what it is to keep others off."""
+        networks = self.site.networks
+        own = {i.network for i in host.interfaces.values() if i.network}
+        return tuple(
+            BootServer(found.address, found.port, listen.tftp_port, listen.tftp_ports)
+            for listen in self.settings.listen
+            if listen.network in own and networks[listen.network].role is Role.MANAGEMENT
+            if (found := self.endpoint(listen.network)) is not None
+        )
 
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""

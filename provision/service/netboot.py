@@ -59,6 +59,8 @@ class Netboot:
         state = self._core.state_by_mac(claimed_mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) and answer.passes:
+                return pxelinux.try_again(_lines(answer), claimed_mac)
             if isinstance(answer, Denial) or state is None:
                 return pxelinux.refusal(_lines(answer))
             base, root = self._core.base_of(state.host), origin.base_url
@@ -72,6 +74,8 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) and answer.passes:
+                return grub.try_again(_lines(answer))
             if isinstance(answer, Denial) or state is None:
                 return grub.refusal(_lines(answer), identify=state is None)
             base = self._core.base_of(state.host)
@@ -231,7 +235,8 @@ class Netboot:
             if start and state is not None and self._has_begun(state, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
-            return self._maker.refusal(base, _lines(answer), unknown=state is None)
+            passes = isinstance(answer, Denial) and answer.passes
+            return self._maker.refusal(base, _lines(answer), unknown=state is None, passes=passes)
         if start:
             progress = self._pinned(state, Medium.HTTP_BOOT, origin)
         else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.errors import Conflict, Invalid, NotFound
-from provision.host import Host
+from provision.host import Host, Netboot
 from provision.media.plan import Plan
 from provision.policy import Denial, HostState, Release, decide
 from provision.render import dhcp, grub, pxelinux
@@ -22,6 +22,10 @@ from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
 
+_NO_AGENT = (
+    "Its base image has no agent that says while the host is up, so what runs on the booted host, guests too, may get"
+    " its seed from this server"
+)
 _SEED = "/boot/seed/current/seed.cpio"
 
 
@@ -49,8 +53,9 @@ class Operations:
     def open_window(self, name: str, minutes: int | None, boots: int | None, actor: str) -> dict[str, Any]:
         """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
         state = self._core.state(name)
-        if str(state.host.netboot) != "window":
-            raise Invalid(name, f"is set to 'netboot: {state.host.netboot}'", "set 'netboot: window' to use windows")
+        # A host that may boot at any time needs one only while it says that it is up.
+        if state.host.netboot is Netboot.NEVER:
+            raise Invalid(name, "is set to 'netboot: never'", "set 'netboot: window' to use windows")
         lifetime, count = self._core.window_default()
         minutes = minutes if minutes is not None else int(lifetime.total_seconds() // 60)
         boots = boots if boots is not None else count
@@ -101,6 +106,11 @@ class Operations:
             "started": boot.started.isoformat() if boot else None,
             "up": boot.up.isoformat() if boot and boot.up else None,
             "window": _window(state.window, now) if state.window else None,
+            "heard": state.heard.isoformat() if state.heard else None,
+            "alerts": [
+                {"event": alert.event, "text": alert.text, "count": alert.count, "last": alert.last.isoformat()}
+                for alert in self._core.alerts.of(name, now)
+            ],
         }
 
     # Explanations
@@ -126,6 +136,8 @@ class Operations:
         row: dict[str, Any] = {"medium": str(medium), "channel": str(channel), "allowed": isinstance(answer, Release)}
         if isinstance(answer, Denial):
             row |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
+        if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not self._core.has_agent(state.host):
+            row["caution"] = _NO_AGENT
         return row
 
     # Configurations

@@ -72,7 +72,7 @@ class Boots(Hosts):
                 _close_windows(connection, host_id)
                 number = _insert(connection, _windows, values | {"actor": actor})
                 _OLD_WINDOWS.run(connection, host_id=host_id)
-            self._window_of[host] = Window(number, expires, boots, 0)
+            self._window_of[host] = Window(number, expires, boots, 0, opened=now)
             return self._window_of[host]
 
     def close_window(self, host: str) -> Window | None:
@@ -153,6 +153,13 @@ class Boots(Hosts):
         """
         return Secret(self._derived(host, boot_id))
 
+    def alive_key(self, host: str, label: str) -> Secret:
+        """32 bytes with which the host that has come up from the boot or copy called `label` signs that it is up.
+
+        Independent of the phone-home key, which crosses the LAN. Raises NotFound.
+        """
+        return Secret(self._derived(host, "alive", label))
+
     def copy_key(self, copy: Copy) -> Secret:
         """32 bytes that only who has this copy learns: its id, and a tag that only this store can make of it.
 
@@ -190,7 +197,7 @@ class Boots(Hosts):
             with self._write() as connection:
                 if _copy_row(connection, copy, host_id):
                     return None
-                row = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
+                row: dict[str, Any] = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
                 row |= {"mac": "", "network": "operator", "started": now, "up": now}
                 number = _insert(connection, _boots, row)
             boot = Boot(number, copy.host, "", copy.medium, "operator", now, seed_revision=copy.id, up=now)
@@ -291,7 +298,7 @@ def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int
 
 
 def _window(row: Row[Any]) -> Window:
-    return Window(row.id, row.expires, row.boots, row.used, bool(row.closed))
+    return Window(row.id, row.expires, row.boots, row.used, bool(row.closed), row.opened)
 
 
 def _boot(row: Row[Any], host: str) -> Boot:
