@@ -234,6 +234,7 @@ def test_a_uuid_is_noted_and_not_there(here: Site, app: Guard) -> None:
 
 
 def test_the_iso_has_ranges_conditions_and_a_type(here: Site, app: Guard) -> None:
+    here.apply(INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n"))
     whole = request(app, "GET", ISO)
     assert (whole.status, whole.headers["content-type"]) == (200, "application/vnd.efi-iso")
     with Reader(here.service.netboot.http_boot(origin(), 0, everything)) as reader:

@@ -26,7 +26,17 @@ from provision.errors import Denied, Invalid
 from provision.host import Host
 from provision.proc import run
 from provision.secret import Secret
-from provision.seed import PLACES, BootServer, PhoneHome, PhoneHomeId, Seed, SeedCredential, build, obstacle, seed_revision
+from provision.seed import (
+    PLACES,
+    BootServer,
+    PhoneHome,
+    PhoneHomeId,
+    Seed,
+    SeedCredential,
+    build,
+    obstacle,
+    seed_revision,
+)
 from provision.site import Site
 from tests.rendering import HOSTS, NOW, SITE, golden, host, nic, released
 

@@ -11,13 +11,14 @@ from provision.errors import Conflict, Denied
 from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.progress import Tracker
+from provision.service.reads import Reads
 
 
 class Arrivals:
     """Takes phone-home messages."""
 
-    def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker = core, tracker
+    def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:
+        self._core, self._tracker, self._reads = core, tracker, reads
 
     def up(self, host: str, key: bytes) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -41,6 +42,7 @@ class Arrivals:
         if done is None:
             raise said
         self._core.alive.booted(host, boot.label, now)
+        self._reads.forget(host)
         self._core.forget_boot(host)
         self._tracker.update(done)
         return done

@@ -12,7 +12,7 @@ from provision.boot import FETCHING, Channel, Medium, Requester
 from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
-from provision.media.plan import Plan
+from provision.media.plan import REFUSAL, Plan
 from provision.policy import Denial, HostState, Release
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
@@ -21,6 +21,7 @@ from provision.service.arrivals import Arrivals
 from provision.service.core import Core
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
+from provision.service.reads import Read, Watch
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
@@ -47,7 +48,8 @@ class Netboot:
 
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
         self._core, self._maker, self._tracker = core, maker, tracker
-        self.arrivals = Arrivals(core, tracker)
+        self.watch = Watch(core)
+        self.arrivals = Arrivals(core, tracker, self.watch.reads)
         self._seen: dict[str, datetime] = {}
         self._uuids: dict[str, str] = {}
 
@@ -288,6 +290,24 @@ class Netboot:
     def sent(self, origin: Origin, part: str, fraction: float, since: float = 0.0) -> None:
         """Note that the neighbour was sent `part` from the fraction `since` (0..1) of it up to `fraction`."""
         self._tracker.sent(origin.requester.mac, part, fraction, self._core.clock(), since)
+
+    def read_done(self, origin: Origin, medium: Medium, first: int, last: int, size: int) -> None:
+        """Note that the neighbour was sent its seed of `size` bytes from byte `first` up to byte `last`."""
+        mac = origin.requester.mac
+        state = self._core.state_by_mac(mac)
+        if state is not None and mac is not None:
+            address = str(origin.requester.address)
+            self.watch.read(Read(state.host.name, mac, address, medium, state.identity, first, last, size))
+
+    def iso_read(self, origin: Origin, plan: Plan, start: int, stop: int) -> None:
+        """The same for what of the medium `plan` was sent, from its byte `start` up to `stop`."""
+        state = self._core.state_by_mac(origin.requester.mac)
+        if state is None or plan.revision == REFUSAL:
+            return
+        slot = self._core.base_of(state.host).iso.slots[SEED]
+        size = next((len(patch.data) for patch in plan.patches if patch.offset == slot.offset), 0)
+        first, last = max(0, start - slot.offset), min(size, stop - slot.offset)
+        self.read_done(origin, Medium.HTTP_BOOT, first, last, size)
 
     @property
     def is_busy(self) -> bool:

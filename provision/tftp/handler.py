@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from provision.boot import Medium
 from provision.edge import Edge
 from provision.errors import NotFound
 from provision.media.content import Memory, open_file
@@ -73,7 +74,13 @@ async def _initrd(netboot: Netboot, origin: Origin, base: str, number: str) -> A
 async def _seed(netboot: Netboot, origin: Origin, revision: str) -> Answer:
     pinned = None if revision == "current" else revision
     seed = await asyncio.to_thread(netboot.seed, origin, pinned, charge=False)
-    return Answer(_Seed(seed.data, partial(netboot.pay, origin)), _noting(netboot, origin, "seed", len(seed.data)))
+    size = len(seed.data)
+
+    def delivered(count: int) -> None:
+        netboot.read_done(origin, Medium.PXE, 0, min(count, size), size)
+
+    content, noting = _Seed(seed.data, partial(netboot.pay, origin)), _noting(netboot, origin, "seed", size)
+    return Answer(content, noting, delivered=delivered)
 
 
 class _Seed(Memory):

@@ -27,11 +27,12 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Answer:
     """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB) and
-    at the end whether it got all of them."""
+    at the end whether it got all of them, and how many it may have got, in whole blocks."""
 
     content: Content
     progress: Callable[[int], None] | None = None
     finished: Callable[[bool], None] | None = None
+    delivered: Callable[[int], None] | None = None
 
 
 class Session:
@@ -86,6 +87,8 @@ class Session:
         self._on_end()
         if self._answer.finished is not None:
             self._answer.finished(self.transfer.finished)
+        if self._answer.delivered is not None:
+            self._answer.delivered(self.transfer.delivered)
 
     def _try_send(self, data: bytes) -> bool:
         try:

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
+from provision.boot import Medium
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
@@ -86,7 +87,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         pinned = None if revision == "current" else revision
         built = await asyncio.to_thread(netboot.seed, origin, pinned, charge=get)
         headers = {"cache-control": "no-store", "content-length": str(len(built.data))}
-        sent = BackgroundTask(netboot.sent, origin, "seed", 1.0) if get else None
+        sent = BackgroundTask(_seed_sent, netboot, origin, len(built.data)) if get else None
         body = built.data if get else None
         return Response(body, media_type="application/octet-stream", headers=headers, background=sent)
 
@@ -97,7 +98,7 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         start = first_byte(request.headers.get("range")) if get else 0
         wanted = partial(sent_of, request.headers) if get else None
         plan = await asyncio.to_thread(netboot.http_boot, origin, start, wanted)
-        progress = _noting(netboot, origin, "seed", plan.size) if get and plan.revision != REFUSAL else None
+        progress = _iso_sent(netboot, origin, plan) if get and plan.revision != REFUSAL else None
         return PlanResponse(plan, media_type="application/vnd.efi-iso", progress=progress)
 
     _host_says(app, netboot)
@@ -129,6 +130,23 @@ def _file(entry: FileEntry, progress: Callable[[int, int], None] | None = None) 
 def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int, int], None]:
     total = max(1, size)
     return lambda start, stop: netboot.sent(origin, part, (before + stop) / total, (before + start) / total)
+
+
+async def _seed_sent(netboot: Netboot, origin: Origin, size: int) -> None:
+    netboot.sent(origin, "seed", 1.0)
+    netboot.read_done(origin, Medium.PXE, 0, size, size)
+
+
+def _iso_sent(netboot: Netboot, origin: Origin, plan: Plan) -> Callable[[int, int], None]:
+    """Takes from where to where up to now; what was told before is not read again."""
+    noting, told = _noting(netboot, origin, "seed", plan.size), [0]
+
+    def progress(start: int, stop: int) -> None:
+        noting(start, stop)
+        netboot.iso_read(origin, plan, max(start, told[0]), stop)
+        told[0] = max(told[0], stop)
+
+    return progress
 
 
 def _phone_home(body: bytes) -> tuple[str, bytes]:
