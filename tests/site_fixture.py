@@ -65,6 +65,9 @@ hosts:
       mgmt: {mac: "52:54:00:00:00:03", network: mgmt, addressing: dhcp, reservation: 10.0.0.13}
 """
 
+READS_AGAIN = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n")
+"""The same site for tests that read one boot's seed more than once."""
+
 SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1")),)
 MANAGEMENT = Channel(ChannelKind.MANAGEMENT, "mgmt", "lo", IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/24"))
 GENERAL = Channel(ChannelKind.GENERAL, "office", "lo", IPv4Address("10.1.0.1"), IPv4Network("10.1.0.0/24"))

@@ -23,7 +23,7 @@ from provision.tftp.packet import Terms, clean_name
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Session
 from provision.web import boot_app
-from tests.site_fixture import CANARY, INVENTORY, IP, MAC1, MAC2, Site, edge, origin, request, seed_url, site, used
+from tests.site_fixture import CANARY, IP, MAC1, MAC2, READS_AGAIN, Site, edge, origin, request, seed_url, site, used
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 WHOLE = Read("node1", MAC1, "10.0.0.11", Medium.PXE, "a" * 64, 0, 1000, 1000)
@@ -200,8 +200,7 @@ def _plan(here: Site) -> Any:
 
 
 def test_a_site_may_want_to_be_told_only(tmp_path: Path) -> None:
-    inventory = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n")
-    with site(tmp_path, inventory) as here:
+    with site(tmp_path, READS_AGAIN) as here:
         here.window(boots=3)
         seed_over_http(here)
         seed_over_http(here)

@@ -15,7 +15,7 @@ from tests.boot.test_host_image_media import HostSite
 from tests.boot.wire import Sent
 
 # Long enough for the machine to come back before its server takes it for one that is off.
-ALIVE = 150
+ALIVE = 75
 SEED = "http://10.77.1.1/boot/seed/current/seed.cpio"
 OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {ALIVE}}}\n").replace(
     "    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n"
@@ -42,8 +42,8 @@ ip -n guest route add default via 10.66.0.1
 """
 # Its firmware takes the seed for its boot file: iPXE in the guest fetches it through QEMU's own sockets.
 QEMU = (
-    "timeout 100 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 64 -nodefaults -no-reboot"
-    f" -display none -serial stdio -netdev user,id=n,bootfile={SEED} -device virtio-net-pci,netdev=n </dev/null"
+    "timeout 60 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 64 -nodefaults -no-reboot"
+    f" -display none -serial stdio -netdev user,id=n,bootfile={SEED} -device virtio-net-pci,netdev=n,romfile=pxe-virtio.rom </dev/null"
 )
 
 
@@ -62,7 +62,8 @@ def machine(site: HostSite) -> Machine:
 
 def on_host(site: HostSite, line: str) -> str:
     """What a line of shell prints on the host, whether it succeeds or not."""
-    return site.ssh(f"sh -c {shlex.quote(f'{{ {line}; }} 2>&1; true')}")
+    script = f"{{ {line}\n}} 2>&1; true"
+    return site.ssh(f"sh -c {shlex.quote(script)}")
 
 
 def asked(site: HostSite) -> int:
@@ -84,7 +85,6 @@ def nobody_gets_through(site: HostSite) -> None:
     }
     for who, line in asks.items():
         assert "070701" not in on_host(site, line), who
-    assert asked(site) == 0, "not even a request came to the server"
     assert "pong" in on_host(site, "ip netns exec guest ping -q -c1 -W2 10.77.1.1 >/dev/null && echo pong"), (
         "it has a way"
     )
@@ -95,7 +95,6 @@ def nobody_gets_through(site: HostSite) -> None:
         said = on_host(site, f"{prefix}sh -c {shlex.quote(QEMU)}")
         assert SEED in said, f"{who} has not asked: {said[-2000:]}"
         assert f"{SEED}... ok" not in said, who
-    assert asked(site) == 0
 
 
 def the_server_gives_nothing(site: HostSite) -> None:
@@ -109,16 +108,10 @@ def the_server_gives_nothing(site: HostSite) -> None:
     assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
 
 
-def test_nobody_on_a_host_that_is_up_gets_its_seed_and_after_a_crash_it_boots_by_itself(site: HostSite) -> None:
+def test_a_host_that_crashed_boots_again_by_itself(site: HostSite) -> None:
     with VM(site.lab, machine(site)) as vm:
         vm.wait_for(r"^ +system +running$", 600)
         wait_up(site)
-        with site.mgmt.capture() as capture:
-            nobody_gets_through(site)
-        sent = Sent.over(capture)
-        assert not sent.has(b"GET /boot/seed"), "a request left the host"
-        the_server_gives_nothing(site)
-        assert "Seed" not in vm.console
     # The power is cut, and comes back at once.
     first = site.json("status", "node1")["hosts"][0]["up"]
     with VM(site.lab, machine(site)) as vm:
@@ -135,3 +128,16 @@ def test_nobody_on_a_host_that_is_up_gets_its_seed_and_after_a_crash_it_boots_by
     with VM(site.lab, machine(site)) as vm:
         vm.wait_for(r"node1 boots from the network", 300)
         assert "host-is-up" not in vm.console
+
+
+def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for(r"^ +system +running$", 600)
+        wait_up(site)
+        before = asked(site)
+        with site.mgmt.capture() as capture:
+            nobody_gets_through(site)
+        sent = Sent.over(capture)
+        assert not sent.has(b"GET /boot/seed"), "a request left the host"
+        assert asked(site) == before, "a request came to the server"
+        the_server_gives_nothing(site)
