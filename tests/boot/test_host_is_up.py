@@ -43,7 +43,8 @@ ip -n guest route add default via 10.66.0.1
 # Its firmware takes the seed for its boot file: iPXE in the guest fetches it through QEMU's own sockets.
 QEMU = (
     "timeout 60 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 64 -nodefaults -no-reboot"
-    f" -display none -serial stdio -netdev user,id=n,bootfile={SEED} -device virtio-net-pci,netdev=n,romfile=pxe-virtio.rom </dev/null"
+    f" -display none -serial stdio -netdev user,id=n,bootfile={SEED}"
+    " -device virtio-net-pci,netdev=n,romfile=pxe-virtio.rom </dev/null"
 )
 
 
