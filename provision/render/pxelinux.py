@@ -12,21 +12,11 @@ from provision.render.target import BootTarget
 _BOOTIF = "BOOTIF=01-00-00-00-00-00-00"
 
 
-AGAIN = 10
-"""Seconds after which a machine whose refusal passes by itself asks again."""
-
-
 @lru_cache(maxsize=4096)
 def boot_config(target: BootTarget) -> bytes:
     """Boot `target`, whose paths are HTTP URLs; raises Invalid for what the guard or the command line refuses."""
     target.require_room(f"BOOT_IMAGE={target.kernel} initrd={','.join(target.all_initrds)} {_BOOTIF}")
     return render("pxelinux/boot.cfg.j2", target=target)
-
-
-def try_again(lines: Iterable[str], mac: str) -> bytes:
-    """Say `lines`, then after 10 s ask the server for the configuration of `mac` again: what they say passes by
-    itself."""
-    return render("pxelinux/again.cfg.j2", lines=message(lines), tenths=10 * AGAIN, name=f"01-{mac.replace(':', '-')}")
 
 
 def refusal(lines: Iterable[str]) -> bytes:

@@ -78,6 +78,8 @@ class Alive:
 
     def heard(self, host: str) -> datetime | None:
         """When the host last said that it is up; None when it did not, or has gone down since."""
+        if host not in self._hosts:
+            return None
         with self._lock:
             return max((run.at for run in self._hosts.get(host, {}).values() if run.up), default=None)
 

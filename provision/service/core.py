@@ -67,6 +67,7 @@ class Core:
         self._forgotten, self._charged_lock = 0, Lock()
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
+        self._boot_servers: dict[str, tuple[Host, Site, tuple[BootServer, ...]]] = {}
         self._denied = Crowd()
         self.alive, self.alerts = Alive(), Alerts()
         # Since when this process serves hosts; None for one that gives a single answer.
@@ -163,7 +164,10 @@ class Core:
         """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
         every host that ever came up counts as up: one that is will have said so again by then."""
         heard, serving = self.alive.heard(name), self._serving
-        if serving is None or abs(self.clock() - serving) >= timedelta(seconds=self.site.policy.alive_seconds):
+        if serving is None:
+            return heard
+        if abs(self.clock() - serving) >= timedelta(seconds=self.site.policy.alive_seconds):
+            self._serving = None
             return heard
         if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):
             return heard
@@ -318,17 +322,23 @@ class Core:
     def forget_endpoints(self) -> None:
         """Look again: interfaces or networks have changed."""
         self._endpoints.clear()
+        self._boot_servers.clear()
 
     def boot_servers(self, host: Host) -> tuple[BootServer, ...]:
         """The boot listeners that give secrets away, on the networks of this host: what it is to keep others off."""
+        known = self._boot_servers.get(host.name)
+        if known is not None and known[0] is host and known[1] is self.site:
+            return known[2]
         networks = self.site.networks
         own = {i.network for i in host.interfaces.values() if i.network}
-        return tuple(
-            BootServer(found.address, found.port, listen.tftp_port, listen.tftp_ports)
+        found = tuple(
+            BootServer(there.address, there.port, listen.tftp_port, listen.tftp_ports)
             for listen in self.settings.listen
             if listen.network in own and networks[listen.network].role is Role.MANAGEMENT
-            if (found := self.endpoint(listen.network)) is not None
+            if (there := self.endpoint(listen.network)) is not None
         )
+        self._boot_servers[host.name] = (host, self.site, found)
+        return found
 
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""

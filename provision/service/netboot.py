@@ -57,12 +57,15 @@ class Netboot:
 
     def pxelinux_config(self, origin: Origin, claimed_mac: str) -> bytes:
         """The pxelinux configuration for `claimed_mac`; the claim must be the neighbour's. A server that cannot record
-        or look up refuses like a policy that says no, so that an installed host comes to its disk."""
+        or look up refuses like a policy that says no, so that an installed host comes to its disk. Raises NotFound
+        for a refusal that passes by itself."""
         state = self._core.state_by_mac(claimed_mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
             if isinstance(answer, Denial) and answer.passes:
-                return pxelinux.try_again(_lines(answer), claimed_mac)
+                # A loader that finds no configuration resets its machine after a while. One that is told to ask again
+                # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
+                raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
             if isinstance(answer, Denial) or state is None:
                 return pxelinux.refusal(_lines(answer))
             base, root = self._core.base_of(state.host), origin.base_url

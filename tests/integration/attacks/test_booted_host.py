@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address
@@ -201,6 +203,46 @@ def test_guests_behind_the_hosts_nat_are_kept_off(tmp_path: Path) -> None:
             rules.run("load")
         assert "seed" not in tries() and came == []
         assert "1 received" in guest.sh(f"ping -c 1 -W 2 {SERVER}"), "everything else goes its way"
+
+
+def guest_asks(ids: tuple[int, int], came: list[str], most: float) -> str:
+    """Start a guest whose firmware fetches the seed through QEMU's user-mode network, until it came to the server or
+    has given up; its console."""
+    argv = ["setpriv", f"--reuid={ids[0]}", f"--regid={ids[1]}", "--clear-groups"]
+    argv += ["qemu-system-x86_64", "-accel", "tcg", "-machine", "q35,graphics=off", "-m", "128", "-nodefaults"]
+    argv += [
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+        "-no-reboot",
+        "-device",
+        "virtio-net-pci,netdev=n,bootindex=1",
+    ]
+    argv += ["-netdev", f"user,id=n,bootfile=http://{SERVER}/boot/seed/current/seed.cpio"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as qemu:
+        assert qemu.stdout is not None
+        console, deadline = b"", time.monotonic() + most
+        os.set_blocking(qemu.stdout.fileno(), False)
+        # Asked in vain, it names the reason with a page of ipxe.org.
+        while not came and time.monotonic() < deadline and b"ipxe.org/" not in console.partition(b"seed.cpio")[2]:
+            console += qemu.stdout.read() or b""
+            time.sleep(0.1)
+        qemu.kill()
+        return console.decode(errors="replace")
+
+
+@isolated
+def test_user_mode_guests_are_kept_off(tmp_path: Path) -> None:
+    with lan("eth1", f"{SERVER}/24", f"{HOST}/24") as host, server() as came, in_thread_of(host.pid):
+        guest_asks((0, 0), came, 120)
+        assert came == [HOST], "without the rules a guest gets there"
+        came.clear()
+        Filter(tmp_path).run("load")
+        for who in ("root", "nobody", "libvirt-qemu"):
+            console = guest_asks(CALLERS[who], came, 120)
+            assert "seed.cpio" in console, f"{who}'s guest has not asked: {console[-1000:]}"
+            assert came == [], who
 
 
 def test_the_group_is_the_images() -> None:
