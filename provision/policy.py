@@ -18,6 +18,9 @@ from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
 
+HOST_IS_UP = "host-is-up"
+"""The one rule whose objection passes by itself."""
+
 RELEASE_LIFETIME = timedelta(minutes=15)
 
 
@@ -37,6 +40,7 @@ class HostState:
     """What policy looks at of a host: itself, its revision, its newest window, its charged boots from the network.
 
     `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'").
+    `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
     """
 
@@ -47,6 +51,7 @@ class HostState:
     window: Window | None = None
     boots: tuple[Boot, ...] = ()
     ground: Ground = SOUND
+    heard: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Denial:
 
     def __str__(self) -> str:
         return f"{self.reason}. {self.remedy}."
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may be granted in a moment, with nobody doing anything."""
+        return self.rule == HOST_IS_UP
 
     def error(self) -> Denied:
         """The same as an error to raise."""
@@ -323,6 +333,22 @@ def _goes_on(boot: Boot, case: _Case) -> bool:
     return (boot.mac, boot.medium, boot.network, boot.seed_revision) == asked and boot.is_paid(case.now)
 
 
+def _host_is_up(case: _Case) -> Denial | None:
+    heard, window = case.state.heard, case.state.window
+    # Both ways: a clock that was set back must not make a host of long ago one that is up.
+    if heard is None or abs(case.now - heard) >= timedelta(seconds=case.site.policy.alive_seconds):
+        return None
+    # The operator knows better, until the host says so again. That this boot has used the window up changes nothing.
+    if window is not None and not window.closed and window.opened is not None and window.opened > heard:
+        return None
+    return _denial(
+        "host-is-up",
+        case,
+        f"{case.name} is up: it said so {max(0, round((case.now - heard).total_seconds()))} seconds ago",
+        f"Reboot it, or wait; if it is down already, 'provision window {case.name}'",
+    )
+
+
 def _incomplete(case: _Case) -> Denial | None:
     if not case.state.missing:
         return None
@@ -368,5 +394,6 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _secrets_on_general,
     _incomplete,
     _window,
+    _host_is_up,
 )
 _DOWNLOAD_RULES: tuple[Rule, ...] = (_sound, _needs_operator, _no_storage, _incomplete)

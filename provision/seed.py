@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any
 
 from cryptography import x509
@@ -24,13 +25,14 @@ from provision.host import Host
 from provision.model import FileMode, SeedPath
 from provision.policy import HostState
 from provision.render import identity, networkd
+from provision.render.environment import render_common
 from provision.secret import Secret
 from provision.site import Service, Site
 
 FORMAT = 1
 """The version of the contract in docs/media-format.md."""
 
-RENDERING = 1
+RENDERING = 2
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
 one revision differ. tests/test_seed.py holds the bytes to it."""
 
@@ -38,10 +40,11 @@ DIRECTORY = "provision-seed"
 ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
 HOST_JSON = "/etc/provision/host.json"
+BOOT_SERVERS = "/etc/provision/boot-servers.nft"
 CA_BUNDLE = "/etc/ssl/certs/provision-ca.pem"
 CA_DIRECTORY = "/etc/provision/ca"
 NETWORK_DIRECTORY = "/etc/systemd/network"
-PLACES = (*identity.PATHS, NETWORK_DIRECTORY, CA_DIRECTORY, CA_BUNDLE, HOST_JSON)
+PLACES = (*identity.PATHS, NETWORK_DIRECTORY, CA_DIRECTORY, CA_BUNDLE, HOST_JSON, BOOT_SERVERS)
 """The files that a seed may have besides credentials, or the directories that hold them."""
 
 _PATH: TypeAdapter[str] = TypeAdapter(SeedPath)
@@ -66,12 +69,29 @@ class PhoneHomeId:
     url: str
     boot: str
 
+    @property
+    def alive_url(self) -> str:
+        """Where it goes on saying so."""
+        return f"{self.url.removesuffix('/up')}/alive"
+
 
 @dataclass(frozen=True)
 class PhoneHome(PhoneHomeId):
-    """The same with its one-time key; the host sends the key's hex form."""
+    """The same with its one-time key, of which the host sends the hex form; and the key that it signs with after that,
+    which it never sends."""
 
     key: Secret
+    alive: Secret
+
+
+@dataclass(frozen=True, order=True)
+class BootServer:
+    """Where a network's boot listeners are: the address, the HTTP port, the TFTP port and those of its transfers."""
+
+    address: IPv4Address
+    http: int
+    tftp: int
+    transfers: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -91,14 +111,19 @@ class File:
 
 
 def seed_revision(
-    host: Host, site: Site, versions: Iterable[tuple[str, int]], phone_home: PhoneHomeId | None = None
+    host: Host,
+    site: Site,
+    versions: Iterable[tuple[str, int]],
+    phone_home: PhoneHomeId | None = None,
+    servers: Sequence[BootServer] = (),
 ) -> str:
     """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
 
     `versions` has (name, version) of each credential of the host, in any order.
     """
     boot = [phone_home.url, phone_home.boot] if phone_home else None
-    parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot]
+    there = [[str(s.address), s.http, s.tftp, *s.transfers] for s in servers]
+    parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot, there]
     return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -110,16 +135,20 @@ def build(
     credentials: Sequence[SeedCredential],
     phone_home: PhoneHome | None,
     now: datetime,
+    servers: Sequence[BootServer] = (),
 ) -> Seed:
     """The seed of `state.host`, released by policy for this revision of it and this boot, and not expired at `now`.
+    `servers` are the boot listeners that the host can reach.
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
     policy.require(release, state, boot, now)
     host = state.host
-    revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home)
+    revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home, servers)
     tree = _generated(host, site)
     tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home), "0600")
+    if servers:
+        tree[BOOT_SERVERS] = File(_boot_servers(servers))
     for credential in credentials:
         _add(tree, host, credential)
     _check_paths(tree, host)
@@ -131,7 +160,7 @@ def obstacle(host: Host, site: Site, path: str) -> str | None:
     # Most credentials stand nowhere near, and then nothing is rendered.
     if not any(overlap(path, place) for place in PLACES):
         return None
-    return next((other for other in (*_generated(host, site), HOST_JSON) if overlap(path, other)), None)
+    return next((other for other in (*_generated(host, site), HOST_JSON, BOOT_SERVERS) if overlap(path, other)), None)
 
 
 def overlap(path: str, other: str) -> bool:
@@ -233,7 +262,20 @@ def _host_json(
     }
     if phone_home is not None:
         document["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
+        alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
+        document["alive"] = alive
     return to_json(document, indent=2) + b"\n"
+
+
+def _boot_servers(servers: Sequence[BootServer]) -> bytes:
+    """The listeners as nft's variables: the addresses, their TCP ports, their UDP ports and ranges of these."""
+    return render_common(
+        "seed/boot-servers.nft.j2",
+        addresses=tuple(sorted({server.address for server in servers})),
+        tcp=tuple(sorted({server.http for server in servers})),
+        udp=tuple(sorted({server.tftp for server in servers})),
+        transfers=tuple(sorted({server.transfers for server in servers})),
+    )
 
 
 def _service(service: Service, site: Site) -> dict[str, Any]:

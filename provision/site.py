@@ -95,11 +95,23 @@ def exposure(kind: CredentialKind, mode: str) -> str:
     return f"every user of the host could read a {kind} with mode {mode}" if secret and int(mode, 8) & 0o007 else ""
 
 
+class Reread(StrEnum):
+    """What a second reading of one boot's seed does to the host's boot window."""
+
+    CLOSE = "close"
+    ALLOW = "allow"
+
+
 class SitePolicy(Model):
-    """The site's defaults of `provision window`."""
+    """The site's defaults of `provision window`, and how hosts are watched after it.
+
+    `alive_seconds` is how long a host counts as up after it last said so; its agent says so every ten seconds.
+    """
 
     window_minutes: Whole = Field(default=60, ge=1, le=10080)
     window_boots: Whole = Field(default=1, ge=1, le=100)
+    alive_seconds: Whole = Field(default=30, ge=20, le=3600)
+    seed_read_again: Reread = Reread.CLOSE
 
 
 class Site(Model):

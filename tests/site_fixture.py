@@ -67,6 +67,9 @@ hosts:
       mgmt: {mac: "52:54:00:00:00:03", network: mgmt, addressing: dhcp, reservation: 10.0.0.13}
 """
 
+READS_AGAIN = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n")
+"""The same site for tests that read one boot's seed more than once."""
+
 SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1")),)
 MANAGEMENT = Channel(ChannelKind.MANAGEMENT, "mgmt", "lo", IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/24"))
 GENERAL = Channel(ChannelKind.GENERAL, "office", "lo", IPv4Address("10.1.0.1"), IPv4Network("10.1.0.0/24"))
@@ -363,6 +366,7 @@ def secret_forms(here: Site, *values: bytes) -> list[bytes]:
     ids = {host: here.service.core.state(host).identity[:32] for host in hosts}
     keys += [store.copy_key(Copy(host, m, ids[host])).reveal() for host in hosts for m in (Medium.ISO, Medium.DISK)]
     forms = [form for value in (CANARY, *values) for form in _forms(value)]
+    keys += [store.alive_key(host, str(n)).reveal() for n in range(1, 40) for host in hosts]
     return [*forms, *keys, *(key.hex().encode() for key in keys), *(key.hex().upper().encode() for key in keys)]
 
 

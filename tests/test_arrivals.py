@@ -10,6 +10,9 @@ import pytest
 
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Unavailable
+from provision.store.boots import HISTORY
+from provision.store.keys import load_key
+from provision.store.store import Store
 from tests.site_fixture import Site, origin, paid, seed_url, site
 
 
@@ -49,3 +52,20 @@ def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
         with pytest.raises(Conflict):
             arrivals.up("node1", key)
     assert len(here.audit("up")) == 1
+
+
+@pytest.mark.parametrize("medium", [Medium.ISO, Medium.DISK])
+def test_the_key_of_a_copy_is_good_once_however_many_others_came_up_since(here: Site, medium: Medium) -> None:
+    """A host that is sent out with the first medium says that it is up, and is replaced again and again."""
+    core, arrivals = here.service.core, here.service.netboot.arrivals
+    keys = [core.store.copy_key(Copy("node1", medium, f"{number:032x}")).reveal() for number in range(HISTORY * 2 + 2)]
+    for key in keys:
+        arrivals.up("node1", key)
+        here.clock.advance(seconds=1)
+    for key in (keys[0], keys[1], keys[HISTORY], keys[-1]):
+        with pytest.raises(Conflict):
+            arrivals.up("node1", key)
+    assert len(here.audit("up")) == len(keys)
+    assert len(core.store.boots("node1")) == HISTORY
+    with Store.open(here.state, load_key(here.state)) as again:
+        assert again.mark_copy_up(Copy("node1", medium, f"{0:032x}"), here.clock.now) is None

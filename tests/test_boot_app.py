@@ -36,6 +36,7 @@ from tests.site_fixture import (
     MAC2,
     MAC3,
     MANAGEMENT,
+    READS_AGAIN,
     STRANGER,
     Site,
     ask,
@@ -232,6 +233,7 @@ def test_a_uuid_is_noted_and_not_there(here: Site, app: Guard) -> None:
 
 
 def test_the_iso_has_ranges_conditions_and_a_type(here: Site, app: Guard) -> None:
+    here.apply(READS_AGAIN)
     whole = request(app, "GET", ISO)
     assert (whole.status, whole.headers["content-type"]) == (200, "application/vnd.efi-iso")
     with Reader(boot_iso(here.service.netboot, origin(), 0, everything)) as reader:

@@ -174,7 +174,7 @@ NODE4 = """\
         (("host", "show", "node9"), Exit.NOT_FOUND),
         (("explain", "node9"), Exit.NOT_FOUND),
         (("window", "node9"), Exit.NOT_FOUND),
-        (("window", "node2"), Exit.INVALID),
+        (("window", "node3"), Exit.INVALID),
         (("window", "node1", "--minutes", "0"), Exit.INVALID),
         (("iso", "node9"), Exit.NOT_FOUND),
         (("iso", "--selector", "rack=z", "--out", "batch"), Exit.NOT_FOUND),

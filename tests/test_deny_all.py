@@ -30,6 +30,7 @@ from tests.site_fixture import (
     IP,
     MAC1,
     MAC2,
+    READS_AGAIN,
     Reply,
     Site,
     ask,
@@ -86,7 +87,7 @@ HEADERS: list[dict[str, str]] = [{}, {"range": "bytes=262000-400000"}, {"range":
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
     """A site in the middle of boots: seeds were made, and media are in memory."""
-    with site(tmp_path) as opened:
+    with site(tmp_path, READS_AGAIN) as opened:
         opened.window(boots=9)
         yield opened
 

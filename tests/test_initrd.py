@@ -143,3 +143,12 @@ def test_a_damaged_header_is_refused(at: int) -> None:
     content[at : at + 8] = b"\xffffffff!"
     with pytest.raises(Damaged):
         CpioScanner().feed(bytes(content))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_what_an_image_does_beyond_the_contract_is_read(tmp_path: Path, name: str) -> None:
+    more = archive({"etc/provision-seed-features": b"guard\nalive\n\nNo word\n" + b"x" * 33 + b"\n"})
+    path = write(tmp_path / "initrd", padded(image_archive(), 512) + padded(PACKERS[name](more), 512))
+    found = inspect_initrd(path, tmp_path)
+    assert (found.marker, found.features) == (b"1\n", ("alive", "guard"))
+    assert inspect_initrd(write(tmp_path / "initrd", image_archive()), tmp_path).features == ()

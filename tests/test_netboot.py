@@ -215,6 +215,7 @@ def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site)
     revision = seed_url(here)
     _, key = phone_home(paid(netboot.seed(origin(), revision)).data)
     netboot.arrivals.up("node1", key)
+    here.clock.advance(seconds=1)
     here.window()
     with pytest.raises(Gone):
         paid(netboot.seed(origin(), revision))

@@ -168,7 +168,7 @@ def test_a_refused_secret_is_not_echoed(
         ("GET", "/v1/explain/node9", 404),
         ("GET", "/v1/status?host=node9", 404),
         ("POST", "/v1/hosts/node9/window", 404),
-        ("POST", "/v1/hosts/node2/window", 422),
+        ("POST", "/v1/hosts/node3/window", 422),
         ("DELETE", "/v1/hosts/node9/window", 404),
         ("POST", "/v1/images/nothing/verify", 404),
         ("DELETE", "/v1/images/nothing", 404),

@@ -33,7 +33,7 @@ def listen(here: Site, **fields: object) -> None:
     (one,) = settings.listen
     changed = one.model_copy(update=fields)
     here.service.core.settings = settings.model_copy(update={"listen": (changed,)})
-    here.service.core.forget_endpoints()
+    here.service.core.endpoints.forget()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: ty
     for call in (here.service.operations.dhcp, here.service.operations.tree):
         with pytest.raises(kind, match=said):
             call()
-    assert here.service.core.endpoint("mgmt") is None, "media are made without it"
+    assert here.service.core.endpoints.of("mgmt") is None, "media are made without it"
 
 
 def test_a_block_that_is_missing_may_be_one_that_was_not_read(here: Site) -> None:

@@ -66,7 +66,7 @@ def test_no_object_shows_a_secret(here: Site) -> None:
         Secret(CANARY),
         SeedCredential("token", 1, "/etc/token", "0600", Secret(CANARY)),
         CredentialInput("token", CredentialKind.TOKEN, "/etc/token", "0600", Secret(CANARY)),
-        PhoneHome("http://10.0.0.1/up", "1", key),
+        PhoneHome("http://10.0.0.1/up", "1", key, key),
         *core.store.open_credentials("node1", ["token"]),
         *core.store.list_credentials(),
         *core.store.boots("node1"),

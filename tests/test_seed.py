@@ -9,6 +9,7 @@ import re
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,17 @@ from provision.errors import Denied, Invalid
 from provision.host import Host
 from provision.proc import run
 from provision.secret import Secret
-from provision.seed import PLACES, PhoneHome, PhoneHomeId, Seed, SeedCredential, build, obstacle, seed_revision
+from provision.seed import (
+    PLACES,
+    BootServer,
+    PhoneHome,
+    PhoneHomeId,
+    Seed,
+    SeedCredential,
+    build,
+    obstacle,
+    seed_revision,
+)
 from provision.site import Site
 from tests.rendering import HOSTS, NOW, SITE, golden, host, nic, released
 
@@ -33,7 +44,10 @@ KEYTAB = SeedCredential("keytab", 3, "/etc/krb5.keytab", "0600", Secret(b"\x05\x
 KEY = SeedCredential("tls-key", 1, "/etc/ssl/private/node.key", "0640", Secret(b"canary-key"))
 BOOT = Boot(1, "node7", "52:54:00:00:00:07", Medium.PXE, "mgmt", NOW)
 COPY = Copy("node7", Medium.ISO, "0" * 32)
-HOME = PhoneHome("http://10.20.0.4/up", "17", Secret(bytes(range(16))))
+HOME = PhoneHome("http://10.20.0.4/up", "17", Secret(bytes(range(16))), Secret(bytes(range(32, 64))))
+
+
+SERVER = BootServer(IPv4Address("10.20.0.4"), 80, 69, (20000, 20255))
 
 
 def built(
@@ -99,9 +113,18 @@ def test_host_json() -> None:
     golden("seed/host.json", text)
     document = json.loads(text)
     assert document["phone_home"] == {"url": "http://10.20.0.4/up", "key": bytes(range(16)).hex()}
+    assert document["alive"] == {"url": "http://10.20.0.4/alive", "boot": "17", "key": bytes(range(32, 64)).hex()}
     assert document["servers"]["management"]["srv"] == "_provision-mgmt._tcp.example.org"
     without = json.loads(members(built(home=None))["provision-seed/root/etc/provision/host.json"].data)
-    assert "phone_home" not in without
+    assert "phone_home" not in without and "alive" not in without
+
+
+def test_the_boot_servers_are_variables_of_nft() -> None:
+    state, release = released(HOSTS["static"], SITE)
+    other = BootServer(IPv4Address("10.9.0.4"), 8080, 69, (30000, 30255))
+    seed = build(release, state, COPY, SITE, (KEYTAB,), HOME, NOW, (SERVER, other))
+    golden("seed/boot-servers.nft", members(seed)["provision-seed/root/etc/provision/boot-servers.nft"].data)
+    assert "provision-seed/root/etc/provision/boot-servers.nft" not in members(built()), "an empty set is no set of nft"
 
 
 def test_the_same_input_gives_the_same_bytes_and_other_bytes_need_another_rendering_number() -> None:
@@ -129,6 +152,9 @@ def test_the_revision_changes_with_everything_that_the_seed_is_made_of() -> None
         seed_revision(subject, SITE, versions, PhoneHomeId("http://b/up", "1")),
         seed_revision(subject, SITE, versions, PhoneHomeId("http://a/up", "2")),
         seed_revision(subject, SITE, versions),
+        seed_revision(subject, SITE, versions, home, [SERVER]),
+        seed_revision(subject, SITE, versions, home, [replace(SERVER, http=8080)]),
+        seed_revision(subject, SITE, versions, home, [replace(SERVER, transfers=(20000, 20001))]),
     ]
     assert len(set(revisions)) == len(revisions)
     assert seed_revision(subject, SITE, versions[::-1], home) == revisions[0]

@@ -101,6 +101,15 @@ class OpenWindow(Answer):
     expires: Line
 
 
+class Alert(Answer):
+    """Something about a host that its operator should look at."""
+
+    event: Line
+    text: Line
+    count: int
+    last: Line
+
+
 class HostStatus(Answer):
     """How far a host has come; `parts` in percent."""
 
@@ -110,6 +119,7 @@ class HostStatus(Answer):
     medium: Line | None
     network: Line | None
     window: OpenWindow | None
+    alerts: tuple[Alert, ...]
 
 
 class Unknown(Answer):

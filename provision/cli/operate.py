@@ -40,7 +40,7 @@ def explain(host: HostName) -> None:
                 row.get("channel"),
                 row.get("allowed"),
                 row.get("rule"),
-                f"{row['reason']}. {row.get('remedy')}." if "reason" in row else None,
+                " ".join(f"{row[key]}." for key in ("reason", "remedy", "caution") if key in row) or None,
             )
             for row in rows
         ),
@@ -122,13 +122,18 @@ def _picture(answer: Any) -> Group:
     )
     told = [f"ATTENTION: {problem}" for problem in seen.problems]
     warned = [Text(f"WARNING: {warning}") for warning in seen.warnings]
+    alerts = output.as_table(
+        ("HOST", "ALERT", "TIMES", "LAST", "WHAT"),
+        ((row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts),
+    )
+    shown = (*warned, *told, hosts, *(("", alerts) if alerts.row_count else ()))
     if not seen.unknown:
-        return Group(*warned, *told, hosts)
+        return Group(*shown)
     unknown = output.as_table(
         ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
         ((u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown),
     )
-    return Group(*warned, *told, hosts, "", unknown)
+    return Group(*shown, "", unknown)
 
 
 def _window(window: OpenWindow | None) -> str | None:

@@ -68,21 +68,24 @@ def build_probe(output: Path | None = None, progress: Progress = lambda what, do
 class _Recipe:
     """The files of images/probe: lists by name, files of the final root, and a digest of all and of this code.
 
-    `shared` is the initramfs that takes the seed in every image.
+    `shared` is the initramfs that takes the seed in every image, `agent` the host image's program that says that the
+    host is up.
     """
 
     directory: Path
     shared: Path
+    agent: Path
     stamp: str
 
     @classmethod
     def load(cls) -> _Recipe:
         directory = assets.directory("images") / "probe"
         shared = assets.directory("images") / "common" / "initramfs"
-        sources = [p for top in (directory, shared) for p in sorted(top.rglob("*")) if p.is_file()]
+        agent = assets.directory("images") / "host" / "root" / "usr" / "lib" / "provision" / "alive"
+        sources = [p for top in (directory, shared) for p in sorted(top.rglob("*")) if p.is_file()] + [agent]
         code = [Path(m.__file__ or "") for m in (cpio, elf, packages)] + [Path(__file__)]
         parts = [f"{p.name} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in (*sources, *code)]
-        return cls(directory, shared, _digest(*parts))
+        return cls(directory, shared, agent, _digest(*parts))
 
     def names(self, file: str) -> list[str]:
         """The lines of one list that are not comments."""
@@ -99,6 +102,7 @@ class _Recipe:
             data = path.read_bytes()
             yield cpio.file(str(path.relative_to(top)), data, 0o755 if data.startswith(b"#!") else 0o644)
         yield cpio.file("usr/lib/provision-probe/manifest.awk", (self.shared / "manifest.awk").read_bytes())
+        yield cpio.file("usr/lib/provision/alive", self.agent.read_bytes(), 0o755)
         for line in self.names("links"):
             path_text, target = line.split()
             yield cpio.symlink(path_text.lstrip("/"), target)
@@ -240,5 +244,6 @@ def _initramfs(recipe: _Recipe, root: list[cpio.Entry]) -> Iterable[cpio.Entry]:
     yield cpio.file("manifest.awk", (recipe.shared / "manifest.awk").read_bytes())
     yield cpio.file("final-root", recipe.text("final-root"))
     yield cpio.file("etc/provision-seed-contract", b"1\n")
+    yield cpio.file("etc/provision-seed-features", b"alive\n")
     for entry in root:
         yield cpio.Entry(f"final/{entry.path}", entry.mode, entry.data)

@@ -29,7 +29,8 @@ class BaseImage:
     """One base: kernel, initrds, default kernel arguments, loader set, and the media built from them.
 
     `id` is the hex content hash. `loaders` are by the file name that network boot asks for. `signing` is one line:
-    whether shim, GRUB and kernel are signed for one another. `seed_size` is the room for a seed in bytes.
+    whether shim, GRUB and kernel are signed for one another. `features` are the image's own words for what it does
+    beyond the contract (docs/media-format.md). `seed_size` is the room for a seed in bytes.
     """
 
     id: str
@@ -45,6 +46,7 @@ class BaseImage:
     iso: MediumLayout
     disk: MediumLayout
     refusal: MediumLayout
+    features: tuple[str, ...] = ()
 
     def files(self) -> Iterator[FileEntry | MediumLayout]:
         """Every file of the base."""
@@ -127,6 +129,7 @@ def record(base: BaseImage) -> bytes:
         "kernel_arguments": base.kernel_arguments,
         "seed_size": base.seed_size,
         "signing": base.signing,
+        "features": base.features,
         "kernel": entry(base.kernel),
         "initrds": [entry(file) for file in base.initrds],
         "loaders": {name: entry(file) for name, file in sorted(base.loaders.items())},
@@ -161,6 +164,7 @@ def load(directory: Path) -> BaseImage:
             initrds=tuple(entry(of) for of in content["initrds"]),
             loaders={name: entry(of) for name, of in content["loaders"].items()},
             signing=content["signing"],
+            features=tuple(content.get("features", ())),
             **{name: medium(content["media"][name]) for name in MEDIA},
         )
     except OSError as error:

@@ -63,6 +63,7 @@ class Prepared:
 
     ingredients: Ingredients
     kernel_version: str
+    features: tuple[str, ...] = ()
 
 
 def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
@@ -85,14 +86,14 @@ def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
         except Invalid as error:
             problems.append(_problem(source, error))
     kernel = _check_kernel(request, copied, problems)
-    _check_initrds(request, copied, work, problems, progress)
+    features = _check_initrds(request, copied, work, problems, progress)
     if problems or kernel is None:
         raise ImportProblems(problems)
     (work / "scratch").mkdir()
     loaders = copy_loaders(found, work / "scratch")
     initrds = tuple(target for _, target in sources[1:])
     id_ = _identify(request, work / "kernel", initrds, loaders)
-    return Prepared(Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size), kernel.version)
+    return Prepared(Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size), kernel.version, features)
 
 
 def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Progress) -> None:
@@ -125,6 +126,7 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         initrds=tuple(_entry(path) for path in ingredients.initrds),
         loaders={served: _entry(work / "loaders" / served) for served in SERVED},
         signing=signing,
+        features=prepared.features,
         **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
     )
     (work / RECORD).write_bytes(record(base))
@@ -202,13 +204,17 @@ def _check_kernel(request: ImportRequest, copied: list[tuple[Path, Path]], probl
 
 def _check_initrds(
     request: ImportRequest, copied: list[tuple[Path, Path]], work: Path, problems: list[Problem], progress: Progress
-) -> None:
+) -> tuple[str, ...]:
+    """The features that the initrds name."""
     markers, good = [], 0
+    features: set[str] = set()
     initrds = [pair for pair in copied if pair[1].name != "kernel"]
     for i, (source, target) in enumerate(initrds):
         progress(f"checking {source.name}", 0.3 + 0.3 * i / len(initrds))
         try:
-            markers.append((source, inspect_initrd(target, work).marker))
+            inspected = inspect_initrd(target, work)
+            markers.append((source, inspected.marker))
+            features |= set(inspected.features)
             good += 1
         except Invalid as error:
             problems.append(_problem(source, error))
@@ -224,6 +230,7 @@ def _check_initrds(
     if not found and initrds and good == len(request.initrds):
         fact = f"no initrd holds {MARKER}, so this image would ignore its seed"
         problems.append(Problem(str(initrds[0][0]), 0, "", fact, "see docs/media-format.md"))
+    return tuple(sorted(features))
 
 
 def _identify(request: ImportRequest, kernel: Path, initrds: tuple[Path, ...], loaders: dict[str, Path]) -> str:

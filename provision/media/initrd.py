@@ -18,6 +18,14 @@ from provision.media.compression import CHUNK, Damaged, decompress, detect
 MARKER = "etc/provision-seed-contract"
 """An image that can consume a seed says so with this file, which holds the contract's number and a newline."""
 CONTRACT = b"1\n"
+FEATURES = "etc/provision-seed-features"
+"""What an image does beyond the contract: one word on each line of this file."""
+ALIVE = "alive"
+"""The word of an image that goes on saying that it is up."""
+GUARD = "guard"
+"""The word of an image on which only its own programs speak to the server's boot ports."""
+_MARKERS = frozenset((MARKER, FEATURES))
+_MARKER_LIMIT = 1024
 
 _TRAILER = b"TRAILER!!!"
 _NAME_LIMIT = 4096
@@ -34,10 +42,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Initrd:
-    """A checked initrd: its members, and the content of the seed-contract marker (None when there is none)."""
+    """A checked initrd: its members, the content of the seed-contract marker (None when there is none), and the words
+    of the image's features."""
 
     members: tuple[Member, ...]
     marker: bytes | None
+    features: tuple[str, ...] = ()
 
 
 class CpioScanner:
@@ -45,11 +55,17 @@ class CpioScanner:
 
     def __init__(self) -> None:
         self.complete = False
-        self.marker: bytes | None = None
+        self.found: dict[str, bytes] = {}
+        self._kept = ""
         self._buffer = bytearray()
         self._skip = 0
         self._keep: bytearray | None = None
         self._kept_size = 0
+
+    @property
+    def marker(self) -> bytes | None:
+        """The content of the seed-contract marker, so far."""
+        return self.found.get(MARKER)
 
     def feed(self, data: bytes) -> int:
         """Take bytes of the archive; returns how many belong to it (fewer than given only after the trailer)."""
@@ -57,7 +73,7 @@ class CpioScanner:
         while position < len(data) and not self.complete:
             if self._skip:
                 step = min(self._skip, len(data) - position)
-                if self._keep is not None and len(self._keep) < 64:
+                if self._keep is not None and len(self._keep) < _MARKER_LIMIT:
                     self._keep += view[position : position + step]
                 self._skip -= step
             else:
@@ -94,12 +110,12 @@ class CpioScanner:
         self._skip = -(-size // 4) * 4
         if name == _TRAILER:
             self.complete = True
-        elif name.decode(errors="replace").removeprefix(".").lstrip("/") == MARKER:
-            self._keep, self._kept_size = bytearray(), size
+        elif (path := name.decode(errors="replace").removeprefix(".").lstrip("/")) in _MARKERS:
+            self._kept, self._keep, self._kept_size = path, bytearray(), size
 
     def _finish_marker(self) -> None:
         if self._keep is not None:
-            self.marker, self._keep = bytes(self._keep[: self._kept_size]), None
+            self.found[self._kept], self._keep = bytes(self._keep[: self._kept_size]), None
 
 
 def inspect_initrd(path: Path, scratch: Path) -> Initrd:
@@ -109,24 +125,30 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
     """
     subject = str(path)
     members: list[Member] = []
-    marker: bytes | None = None
+    markers: dict[str, bytes] = {}
     try:
         with path.open("rb") as file:
             offset = _skip_zeros(file, 0)
             while offset is not None:
                 format_, found, end = _member(file, offset, scratch, subject)
-                marker = marker if found is None else found
+                markers |= found
                 members.append(Member(offset, end - offset, format_))
                 offset = _skip_zeros(file, end)
     except OSError as error:
         raise Invalid(subject, f"cannot be read ({error.strerror})") from None
     if not members:
         raise Invalid(subject, "holds no archive")
-    return Initrd(tuple(members), marker)
+    return Initrd(tuple(members), markers.get(MARKER), _words(markers.get(FEATURES, b"")))
 
 
-def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[str, bytes | None, int]:
-    """The format, marker and end of the member that starts at `offset`."""
+def _words(content: bytes) -> tuple[str, ...]:
+    """The features, sorted; what is no word of the contract's alphabet says nothing."""
+    words = content.decode("ascii", errors="replace").split("\n")
+    return tuple(sorted({word for word in words if re.fullmatch(r"[a-z0-9-]{1,32}", word)}))
+
+
+def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[str, dict[str, bytes], int]:
+    """The format, markers and end of the member that starts at `offset`."""
     file.seek(offset)
     head = file.read(6)
     format_ = "cpio" if head in (b"070701", b"070702") else detect(head)
@@ -146,7 +168,7 @@ def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[s
                 if not data:
                     raise Damaged("ends before its trailer")
                 end += scanner.feed(data)
-            return format_, scanner.marker, end
+            return format_, scanner.found, end
         stream = decompress(file, format_, scratch)
         found = _scan(stream)
         return format_, found, stream.end
@@ -154,9 +176,9 @@ def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[s
         raise Invalid(subject, f"{where} ({format_}) {error}", "build the initrd again") from None
 
 
-def _scan(stream: Iterable[bytes]) -> bytes | None:
-    """Read a decompressed member, which may itself be several archives; the marker if one of them has it."""
-    marker: bytes | None = None
+def _scan(stream: Iterable[bytes]) -> dict[str, bytes]:
+    """Read a decompressed member, which may itself be several archives; the markers that these have."""
+    markers: dict[str, bytes] = {}
     scanner: CpioScanner | None = None
     complete = False
     for piece in _nonempty(stream):
@@ -169,11 +191,11 @@ def _scan(stream: Iterable[bytes]) -> bytes | None:
                 scanner, complete = CpioScanner(), False
             data = data[scanner.feed(data) :]
             if scanner.complete:
-                marker = marker if scanner.marker is None else scanner.marker
+                markers |= scanner.found
                 scanner, complete = None, True
     if not complete:
         raise Damaged("ends before its trailer")
-    return marker
+    return markers
 
 
 def _nonempty(stream: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,9 @@ from provision.render.target import BootTarget
 PAUSE = 5
 """Seconds for which a refusal stays readable."""
 
+AGAIN = 10
+"""Seconds after which a machine whose refusal passes by itself asks again."""
+
 
 def network_config(target: BootTarget) -> bytes:
     """Boot `target` over the network: paths such as ``/kernel``, on the server that GRUB itself came from."""
@@ -37,6 +40,16 @@ def refusal(lines: Iterable[str], *, identify: bool = False, show_uuid: bool = F
     """
     flags = {"identify": identify, "show_uuid": show_uuid, "by_mac": by_mac}
     return render("grub/refusal.cfg.j2", lines=message(lines), pause=PAUSE, **flags)
+
+
+def try_again(lines: Iterable[str]) -> bytes:
+    """Say `lines` for 10 s, then ask the server for the configuration again: what they say passes by itself."""
+    return render("grub/again.cfg.j2", lines=message(lines), pause=AGAIN, start_over=False)
+
+
+def start_over(lines: Iterable[str]) -> bytes:
+    """The same for a medium, whose loader has no network: after 10 s the machine starts over."""
+    return render("grub/again.cfg.j2", lines=message(lines), pause=AGAIN, start_over=True)
 
 
 def _boot(template: str, target: BootTarget) -> bytes:

@@ -76,7 +76,7 @@ class Networks:
         With `strict` every refusal is raised, and then nothing is served at all, not even for a moment.
         """
         site = self._service.core.store.snapshot.site
-        self._service.core.forget_endpoints()
+        self._service.core.endpoints.forget()
         allowed: list[tuple[Listen, Edge | None]] = []
         refused: list[tuple[Listen, ProvisionError]] = []
         for listen in self._service.core.settings.listen:

@@ -8,16 +8,18 @@ from datetime import datetime
 
 from provision.boot import Boot, Channel, Copy
 from provision.errors import Conflict, Denied
+from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.crowd import reporting
 from provision.service.progress import Tracker
+from provision.service.reads import Reads
 
 
 class Arrivals:
     """Takes phone-home messages."""
 
-    def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker = core, tracker
+    def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:
+        self._core, self._tracker, self._reads = core, tracker, reads
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -41,15 +43,33 @@ class Arrivals:
             if done is None:
                 raise said
         self._core.witness()
+        self._core.alive.booted(host, boot.label, now)
+        self._reads.forget(host)
         self._core.forget_boot(host)
         self._tracker.update(done)
         return done
 
+    def alive(self, message: Message, channel: Channel | None = None) -> None:
+        """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed.
+
+        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before.
+        """
+        core, now = self._core, self._core.clock()
+        known = message.host if message.host in core.hosts else None
+        genuine = known and message.is_genuine(core.store.alive_key(known, message.boot).reveal())
+        if not genuine or not core.alive.take(message, now):
+            where = str(channel) if channel else None
+            refused = {"time": now, "event": "alive", "host": known, "channel": where, "answer": "denied"}
+            core.audit.record(refused | {"rule": "alive"}, bound=reporting(where))
+            fact = "was heard before" if genuine else "is not signed with the key of that boot"
+            raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        if not message.up:
+            core.note("down", None, host=message.host)
+
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):
             return boot.up is not None
-        copies = ((one.medium, one.seed_revision) for one in self._core.store.boots(boot.host))
-        return (boot.medium, boot.id) in copies
+        return self._core.store.is_copy_up(boot)
 
     def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
         """What the host with this phone-home key has booted."""

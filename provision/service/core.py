@@ -6,8 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from threading import Lock, RLock
 from typing import Self
@@ -17,13 +16,16 @@ from provision import policy
 from provision.below import discard
 from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
-from provision.errors import Conflict, Invalid, NotFound, Unavailable
+from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
+from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
-from provision.net.interfaces import Binding, address_of, look
 from provision.policy import Denial, Ground, HostState, Release
 from provision.service.acts import act
+from provision.service.alerts import Alerts
+from provision.service.alive import Alive
 from provision.service.decisions import Decisions
+from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
 from provision.service.scrub import Scrub
 from provision.service.space import Foresight
@@ -38,20 +40,6 @@ from provision.store.store import Store
 
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where this server is on a network: interface, address and HTTP port."""
-
-    interface: str
-    address: IPv4Address
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The URL of the boot application there, without a path."""
-        return f"http://{self.address}" if self.port == 80 else f"http://{self.address}:{self.port}"
 
 
 class Core:
@@ -69,9 +57,11 @@ class Core:
         # Every host's charged boots as far as they were asked for, and a count of what made such an answer old.
         self._charged: dict[str, tuple[Boot, ...]] = {}
         self._forgotten, self._charged_lock = 0, Lock()
-        # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
-        self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
+        self.endpoints = Endpoints(settings, lambda: self.site)
         self.decisions = Decisions(audit)
+        self.alive, self.alerts = Alive(), Alerts()
+        # Since when this process serves hosts; None for one that gives a single answer.
+        self._serving: datetime | None = None
         self._bases: dict[str, BaseImage] = {}
         # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
         self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
@@ -97,6 +87,7 @@ class Core:
             core = cls(settings, store, audit, library, scrub, clock)
             core.footing.find()
             core._adopt_bases()
+            core._serving = None if brief else clock()
         except OSError as error:
             lock.close()
             raise Unavailable(
@@ -175,7 +166,26 @@ class Core:
             revision = snapshot.revisions[name]
             fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
         window, boots = self.store.window(name), self._charged_boots(name)
-        return HostState(*fixed, window, boots, self.ground)
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+
+    def _heard(self, name: str, host: Host) -> datetime | None:
+        """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
+        every host that ever came up counts as up: one that is will have said so again by then."""
+        heard, serving = self.alive.heard(name), self._serving
+        if serving is None:
+            return heard
+        if abs(self.clock() - serving) >= timedelta(seconds=self.site.policy.alive_seconds):
+            self._serving = None
+            return heard
+        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):
+            return heard
+        return max(serving, heard or serving)
+
+    def has_agent(self, host: Host) -> bool:
+        """Whether the host's image says of itself that it goes on saying that it is up."""
+        with suppress(NotFound, Unavailable):
+            return ALIVE in self.base_of(host).features
+        return False
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""
@@ -265,6 +275,8 @@ class Core:
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
+        if isinstance(answer, Denial) and answer.passes:
+            self.alerts.raise_(answer.subject, answer.rule, str(answer), now)
         self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
         return answer
 
@@ -294,45 +306,6 @@ class Core:
         except OSError as error:
             fact = f"cannot be looked at ({error.strerror})"
         return [Unavailable(str(self.settings.state), fact, _ROOM)] if fact else []
-
-    # Where this server is reached
-
-    def endpoint(self, network: str) -> Endpoint | None:
-        """The address and HTTP port of this server on `network`; None when it does not serve it, or cannot now."""
-        found = self._place(network)
-        return found if isinstance(found, Endpoint) else None
-
-    def required_endpoint(self, network: str) -> Endpoint | None:
-        """The same for what must not be left out by mistake.
-
-        Raises Unavailable when the interface is to blame, and Invalid when [[listen]] names a network that is not.
-        """
-        there = self.site.networks
-        if strange := [listen.network for listen in self.settings.listen if listen.network not in there]:
-            fact = f"[[listen]] names it, and the inventory does not (there: {', '.join(there)})"
-            raise Invalid(f"network '{strange[0]}'", fact, "correct provision.toml, and restart a running service")
-        found = self._place(network)
-        if isinstance(found, Unavailable):
-            raise found
-        return found
-
-    def _place(self, network: str) -> Endpoint | Unavailable | None:
-        with suppress(KeyError):
-            return self._endpoints[network]
-        listen = next((one for one in self.settings.listen if one.network == network), None)
-        found: Endpoint | Unavailable | None = None
-        if listen is not None and network in self.site.networks:
-            binding = Binding(network, self.site.networks[network].role, listen.interface, listen.address)
-            try:
-                found = Endpoint(listen.interface, listen.address or address_of(look(), binding), listen.http_port)
-            except Unavailable as error:
-                found = error
-        self._endpoints[network] = found
-        return found
-
-    def forget_endpoints(self) -> None:
-        """Look again: interfaces or networks have changed."""
-        self._endpoints.clear()
 
     def window_default(self) -> tuple[timedelta, int]:
         """The site's default window: how long, and how many boots."""

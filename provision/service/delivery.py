@@ -45,9 +45,13 @@ class Delivery:
         at: int,
         pin: Pin | None,
         charge: Callable[[], None],
+        taken: Callable[[int, int, int], None] = lambda first, last, size: None,
     ) -> None:
+        """`charge` charges the boot, and `taken` is told of a part of the seed that the machine has: from which byte up
+        to which, of how many."""
         self.host, self.boot, self.what, self._release, self._at = state.host.name, boot, what, release, at
-        self._core, self._identity, self._pin, self._charge = core, state.identity, pin, charge
+        self._core, self._identity, self._pin = core, state.identity, pin
+        self._charge, self._taken = charge, taken
         self._seen: Snapshot | None = None
         self.void = self.arrived = self.charged = self.ended = False
         self.since = math.inf
@@ -77,6 +81,16 @@ class Delivery:
         """These bytes of it are about to leave; the audit log counts them."""
         if sent and isinstance(self.what, Plan):
             self._core.decisions.gave(self._release, sent)
+
+    def taken(self, sent: range) -> None:
+        """The machine has, or may have, these bytes of it all."""
+        if isinstance(self.what, Plan):
+            size = next((len(patch.data) for patch in self.what.patches if patch.offset == self._at), 0)
+        else:
+            size = len(self.what.data)
+        first, last = max(0, sent.start - self._at), min(size, sent.stop - self._at)
+        if first < last:
+            self._taken(first, last, size)
 
     def check(self) -> None:
         """Raises Gone when a byte may not go any more: the machine is no longer pinned, or the host, its network or its

@@ -17,7 +17,7 @@ from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
 from provision.render.target import BootTarget
 from provision.secret import Secret
-from provision.seed import PhoneHome, PhoneHomeId, Seed, SeedCredential
+from provision.seed import BootServer, PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
 
 _PLANS = 64
@@ -30,7 +30,7 @@ class Maker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
-        self._revisions: dict[tuple[str, PhoneHomeId | None], str] = {}
+        self._revisions: dict[tuple[str, PhoneHomeId | None, tuple[BootServer, ...]], str] = {}
         self._lock = Lock()
 
     def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
@@ -38,7 +38,7 @@ class Maker:
         networks = self._core.site.networks
         own = [i.network for i in state.host.interfaces.values() if i.network]
         wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
-        endpoints = [self._core.endpoint(name) for name in wanted]
+        endpoints = [self._core.endpoints.of(name) for name in wanted]
         return next((f"{endpoint.url}/up" for endpoint in endpoints if endpoint), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
@@ -52,12 +52,12 @@ class Maker:
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
-        key = state.revision, self._phone_home(state, channel, boot)
+        key = state.revision, self._phone_home(state, channel, boot), self._core.endpoints.boot_servers(host)
         found = self._revisions.get(key)
         if found is None:
             sealed = snapshot.credentials.get(host.name, {})
             versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
-            found = seeds.seed_revision(host, snapshot.site or self._core.site, versions, key[1])
+            found = seeds.seed_revision(host, snapshot.site or self._core.site, versions, key[1], key[2])
             # Not when the inventory has changed since `state` was looked up: then it is of two states.
             if snapshot.revisions.get(host.name) == state.revision:
                 if len(self._revisions) >= _REVISIONS:
@@ -75,10 +75,13 @@ class Maker:
         now = core.clock()
         require(release, state, boot, now)
         said = self._phone_home(state, release.channel, boot)
-        home = PhoneHome(said.url, said.boot, self._key(boot)) if said else None
+        alive = core.store.alive_key(name, boot.label)
+        home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
         opened = core.store.open_credentials(name, state.host.credentials)
         credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
-        built = seeds.build(release, state, boot, core.site, credentials, home, now)
+        built = seeds.build(
+            release, state, boot, core.site, credentials, home, now, core.endpoints.boot_servers(state.host)
+        )
         if built.revision != revision or core.state(name).revision != state.revision:
             raise Gone(name, "it has changed in this moment", "ask again")
         return built
@@ -122,9 +125,11 @@ class Maker:
                 self._plans.popitem(last=False)
         return plan
 
-    def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False) -> Plan:
-        """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option.
+    def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False, passes: bool = False) -> Plan:
+        """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option; when what they say
+        `passes`, it starts the machine anew after a while instead.
 
         An `unknown` machine shows its SMBIOS UUID too: neither HTTP Boot nor the loader of a medium tells it to us.
         """
-        return medium_plan(base.refusal, {"grub.cfg": grub.refusal(lines, show_uuid=unknown)}, REFUSAL)
+        config = grub.start_over(lines) if passes else grub.refusal(lines, show_uuid=unknown)
+        return medium_plan(base.refusal, {"grub.cfg": config}, REFUSAL)

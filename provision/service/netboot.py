@@ -24,6 +24,7 @@ from provision.service.crowd import reporting
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
+from provision.service.reads import Read, Watch
 from provision.service.recent import Recent
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
@@ -60,7 +61,8 @@ class Netboot:
 
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
         self._core, self._maker, self._tracker = core, maker, tracker
-        self.arrivals = Arrivals(core, tracker)
+        self.watch = Watch(core)
+        self.arrivals = Arrivals(core, tracker, self.watch.reads)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._complaints = Complaints(_log)
@@ -69,10 +71,15 @@ class Netboot:
 
     def pxelinux_config(self, origin: Origin, claimed_mac: str) -> bytes:
         """The pxelinux configuration for `claimed_mac`; the claim must be the neighbour's. A server that cannot record
-        or look up refuses like a policy that says no, so that an installed host comes to its disk."""
+        or look up refuses like a policy that says no, so that an installed host comes to its disk. Raises NotFound
+        for a refusal that passes by itself."""
         state = self._core.state_by_mac(claimed_mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) and answer.passes:
+                # A loader that finds no configuration resets its machine after a while. One that is told to ask again
+                # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
+                raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
             if isinstance(answer, Denial) or state is None:
                 return pxelinux.refusal(_lines(answer))
             base, root = self._core.base_of(state.host), origin.base_url
@@ -86,6 +93,8 @@ class Netboot:
         state = self._core.state_by_mac(origin.requester.mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
+            if isinstance(answer, Denial) and answer.passes:
+                return grub.try_again(_lines(answer))
             if isinstance(answer, Denial) or state is None:
                 return grub.refusal(_lines(answer), identify=state is None)
             base = self._core.base_of(state.host)
@@ -190,7 +199,10 @@ class Netboot:
         def charge() -> None:
             self._charge(state, progress)
 
-        delivery = Delivery(self._core, state, release, progress.boot, what, at, origin.pin, charge)
+        def taken(first: int, last: int, size: int) -> None:
+            self.read_done(origin, release.medium, first, last, size)
+
+        delivery = Delivery(self._core, state, release, progress.boot, what, at, origin.pin, charge, taken)
         self._deliveries.begin(delivery)
         return delivery
 
@@ -240,7 +252,8 @@ class Netboot:
             if start and state is not None and self._has_begun(state, origin):
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
-            return self._maker.refusal(base, _lines(answer), unknown=state is None)
+            passes = isinstance(answer, Denial) and answer.passes
+            return self._maker.refusal(base, _lines(answer), unknown=state is None, passes=passes)
         if start:
             progress = self._pinned(state, Medium.HTTP_BOOT, origin)
         else:
@@ -292,6 +305,14 @@ class Netboot:
         """Note that the neighbour was sent `part` from the fraction `since` (0..1) of it up to `fraction`."""
         network = origin.channel.network or ""
         self._tracker.sent(origin.requester.mac, network, part, fraction, self._core.clock(), since)
+
+    def read_done(self, origin: Origin, medium: Medium, first: int, last: int, size: int) -> None:
+        """Note that the neighbour was sent its seed of `size` bytes from byte `first` up to byte `last`."""
+        mac = origin.requester.mac
+        state = self._core.state_by_mac(mac)
+        if state is not None and mac is not None:
+            address = str(origin.requester.address)
+            self.watch.read(Read(state.host.name, mac, address, medium, state.identity, first, last, size))
 
     @property
     def is_busy(self) -> bool:

@@ -13,18 +13,23 @@ from typing import Any, BinaryIO
 from provision import ustar
 from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
-from provision.host import Host
+from provision.host import Host, Netboot
 from provision.media.plan import Plan
 from provision.policy import Denial, HostState, Release, decide
 from provision.render import dhcp, grub, pxelinux
 from provision.render.target import BootTarget
-from provision.service.core import Core, Endpoint
+from provision.service.core import Core
+from provision.service.endpoints import Endpoint
 from provision.service.inventory import without_collector
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
 
 _PIECE = 1 << 20
+_NO_AGENT = (
+    "Its base image has no agent that says while the host is up, so what runs on the booted host, guests too, may get"
+    " its seed from this server"
+)
 _SEED = "/boot/seed/current/seed.cpio"
 
 
@@ -52,8 +57,9 @@ class Operations:
     def open_window(self, name: str, minutes: int | None, boots: int | None, actor: str) -> dict[str, Any]:
         """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
         state = self._core.state(name)
-        if str(state.host.netboot) != "window":
-            raise Invalid(name, f"is set to 'netboot: {state.host.netboot}'", "set 'netboot: window' to use windows")
+        # A host that may boot at any time needs one only while it says that it is up.
+        if state.host.netboot is Netboot.NEVER:
+            raise Invalid(name, "is set to 'netboot: never'", "set 'netboot: window' to use windows")
         lifetime, count = self._core.window_default()
         minutes = minutes if minutes is not None else int(lifetime.total_seconds() // 60)
         boots = boots if boots is not None else count
@@ -108,6 +114,11 @@ class Operations:
             "started": boot.started.isoformat() if boot else None,
             "up": boot.up.isoformat() if boot and boot.up else None,
             "window": _window(state.window, now) if state.window else None,
+            "heard": state.heard.isoformat() if state.heard else None,
+            "alerts": [
+                {"event": alert.event, "text": alert.text, "count": alert.count, "last": alert.last.isoformat()}
+                for alert in self._core.alerts.of(name, now)
+            ],
         }
 
     # Explanations
@@ -133,6 +144,8 @@ class Operations:
         row: dict[str, Any] = {"medium": str(medium), "channel": str(channel), "allowed": isinstance(answer, Release)}
         if isinstance(answer, Denial):
             row |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
+        if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not self._core.has_agent(state.host):
+            row["caution"] = _NO_AGENT
         return row
 
     # Configurations
@@ -141,7 +154,7 @@ class Operations:
         """The dnsmasq configuration of the management networks that this server serves."""
         site = self._core.site
         networks = [name for name, network in site.networks.items() if network.role is Role.MANAGEMENT]
-        served = {name: self._core.required_endpoint(name) for name in networks}
+        served = {name: self._core.endpoints.required(name) for name in networks}
         bindings = [dhcp.Binding(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
             remedy = f"add one for {' or '.join(networks)} to provision.toml" if networks else "declare one, and apply"
@@ -217,7 +230,7 @@ class Operations:
 
     def _served_hosts(self) -> Iterator[tuple[Host, Endpoint]]:
         for host in self._core.hosts.values():
-            endpoints = [self._core.required_endpoint(i.network) for i in host.interfaces.values() if i.network]
+            endpoints = [self._core.endpoints.required(i.network) for i in host.interfaces.values() if i.network]
             endpoint = next(filter(None, endpoints), None)
             if endpoint is not None:
                 yield host, endpoint

@@ -28,7 +28,8 @@ from provision.store.ledger import Row
 from provision.store.schema import as_text
 
 HISTORY = 32
-"""Boots kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept per host."""
+"""Boots from the network kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept
+per host. Copies that came up are all kept."""
 
 _COPY_ID, _COPY_TAG = 16, 16  # bytes of a copy's key
 
@@ -102,6 +103,11 @@ class Boots(Hosts):
         host_id = self._host_id(host)
         if host not in self._booted:
             return []
+        found = self._all_boots(host, host_id)
+        copies = [boot for boot in found if not boot.medium.from_network][:HISTORY]
+        return [boot for boot in found if boot.medium.from_network or boot in copies]
+
+    def _all_boots(self, host: str, host_id: str) -> list[Boot]:
         with self._lock, self._read() as connection:
             try:
                 return [rows.boot(row, host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
@@ -167,6 +173,13 @@ class Boots(Hosts):
         """
         return Secret(self._derived(host, boot_id))
 
+    def alive_key(self, host: str, label: str) -> Secret:
+        """32 bytes with which the host that has come up from the boot or copy called `label` signs that it is up.
+
+        Independent of the phone-home key, which crosses the LAN. Raises NotFound.
+        """
+        return Secret(self._derived(host, "alive", label))
+
     def copy_key(self, copy: Copy) -> Secret:
         """32 bytes that only who has this copy learns: its id, and a tag that only this store can make of it.
 
@@ -189,19 +202,25 @@ class Boots(Hosts):
         parts = json.dumps([self._host_id(host), *what], separators=(",", ":")).encode()
         return hmac.digest(self._key.subkey(Purpose.PHONE_HOME).reveal(), parts, hashlib.sha256)
 
+    def is_copy_up(self, copy: Copy) -> bool:
+        """Whether a host has come up from this copy, however long ago. Raises NotFound."""
+        boots = self._all_boots(copy.host, self._host_id(copy.host))
+        return any((boot.medium, boot.seed_revision) == (copy.medium, copy.id) for boot in boots)
+
     def mark_copy_up(self, copy: Copy, now: datetime) -> Boot | None:
-        """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound."""
+        """Record that a host has come up from a copy, as a boot of it; None the second time. Raises NotFound.
+
+        These are kept as long as the host: a copy that was forgotten could say so again.
+        """
         host_id = self._host_id(copy.host)
-        of = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
         with self._lock:
             with self._write() as connection:
                 boots = [rows.boot(row, copy.host) for row in self._owned(connection, _BOOTS_OF, _boots, host_id)]
                 if (copy.medium, copy.id) in [(boot.medium, boot.seed_revision) for boot in boots]:
                     return None
-                row = of | {"mac": "", "network": "operator", "started": now, "up": now}
+                row: dict[str, Any] = {"host_id": host_id, "medium": copy.medium.value, "seed_revision": copy.id}
+                row |= {"mac": "", "network": "operator", "started": now, "up": now}
                 boot = rows.boot(self._add(connection, _boots, row), copy.host)
-                old = _OLD_BOOTS.run(connection, host_id=host_id, medium=copy.medium.value, mac="")
-                self._forget(_boots, old)
             self._remember(boot)
             return boot
 

@@ -40,6 +40,9 @@ class Guard(Protocol):
     async def reconfirm(self) -> bool:
         """Whether the client is still there to be sent something again."""
 
+    def taken(self, sent: range) -> None:
+        """The client has, or may have, these bytes."""
+
     def end(self) -> None:
         """Nothing more will be sent."""
 
@@ -76,6 +79,7 @@ class Session:
         self._chunk, self._chunk_start = b"", 0
         self._next, self._until = NOTHING
         self._reading: asyncio.Task[None] | None = None
+        self._size = answer.content.size
         self._guard, self._confirmed = answer.guard, answer.guard is None
         self._waiting: asyncio.Task[None] | None = None
         self._blocked = self._ended = False
@@ -123,6 +127,7 @@ class Session:
         if self._waiting is not None:
             self._waiting.cancel()
         if self._guard is not None:
+            self._guard.taken(range(min(self.transfer.delivered, self._size)))
             self._guard.end()
         self._chunk = b""
         self._on_end()

@@ -39,6 +39,11 @@ class Transfer:
         return max(0, self._acked) * self.terms.block
 
     @property
+    def delivered(self) -> int:
+        """Bytes that the client may have: those sent to one that has answered, in whole blocks."""
+        return max(0, self._sent) * self.terms.block if self.answered else 0
+
+    @property
     def answered(self) -> bool:
         """Whether the client has ever acknowledged anything: until then its address is only a claim."""
         return self._acked > (-1 if self.terms.acknowledged else 0)

@@ -17,6 +17,7 @@ from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
 from provision.model import pxe_uuid
+from provision.service.alive import Message
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
@@ -24,6 +25,7 @@ from provision.web.stream import PlanResponse, SeedResponse, first_byte
 
 _MAC = re.compile(r"01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
 BaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
@@ -94,6 +96,13 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
 
+    _host_says(app, netboot, edge)
+    return Guard(app)
+
+
+def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
+    """The routes of a host that has booted."""
+
     @app.post("/up", status_code=204)
     async def up(request: Request) -> Response:
         """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
@@ -101,7 +110,11 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         await asyncio.to_thread(netboot.arrivals.up, host, key, edge.channel)
         return Response(status_code=204)
 
-    return Guard(app)
+    @app.post("/alive", status_code=204)
+    async def alive(request: Request) -> Response:
+        """The booted host says that it stays up or goes down, signed with the key from its seed."""
+        await asyncio.to_thread(netboot.arrivals.alive, _message(await request.body()), edge.channel)
+        return Response(status_code=204)
 
 
 def _file(entry: FileEntry, progress: Callable[[int, int], None] | None = None) -> Response:
@@ -123,3 +136,17 @@ def _phone_home(body: bytes) -> tuple[str, bytes]:
     if not isinstance(host, str):
         raise Denied("up", "the host's name is not text", "see docs/media-format.md", "phone-home")
     return host, key
+
+
+def _message(body: bytes) -> Message:
+    try:
+        said = json.loads(body)
+        host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
+        tag = bytes.fromhex(said["tag"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Invalid("alive", "the body is not such a message", "see docs/media-format.md") from None
+    words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
+    whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
+    if not words or not whole or state not in ("up", "down"):
+        raise Invalid("alive", "the body is not such a message", "see docs/media-format.md")
+    return Message(host, boot, run, sequence, state == "up", tag)

@@ -253,6 +253,7 @@ class PlanResponse(Response):
         finally:
             if pipe is not None:
                 pipe.close()
+            self._tell(chosen.start, at)  # also of what a client that has gone was sent
         await send({"type": "http.response.body", "body": data, "more_body": False})
         self._tell(chosen.start, stop)
 

@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Stands over an answer whose first secret byte is the body's byte number `first`; see `watched`."""
+    """Stands over an answer whose body begins with the byte `start`, and whose first secret byte is number `first` of
+    the body; see `watched`."""
 
-    def __init__(self, exchange: Exchange, delivery: Delivery, first: int, sock: socket.socket) -> None:
-        self._exchange, self._delivery, self._first, self._sock = exchange, delivery, first, sock
-        self._base, self._end = 0, -1
+    def __init__(self, exchange: Exchange, delivery: Delivery, start: int, first: int, sock: socket.socket) -> None:
+        self._exchange, self._delivery, self._start, self._first, self._sock = exchange, delivery, start, first, sock
+        self._base, self._end, self._told = 0, -1, 0
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
@@ -102,6 +103,9 @@ class Watch:
         pause, seen, since = _POLL_SECONDS[0], -1, loop.time()
         while True:
             gone, acked = self._exchange.is_gone, self._acked() - self._base
+            if acked > self._told:
+                self._delivery.taken(range(self._start + self._told, self._start + acked))
+                self._told = acked
             if acked > self._first and not self._delivery.arrived:
                 await self._delivery.acknowledged()
             if gone or 0 <= self._end <= acked:
@@ -138,12 +142,13 @@ async def watched(delivery: Delivery | None, exchange: Exchange | None, body: ra
         if exchange is None:
             await delivery.acknowledged()
             yield None
+            delivery.taken(body)
             return
         sock = exchange.socket()
         if sock is None:
             raise ConnectionAbortedError("nobody is left to give it to")
         with sock:
-            watch = Watch(exchange, delivery, first - body.start, sock)
+            watch = Watch(exchange, delivery, body.start, first - body.start, sock)
             try:
                 await delivery.guard_stream(sock)
                 delivery.check()

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from provision.demo.report import File, Report
-from provision.seed import CA_BUNDLE, HOST_JSON
+from provision.seed import BOOT_SERVERS, CA_BUNDLE, HOST_JSON
 from tests.boot.neighbour import who_has
 from tests.boot.site import CERTIFICATE, DOMAIN, GUESTS_VLAN, PLACES, ROUTE, ROUTE6, STORAGE_VLAN, BootSite, Member
 from tests.boot.wire import Sent
@@ -48,7 +48,7 @@ def identity(site: BootSite, member: Member, report: Report, sent: Sent) -> None
     made = site.secrets[member.name]
     wanted = {PLACES[name][0]: File(PLACES[name][1], "0:0", digest(data)) for name, data in made.items()}
     assert {path: report.files[path] for path in wanted} == wanted
-    time = {"/etc/systemd/timesyncd.conf.d/provision.conf"} if member.network == "mgmt" else set()
+    time = {"/etc/systemd/timesyncd.conf.d/provision.conf", BOOT_SERVERS} if member.network == "mgmt" else set()
     assert set(files) == set(wanted) | COMMON | time | (STATIC if member.static else set())
     assert report.files[HOST_JSON].mode == "0600"
     assert {f.mode for path, f in files.items() if path not in wanted and path != HOST_JSON} == {"0644"}

@@ -44,7 +44,7 @@ FILES = {
 class HostSite(DemoSite):
     """A site whose one host boots the host image, reports to the server, and lets the server in by SSH."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, inventory: str = INVENTORY) -> None:
         self.mgmt = lab.lan("mgmt", MANAGEMENT)
         self.identity = lab.directory / "identity"
         self.files = {path: "\n".join(map(str.strip, text.splitlines())) + "\n" for path, text in FILES.items()}
@@ -54,7 +54,7 @@ class HostSite(DemoSite):
             f'    file{n}: {{kind: file, path: {path}, mode: "0640"}}\n' for n, path in enumerate(self.files)
         )
         names = "".join(f", file{n}" for n in range(len(self.files)))
-        inventory = INVENTORY.replace("hosts:\n", f"{declared}hosts:\n", 1).replace("enrolment]", f"enrolment{names}]")
+        inventory = inventory.replace("hosts:\n", f"{declared}hosts:\n", 1).replace("enrolment]", f"enrolment{names}]")
         super().__init__(lab, inventory, SETTINGS)
         self.fill(build(Request()))
         for n, text in enumerate(self.files.values()):

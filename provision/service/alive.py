@@ -1,0 +1,91 @@
+"""Which hosts are up: they say so themselves every few seconds, signed with a key that only their seed has."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+
+_RUNS = 16
+"""Starts of one host that are remembered; the one heard longest ago goes first."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a host says: in the boot that its seed calls `boot`, started as `run` (the kernel's own boot id), it is up
+    (or goes down). `sequence` grows with every message of a run. `tag` is HMAC-SHA256 (RFC 2104) over `signed`."""
+
+    host: str
+    boot: str
+    run: str
+    sequence: int
+    up: bool
+    tag: bytes
+
+    @property
+    def signed(self) -> bytes:
+        """What the tag is made of."""
+        state = "up" if self.up else "down"
+        return f"alive|{self.host}|{self.boot}|{self.run}|{self.sequence}|{state}".encode()
+
+    def is_genuine(self, key: bytes) -> bool:
+        """Whether somebody who has `key` said this."""
+        return hmac.compare_digest(hmac.digest(key, self.signed, hashlib.sha256), self.tag)
+
+
+@dataclass
+class _Run:
+    """One start of a host: the highest sequence number heard, when, and whether it was up then."""
+
+    sequence: int
+    at: datetime
+    up: bool
+
+
+class Alive:
+    """What hosts said of themselves since this process started. In memory: a message is worth seconds.
+
+    A message that was heard already, or one older than it, changes nothing; so a copy of it taken on the LAN is worth
+    nothing while this process runs. After a restart a copy can make a host look up that is not, for as long as it has
+    copies; it cannot make one look down.
+    """
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, OrderedDict[tuple[str, str], _Run]] = {}
+        self._lock = Lock()
+
+    def booted(self, host: str, boot: str, now: datetime) -> None:
+        """The host has said that it has come up, by the key that is good once for that."""
+        with self._lock:
+            self._keep(host, (boot, ""), _Run(-1, now, up=True))
+
+    def take(self, message: Message, now: datetime) -> bool:
+        """Note a genuine message; False when it is not newer than what the same run said before."""
+        place = message.boot, message.run
+        with self._lock:
+            runs = self._hosts.get(message.host, OrderedDict())
+            known = runs.get(place)
+            if known is not None and message.sequence <= known.sequence:
+                return False
+            # Down counts only for what was seen to be up: an old copy of it must not speak for a host that is.
+            if message.up or known is not None:
+                runs.pop((message.boot, ""), None)
+            self._keep(message.host, place, _Run(message.sequence, now, message.up))
+            return True
+
+    def heard(self, host: str) -> datetime | None:
+        """When the host last said that it is up; None when it did not, or has gone down since."""
+        if host not in self._hosts:
+            return None
+        with self._lock:
+            return max((run.at for run in self._hosts.get(host, {}).values() if run.up), default=None)
+
+    def _keep(self, host: str, place: tuple[str, str], run: _Run) -> None:
+        runs = self._hosts.setdefault(host, OrderedDict())
+        runs[place] = run
+        runs.move_to_end(place)
+        while len(runs) > _RUNS:
+            runs.popitem(last=False)

@@ -1,0 +1,94 @@
+"""Where this server is reached, network by network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from provision.boot import Role
+from provision.errors import Invalid, Unavailable
+from provision.host import Host
+from provision.net.interfaces import Binding, address_of, look
+from provision.seed import BootServer
+from provision.settings import Settings
+from provision.site import Site
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where this server is on a network: interface, address and HTTP port."""
+
+    interface: str
+    address: IPv4Address
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The URL of the boot application there, without a path."""
+        return f"http://{self.address}" if self.port == 80 else f"http://{self.address}:{self.port}"
+
+
+class Endpoints:
+    """This server's addresses on the networks of its settings; looked up once, until they are forgotten."""
+
+    def __init__(self, settings: Settings, site: Callable[[], Site]) -> None:
+        self._settings, self._site = settings, site
+        # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
+        self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
+        self._boot_servers: dict[str, tuple[Host, Site, tuple[BootServer, ...]]] = {}
+
+    def of(self, network: str) -> Endpoint | None:
+        """The address and HTTP port of this server on `network`; None when it does not serve it, or cannot now."""
+        found = self._place(network)
+        return found if isinstance(found, Endpoint) else None
+
+    def required(self, network: str) -> Endpoint | None:
+        """The same for what must not be left out by mistake.
+
+        Raises Unavailable when the interface is to blame, and Invalid when [[listen]] names a network that is not.
+        """
+        there = self._site().networks
+        if strange := [listen.network for listen in self._settings.listen if listen.network not in there]:
+            fact = f"[[listen]] names it, and the inventory does not (there: {', '.join(there)})"
+            raise Invalid(f"network '{strange[0]}'", fact, "correct provision.toml, and restart a running service")
+        found = self._place(network)
+        if isinstance(found, Unavailable):
+            raise found
+        return found
+
+    def _place(self, network: str) -> Endpoint | Unavailable | None:
+        with suppress(KeyError):
+            return self._endpoints[network]
+        listen = next((one for one in self._settings.listen if one.network == network), None)
+        found: Endpoint | Unavailable | None = None
+        if listen is not None and network in self._site().networks:
+            binding = Binding(network, self._site().networks[network].role, listen.interface, listen.address)
+            try:
+                found = Endpoint(listen.interface, listen.address or address_of(look(), binding), listen.http_port)
+            except Unavailable as error:
+                found = error
+        self._endpoints[network] = found
+        return found
+
+    def forget(self) -> None:
+        """Look again: interfaces or networks have changed."""
+        self._endpoints.clear()
+        self._boot_servers.clear()
+
+    def boot_servers(self, host: Host) -> tuple[BootServer, ...]:
+        """The boot listeners that give secrets away, on the networks of this host: what it is to keep others off."""
+        known = self._boot_servers.get(host.name)
+        if known is not None and known[0] is host and known[1] is self._site():
+            return known[2]
+        networks = self._site().networks
+        own = {i.network for i in host.interfaces.values() if i.network}
+        found = tuple(
+            BootServer(there.address, there.port, listen.tftp_port, listen.tftp_ports)
+            for listen in self._settings.listen
+            if listen.network in own and networks[listen.network].role is Role.MANAGEMENT
+            if (there := self.of(listen.network)) is not None
+        )
+        self._boot_servers[host.name] = (host, self._site(), found)
+        return found

@@ -1,0 +1,143 @@
+"""What a booted host lets through: nobody on it or behind it gets its seed, and after a crash it boots by itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from provision.demo.lab import Lab
+from provision.demo.show import wait_up
+from provision.demo.site import INVENTORY, MAC
+from provision.demo.vm import VM, Device, Machine, Nic
+from tests.boot.test_host_image_media import HostSite
+from tests.boot.wire import Sent
+
+# Long enough for the machine to come back before its server takes it for one that is off.
+ALIVE = 75
+SEED = "http://10.77.1.1/boot/seed/current/seed.cpio"
+OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {ALIVE}}}\n").replace(
+    "    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n"
+)
+GET = f"wget -q -T 5 -O - {SEED} | head -c 6"
+# A guest behind the host's NAT, at a site whose own rules let it out everywhere.
+NAT = """
+set -e
+sysctl -q -w net.ipv4.ip_forward=1
+nft add table ip site
+nft add chain ip site out '{ type nat hook postrouting priority srcnat; }'
+nft add rule ip site out oifname != site masquerade
+nft add chain ip site in '{ type nat hook prerouting priority dstnat; }'
+nft add rule ip site in iifname site tcp dport 8080 dnat to 10.77.1.1:80
+nft add chain ip site pass '{ type filter hook forward priority -400; policy accept; }'
+nft insert rule inet host forward accept
+ip netns add guest
+ip link add site type veth peer name eth0 netns guest
+ip addr add 10.66.0.1/24 dev site
+ip link set site up
+ip -n guest addr add 10.66.0.2/24 dev eth0
+ip -n guest link set eth0 up
+ip -n guest route add default via 10.66.0.1
+"""
+# Its firmware takes the seed for its boot file: iPXE in the guest fetches it through QEMU's own sockets.
+QEMU = (
+    "timeout 60 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 128 -nodefaults -no-reboot"
+    f" -display none -serial stdio -netdev user,id=n,bootfile={SEED}"
+    " -device virtio-net-pci,netdev=n,romfile=pxe-virtio.rom,bootindex=1 </dev/null"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostSite]:
+    with Lab("isup", tmp_path_factory.mktemp("isup")) as lab:
+        site = HostSite(lab, OURS)
+        site.serve()
+        site.dhcp()
+        yield site
+
+
+def machine(site: HostSite) -> Machine:
+    return Machine("up", nics=(Nic(site.mgmt, MAC),), order=(Device.NETWORK,), memory=900, firmware_text=True)
+
+
+def on_host(site: HostSite, line: str) -> str:
+    """What a line of shell prints on the host, whether it succeeds or not."""
+    script = f"{{ {line}\n}} 2>&1; true"
+    return site.ssh(f"sh -c {shlex.quote(script)}")
+
+
+def asked(site: HostSite) -> int:
+    """How often the server has refused the host's seed because it is up."""
+    denied = [e for e in site.json("audit", "--host", "node1", "--limit", "500") if e.get("rule") == "host-is-up"]
+    return sum(e.get("count", 1) for e in denied)
+
+
+def nobody_gets_through(site: HostSite) -> None:
+    """Unprivileged processes, root's own, a guest behind NAT, and guests whose network is a process of QEMU."""
+    on_host(site, NAT)
+    on_host(site, "mkdir -p /run/guest && chmod 0777 /run/guest")
+    asks = {
+        "a process of nobody": f"systemd-run -q --wait --pipe -p User=nobody sh -c {shlex.quote(GET)}",
+        "a process of root": GET,
+        "a process of another's group": f"systemd-run -q --wait --pipe -p User=nobody -p Group=provision sh -c '{GET}'",
+        "a guest behind NAT": f"ip netns exec guest {GET}",
+        "the same by NAT of the other end": f"ip netns exec guest {GET.replace('10.77.1.1', '10.66.0.1:8080')}",
+    }
+    for who, line in asks.items():
+        assert "070701" not in on_host(site, line), who
+    assert "pong" in on_host(site, "ip netns exec guest ping -q -c1 -W2 10.77.1.1 >/dev/null && echo pong"), (
+        "it has a way"
+    )
+    for who, prefix in {
+        "a user-mode guest of root": "",
+        "a user-mode guest of libvirt": "systemd-run -q --wait --pipe -p User=libvirt-qemu -p SupplementaryGroups=kvm ",
+    }.items():
+        said = on_host(site, f"{prefix}sh -c {shlex.quote(QEMU)}")
+        assert SEED in said, f"{who} has not asked: {said[-2000:]}"
+        assert f"{SEED}... ok" not in said, who
+
+
+def the_server_gives_nothing(site: HostSite) -> None:
+    """With the packet filter out of the way, as on an image that has none, there is the server's own rule."""
+    before = asked(site)
+    said = on_host(site, f"nft flush ruleset; wget -T 5 -O - {SEED}; systemctl reload nftables; nft list tables")
+    assert "403" in said and "070701" not in said
+    assert asked(site) == before + 1
+    assert "table inet provision" in said, "a reload brings the guard back"
+    row = site.json("status", "node1")["hosts"][0]
+    assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
+
+
+def test_a_host_that_crashed_boots_again_by_itself(site: HostSite) -> None:
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for(r"^ +system +running$", 600)
+        wait_up(site)
+    # The power is cut, and comes back at once.
+    first = site.json("status", "node1")["hosts"][0]["up"]
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for("Boot failed: press a key to retry, or wait for reset", 300)
+        vm.wait_for(r"^ +system +running$", 900)
+        assert vm.console.count("PXELINUX") >= 2 and asked(site), "it started over by itself"
+        wait_up(site)
+        assert site.json("status", "node1")["hosts"][0]["up"] != first
+        # A clean shutdown says so, and needs no waiting.
+        on_host(site, "systemctl poweroff")
+        vm.wait_off(120)
+    assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for(r"node1 boots from the network", 300)
+        assert "Boot failed" not in vm.console
+
+
+def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for(r"^ +system +running$", 600)
+        wait_up(site)
+        before = asked(site)
+        with site.mgmt.capture() as capture:
+            nobody_gets_through(site)
+        sent = Sent.over(capture)
+        assert not sent.has(b"GET /boot/seed"), "a request left the host"
+        assert asked(site) == before, "a request came to the server"
+        the_server_gives_nothing(site)
