@@ -16,8 +16,8 @@ from provision.demo.lab import Lab, inside, ip
 from provision.demo.processes import Process
 from provision.demo.site import DemoSite
 from provision.errors import Exit
-from tests.attack_site import ADDRESS, GUEST, INVENTORY, MAC, MGMT, exchange, http, pxe, tftp
 from tests.fixtures import media
+from tests.integration.attacks.site import ADDRESS, GUEST, INVENTORY, MAC, MGMT, exchange, http, pxe, tftp
 
 pytestmark = pytest.mark.integration
 
