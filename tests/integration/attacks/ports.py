@@ -63,7 +63,7 @@ class Ports:
         return {port: [frame for frame in frames if not frame.startswith(_MARK)] for port, frames in taken.items()}
 
     def _drain(self, port: str, sock: socket.socket) -> list[bytes]:
-        frames = []
+        frames: list[bytes] = []
         while True:
             try:
                 frame, where = sock.recvfrom(_LARGEST)

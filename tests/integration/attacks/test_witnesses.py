@@ -76,7 +76,7 @@ def test_eight_bytes_in_a_row_are_a_leak() -> None:
         assert KNOWN.count(b"x" * 13 + TOKEN[start : start + 8] + b"y" * 5) == 8
     assert KNOWN.count(b"zz" + TOKEN[9:16] + b"zz") == 0
     assert KNOWN.count(b"of node1, common") == 0, "anybody may see that"
-    assert KNOWN.with_key(b"a" * 20 + b"b" * 44).count(b"to a" + b"b" * 44) == 44 + 0
+    assert KNOWN.with_key(b"0123456789abcdef" * 4).count(b"x89abcdef0123x") == 12
 
 
 def test_secrets_are_found_across_packets() -> None:
