@@ -72,12 +72,13 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class Race:
-    """One variant."""
+    """One variant; `entry` is the state of the server's neighbour entry for the host when it begins."""
 
     state: State
     way: Way
     kind: Kind
     when: When
+    entry: str = "stale"
 
     @property
     def attack(self) -> str:
@@ -85,10 +86,10 @@ class Race:
 
     @property
     def variant(self) -> str:
-        return f"{self.kind}, {self.when}"
+        return f"{self.kind}, {self.when}" + ("" if self.entry == "stale" else f", neighbour entry {self.entry}")
 
     def run(self, site: RaceSite) -> Outcome:
-        site.prepare(on=self.state is not State.OFF)
+        site.prepare(on=self.state is not State.OFF, entry=self.entry)
         if self.state is State.BOOTING:
             return judged(site, self, lambda: self._beside_a_boot(site), alone=False)
         return judged(site, self, lambda: (self._attack(site), None), alone=True)
@@ -153,19 +154,23 @@ def judged(
     leaked = max(known.in_frames(frames) for frames in strays.values())
     if leaked:
         site.keep(attack.attack.replace(" ", "-"), strays)
-    host = _seen_by(site, ended, tries, since)
+    host = _seen_by(site, ended, tries)
     if ended.key:
         site.victim.up(ended.key)
     denials = tuple(sorted({str(entry["rule"]) for entry in entries if entry.get("rule")}))
     return Outcome(attack.attack, attack.variant, leaked, seen.refusal, denials, host, burned)
 
 
-def _seen_by(site: RaceSite, ended: Booted, tries: int, since: int) -> str:
+def _seen_by(site: RaceSite, ended: Booted, tries: int) -> str:
     if ended.data:
         return {0: "booted meanwhile", 1: "booted"}.get(tries, f"booted at try {tries}")
-    if ended.refusal and any(entry.get("rule") for entry in site.audited(since)):
+    # A denial that was told a moment ago is counted with that one, and has no entry of its own yet.
+    if ended.refusal and any(entry.get("rule") and entry.get("address") == ADDRESS for entry in site.audited()):
         return f"refused: {ended.refusal}"
     return STUCK
+
+
+_FORGED = [kind for kind in Kind if kind is not Kind.NONE]
 
 
 def races() -> Iterator[Race]:
@@ -174,13 +179,19 @@ def races() -> Iterator[Race]:
         for kind, when in itertools.product(_FORGED, When):
             yield Race(state, way, kind, when)
         yield Race(state, way, Kind.NONE, When.BEFORE)
+        if state is State.OFF:
+            yield from _entries(way)
 
 
 def sample(way: Way, state: State) -> list[Race]:
     """Some variants of one attack: every kind twice, and every moment at least twice."""
     moments = list(When)
     pairs = [(kind, moments[(index + turn) % 4]) for turn in (0, 2) for index, kind in enumerate(_FORGED)]
-    return [Race(state, way, kind, when) for kind, when in [*pairs, (Kind.NONE, When.BEFORE)]]
+    found = [Race(state, way, kind, when) for kind, when in [*pairs, (Kind.NONE, When.BEFORE)]]
+    return [*found, *_entries(way)] if state is State.OFF else found
 
 
-_FORGED = [kind for kind in Kind if kind is not Kind.NONE]
+def _entries(way: Way) -> Iterator[Race]:
+    """The host has just gone off, or has never been seen."""
+    for entry, kind in itertools.product(("reachable", "none"), (Kind.NONE, Kind.OWN, Kind.NAMED)):
+        yield Race(State.OFF, way, kind, When.AFTER, entry)
