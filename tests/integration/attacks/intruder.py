@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from provision.demo.lab import inside
 from tests.integration.attacks import frames
@@ -66,16 +67,37 @@ class Seen:
     seconds: float
 
 
-class Intruder:
-    """The attacker's NIC `eth0` in `namespace`, with the MAC `mac`."""
+class Nic(Protocol):
+    """What frames go through, one at a time; neither call waits."""
 
-    def __init__(self, namespace: str, mac: str) -> None:
-        self.mac = octets(mac)
-        with inside(namespace):
-            self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._raw.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
-            self._raw.bind(("eth0", _ALL))
-            self._raw.setblocking(False)
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+
+    def send(self, frame: bytes, /) -> int:
+        """Send one frame; raises OSError when it cannot."""
+
+    def recv(self, size: int, /) -> bytes:
+        """One frame; raises BlockingIOError when there is none."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+def nic_of(namespace: str) -> Nic:
+    """The NIC `eth0` of a namespace, raw."""
+    with inside(namespace):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    raw.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
+    raw.bind(("eth0", _ALL))
+    raw.setblocking(False)
+    return raw
+
+
+class Intruder:
+    """The attacker, with the MAC `mac` behind a NIC: by default eth0 of `namespace`."""
+
+    def __init__(self, namespace: str, mac: str, nic: Nic | None = None) -> None:
+        self.mac, self._raw = octets(mac), nic or nic_of(namespace)
 
     def close(self) -> None:
         """Unplug it."""
