@@ -1,6 +1,7 @@
 """`python -m tests.integration.attacks RUNS`: run every variant of every race so often, and print the table.
 
-Exit code 1: a secret byte left, a host was left behind or its window was used up by an attacker; 2: wrong arguments.
+Exit code 1: a secret byte left, a host was left behind or its window was used up by an attacker, or not all runs were
+made; 2: wrong arguments.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"no variant has {given.only!r}" if not chosen else "RUNS and --jobs are at least 1")
     signal.signal(signal.SIGTERM, end_by_signal)
     begin = time.monotonic()
-    outcomes = run([attack for attack in chosen for _ in range(given.runs)], given.jobs, given.keep)
+    wanted = [attack for attack in chosen for _ in range(given.runs)]
+    outcomes = run(wanted, given.jobs, given.keep)
     lost = failures(outcomes)
     taken = time.monotonic() - begin
     sys.stdout.write(f"{table(outcomes)}\n{len(chosen)} variants, {len(outcomes):,} runs, {taken:.0f} s\n")
     sys.stdout.writelines(f"BROKEN {line}\n" for line in lost)
-    return 1 if lost else 0
+    return 1 if lost or len(outcomes) < len(wanted) else 0
 
 
 if __name__ == "__main__":

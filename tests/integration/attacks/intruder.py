@@ -177,9 +177,9 @@ class Intruder:
         elif when is When.BETWEEN:
             self.forge(target, kind)
 
-    def attack(self, target: Target, client: Client, kind: Kind, when: When, *, seconds: float = 1.2) -> Seen:
+    def attack(self, target: Target, client: Client, kind: Kind, when: When, *, seconds: float) -> Seen:
         """Ask as `target`, by `client`, and forge ARP; ends with the whole answer, a refusal, or `seconds` after the
-        last news."""
+        last news, at the latest after five."""
         self.drain()
         begin = last = asked = time.monotonic()
         if kind is Kind.SWITCHING:
@@ -188,7 +188,7 @@ class Intruder:
             self.forge(target, kind)
         self.ask(target, kind, when, client.start())
         late = begin + _AFTER_SECONDS if when is When.AFTER else None
-        while not client.done and (now := time.monotonic()) - last < seconds and now - begin < 4 * seconds:
+        while not client.done and (now := time.monotonic()) - last < seconds and now - begin < 5.0:
             for packet in self.packets(now + (_FLOOD_SECONDS if when is When.FLOOD else 0.02)):
                 if self._take(target, client, kind, when, packet):
                     last = time.monotonic()

@@ -95,7 +95,10 @@ class Race:
         return judged(site, self, lambda: (self._attack(site), None), alone=True)
 
     def _attack(self, site: RaceSite) -> Seen:
-        return site.intruder.attack(site.target, client(self.way), self.kind, self.when)
+        # The server may ask a host that is off for two seconds; half of the attackers wait for what it says then, the
+        # other half is there no longer when the host comes back in the middle of that.
+        waits = self.state is State.OFF and self.when in (When.AFTER, When.FLOOD)
+        return site.intruder.attack(site.target, client(self.way), self.kind, self.when, seconds=2.5 if waits else 0.8)
 
     def _beside_a_boot(self, site: RaceSite) -> tuple[Seen, Booted | None]:
         """Both ask for the seed at once: the attacker begins when the host has its configuration."""

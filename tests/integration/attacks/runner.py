@@ -58,7 +58,8 @@ def _broken(attack: Attack, why: str) -> Outcome:
 
 
 def run(attacks: Sequence[Attack], jobs: int, keep: Path | None) -> list[Outcome]:
-    """Run all of them on `jobs` laboratories at a time; the outcomes in the order of `attacks`."""
+    """Run all of them on `jobs` laboratories at a time; the outcomes in the order of `attacks`. Stopped by a signal it
+    has those that came to their end."""
     context = multiprocessing.get_context("spawn")
     workers, pipes, outcomes = [], [], dict[int, Outcome]()
     numbered = list(enumerate(attacks))
@@ -69,16 +70,27 @@ def run(attacks: Sequence[Attack], jobs: int, keep: Path | None) -> list[Outcome
         there.close()
         workers.append(worker)
         pipes.append(here)
+    try:
+        _collect(pipes, outcomes, len(attacks))
+    except (KeyboardInterrupt, SystemExit):
+        for worker in workers:
+            worker.terminate()
+    for worker in workers:
+        worker.join(30)
+    lost = len(attacks) - len(outcomes)
+    if lost:
+        sys.stderr.write(f"attacks: {lost:,} of {len(attacks):,} runs were not made\n")
+    return [outcomes[place] for place, _ in numbered if place in outcomes]
+
+
+def _collect(pipes: list[Connection], outcomes: dict[int, Outcome], wanted: int) -> None:
     told = time.monotonic()
     for place, outcome in _received(pipes):
         outcomes[place] = outcome
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()
             broken = sum(one.failed for one in outcomes.values())
-            sys.stderr.write(f"attacks: {len(outcomes):,} of {len(attacks):,} runs, {broken:,} broke the promise\n")
-    for worker in workers:
-        worker.join()
-    return [outcomes.get(place, _broken(attack, "no worker")) for place, attack in numbered]
+            sys.stderr.write(f"attacks: {len(outcomes):,} of {wanted:,} runs, {broken:,} broke the promise\n")
 
 
 def _received(pipes: list[Connection]) -> Iterable[tuple[int, Outcome]]:

@@ -83,7 +83,7 @@ class Victim:
         options = OPTIONS if way is Way.TFTP_OPTIONS else ()
         return _judge(self.tftp(found[0], *options, timeout=timeout))
 
-    def boot_until_it_works(self, way: Way, tries: int = 3, seconds: float = 10.0) -> tuple[Booted, int]:
+    def boot_until_it_works(self, way: Way, tries: int = 5, seconds: float = 30.0) -> tuple[Booted, int]:
         """Boot, reset and boot again as a machine without an answer does; how it ended, and how many tries it took."""
         end = time.monotonic() + seconds
         for number in range(1, tries + 1):
