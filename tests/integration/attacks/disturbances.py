@@ -51,7 +51,8 @@ class Disturbance:
 
 @contextlib.contextmanager
 def reading(victim: Victim, way: Way, acknowledged: int) -> Iterator[socket.socket]:
-    """A TFTP transfer of the seed that the host has begun by itself, so many blocks of it acknowledged."""
+    """A TFTP transfer of the seed that the host has begun by itself, so many blocks of it acknowledged, and the next
+    one received: what is on its way when a link goes down is flooded by the switch, and no server can help that."""
     options = OPTIONS if way is Way.TFTP_OPTIONS else ()
     with inside(victim.namespace):
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -59,12 +60,13 @@ def reading(victim: Victim, way: Way, acknowledged: int) -> Iterator[socket.sock
         sock.bind((victim.address, _CLIENT))
         sock.settimeout(2)
         sock.sendto(rrq(SEED, *options), (MGMT, 69))
-        done = 0
         with contextlib.suppress(TimeoutError):
-            while done < acknowledged:
+            while acknowledged:
                 data, peer = sock.recvfrom(2048)
-                kind, done = struct.unpack_from("!HH", data)
-                done = done if kind == 3 else 0
+                kind, number = struct.unpack_from("!HH", data)
+                done = number if kind == 3 else 0
+                if done > acknowledged:
+                    break
                 sock.sendto(struct.pack("!HH", 4, done), peer)
         yield sock
 
