@@ -149,7 +149,8 @@ class Intruder:
         while (left := until - time.monotonic()) > 0:
             if not select.select([self._raw], [], [], left)[0]:
                 return
-            while (frame := self._next()) is not None:
+            # A flood has no end of its own.
+            while time.monotonic() < until and (frame := self._next()) is not None:
                 packet = frames.parse(frame)
                 if packet is not None and packet.hardware != self.mac:
                     yield packet

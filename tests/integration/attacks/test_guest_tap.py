@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 BRIDGE_MAC = "52:54:00:77:00:fe"  # of `Wired`
 TARGET = Target(MAC["node1"], ADDRESS["node1"], BRIDGE_MAC, MGMT)
 HOST = (ADDRESS["node1"], 2070)
-CLIENTS = {
+CLIENTS: dict[str, Callable[[], Client]] = {
     "TFTP with options": lambda: Tftp(HOST, MGMT, *OPTIONS),
     "TFTP without options": lambda: Tftp(HOST, MGMT),
     "HTTP seed": lambda: Http(HOST, MGMT, f"/{SEED}"),
