@@ -1,4 +1,5 @@
-# `make demo` shows a host boot; `make test` runs every check; `make bench` measures. Each installs what it needs.
+# `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
+# races for a host's secrets N times each. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,8 +7,9 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 # Integration tests wait for a third of their time.
 WAITING_JOBS ?= 3
+RUNS ?= 1
 
-.PHONY: demo test bench lint types unit integration boot lock clean
+.PHONY: demo test bench attacks lint types unit integration boot lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -37,6 +39,10 @@ boot: $(VENV)/.ready
 bench: $(VENV)/.ready
 	tools/need boot bench
 	$(BIN)/python -m bench
+
+attacks: $(VENV)/.ready
+	tools/need boot
+	$(BIN)/python -m tests.integration.attacks $(RUNS) --jobs $(WAITING_JOBS)
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	tools/need base

@@ -14,8 +14,8 @@ from provision.demo.lab import Lab, inside, ip
 from provision.demo.processes import Process
 from provision.demo.site import DemoSite
 from provision.errors import Exit
-from tests.attack_site import ADDRESS, INVENTORY, MAC, MGMT, exchange, http, pxe
 from tests.fixtures import media
+from tests.integration.attacks.site import ADDRESS, INVENTORY, MAC, MGMT, exchange, http, pxe
 
 CANARY = b"canary-of-the-first-host"
 

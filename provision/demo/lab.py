@@ -175,8 +175,11 @@ class Lan:
         """The name of the server's NIC on this LAN."""
         return self.name
 
-    def attach(self, namespace: str, interface: str, address: str | None = None, mac: str | None = None) -> None:
-        """Give a namespace a NIC on this LAN, with an address such as "10.77.1.9/24" and a MAC if they are given."""
+    def attach(self, namespace: str, interface: str, address: str | None = None, mac: str | None = None) -> str:
+        """Give a namespace a NIC on this LAN, with an address such as "10.77.1.9/24" and a MAC if they are given.
+
+        Returns the name of the switch's port at the other end.
+        """
         port = f"p{_count(self.namespace)}"
         hardware = ("address", mac) if mac else ()
         peer = ("type", "veth", "peer", "name", port, "netns", self.namespace)
@@ -185,6 +188,7 @@ class Lan:
         if address:
             ip(namespace, "addr", "add", address, "dev", interface)
         ip(namespace, "link", "set", interface, "up")
+        return port
 
     def host(self, name: str, address: str | None = None, *, mac: str | None = None) -> str:
         """A plain host on this LAN, with one NIC called eth0; returns its namespace."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from provision.demo.lab import Lab, inside, ip
-from tests.attack_site import ADDRESS, MAC, MGMT, rrq
+from tests.integration.attacks.site import ADDRESS, MAC, MGMT, rrq
 from tests.wired import CANARY, Wired, eventually
 
 pytestmark = pytest.mark.integration

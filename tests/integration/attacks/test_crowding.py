@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import tests.attack_site
+import tests.integration.attacks.site
 from provision.demo.lab import inside, ip
 from provision.demo.site import SETTINGS
-from tests.attack_site import MGMT, Answer, AttackSite, attack_site, http, pxe, rrq, tftp
 from tests.fixtures.macs import make_up
+from tests.integration.attacks.site import MGMT, Answer, AttackSite, attack_site, http, pxe, rrq, tftp
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +34,8 @@ KERNEL_BYTES = 2 << 20
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackSite]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tests.attack_site, "SETTINGS", BOUNDS + PORTS)
-        patch.setattr(tests.attack_site, "KERNEL_BYTES", KERNEL_BYTES)
+        patch.setattr(tests.integration.attacks.site, "SETTINGS", BOUNDS + PORTS)
+        patch.setattr(tests.integration.attacks.site, "KERNEL_BYTES", KERNEL_BYTES)
         with attack_site(tmp_path_factory.mktemp("crowding")) as site:
             yield site
 

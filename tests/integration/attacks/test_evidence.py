@@ -16,8 +16,8 @@ from provision.demo.lab import ip
 from provision.store import segments
 from provision.store.audit import Audit, Limits
 from provision.store.keys import load_key
-from tests.attack_site import ADDRESS, GUEST, MAC, MGMT, AttackSite, attack_site, http, pxe
 from tests.cli_runner import cli
+from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, AttackSite, attack_site, http, pxe
 from tests.site_fixture import closed_site
 
 pytestmark = pytest.mark.integration

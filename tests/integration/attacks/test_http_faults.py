@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from provision.demo.lab import inside
-from tests.attack_site import GUEST, MGMT, AttackSite, attack_site, exchange, http, pxe
+from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, exchange, http, pxe
 
 pytestmark = pytest.mark.integration
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-import tests.attack_site
+import tests.integration.attacks.site
 from provision.demo.lab import inside
 from provision.demo.site import SETTINGS
-from tests.attack_site import GUEST, MAC, AttackSite, attack_site, http, pxe
+from tests.integration.attacks.site import GUEST, MAC, AttackSite, attack_site, http, pxe
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,7 @@ BOUNDS = "max_connections = 2048\nmax_connections_per_peer = 4096\nheader_timeou
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackSite]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tests.attack_site, "SETTINGS", BOUNDS + SETTINGS)
+        patch.setattr(tests.integration.attacks.site, "SETTINGS", BOUNDS + SETTINGS)
         with attack_site(tmp_path_factory.mktemp("memory")) as site:
             yield site
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from provision import proc
-from tests.attack_site import ADDRESS, GUEST, MGMT, AttackSite, attack_site, http, pxe, tftp
+from tests.integration.attacks.site import ADDRESS, GUEST, MGMT, AttackSite, attack_site, http, pxe, tftp
 
 pytestmark = pytest.mark.integration
 

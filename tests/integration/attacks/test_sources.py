@@ -13,7 +13,7 @@ import pytest
 
 from provision import proc
 from provision.demo.lab import inside, ip
-from tests.attack_site import GUEST, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
+from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 from tests.wired import eventually
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,19 @@ import pytest
 
 from provision import proc
 from provision.demo.lab import inside, ip
-from tests.attack_site import ADDRESS, GUEST, MAC, MGMT, AttackSite, attack_site, exchange, http, listening, pxe, tftp
+from tests.integration.attacks.site import (
+    ADDRESS,
+    GUEST,
+    MAC,
+    MGMT,
+    AttackSite,
+    attack_site,
+    exchange,
+    http,
+    listening,
+    pxe,
+    tftp,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -200,7 +212,7 @@ def mac_of(namespace: str, interface: str) -> str:
 @contextlib.contextmanager
 def forwarder(site: AttackSite, kind: int, port: int, to: int) -> Iterator[None]:
     """A program on the server that listens on the guest address and passes everything on to the management address."""
-    script = Path(__file__).parent / "fixtures" / "forwarder.py"
+    script = Path(__file__).parents[2] / "fixtures" / "forwarder.py"
     argv: list[str | Path] = [
         sys.executable,
         script,

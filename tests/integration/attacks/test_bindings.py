@@ -12,7 +12,7 @@ import pytest
 from provision import proc
 from provision.demo.lab import Lab, inside, ip
 from provision.errors import Exit
-from tests.attack_site import ADDRESS, GUEST, MAC, MGMT, http, pxe, tftp
+from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, http, pxe, tftp
 from tests.wired import CANARY, Wired, eventually
 
 pytestmark = pytest.mark.integration

@@ -17,13 +17,13 @@ import pytest
 
 from provision.demo.lab import inside
 from provision.demo.processes import Process
-from tests.attack_site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 from tests.fixtures.macs import make_up
+from tests.integration.attacks.site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 
 pytestmark = pytest.mark.integration
 
 MEMORY_MIB = 250
-FLOOD = Path(__file__).parent / "fixtures" / "flood.py"
+FLOOD = Path(__file__).parents[2] / "fixtures" / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
 
 

@@ -14,7 +14,19 @@ from fastapi.routing import APIRoute
 
 from provision.service.service import Service
 from provision.web import operator_app
-from tests.attack_site import GUEST, MAC, MGMT, Answer, AttackSite, attack_site, exchange, http, pxe, rrq, tftp
+from tests.integration.attacks.site import (
+    GUEST,
+    MAC,
+    MGMT,
+    Answer,
+    AttackSite,
+    attack_site,
+    exchange,
+    http,
+    pxe,
+    rrq,
+    tftp,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,45 @@
+"""Races for a host's seed: an attacker with a MAC of its own asks from the host's address and forges ARP.
+
+Each host's window is for one boot, and each port of the LAN is recorded: no secret byte on a wrong one, the window as
+it was, and the host boots afterwards. `make attacks` runs all the variants, as often as is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.attacks.disturbances import Disturbance, disturbances
+from tests.integration.attacks.race_site import RaceSite, race_site
+from tests.integration.attacks.races import Attack, State, sample
+from tests.integration.attacks.table import failures
+from tests.integration.attacks.victim import Way
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceSite]:
+    with race_site(tmp_path_factory.mktemp("races")) as site:
+        yield site
+
+
+def hold(site: RaceSite, attacks: list[Attack]) -> None:
+    outcomes = [attack.run(site) for attack in attacks]
+    assert failures(outcomes) == []
+    assert site.server.running and "Traceback" not in site.server.text
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("way", Way)
+def test_an_attacker_with_its_own_mac_gets_no_secret_byte(site: RaceSite, way: Way, state: State) -> None:
+    hold(site, list(sample(way, state)))
+
+
+DISTURBANCES = list(disturbances())
+
+
+@pytest.mark.parametrize("attack", DISTURBANCES, ids=lambda one: f"{one.attack}, {one.variant}")
+def test_a_transfer_that_is_disturbed_loses_no_secret_byte(site: RaceSite, attack: Disturbance) -> None:
+    hold(site, [attack, attack])
