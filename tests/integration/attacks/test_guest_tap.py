@@ -11,7 +11,7 @@ from tests.integration.attacks.clients import OPTIONS, SEED, Client, Http, Tftp
 from tests.integration.attacks.guest_tap import Tap, join_and_ask
 from tests.integration.attacks.intruder import Target
 from tests.integration.attacks.site import ADDRESS, MAC, MGMT
-from tests.integration.attacks.test_bindings import CANARY, Wired
+from tests.wired import CANARY, Wired
 
 pytestmark = pytest.mark.integration
 
