@@ -42,11 +42,11 @@ def test_the_command_line_does_the_same_with_and_without_a_service(state: Path, 
         ("explain", "node1"),
     ]
     alone = [cli(state, *command, "--json") for command in reads]
-    errors = [cli(state, *command) for command in (("host", "show", "node9"), ("window", "node2"), ("dhcp",))]
+    errors = [cli(state, *command) for command in (("host", "show", "node9"), ("window", "node3"), ("dhcp",))]
     here = cli(state, "iso", "node1", "-o", tmp_path / "alone.iso", "--json").json
     with serve(state):
         assert [cli(state, *command, "--json") for command in reads] == alone
-        assert [cli(state, *c) for c in (("host", "show", "node9"), ("window", "node2"), ("dhcp",))] == errors
+        assert [cli(state, *c) for c in (("host", "show", "node9"), ("window", "node3"), ("dhcp",))] == errors
         there = cli(state, "iso", "node1", "-o", tmp_path / "served.iso", "--json").json
         assert {**there, "file": ""} == {**here, "file": ""}
         assert (tmp_path / "served.iso").read_bytes() == (tmp_path / "alone.iso").read_bytes()

@@ -171,10 +171,10 @@ class Core:
     def _heard(self, name: str, host: Host) -> datetime | None:
         """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
         every host that ever came up counts as up: one that is will have said so again by then."""
-        heard, serving = self.alive.heard(name), self._serving
-        if serving is None:
+        heard, serving, site = self.alive.heard(name), self._serving, self.store.snapshot.site
+        if serving is None or site is None:
             return heard
-        if abs(self.clock() - serving) >= timedelta(seconds=self.site.policy.alive_seconds):
+        if abs(self.clock() - serving) >= timedelta(seconds=site.policy.alive_seconds):
             self._serving = None
             return heard
         if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):

@@ -27,7 +27,8 @@ _QUIET_SECONDS = 0.1
 after which TCP sends again (RFC 6298: 1 s, Linux: 0.2 s), and a switch may have forgotten where the machine was."""
 
 _ASK_SECONDS = 1.0
-_BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info, linux/tcp.h
+# struct tcp_info, linux/tcp.h: the connection's state, and how many bytes were acknowledged.
+_TCP_INFO, _CLOSED = struct.Struct("=B119xQ"), 7
 # struct linger, socket(7): what is not sent at the close is thrown away; or it is sent, as usual.
 _DISCARD, _KEEP = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Watch:
         """The header has been given to the connection, and the body follows."""
         transport = self._exchange.connection.transport
         waiting = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-        self._base = self._acked() + int.from_bytes(waiting, "little") + transport.get_write_buffer_size()
+        self._base = self._info()[1] + int.from_bytes(waiting, "little") + transport.get_write_buffer_size()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def check(self) -> None:
@@ -80,10 +81,10 @@ class Watch:
                 self._task.cancel()
             self._sock.close()
 
-    def _acked(self) -> int:
-        """Bytes of the connection that the other side has acknowledged."""
-        (acked,) = _BYTES_ACKED.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size))
-        return int(acked)
+    def _info(self) -> tuple[bool, int]:
+        """Whether the connection has ended, and how many of its bytes the other side has acknowledged."""
+        state, acked = _TCP_INFO.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+        return state == _CLOSED, int(acked)
 
     async def _follow(self) -> None:
         """Until all is acknowledged, or nobody is left to do it."""
@@ -102,13 +103,17 @@ class Watch:
         loop = asyncio.get_running_loop()
         pause, seen, since = _POLL_SECONDS[0], -1, loop.time()
         while True:
-            gone, acked = self._exchange.is_gone, self._acked() - self._base
+            # A transport that waits for nothing does not hear of a reset.
+            ended, acked = self._info()
+            gone, acked = ended or self._exchange.is_gone, acked - self._base
             if acked > self._told:
                 self._delivery.taken(range(self._start + self._told, self._start + acked))
                 self._told = acked
             if acked > self._first and not self._delivery.arrived:
                 await self._delivery.acknowledged()
             if gone or 0 <= self._end <= acked:
+                if ended:
+                    self._cut()
                 return
             self._delivery.check()
             if acked != seen:

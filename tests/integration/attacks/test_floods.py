@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import sqlite3
 import statistics
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import inside
+from provision.demo.lab import inside, ip
 from provision.demo.processes import Process
 from tests.fixtures.macs import make_up
 from tests.integration.attacks.site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
@@ -172,6 +174,31 @@ def arp_request(mac: str, source: str, target: str) -> bytes:
     return b"\xff" * 6 + octets(mac) + b"\x08\x06" + body + b"\0" * 6 + IPv4Address(target).packed
 
 
+@contextlib.contextmanager
+def answering(namespace: str, prefix: bytes) -> Iterator[None]:
+    """Answer ARP for every address and MAC that somebody made up: the server asks the MACs that begin with `prefix`."""
+    stop = threading.Event()
+
+    def answer(raw: socket.socket) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                asked = raw.recv(2048)
+                if asked.startswith(prefix) and asked[12:14] == b"\x08\x06" and asked[20:22] == b"\0\1":
+                    own, mac = asked[38:42], asked[:6]
+                    raw.send(asked[6:12] + mac + asked[12:20] + b"\0\2" + mac + own + asked[22:32])
+
+    ip(namespace, "link", "set", "eth0", "promisc", "on")
+    with raw_socket(namespace, 0x0806) as raw:
+        raw.settimeout(0.2)
+        thread = threading.Thread(target=answer, args=(raw,))
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
 def server_mac(site: AttackSite, interface: str) -> bytes:
     with inside(site.lab.server), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind((interface, 0))
@@ -179,10 +206,10 @@ def server_mac(site: AttackSite, interface: str) -> bytes:
         return found
 
 
-def raw_socket(namespace: str) -> socket.socket:
+def raw_socket(namespace: str, protocol: int = 0) -> socket.socket:
     with inside(namespace):
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind(("eth0", 0))
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+        raw.bind(("eth0", protocol))
     return raw
 
 
@@ -228,9 +255,9 @@ ROUNDS, MACHINES = 3, 200
 
 
 def test_a_flood_of_unknown_machines_is_bounded(site: AttackSite) -> None:
-    """600 MACs, each known to the kernel by ARP, ask for configurations on the management LAN."""
+    """600 MACs, each of which answers ARP, ask for configurations on the management LAN."""
     intruder, mac, before = site.mgmt.host("intruder", "10.77.1.99/24"), server_mac(site, "mgmt"), memory(site)
-    with raw_socket(intruder) as raw:
+    with raw_socket(intruder) as raw, answering(intruder, b"\x06"):
         for turn in range(ROUNDS):
             for number in range(MACHINES):
                 own, source = f"06:00:00:00:{turn:02x}:{number:02x}", f"10.77.1.{50 + number}"

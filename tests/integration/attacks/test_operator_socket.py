@@ -56,6 +56,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("window", "node1"),
     ("window", "node1", "--close"),
     ("status",),
+    ("store", "accept", "--reason", "restored"),
+    ("clock", "accept", "--reason", "it was ahead"),
     ("audit",),
     ("audit", "--verify"),
 )
