@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -131,8 +130,8 @@ class Neighbours:
     async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
         """The peer's MAC ("52:54:00:…") on that interface; solicits and waits up to `timeout` seconds, then None.
 
-        The kernel is not asked for its entry: its table may be long, and whoever sends requests with many false addresses would
-        make us read all of it for each. What we do not know yet, its news tell in milliseconds.
+        The kernel is not asked for its entry: its table may be long, and whoever sends requests with many false
+        addresses would make us read all of it for each. What we do not know yet, its news tell in milliseconds.
         """
         key = (ifindex, str(address))
         mac = self.known(*key)
