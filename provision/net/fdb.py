@@ -57,7 +57,7 @@ def port_of(bridge: int, mac: str, vlan: int = 0) -> str | None:
     """The port (its name) on which `mac` was learned, of the bridge with that interface index; None when it was on
     none, when the entry has aged, or when the MAC is the bridge's or a port's own.
 
-    `vlan` is the VLAN for a bridge that filters by VLAN (`interfaces.Footing.vlan`), 0 for any other: there a MAC has
+    `vlan` is the VLAN for a bridge that filters by VLAN (`rules.Stack.vlan`), 0 for any other: there a MAC has
     one entry. About 0.1 ms however large the table is, so an event loop may call it. Raises Unavailable when the
     kernel does not answer.
     """

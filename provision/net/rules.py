@@ -32,7 +32,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Footing:
+class Stack:
     """What a served interface stands on, by interface index: enough to judge news of another link without a look.
 
     `below` are the interface and those under it. `joined` are those of them that other interfaces can join (bridges,
@@ -53,15 +53,15 @@ class Footing:
         return port is not None and (self.ports is None or port in self.ports)
 
 
-def footing(binding: Binding, machine: Machine, overrides: Mapping[str, str]) -> Footing:
+def stack_of(binding: Binding, machine: Machine, overrides: Mapping[str, str]) -> Stack:
     """What the interface of `binding` stands on; empty when the interface is not there, and for a general network,
     which may stand on anything."""
     if binding.role is not Role.MANAGEMENT:
-        return Footing()
+        return Stack()
     chain = list(_chain(binding.interface, machine))
     bridge = next((one for one in chain if one.kind == "bridge"), None)
     tagged = next((one.vlan for one in chain if one.kind == "vlan"), 0)
-    return Footing(
+    return Stack(
         frozenset(one.index for one in chain),
         frozenset(one.index for one in chain if one.kind in ("bridge", *_BUNDLES)),
         None if _given("bridge-ports", overrides) else frozenset(_allowed(binding, chain)),
@@ -71,13 +71,13 @@ def footing(binding: Binding, machine: Machine, overrides: Mapping[str, str]) ->
     )
 
 
-def objection(link: Link, standing: Footing) -> str | None:
-    """Why a management network with that footing must end at the very message that tells of `link`; else None."""
-    if link.index in standing.below:
+def objection(link: Link, stack: Stack) -> str | None:
+    """Why a management network with that stack must end at the very message that tells of `link`; else None."""
+    if link.index in stack.below:
         return None
-    if link.master in standing.joined and not standing.allows(link.name):
+    if link.master in stack.joined and not stack.allows(link.name):
         return f"{link.name} has joined the bridge, and is not in 'bridge_ports' (bridge-ports)"
-    if link.lower in standing.below and link.kind in SHARING and not standing.shared:
+    if link.lower in stack.below and link.kind in SHARING and not stack.shared:
         return f"{link.name}, a {link.kind}, now stands on its interface (shared-nic)"
     return None
 

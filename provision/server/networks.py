@@ -20,7 +20,7 @@ from provision.net import fdb, interfaces, rules, sysctls
 from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins
-from provision.net.rules import Footing, objection
+from provision.net.rules import Stack, objection
 from provision.net.sockets import bind_tcp, bind_udp
 from provision.net.sources import Sources, hear_only, keep_first_packet, program, sources
 from provision.places import NOBODY, Group
@@ -49,7 +49,7 @@ _HEADER, _FIELDS, _BODY = 8192, 50, 4096
 class _Served:
     """A network that is being served: where, and by what."""
 
-    place: tuple[int, Channel, Footing]
+    place: tuple[int, Channel, Stack]
     http: Listener
     tftp: TftpServer | None
     sockets: tuple[socket.socket, ...]
@@ -122,34 +122,34 @@ class Networks:
         channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
         index, core = machine.interfaces[listen.interface].index, self._service.core
         pins = None if isinstance(self._pins, Unavailable) else self._pins
-        standing = rules.footing(own, machine, listen.override)
+        stack = rules.stack_of(own, machine, listen.override)
 
         def present() -> Site | None:
             return core.store.snapshot.site
 
-        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at, standing)
+        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at, stack)
 
     async def _serve(self, listen: Listen, edge: Edge | None, machine: Machine, start: bool) -> None:
         if edge is None:
             await self._stop(listen.network, "waits for the first 'provision apply'")
             return
-        served, standing = self._served.get(listen.network), edge.footing
+        served, stack = self._served.get(listen.network), edge.stack
         if served is not None:
-            if served.place == (edge.ifindex, edge.channel, standing):
+            if served.place == (edge.ifindex, edge.channel, stack):
                 await self._keep_up(listen, served, machine)
                 return
             await self._stop(listen.network, "changes")
         self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
-        if start and not self._outdated(machine, standing):
+        if start and not self._outdated(machine, stack):
             await self._start(listen, edge, machine)
-            if self._outdated(machine, standing):  # while it was being started
+            if self._outdated(machine, stack):  # while it was being started
                 await self._stop(listen.network, "waits until its interface has settled")
 
-    def _outdated(self, machine: Machine, standing: Footing) -> bool:
+    def _outdated(self, machine: Machine, stack: Stack) -> bool:
         """Whether the kernel has told of a link that breaks a rule since the look at `machine` began."""
         since = [link for at, link in self._links if at >= machine.taken]
         lost = len(since) == self._links.maxlen
-        return lost or any(objection(link, standing) for link in since)
+        return lost or any(objection(link, stack) for link in since)
 
     def _link(self, link: Link) -> None:
         """Called in the thread that reads the kernel's news."""
@@ -165,8 +165,8 @@ class Networks:
         if isinstance(self._pins, Unavailable) or not entry.fresh:
             return
         for served in self._served.values():
-            standing = served.place[2]
-            if standing.bridge == entry.bridge and not standing.allows(fdb.name_of(entry.port)):
+            stack = served.place[2]
+            if stack.bridge == entry.bridge and not stack.allows(fdb.name_of(entry.port)):
                 self._pins.moved(entry.mac)
 
     def _told(self, link: Link) -> None:
@@ -200,7 +200,7 @@ class Networks:
 
     async def _open(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         core, address = self._service.core, str(edge.channel.address)
-        if edge.footing.bridge and not self._on_bridges:
+        if edge.stack.bridge and not self._on_bridges:
             self._on_bridges = True
             self._unwatch.append(self._neighbours.watch_fdb(self._learned))
         limits = _limits(core.settings)
@@ -222,7 +222,7 @@ class Networks:
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports, who=who)
             tftp.start()
         self._served[listen.network] = _Served(
-            (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
+            (edge.ifindex, edge.channel, edge.stack), http, tftp, tuple(sockets), heard
         )
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
         await self._keep_up(listen, self._served[listen.network], machine)
