@@ -19,7 +19,7 @@ BIG = 1 << 40
 
 def test_little_space_is_told() -> None:
     assert Space(LEAST, BIG).warning is None
-    assert Space(LEAST - 1, BIG).warning == "has 511 MiB left of 1048576; full, nothing is released any more"
+    assert Space(LEAST - 1, BIG).warning == "has 511 MiB left of 1048576; once it is full, nothing is released"
     assert Space(200 << 20, 1 << 30).warning is None, "a small disk has a smaller bound"
     assert Space(100 << 20, 1 << 30).warning
 

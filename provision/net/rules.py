@@ -132,7 +132,7 @@ def _wildcard(binding: Binding) -> Iterator[Refusal]:
 def _default(binding: Binding, machine: Machine) -> Iterator[Refusal]:
     name = binding.interface
     if name in machine.default_routes and name in machine.interfaces:
-        fact = f"the default route leaves by {name}, so this is no dedicated management LAN"
+        fact = f"the default route leaves by {name}, so this is not a dedicated management LAN"
         see = f"see 'ip route show table all dev {name}' and 'ip -6 route show table all dev {name}'"
         yield _refuse("default-route", binding, fact, f"use a NIC of its own ({see})")
 

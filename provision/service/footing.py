@@ -58,7 +58,7 @@ class Footing:
             found.append(f"nothing is given away: the database {ground.distrust}; see 'provision store accept'")
         if ground.behind:
             late = self._high_water.mark.isoformat(timespec="seconds")
-            found.append(f"nothing is given away: it was {late} before; set the clock, or 'provision clock accept'")
+            found.append(f"nothing is given away: the clock was at {late} before; set it, or 'provision clock accept'")
         return found
 
     def watch(self) -> None:
@@ -79,7 +79,7 @@ class Footing:
                 self.note("store-not-trusted", None, reason=f"the database {ground.distrust}")
             if ground.behind and not self._said.behind:
                 late = self._high_water.mark.isoformat(timespec="seconds")
-                self.note("clock-went-back", None, reason=f"it was {late} before")
+                self.note("clock-went-back", None, reason=f"the clock was at {late} before")
             self._said = ground
 
     def witness(self) -> None:
@@ -101,7 +101,7 @@ class Footing:
         """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
         without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
-        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"it was {was} before")
+        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"the clock was at {was} before")
         if not self._store.distrust:
             self._store.close_all_windows()  # else 'store accept' does
         self._high_water.reset()
