@@ -12,7 +12,7 @@ from provision.net.rules import Stack
 from provision.net.sources import Sources, sources
 from provision.settings import Listen, Settings
 from provision.site import Site
-from provision.web.protocol import Limits
+from provision.web.limits import Limits
 
 # What boot loaders and hosts send has some hundred bytes, in less than ten fields; every one of the connections may
 # hold as much as this.

@@ -17,8 +17,9 @@ from uvicorn.server import Server
 
 from provision.places import Who, by_address
 from provision.web.gate import Gate
+from provision.web.limits import Limits
 from provision.web.peer import reset_at_close
-from provision.web.protocol import BoundedProtocol, Limits
+from provision.web.protocol import BoundedProtocol
 
 GRACE_SECONDS = 5
 """How long running answers may take after the first signal; boots ask again."""
