@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.cli.operate import _show
 from provision.service import complaints, space
 from provision.service.complaints import Complaints
 from provision.service.space import LEAST, Foresight, Space
@@ -87,3 +88,10 @@ def test_complaints_are_few_and_of_each_network(
     moment[0] += complaints.EVERY
     said.error("guest", ValueError("still"))
     assert caplog.records[-1].getMessage() == "still (and 49 times more on network 'guest')"
+
+
+def test_what_the_service_says_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"hosts": [], "unknown": [], "problems": ["[/bold] [red]a[/red]"], "warnings": ["[/bold] [red]b[/red]"]}
+    _show(said, as_json=False)
+    shown = capsys.readouterr().out
+    assert "ATTENTION: [/bold] [red]a[/red]" in shown and "WARNING: [/bold] [red]b[/red]" in shown
