@@ -93,7 +93,7 @@ def check_binding(
     found = [*_wildcard(binding), *_forwarding(binding, others, machine), *_port_of_bridge(binding, machine)]
     if binding.role is Role.MANAGEMENT:
         found += [*_default(binding, machine), *_bridges(binding, machine), *_shared(binding, machine)]
-        found += [*_vrf(binding, machine), *_forwarding6(binding, others, machine)]
+        found += [*_vrf(binding, machine), *_forwarding(binding, others, machine, six=True)]
     return sorted((r for r in found if not _given(r.rule, overrides)), key=lambda r: RULES.index(r.rule))
 
 
@@ -190,24 +190,21 @@ def _vrf(binding: Binding, machine: Machine) -> Iterator[Refusal]:
             yield _refuse("vrf", binding, fact, f"ip link set {one.name} nomaster")
 
 
-def _forwarding(binding: Binding, others: Sequence[Binding], machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    if own is None or not own.forwarding:
-        return
-    there = _others(binding, others, machine)
-    if where := _where(binding, others, [one for one in there if one.forwarding]):
-        fact = f"this server forwards packets between it and {where}"
-        yield _refuse("forwarding", binding, fact, f"sysctl net.ipv4.conf.{binding.interface}.forwarding=0")
+def _forwarding(
+    binding: Binding, others: Sequence[Binding], machine: Machine, *, six: bool = False
+) -> Iterator[Refusal]:
+    def forwards(one: Interface) -> bool:
+        return one.forwarding6 if six else one.forwarding
 
-
-def _forwarding6(binding: Binding, others: Sequence[Binding], machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    if own is None or not own.forwarding6:
+    name = binding.interface
+    if name not in machine.interfaces or not forwards(machine.interfaces[name]):
         return
-    there = _others(binding, others, machine)
-    if where := _where(binding, others, [one for one in there if one.forwarding6]):
-        fact = f"this server forwards IPv6 packets between it and {where}"
-        remedy = f"sysctl net.ipv6.conf.{binding.interface}.disable_ipv6=1, or net.ipv6.conf.all.forwarding=0"
+    there = [one for one in _others(binding, others, machine) if forwards(one)]
+    if where := _where(binding, others, there):
+        fact = f"this server forwards {'IPv6 ' if six else ''}packets between it and {where}"
+        remedy = f"sysctl net.ipv4.conf.{name}.forwarding=0"
+        if six:
+            remedy = f"sysctl net.ipv6.conf.{name}.disable_ipv6=1, or net.ipv6.conf.all.forwarding=0"
         yield _refuse("forwarding", binding, fact, remedy)
 
 
