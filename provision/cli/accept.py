@@ -47,5 +47,5 @@ def accept_clock(reason: Reason) -> None:
     if given.json:
         output.data(done)
         return
-    output.say(f"the clock is taken as it is, {done['now']}; before, it was at {done['was']}")
+    output.say(f"it is {done['now']}, and no longer {done['was']}")
     output.say("every window is closed; open those that are needed with 'provision window HOST'")

@@ -101,7 +101,7 @@ class Footing:
         """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
         without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
-        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"the clock was at {was} before")
+        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"it was {was} before")
         if not self._store.distrust:
             self._store.close_all_windows()  # else 'store accept' does
         self._high_water.reset()
