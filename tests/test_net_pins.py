@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import select
 import socket
 import struct
 import subprocess
@@ -222,6 +224,18 @@ def test_nothing_is_left_behind() -> None:
         assert "CapEff:\t0000000000001000" in status and "CapPrm:\t0000000000001000" in status
         assert "NoNewPrivs:\t1" in status
         helper.close()
+
+
+@isolated
+def test_a_service_that_ends_with_an_answer_unread_is_no_error() -> None:
+    with lan("eth1", f"{OWN}/24", f"{HOST}/24", MAC):
+        helper, asked = Helper.start(), place()
+        order = {"id": 1, "do": "pin", "interface": asked.ifindex, "own": str(OWN), "address": str(HOST), "mac": MAC}
+        helper.control.send(json.dumps(order).encode())
+        assert select.select([helper.control], [], [], 10.0)[0]
+        helper.control.close()
+        assert helper.process.wait(10.0) == 0
+        assert "PERMANENT" not in entry()
 
 
 @isolated

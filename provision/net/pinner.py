@@ -12,6 +12,7 @@ nothing. The first packet from here says {"ready": true}, or {"error": TEXT} bef
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import select
@@ -95,11 +96,15 @@ class Pinner:
         return max(0.0, min(probe.next for probe in self._probes.values()) - time.monotonic()) * 1000 + 0.5
 
     def _say(self, message: dict[str, Any]) -> None:
-        self._control.send(json.dumps(message).encode())
+        with contextlib.suppress(ConnectionError):  # the service is gone, as the next order will say
+            self._control.send(json.dumps(message).encode())
 
     def _obey(self) -> bool:
         """Take one order; False when there will be no more."""
-        packet, descriptors, _flags, _sender = socket.recv_fds(self._control, _ORDER_BYTES, 1)
+        try:
+            packet, descriptors, _flags, _sender = socket.recv_fds(self._control, _ORDER_BYTES, 1)
+        except ConnectionError:  # the service has ended with an answer unread
+            return False
         if not packet:
             return False
         order = json.loads(packet)
