@@ -10,7 +10,6 @@ import http
 import json
 import logging
 import socket
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from provision.places import State, is_stalled
 from provision.web.peer import acknowledged, client_of, credentials, unacknowledged
+from provision.web.problems import origin_of_error
 
 if TYPE_CHECKING:
     from provision.web.gate import Gate
@@ -307,7 +307,9 @@ class BoundedProtocol(HttpToolsProtocol):
             except Exception as error:
                 # uvicorn would print a traceback, whose lines may hold anything.
                 if not isinstance(error, ConnectionAbortedError):
-                    _log.error("internal error (%s at %s) while answering", type(error).__name__, _place(error))
+                    _log.error(
+                        "internal error (%s at %s) while answering", type(error).__name__, origin_of_error(error)
+                    )
                 if cycle.response_started:
                     cycle.disconnected = True
                     self.transport.abort()
@@ -358,12 +360,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if queued != self._queued or not (any(queued) or expecting):
             self._queued, self._since = queued, now
         return now - self._since > self._limits.stall
-
-
-def _place(error: BaseException) -> str:
-    """Where an error was raised, without anything that its message may hold."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "an unknown place"
 
 
 def _too_long(value: bytes, limit: int) -> bool:
