@@ -101,7 +101,7 @@ def test_a_boot_survives_a_new_tracker(here: Site) -> None:
     here.service.netboot._tracker._by_mac._networks.clear()
     assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
     here.service.netboot._tracker._by_mac._networks.clear()
-    here.service.core.forget_boot("node1")
+    here.service.core.charged.forget("node1")
     assert paid(here.service.netboot.seed(origin(), revision)).revision == revision
     assert used(here) == 1
 

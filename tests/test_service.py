@@ -121,13 +121,13 @@ def test_a_charge_that_comes_while_boots_are_read_is_not_lost(here: Site, monkey
         return found
 
     monkeypatch.setattr(core.store, "boots", slow)
-    core.forget_boot("node1")
+    core.charged.forget("node1")
     reader = threading.Thread(target=core.state, args=("node1",))
     reader.start()
     assert reading.wait(5)
     boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, "a" * 64)
     assert core.store.charge(boot, here.clock.now)
-    core.forget_boot("node1")
+    core.charged.forget("node1")
     go_on.set()
     reader.join()
     assert [known.id for known in core.state("node1").boots] == [boot.id]

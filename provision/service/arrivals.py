@@ -45,7 +45,7 @@ class Arrivals:
         self._core.witness()
         self._core.alive.booted(host, boot.label, now)
         self._reads.forget(host)
-        self._core.forget_boot(host)
+        self._core.charged.forget(host)
         self._tracker.update(done)
         return done
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
-from threading import Lock, RLock
+from threading import RLock
 from typing import Self
 
 from provision import clock as clocks
 from provision import policy
 from provision.below import discard
-from provision.boot import Boot, Channel, ChannelKind, Medium, Payload, Requester
+from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
@@ -24,6 +24,7 @@ from provision.policy import Denial, Ground, HostState, Release
 from provision.service.acts import act
 from provision.service.alerts import Alerts
 from provision.service.alive import Alive
+from provision.service.charged import Charged
 from provision.service.decisions import Decisions
 from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
@@ -54,9 +55,7 @@ class Core:
         self.footing = Footing(store, audit, clock)
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
-        # Every host's charged boots as far as they were asked for, and a count of what made such an answer old.
-        self._charged: dict[str, tuple[Boot, ...]] = {}
-        self._forgotten, self._charged_lock = 0, Lock()
+        self.charged = Charged(store)
         self.endpoints = Endpoints(settings, lambda: self.site)
         self.decisions = Decisions(audit)
         self.alive, self.alerts = Alive(), Alerts()
@@ -157,7 +156,7 @@ class Core:
             known = {}
             self._known = (snapshot.change, known)
             self.decisions.forget_hosts()
-            self._forget_boots()
+            self.charged.forget_all()
         fixed = known.get(name)
         if fixed is None:
             host = snapshot.hosts.get(name)
@@ -165,7 +164,7 @@ class Core:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
             revision = snapshot.revisions[name]
             fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
-        window, boots = self.store.window(name), self._charged_boots(name)
+        window, boots = self.store.window(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
 
     def _heard(self, name: str, host: Host) -> datetime | None:
@@ -202,28 +201,6 @@ class Core:
             found = {(there, at): macs for there, at, macs in own if there is not None and at is not None}
             self._at = (snapshot.change, found)
         return found.get((network, address), ())
-
-    def _charged_boots(self, name: str) -> tuple[Boot, ...]:
-        with suppress(KeyError):
-            return self._charged[name]
-        before = self._forgotten
-        boots = self.store.boots(name)
-        found = tuple(boot for boot in boots if boot.charged and not boot.up and boot.medium.from_network)
-        with self._charged_lock:
-            if before == self._forgotten:
-                self._charged[name] = found
-        return found
-
-    def forget_boot(self, name: str) -> None:
-        """Read the host's charged boots again: one was charged, or is up."""
-        with self._charged_lock:
-            self._charged.pop(name, None)
-            self._forgotten += 1
-
-    def _forget_boots(self) -> None:
-        with self._charged_lock:
-            self._charged.clear()
-            self._forgotten += 1
 
     def base_of(self, host: Host | None) -> BaseImage:
         """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""

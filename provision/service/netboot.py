@@ -179,7 +179,7 @@ class Netboot:
         if denial := unsound(replace(state, ground=self._core.ground)):
             raise denial.error()
         charged = self._core.store.charge(boot, self._core.clock())
-        self._core.forget_boot(state.host.name)
+        self._core.charged.forget(state.host.name)
         self._core.witness()
         if charged is None:
             refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}

@@ -149,6 +149,6 @@ class Rereads:
             fields = {"mac": read.mac, "address": read.address, "medium": str(read.medium), "reason": text}
             core.note("seed-read-again", None, host=read.host, **fields)
             if window is not None:
-                core.forget_boot(read.host)
+                core.charged.forget(read.host)
         except ProvisionError as error:
             _log.error("seed-read-again: %s", error)
