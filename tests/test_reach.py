@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Conflict, Exit, Invalid, NotFound, ProvisionError, Unavailable
+from provision.service.endpoints import Endpoints
+from provision.settings import Listen
 from tests.cli_runner import cli
 from tests.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, site
 
@@ -27,13 +29,17 @@ def here(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
+def settle(here: Site, *blocks: Listen) -> None:
+    """Let the settings have these [[listen]] blocks."""
+    core = here.service.core
+    core.settings = core.settings.model_copy(update={"listen": blocks})
+    core.endpoints = Endpoints(core.settings, lambda: core.site)
+
+
 def listen(here: Site, **fields: object) -> None:
     """Let the one [[listen]] block say something else."""
-    settings = here.service.core.settings
-    (one,) = settings.listen
-    changed = one.model_copy(update=fields)
-    here.service.core.settings = settings.model_copy(update={"listen": (changed,)})
-    here.service.core.endpoints.forget()
+    (one,) = here.service.core.settings.listen
+    settle(here, one.model_copy(update=fields))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,7 @@ def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: ty
 
 
 def test_a_block_that_is_missing_may_be_one_that_was_not_read(here: Site) -> None:
-    here.service.core.settings = here.service.core.settings.model_copy(update={"listen": ()})
+    settle(here)
     with pytest.raises(NotFound, match=r"add one for mgmt to provision.toml; a running service must be restarted"):
         here.service.operations.dhcp()
 
