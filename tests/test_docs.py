@@ -323,3 +323,13 @@ def test_the_firewall_keeps_local_processes_off() -> None:
 def test_templates_of_the_settings_say_where_they_are_described() -> None:
     assert "docs/deployment.md" in settings.TEMPLATE
     settings.parse(settings.TEMPLATE.encode(), "provision.toml", Path("/nowhere"))
+
+
+def test_every_threat_names_tests_that_are_there() -> None:
+    """A "cannot" that nobody attacks is a hope; the few that are somebody else's doing say so by naming none."""
+    named = set()
+    for _who, _can, cannot in DEPLOYMENT.section("Threats in plain words").tables()[0]:
+        found = re.findall(r"`((?:tests/)?test_\w+\.py)`", cannot)
+        named |= {name if name.startswith("tests/") else f"tests/integration/attacks/{name}" for name in found}
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
