@@ -210,7 +210,7 @@ def test_every_variable_is_described() -> None:
 
 
 def test_every_event_of_the_audit_log_is_described() -> None:
-    noted = re.compile(r"""(?:\.(?:note|act)\(\s*|"event": )"([a-z-]+)\"""")
+    noted = re.compile(r"""(?:\.(?:note|act)\(\s*|\bact\([\w.]+, [\w.]+, |"event": )"([a-z-]+)\"""")
     found = {name for path in sources() for name in noted.findall(path.read_text())}
     found |= {RECOVERED, SEGMENT, REMOVED, BEGUN, FAILED}
     assert set(DEPLOYMENT.section("The audit log").table()) == found
