@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import uvloop
 
+from provision.errors import Gone
 from provision.net.sockets import bind_tcp
 from provision.web.servers import Servers
 from provision.web.stream import SeedResponse
+
+CLOSED = 7
+"""TCP_CLOSE, netinet/tcp.h."""
 
 SEED = bytes(range(256)) * 256
 
@@ -24,8 +28,10 @@ class Given:
 
     def __init__(self, there: bool = True) -> None:
         self.data, self.there, self.arrived, self.asked = SEED, there, False, asyncio.Event()
+        self.pieces = 1000
         self.failure: Exception | None = None
         self.ended = asyncio.Event()
+        self.at_end: Callable[[], None] = lambda: None
 
     def giving(self, sent: range) -> None:
         """Nobody counts it."""
@@ -37,7 +43,9 @@ class Given:
         """Nobody counts it."""
 
     def check(self) -> None:
-        """It may always go."""
+        self.pieces -= 1
+        if self.pieces < 0:
+            raise Gone("node1", "its window has been closed", "anything")
 
     async def acknowledged(self) -> None:
         self.arrived = True
@@ -52,6 +60,7 @@ class Given:
         return self.there
 
     def end(self) -> None:
+        self.at_end()
         self.ended.set()
 
 
@@ -96,3 +105,21 @@ def test_a_failure_that_nobody_foresaw_is_no_success(caplog: pytest.LogCaptureFi
 
     uvloop.run(run())
     assert "anything" not in caplog.text
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 1000])
+def test_the_connection_is_gone_before_the_address_is_let_go(pieces: int) -> None:
+    """A cut for whatever reason comes before anybody else may have the address."""
+    states: list[int] = []
+
+    async def run() -> None:
+        given = Given(there=False)
+        given.pieces = pieces
+
+        def watch(client: socket.socket) -> None:
+            given.at_end = lambda: states.append(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+
+        assert await asked_for(given, watch) is None
+
+    uvloop.run(run())
+    assert states == [CLOSED]

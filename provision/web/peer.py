@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import socket
 import struct
@@ -27,6 +28,13 @@ def client_of(sock: socket.socket, client: tuple[str, int]) -> tuple[str, int]:
     """The client of a TCP connection that is known as `client`: a NAT rule can give a local process any address, also a
     host's, and it is local all the same."""
     return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else client
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset a TCP connection now, with all that the kernel holds of it, however many descriptors it has (connect(2),
+    AF_UNSPEC). Harmless when it has ended."""
+    nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    ctypes.CDLL(None).connect(sock.fileno(), nowhere, len(nowhere))
 
 
 def _groups(sock: socket.socket) -> tuple[int, ...]:

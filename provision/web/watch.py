@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 
 from provision.errors import Gone, ProvisionError
 from provision.service.delivery import Delivery
+from provision.web.peer import reset
 from provision.web.protocol import Exchange
 
 _POLL_SECONDS = (0.001, 0.02)
@@ -43,7 +44,7 @@ class Watch:
         self._base, self._end, self._told = 0, -1, 0
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
-        self._complete = False
+        self._complete = self._kept = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
 
     def begin(self) -> None:
@@ -70,6 +71,7 @@ class Watch:
         if self._error is not None:
             raise self._error
         if self._complete:  # else the kernel holds bytes that may go nowhere once the address is not pinned
+            self._kept = True
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _KEEP)
 
     async def close(self) -> None:
@@ -81,6 +83,9 @@ class Watch:
         finally:
             if self._task is not None:
                 self._task.cancel()
+                if not self._kept:
+                    # Now and not when its other descriptors are closed: next the address may be anybody's.
+                    reset(self._sock)
             self._sock.close()
 
     def _info(self) -> tuple[bool, int]:
