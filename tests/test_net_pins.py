@@ -208,6 +208,20 @@ def test_two_macs_never_have_one_address_at_a_time() -> None:
 
 
 @isolated
+def test_what_is_pinned_at_the_end_stays_so_until_everything_is_closed() -> None:
+    async def test(pins: Pins, there: Peer) -> None:
+        pin = await pins.pin(place())
+        assert pin is not None
+        pins.stop()
+        assert pin.lost and "PERMANENT" in entry()
+        assert await pins.pin(place()) is None
+        pins.close()
+        assert "PERMANENT" not in entry()
+
+    with_pins(test)
+
+
+@isolated
 def test_nothing_is_left_behind() -> None:
     async def test(pins: Pins, there: Peer) -> None:
         assert await pins.pin(place()) is not None

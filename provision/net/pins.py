@@ -139,9 +139,15 @@ class Pins:
         self._held: dict[_Key, _Held] = {}
         self._number, self._complained = 0, -_COMPLAIN_SECONDS
         self._unsaid: deque[dict[str, Any]] = deque()
-        self.ended = asyncio.Event()
+        self.ended, self._stopped = asyncio.Event(), False
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._read)
+
+    def stop(self) -> None:
+        """Pin nothing any more, and call every pin lost; the kernel's entries stay until `close`."""
+        self._stopped = True
+        for held in self._held.values():
+            held.lose()
 
     def close(self) -> None:
         """End the helper, which lets go of everything; harmless when done before."""
@@ -165,6 +171,8 @@ class Pins:
 
     async def pin(self, place: Place) -> Pin | None:
         """Confirm, and keep the address at that MAC until the pin is released; None when it is not there."""
+        if self._stopped:
+            return None
         key = (place.ifindex, str(place.address))
         held = self._held.get(key)
         if held is None:
