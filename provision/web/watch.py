@@ -17,8 +17,9 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 
-from provision.errors import ProvisionError
+from provision.errors import Gone, ProvisionError
 from provision.service.delivery import Delivery
+from provision.web.peer import reset
 from provision.web.protocol import Exchange
 
 _POLL_SECONDS = (0.001, 0.02)
@@ -43,6 +44,7 @@ class Watch:
         self._base, self._end, self._told = 0, -1, 0
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
+        self._complete = self._kept = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
 
     def begin(self) -> None:
@@ -68,7 +70,9 @@ class Watch:
             await asyncio.wait([self._task])
         if self._error is not None:
             raise self._error
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _KEEP)
+        if self._complete:  # else the kernel holds bytes that may go nowhere once the address is not pinned
+            self._kept = True
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _KEEP)
 
     async def close(self) -> None:
         """The answer has ended, in whatever way: what was acknowledged is charged."""
@@ -79,6 +83,9 @@ class Watch:
         finally:
             if self._task is not None:
                 self._task.cancel()
+                if not self._kept:
+                    # Now and not when its other descriptors are closed: next the address may be anybody's.
+                    reset(self._sock)
             self._sock.close()
 
     def _info(self) -> tuple[bool, int]:
@@ -93,6 +100,10 @@ class Watch:
         except ProvisionError as error:
             self._error = error
             _log.warning("%s; the answer to it is cut off", error)
+            self._cut()
+        except Exception as error:
+            _log.error("internal error (%s) while %s gets its seed", type(error).__name__, self._delivery.host)
+            self._error = Gone(self._delivery.host, "its answer cannot be followed", "look at the server's log")
             self._cut()
 
     def _cut(self) -> None:
@@ -112,6 +123,7 @@ class Watch:
             if acked > self._first and not self._delivery.arrived:
                 await self._delivery.acknowledged()
             if gone or 0 <= self._end <= acked:
+                self._complete = 0 <= self._end <= acked
                 if ended:
                     self._cut()
                 return
