@@ -37,7 +37,7 @@ def serve(root: Path, port: int) -> None:
 
     from provision.media.plan import Patch, Plan
     from provision.net.sockets import bind_tcp
-    from provision.web.protocol import Limits
+    from provision.web.limits import Limits
     from provision.web.servers import Servers
     from provision.web.stream import PlanResponse
 

@@ -1,4 +1,4 @@
-"""Paths below a directory: joined from checked parts, and deleted only there. The one door for deleting trees."""
+"""Paths below a directory: joined from checked parts, deleted only there. The one door for deleting trees."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ def discard(path: Path) -> None:
     """Delete what stands at a path of the program's own making, as far as that is possible."""
     with suppress(OSError):
         remove(path.parent, path.name, ignore_errors=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _encodes(text: str) -> bool:

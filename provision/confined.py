@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
     """Become the program `argv[0]`."""
     try:
         if platform.machine() != "x86_64":
-            raise OSError(0, "this is no amd64")
+            raise OSError(0, "this is not amd64")
         found = os.open(argv[0], os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(found, _DESCRIPTOR, inheritable=False)
         os.chdir("/")

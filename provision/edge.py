@@ -13,7 +13,7 @@ from provision.media.plan import Plan
 from provision.net import fdb
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins, Place
-from provision.net.rules import Footing
+from provision.net.rules import Stack
 from provision.service.delivery import Delivery
 from provision.service.netboot import Origin
 from provision.site import Site
@@ -28,7 +28,7 @@ class Edge:
 
     `site` gives the site as it is applied now: a network that has just become general is general for the next request,
     before anybody has touched its listener. `pins` asks machines whether they are at their address; a management
-    network is not served without. `macs_at` tells whose address one is, by the inventory. `footing` is what the
+    network is not served without. `macs_at` tells whose address one is, by the inventory. `stack` is what the
     interface stands on: on a bridge, a MAC counts only when it was learned on a listed port.
     """
 
@@ -39,7 +39,7 @@ class Edge:
     site: Callable[[], Site | None] | None = None
     pins: Pins | None = None
     macs_at: Callable[[str, IPv4Address], tuple[str, ...]] = lambda network, address: ()
-    footing: Footing = field(default_factory=Footing)
+    stack: Stack = field(default_factory=Stack)
 
     def _present(self) -> Channel:
         site = self.site() if self.site else None
@@ -57,8 +57,8 @@ class Edge:
 
     def _on_a_listed_port(self, mac: str) -> bool:
         """Whether frames for `mac`, which has just been heard, go to a port that the operator listed."""
-        standing = self.footing
-        return not standing.bridge or standing.allows(fdb.port_of(standing.bridge, mac, standing.vlan))
+        stack = self.stack
+        return not stack.bridge or stack.allows(fdb.port_of(stack.bridge, mac, stack.vlan))
 
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""

@@ -270,7 +270,7 @@ def _foreign_mac(case: _Case) -> Denial | None:
     return _denial(
         "foreign-mac",
         case,
-        f"{case.requester.mac} is no MAC of {case.name}",
+        f"{case.requester.mac} is not a MAC of {case.name}",
         f"Boot {case.name} from one of its own NICs, or correct its MACs and run 'provision apply'",
     )
 

@@ -118,7 +118,7 @@ class Reader:
         return bytes(parts)
 
     def _damaged(self) -> Invalid:
-        return Invalid(self._subject, "is no archive of plain files", "look at the service: it should give one")
+        return Invalid(self._subject, "is not an archive of plain files", "look at the service, which should give one")
 
 
 def _checksum(block: bytes | bytearray) -> int:

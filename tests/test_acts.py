@@ -138,7 +138,7 @@ def test_what_is_done_and_cannot_be_said_is_said_later_and_once(
     before, since = changed(here.service), last(here)
     begun = 2 if name == "load" else 1
     with full(here, monkeypatch, after=begun):
-        with pytest.raises(Unavailable, match=f"the {event} was done, and its end cannot be recorded now"):
+        with pytest.raises(Unavailable, match=f"the {event} was done, but that cannot be recorded now"):
             act(here.service)
         with pytest.raises(Unavailable):
             here.service.core.note("anything", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,13 @@ def through_walls(path: str, tree: ast.Module) -> list[str]:
 def test_every_unit_has_its_layer() -> None:
     units = {p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
     assert units - {"__init__", "__main__"} == set(RANK), "give a new module its row in LAYERS"
+
+
+@pytest.mark.parametrize("package", ["net", "server", "service", "store", "web"])
+def test_the_design_names_every_module_of_the_larger_packages(package: str) -> None:
+    rows = [row for row in (ROOT / "docs/design.md").read_text().splitlines() if row.startswith(f"| `{package}/`")]
+    named = set(re.findall(r"`([a-z_]+)`", " ".join(rows)))
+    assert {path.stem for path in (PACKAGE / package).glob("*.py")} - {"__init__"} == named
 
 
 @pytest.mark.parametrize("unit", RANK)

@@ -24,7 +24,7 @@ from provision.media.reader import Reader
 from provision.service.netboot import Origin
 from provision.web import boot_app
 from provision.web.guard import Guard
-from provision.web.protocol import Limits
+from provision.web.limits import Limits
 from provision.web.servers import Listener
 from tests.fakes import FakeNeighbours, FakePins
 from tests.site_fixture import (

@@ -39,7 +39,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../hosts/node1", "node1/credentials", "a\nb/", "x" * 64, "\udcff"])
 def test_what_is_no_name_is_said_to_be_none(name: str) -> None:
-    with pytest.raises(Invalid, match=r"^'.*': is no name that a host, a credential or an image can have; "):
+    with pytest.raises(Invalid, match=r"^'.*': cannot be the name of a host, a credential or an image; "):
         route("hosts", name)
     with pytest.raises(Invalid):
         of_host(name)
@@ -54,7 +54,7 @@ def test_every_segment_is_quoted() -> None:
 def test_no_command_takes_a_path_for_a_name(state: Path, command: tuple[str, ...]) -> None:
     ran = cli(state, *("../hosts/node1" if part == "NAME" else part for part in command))
     assert (ran.code, ran.out) == (Exit.INVALID, ""), ran
-    assert ran.err.startswith("error: '../hosts/node1': is no name")
+    assert ran.err.startswith("error: '../hosts/node1': cannot be the name")
     assert ran.err.count("\n") == 1
 
 

@@ -14,7 +14,7 @@ from provision.boot import Channel, ChannelKind
 from provision.edge import Edge
 from provision.errors import Denied, Unavailable
 from provision.net.pins import Pin, Place
-from provision.net.rules import Footing
+from provision.net.rules import Stack
 from tests.fakes import FakeNeighbours, FakePin, FakePins
 from tests.site_fixture import GENERAL, INVENTORY, IP, MAC1, MAC2, MANAGEMENT, Site, site
 
@@ -66,10 +66,10 @@ def test_on_a_bridge_a_mac_counts_on_a_listed_port_only(
     monkeypatch: pytest.MonkeyPatch, port: str | None, mac: str | None
 ) -> None:
     monkeypatch.setattr("provision.net.fdb.port_of", lambda *of: port if of == (7, MAC1, 10) else "eth5")
-    standing = Footing(frozenset({7}), frozenset({7}), frozenset({"eth5"}), bridge=7, vlan=10)
-    on_it = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), footing=standing)
+    stack = Stack(frozenset({7}), frozenset({7}), frozenset({"eth5"}), bridge=7, vlan=10)
+    on_it = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), stack=stack)
     assert asyncio.run(on_it.origin(IP[MAC1])).requester.mac == mac
-    elsewhere = replace(on_it, footing=Footing(frozenset({7})))
+    elsewhere = replace(on_it, stack=Stack(frozenset({7})))
     assert asyncio.run(elsewhere.origin(IP[MAC1])).requester.mac == MAC1
 
 
@@ -86,9 +86,9 @@ class CountedPins(FakePins):
 
 
 def test_a_kernel_that_does_not_answer_leaves_no_address_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    standing = Footing(frozenset({7}), frozenset({7}), frozenset({"eth5"}), bridge=7)
+    stack = Stack(frozenset({7}), frozenset({7}), frozenset({"eth5"}), bridge=7)
     pins = CountedPins()
-    edge = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), pins=pins, footing=standing)
+    edge = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), pins=pins, stack=stack)
     monkeypatch.setattr("provision.net.fdb.port_of", lambda *_: "eth5")
     origin = asyncio.run(edge.origin(IP[MAC1]))
 

@@ -10,7 +10,7 @@ import pytest
 from provision.boot import Role
 from provision.errors import Unavailable
 from provision.net.interfaces import Binding, Interface, Link, Machine, address_of, look
-from provision.net.rules import Footing, check_binding, footing, objection
+from provision.net.rules import Stack, check_binding, objection, stack_of
 from provision.settings import RULES
 from tests.netns import isolated, lan, sh
 
@@ -139,30 +139,30 @@ def test_what_is_no_forwarding() -> None:
 def test_what_one_link_breaks() -> None:
     bridge = replace(NIC, kind="bridge", ports=("eth5",))
     on, binding = machine(bridge, Interface("eth5", 5, True, bridge="eth1")), replace(MGMT, bridge_ports=("eth5",))
-    standing = footing(binding, on, {})
-    assert standing == Footing(frozenset({2}), frozenset({2}), frozenset({"eth5"}), bridge=2)
+    stack = stack_of(binding, on, {})
+    assert stack == Stack(frozenset({2}), frozenset({2}), frozenset({"eth5"}), bridge=2)
     joins = Link("vnet0", 9, "tun", master=2)
-    assert "vnet0 has joined" in (objection(joins, standing) or "")
-    assert objection(replace(joins, master=3), standing) is None
-    assert objection(replace(joins, name="eth5"), standing) is None
-    assert "macvlan" in (objection(Link("mv0", 9, "macvlan", lower=2), standing) or "")
-    assert objection(Link("eth1.5", 9, "vlan", lower=2), standing) is None
-    assert objection(Link("eth1", 2, "bridge"), standing) is None
-    assert standing.allows("eth5") and not standing.allows("vnet0") and not standing.allows(None)
-    free = footing(binding, on, {"bridge-ports": "a laboratory only", "shared-nic": "a laboratory only"})
+    assert "vnet0 has joined" in (objection(joins, stack) or "")
+    assert objection(replace(joins, master=3), stack) is None
+    assert objection(replace(joins, name="eth5"), stack) is None
+    assert "macvlan" in (objection(Link("mv0", 9, "macvlan", lower=2), stack) or "")
+    assert objection(Link("eth1.5", 9, "vlan", lower=2), stack) is None
+    assert objection(Link("eth1", 2, "bridge"), stack) is None
+    assert stack.allows("eth5") and not stack.allows("vnet0") and not stack.allows(None)
+    free = stack_of(binding, on, {"bridge-ports": "a laboratory only", "shared-nic": "a laboratory only"})
     assert objection(joins, free) is objection(Link("mv0", 9, "macvlan", lower=2), free) is None
     assert free.allows("vnet0") and not free.allows(None)
-    assert footing(replace(binding, role=Role.GENERAL), on, {}) == Footing()
-    assert footing(MGMT, machine(NIC), {}) == Footing(frozenset({2}))
+    assert stack_of(replace(binding, role=Role.GENERAL), on, {}) == Stack()
+    assert stack_of(MGMT, machine(NIC), {}) == Stack(frozenset({2}))
 
 
 def test_the_vlan_in_which_a_mac_is_learned() -> None:
     plain, filtering = replace(NIC, kind="bridge"), replace(NIC, kind="bridge", vlan=1)
     tagged = Interface("eth1.10", 9, True, "vlan", lower="eth1", vlan=10)
     over = replace(MGMT, interface="eth1.10")
-    found = [footing(b, machine(on, tagged), {}).vlan for on in (plain, filtering, NIC) for b in (MGMT, over)]
+    found = [stack_of(b, machine(on, tagged), {}).vlan for on in (plain, filtering, NIC) for b in (MGMT, over)]
     assert found == [0, 0, 1, 10, 0, 0]
-    assert footing(over, machine(filtering, tagged), {}).bridge == 2
+    assert stack_of(over, machine(filtering, tagged), {}).bridge == 2
 
 
 def test_a_loop_of_lower_interfaces_ends() -> None:

@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from provision.net.sockets import bind_tcp, bind_unix
-from provision.web.protocol import Limits, Operators
+from provision.web.limits import Limits, Operators
 from provision.web.servers import Listener, Servers
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -247,7 +247,7 @@ async def transfer(here: Site, options: dict[str, str], blocks: int | None) -> N
     await ended.wait()
     ours.close()
     # What is written about it is written in another thread.
-    await asyncio.gather(*here.service.netboot.watch._under_way)
+    await asyncio.gather(*here.service.netboot.rereads._under_way)
 
 
 def test_tftp_transfers_count_as_far_as_they_came(here: Site) -> None:

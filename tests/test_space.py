@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.cli.operate import _show
 from provision.service import complaints, space
 from provision.service.complaints import Complaints
 from provision.service.space import LEAST, Foresight, Space
@@ -19,7 +20,7 @@ BIG = 1 << 40
 
 def test_little_space_is_told() -> None:
     assert Space(LEAST, BIG).warning is None
-    assert Space(LEAST - 1, BIG).warning == "has 511 MiB left of 1048576; full, nothing is released any more"
+    assert Space(LEAST - 1, BIG).warning == "has 511 MiB left of 1048576; once it is full, nothing is released"
     assert Space(200 << 20, 1 << 30).warning is None, "a small disk has a smaller bound"
     assert Space(100 << 20, 1 << 30).warning
 
@@ -87,3 +88,10 @@ def test_complaints_are_few_and_of_each_network(
     moment[0] += complaints.EVERY
     said.error("guest", ValueError("still"))
     assert caplog.records[-1].getMessage() == "still (and 49 times more on network 'guest')"
+
+
+def test_what_the_service_says_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"hosts": [], "unknown": [], "problems": ["[/bold] [red]a[/red]"], "warnings": ["[/bold] [red]b[/red]"]}
+    _show(said, as_json=False)
+    shown = capsys.readouterr().out
+    assert "ATTENTION: [/bold] [red]a[/red]" in shown and "WARNING: [/bold] [red]b[/red]" in shown

@@ -24,7 +24,7 @@ from provision.errors import Unavailable
 from provision.media.content import PlanContent
 from provision.media.plan import Patch, Plan
 from provision.net.sockets import bind_tcp
-from provision.web.protocol import Limits
+from provision.web.limits import Limits
 from provision.web.servers import Listener, Servers
 from provision.web.stream import PlanResponse, Selection, first_byte, select, sent_of
 

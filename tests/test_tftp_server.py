@@ -300,10 +300,10 @@ class Slow:
 
 def test_cold_content_progress_and_the_end(run: Run) -> None:
     async def test() -> None:
-        slow, seen, ends = Slow(BIG[:200_000]), list[int](), list[bool]()
+        slow, seen = Slow(BIG[:200_000]), list[int]()
 
         async def handler(request: TftpRequest) -> Answer:
-            return Answer(slow, seen.append, ends.append)
+            return Answer(slow, seen.append)
 
         async with serving(handler) as (server, port):
             wire, got, number = Wire(port), b"", 0
@@ -319,17 +319,17 @@ def test_cold_content_progress_and_the_end(run: Run) -> None:
         assert got == slow.data
         assert seen == sorted(seen)
         assert len(seen) > 2
-        assert (seen[-1], ends, slow.closed) == (200_000, [True], 1)
+        assert (seen[-1], slow.closed) == (200_000, 1)
 
     run(test())
 
 
 def test_a_file_that_breaks_midway_ends_the_transfer(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        slow, ends = Slow(BIG[:200_000], fail_at=60_000), list[bool]()
+        slow = Slow(BIG[:200_000], fail_at=60_000)
 
         async def handler(request: TftpRequest) -> Answer:
-            return Answer(slow, None, ends.append)
+            return Answer(slow)
 
         async with serving(handler) as (server, port):
             wire, number = Wire(port), 0
@@ -339,7 +339,7 @@ def test_a_file_that_breaks_midway_ends_the_transfer(run: Run, caplog: pytest.Lo
                 wire.ack(number)
                 data, number = await wire.get(), number + 1
             assert data == b"\0\5\0\0the server has a problem; see its log\0"
-            assert (server.active, ends, slow.closed) == (0, [False], 1)
+            assert (server.active, slow.closed) == (0, 1)
 
     run(test())
     assert "base file disk.img: ends at byte 7" in caplog.text

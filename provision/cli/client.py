@@ -94,7 +94,7 @@ class Client:
         for piece in answer.iter_raw(1 << 20):
             data += piece
             if len(data) > most or time.monotonic() > end:
-                raise foreign("gave an answer without an end")
+                raise foreign("gave an answer that does not end")
         return bytes(data)
 
 
@@ -111,7 +111,7 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + piece).split(b"\n")
         yield from filter(None, lines)
         if len(rest) > _MAX_STEP:
-            raise foreign("gave an answer without an end")
+            raise foreign("gave an answer that does not end")
     if rest:
         raise foreign()
 
@@ -130,7 +130,7 @@ def of_host(host: str | None) -> dict[str, str]:
 def checked(name: str) -> str:
     """A name as it was typed. Quoting does not help one with a slash: the server's router takes the path unquoted."""
     if name in ("", ".", "..") or "/" in name or len(name) > _MAX_NAME or not _is_text(name):
-        fact = "is no name that a host, a credential or an image can have"
+        fact = "cannot be the name of a host, a credential or an image"
         raise Invalid(f"'{name[:_MAX_NAME]}'", fact, "names have at most 63 lower-case letters, digits and '-'")
     return name
 

@@ -120,7 +120,8 @@ def _picture(answer: Any) -> Group:
             for row in seen.hosts
         ),
     )
-    told = [f"ATTENTION: {problem}" for problem in seen.problems]
+    # As objects: rich reads brackets in a text as markup.
+    told = [Text(f"ATTENTION: {problem}") for problem in seen.problems]
     warned = [Text(f"WARNING: {warning}") for warning in seen.warnings]
     alerts = output.as_table(
         ("HOST", "ALERT", "TIMES", "LAST", "WHAT"),

@@ -17,11 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from provision.below import remove
+from provision.below import remove, sync_directory
 from provision.errors import Conflict, Invalid, NotFound
 from provision.image import bom, diff, strip
 from provision.image.cache import on_disk
-from provision.media.writing import sync_directory
 
 CURRENT = "current"
 RECORD = "publication.json"

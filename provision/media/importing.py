@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from provision.below import remove
+from provision.below import remove, sync_directory
 from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
 from provision.media.authoring import Ingredients
@@ -26,7 +26,6 @@ from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
-from provision.media.writing import sync_directory
 from provision.messages import quoted
 from provision.model import KernelArgument, Name
 

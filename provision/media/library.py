@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from provision.below import discard
+from provision.below import discard, sync_directory
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.media.base import BaseImage, load
 from provision.media.importing import ImportRequest, build, prepare
 from provision.media.layout import Progress
-from provision.media.writing import sync_directory
 
 __all__ = ["BaseImage", "ImportRequest", "Library"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from provision.below import discard, remove
+from provision.below import discard, remove, sync_directory
 from provision.errors import Conflict, Invalid, Unavailable
 
 
@@ -112,12 +112,3 @@ def _name(fd: int, path: Path) -> None:
         os.link(str(fd), path, src_dir_fd=links, follow_symlinks=True)
     finally:
         os.close(links)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,15 +10,19 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from provision.net.filters import Instruction, jump, load_byte_pair, load_word, ret
+from provision.net.filters import MOST, Instruction, jump, load_byte_pair, ret, take_from
 
 ETHERTYPE = 0x0806
 REQUEST, REPLY = 1, 2
-_MOST = 800  # MACs that one filter can name: the kernel takes 4,096 instructions (BPF_MAXINSNS)
 
 _FRAME = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 _ETHERNET, _IPV4 = 1, 0x0800
 _MINIMUM = 60  # bytes of the shortest Ethernet frame, without its check sequence
+
+
+def mac_bytes(mac: str) -> bytes:
+    """The six bytes of "52:54:00:…"."""
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ def replies_of(macs: Iterable[bytes]) -> list[Instruction]:
     if not wanted:
         return [ret(False)]
     program = [load_byte_pair(20), jump(REPLY, yes=1, no=0), ret(False)]
-    if len(wanted) > _MOST:
+    each = [step for mac in wanted for step in take_from(mac)]
+    if len(program) + len(each) >= MOST:
         return [*program, ret(True)]
-    for mac in wanted:
-        high, low = struct.unpack("!IH", mac)
-        program += [load_word(6), jump(high, yes=0, no=3), load_byte_pair(10), jump(low, yes=0, no=1), ret(True)]
-    return [*program, ret(False)]
+    return [*program, *each, ret(False)]

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from provision.net import attributes
+
 OURS = 80
 """The protocol number (NDA_PROTOCOL) of our entries; iproute2's rt_protos has no name for it."""
 
@@ -20,7 +22,7 @@ _NEWNEIGH, _GETNEIGH, _ERROR, _DONE = 28, 30, 2, 3
 _REQUEST, _ACK, _REPLACE, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x400, 0x300
 _STALE, _PERMANENT = 0x04, 0x80
 _DST, _LLADDR, _PROTOCOL = 1, 2, 12
-_HEADER, _BODY, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BxxxiHBB"), struct.Struct("=HH")
+_HEADER, _BODY = struct.Struct("=IHHII"), struct.Struct("=BxxxiHBB")
 
 
 @dataclass(frozen=True, order=True)
@@ -55,7 +57,8 @@ class Entries:
 
     def _set(self, entry: Entry, state: int, flags: int) -> None:
         body = _BODY.pack(socket.AF_INET, entry.ifindex, state, 0, 0)
-        body += _attribute(_DST, entry.address) + _attribute(_LLADDR, entry.mac) + _attribute(_PROTOCOL, bytes([OURS]))
+        named = ((_DST, entry.address), (_LLADDR, entry.mac), (_PROTOCOL, bytes([OURS])))
+        body += b"".join(attributes.pack(kind, value) for kind, value in named)
         self._send(_NEWNEIGH, _REQUEST | _ACK | flags, body)
         for kind, data in self._messages():
             if kind == _ERROR:
@@ -70,7 +73,7 @@ class Entries:
             if kind in (_DONE, _ERROR):
                 return
             _family, ifindex, state, _flags, _type = _BODY.unpack_from(data)
-            found = dict(_attributes(data[_BODY.size :]))
+            found = dict(attributes.unpack(data[_BODY.size :]))
             if state & _PERMANENT and found.get(_PROTOCOL) == bytes([OURS]) and {_DST, _LLADDR} <= found.keys():
                 yield Entry(ifindex, found[_DST], found[_LLADDR])
 
@@ -85,16 +88,3 @@ class Entries:
                 length, kind, _flags, _sequence, _port = _HEADER.unpack_from(data)
                 yield kind, data[_HEADER.size : length]
                 data = data[(length + 3) & ~3 :]
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return (_ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value).ljust((len(value) + 7) & ~3, b"\0")
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind, data[_ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyroute2.netlink import NLM_F_DUMP, rtnl
 from pyroute2.netlink.rtnl import ndmsg
 
-from provision.net import netlink
+from provision.net import attributes, netlink
 
 # linux/neighbour.h
 _NDA_LLADDR, _NDA_VLAN, _NDA_MASTER = 2, 5, 9
@@ -43,7 +42,7 @@ class Entry:
 def parse(body: bytes) -> Entry | None:
     """An entry from the body of a neighbour message of family AF_BRIDGE; None when it is about no Ethernet address."""
     family, port, state, flags, _ = _HEADER.unpack_from(body)
-    found = dict(_attributes(body[_HEADER.size :]))
+    found = dict(attributes.unpack(body[_HEADER.size :]))
     mac = found.get(_NDA_LLADDR, b"")
     if family != socket.AF_BRIDGE or len(mac) != 6:
         return None
@@ -58,16 +57,16 @@ def port_of(bridge: int, mac: str, vlan: int = 0) -> str | None:
     """The port (its name) on which `mac` was learned, of the bridge with that interface index; None when it was on
     none, when the entry has aged, or when the MAC is the bridge's or a port's own.
 
-    `vlan` is the VLAN for a bridge that filters by VLAN (`interfaces.Footing.vlan`), 0 for any other: there a MAC has
+    `vlan` is the VLAN for a bridge that filters by VLAN (`rules.Stack.vlan`), 0 for any other: there a MAC has
     one entry. About 0.1 ms however large the table is, so an event loop may call it. Raises Unavailable when the
     kernel does not answer.
     """
     body = _HEADER.pack(socket.AF_BRIDGE, 0, 0, 0, 0)
-    body += _attribute(_NDA_MASTER, struct.pack("=I", bridge)) + _attribute(
+    body += attributes.pack(_NDA_MASTER, struct.pack("=I", bridge)) + attributes.pack(
         _NDA_LLADDR, bytes.fromhex(mac.replace(":", ""))
     )
     if vlan:
-        body += _attribute(_NDA_VLAN, struct.pack("=H", vlan))
+        body += attributes.pack(_NDA_VLAN, struct.pack("=H", vlan))
     for answer in netlink.ask(rtnl.RTM_GETNEIGH, 0, body):
         entry = parse(answer)
         if entry is not None and entry.fresh and (entry.mac, entry.bridge) == (mac.lower(), bridge):
@@ -99,16 +98,3 @@ def name_of(index: int) -> str | None:
         return socket.if_indextoname(index)
     except OSError:
         return None  # the port has just gone
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value.ljust((len(value) + 3) & ~3, b"\0")
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 4:
-        length, kind = struct.unpack_from("=HH", data)
-        if not 4 <= length <= len(data):
-            return
-        yield kind & 0x3FFF, data[4:length]
-        data = data[(length + 3) & ~3 :]

@@ -16,22 +16,44 @@ from collections.abc import Sequence
 Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand (linux/filter.h, struct sock_filter)."""
 
-LINK_LAYER = 0xFFE00000
-"""SKF_LL_OFF: offsets from here on count from the frame's first byte, whatever layer the socket is at."""
+MOST = 4096
+"""Instructions of one filter (BPF_MAXINSNS)."""
+
+LINK_LAYER, NETWORK = -0x200000, -0x100000
+"""SKF_LL_OFF and SKF_NET_OFF: offsets from here on count from the first byte of the frame, or of the packet in it,
+whatever layer the socket is at."""
+
+INTERFACE = -0x1000 + 8
+"""SKF_AD_IFINDEX: the "offset" of the index of the interface by which the packet came."""
 
 _SO_ATTACH_FILTER, _SIZE = 26, 8
-_LD_WORD, _LD_HALF, _JEQ, _RET = 0x20, 0x28, 0x15, 0x06
+_LD_WORD, _LD_HALF, _TAX, _TXA, _AND, _JEQ, _JA, _RET = 0x20, 0x28, 0x07, 0x87, 0x54, 0x15, 0x05, 0x06
 _ALL = 0xFFFFFFFF
 
 
 def load_word(offset: int) -> Instruction:
     """Load the four bytes at `offset`."""
-    return _LD_WORD, 0, 0, offset
+    return _LD_WORD, 0, 0, offset & _ALL
 
 
 def load_byte_pair(offset: int) -> Instruction:
     """Load the two bytes at `offset`."""
-    return _LD_HALF, 0, 0, offset
+    return _LD_HALF, 0, 0, offset & _ALL
+
+
+def keep() -> Instruction:
+    """Keep what was loaded for `kept`."""
+    return _TAX, 0, 0, 0
+
+
+def kept() -> Instruction:
+    """Load what was kept."""
+    return _TXA, 0, 0, 0
+
+
+def mask(bits: int) -> Instruction:
+    """Leave only these bits of what was loaded."""
+    return _AND, 0, 0, bits
 
 
 def jump(value: int, *, yes: int, no: int) -> Instruction:
@@ -39,13 +61,18 @@ def jump(value: int, *, yes: int, no: int) -> Instruction:
     return _JEQ, yes, no, value
 
 
+def skip(count: int) -> Instruction:
+    """Skip so many instructions, more than `jump` can."""
+    return _JA, 0, 0, count
+
+
 def ret(take: bool) -> Instruction:
     """Take the whole packet, or drop it."""
     return _RET, 0, 0, _ALL if take else 0
 
 
-def from_mac(mac: bytes) -> list[Instruction]:
-    """Takes what came in a frame from `mac`, for a UDP or TCP socket. What came in no frame at all is dropped."""
+def take_from(mac: bytes) -> list[Instruction]:
+    """Take what came in a frame from `mac`, and go on with anything else."""
     high, low = struct.unpack("!IH", mac)
     return [
         load_word(LINK_LAYER + 6),
@@ -53,8 +80,12 @@ def from_mac(mac: bytes) -> list[Instruction]:
         load_byte_pair(LINK_LAYER + 10),
         jump(low, yes=0, no=1),
         ret(True),
-        ret(False),
     ]
+
+
+def from_mac(mac: bytes) -> list[Instruction]:
+    """Takes what came in a frame from `mac`, for a UDP or TCP socket. What came in no frame at all is dropped."""
+    return [*take_from(mac), ret(False)]
 
 
 def attach(sock: socket.socket, program: Sequence[Instruction]) -> None:

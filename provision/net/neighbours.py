@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -49,16 +48,6 @@ def _entry(message: Any) -> tuple[_Key, _Known | None] | None:
         return None
     usable = message["header"]["type"] == rtnl.RTM_NEWNEIGH and message["state"] & _USABLE
     return (message["ifindex"], str(address)), ((str(mac).lower(), int(message["state"])) if usable and mac else None)
-
-
-def query(ifindex: int, address: str) -> str | None:
-    """Ask the kernel itself, without the cache (1 to 5 ms): the MAC in lower case with colons, or None."""
-    found = None
-    for message in netlink.dump(rtnl.RTM_GETNEIGH):
-        entry = _entry(message)
-        if entry is not None and entry[0] == (ifindex, address):
-            found = entry[1]
-    return found[0] if found else None
 
 
 def solicit(ifindex: int, address: str) -> None:
@@ -133,36 +122,16 @@ class Neighbours:
         for call, mac in told:
             call(mac)
 
-    def local_addresses(self) -> frozenset[str]:
-        """The server's own IPv4 addresses, as dotted text."""
-        return self._local
-
     def is_local(self, address: IPv4Address | str) -> bool:
         """Whether a peer is this server itself: one of its addresses, or loopback (all of 127.0.0.0/8)."""
         text = str(address)
         return text in self._local or text.startswith("127.")
 
-    def mac_of(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
-        """The peer's MAC ("52:54:00:…") on that interface; solicits and waits up to `timeout` seconds, then None."""
-        deadline = time.monotonic() + timeout
-        key = (ifindex, str(address))
-        mac = self.known(*key) or query(*key)
-        if mac is not None:
-            return mac
-        future = self._wait_for(key)
-        try:
-            solicit(*key)
-            return future.result(max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            return None
-        finally:
-            self._forget(key, future)
-
     async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
-        """`mac_of` for a coroutine: the event loop never waits for the kernel or the peer.
+        """The peer's MAC ("52:54:00:…") on that interface; solicits and waits up to `timeout` seconds, then None.
 
-        The kernel is not queried: its table may be long, and whoever sends requests with many false addresses would
-        make us read all of it for each. What we do not know yet, its news tell in milliseconds.
+        The kernel is not asked for its entry: its table may be long, and whoever sends requests with many false
+        addresses would make us read all of it for each. What we do not know yet, its news tell in milliseconds.
         """
         key = (ifindex, str(address))
         mac = self.known(*key)

@@ -108,7 +108,7 @@ class Pinner:
         elif order["do"] == "release":
             self._release(order["interface"], socket.inet_aton(order["address"]))
         else:
-            self._ask(order, Entry(order["interface"], socket.inet_aton(order["address"]), _mac(order)))
+            self._ask(order, Entry(order["interface"], socket.inet_aton(order["address"]), arp.mac_bytes(order["mac"])))
         return True
 
     def _ask(self, order: dict[str, Any], entry: Entry) -> None:
@@ -180,10 +180,6 @@ class Pinner:
                 self._packets.sendto(frame, (probe.name, arp.ETHERTYPE))
             except OSError:
                 continue  # the interface is down, or gone: nobody will answer
-
-
-def _mac(order: dict[str, Any]) -> bytes:
-    return bytes.fromhex(order["mac"].replace(":", ""))
 
 
 def _filtered(descriptor: int, program: bytes) -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 from provision import proc
 from provision.errors import Unavailable
 from provision.net import filters
+from provision.net.arp import mac_bytes
 from provision.net.neighbours import Neighbours
 
 _READY_SECONDS = 20.0
@@ -31,11 +32,6 @@ _SEEN_SECONDS = 2.0
 _COMPLAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 _Key = tuple[int, str]
-
-
-def mac_bytes(mac: str) -> bytes:
-    """The six bytes of "52:54:00:…"."""
-    return bytes.fromhex(mac.replace(":", ""))
 
 
 @dataclass(frozen=True)

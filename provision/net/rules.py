@@ -32,7 +32,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Footing:
+class Stack:
     """What a served interface stands on, by interface index: enough to judge news of another link without a look.
 
     `below` are the interface and those under it. `joined` are those of them that other interfaces can join (bridges,
@@ -53,15 +53,15 @@ class Footing:
         return port is not None and (self.ports is None or port in self.ports)
 
 
-def footing(binding: Binding, machine: Machine, overrides: Mapping[str, str]) -> Footing:
+def stack_of(binding: Binding, machine: Machine, overrides: Mapping[str, str]) -> Stack:
     """What the interface of `binding` stands on; empty when the interface is not there, and for a general network,
     which may stand on anything."""
     if binding.role is not Role.MANAGEMENT:
-        return Footing()
+        return Stack()
     chain = list(_chain(binding.interface, machine))
     bridge = next((one for one in chain if one.kind == "bridge"), None)
     tagged = next((one.vlan for one in chain if one.kind == "vlan"), 0)
-    return Footing(
+    return Stack(
         frozenset(one.index for one in chain),
         frozenset(one.index for one in chain if one.kind in ("bridge", *_BUNDLES)),
         None if _given("bridge-ports", overrides) else frozenset(_allowed(binding, chain)),
@@ -71,13 +71,13 @@ def footing(binding: Binding, machine: Machine, overrides: Mapping[str, str]) ->
     )
 
 
-def objection(link: Link, standing: Footing) -> str | None:
-    """Why a management network with that footing must end at the very message that tells of `link`; else None."""
-    if link.index in standing.below:
+def objection(link: Link, stack: Stack) -> str | None:
+    """Why a management network with that stack must end at the very message that tells of `link`; else None."""
+    if link.index in stack.below:
         return None
-    if link.master in standing.joined and not standing.allows(link.name):
+    if link.master in stack.joined and not stack.allows(link.name):
         return f"{link.name} has joined the bridge, and is not in 'bridge_ports' (bridge-ports)"
-    if link.lower in standing.below and link.kind in SHARING and not standing.shared:
+    if link.lower in stack.below and link.kind in SHARING and not stack.shared:
         return f"{link.name}, a {link.kind}, now stands on its interface (shared-nic)"
     return None
 
@@ -93,7 +93,7 @@ def check_binding(
     found = [*_wildcard(binding), *_forwarding(binding, others, machine), *_port_of_bridge(binding, machine)]
     if binding.role is Role.MANAGEMENT:
         found += [*_default(binding, machine), *_bridges(binding, machine), *_shared(binding, machine)]
-        found += [*_vrf(binding, machine), *_forwarding6(binding, others, machine)]
+        found += [*_vrf(binding, machine), *_forwarding(binding, others, machine, six=True)]
     return sorted((r for r in found if not _given(r.rule, overrides)), key=lambda r: RULES.index(r.rule))
 
 
@@ -132,7 +132,7 @@ def _wildcard(binding: Binding) -> Iterator[Refusal]:
 def _default(binding: Binding, machine: Machine) -> Iterator[Refusal]:
     name = binding.interface
     if name in machine.default_routes and name in machine.interfaces:
-        fact = f"the default route leaves by {name}, so this is no dedicated management LAN"
+        fact = f"the default route leaves by {name}, so this is not a dedicated management LAN"
         see = f"see 'ip route show table all dev {name}' and 'ip -6 route show table all dev {name}'"
         yield _refuse("default-route", binding, fact, f"use a NIC of its own ({see})")
 
@@ -190,24 +190,21 @@ def _vrf(binding: Binding, machine: Machine) -> Iterator[Refusal]:
             yield _refuse("vrf", binding, fact, f"ip link set {one.name} nomaster")
 
 
-def _forwarding(binding: Binding, others: Sequence[Binding], machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    if own is None or not own.forwarding:
-        return
-    there = _others(binding, others, machine)
-    if where := _where(binding, others, [one for one in there if one.forwarding]):
-        fact = f"this server forwards packets between it and {where}"
-        yield _refuse("forwarding", binding, fact, f"sysctl net.ipv4.conf.{binding.interface}.forwarding=0")
+def _forwarding(
+    binding: Binding, others: Sequence[Binding], machine: Machine, *, six: bool = False
+) -> Iterator[Refusal]:
+    def forwards(one: Interface) -> bool:
+        return one.forwarding6 if six else one.forwarding
 
-
-def _forwarding6(binding: Binding, others: Sequence[Binding], machine: Machine) -> Iterator[Refusal]:
-    own = machine.interfaces.get(binding.interface)
-    if own is None or not own.forwarding6:
+    name = binding.interface
+    if name not in machine.interfaces or not forwards(machine.interfaces[name]):
         return
-    there = _others(binding, others, machine)
-    if where := _where(binding, others, [one for one in there if one.forwarding6]):
-        fact = f"this server forwards IPv6 packets between it and {where}"
-        remedy = f"sysctl net.ipv6.conf.{binding.interface}.disable_ipv6=1, or net.ipv6.conf.all.forwarding=0"
+    there = [one for one in _others(binding, others, machine) if forwards(one)]
+    if where := _where(binding, others, there):
+        fact = f"this server forwards {'IPv6 ' if six else ''}packets between it and {where}"
+        remedy = f"sysctl net.ipv4.conf.{name}.forwarding=0"
+        if six:
+            remedy = f"sysctl net.ipv6.conf.{name}.disable_ipv6=1, or net.ipv6.conf.all.forwarding=0"
         yield _refuse("forwarding", binding, fact, remedy)
 
 

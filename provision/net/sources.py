@@ -20,16 +20,12 @@ from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from provision.net import filters
 from provision.net.filters import Instruction
 
-# linux/filter.h: load a word of the packet; copy A to X, and back; "and" with, and compare to, a constant; return.
-_LD_W_ABS, _TAX, _TXA, _AND, _JEQ, _JA, _RET = 0x20, 0x07, 0x87, 0x54, 0x15, 0x05, 0x06
-_SKF_NET_OFF, _SKF_AD_IFINDEX = -0x100000, -0x1000 + 8
 _SOURCE = 12
 """Where the source address stands in an IPv4 header, in bytes (RFC 791)."""
 _LOOPBACK_INDEX = 1
 """In every network namespace."""
-_WORD = 0xFFFFFFFF
 _MOST = 900
-"""So many prefixes fit into a filter (4,096 instructions)."""
+"""So many prefixes fit into a filter (`filters.MOST`)."""
 # linux/tcp.h; the value 2 keeps the packet from its Ethernet header on (since Linux 5.10).
 _TCP_SAVE_SYN, _TCP_SAVED_SYN, _FROM_ETHERNET = 27, 28, 2
 _LOCAL = IPv4Network("127.0.0.0/8")
@@ -57,18 +53,17 @@ def program(heard: Sources) -> list[Instruction]:
     if len(heard.routed) + len(heard.own) > _MOST:
         heard = Sources((IPv4Network("0.0.0.0/0"),), heard.own[:_MOST])
     own, routed = _only(heard.own), _only(heard.routed)
-    steps = [(_LD_W_ABS, 0, 0, (_SKF_NET_OFF + _SOURCE) & _WORD), (_TAX, 0, 0, 0)]
-    steps += [(_LD_W_ABS, 0, 0, _SKF_AD_IFINDEX & _WORD), (_JEQ, 1, 0, _LOOPBACK_INDEX), (_JA, 0, 0, len(own))]
-    return [*steps, *own, *routed]
+    steps = [filters.load_word(filters.NETWORK + _SOURCE), filters.keep(), filters.load_word(filters.INTERFACE)]
+    return [*steps, filters.jump(_LOOPBACK_INDEX, yes=1, no=0), filters.skip(len(own)), *own, *routed]
 
 
 def _only(prefixes: Iterable[IPv4Network]) -> list[Instruction]:
-    """Take the packet when its source (in X) is in one of `prefixes`, else drop it."""
+    """Take the packet when its source, which was kept, is in one of `prefixes`, else drop it."""
     steps: list[Instruction] = []
     for prefix in prefixes:
-        steps += [(_TXA, 0, 0, 0), (_AND, 0, 0, int(prefix.netmask))]
-        steps += [(_JEQ, 0, 1, int(prefix.network_address)), (_RET, 0, 0, _WORD)]
-    return [*steps, (_RET, 0, 0, 0)]
+        steps += [filters.kept(), filters.mask(int(prefix.netmask))]
+        steps += [filters.jump(int(prefix.network_address), yes=0, no=1), filters.ret(True)]
+    return [*steps, filters.ret(False)]
 
 
 def hear_only(sock: socket.socket, heard: Sources) -> None:

@@ -87,5 +87,5 @@ def require(text: str, interfaces: Collection[str]) -> None:
 
 def _foreign(number: int) -> Invalid:
     where = f"line {number}" if number else "the whole"
-    fact = f"{where} of what the service gave is no DHCP configuration of this release for these settings"
+    fact = f"{where} of what the service gave is not a DHCP configuration that this release makes for these settings"
     return Invalid("dnsmasq", fact, "restart the service after an upgrade or new settings; else find out who answers")

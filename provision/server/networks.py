@@ -9,28 +9,27 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from provision.boot import Channel, ChannelKind, Role
+from provision.boot import Channel, ChannelKind
 from provision.edge import Edge
-from provision.errors import Invalid, Problem, Problems, ProvisionError, Unavailable
-from provision.net import fdb, interfaces, rules, sysctls
+from provision.errors import ProvisionError, Unavailable
+from provision.net import fdb, interfaces
 from provision.net.interfaces import Link, Machine
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins
-from provision.net.rules import Footing, objection
+from provision.net.rules import Stack, objection
 from provision.net.sockets import bind_tcp, bind_udp
-from provision.net.sources import Sources, hear_only, keep_first_packet, program, sources
+from provision.net.sources import Sources, hear_only, keep_first_packet, program
 from provision.places import NOBODY, Group
+from provision.server import listening
 from provision.service.service import Service
-from provision.settings import Listen, Settings
+from provision.settings import Listen
 from provision.site import Site
 from provision.tftp.handler import handler as tftp_handler
 from provision.tftp.server import TftpServer
 from provision.web import boot_app
-from provision.web.protocol import Limits
 from provision.web.servers import Listener, Servers
 
 log = logging.getLogger("provision")
@@ -40,16 +39,13 @@ _SETTLE_SECONDS = 0.2
 _LOOK_SECONDS = 10.0
 """So often the machine is looked at when the kernel tells of nothing: it does not tell of a macvlan that a container
 brings up, nor of every switch."""
-# What boot loaders and hosts send has some hundred bytes, in less than ten fields; every one of the connections may
-# hold as much as this.
-_HEADER, _FIELDS, _BODY = 8192, 50, 4096
 
 
 @dataclass
 class _Served:
     """A network that is being served: where, and by what."""
 
-    place: tuple[int, Channel, Footing]
+    place: tuple[int, Channel, Stack]
     http: Listener
     tftp: TftpServer | None
     sockets: tuple[socket.socket, ...]
@@ -69,6 +65,7 @@ class Networks:
         self._loop = asyncio.get_running_loop()
         self._unwatch = [neighbours.watch_links(self._link)]
         self._on_bridges = False
+        self._machine, self._changed, self._news = Machine({}), asyncio.Event(), 0.0
 
     async def reconcile(self, machine: Machine, *, strict: bool = False, start: bool = True) -> None:
         """Serve what may be served on `machine`, stop what may not. Without `start` it only stops.
@@ -85,7 +82,7 @@ class Networks:
             except ProvisionError as error:
                 refused.append((listen, error))
         if strict and refused:
-            raise _refusal([error for _, error in refused])
+            raise listening.refusal([error for _, error in refused])
         # All at once: while one ends, another must not go on to be served.
         await asyncio.gather(*(self._stop(listen.network, str(refusal)) for listen, refusal in refused))
         for listen, edge in allowed:
@@ -96,60 +93,43 @@ class Networks:
                 if not strict:
                     await self._stop(listen.network, str(error))
         if strict and refused:
-            raise _refusal([error for _, error in refused])
+            raise listening.refusal([error for _, error in refused])
 
     def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
-        """Where a network is to be served; raises Invalid with every rule that it breaks, or Unavailable."""
-        network = site.networks.get(listen.network)
-        if network is None:
-            known = ", ".join(site.networks)
-            raise Invalid(
-                f"network '{listen.network}'", f"is not in the inventory (there: {known})", "correct [[listen]]"
-            )
-        bindings = {one.network: _binding(one, site) for one in self._service.core.settings.listen}
-        own = bindings.pop(listen.network)
-        refusals = rules.check_binding(own, list(bindings.values()), machine, listen.override)
-        if refusals:
-            facts = "; ".join(f"{refusal.fact} ({refusal.rule})" for refusal in refusals)
-            raise Invalid(f"network '{listen.network}'", facts, refusals[0].remedy)
-        address = interfaces.address_of(machine, own)
-        if network.role is Role.MANAGEMENT and address not in network.prefix and not address.is_unspecified:
-            fact = f"{address} on {listen.interface} is outside of its prefix {network.prefix}"
-            raise Invalid(f"network '{listen.network}'", fact, "correct [[listen]], or the network's prefix")
-        kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
-        if network.role is Role.MANAGEMENT and isinstance(self._pins, Unavailable):
+        """Where a network is to be served; raises as `listening.place` does."""
+        core = self._service.core
+        channel, stack = listening.place(listen, core.settings.listen, site, machine)
+        if channel.kind is ChannelKind.MANAGEMENT and isinstance(self._pins, Unavailable):
             raise Unavailable(f"network '{listen.network}'", self._pins.fact, self._pins.remedy)
-        channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
-        index, core = machine.interfaces[listen.interface].index, self._service.core
         pins = None if isinstance(self._pins, Unavailable) else self._pins
-        standing = rules.footing(own, machine, listen.override)
+        index = machine.interfaces[listen.interface].index
 
         def present() -> Site | None:
             return core.store.snapshot.site
 
-        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at, standing)
+        return Edge(channel, index, listen.http_port, self._neighbours, present, pins, core.macs_at, stack)
 
     async def _serve(self, listen: Listen, edge: Edge | None, machine: Machine, start: bool) -> None:
         if edge is None:
             await self._stop(listen.network, "waits for the first 'provision apply'")
             return
-        served, standing = self._served.get(listen.network), edge.footing
+        served, stack = self._served.get(listen.network), edge.stack
         if served is not None:
-            if served.place == (edge.ifindex, edge.channel, standing):
+            if served.place == (edge.ifindex, edge.channel, stack):
                 await self._keep_up(listen, served, machine)
                 return
             await self._stop(listen.network, "changes")
         self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
-        if start and not self._outdated(machine, standing):
+        if start and not self._outdated(machine, stack):
             await self._start(listen, edge, machine)
-            if self._outdated(machine, standing):  # while it was being started
+            if self._outdated(machine, stack):  # while it was being started
                 await self._stop(listen.network, "waits until its interface has settled")
 
-    def _outdated(self, machine: Machine, standing: Footing) -> bool:
+    def _outdated(self, machine: Machine, stack: Stack) -> bool:
         """Whether the kernel has told of a link that breaks a rule since the look at `machine` began."""
         since = [link for at, link in self._links if at >= machine.taken]
         lost = len(since) == self._links.maxlen
-        return lost or any(objection(link, standing) for link in since)
+        return lost or any(objection(link, stack) for link in since)
 
     def _link(self, link: Link) -> None:
         """Called in the thread that reads the kernel's news."""
@@ -165,8 +145,8 @@ class Networks:
         if isinstance(self._pins, Unavailable) or not entry.fresh:
             return
         for served in self._served.values():
-            standing = served.place[2]
-            if standing.bridge == entry.bridge and not standing.allows(fdb.name_of(entry.port)):
+            stack = served.place[2]
+            if stack.bridge == entry.bridge and not stack.allows(fdb.name_of(entry.port)):
                 self._pins.moved(entry.mac)
 
     def _told(self, link: Link) -> None:
@@ -200,12 +180,12 @@ class Networks:
 
     async def _open(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         core, address = self._service.core, str(edge.channel.address)
-        if edge.footing.bridge and not self._on_bridges:
+        if edge.stack.bridge and not self._on_bridges:
             self._on_bridges = True
             self._unwatch.append(self._neighbours.watch_fdb(self._learned))
-        limits = _limits(core.settings)
+        limits = listening.limits(core.settings)
         tcp = bind_tcp(listen.interface, address, listen.http_port)
-        sockets, heard = [tcp], _heard(edge.channel, machine)
+        sockets, heard = [tcp], listening.heard(edge.channel, machine)
         await self._hear(tcp, heard)
         keep_first_packet(tcp)
         who = partial(self._who, edge.ifindex)
@@ -222,7 +202,7 @@ class Networks:
             tftp = TftpServer(udp, tftp_handler(self._service.netboot, edge), listen.tftp_ports, who=who)
             tftp.start()
         self._served[listen.network] = _Served(
-            (edge.ifindex, edge.channel, edge.footing), http, tftp, tuple(sockets), heard
+            (edge.ifindex, edge.channel, edge.stack), http, tftp, tuple(sockets), heard
         )
         log.info("serving network '%s' (%s) on %s, %s", listen.network, edge.channel.kind, listen.interface, address)
         await self._keep_up(listen, self._served[listen.network], machine)
@@ -241,17 +221,18 @@ class Networks:
     async def _keep_up(self, listen: Listen, served: _Served, machine: Machine) -> None:
         """Follow the routes, hearing whom answers go back to, and say what of the kernel should be set otherwise."""
         _, channel, _ = served.place
-        heard = _heard(channel, machine)
+        heard = listening.heard(channel, machine)
         if heard != served.heard:
             for sock in served.sockets:
                 await self._hear(sock, heard)
             served.heard = heard
         text = f"served on {channel.interface}, {channel.address}"
-        for advice in _advice(channel, machine):
+        for advice in listening.advice(channel, machine):
             if str(advice) not in self._service.listeners.get(listen.network, ""):
                 log.warning("network '%s' is served, but %s", listen.network, advice)
             text += f"; but {advice}"
-        self._service.listeners[listen.network] = text
+        if self._served.get(listen.network) is served:  # it may have been cut off meanwhile
+            self._service.listeners[listen.network] = text
 
     def _who(self, ifindex: int, address: str) -> Group:
         """Who counts as one: the MAC that the kernel has for `address` now, as good as its word is. This is about
@@ -274,44 +255,46 @@ class Networks:
     async def follow(self) -> None:
         """Stop at once what links, ports, addresses, routes or the site no longer allow, and serve what they allow when
         they have settled; write aggregated audit entries every second."""
-        latest = await asyncio.to_thread(interfaces.look)
-        changed, news = asyncio.Event(), time.monotonic()
-        looked = news
-
-        async def watch() -> None:
-            nonlocal latest, news
-            while True:
-                try:
-                    async for machine in self._neighbours.changes(settle=0.0):
-                        latest, news = machine, time.monotonic()
-                        changed.set()
-                except ProvisionError as error:
-                    log.error("the interfaces cannot be followed, trying again: %s", error)
-                    await asyncio.sleep(_TICK_SECONDS)
-
-        watching, settled = asyncio.create_task(watch()), True
-        site = self._service.core.store.snapshot.site
+        self._see(await asyncio.to_thread(interfaces.look))
+        watching, settled = asyncio.create_task(self._watch()), True
+        core, looked, self._news = self._service.core, time.monotonic(), time.monotonic()
+        site = core.store.snapshot.site
         try:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _TICK_SECONDS if settled else _SETTLE_SECONDS)
-                core = self._service.core
+                    await asyncio.wait_for(self._changed.wait(), _TICK_SECONDS if settled else _SETTLE_SECONDS)
                 if time.monotonic() - looked > _LOOK_SECONDS:
                     looked = time.monotonic()
                     with contextlib.suppress(Unavailable):
-                        latest = await asyncio.to_thread(interfaces.look)
-                        changed.set()
+                        self._see(await asyncio.to_thread(interfaces.look))
                 await asyncio.to_thread(core.footing.watch)
                 # What could not be served, as when another program had the port, is tried again.
                 waiting = not settled or len(self._served) < len(core.settings.listen)
-                if changed.is_set() or waiting or core.store.snapshot.site is not site:
-                    changed.clear()
-                    site, settled = core.store.snapshot.site, time.monotonic() - news >= _SETTLE_SECONDS
-                    await self.reconcile(latest, start=settled)
+                if self._changed.is_set() or waiting or core.store.snapshot.site is not site:
+                    self._changed.clear()
+                    site, settled = core.store.snapshot.site, time.monotonic() - self._news >= _SETTLE_SECONDS
+                    await self.reconcile(self._machine, start=settled)
                 with contextlib.suppress(Unavailable):
                     await asyncio.to_thread(core.tick)
         finally:
             watching.cancel()
+
+    async def _watch(self) -> None:
+        """Take the kernel's news of the machine."""
+        while True:
+            try:
+                async for machine in self._neighbours.changes(settle=0.0):
+                    self._see(machine)
+                    self._news = time.monotonic()
+            except ProvisionError as error:
+                log.error("the interfaces cannot be followed, trying again: %s", error)
+                await asyncio.sleep(_TICK_SECONDS)
+
+    def _see(self, machine: Machine) -> None:
+        """Go by `machine` from now on, unless a look that began later has come first."""
+        if machine.taken >= self._machine.taken:
+            self._machine = machine
+            self._changed.set()
 
     def close(self) -> None:
         """End every TFTP transfer; the HTTP listeners end with `Servers`."""
@@ -320,47 +303,3 @@ class Networks:
         for served in self._served.values():
             if served.tftp is not None:
                 served.tftp.close()
-
-
-def _refusal(errors: Sequence[ProvisionError]) -> ProvisionError:
-    """All of `errors` as one: invalid when a setting is, and unavailable when only what is outside does not work."""
-    if len(errors) == 1:
-        return errors[0]
-    problems = Problems((Problem(error.subject, 0, "", error.fact, error.remedy) for error in errors), "networks")
-    if all(isinstance(error, Unavailable) for error in errors):
-        problems.exit, problems.status, problems.kind = Unavailable.exit, Unavailable.status, Unavailable.kind
-    return problems
-
-
-def _heard(channel: Channel, machine: Machine) -> Sources:
-    """Whom a network's sockets hear: its own prefix, and what is routed by its interface."""
-    interface = channel.interface or ""
-    own = [address.ip for one in machine.interfaces.values() for address in one.addresses]
-    there = machine.interfaces.get(interface)
-    prefixes = [address.network for address in there.addresses] if there is not None else []
-    return sources([*prefixes, *machine.routes.get(interface, ()), *([channel.prefix] if channel.prefix else [])], own)
-
-
-def _advice(channel: Channel, machine: Machine) -> list[sysctls.Advice]:
-    there = machine.interfaces.get(channel.interface or "")
-    if channel.kind is not ChannelKind.MANAGEMENT or channel.prefix is None or there is None:
-        return []
-    return list(sysctls.advise(there.name, channel.prefix, there.sysctl, machine.neighbours))
-
-
-def _binding(listen: Listen, site: Site) -> interfaces.Binding:
-    network = site.networks.get(listen.network)
-    role = network.role if network else Role.GENERAL
-    return interfaces.Binding(listen.network, role, listen.interface, listen.address, listen.bridge_ports)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        header=_HEADER,
-        header_seconds=settings.header_timeout,
-        fields=_FIELDS,
-        body=_BODY,
-        body_seconds=settings.header_timeout,
-        connections=settings.max_connections,
-        per_peer=settings.max_connections_per_peer,
-    )

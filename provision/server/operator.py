@@ -16,7 +16,7 @@ from provision.net.sockets import bind_unix
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
-from provision.web.protocol import Limits, Operators
+from provision.web.limits import Limits, Operators
 from provision.web.servers import Listener
 
 

@@ -21,7 +21,7 @@ from provision.server.process import forbid_core_dumps
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
-from provision.web.protocol import Limits
+from provision.web.limits import Limits
 from provision.web.servers import Servers
 
 log = logging.getLogger("provision")

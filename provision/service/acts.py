@@ -49,5 +49,5 @@ def _say(audit: Audit, clock: Clock, event: str, number: int, about: Sequence[Fi
         except Unavailable as error:
             broken = error
     if broken is not None:
-        fact = f"the {event} was done, and its end cannot be recorded now ({broken.fact})"
+        fact = f"the {event} was done, but that cannot be recorded now ({broken.fact})"
         raise Unavailable(broken.subject, fact, broken.remedy)

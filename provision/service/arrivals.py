@@ -33,7 +33,7 @@ class Arrivals:
             refused = {"time": now, "event": "up", "host": known, "channel": where, "answer": "denied"}
             self._core.audit.record(refused | {"rule": "phone-home"}, bound=reporting(where))
             raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
-        said = Conflict(host, "this boot has said already that it is up", "nothing is to be done")
+        said = Conflict(host, "this boot has already said that it is up", "nothing needs to be done")
         if self._is_up(boot):
             raise said
         mac = boot.mac if isinstance(boot, Boot) else None

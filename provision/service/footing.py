@@ -59,7 +59,7 @@ class Footing:
             found.append(f"nothing is given away: the database {ground.distrust}; see 'provision store accept'")
         if ground.behind:
             late = self._high_water.mark.isoformat(timespec="seconds")
-            found.append(f"nothing is given away: it was {late} before; set the clock, or 'provision clock accept'")
+            found.append(f"nothing is given away: the clock was at {late} before; set it, or 'provision clock accept'")
         return found
 
     def watch(self) -> None:
@@ -80,7 +80,7 @@ class Footing:
                 self.note("store-not-trusted", None, reason=f"the database {ground.distrust}")
             if ground.behind and not self._said.behind:
                 late = self._high_water.mark.isoformat(timespec="seconds")
-                self.note("clock-went-back", None, reason=f"it was {late} before")
+                self.note("clock-went-back", None, reason=f"the clock was at {late} before")
             self._said = ground
 
     def witness(self) -> None:

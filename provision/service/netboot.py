@@ -24,7 +24,7 @@ from provision.service.crowd import reporting
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.maker import Maker
 from provision.service.progress import Progress, Tracker
-from provision.service.reads import Read, Watch
+from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
@@ -61,8 +61,8 @@ class Netboot:
 
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
         self._core, self._maker, self._tracker = core, maker, tracker
-        self.watch = Watch(core)
-        self.arrivals = Arrivals(core, tracker, self.watch.reads)
+        self.rereads = Rereads(core)
+        self.arrivals = Arrivals(core, tracker, self.rereads.reads)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._complaints = Complaints(_log)
@@ -312,7 +312,7 @@ class Netboot:
         state = self._core.state_by_mac(mac)
         if state is not None and mac is not None:
             address = str(origin.requester.address)
-            self.watch.read(Read(state.host.name, mac, address, medium, state.identity, first, last, size))
+            self.rereads.read(Read(state.host.name, mac, address, medium, state.identity, first, last, size))
 
     @property
     def is_busy(self) -> bool:

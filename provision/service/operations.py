@@ -27,8 +27,8 @@ from provision.site import Inventory
 
 _PIECE = 1 << 20
 _NO_AGENT = (
-    "Its base image has no agent that says while the host is up, so what runs on the booted host, guests too, may get"
-    " its seed from this server"
+    "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
+    " included, may get its seed from this server"
 )
 _SEED = "/boot/seed/current/seed.cpio"
 

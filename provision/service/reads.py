@@ -21,6 +21,9 @@ from provision.service.core import Core
 from provision.site import Reread
 
 _KEPT = 20_000
+"""Readings remembered; of more, the oldest goes."""
+_KINDS = 8
+"""Different things that are told of one boot: whoever makes addresses up is not to fill the log."""
 _log = logging.getLogger(__name__)
 
 
@@ -103,10 +106,6 @@ class Reads:
                 del self._readings[place]
 
 
-_KINDS = 8
-"""Different things that are told of one boot: whoever makes addresses up is not to fill the log."""
-
-
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The same bytes as disjoint ranges in their order."""
     result: list[tuple[int, int]] = []
@@ -118,7 +117,7 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
-class Watch:
+class Rereads:
     """Takes what was read, and does what the site wants done about a seed that is read again."""
 
     def __init__(self, core: Core) -> None:

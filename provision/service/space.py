@@ -30,7 +30,7 @@ class Space:
     def warning(self) -> str | None:
         """What is so when it is time to make room, or None."""
         if self.free < min(LEAST, self.total // 10):
-            return f"has {self.free >> 20} MiB left of {self.total >> 20}; full, nothing is released any more"
+            return f"has {self.free >> 20} MiB left of {self.total >> 20}; once it is full, nothing is released"
         if self.growth and self.free < self.growth * SOON.days:
             days = self.free // self.growth
             return f"is full in {days} days at the audit log's present growth of {self.growth >> 20} MiB a day"

@@ -23,7 +23,7 @@ from provision.store.chain import Head, Known, Segment, VerifyResult
 from provision.store.fields import FIELDS, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
-from provision.store.logfile import LogFile
+from provision.store.logfile import ROOM, LogFile
 from provision.store.pending import Pending
 from provision.store.repeats import REPEAT, Repeat, Repeats, Signature, iso
 from provision.store.segments import Limits, newest
@@ -63,7 +63,7 @@ class Audit:
             self._take_up()
         except OSError as error:
             self._file.release()
-            self._file.fail(f"cannot be opened ({error.strerror})", "make room, and look at its file system")
+            self._file.fail(f"cannot be opened ({error.strerror})", ROOM)
         except BaseException:
             self._file.release()
             raise
@@ -177,7 +177,7 @@ class Audit:
                 if (content := self._due_content(True)) is not None:
                     self._save(*content, durable=False)
             except OSError as error:
-                self._file.fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
+                self._file.fail(f"cannot be written ({error.strerror})", ROOM)
             finally:
                 self._file.announce(always=True)
                 self._file.release()
@@ -311,7 +311,7 @@ class Audit:
                 pending.write(self._pending_path, pending.encode(self._key, content), durable)
             except OSError as error:
                 self._changed = True
-                self._file.fail(f"cannot be written ({error.strerror})", "make room, and look at its file system")
+                self._file.fail(f"cannot be written ({error.strerror})", ROOM)
             self._written = number
 
     def _take_up(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from provision.below import sync_directory
 from provision.errors import Conflict, Unavailable
 from provision.secret import Secret
 
@@ -77,7 +78,7 @@ def create_key(state: Path) -> MasterKey:
             file.flush()
             os.fchmod(file.fileno(), 0o600)
             os.fsync(file.fileno())
-        _sync_directory(state)
+        sync_directory(state)
     except OSError as error:
         # A key that may not be whole must not pass for one at the next start.
         path.unlink(missing_ok=True)
@@ -123,11 +124,3 @@ def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
 
 def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

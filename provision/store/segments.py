@@ -6,6 +6,7 @@ a crash leaves, there is one log at its path, and `tidy` makes the rest right.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import deque
@@ -16,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from provision.below import sync_directory
 from provision.store import chain
 
 _NUMBER = re.compile(r"[0-9]{12}")
@@ -79,7 +81,7 @@ def replace(path: Path, first: int, content: bytes) -> int:
     descriptor = os.open(new, _FLAGS | os.O_EXCL, 0o600)
     try:
         if os.write(descriptor, content) != len(content):
-            raise OSError(28, os.strerror(28))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
         os.link(path, kept)
         try:
@@ -87,7 +89,7 @@ def replace(path: Path, first: int, content: bytes) -> int:
         except OSError:
             kept.unlink()
             raise
-        sync(path.parent)
+        sync_directory(path.parent)
     except OSError:
         os.close(descriptor)
         with suppress(OSError):
@@ -110,15 +112,6 @@ def excess(path: Path, kept: int) -> list[tuple[int, int, Path]]:
     gone = found[: max(0, len(found) - kept)]
     ends = [first - 1 for first, _ in found[1 : len(gone) + 1]]
     return [(first, last, one) for (first, one), last in zip(gone, ends, strict=False)]
-
-
-def sync(directory: Path) -> None:
-    """Make names durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _new(path: Path) -> Path:

@@ -50,12 +50,11 @@ class Guard(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB) and
-    at the end whether it got all of them. Secret content has a `guard`."""
+    """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB).
+    Secret content has a `guard`."""
 
     content: Content
     progress: Callable[[int], None] | None = None
-    finished: Callable[[bool], None] | None = None
     guard: Guard | None = None
 
     def close(self) -> None:
@@ -141,8 +140,6 @@ class Session:
             self._guard.end()
         self._chunk = b""
         self._on_end()
-        if self._answer.finished is not None:
-            self._answer.finished(self.transfer.finished)
 
     def _try_send(self, data: bytes) -> bool:
         try:

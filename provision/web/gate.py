@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from provision.places import Bounds, Places, Who, by_address
-from provision.web.protocol import BoundedProtocol, Limits
+from provision.web.limits import Limits
+from provision.web.protocol import BoundedProtocol
 
 _SWEEP_SECONDS = 1.0
 

@@ -15,7 +15,9 @@ _PEERCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # socket(7)
 _MAX_GROUPS = 256
 _OPTION_BYTES = 40
-_INFO_BYTES, _BYTES_ACKED = 128, 120  # struct tcp_info of linux/tcp.h
+# struct tcp_info, linux/tcp.h: the connection's state, and how many bytes were acknowledged.
+_TCP_INFO, _CLOSED = struct.Struct("=B119xQ"), 7
+_LINGER = struct.Struct("ii")  # socket(7)
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, tuple[int, ...]]:
@@ -56,19 +58,34 @@ def _groups(sock: socket.socket) -> tuple[int, ...]:
     return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
+def reset_at_close(sock: socket.socket, reset: bool) -> None:
+    """Whether closing the connection throws away what is not sent (SO_LINGER), or sends it, as usual. Else the kernel
+    goes on to send megabytes, to wherever the peer's MAC then is."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.pack(reset, 0))
+
+
+def queued(sock: socket.socket) -> int:
+    """Bytes in the kernel's send queue (SIOCOUTQ). Raises OSError."""
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+
+
+def progress(sock: socket.socket) -> tuple[bool, int]:
+    """Whether a TCP connection has ended, and how many bytes its peer has acknowledged (TCP_INFO). Raises OSError."""
+    state, acked = _TCP_INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+    return state == _CLOSED, int(acked)
+
+
 def unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes in the kernel's send queue (SIOCOUTQ)."""
+    """`queued` of a transport; 0 when that cannot be told."""
     try:
-        sock = transport.get_extra_info("socket")
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
+        return queued(transport.get_extra_info("socket"))
     except (OSError, ValueError, AttributeError):
         return 0
 
 
 def acknowledged(transport: asyncio.Transport) -> int | None:
-    """Bytes that the peer has acknowledged since it connected (TCP_INFO); None when that cannot be told."""
+    """Bytes that the peer of a transport has acknowledged since it connected; None when that cannot be told."""
     try:
-        raw = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
-        return int(struct.unpack_from("Q", raw, _BYTES_ACKED)[0])
+        return progress(transport.get_extra_info("socket"))[1]
     except (OSError, struct.error, AttributeError):
         return None

@@ -9,7 +9,6 @@ import logging
 import resource
 import signal
 import socket
-import struct
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -18,15 +17,14 @@ from uvicorn.server import Server
 
 from provision.places import Who, by_address
 from provision.web.gate import Gate
-from provision.web.protocol import BoundedProtocol, Limits
+from provision.web.limits import Limits
+from provision.web.peer import reset_at_close
+from provision.web.protocol import BoundedProtocol
 
 GRACE_SECONDS = 5
 """How long running answers may take after the first signal; boots ask again."""
 
 _FILES = 65536
-_AT_ONCE = struct.pack("ii", 1, 0)
-"""For SO_LINGER (socket(7)): close with a reset. Else the kernel goes on to send megabytes, to wherever the peer's MAC
-then is."""
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +89,7 @@ class Listener:
             sock = connection.transport.get_extra_info("socket")
             if sock is not None:
                 with contextlib.suppress(OSError):  # it is closed already
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                    reset_at_close(sock, True)
             connection.transport.abort()
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import socket
-import struct
-import termios
 from collections.abc import AsyncIterator
 
 from provision.errors import Gone, ProvisionError
 from provision.service.delivery import Delivery
-from provision.web.peer import reset
+from provision.web.peer import progress, queued, reset, reset_at_close
 from provision.web.protocol import Exchange
 
 _POLL_SECONDS = (0.001, 0.02)
@@ -28,10 +25,6 @@ _QUIET_SECONDS = 0.1
 after which TCP sends again (RFC 6298: 1 s, Linux: 0.2 s), and a switch may have forgotten where the machine was."""
 
 _ASK_SECONDS = 1.0
-# struct tcp_info, linux/tcp.h: the connection's state, and how many bytes were acknowledged.
-_TCP_INFO, _CLOSED = struct.Struct("=B119xQ"), 7
-# struct linger, socket(7): what is not sent at the close is thrown away; or it is sent, as usual.
-_DISCARD, _KEEP = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 _log = logging.getLogger(__name__)
 
 
@@ -45,13 +38,12 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
         self._complete = self._kept = False
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        reset_at_close(sock, True)
 
     def begin(self) -> None:
         """The header has been given to the connection, and the body follows."""
         transport = self._exchange.connection.transport
-        waiting = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-        self._base = self._info()[1] + int.from_bytes(waiting, "little") + transport.get_write_buffer_size()
+        self._base = progress(self._sock)[1] + queued(self._sock) + transport.get_write_buffer_size()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def check(self) -> None:
@@ -60,8 +52,8 @@ class Watch:
             raise self._error
         self._delivery.check()
 
-    async def settle(self, length: int) -> None:
-        """All `length` bytes of the body were given; wait until they are acknowledged, or will never be.
+    async def settle(self, length: int) -> bool:
+        """All `length` bytes of the body were given; wait until they are acknowledged, or will never be: which of it.
 
         Raises a ProvisionError when the machine may not have them.
         """
@@ -72,7 +64,8 @@ class Watch:
             raise self._error
         if self._complete:  # else the kernel holds bytes that may go nowhere once the address is not pinned
             self._kept = True
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _KEEP)
+            reset_at_close(self._sock, False)
+        return self._complete
 
     async def close(self) -> None:
         """The answer has ended, in whatever way: what was acknowledged is charged."""
@@ -87,11 +80,6 @@ class Watch:
                     # Now and not when its other descriptors are closed: next the address may be anybody's.
                     reset(self._sock)
             self._sock.close()
-
-    def _info(self) -> tuple[bool, int]:
-        """Whether the connection has ended, and how many of its bytes the other side has acknowledged."""
-        state, acked = _TCP_INFO.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
-        return state == _CLOSED, int(acked)
 
     async def _follow(self) -> None:
         """Until all is acknowledged, or nobody is left to do it."""
@@ -115,7 +103,7 @@ class Watch:
         pause, seen, since = _POLL_SECONDS[0], -1, loop.time()
         while True:
             # A transport that waits for nothing does not hear of a reset.
-            ended, acked = self._info()
+            ended, acked = progress(self._sock)
             gone, acked = ended or self._exchange.is_gone, acked - self._base
             if acked > self._told:
                 self._delivery.taken(range(self._start + self._told, self._start + acked))

@@ -140,7 +140,7 @@ def test_the_command_takes_the_clock_as_it_is(here: Site) -> None:
     (here.state / "provision.toml").write_text(TOML)
     refused = cli(here.state, "iso", "node1", "-o", here.state / "x.iso")
     assert refused.code == 4 and "provision clock accept" in refused.err
-    assert "ATTENTION: nothing is given away: it was 2126-" in cli(here.state, "status").out
+    assert "ATTENTION: nothing is given away: the clock was at 2126-" in cli(here.state, "status").out
     assert cli(here.state, "clock", "accept").code == 2
     assert cli(here.state, "clock", "accept", "--reason", "was a test").code == 0
     assert "ATTENTION" not in cli(here.state, "status").out

@@ -138,7 +138,7 @@ def test_a_stolen_address_with_another_mac_is_denied(site: AttackSite, intruder:
     ip(site.lab.server, "neigh", "flush", "dev", "mgmt")
     try:
         config = http(intruder, MGMT, wanted[0], source=ADDRESS["node2"])
-        assert config.rule == "foreign-mac" and "52:54:00:77:0f:ff is no MAC of node2" in config.text
+        assert config.rule == "foreign-mac" and "52:54:00:77:0f:ff is not a MAC of node2" in config.text
         for path in wanted[1:3]:
             answer = http(intruder, MGMT, path, source=ADDRESS["node2"])
             assert answer.status == 403 and answer.rule == "unknown-host"

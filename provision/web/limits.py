@@ -1,0 +1,35 @@
+"""What one listener takes: from whom, how much, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Who may speak on the Unix socket: these user ids, and members of the group `gid`."""
+
+    uids: frozenset[int]
+    gid: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one listener, in bytes, seconds and connections. `body` None means as much as the application reads.
+
+    `fields` is how many header fields a request has at most: each costs some hundred bytes, however short it is.
+    `stall` is how long a response or a request's body may make no progress, `body_seconds` how long a body may take in
+    all. `ahead` is how much is held of what comes while a request is answered. `operators` is for Unix sockets.
+    """
+
+    header: int = 16 * 1024
+    header_seconds: float = 10.0
+    fields: int = 100
+    body: int | None = 64 * 1024
+    body_seconds: float | None = None
+    idle: int = 30
+    stall: float = 60.0
+    connections: int = 2048
+    per_peer: int = 64
+    ahead: int = 4096
+    operators: Operators | None = None
