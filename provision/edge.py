@@ -101,10 +101,18 @@ class Edge:
         who, channel = origin.requester, origin.channel
         if channel.kind is not ChannelKind.MANAGEMENT or self.pins is None or who.mac is None or who.address is None:
             return origin
-        pin = await self.pins.pin(self._place(who.address, who.mac))
-        if pin is not None and not self._on_a_listed_port(who.mac):
-            pin.release()
-            pin = None
+        wanted, pin = self.macs_at(channel.network or "", who.address), None
+        # An address that the inventory gives to one host is never held for another machine: it would cut that host off.
+        if not wanted or who.mac in wanted:
+            pin = await self.pins.pin(self._place(who.address, who.mac))
+        try:
+            if pin is not None and not self._on_a_listed_port(who.mac):
+                pin.release()
+                pin = None
+        except BaseException:
+            if pin is not None:
+                pin.release()
+            raise
         return replace(origin, requester=replace(who, confirmed=pin is not None), pin=pin)
 
     async def _mac(self, address: IPv4Address) -> str | None:

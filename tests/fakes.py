@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from provision.net.neighbours import Neighbours
@@ -29,8 +29,8 @@ class FakeNeighbours(Neighbours):
 class FakePin(Pin):
     """A pin of no kernel's entry."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place, FakePins(), lambda _: None)
+    def __init__(self, place: Place, release: Callable[[Pin], None] = lambda _: None) -> None:
+        super().__init__(place, FakePins(), release)
 
     def guard(self, sock: socket.socket) -> None:
         """What comes over loopback has no MAC."""

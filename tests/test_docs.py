@@ -210,7 +210,7 @@ def test_every_variable_is_described() -> None:
 
 
 def test_every_event_of_the_audit_log_is_described() -> None:
-    noted = re.compile(r"""(?:\.(?:note|act)\(\s*|"event": )"([a-z-]+)\"""")
+    noted = re.compile(r"""(?:\.(?:note|act)\(\s*|\bact\([\w.]+, [\w.]+, |"event": )"([a-z-]+)\"""")
     found = {name for path in sources() for name in noted.findall(path.read_text())}
     found |= {RECOVERED, SEGMENT, REMOVED, BEGUN, FAILED}
     assert set(DEPLOYMENT.section("The audit log").table()) == found
@@ -323,3 +323,13 @@ def test_the_firewall_keeps_local_processes_off() -> None:
 def test_templates_of_the_settings_say_where_they_are_described() -> None:
     assert "docs/deployment.md" in settings.TEMPLATE
     settings.parse(settings.TEMPLATE.encode(), "provision.toml", Path("/nowhere"))
+
+
+def test_every_threat_names_tests_that_are_there() -> None:
+    """A "cannot" that nobody attacks is a hope; the few that are somebody else's doing say so by naming none."""
+    named = set()
+    for _who, _can, cannot in DEPLOYMENT.section("Threats in plain words").tables()[0]:
+        found = re.findall(r"`((?:tests/)?test_\w+\.py)`", cannot)
+        named |= {name if name.startswith("tests/") else f"tests/integration/attacks/{name}" for name in found}
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -208,6 +210,20 @@ def test_two_macs_never_have_one_address_at_a_time() -> None:
 
 
 @isolated
+def test_what_is_pinned_at_the_end_stays_so_until_everything_is_closed() -> None:
+    async def test(pins: Pins, there: Peer) -> None:
+        pin = await pins.pin(place())
+        assert pin is not None
+        pins.stop()
+        assert pin.lost and "PERMANENT" in entry()
+        assert await pins.pin(place()) is None
+        pins.close()
+        assert "PERMANENT" not in entry()
+
+    with_pins(test)
+
+
+@isolated
 def test_nothing_is_left_behind() -> None:
     async def test(pins: Pins, there: Peer) -> None:
         assert await pins.pin(place()) is not None
@@ -246,6 +262,27 @@ def test_a_helper_that_is_killed_ends_every_pin() -> None:
         pins._helper.process.kill()
         await asyncio.wait_for(pins.ended.wait(), 20)
         assert pin.lost and await pins.pin(place()) is None and not await pins.confirm(place())
+
+    with_pins(test)
+
+
+@isolated
+def test_a_helper_that_has_too_much_to_do_lets_go_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(pins: Pins, there: Peer) -> None:
+        pin = await pins.pin(place())
+        assert pin is not None
+        os.kill(pins._helper.process.pid, signal.SIGSTOP)
+        asking = [asyncio.create_task(pins.confirm(place())) for _ in range(2000)]
+        await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert "takes no order" in caplog.text
+        pin.release()
+        os.kill(pins._helper.process.pid, signal.SIGCONT)
+        there_now = await asyncio.gather(*asking)
+        assert any(there_now) and not all(there_now)
+        async with asyncio.timeout(20):
+            while "PERMANENT" in entry():
+                await asyncio.sleep(0.01)
+        assert caplog.text.count("takes no order") == 1
 
     with_pins(test)
 

@@ -50,3 +50,29 @@ def test_listeners_that_must_go_are_cut_before_any_of_them_is_waited_for() -> No
             client.close()
 
     uvloop.run(run())
+
+
+@pytest.mark.parametrize("option", [b"\x07\x07\x04\0\0\0\0\0", b""])
+def test_a_connection_with_ip_options_is_not_served(option: bytes) -> None:
+    """A source route would lead the answer to another machine than the peer; any option tells of it (RFC 791)."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def run() -> bytes:
+        servers, loop = Servers(), asyncio.get_running_loop()
+        listener = await servers.add(answer, bind_tcp("lo", "127.0.0.1", 0))
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, option)
+            try:
+                await loop.sock_connect(client, listener.sock.getsockname())
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                return await asyncio.wait_for(loop.sock_recv(client, 100), 10)
+            except OSError:
+                return b""
+            finally:
+                await servers.remove(listener)
+
+    assert uvloop.run(run())[:12] == (b"" if option else b"HTTP/1.1 204")

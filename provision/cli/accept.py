@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from provision.cli import output
+from provision.cli.answers import BelievedClock, BelievedStore, shaped
 from provision.cli.main import context
 
 store_app = typer.Typer(no_args_is_help=True, help="The database, when the server does not believe it.")
@@ -29,12 +30,13 @@ def accept_store(reason: Reason) -> None:
     """
     given = context()
     with given.client() as client:
-        done = client.call("POST", "/v1/store/accept", json={"reason": reason})
+        answer = client.call("POST", "/v1/store/accept", json={"reason": reason})
+    done = shaped(BelievedStore, answer)
     if given.json:
-        output.data(done)
+        output.data(answer)
         return
-    was = f"; before, it {done['was']}" if done["was"] else ""
-    output.say(f"the database of {done['hosts']} hosts is believed as generation {done['generation']}{was}")
+    was = f"; before, it {done.was}" if done.was else ""
+    output.say(f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
     output.say("every window is closed; open those that are needed with 'provision window HOST'")
 
 
@@ -43,9 +45,10 @@ def accept_clock(reason: Reason) -> None:
     """Take the clock as it is, when it is right now and was ahead before. Every window is closed."""
     given = context()
     with given.client() as client:
-        done = client.call("POST", "/v1/clock/accept", json={"reason": reason})
+        answer = client.call("POST", "/v1/clock/accept", json={"reason": reason})
+    done = shaped(BelievedClock, answer)
     if given.json:
-        output.data(done)
+        output.data(answer)
         return
-    output.say(f"it is {done['now']}, and no longer {done['was']}")
+    output.say(f"it is {done.now}, and no longer {done.was}")
     output.say("every window is closed; open those that are needed with 'provision window HOST'")

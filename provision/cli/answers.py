@@ -150,6 +150,21 @@ class Verified(Answer):
     starts: int
 
 
+class BelievedStore(Answer):
+    """The database as an operator accepted it, and what was wrong with it."""
+
+    was: Line
+    generation: int
+    hosts: int
+
+
+class BelievedClock(Answer):
+    """The clock as an operator accepted it: the latest time before, and now."""
+
+    was: Line
+    now: Line
+
+
 class Finding(Answer):
     """What DNS says otherwise."""
 

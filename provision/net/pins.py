@@ -13,6 +13,7 @@ import json
 import logging
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -28,6 +29,7 @@ _READY_SECONDS = 20.0
 _SEEN_SECONDS = 2.0
 """How long the kernel's own news of a new entry may take to arrive."""
 
+_COMPLAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 _Key = tuple[int, str]
 
@@ -131,10 +133,17 @@ class Pins:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._held: dict[_Key, _Held] = {}
-        self._number = 0
-        self.ended = asyncio.Event()
+        self._number, self._complained = 0, -_COMPLAIN_SECONDS
+        self._unsaid: deque[dict[str, Any]] = deque()
+        self.ended, self._stopped = asyncio.Event(), False
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._read)
+
+    def stop(self) -> None:
+        """Pin nothing any more, and call every pin lost; the kernel's entries stay until `close`."""
+        self._stopped = True
+        for held in self._held.values():
+            held.lose()
 
     def close(self) -> None:
         """End the helper, which lets go of everything; harmless when done before."""
@@ -142,6 +151,7 @@ class Pins:
             return
         self.ended.set()
         self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
         self._helper.close()
         for future in self._waiting.values():
             if not future.done():
@@ -157,6 +167,8 @@ class Pins:
 
     async def pin(self, place: Place) -> Pin | None:
         """Confirm, and keep the address at that MAC until the pin is released; None when it is not there."""
+        if self._stopped:
+            return None
         key = (place.ifindex, str(place.address))
         held = self._held.get(key)
         if held is None:
@@ -203,7 +215,7 @@ class Pins:
             del self._held[key]
             self._neighbours.watch(*key, None)
         if pinned:
-            self._send({"do": "release", "interface": key[0], "address": key[1]})
+            self._let_go(*key)
 
     def _told(self, key: _Key, mac: str | None) -> None:
         """In the thread that reads the kernel's news."""
@@ -236,13 +248,40 @@ class Pins:
 
     def _unwanted(self, order: dict[str, Any], answer: asyncio.Future[bool]) -> None:
         if not answer.cancelled() and answer.result():
-            self._send({"do": "release", "interface": order["interface"], "address": order["address"]})
+            self._let_go(order["interface"], order["address"])
+
+    def _let_go(self, interface: int, address: str) -> None:
+        """An address that is not let go is its machine's no more until the service ends, so this order is never lost:
+        when the helper has too many to take it, it waits."""
+        if self.ended.is_set():
+            return
+        self._unsaid.append({"do": "release", "interface": interface, "address": address})
+        if len(self._unsaid) == 1:
+            self._say_on()
+
+    def _say_on(self) -> None:
+        """Give the helper the releases that it has not taken yet, as far as it takes them."""
+        descriptor = self._control.fileno()
+        while self._unsaid:
+            try:
+                self._control.send(json.dumps(self._unsaid[0]).encode())
+            except BlockingIOError:
+                self._loop.add_writer(descriptor, self._say_on)
+                return
+            except OSError:  # it has ended, and let go of everything
+                self._unsaid.clear()
+            else:
+                self._unsaid.popleft()
+        self._loop.remove_writer(descriptor)
 
     def _send(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
         try:
             socket.send_fds(self._control, [json.dumps(order).encode()], [sock.fileno()] if sock else [])
         except OSError as error:  # a full queue, or a helper that has ended
-            _log.error("the process that pins neighbours takes no order (%s)", error.strerror)
+            now = self._loop.time()
+            if now - self._complained >= _COMPLAIN_SECONDS:
+                self._complained = now
+                _log.error("the process that pins neighbours takes no order (%s)", error.strerror)
             return False
         return True
 

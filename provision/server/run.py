@@ -21,6 +21,7 @@ from provision.server.process import forbid_core_dumps
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
+from provision.web.limits import Limits
 from provision.web.servers import Servers
 
 log = logging.getLogger("provision")
@@ -64,27 +65,37 @@ async def _serve(service: Service, helper: Helper | Unavailable) -> None:
     gid = limits.operators.gid if limits.operators else None
     with operator_socket(settings.socket, gid) as sock, Neighbours() as neighbours:
         pins = Pins(helper, neighbours) if isinstance(helper, Helper) else helper
-        async with Servers() as servers:
-            await servers.add(operator_app.create(service), sock, limits)
-            networks = Networks(service, servers, neighbours, pins)
-            await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
-            following = asyncio.create_task(networks.follow())
-            watching = asyncio.create_task(_watch(pins))
-            log.info("serving the operator's socket %s", settings.socket)
-            _notify("READY=1")
-            try:
-                serving = asyncio.create_task(servers.serve())
-                await asyncio.wait({serving, following, watching}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (following, watching):
-                    if task.done():
-                        task.result()
-            finally:
-                _notify("STOPPING=1")
-                following.cancel()
-                watching.cancel()
-                networks.close()
-                if isinstance(pins, Pins):
-                    pins.close()
+        try:
+            await _serve_with(service, sock, limits, neighbours, pins)
+        finally:
+            if isinstance(pins, Pins):
+                pins.close()
+
+
+async def _serve_with(
+    service: Service, sock: socket.socket, limits: Limits, neighbours: Neighbours, pins: Pins | Unavailable
+) -> None:
+    async with Servers() as servers:
+        await servers.add(operator_app.create(service), sock, limits)
+        networks = Networks(service, servers, neighbours, pins)
+        await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
+        following = asyncio.create_task(networks.follow())
+        watching = asyncio.create_task(_watch(pins))
+        log.info("serving the operator's socket %s", service.core.settings.socket)
+        _notify("READY=1")
+        try:
+            serving = asyncio.create_task(servers.serve())
+            await asyncio.wait({serving, following, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (following, watching):
+                if task.done():
+                    task.result()
+        finally:
+            _notify("STOPPING=1")
+            following.cancel()
+            watching.cancel()
+            networks.close()
+            if isinstance(pins, Pins):
+                pins.stop()  # what is cut off now must not go elsewhere, so the addresses are let go when all is closed
 
 
 async def _watch(pins: Pins | Unavailable) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from provision.clock import Clock, HighWater
 from provision.errors import Invalid, Unavailable
 from provision.policy import SOUND, Ground
+from provision.service.acts import act
 from provision.store.audit import Audit
 from provision.store.store import Store
 
@@ -91,8 +92,8 @@ class Footing:
         known, was = self._audit.known, self._store.distrust
         newest = max(self._store.generation, known.generation if known else 0)
         fields = {"reason": _reason(reason), "subject": was or None, "before": newest, "accepted": newest + 1}
-        self.note("store-accepted", actor, **fields)
-        self._store.accept(newest)
+        with act(self._audit, self._clock, "store-accepted", actor, [fields]):
+            self._store.accept(newest)
         self.witness()
         self._said = self.ground
         return {"was": was, "before": newest, "generation": newest + 1, "hosts": len(self._store.snapshot.hosts)}
@@ -101,10 +102,11 @@ class Footing:
         """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
         without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
-        self.note("clock-accepted", actor, reason=_reason(reason), subject=f"it was {was} before")
-        if not self._store.distrust:
-            self._store.close_all_windows()  # else 'store accept' does
-        self._high_water.reset()
+        fields = {"reason": _reason(reason), "subject": f"it was {was} before"}
+        with act(self._audit, self._clock, "clock-accepted", actor, [fields]):
+            if not self._store.distrust:
+                self._store.close_all_windows()  # else 'store accept' does
+            self._high_water.reset()
         self.witness()
         self._said = self.ground
         return {"was": was, "now": self._high_water.mark.isoformat(timespec="seconds")}

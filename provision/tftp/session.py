@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from provision.errors import Denied, Gone, NotFound, ProvisionError
 from provision.media.content import Content
@@ -22,6 +22,7 @@ READ_BYTES = 64 * 1024
 """How much of the content is held in memory for one transfer."""
 
 _BURST = 64
+_REPEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -80,7 +81,9 @@ class Session:
         self._reading: asyncio.Task[None] | None = None
         self._size = answer.content.size
         self._guard, self._confirmed = answer.guard, answer.guard is None
-        self._waiting: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._charging: asyncio.Task[None] | None = None
+        self._repeated = -_REPEAT_SECONDS
         self._blocked = self._ended = False
         self._deadline = 0.0
         self._progressed = self._loop.time()
@@ -97,15 +100,22 @@ class Session:
 
     def quiet(self, now: float) -> float:
         """For how many seconds the client has acknowledged nothing new; 0 while it is us who read."""
-        return now - self._progressed if self._reading is None and self._waiting is None else 0.0
+        return now - self._progressed if self._reading is None and not self._waits else 0.0
+
+    @property
+    def _waits(self) -> bool:
+        """Whether nothing may be sent before something else is known."""
+        return self._asking is not None or self._charging is not None
 
     def repeat(self) -> None:
         """The client sent its request again: its first answer was lost."""
         if self._guard is None:
             self._next, self._until = self.transfer.start()
             self._push()
-        elif self._waiting is None:
-            self._wait(self._again(*self.transfer.start()))
+        elif not self._waits and self._loop.time() - self._repeated >= _REPEAT_SECONDS:
+            # Its time goes on: anybody can send a copy of the request, as often as he likes.
+            self._repeated = self._loop.time()
+            self._ask(*self.transfer.start(), extend=False)
 
     def end(self, error: tuple[Code, str] | None = None) -> None:
         """Stop, telling the client why when it is to know; harmless when ended already."""
@@ -123,8 +133,8 @@ class Session:
         self._sock.close()
         if self._reading is None:
             self._content.close()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         if self._guard is not None:
             self._guard.taken(range(min(self.transfer.delivered, self._size)))
             self._guard.end()
@@ -168,14 +178,15 @@ class Session:
         first, last = transfer.ack(number)
         if not self._confirmed and (transfer.acknowledged or transfer.finished):
             self._confirmed = True
-            self._wait(self._charge())
+            self._charging = self._loop.create_task(self._charge())
+            self._charging.add_done_callback(self._charged)
         if first <= last:
             if transfer.answered:
                 self._progressed = self._loop.time()
             self._deadline = self._loop.time() + transfer.wait
             self._next, self._until = first, last
             self._push()
-        elif transfer.finished and self._waiting is None:
+        elif transfer.finished and not self._waits:
             self._finish()
 
     def _finish(self) -> None:
@@ -183,29 +194,38 @@ class Session:
             self._answer.progress(self._content.size)
         self.end()
 
-    def _wait(self, step: Coroutine[Any, Any, None]) -> None:
-        """Send nothing before `step` has been taken."""
-        self._waiting = self._loop.create_task(step)
-        self._waiting.add_done_callback(self._waited)
+    def _ask(self, first: int, last: int, *, extend: bool) -> None:
+        """Send these blocks again when the client has been found to be there."""
 
-    def _waited(self, step: asyncio.Task[None]) -> None:
-        self._waiting = None
+        def asked(step: asyncio.Task[None]) -> None:
+            self._asking = None
+            self._waited(step, extend=extend)
+
+        self._asking = self._loop.create_task(self._again(first, last))
+        self._asking.add_done_callback(asked)
+
+    def _charged(self, step: asyncio.Task[None]) -> None:
+        self._charging = None
+        self._waited(step, extend=True)
+
+    def _waited(self, step: asyncio.Task[None], *, extend: bool) -> None:
         failure = None if step.cancelled() else step.exception()
         if isinstance(failure, ProvisionError):
             self._refuse(failure)
         elif failure is not None:
             _log.error("tftp: internal error (%s) for %s", type(failure).__name__, self.name)
             self.end((Code.UNDEFINED, "internal error"))
-        if self._ended:
+        if self._ended or self._waits:
             return
-        self._deadline = self._loop.time() + self.transfer.wait
+        if extend:
+            self._deadline = self._loop.time() + self.transfer.wait
         if self.transfer.finished:
             self._finish()
         else:
             self._push()
 
     async def _charge(self) -> None:
-        """The first secret byte has arrived."""
+        """The first secret byte has arrived. It is charged however the transfer ends."""
         if self._guard is not None:
             await self._guard.acknowledged()
 
@@ -215,7 +235,7 @@ class Session:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        if now >= self._deadline and self._reading is None and self._waiting is None:
+        if now >= self._deadline and self._reading is None and not self._waits:
             blocks = self.transfer.timeout()
             if self.transfer.failed:
                 _log.debug("tftp: %s: the client stopped answering", self.name)
@@ -226,22 +246,22 @@ class Session:
                 self._next, self._until = blocks
                 self._push()
             else:
-                self._wait(self._again(*blocks))
+                self._ask(*blocks, extend=True)
         if not self._ended:
             self._timer = self._loop.call_at(max(self._deadline, now + 0.05), self._tick)
 
     async def _again(self, first: int, last: int) -> None:
         """What was not acknowledged goes out once more, when the client is still there."""
-        acknowledged = self.transfer.acknowledged
+        before = self.transfer.answered, self.transfer.acknowledged
         if self._guard is not None and not await self._guard.reconfirm():
             _log.info("tftp: %s: the client is no longer there", self.name)
             self.end()
-        elif self.transfer.acknowledged == acknowledged:
+        elif (self.transfer.answered, self.transfer.acknowledged) == before:
             self._next, self._until = first, last
 
     def _push(self) -> None:
         """Send the blocks from `_next` to `_until`, until the socket is full or a block has to be read from disk."""
-        if self._blocked or self._reading is not None or self._waiting is not None:
+        if self._blocked or self._reading is not None or self._waits:
             return
         if self._guard is not None:
             try:

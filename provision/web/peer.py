@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import socket
 import struct
@@ -13,6 +14,7 @@ from provision.net.sources import by_loopback
 _PEERCRED = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # socket(7)
 _MAX_GROUPS = 256
+_OPTION_BYTES = 40
 # struct tcp_info, linux/tcp.h: the connection's state, and how many bytes were acknowledged.
 _TCP_INFO, _CLOSED = struct.Struct("=B119xQ"), 7
 _LINGER = struct.Struct("ii")  # socket(7)
@@ -29,6 +31,22 @@ def client_of(sock: socket.socket, client: tuple[str, int]) -> tuple[str, int]:
     """The client of a TCP connection that is known as `client`: a NAT rule can give a local process any address, also a
     host's, and it is local all the same."""
     return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else client
+
+
+def is_routed(sock: socket.socket) -> bool:
+    """Whether a connection came with IP options (RFC 791). Answers carry them back: with a source route they go to the
+    machine that it names, and not to the peer's address."""
+    if sock.family != socket.AF_INET:
+        return False
+    with socket.socket(fileno=socket.dup(sock.fileno())) as real:
+        return bool(real.getsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, _OPTION_BYTES))
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset a TCP connection now, with all that the kernel holds of it, however many descriptors it has (connect(2),
+    AF_UNSPEC). Harmless when it has ended."""
+    nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    ctypes.CDLL(None).connect(sock.fileno(), nowhere, len(nowhere))
 
 
 def _groups(sock: socket.socket) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from provision.places import State, is_stalled
-from provision.web.peer import acknowledged, client_of, credentials, unacknowledged
+from provision.web.peer import acknowledged, client_of, credentials, is_routed, unacknowledged
 from provision.web.problems import origin_of_error
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.client = client_of(sock, self.client)
         self.address = self.client[0] if self.client else ""
         transport.set_write_buffer_limits(high=_UNSENT)
-        if not self._gate.admit(self):
+        if (sock is not None and is_routed(sock)) or not self._gate.admit(self):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

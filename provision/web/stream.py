@@ -274,6 +274,7 @@ class SeedResponse(Response):
         body, exchange = data if get else b"", scope.get("extensions", {}).get(EXCHANGE)
         fields = {"cache-control": "no-store", "content-length": str(len(data)), "content-type": self.media_type or ""}
         headers = [(name.encode(), value.encode()) for name, value in fields.items()]
+        whole = get
         async with watched(self._delivery, exchange, range(len(body))) as watch:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if watch is not None:
@@ -286,9 +287,9 @@ class SeedResponse(Response):
                     if exchange is not None:
                         await exchange.drain()
                 if watch is not None:
-                    await watch.settle(len(body))
+                    whole = await watch.settle(len(body))
             except ProvisionError:
                 raise ConnectionAbortedError("the seed may no longer be given") from None
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if get and (exchange is None or not exchange.is_gone):
+        if whole:
             self._sent()

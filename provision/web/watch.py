@@ -14,9 +14,9 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 
-from provision.errors import ProvisionError
+from provision.errors import Gone, ProvisionError
 from provision.service.delivery import Delivery
-from provision.web.peer import progress, queued, reset_at_close
+from provision.web.peer import progress, queued, reset, reset_at_close
 from provision.web.protocol import Exchange
 
 _POLL_SECONDS = (0.001, 0.02)
@@ -37,6 +37,7 @@ class Watch:
         self._base, self._end, self._told = 0, -1, 0
         self._task: asyncio.Task[None] | None = None
         self._error: ProvisionError | None = None
+        self._complete = self._kept = False
         reset_at_close(sock, True)
 
     def begin(self) -> None:
@@ -51,8 +52,8 @@ class Watch:
             raise self._error
         self._delivery.check()
 
-    async def settle(self, length: int) -> None:
-        """All `length` bytes of the body were given; wait until they are acknowledged, or will never be.
+    async def settle(self, length: int) -> bool:
+        """All `length` bytes of the body were given; wait until they are acknowledged, or will never be: which of it.
 
         Raises a ProvisionError when the machine may not have them.
         """
@@ -61,7 +62,10 @@ class Watch:
             await asyncio.wait([self._task])
         if self._error is not None:
             raise self._error
-        reset_at_close(self._sock, False)
+        if self._complete:  # else the kernel holds bytes that may go nowhere once the address is not pinned
+            self._kept = True
+            reset_at_close(self._sock, False)
+        return self._complete
 
     async def close(self) -> None:
         """The answer has ended, in whatever way: what was acknowledged is charged."""
@@ -72,6 +76,9 @@ class Watch:
         finally:
             if self._task is not None:
                 self._task.cancel()
+                if not self._kept:
+                    # Now and not when its other descriptors are closed: next the address may be anybody's.
+                    reset(self._sock)
             self._sock.close()
 
     async def _follow(self) -> None:
@@ -81,6 +88,10 @@ class Watch:
         except ProvisionError as error:
             self._error = error
             _log.warning("%s; the answer to it is cut off", error)
+            self._cut()
+        except Exception as error:
+            _log.error("internal error (%s) while %s gets its seed", type(error).__name__, self._delivery.host)
+            self._error = Gone(self._delivery.host, "its answer cannot be followed", "look at the server's log")
             self._cut()
 
     def _cut(self) -> None:
@@ -100,6 +111,7 @@ class Watch:
             if acked > self._first and not self._delivery.arrived:
                 await self._delivery.acknowledged()
             if gone or 0 <= self._end <= acked:
+                self._complete = 0 <= self._end <= acked
                 if ended:
                     self._cut()
                 return

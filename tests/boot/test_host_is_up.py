@@ -42,9 +42,9 @@ ip -n guest route add default via 10.66.0.1
 """
 # Its firmware takes the seed for its boot file: iPXE in the guest fetches it through QEMU's own sockets.
 QEMU = (
-    "timeout 60 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 128 -nodefaults -no-reboot"
+    "timeout 100 qemu-system-x86_64 -accel kvm -accel tcg -machine q35,graphics=off -m 128 -nodefaults -no-reboot"
     f" -display none -serial stdio -netdev user,id=n,bootfile={SEED}"
-    " -device virtio-net-pci,netdev=n,romfile=pxe-virtio.rom,bootindex=1 </dev/null"
+    " -device e1000,netdev=n,romfile=pxe-e1000.rom,bootindex=1 </dev/null"
 )
 
 

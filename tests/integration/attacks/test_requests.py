@@ -249,7 +249,7 @@ def test_a_window_opens_once_and_its_keys_work_once(site: AttackSite) -> None:
     site.site.call("window", "node3", "--minutes", "5", "--boots", "1")
     seed = site.seed_of("node3")
     path = site.seed_path(http(site.hosts["node3"], MGMT, f"/pxe/{pxe('node3')}"))
-    assert http(site.hosts["node3"], MGMT, path).body == seed.body, "the same boot may read again"
+    assert http(site.hosts["node3"], MGMT, path, method="HEAD").status == 200, "the same boot goes on"
     key = site.phone_home(seed)["key"]
     other = site.phone_home(site.seed_of("node1"))["key"]
     strange: list[object] = [
@@ -272,7 +272,7 @@ def test_a_window_opens_once_and_its_keys_work_once(site: AttackSite) -> None:
         assert key not in answer.text and other not in answer.text
     huge = up(site, site.hosts["node3"], b" " * 200_000)
     assert huge.status in (0, 413)
-    assert http(site.hosts["node3"], MGMT, path).status == 200, "no false message has closed the window"
+    assert http(site.hosts["node3"], MGMT, path, method="HEAD").status == 200, "no false message has ended the boot"
     assert up(site, site.hosts["node3"], {"host": "node3", "key": key}).status == 204
     assert up(site, site.hosts["node3"], {"host": "node3", "key": key}).status == 409
     refused_everywhere(site, path)
