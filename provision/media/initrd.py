@@ -22,8 +22,6 @@ FEATURES = "etc/provision-seed-features"
 """What an image does beyond the contract: one word on each line of this file."""
 ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
-GUARD = "guard"
-"""The word of an image on which only its own programs speak to the server's boot ports."""
 _MARKERS = frozenset((MARKER, FEATURES))
 _MARKER_LIMIT = 1024
 
