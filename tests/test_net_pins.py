@@ -208,6 +208,31 @@ def test_two_macs_never_have_one_address_at_a_time() -> None:
 
 
 @isolated
+def test_whoever_leaves_does_not_take_the_pin_of_one_who_has_just_asked() -> None:
+    """As somebody does who sends requests in the host's name, of which nothing comes, while the host boots."""
+
+    async def test(pins: Pins, there: Peer) -> None:
+        others = await pins.pin(place())
+        assert others is not None
+        there.sh("ip link set eth0 arp off")
+        asking = asyncio.create_task(pins.pin(place()))
+        while not pins._waiting:
+            await asyncio.sleep(0)
+        others.release()
+        await asyncio.sleep(0.02)
+        there.sh("ip link set eth0 arp on")
+        pin = await asking
+        assert pin is not None and "PERMANENT" in entry()
+        assert await pin.reconfirm(), "the kernel's news have told of nothing else"
+        pin.release()
+        async with asyncio.timeout(20):
+            while "PERMANENT" in entry():
+                await asyncio.sleep(0.005)
+
+    with_pins(test)
+
+
+@isolated
 def test_what_is_pinned_at_the_end_stays_so_until_everything_is_closed() -> None:
     async def test(pins: Pins, there: Peer) -> None:
         pin = await pins.pin(place())

@@ -110,10 +110,12 @@ class Pin:
 
 
 class _Held:
-    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned."""
+    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned. `asking` are users
+    that wait for the helper's answer; until they have it, `owed` of those that have left are still held there."""
 
     def __init__(self, mac: str) -> None:
         self.mac, self.users, self.pins = mac, 0, set[Pin]()
+        self.asking = self.owed = 0
         self.armed, self.lost = asyncio.Event(), False
 
     def told(self, mac: str | None) -> None:
@@ -182,7 +184,7 @@ class Pins:
         held.users += 1
         pinned = False
         try:
-            if held.mac == place.mac and not held.lost and (pinned := await self._ask("pin", place)):
+            if held.mac == place.mac and not held.lost and (pinned := await self._ask_for(key, held, place)):
                 async with asyncio.timeout(_SEEN_SECONDS):
                     await held.armed.wait()
                 if not held.lost:
@@ -210,6 +212,25 @@ class Pins:
             if held.mac == mac:
                 held.lose()
 
+    async def _ask_for(self, key: _Key, held: _Held, place: Place) -> bool:
+        """Have the address pinned once more. Else the last of those who leave meanwhile, whoever they were, would have
+        its entry released before that, and lost for this one."""
+        there = False
+        held.asking += 1
+        try:
+            there = await self._ask("pin", place)
+        finally:
+            held.asking -= 1
+            self._settle(key, held, there=there)
+        return there
+
+    def _settle(self, key: _Key, held: _Held, *, there: bool) -> None:
+        """Let go what those who have left held, when nobody is served by it any more."""
+        if not held.asking or not there:
+            for _ in range(held.owed):
+                self._let_go(*key)
+            held.owed = 0
+
     def _release(self, key: _Key, held: _Held, pin: Pin) -> None:
         held.pins.discard(pin)
         self._leave(key, held, pinned=True)
@@ -220,7 +241,8 @@ class Pins:
             del self._held[key]
             self._neighbours.watch(*key, None)
         if pinned:
-            self._let_go(*key)
+            held.owed += 1
+            self._settle(key, held, there=True)
 
     def _told(self, key: _Key, mac: str | None) -> None:
         """In the thread that reads the kernel's news."""
