@@ -29,6 +29,7 @@ _READY_SECONDS = 20.0
 _SEEN_SECONDS = 2.0
 """How long the kernel's own news of a new entry may take to arrive."""
 
+_MOST_UNSAID = 4096  # more than all connections and transfers ask at a time
 _COMPLAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 _Key = tuple[int, str]
@@ -105,10 +106,12 @@ class Pin:
 
 
 class _Held:
-    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned."""
+    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned. `asking` are users
+    that wait for the helper's answer; until they have it, `owed` of those that have left are still held there."""
 
     def __init__(self, mac: str) -> None:
         self.mac, self.users, self.pins = mac, 0, set[Pin]()
+        self.asking = self.owed = 0
         self.armed, self.lost = asyncio.Event(), False
 
     def told(self, mac: str | None) -> None:
@@ -134,7 +137,7 @@ class Pins:
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._held: dict[_Key, _Held] = {}
         self._number, self._complained = 0, -_COMPLAIN_SECONDS
-        self._unsaid: deque[dict[str, Any]] = deque()
+        self._unsaid: deque[tuple[dict[str, Any], socket.socket | None]] = deque()
         self.ended, self._stopped = asyncio.Event(), False
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._read)
@@ -177,7 +180,7 @@ class Pins:
         held.users += 1
         pinned = False
         try:
-            if held.mac == place.mac and not held.lost and (pinned := await self._ask("pin", place)):
+            if held.mac == place.mac and not held.lost and (pinned := await self._ask_for(key, held, place)):
                 async with asyncio.timeout(_SEEN_SECONDS):
                     await held.armed.wait()
                 if not held.lost:
@@ -205,6 +208,25 @@ class Pins:
             if held.mac == mac:
                 held.lose()
 
+    async def _ask_for(self, key: _Key, held: _Held, place: Place) -> bool:
+        """Have the address pinned once more. Else the last of those who leave meanwhile, whoever they were, would have
+        its entry released before that, and lost for this one."""
+        there = False
+        held.asking += 1
+        try:
+            there = await self._ask("pin", place)
+        finally:
+            held.asking -= 1
+            self._settle(key, held, there=there)
+        return there
+
+    def _settle(self, key: _Key, held: _Held, *, there: bool) -> None:
+        """Let go what those who have left held, when nobody is served by it any more."""
+        if not held.asking or not there:
+            for _ in range(held.owed):
+                self._let_go(*key)
+            held.owed = 0
+
     def _release(self, key: _Key, held: _Held, pin: Pin) -> None:
         held.pins.discard(pin)
         self._leave(key, held, pinned=True)
@@ -215,7 +237,8 @@ class Pins:
             del self._held[key]
             self._neighbours.watch(*key, None)
         if pinned:
-            self._let_go(*key)
+            held.owed += 1
+            self._settle(key, held, there=True)
 
     def _told(self, key: _Key, mac: str | None) -> None:
         """In the thread that reads the kernel's news."""
@@ -251,39 +274,46 @@ class Pins:
             self._let_go(order["interface"], order["address"])
 
     def _let_go(self, interface: int, address: str) -> None:
-        """An address that is not let go is its machine's no more until the service ends, so this order is never lost:
-        when the helper has too many to take it, it waits."""
-        if self.ended.is_set():
-            return
-        self._unsaid.append({"do": "release", "interface": interface, "address": address})
-        if len(self._unsaid) == 1:
-            self._say_on()
-
-    def _say_on(self) -> None:
-        """Give the helper the releases that it has not taken yet, as far as it takes them."""
-        descriptor = self._control.fileno()
-        while self._unsaid:
-            try:
-                self._control.send(json.dumps(self._unsaid[0]).encode())
-            except BlockingIOError:
-                self._loop.add_writer(descriptor, self._say_on)
-                return
-            except OSError:  # it has ended, and let go of everything
-                self._unsaid.clear()
-            else:
-                self._unsaid.popleft()
-        self._loop.remove_writer(descriptor)
+        self._send({"do": "release", "interface": interface, "address": address})
 
     def _send(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
-        try:
-            socket.send_fds(self._control, [json.dumps(order).encode()], [sock.fileno()] if sock else [])
-        except OSError as error:  # a full queue, or a helper that has ended
+        """Give the helper an order, now or when it takes more of them; whether it will have it.
+
+        Whoever asks much at a time makes others wait and not fail. A release always waits: an address that is not let
+        go is its machine's for as long as the service runs.
+        """
+        if self.ended.is_set():
+            return False
+        if len(self._unsaid) >= _MOST_UNSAID and order["do"] != "release":
             now = self._loop.time()
             if now - self._complained >= _COMPLAIN_SECONDS:
                 self._complained = now
-                _log.error("the process that pins neighbours takes no order (%s)", error.strerror)
+                _log.error("the process that pins neighbours does not keep up with what it is asked")
             return False
+        self._unsaid.append((order, sock))
+        if len(self._unsaid) == 1:
+            self._say_on()
         return True
+
+    def _say_on(self) -> None:
+        """Give the helper what it has not taken yet, as far as it takes it."""
+        descriptor = self._control.fileno()
+        while self._unsaid:
+            order, sock = self._unsaid[0]
+            try:
+                socket.send_fds(self._control, [json.dumps(order).encode()], [sock.fileno()] if sock else [])
+            except BlockingIOError:
+                self._loop.add_writer(descriptor, self._say_on)
+                return
+            except OSError:  # it has ended, or the socket is closed by now
+                self._answer(order.get("id"), False)
+            self._unsaid.popleft()
+        self._loop.remove_writer(descriptor)
+
+    def _answer(self, number: int | None, ok: bool) -> None:
+        future = self._waiting.pop(number, None) if number is not None else None
+        if future is not None and not future.done():
+            future.set_result(ok)
 
     def _read(self) -> None:
         try:
@@ -297,6 +327,4 @@ class Pins:
             self.close()
             return
         said = json.loads(packet)
-        future = self._waiting.pop(said["id"], None)
-        if future is not None and not future.done():
-            future.set_result(said["ok"])
+        self._answer(said["id"], said["ok"])
