@@ -100,6 +100,27 @@ def test_a_machine_that_is_off_is_not() -> None:
 
 
 @isolated
+def test_whoever_joins_a_question_has_it_put_anew() -> None:
+    """A machine has just come up that somebody else asked for in vain, as in its name."""
+
+    async def test(pins: Pins, there: Peer) -> None:
+        there.sh("ip link set eth0 arp off")
+        first = asyncio.create_task(pins.confirm(place()))
+        await asyncio.sleep(1.65)  # the last time that it is asked is after 1.5 s
+        there.sh("ip link set eth0 arp on")
+        assert await pins.confirm(place())
+        await first
+        there.sh("ip link set eth0 arp off")
+        asking = [asyncio.create_task(pins.confirm(place())) for _ in range(3)]
+        await asyncio.sleep(1.0)
+        begin = time.monotonic()
+        assert not await pins.confirm(place()) and time.monotonic() - begin > 1.9
+        assert not any(task.result() for task in asking if task.done()) and all(task.done() for task in asking)
+
+    with_pins(test)
+
+
+@isolated
 @pytest.mark.parametrize("source", [STRANGER, None], ids=["in its own name", "in the host's name"])
 def test_answers_of_another_machine_are_not_the_hosts(source: bytes | None) -> None:
     """The address moves to another MAC, which answers for it: with its own, or with the host's inside of the packet."""

@@ -34,6 +34,10 @@ ATTEMPTS = (0.0, 0.05, 0.2, 0.5, 1.0, 1.5)
 ANSWER_SECONDS = 2.0
 """How long it has to answer."""
 
+_ANEW_SECONDS = 0.5
+"""A question that is older than this is put anew for one who joins it: what nobody answered so far says nothing of now,
+when the machine may just have come up."""
+
 _SIOCGIFHWADDR = 0x8927  # netdevice(7)
 _HOST = 0  # PACKET_HOST, packet(7)
 _BURST = 64
@@ -42,19 +46,21 @@ _ORDER_BYTES = 1 << 17  # a filter has 4,096 instructions of 8 bytes at most, in
 
 @dataclass
 class _Probe:
-    """One question under way: when it began, how often it was asked, and who waits ((id, whether to pin))."""
+    """One question under way: when it began, how often it was asked since, and who waits, the longest waiting first
+    ((id, whether to pin, until when))."""
 
     entry: Entry
     own: bytes
     name: str
     since: float
     asked: int = 0
-    waiting: list[tuple[int, bool]] = field(default_factory=list)
+    waiting: list[tuple[int, bool, float]] = field(default_factory=list)
 
     @property
     def next(self) -> float:
-        """When something is to be done about it: ask again, or give it up."""
-        return self.since + (ATTEMPTS[self.asked] if self.asked < len(ATTEMPTS) else ANSWER_SECONDS)
+        """When something is to be done about it: ask again, or tell who has waited long enough."""
+        until = self.waiting[0][2]
+        return min(until, self.since + ATTEMPTS[self.asked]) if self.asked < len(ATTEMPTS) else until
 
 
 class Pinner:
@@ -117,16 +123,18 @@ class Pinner:
         return True
 
     def _ask(self, order: dict[str, Any], entry: Entry) -> None:
-        probe = self._probes.get(entry)
+        probe, now = self._probes.get(entry), time.monotonic()
         if probe is None:
             try:
                 name = socket.if_indextoname(entry.ifindex)
             except OSError:
                 self._say({"id": order["id"], "ok": False})
                 return
-            probe = self._probes[entry] = _Probe(entry, socket.inet_aton(order["own"]), name, time.monotonic())
+            probe = self._probes[entry] = _Probe(entry, socket.inet_aton(order["own"]), name, now)
             self._filter()
-        probe.waiting.append((order["id"], order["do"] == "pin"))
+        elif now - probe.since >= _ANEW_SECONDS:
+            probe.since, probe.asked = now, 0
+        probe.waiting.append((order["id"], order["do"] == "pin", now + ANSWER_SECONDS))
 
     def _release(self, ifindex: int, address: bytes) -> None:
         for entry in [e for e in self._pinned if (e.ifindex, e.address) == (ifindex, address)]:
@@ -151,13 +159,13 @@ class Pinner:
                 continue
             for probe in [p for p in self._probes.values() if p.name == name and p.asked]:
                 if (probe.entry.mac, probe.entry.address, probe.own) == (reply.source, reply.sender, reply.target):
-                    self._end(probe, there=True)
+                    self._end(probe)
+                    for number, pin, _until in probe.waiting:
+                        self._say({"id": number, "ok": not pin or self._pin(probe.entry)})
 
-    def _end(self, probe: _Probe, *, there: bool) -> None:
+    def _end(self, probe: _Probe) -> None:
         del self._probes[probe.entry]
         self._filter()
-        for number, pin in probe.waiting:
-            self._say({"id": number, "ok": there and (not pin or self._pin(probe.entry))})
 
     def _pin(self, entry: Entry) -> bool:
         """Whether the entry is permanent now. Of two MACs for one address the first keeps it."""
@@ -176,8 +184,12 @@ class Pinner:
         """Ask again where it is time to, and give up where it was in vain."""
         now = time.monotonic()
         for probe in [p for p in self._probes.values() if p.next <= now]:
-            if probe.asked == len(ATTEMPTS):
-                self._end(probe, there=False)
+            while probe.waiting and probe.waiting[0][2] <= now:
+                self._say({"id": probe.waiting.pop(0)[0], "ok": False})
+            if not probe.waiting:
+                self._end(probe)
+                continue
+            if probe.asked == len(ATTEMPTS) or now < probe.since + ATTEMPTS[probe.asked]:
                 continue
             probe.asked += 1
             try:

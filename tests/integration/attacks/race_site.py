@@ -153,10 +153,16 @@ class RaceSite:
         if not on:
             self.victim.switch(False)
         line = ["ip", "-n", self.lab.server, "neigh"]
+        held = proc.run([*line, "show", ADDRESS, "dev", "mgmt"], package="iproute2").stdout.decode()
+        if "PERMANENT" in held:
+            return self._forget()  # for what was asked in the run before; nobody but root could change that
         if entry == "none":
             proc.run([*line, "del", ADDRESS, "dev", "mgmt"], package="iproute2", ok=(0, 2))
         else:
             proc.run([*line, "replace", ADDRESS, "lladdr", MAC, "dev", "mgmt", "nud", entry], package="iproute2")
+        return self._forget()
+
+    def _forget(self) -> None:
         self.forget_ports()
         self.ports.take()
 
