@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostSite]:
 
 
 def machine(site: HostSite) -> Machine:
+    # The image makes its SSH keys anew at each boot, and every test here is another boot.
+    Path(f"{site.identity}.known").unlink(missing_ok=True)
     return Machine("up", nics=(Nic(site.mgmt, MAC),), order=(Device.NETWORK,), memory=900, firmware_text=True)
 
 
