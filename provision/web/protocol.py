@@ -76,6 +76,11 @@ class Exchange:
         except OSError:
             return None  # the transport has just closed its own
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether an operator is at the other end, by the kernel's word."""
+        return self.connection.is_operator
+
     async def drain(self) -> None:
         """Wait until the client has taken nearly all that was sent, or has left."""
         await self.connection.flow.drain()
@@ -140,6 +145,11 @@ class BoundedProtocol(HttpToolsProtocol):
             return 0, 0.0
         return taken - self._watched[1], now - self._watched[0]
 
+    @property
+    def is_operator(self) -> bool:
+        """See `Exchange.is_operator`."""
+        return self._limits.operators is not None
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
@@ -151,7 +161,8 @@ class BoundedProtocol(HttpToolsProtocol):
         elif sock is not None and self.client:
             self.client = client_of(sock, self.client)
         self.address = self.client[0] if self.client else ""
-        transport.set_write_buffer_limits(high=_UNSENT)
+        if self._limits.operators is None:  # strangers may be many; operators are known, and want it fast
+            transport.set_write_buffer_limits(high=_UNSENT)
         if (sock is not None and is_routed(sock)) or not self._gate.admit(self):
             transport.abort()
 

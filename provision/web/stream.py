@@ -239,9 +239,10 @@ class PlanResponse(Response):
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
                     until = stop if pipe is None else content.dressed(at, stop)
-                    if exchange is not None:
+                    known = exchange is None or exchange.is_operator
+                    if exchange is not None and not known:
                         await exchange.drain()
-                    data = await self._read(content, at, until, _PIECE if exchange is not None else CHUNK)
+                    data = await self._read(content, at, until, CHUNK if known else _PIECE)
             if watch is not None:
                 watch.check()
                 await send({"type": "http.response.body", "body": data, "more_body": True})
