@@ -27,6 +27,7 @@ from tests.site_fixture import (
     CANARY,
     INVENTORY,
     MAC1,
+    READS_AGAIN,
     Site,
     boot_iso,
     everything,
@@ -163,7 +164,7 @@ def test_the_canary_is_nowhere_but_in_the_seed(tmp_path: Path, monkeypatch: pyte
     outputs.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     (tmp_path / "secret").write_bytes(CANARY)
-    (tmp_path / "site.yaml").write_text(INVENTORY)
+    (tmp_path / "site.yaml").write_text(READS_AGAIN)
     said: list[Any] = [run(state, "init")]
     (state / "provision.toml").write_text(NETWORK)
     make_base(state)
