@@ -104,7 +104,7 @@ def nobody_gets_through(site: HostSite) -> None:
 def the_server_gives_nothing(site: HostSite) -> None:
     """With the packet filter out of the way, as on an image that has none, there is the server's own rule."""
     before = asked(site)
-    said = on_host(site, f"nft flush ruleset; wget -T 5 -O - {SEED}; systemctl reload nftables; nft list tables")
+    said = on_host(site, f"nft flush ruleset; wget -q -T 5 -O - {SEED}; systemctl reload nftables; nft list tables")
     assert "403" in said and "070701" not in said
     assert asked(site) == before + 1
     assert "table inet provision" in said, "a reload brings the guard back"
