@@ -106,7 +106,7 @@ def the_server_gives_nothing(site: HostSite) -> None:
     before = asked(site)
     said = on_host(site, f"nft flush ruleset; wget -q -T 5 -O - {SEED}; systemctl reload nftables; nft list tables")
     assert "403" in said and "070701" not in said
-    assert asked(site) == before + 1
+    assert asked(site) > before
     assert "table inet provision" in said, "a reload brings the guard back"
     row = site.json("status", "node1")["hosts"][0]
     assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
