@@ -101,17 +101,6 @@ def nobody_gets_through(site: HostSite) -> None:
         assert f"{SEED}... ok" not in said, who
 
 
-def the_server_gives_nothing(site: HostSite) -> None:
-    """With the packet filter out of the way, as on an image that has none, there is the server's own rule."""
-    before = asked(site)
-    said = on_host(site, f"nft flush ruleset; wget -q -T 5 -O - {SEED}; systemctl reload nftables; nft list tables")
-    assert "403" in said and "070701" not in said
-    assert asked(site) > before
-    assert "table inet provision" in said, "a reload brings the guard back"
-    row = site.json("status", "node1")["hosts"][0]
-    assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
-
-
 def test_a_host_that_crashed_boots_again_by_itself(site: HostSite) -> None:
     with VM(site.lab, machine(site)) as vm:
         vm.wait_for(r"^ +system +running$", 600)
@@ -143,4 +132,3 @@ def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
         sent = Sent.over(capture)
         assert not sent.has(b"GET /boot/seed"), "a request left the host"
         assert asked(site) == before, "a request came to the server"
-        the_server_gives_nothing(site)
