@@ -44,6 +44,10 @@ class Disturbance:
     def variant(self) -> str:
         return f"{self.way}, {self.kind}"
 
+    @property
+    def group(self) -> str:
+        return f"{self.attack}, {self.way}"
+
     def run(self, site: RaceSite) -> Outcome:
         site.prepare(on=True)
 

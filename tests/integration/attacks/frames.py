@@ -5,9 +5,9 @@ An attacker here has no address of its own that the kernel would know: what it s
 
 from __future__ import annotations
 
+import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 BROADCAST = b"\xff" * 6
 NOBODY = bytes(6)
@@ -24,7 +24,12 @@ def octets(mac: str) -> bytes:
 
 def packed(address: str) -> bytes:
     """The four bytes of a dotted address."""
-    return IPv4Address(address).packed
+    return socket.inet_aton(address)
+
+
+def dotted(address: bytes) -> str:
+    """Four bytes as a dotted address."""
+    return socket.inet_ntoa(address)
 
 
 def ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
@@ -104,13 +109,13 @@ def parse(frame: bytes) -> Packet | None:
     hardware, (kind,) = frame[6:12], struct.unpack_from("!H", frame, 12)
     if kind == ARP:
         (operation,) = struct.unpack_from("!H", frame, 20)
-        source, destination = str(IPv4Address(frame[28:32])), str(IPv4Address(frame[38:42]))
+        source, destination = dotted(frame[28:32]), dotted(frame[38:42])
         return Packet(hardware, kind, source, destination, flags=operation)
     if kind != IPV4:
         return None
     total, protocol, start = *struct.unpack_from("!H5xB", frame, 16), 14 + (frame[14] & 15) * 4
     body = frame[start : 14 + total] if total else frame[start:]
-    ends = str(IPv4Address(frame[26:30])), str(IPv4Address(frame[30:34]))
+    ends = dotted(frame[26:30]), dotted(frame[30:34])
     if protocol == UDP and len(body) >= 8:
         ports = struct.unpack_from("!HH", body)
         return Packet(hardware, kind, *ends, protocol, (ports[0], ports[1]), payload=body[8:])

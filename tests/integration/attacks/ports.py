@@ -11,17 +11,20 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from provision.demo.lab import Lan, inside
 from provision.errors import Unavailable
+from provision.net.filters import attach
 
 # linux/if_packet.h, linux/if_ether.h
 _SOL_PACKET, _STATISTICS, _OUTGOING, _ALL = 263, 6, 4, 0x0003
 _ROOM = 64 << 20
-_MARK = bytes.fromhex("0200000000fd 0200000000fc 88b5")
 _LARGEST = 1 << 17
+# Classic BPF (linux/filter.h): load the packet's type (SKF_AD_OFF + SKF_AD_PKTTYPE), keep what the switch sends out.
+_DELIVERED = ((0x20, 0, 0, 0xFFFFF000 + 4), (0x15, 0, 1, _OUTGOING), (0x06, 0, 0, _LARGEST), (0x06, 0, 0, 0))
+_MARK = bytes.fromhex("0200000000fd 0200000000fc 88b5")
 
 
 def ports_of(lan: Lan) -> list[str]:
@@ -32,15 +35,17 @@ def ports_of(lan: Lan) -> list[str]:
 
 
 class Ports:
-    """Recordings of all ports of a LAN that exist now. `take()` gives what came since the last time."""
+    """Recordings of all ports of a LAN that exist now, but those of `but`. `take()` gives what came since the last
+    time."""
 
-    def __init__(self, lan: Lan) -> None:
+    def __init__(self, lan: Lan, but: Collection[str] = ()) -> None:
         self._send: Callable[[bytes], None] = lan.send
         self._sockets: dict[str, socket.socket] = {}
         with inside(lan.namespace):
-            for port in ports_of(lan):
+            for port in sorted(set(ports_of(lan)) - set(but)):
                 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
                 sock.setsockopt(socket.SOL_SOCKET, 33, _ROOM)  # SO_RCVBUFFORCE
+                attach(sock, _DELIVERED)
                 sock.bind((port, _ALL))
                 sock.setblocking(False)
                 self._sockets[port] = sock
@@ -66,15 +71,13 @@ class Ports:
         frames: list[bytes] = []
         while True:
             try:
-                frame, where = sock.recvfrom(_LARGEST)
+                frames.append(sock.recv(_LARGEST))
             except BlockingIOError:
                 return frames
             except OSError as error:
                 if error.errno == 100:  # ENETDOWN: told once, when the port goes down
                     continue
                 raise
-            if where[2] == _OUTGOING:
-                frames.append(frame)
 
 
 def write_pcap(path: Path, frames: list[bytes]) -> None:

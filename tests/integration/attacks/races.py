@@ -63,6 +63,10 @@ class Attack(Protocol):
         """What makes it different from the others of its row."""
 
     @property
+    def group(self) -> str:
+        """What it shares with the variants that take turns with it."""
+
+    @property
     def way(self) -> Way:
         """How the host boots."""
 
@@ -87,6 +91,10 @@ class Race:
     @property
     def variant(self) -> str:
         return f"{self.kind}, {self.when}" + ("" if self.entry == "stale" else f", neighbour entry {self.entry}")
+
+    @property
+    def group(self) -> str:
+        return f"{self.attack}, ARP {self.when}"
 
     def run(self, site: RaceSite) -> Outcome:
         site.prepare(on=self.state is not State.OFF, entry=self.entry)

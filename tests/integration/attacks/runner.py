@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,35 +17,45 @@ from tests.integration.attacks.disturbances import disturbances
 from tests.integration.attacks.race_site import race_site
 from tests.integration.attacks.races import STUCK, Attack, Outcome, races
 
-_LABORATORIES = 5
-"""How often a worker makes its laboratory anew after a run that could not be finished."""
+_TRIES = 3
+"""How often a run is begun whose laboratory fails, for instance because its recording lost a frame; each time in a
+laboratory that was made anew."""
 
 _TELL_SECONDS = 60
 
 
-def variants(only: str = "") -> list[Attack]:
-    """All variants whose attack and variant have the text `only`."""
+def variants(only: Sequence[str] = ()) -> list[Attack]:
+    """All variants, or those whose group and variant have one of the texts `only`."""
     every: list[Attack] = [*races(), *disturbances()]
-    return [one for one in every if only in f"{one.attack}, {one.variant}"]
+    return [one for one in every if not only or any(text in f"{one.group}, {one.variant}" for text in only)]
+
+
+def turns(attacks: Iterable[Attack], runs: int) -> list[Attack]:
+    """So many runs of each group, whose variants take turns; none is left out."""
+    groups: dict[str, list[Attack]] = {}
+    for attack in attacks:
+        groups.setdefault(attack.group, []).append(attack)
+    return [group[number % len(group)] for group in groups.values() for number in range(max(runs, len(group)))]
 
 
 def work(share: Sequence[tuple[int, Attack]], name: str, keep: Path | None, out: Connection) -> None:
     """Run a share of the attacks in a laboratory of this process, and send (place, outcome) of each."""
     signal.signal(signal.SIGTERM, end_by_signal)
-    left = list(share)
-    for number in range(_LABORATORIES):
-        if not left:
-            break
+    left, failed = list(share), Counter[int]()
+    while left:
+        place, attack = left[0]
         try:
-            with race_site(keep / f"{name}-{number}" if keep else None, name) as site:
+            with race_site(keep / f"{name}-{failed.total()}" if keep else None, name) as site:
                 while left:
-                    place, attack = left.pop(0)
-                    out.send((place, _broken(attack, "not finished")))
+                    place, attack = left[0]
                     out.send((place, attack.run(site)))
+                    del left[0]
         except (ProvisionError, OSError, AssertionError) as error:
-            sys.stderr.write(f"attacks: {name}: {type(error).__name__}: {error}\n")
-    for place, attack in left:
-        out.send((place, _broken(attack, "no laboratory")))
+            sys.stderr.write(f"attacks: {name}: {attack.attack}, {attack.variant}: {type(error).__name__}: {error}\n")
+            failed[place] += 1
+            if failed[place] == _TRIES:
+                out.send((place, _broken(attack, "not finished")))
+                del left[0]
     out.close()
 
 
