@@ -19,11 +19,11 @@ from pathlib import Path
 
 from bench.common import Row, paired, table
 from provision import cpio, proc
-from provision.demo.lab import Lab
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, DemoSite
-from provision.demo.vm import VM, Device, Machine, Nic
 from provision.image import assemble, build, strip
 from provision.image.build import Image, Request
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Machine, Nic
 
 HOST = "10.77.1.21"
 MEMORY, PEER_MEMORY = 512, 1024

@@ -132,14 +132,14 @@ class Boot:
         """What the boot is called in the revision of its seed."""
         return str(self.id)
 
-    def is_paid(self, now: datetime) -> bool:
+    def is_charged(self, now: datetime) -> bool:
         """Whether it was charged so lately that what it reads again at `now` is free."""
         return self.up is None and self.charged is not None and _since(self.charged, now, SAME_BOOT)
 
     def is_running(self, now: datetime, fetching: timedelta = SAME_BOOT) -> bool:
         """Whether what its machine asks at `now` belongs to it; not charged yet, it began less than `fetching` ago."""
         if self.charged is not None:
-            return self.is_paid(now)
+            return self.is_charged(now)
         return self.up is None and _since(self.started, now, fetching)
 
 

@@ -1,6 +1,6 @@
 """Who may have what, decided in one pure function before any secret is opened.
 
-A `Release` is minted only here. It is bound to one host revision, medium, channel and moment of expiry, and it is
+A `Release` is issued only here. It is bound to one host revision, medium, channel and moment of expiry, and it is
 known by identity: a copy, a replacement or a look-alike is not a Release, and the seed builder takes no other.
 """
 
@@ -76,8 +76,8 @@ class Denial:
         return Denied(self.subject, self.reason, self.remedy, self.rule)
 
 
-_MINTED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
-_MINT = object()
+_ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
+_ISSUER = object()
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +90,23 @@ class Release:
     channel: Channel
     expires: datetime
     confirmed: bool = False
-    mint: Any = field(repr=False, default=None)
+    issuer: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.mint is not _MINT:
-            raise TypeError("a Release is minted by policy.decide only")
-        object.__setattr__(self, "mint", None)
-        _MINTED[id(self)] = self
+        if self.issuer is not _ISSUER:
+            raise TypeError("a Release is issued by policy.decide only")
+        object.__setattr__(self, "issuer", None)
+        _ISSUED[id(self)] = self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Release is never pickled or copied")
 
 
 def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
-    """The release itself when policy minted it for this host revision, and for the medium and network of its boot, to
+    """The release itself when policy issued it for this host revision, and for the medium and network of its boot, to
     a machine that was confirmed to be the host where that can be, and it has not expired; raises Denied."""
     host = state.host.name
-    if not isinstance(release, Release) or _MINTED.get(id(release)) is not release:
+    if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
     released = release.host, release.host, release.revision, release.medium, release.channel.network or ""
     if released != (host, boot.host, state.revision, boot.medium, boot.network):
@@ -180,7 +180,7 @@ def decide(
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
-    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, _MINT)
+    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, _ISSUER)
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -330,7 +330,7 @@ def _window(case: _Case) -> Denial | None:
 
 def _goes_on(boot: Boot, case: _Case) -> bool:
     asked = case.requester.mac, case.medium, case.channel.network, case.state.identity
-    return (boot.mac, boot.medium, boot.network, boot.seed_revision) == asked and boot.is_paid(case.now)
+    return (boot.mac, boot.medium, boot.network, boot.seed_revision) == asked and boot.is_charged(case.now)
 
 
 def _host_is_up(case: _Case) -> Denial | None:

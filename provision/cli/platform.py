@@ -43,7 +43,7 @@ def detect(
     Looks at this machine, at a copy of another's /sys, or at what /usr/lib/provision/capture-platform printed on a
     booted host.
     """
-    from provision.image import build, capture, detect, platform
+    from provision.image import build, capture, detect, platforms
 
     given = context()
     if name is not None:
@@ -53,8 +53,8 @@ def detect(
         loaded, packages, modules = build.packages_of(build.Request(recipe, lock), progress)
     called = name or detect.slug(seen.dmi.get("product_name", ""))
     found = detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
-    text = platform.write(found.platform)
-    platform.parse(text.encode(), "--name" if name else "platform.yaml")
+    text = platforms.write(found.platform)
+    platforms.parse(text.encode(), "--name" if name else "platform.yaml")
     if target:
         _write(target, text)
     if given.json:

@@ -31,7 +31,7 @@ def probe(
 
     Needs root (network namespaces), QEMU, swtpm, tgt and nfs-ganesha. Leaves nothing behind.
     """
-    from provision.demo import usecases
+    from provision.image.trial import usecases
 
     given = context()
     image = usecases.load(directory)
@@ -62,7 +62,7 @@ def minimal_set(
 
     It proposes only: what the use cases do not touch may still be wanted. Needs what 'image probe' needs.
     """
-    from provision.demo import minimal, opened, usecases
+    from provision.image.trial import minimal, opened, usecases
 
     given = context()
     image = usecases.load(directory)

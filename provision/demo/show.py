@@ -6,12 +6,12 @@ import re
 import time
 from collections.abc import Callable
 
-from provision.demo import disk
-from provision.demo.lab import Lab
 from provision.demo.site import MAC, PRINCIPAL, DemoSite, foreign_dhcp
-from provision.demo.vm import VM, Device, Machine, Nic
 from provision.errors import Unavailable
 from provision.image.build import Request, build
+from provision.lab import disk
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Machine, Nic
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]

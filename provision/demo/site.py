@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from provision import keytab, proc
-from provision.demo.lab import Lab, Lan
 from provision.demo.probe import Probe
-from provision.demo.processes import Process
 from provision.image.build import Image
+from provision.lab.lans import Lab, Lan
+from provision.lab.processes import Process
 from provision.secret import Secret
 
 MANAGEMENT, GUEST = "10.77.1.0/24", "10.77.2.0/24"

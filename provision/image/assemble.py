@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from provision import cpio, proc
 from provision.errors import Invalid
 from provision.image import tree
-from provision.image.glob import compiled
 from provision.image.modules import Modules
+from provision.image.patterns import compiled
 from provision.image.recipe import Early, Squashfs
 from provision.image.tree import Node
 

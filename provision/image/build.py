@@ -15,7 +15,7 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platform, recipe, report, tree
+from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platforms, recipe, report, tree
 from provision.image.cache import Cache, digest, on_disk, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -130,7 +130,7 @@ def load(request: Request) -> Loaded:
     """
     path = request.recipe or default_recipe()
     loaded = recipe.load(path)
-    return platform.narrowed(loaded, platform.find(request.platform, path)) if request.platform else loaded
+    return platforms.narrowed(loaded, platforms.find(request.platform, path)) if request.platform else loaded
 
 
 def packages_of(request: Request, progress: Progress) -> tuple[Loaded, Tree, Modules]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from provision.errors import NotFound, Problem
-from provision.image import glob, needs_elf, needs_module, needs_python, needs_script, needs_unit
+from provision.image import needs_elf, needs_module, needs_python, needs_script, needs_unit, patterns
 from provision.image.need import Need, Needer, Surroundings
 from provision.image.recipe import Action
-from provision.image.select import Decision
+from provision.image.selection import Decision
 from provision.image.tree import Node
 
 NEEDERS: Sequence[Needer] = (
@@ -81,7 +81,7 @@ class _Closing:
 
     def _declared(self, node: Node) -> Iterator[Need]:
         for by, opened, _ in self.opens:
-            if glob.matches(by, f"/{node.path}"):
+            if patterns.matches(by, f"/{node.path}"):
                 for pattern in opened:
                     found = [path for path in self.decisions if self._is(pattern, path)]
                     for path in found or [pattern.lstrip("/")]:
@@ -89,7 +89,7 @@ class _Closing:
 
     @staticmethod
     def _is(pattern: str, path: str) -> bool:
-        return f"/{path}".startswith(glob.stem(pattern)) and glob.matches(pattern, f"/{path}")
+        return f"/{path}".startswith(patterns.stem(pattern)) and patterns.matches(pattern, f"/{path}")
 
     def _need(self, need: Need, by: str, whose: str) -> None:
         try:

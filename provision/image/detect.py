@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from provision.image.capture import Capture, Device
 from provision.image.modules import FIRMWARE, Module, Modules
-from provision.image.platform import Firmware, Hardware, Platform
+from provision.image.platforms import Firmware, Hardware, Platform
 from provision.messages import quoted
 
 _PCI = re.compile(r"pci:v0000(.{4})d0000(.{4})sv.{8}sd0000(.{4})bc(..)sc(..)i")

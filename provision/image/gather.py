@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Invalid, Problem, Problems
-from provision.image import accounts, assemble, enable, finish, modules, platform, select, stubs, tree
+from provision.image import accounts, assemble, enable, finish, modules, platforms, selection, stubs, tree
 from provision.image.cache import Cache
 from provision.image.closure import Closure, close
 from provision.image.modules import TOP, Modules
 from provision.image.need import Surroundings
 from provision.image.packages import Progress
-from provision.image.python import PythonIndex
+from provision.image.python_modules import PythonIndex
 from provision.image.recipe import Loaded
-from provision.image.select import Selection
+from provision.image.selection import Selection
 from provision.image.tree import Node, Tree
 
 VERSION_FILE = "usr/lib/provision/image"
@@ -81,14 +81,14 @@ class _Source:
 def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -> Gathered:
     packages = source.packages
     found = modules.read(packages, cache)
-    platform.check_kernel(loaded.narrowed, found.version, source.name)
+    platforms.check_kernel(loaded.narrowed, found.version, source.name)
     everything = Tree([*packages.values(), *source.own])
     progress("applying the rules", 0.4)
-    selection = select.select(everything, loaded)
-    problems = [*source.problems, *_absent(loaded, selection, found, source.absent)]
-    around = Surroundings(everything, found, PythonIndex.of(everything), loaded, selection.dropped())
+    chosen = selection.select(everything, loaded)
+    problems = [*source.problems, *_absent(loaded, chosen, found, source.absent)]
+    around = Surroundings(everything, found, PythonIndex.of(everything), loaded, chosen.dropped())
     progress("working out what is needed", 0.45)
-    closure = close(around, selection.decisions, _roots(loaded, found))
+    closure = close(around, chosen.decisions, _roots(loaded, found))
     problems += closure.problems
     if problems:
         raise Problems(problems, loaded.name)
@@ -96,12 +96,12 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
     progress("making indexes", 0.55)
     finished = finish.finish(kept, found.version)
     nodes = assemble.complete(finished, packages, _directories(loaded))
-    return Gathered(nodes, packages, selection, closure, found)
+    return Gathered(nodes, packages, chosen, closure, found)
 
 
-def _absent(loaded: Loaded, selection: Selection, found: Modules, absent: str) -> Iterator[Problem]:
+def _absent(loaded: Loaded, chosen: Selection, found: Modules, absent: str) -> Iterator[Problem]:
     """What shall be kept and is not there. For a platform only its own rules count: they may outdo the recipe's."""
-    for rule in select.unmatched(selection.idle):
+    for rule in selection.unmatched(chosen.idle):
         counts = loaded.narrowed is None or rule.file == loaded.narrowed.file
         if counts and not found.is_builtin(rule.pattern) and not found.matching(rule.pattern):
             yield Problem(rule.file, rule.line, rule.pattern, absent, "correct or delete it")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from provision.errors import Invalid
-from provision.image import glob
+from provision.image import patterns
 from provision.image.cache import Cache, digest
 from provision.image.tree import Node, Tree
 
@@ -51,7 +51,7 @@ class Modules:
         for module in self.by_name.values():
             for alias in module.aliases:
                 if set("*?[") & set(alias):
-                    self._wild.append((glob.stem(alias), alias, module.name))
+                    self._wild.append((patterns.stem(alias), alias, module.name))
                 else:
                     self._exact.setdefault(alias, []).append(module.name)
 
@@ -72,9 +72,9 @@ class Modules:
     def matching(self, pattern: str) -> list[Module]:
         """The modules that a rule's pattern means: by name, or with a `/` by their path below kernel/."""
         if "/" in pattern:
-            return [m for m in self.by_name.values() if glob.matches(pattern, inside(m.path))]
+            return [m for m in self.by_name.values() if patterns.matches(pattern, inside(m.path))]
         plain = spelled(pattern)
-        return [module for name, module in self.by_name.items() if glob.matches(plain, name)]
+        return [module for name, module in self.by_name.items() if patterns.matches(plain, name)]
 
     def is_builtin(self, name: str) -> bool:
         """Whether the kernel has it without any module."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from provision.image.modules import Modules
-from provision.image.python import PythonIndex
+from provision.image.python_modules import PythonIndex
 from provision.image.recipe import Loaded
 from provision.image.tree import Node, Tree
 

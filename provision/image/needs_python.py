@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from provision.image.need import Need, Surroundings
-from provision.image.python import name_of, package_of
+from provision.image.python_modules import name_of, package_of
 from provision.image.tree import Node
 
 

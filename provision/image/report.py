@@ -11,7 +11,7 @@ from typing import Any
 from provision.image.gather import Gathered
 from provision.image.lock import Lock
 from provision.image.recipe import Action, Loaded
-from provision.image.select import Decision
+from provision.image.selection import Decision
 from provision.image.tree import OWN, Node
 
 FORMAT = 1

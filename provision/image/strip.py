@@ -19,7 +19,7 @@ from typing import Any
 
 from provision import cpio, proc
 from provision.errors import Conflict, Invalid, NotFound
-from provision.image import build, diff, lock, platform, recipe, report, tree
+from provision.image import build, diff, lock, platforms, recipe, report, tree
 from provision.image.build import Image
 from provision.image.cache import Cache, user_cache
 from provision.image.gather import regather
@@ -66,8 +66,8 @@ def strip(
     """
     progress("reading the image", 0.0)
     whole = read(source)
-    where = platform.find(given, build.default_recipe())
-    loaded = platform.narrowed(_recipe(whole), where)
+    where = platforms.find(given, build.default_recipe())
+    loaded = platforms.narrowed(_recipe(whole), where)
     kept = Cache(cache or user_cache() / "image")
     with kept.locked(), tempfile.TemporaryDirectory(prefix="provision-strip-") as scratch:
         made = _made(whole, loaded, Path(scratch), kept, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from provision.errors import Problem
-from provision.image import elf, glob, tree
+from provision.image import elf, patterns, tree
 from provision.image.recipe import Rule
 from provision.image.tree import Node, Tree
 
@@ -25,7 +25,7 @@ def nodes(rules: Iterable[Rule], packages: Tree) -> tuple[list[Node], list[Probl
 
 def _made(pattern: str, packages: Tree) -> Iterator[Node]:
     for path, node in packages.items():
-        if not node.is_file or not glob.matches(pattern, f"/{path}"):
+        if not node.is_file or not patterns.matches(pattern, f"/{path}"):
             continue
         if node.source == tree.OWN:
             # In a finished image it is a stub already, which does not say its symbols' names a second time.

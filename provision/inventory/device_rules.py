@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from provision.document import Path
 from provision.host import Host, Interface
-from provision.inventory.finding import Finding
-from provision.inventory.view import View
+from provision.inventory.site_index import View
+from provision.inventory.violation import Violation
 
 _NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
 _KERNEL_NAMES = frozenset(("all", "default", "lo"))
@@ -17,7 +17,7 @@ _KERNEL_NAMES = frozenset(("all", "default", "lo"))
 _BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 
 
-def device_findings(host: Host, path: Path, seen: View) -> Iterator[Finding]:
+def device_findings(host: Host, path: Path, seen: View) -> Iterator[Violation]:
     """Everything wrong with how the interfaces of one host stand on its NICs, and on one another."""
     items = list(host.interfaces.items())
     yield from _devices(host, path)
@@ -31,7 +31,7 @@ def device_findings(host: Host, path: Path, seen: View) -> Iterator[Finding]:
                 yield from _shared(interface, earlier_name, earlier, where)
 
 
-def _devices(host: Host, path: Path) -> Iterator[Finding]:
+def _devices(host: Host, path: Path) -> Iterator[Violation]:
     """Names of the devices that the host creates: VLANs and bonds by their interface, bridges by their own.
 
     Those of NICs are the kernel's and udev's. A bond with no untagged interface has the name bond0 to bond15.
@@ -43,15 +43,15 @@ def _devices(host: Host, path: Path) -> Iterator[Finding]:
         names += [((*where, "bridge"), interface.bridge, True)] if interface.bridge else []
         for place, device, created in names:
             if device in _KERNEL_NAMES:
-                yield Finding(place, f"the kernel keeps the name '{device}' for itself", "choose another")
+                yield Violation(place, f"the kernel keeps the name '{device}' for itself", "choose another")
             elif not created:
                 continue
             elif device in taken:
                 fact = f"the name '{device}' is taken by another device of the host"
-                yield Finding(place, fact, "choose another, such as 'br-guests'")
+                yield Violation(place, fact, "choose another, such as 'br-guests'")
             elif _NIC_NAME.fullmatch(device) or _has_hidden_bond(host, device):
                 fact = f"the host creates a device '{device}', and that is the name of a NIC or bond of its own"
-                yield Finding(place, fact, "choose another, such as 'br-guests'", ((*path, "interfaces"),))
+                yield Violation(place, fact, "choose another, such as 'br-guests'", ((*path, "interfaces"),))
             taken.add(device)
 
 
@@ -63,25 +63,25 @@ def _has_hidden_bond(host: Host, device: str) -> bool:
     return hidden and _BOND_NAME.fullmatch(device) is not None
 
 
-def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Finding]:
+def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Violation]:
     both = (path, (*path[:-1], other_name))
     links, tags = _keys(both, "macs", "bond"), _keys(both, "macs", "bond", "vlan")
     if set(interface.macs) != set(other.macs) or interface.bond != other.bond:
         fact = f"shares only a part of its NICs or no bond with '{other_name}'"
-        yield Finding((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs", links)
+        yield Violation((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs", links)
     elif interface.vlan == other.vlan and interface.vlan is None:
         fact = f"is a second untagged connection on the NICs of '{other_name}'"
-        yield Finding((*path, "macs"), fact, "give one of them a 'vlan', or other NICs", tags)
+        yield Violation((*path, "macs"), fact, "give one of them a 'vlan', or other NICs", tags)
     elif interface.vlan == other.vlan:
         fact = f"VLAN {interface.vlan} is already used by '{other_name}' on the same NICs"
-        yield Finding((*path, "vlan"), fact, "take another VLAN, or other NICs", tags)
+        yield Violation((*path, "vlan"), fact, "take another VLAN, or other NICs", tags)
 
 
 def _keys(places: tuple[Path, ...], *keys: str) -> tuple[Path, ...]:
     return tuple((*place, key) for place in places for key in keys)
 
 
-def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Finding]:
+def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Violation]:
     """A NIC has the largest MTU of what it carries; only a bridge on it may have a smaller one."""
     if interface.mtu is None or interface.vlan is not None or interface.bridge is not None:
         return
@@ -90,10 +90,10 @@ def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Finding]:
         if larger and set(other.macs) == set(interface.macs):
             fact = f"{interface.mtu} is less than the {other.mtu} that the VLAN '{name}' on the same NIC needs"
             rests_on = _keys((path, (*path[:-1], name)), "macs", "vlan", "bridge")
-            yield Finding((*path, "mtu"), fact, "leave it out, or give the VLAN no more", rests_on)
+            yield Violation((*path, "mtu"), fact, "leave it out, or give the VLAN no more", rests_on)
 
 
-def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
+def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
     """A guest bridge on a management LAN would make every guest a machine of that LAN."""
     if interface.bridge is None:
         return
@@ -101,15 +101,15 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
     # Both are asked of every bridge: which network an interface names says nothing of the tag that its frames have.
     if seen.is_management(interface):
         fact = f"{guests} on the management network '{interface.network}'"
-        yield Finding(where, fact, "give the guests an interface with a 'vlan' of their own, or another NIC")
+        yield Violation(where, fact, "give the guests an interface with a 'vlan' of their own, or another NIC")
     elif interface.vlan in seen.tags:
         fact = f"{guests} on VLAN {interface.vlan}, the management LAN '{seen.tags[interface.vlan]}'"
-        yield Finding(where, fact, "take another VLAN")
+        yield Violation(where, fact, "take another VLAN")
     elif interface.vlan is None:
         # A tagged management interface is no exception: guests may tag frames themselves, and the bridge sends them on.
         for other_name, other in host.interfaces.items():
             if other_name != name and seen.is_management(other) and set(other.macs) & set(interface.macs):
                 fact = f"{guests} untagged on the NIC that is connected to '{other.network}'"
                 rests_on = _keys((path, (*path[:-1], other_name)), "vlan")
-                yield Finding(where, fact, "give the bridge a 'vlan', or another NIC", rests_on)
+                yield Violation(where, fact, "give the bridge a 'vlan', or another NIC", rests_on)
                 return

@@ -8,9 +8,9 @@ from uuid import UUID
 from provision.document import Path
 from provision.host import Addressing, Host, Interface, Route
 from provision.inventory.device_rules import device_findings
-from provision.inventory.finding import Finding
+from provision.inventory.site_index import View
 from provision.inventory.site_rules import argument_findings, edge
-from provision.inventory.view import View
+from provision.inventory.violation import Violation
 from provision.messages import nearest
 from provision.site import Network
 
@@ -21,13 +21,15 @@ _LOCAL_NAMES = frozenset(("localhost", "ip6-localhost", "ip6-loopback", "ip6-all
 _NO_UUID = (UUID(int=0), UUID(int=2**128 - 1))
 
 
-def host_findings(host: Host, seen: View) -> Iterator[Finding]:
+def host_findings(host: Host, seen: View) -> Iterator[Violation]:
     """Everything wrong with one host by itself and against its site."""
     path: Path = ("hosts", host.name)
     if host.name in _LOCAL_NAMES:
-        yield Finding(path, f"'{host.name}' is a name that every machine has for itself", "give the host another name")
+        yield Violation(
+            path, f"'{host.name}' is a name that every machine has for itself", "give the host another name"
+        )
     if host.uuid in _NO_UUID:
-        yield Finding((*path, "uuid"), f"{host.uuid} is a placeholder of the firmware", "leave it out")
+        yield Violation((*path, "uuid"), f"{host.uuid} is a placeholder of the firmware", "leave it out")
     for name, interface in host.interfaces.items():
         where = (*path, "interfaces", name)
         yield from _links(interface, where)
@@ -39,54 +41,54 @@ def host_findings(host: Host, seen: View) -> Iterator[Finding]:
     yield from _command_line(host, path, seen)
 
 
-def _links(interface: Interface, path: Path) -> Iterator[Finding]:
+def _links(interface: Interface, path: Path) -> Iterator[Violation]:
     count = len(interface.macs)
     if len(set(interface.macs)) < count:
-        yield Finding((*path, "macs"), "a MAC is listed twice", "list each NIC once")
+        yield Violation((*path, "macs"), "a MAC is listed twice", "list each NIC once")
     if interface.bond and count == 1:
         remedy = "list its other MACs or leave 'bond' out"
-        yield Finding((*path, "bond"), "a bond of one NIC", remedy, ((*path, "macs"),))
+        yield Violation((*path, "bond"), "a bond of one NIC", remedy, ((*path, "macs"),))
     if not interface.bond and count > 1:
         remedy = "add 'bond: active-backup' or '802.3ad'"
-        yield Finding((*path, "macs"), f"{count} MACs without 'bond'", remedy, ((*path, "bond"),))
+        yield Violation((*path, "macs"), f"{count} MACs without 'bond'", remedy, ((*path, "bond"),))
 
 
-def _addressing(interface: Interface, path: Path) -> Iterator[Finding]:
+def _addressing(interface: Interface, path: Path) -> Iterator[Violation]:
     given = [name for name in ("ipv4", "ipv6", "reservation") if getattr(interface, name) is not None]
     way, network = interface.addressing, interface.network
     both = (*path, "network"), (*path, "addressing")
     if network and way is None:
-        yield Finding(both[0], "'network' without 'addressing'", "add 'addressing: dhcp' or 'static'", both)
+        yield Violation(both[0], "'network' without 'addressing'", "add 'addressing: dhcp' or 'static'", both)
     elif way and network is None:
-        yield Finding(both[1], "'addressing' without 'network'", "name the network it is on", both)
+        yield Violation(both[1], "'addressing' without 'network'", "name the network it is on", both)
     elif way is None and given:
-        yield Finding((*path, given[0]), f"'{given[0]}' without 'network' and 'addressing'", "add both", both)
+        yield Violation((*path, given[0]), f"'{given[0]}' without 'network' and 'addressing'", "add both", both)
     if way is Addressing.DHCP:
         for name in given:
             if name != "reservation":
                 remedy = "write 'reservation' for an address that DHCP gives, or 'addressing: static'"
-                yield Finding((*path, name), f"'{name}' is a static address, but addressing is dhcp", remedy)
+                yield Violation((*path, name), f"'{name}' is a static address, but addressing is dhcp", remedy)
     if way is Addressing.STATIC:
         if interface.reservation is not None:
             remedy = "write 'ipv4' instead, or 'addressing: dhcp'"
-            yield Finding((*path, "reservation"), "a DHCP reservation, but addressing is static", remedy)
+            yield Violation((*path, "reservation"), "a DHCP reservation, but addressing is static", remedy)
         if interface.ipv4 is None and interface.ipv6 is None:
             addresses = (*path, "ipv4"), (*path, "ipv6")
-            yield Finding(both[1], "static addressing without an address", "add 'ipv4' or 'ipv6'", addresses)
+            yield Violation(both[1], "static addressing without an address", "add 'ipv4' or 'ipv6'", addresses)
 
 
-def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
+def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
     name, network = interface.network, seen.network(interface.network)
     if name is None or seen.site is None:
         return
     place: Path = ("site", "networks", name)
     if network is None:
         known = nearest(name, seen.site.networks)
-        yield Finding((*path, "network"), f"no network '{name}' is in the site", known, (place,))
+        yield Violation((*path, "network"), f"no network '{name}' is in the site", known, (place,))
         return
     if interface.vlan and network.vlan and interface.vlan != network.vlan:
         fact = f"VLAN {interface.vlan}, but network '{name}' has VLAN {network.vlan}"
-        yield Finding((*path, "vlan"), fact, "correct one of them")
+        yield Violation((*path, "vlan"), fact, "correct one of them")
     for field_name, prefix, gateway in (
         ("ipv4", network.prefix, network.gateway),
         ("reservation", network.prefix, network.gateway),
@@ -98,44 +100,44 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
             continue
         if prefix is None:
             fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6' out"
-            yield Finding(where, fact, remedy, ((*place, "prefix6"),))
+            yield Violation(where, fact, remedy, ((*place, "prefix6"),))
         elif address not in prefix:
-            yield Finding(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
+            yield Violation(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
-            yield Finding(where, f"{address} is the {kind} address of {prefix}", "take another")
+            yield Violation(where, f"{address} is the {kind} address of {prefix}", "take another")
         elif address.is_loopback or address.is_multicast or address.is_unspecified:
-            yield Finding(where, f"{address} is no address that one machine of a network can have", "take another")
+            yield Violation(where, f"{address} is no address that one machine of a network can have", "take another")
         elif address == gateway:
-            yield Finding(where, f"{address} is the gateway of network '{name}'", "take another")
+            yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
         elif address in seen.servers:
-            yield Finding(where, f"{address} is {seen.servers[address]}", "take another")
+            yield Violation(where, f"{address} is {seen.servers[address]}", "take another")
     pool, static = network.pool, interface.ipv4
     if pool and static and pool.first <= static <= pool.last:
         fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"
-        yield Finding((*path, "ipv4"), fact, "take one outside, or 'addressing: dhcp' with 'reservation'")
+        yield Violation((*path, "ipv4"), fact, "take one outside, or 'addressing: dhcp' with 'reservation'")
 
 
-def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Finding]:
+def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
     if interface.routes and interface.network is None:
         remedy = "name the network that the routers are on"
-        yield Finding((*path, "routes"), "routes without 'network'", remedy, ((*path, "network"),))
+        yield Violation((*path, "routes"), "routes without 'network'", remedy, ((*path, "network"),))
     network, targets = seen.network(interface.network), set()
     for index, route in enumerate(interface.routes):
         where = (*path, "routes", index)
         if route.to in targets:
-            yield Finding(where, f"a second route to {route.to}", "keep one of them")
+            yield Violation(where, f"a second route to {route.to}", "keep one of them")
         targets.add(route.to)
         if route.to.version != route.via.version:
             fact = f"an IPv{route.to.version} route through an IPv{route.via.version} router"
-            yield Finding((*where, "via"), fact, "give a router of the same family")
+            yield Violation((*where, "via"), fact, "give a router of the same family")
             continue
         if route.via in (interface.ipv4, interface.ipv6):
-            yield Finding((*where, "via"), f"{route.via} is the host's own address", "give the router's")
+            yield Violation((*where, "via"), f"{route.via} is the host's own address", "give the router's")
         if network is not None:
             yield from _router(interface, route, network, where)
 
 
-def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Finding]:
+def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Violation]:
     """Whether the host can reach a route's router, and needs it beside its network's gateway."""
     four = route.via.version == 4
     family, prefix_key = ("ipv4", "prefix") if four else ("ipv6", "prefix6")
@@ -144,17 +146,17 @@ def _router(interface: Interface, route: Route, network: Network, path: Path) ->
     on_link = route.via.version == 6 and route.via.is_link_local
     if interface.addressing is Addressing.STATIC and getattr(interface, family) is None:
         fact = f"the router {route.via} is out of reach: the interface has no '{family}'"
-        yield Finding((*path, "via"), fact, f"add '{family}', or leave the route out", ((*path[:-2], family),))
+        yield Violation((*path, "via"), fact, f"add '{family}', or leave the route out", ((*path[:-2], family),))
     elif prefix is None or not (on_link or route.via in prefix):
         fact = f"the router {route.via} is not on network '{interface.network}'"
         remedy = f"give one inside {prefix}" if prefix else "add 'prefix6' to it"
-        yield Finding((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
+        yield Violation((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
     if gateway is not None and route.to.prefixlen == 0:
         fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"
-        yield Finding((*path, "to"), fact, "leave the route out, or the network's gateway")
+        yield Violation((*path, "to"), fact, "leave the route out, or the network's gateway")
 
 
-def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:
+def _credentials(host: Host, path: Path, seen: View) -> Iterator[Violation]:
     if seen.site is None:
         return
     names, files = set(), dict[str, str]()
@@ -162,30 +164,30 @@ def _credentials(host: Host, path: Path, seen: View) -> Iterator[Finding]:
         where = (*path, "credentials", index)
         spec = seen.site.credentials.get(name)
         if name in names:
-            yield Finding(where, f"credential '{name}' is listed twice", "list it once")
+            yield Violation(where, f"credential '{name}' is listed twice", "list it once")
         elif spec is None:
             known = nearest(name, seen.site.credentials)
             fact, place = f"no credential '{name}' is in the site", ("site", "credentials", name)
-            yield Finding(where, fact, known, (place,))
+            yield Violation(where, fact, known, (place,))
         else:
             for path_of_other, other in files.items():
                 if spec.path == path_of_other:
-                    yield Finding(where, f"'{name}' and '{other}' are both {spec.path}", "give one another path")
+                    yield Violation(where, f"'{name}' and '{other}' are both {spec.path}", "give one another path")
                 elif f"{spec.path}/".startswith(f"{path_of_other}/") or f"{path_of_other}/".startswith(f"{spec.path}/"):
                     fact = f"of '{name}' ({spec.path}) and '{other}' ({path_of_other}) one is the other's directory"
-                    yield Finding(where, fact, "give one of them another path")
+                    yield Violation(where, fact, "give one of them another path")
             files[spec.path] = name
         names.add(name)
 
 
-def _command_line(host: Host, path: Path, seen: View) -> Iterator[Finding]:
+def _command_line(host: Host, path: Path, seen: View) -> Iterator[Violation]:
     where = (*path, "kernel_arguments")
     yield from argument_findings(host.kernel_arguments, where)
     arguments = (*(seen.site.kernel_arguments if seen.site else ()), *host.kernel_arguments)
     size = len(" ".join(arguments))
     if size > MAX_COMMAND_LINE:
         fact = f"the kernel command line has {size} bytes, and {MAX_COMMAND_LINE} fit"
-        yield Finding(where, fact, "shorten the site's or the host's kernel_arguments")
+        yield Violation(where, fact, "shorten the site's or the host's kernel_arguments")
     addresses = [argument for argument in arguments if argument.startswith("ip=")]
     if len(addresses) > 1:
-        yield Finding(where, f"'ip=' is given {len(addresses)} times, by site and host together", "keep one")
+        yield Violation(where, f"'ip=' is given {len(addresses)} times, by site and host together", "keep one")

@@ -12,9 +12,9 @@ from provision.document import MAX_BYTES, MAX_VALUES, Node, Path, Source, dotted
 from provision.errors import Invalid, Problem, Problems
 from provision.host import Host
 from provision.inventory.certificates import authorities
-from provision.inventory.cuts import Cuts, without
 from provision.inventory.layout import Layout, merge
 from provision.inventory.rules import check
+from provision.inventory.unreadable import Cuts, without
 from provision.inventory.vocabulary import INVENTORY
 from provision.messages import Complaint, complaints, nearest, quoted
 from provision.site import Inventory, Site

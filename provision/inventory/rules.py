@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from provision.document import Path
 from provision.host import Host
-from provision.inventory.cuts import Cuts
-from provision.inventory.finding import Finding
 from provision.inventory.host_rules import host_findings
+from provision.inventory.site_index import view
 from provision.inventory.site_rules import site_findings
-from provision.inventory.view import view
+from provision.inventory.unreadable import Cuts
+from provision.inventory.violation import Violation
 from provision.site import Site
 
 Keyed = Iterator[tuple[str, Path]]
 
 
-def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) -> Iterator[Finding]:
+def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) -> Iterator[Violation]:
     """Everything that is wrong, the site first, then host by host, then hosts against one another.
 
     `site` is None when it could not be read; rules that need it are then left out. `cuts` has what is written but could
@@ -28,7 +28,7 @@ def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) ->
             yield finding
 
 
-def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Finding]:
+def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     if site is not None:
         yield from site_findings(site)
     seen = view(site)
@@ -40,14 +40,14 @@ def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Finding]:
     yield from _twice("address", hosts, _addresses, "give one of them another address")
 
 
-def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], remedy: str) -> Iterator[Finding]:
+def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], remedy: str) -> Iterator[Violation]:
     first: dict[str, Path] = {}
     for host in hosts:
         for value, path in values(host):
             earlier = first.setdefault(value, path)
             if earlier is not path:
                 owner = earlier[1] if earlier[1] != host.name or len(earlier) < 4 else earlier[3]
-                yield Finding(path, f"the {what} {value} is already that of {owner}", remedy)
+                yield Violation(path, f"the {what} {value} is already that of {owner}", remedy)
 
 
 def _names(host: Host) -> Keyed:

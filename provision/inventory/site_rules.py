@@ -8,15 +8,15 @@ from ipaddress import IPv4Network, IPv6Network
 from provision.boot import Role
 from provision.cmdline import is_reserved
 from provision.document import Path
-from provision.inventory.finding import Finding
+from provision.inventory.violation import Violation
 from provision.site import Network, Service, Site, exposure
 
 
-def site_findings(site: Site) -> Iterator[Finding]:
+def site_findings(site: Site) -> Iterator[Violation]:
     """Everything wrong with the site's own lines."""
     if _ends_in_a_number(site.domain):
         fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
-        yield Finding(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
+        yield Violation(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
         for index, server in enumerate(network.ntp):
@@ -29,7 +29,7 @@ def site_findings(site: Site) -> Iterator[Finding]:
     yield from _services(site)
     for name, spec in site.credentials.items():
         if fact := exposure(spec.kind, spec.mode):
-            yield Finding(("site", "credentials", name, "mode"), fact, "write 0600")
+            yield Violation(("site", "credentials", name, "mode"), fact, "write 0600")
     yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
 
 
@@ -37,19 +37,21 @@ def _ends_in_a_number(domain: str) -> bool:
     return domain.rpartition(".")[2].isdigit()
 
 
-def _server_name(name: str, path: Path) -> Iterator[Finding]:
+def _server_name(name: str, path: Path) -> Iterator[Violation]:
     """A name that ends in a number is a mistyped address: no such name is in DNS (RFC 3696 section 2)."""
     if _ends_in_a_number(name):
-        yield Finding(
+        yield Violation(
             path, f"'{name}' is neither an IP address nor a DNS name", "correct the address, or name a server"
         )
 
 
-def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Finding]:
+def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Violation]:
     """Kernel arguments that belong to the boot loader."""
     for index, argument in enumerate(arguments):
         if is_reserved(argument):
-            yield Finding((*path, index), f"'{argument.partition('=')[0]}=' is set by the boot loader", "leave it out")
+            yield Violation(
+                (*path, index), f"'{argument.partition('=')[0]}=' is set by the boot loader", "leave it out"
+            )
 
 
 def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
@@ -64,39 +66,39 @@ def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
     return "broadcast" if prefix.version == 4 and address == prefix.broadcast_address else ""
 
 
-def _gateways(network: Network, path: Path) -> Iterator[Finding]:
+def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     gateway, prefix = network.gateway, network.prefix
     if gateway is not None and gateway not in prefix:
-        yield Finding((*path, "gateway"), f"the gateway {gateway} is outside {prefix}", "hosts could not reach it")
+        yield Violation((*path, "gateway"), f"the gateway {gateway} is outside {prefix}", "hosts could not reach it")
     elif gateway is not None and (kind := edge(gateway, prefix)):
-        yield Finding((*path, "gateway"), f"{gateway} is the {kind} address of {prefix}", "give the router's own")
+        yield Violation((*path, "gateway"), f"{gateway} is the {kind} address of {prefix}", "give the router's own")
     gateway6, prefix6 = network.gateway6, network.prefix6
     if gateway6 is None or gateway6.is_link_local:
         return
     if prefix6 is None:
         fact, remedy = "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out"
-        yield Finding((*path, "gateway6"), fact, remedy, ((*path, "prefix6"),))
+        yield Violation((*path, "gateway6"), fact, remedy, ((*path, "prefix6"),))
     elif gateway6 not in prefix6:
-        yield Finding((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
+        yield Violation((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
 
 
-def _pool(network: Network, path: Path) -> Iterator[Finding]:
+def _pool(network: Network, path: Path) -> Iterator[Violation]:
     pool, prefix = network.pool, network.prefix
     if pool is None:
         return
     for field, address in (("first", pool.first), ("last", pool.last)):
         if address not in prefix:
-            yield Finding((*path, "pool", field), f"{address} is outside {prefix}", "move the pool into the prefix")
+            yield Violation((*path, "pool", field), f"{address} is outside {prefix}", "move the pool into the prefix")
         elif kind := edge(address, prefix):
-            yield Finding((*path, "pool", field), f"{address} is the {kind} address of {prefix}", "leave it out")
+            yield Violation((*path, "pool", field), f"{address} is the {kind} address of {prefix}", "leave it out")
     if pool.first > pool.last:
-        yield Finding((*path, "pool"), f"it ends at {pool.last} before it begins at {pool.first}", "swap them")
+        yield Violation((*path, "pool"), f"it ends at {pool.last} before it begins at {pool.first}", "swap them")
     elif network.gateway is not None and pool.first <= network.gateway <= pool.last:
         fact = f"it contains the gateway {network.gateway}, which would be leased to a host"
-        yield Finding((*path, "pool"), fact, "begin after it or end before it")
+        yield Violation((*path, "pool"), fact, "begin after it or end before it")
 
 
-def _overlaps(site: Site) -> Iterator[Finding]:
+def _overlaps(site: Site) -> Iterator[Violation]:
     """Prefixes sorted by their first address overlap only with one that begins before and is still open."""
     four = [(network.prefix, name) for name, network in site.networks.items()]
     six = [(network.prefix6, name) for name, network in site.networks.items() if network.prefix6 is not None]
@@ -105,25 +107,25 @@ def _overlaps(site: Site) -> Iterator[Finding]:
         for prefix, name in prefixes:
             if widest is not None and int(prefix.network_address) <= int(widest[0].broadcast_address):
                 fact = f"{prefix} overlaps with {widest[0]} of network '{widest[1]}'"
-                yield Finding(("site", "networks", name, field), fact, "give each network a prefix of its own")
+                yield Violation(("site", "networks", name, field), fact, "give each network a prefix of its own")
             if widest is None or int(prefix.broadcast_address) > int(widest[0].broadcast_address):
                 widest = (prefix, name)
 
 
-def _shared_tags(site: Site) -> Iterator[Finding]:
+def _shared_tags(site: Site) -> Iterator[Violation]:
     management = {n.vlan: name for name, n in site.networks.items() if n.role is Role.MANAGEMENT and n.vlan}
     for name, network in site.networks.items():
         if network.role is Role.GENERAL and network.vlan in management:
             fact = f"VLAN {network.vlan} is also that of the management network '{management[network.vlan]}'"
-            yield Finding(("site", "networks", name, "vlan"), fact, "a management network needs a VLAN of its own")
+            yield Violation(("site", "networks", name, "vlan"), fact, "a management network needs a VLAN of its own")
 
 
-def _services(site: Site) -> Iterator[Finding]:
+def _services(site: Site) -> Iterator[Violation]:
     for name in type(site.servers).model_fields:
         service = getattr(site.servers, name)
         if isinstance(service, Service) and bool(service.hosts) == bool(service.srv):
             fact = "both 'hosts' and 'srv' are given" if service.srv else "neither 'hosts' nor 'srv' is given"
             path: Path = ("site", "servers", name)
-            yield Finding(path, fact, "name the servers, or the SRV record that finds them", (path,))
+            yield Violation(path, fact, "name the servers, or the SRV record that finds them", (path,))
         for index, server in enumerate(service.hosts if isinstance(service, Service) else ()):
             yield from _server_name(server.name, ("site", "servers", name, "hosts", index, "name"))

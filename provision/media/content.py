@@ -98,14 +98,14 @@ class PlanContent(Reader):
         _seen_warm[key] = now
         return True
 
-    def bare(self, offset: int, stop: int) -> int:
+    def unpatched_length(self, offset: int, stop: int) -> int:
         """How many of the medium's bytes from `offset` on, at most to `stop`, are the base's own."""
         for patch in self.plan.patches:
             if patch.offset + len(patch.data) > offset:
                 return max(0, min(patch.offset, stop) - offset)
         return stop - offset
 
-    def dressed(self, offset: int, stop: int) -> int:
+    def next_patch_end(self, offset: int, stop: int) -> int:
         """Up to where (at most `stop`) whoever stands at `offset` has to read: to the end of the next patch."""
         ends = (patch.offset + len(patch.data) for patch in self.plan.patches)
         return next((min(end, stop) for end in ends if end > offset), stop)

@@ -28,7 +28,7 @@ MAX_URL = 127
 
 
 @dataclass(frozen=True)
-class Binding:
+class BootServer:
     """A network's place on this server: its `interface`, the server's `address` there, and the HTTP port."""
 
     network: str
@@ -92,7 +92,7 @@ class DhcpModel:
         return (*(one for one in once if one.address is not None), *(one for one in once if one.address is None))
 
 
-def model(inventory: Inventory, bindings: Sequence[Binding]) -> DhcpModel:
+def model(inventory: Inventory, bindings: Sequence[BootServer]) -> DhcpModel:
     """What to say on each bound management network; bindings to general networks are left out.
 
     Raises Invalid for a binding to an unknown network, an address outside of it, a numeric domain, and a boot URL
@@ -112,7 +112,7 @@ def model(inventory: Inventory, bindings: Sequence[Binding]) -> DhcpModel:
     return DhcpModel(domain, tuple(networks))
 
 
-def _network(binding: Binding, network: Network, hosts: Iterable[Host]) -> DhcpNetwork:
+def _network(binding: BootServer, network: Network, hosts: Iterable[Host]) -> DhcpNetwork:
     if binding.address not in network.prefix:
         raise Invalid(
             binding.network,

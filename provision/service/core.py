@@ -28,7 +28,7 @@ from provision.service.charged import Charged
 from provision.service.decisions import Decisions
 from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
-from provision.service.scrub import Scrub
+from provision.service.integrity import Scrub
 from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site

@@ -14,8 +14,8 @@ from provision.errors import Invalid, Problem, Problems, ProvisionError
 from provision.host import Host
 from provision.secret import Secret
 from provision.service.acts import act
+from provision.service.compatibility import obstruction
 from provision.service.core import Core
-from provision.service.fit import obstruction
 from provision.site import CredentialKind, CredentialSpec, exposure
 from provision.store.credentials import CredentialInfo, CredentialInput
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from provision.boot import Channel, ChannelKind, Medium, Requester
 from provision.host import Host
 from provision.policy import Denial, Release
-from provision.service.crowd import Crowds, is_itself
+from provision.service.denial_limiter import Crowds, is_itself
 from provision.store.audit import Audit, Bound
 
 

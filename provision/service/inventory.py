@@ -12,7 +12,7 @@ from provision.document import Source
 from provision.errors import Conflict, Problems
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
-from provision.service import fit
+from provision.service import compatibility
 from provision.service.core import Core
 from provision.site import Inventory
 
@@ -37,9 +37,9 @@ class Inventories:
             old = self._core.store.inventory()
             merged = merge(old, new, prune)
             sealed = self._core.store.sealed_places()
-            if problems := fit.problems(self._core, merged, sealed):
+            if problems := compatibility.problems(self._core, merged, sealed):
                 raise Problems(problems)
-            changes = replace(difference(old, merged), notes=fit.left_behind(old, merged, sealed))
+            changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
             return merged, changes, prune and needs_confirmation(changes, old)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:

@@ -17,12 +17,12 @@ from provision.policy import Denial, HostState, Release, unsound
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
-from provision.service.arrivals import Arrivals
 from provision.service.complaints import Complaints
 from provision.service.core import Core
-from provision.service.crowd import reporting
 from provision.service.delivery import Deliveries, Delivery
-from provision.service.maker import Maker
+from provision.service.denial_limiter import reporting
+from provision.service.media_builder import Maker
+from provision.service.phone_home import Arrivals
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent

@@ -21,7 +21,7 @@ from provision.render.target import BootTarget
 from provision.service.core import Core
 from provision.service.endpoints import Endpoint
 from provision.service.inventory import without_collector
-from provision.service.maker import Maker
+from provision.service.media_builder import Maker
 from provision.service.progress import Progress, Tracker
 from provision.site import Inventory
 
@@ -155,7 +155,7 @@ class Operations:
         site = self._core.site
         networks = [name for name, network in site.networks.items() if network.role is Role.MANAGEMENT]
         served = {name: self._core.endpoints.required(name) for name in networks}
-        bindings = [dhcp.Binding(name, e.interface, e.address, e.port) for name, e in served.items() if e]
+        bindings = [dhcp.BootServer(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
             remedy = f"add one for {' or '.join(networks)} to provision.toml" if networks else "declare one, and apply"
             raise NotFound(

@@ -19,7 +19,7 @@ from provision.service.core import Core
 from provision.service.credentials import Credentials
 from provision.service.images import Images
 from provision.service.inventory import Inventories
-from provision.service.maker import Maker
+from provision.service.media_builder import Maker
 from provision.service.netboot import Netboot
 from provision.service.operations import Operations
 from provision.service.progress import Tracker

@@ -152,7 +152,7 @@ class Boots(Hosts):
         if not self._may_boot(boot.host):
             return None
         known = self._running.get((boot.host, boot.mac, boot.medium))
-        if known is not None and known.id == boot.id and known.is_paid(now):
+        if known is not None and known.id == boot.id and known.is_charged(now):
             return known
         with self._lock:
             if not self._may_boot(boot.host):
@@ -252,7 +252,7 @@ class Boots(Hosts):
         current = rows.boot(row, boot.host) if row else None
         if row is None or current is None or current.up is not None:
             return None, newest
-        if current.is_paid(now):
+        if current.is_charged(now):
             return current, newest
         if not always:
             if newest is None or not newest.is_open(now):

@@ -21,9 +21,9 @@ from provision.secret import Secret
 from provision.service.images import ImportOrder
 from provision.service.service import Service
 from provision.web import problems
-from provision.web.begun import Begun
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
+from provision.web.resumed_downloads import Begun
 from provision.web.stream import PlanResponse, first_byte
 
 Actor = str

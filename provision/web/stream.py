@@ -111,7 +111,7 @@ class _Pipe:
     async def push(self, at: int, stop: int) -> int:
         """Send what can go the short way from `at` on, and return how much that was: up to a patch or a cold page."""
         begin, transport = at, self._exchange.connection.transport
-        stop = at + self._content.bare(at, stop)
+        stop = at + self._content.unpatched_length(at, stop)
         if stop - at < CHUNK:
             return 0
         while transport.get_write_buffer_size() and not self._exchange.is_gone:
@@ -238,7 +238,7 @@ class PlanResponse(Response):
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
-                    until = stop if pipe is None else content.dressed(at, stop)
+                    until = stop if pipe is None else content.next_patch_end(at, stop)
                     known = exchange is None or exchange.is_operator
                     if exchange is not None and not known:
                         await exchange.drain()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provision.demo.report import Report
-from provision.demo.vm import VM, Device, Firmware, Machine
+from provision.lab.report import Report
+from provision.lab.vm import VM, Device, Firmware, Machine
 from tests.boot import expect
 from tests.boot.site import BootSite, Member
 from tests.boot.wire import Sent

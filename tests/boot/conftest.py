@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import Lab
 from provision.demo.probe import Probe, build_probe
+from provision.lab.lans import Lab
 from tests.boot.site import BootSite
 
 

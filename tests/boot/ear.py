@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 
 
 class Heard:

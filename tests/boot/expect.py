@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from provision.demo.report import File, Report
+from provision.lab.report import File, Report
 from provision.seed import BOOT_SERVERS, CA_BUNDLE, HOST_JSON
 from tests.boot.neighbour import who_has
 from tests.boot.site import CERTIFICATE, DOMAIN, GUESTS_VLAN, PLACES, ROUTE, ROUTE6, STORAGE_VLAN, BootSite, Member

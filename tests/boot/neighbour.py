@@ -9,7 +9,7 @@ import struct
 import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from provision.demo.lab import Lan
+from provision.lab.lans import Lan
 
 _MAC = bytes.fromhex("020000770002")
 _ARP, _IPV6, _TAG = b"\x08\x06", b"\x86\xdd", b"\x81\x00"

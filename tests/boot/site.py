@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from provision.demo.lab import Lab, Lan
 from provision.demo.probe import Probe
 from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
-from provision.demo.vm import Nic
-from tests.test_credential import certificate, pem
-from tests.test_keytab import keytab, record
+from provision.lab.lans import Lab, Lan
+from provision.lab.vm import Nic
+from tests.unit.test_credential import certificate, pem
+from tests.unit.test_keytab import keytab, record
 
 DOMAIN, REALM = "lab.example", "LAB.EXAMPLE"
 MANAGEMENT, GUEST = "10.77.1.0/24", "10.77.2.0/24"

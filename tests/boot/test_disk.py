@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from provision.demo import disk
-from provision.demo.lab import Lab
-from provision.demo.vm import VM, Firmware, Machine
+from provision.lab import disk
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Firmware, Machine
 
 
 @pytest.mark.parametrize("firmware", list(Firmware))

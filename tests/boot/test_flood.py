@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from provision.demo import report
-from provision.demo.lab import Lab, ip
 from provision.demo.probe import Probe
 from provision.demo.site import GUEST, MAC, MANAGEMENT, TOKEN_PATH, DemoSite
-from provision.demo.vm import VM, Device, Machine, Nic
+from provision.lab import report
+from provision.lab.lans import Lab, ip
+from provision.lab.vm import VM, Device, Machine, Nic
+from tests.helpers.paths import FIXTURES
 
-FLOOD = Path(__file__).parent.parent / "fixtures" / "flood.py"
+FLOOD = FIXTURES / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from provision.demo import usecases
-from provision.demo.lab import Lab
-from provision.demo.vm import VM, Machine, Nic
 from provision.image import capture, detect
 from provision.image.build import Image, Request, build, packages_of
+from provision.image.trial import usecases
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Machine, Nic
 from provision.seed import File
 from tests.boot import seeds
 from tests.boot.web import serve
-from tests.test_keytab import keytab, record
+from tests.unit.test_keytab import keytab, record
 
 MAC = "52:54:00:00:00:07"
 KEY = "00ff" * 16

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from provision import proc
-from provision.demo.lab import Lab
 from provision.demo.show import wait_up
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, PRINCIPAL, DemoSite
-from provision.demo.vm import VM, Device, Firmware, Machine, Nic
 from provision.image.build import Request, build
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.ear import heard_tcp, heard_udp
 
 SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'

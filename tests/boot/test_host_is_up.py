@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import Lab
 from provision.demo.show import wait_up
 from provision.demo.site import INVENTORY, MAC
-from provision.demo.vm import VM, Device, Machine, Nic
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Machine, Nic
 from tests.boot.test_host_image_media import HostSite
 from tests.boot.wire import Sent
 

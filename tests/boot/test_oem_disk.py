@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from provision.demo.vm import Device
+from provision.lab.vm import Device
 from tests.boot import boots
 from tests.boot.site import MEMBERS, BootSite, write_medium
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from provision.demo.lab import Lab
 from provision.demo.probe import Probe
-from provision.demo.report import Report
-from provision.demo.vm import VM, Machine, Nic
+from provision.lab.lans import Lab
+from provision.lab.report import Report
+from provision.lab.vm import VM, Machine, Nic
 from tests.boot import seeds
 from tests.boot.web import serve
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from provision import proc
-from provision.demo.vm import VM, Device, Machine
+from provision.lab.vm import VM, Device, Machine
 from tests.boot import boots
 from tests.boot.site import MEMBERS, BootSite, Member
 

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from provision import proc
-from provision.demo import disk
-from provision.demo.lab import Lan
-from provision.demo.vm import VM, Device, Firmware, Machine, Nic
+from provision.lab import disk
+from provision.lab.lans import Lan
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot import boots, expect
 from tests.boot.site import DOMAIN, MEMBERS, BootSite, Member
 from tests.boot.wire import Sent

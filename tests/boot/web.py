@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from provision.demo.capture import Capture, flows, frames
-from provision.demo.report import File
+from provision.lab.capture import Capture, flows, frames
+from provision.lab.report import File
 
 
 class Sent:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 from tests.integration.attacks import frames
 from tests.integration.attacks.clients import OPTIONS, SEED
 from tests.integration.attacks.intruder import Kind, Seen

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from provision.demo.lab import inside, ip
+from provision.lab.lans import inside, ip
 from tests.integration.attacks.clients import Client
 from tests.integration.attacks.intruder import Intruder, Kind, Seen, Target, When
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 from tests.integration.attacks import frames
 from tests.integration.attacks.clients import Client
 from tests.integration.attacks.frames import BROADCAST, NOBODY, REPLY, REQUEST, Packet, octets

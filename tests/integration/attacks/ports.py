@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from provision.demo.lab import Lan, inside
 from provision.errors import Unavailable
+from provision.lab.lans import Lan, inside
 from provision.net.filters import attach
 
 # linux/if_packet.h, linux/if_ether.h

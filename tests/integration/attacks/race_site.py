@@ -18,10 +18,10 @@ from typing import Any
 import httpx
 
 from provision import proc
-from provision.demo.lab import Lab, inside, ip
-from provision.demo.processes import Process
 from provision.demo.site import DemoSite
 from provision.errors import Unavailable
+from provision.lab.lans import Lab, inside, ip
+from provision.lab.processes import Process
 from tests.fixtures import media
 from tests.integration.attacks.intruder import Intruder, Target
 from tests.integration.attacks.ports import Ports, write_pcap

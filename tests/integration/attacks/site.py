@@ -18,10 +18,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from provision.demo.capture import flows
-from provision.demo.lab import Lab, inside, ip
-from provision.demo.processes import Process
 from provision.demo.site import SETTINGS, DemoSite
+from provision.lab.capture import flows
+from provision.lab.lans import Lab, inside, ip
+from provision.lab.processes import Process
 from tests.fixtures import media
 
 MGMT, GUEST = "10.77.1.1", "10.77.2.1"

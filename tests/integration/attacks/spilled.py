@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from provision.demo.capture import flows
+from provision.lab.capture import flows
 
 _WIDTH = 8
 _KEY = re.compile(rb'"key": ?"([0-9a-f]{64})"')

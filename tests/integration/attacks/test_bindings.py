@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from provision import proc
-from provision.demo.lab import Lab, inside, ip
 from provision.errors import Exit
+from provision.lab.lans import Lab, inside, ip
+from tests.helpers.wired import CANARY, Wired, eventually
 from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, http, pxe, tftp
-from tests.wired import CANARY, Wired, eventually
 
 pytestmark = pytest.mark.integration
 

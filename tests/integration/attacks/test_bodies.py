@@ -16,8 +16,8 @@ import pytest
 from provision.errors import Exit
 from provision.web import operator_app
 from provision.web.bodies import BOUNDS, MIB, USUAL, Bodies, bound_of
-from tests.serving import Served, serve
-from tests.site_fixture import CANARY, Site, closed_site, site
+from tests.helpers.serving import Served, serve
+from tests.helpers.site_fixture import CANARY, Site, closed_site, site
 
 pytestmark = pytest.mark.integration
 
@@ -227,7 +227,7 @@ def test_the_bounds_are_for_routes_that_are_there(tmp_path: Path) -> None:
 
 
 def test_the_command_line_says_what_was_too_large(served: Served, state: Path, tmp_path: Path) -> None:
-    from tests.cli_runner import cli
+    from tests.helpers.cli_runner import cli
 
     for number in range(4):
         (tmp_path / f"{number}.yaml").write_bytes(b"# " + CANARY + b"a" * (20 * MIB))

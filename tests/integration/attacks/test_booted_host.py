@@ -18,7 +18,7 @@ import yaml
 
 from provision import assets
 from provision.seed import BootServer, _boot_servers
-from tests.netns import _CLONE_NEWNET, _libc, isolated, lan, peer, sh
+from tests.helpers.netns import _CLONE_NEWNET, _libc, isolated, lan, peer, sh
 
 pytestmark = pytest.mark.integration
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from provision.demo.lab import Lab, inside, ip
+from provision.lab.lans import Lab, inside, ip
+from tests.helpers.wired import CANARY, Wired, eventually
 from tests.integration.attacks.site import ADDRESS, MAC, MGMT, rrq
-from tests.wired import CANARY, Wired, eventually
 
 pytestmark = pytest.mark.integration
 

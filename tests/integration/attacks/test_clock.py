@@ -14,9 +14,9 @@ from provision.clock import TOLERANCE
 from provision.errors import Denied, Invalid
 from provision.policy import Denial
 from provision.service.service import Service
-from tests.cli_runner import cli
-from tests.site_fixture import MAC1, MAC2, NOW, TOML, Clock, Site, origin, paid, site, used
-from tests.stored_site import TRUTH, gains, opened
+from tests.helpers.cli_runner import cli
+from tests.helpers.site_fixture import MAC1, MAC2, NOW, TOML, Clock, Site, charged, origin, site, used
+from tests.helpers.stored_site import TRUTH, gains, opened
 
 pytestmark = pytest.mark.integration
 
@@ -101,7 +101,7 @@ def test_a_window_of_the_future_is_not_open(here: Site) -> None:
     """Opened while the clock was ten years ahead, and the operator says so: nothing of then counts."""
     here.clock.advance(days=3650)
     here.window(boots=9)
-    paid(here.service.netboot.seed(origin(), None))
+    charged(here.service.netboot.seed(origin(), None))
     here.clock.now = NOW + MINUTE
     assert rules(here.service) == {"clock-went-back"}
     done = here.service.core.footing.accept_clock("the BIOS said 2036", "uid=0")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import tests.integration.attacks.site
-from provision.demo.lab import inside, ip
 from provision.demo.site import SETTINGS
+from provision.lab.lans import inside, ip
 from tests.fixtures.macs import make_up
 from tests.integration.attacks.site import MGMT, Answer, AttackSite, attack_site, http, pxe, rrq, tftp
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import ip
+from provision.lab.lans import ip
 from provision.store import segments
 from provision.store.audit import Audit, Limits
 from provision.store.keys import load_key
-from tests.cli_runner import cli
+from tests.helpers.cli_runner import cli
+from tests.helpers.site_fixture import closed_site
 from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, AttackSite, attack_site, http, pxe
-from tests.site_fixture import closed_site
 
 pytestmark = pytest.mark.integration
 

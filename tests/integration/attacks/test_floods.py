@@ -17,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import inside, ip
-from provision.demo.processes import Process
+from provision.lab.lans import inside, ip
+from provision.lab.processes import Process
 from tests.fixtures.macs import make_up
+from tests.helpers.paths import FIXTURES
 from tests.integration.attacks.site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 
 pytestmark = pytest.mark.integration
 
 MEMORY_MIB = 250
-FLOOD = Path(__file__).parents[2] / "fixtures" / "flood.py"
+FLOOD = FIXTURES / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
 
 

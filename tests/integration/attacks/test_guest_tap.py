@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from provision.demo.lab import Lab
+from provision.lab.lans import Lab
+from tests.helpers.wired import CANARY, Wired
 from tests.integration.attacks.clients import OPTIONS, SEED, Client, Http, Tftp
 from tests.integration.attacks.guest_tap import Tap, join_and_ask
 from tests.integration.attacks.intruder import Target
 from tests.integration.attacks.site import ADDRESS, MAC, MGMT
-from tests.wired import CANARY, Wired
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, exchange, http, pxe
 
 pytestmark = pytest.mark.integration

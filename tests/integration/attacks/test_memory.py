@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import tests.integration.attacks.site
-from provision.demo.lab import inside
 from provision.demo.site import SETTINGS
+from provision.lab.lans import inside
 from tests.integration.attacks.site import GUEST, MAC, AttackSite, attack_site, http, pxe
 
 pytestmark = pytest.mark.integration

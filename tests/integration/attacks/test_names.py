@@ -28,9 +28,9 @@ from provision.media import base as bases
 from provision.media.importing import ImportRequest
 from provision.web import boot_app, operator_app
 from provision.web.guard import Guard
-from tests.cli_runner import cli
+from tests.helpers.cli_runner import cli
+from tests.helpers.site_fixture import Reply, Site, closed_site, edge, request, site
 from tests.integration.attacks.fake_service import archive, member
-from tests.site_fixture import Reply, Site, closed_site, edge, request, site
 
 pytestmark = pytest.mark.integration
 

@@ -16,11 +16,11 @@ from typer.main import get_command
 
 from provision.cli import commands
 from provision.errors import Exit
-from tests.cli_runner import Ran, cli
+from tests.helpers.cli_runner import Ran, cli
+from tests.helpers.paths import GOLDEN
+from tests.helpers.site_fixture import INVENTORY
 from tests.integration.attacks.fake_service import Behaviour, answer, archive, endless, fake, member, value
-from tests.rendering import GOLDEN
-from tests.site_fixture import INVENTORY
-from tests.test_docs import leaves
+from tests.project.test_docs import leaves
 
 pytestmark = pytest.mark.integration
 

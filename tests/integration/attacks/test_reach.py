@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from provision import proc
-from provision.demo.lab import inside, ip
+from provision.lab.lans import inside, ip
+from tests.helpers.paths import FIXTURES
 from tests.integration.attacks.site import (
     ADDRESS,
     GUEST,
@@ -212,7 +213,7 @@ def mac_of(namespace: str, interface: str) -> str:
 @contextlib.contextmanager
 def forwarder(site: AttackSite, kind: int, port: int, to: int) -> Iterator[None]:
     """A program on the server that listens on the guest address and passes everything on to the management address."""
-    script = Path(__file__).parents[2] / "fixtures" / "forwarder.py"
+    script = FIXTURES / "forwarder.py"
     argv: list[str | Path] = [
         sys.executable,
         script,

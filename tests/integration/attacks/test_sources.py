@@ -12,9 +12,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from provision import proc
-from provision.demo.lab import inside, ip
+from provision.lab.lans import inside, ip
+from tests.helpers.wired import eventually
 from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
-from tests.wired import eventually
 
 pytestmark = pytest.mark.integration
 

@@ -22,10 +22,10 @@ from provision.errors import Unavailable
 from provision.host import Host
 from provision.secret import Secret
 from provision.service.service import Service
-from tests.cli_runner import cli
-from tests.serving import serve
-from tests.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, origin, paid, settings, sources
-from tests.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
+from tests.helpers.cli_runner import cli
+from tests.helpers.serving import serve
+from tests.helpers.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, charged, origin, settings, sources
+from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
 
 pytestmark = pytest.mark.integration
 
@@ -96,7 +96,7 @@ ATTACKS: dict[str, Attack] = {
         "INSERT INTO windows (host_id, opened, expires, boots, used, closed, actor)"
         f" SELECT id, '2026-03-01T11:59:00.000000Z', '{FUTURE}', 9, 0, 0, 'uid=0' FROM hosts WHERE name = 'node1'"
     ),
-    "a boot is paid again": sql("UPDATE boots SET charged = '2026-03-01T12:00:01.000000Z', up = NULL"),
+    "a boot is charged again": sql("UPDATE boots SET charged = '2026-03-01T12:00:01.000000Z', up = NULL"),
     "boots are gone": sql("DELETE FROM boots"),
     "the base image is another": sql(f"UPDATE bases SET base_id = '{'e' * 64}'"),
     "versions begin again": sql("UPDATE credential_versions SET latest = 0"),
@@ -196,7 +196,7 @@ def test_the_whole_database_of_once(past: Past, tmp_path: Path) -> None:
 
 
 STEPS: dict[str, Callable[[Service], object]] = {
-    "charged": lambda service: paid(service.netboot.seed(origin(), None)),
+    "charged": lambda service: charged(service.netboot.seed(origin(), None)),
     "closed": lambda service: service.operations.close_window("node1", "uid=0"),
     "revoked": lambda service: service.credentials.remove("node1", "token", "uid=0"),
     "renewed": lambda service: service.credentials.put("node1", "token", Secret(b"next"), None, None, "uid=0"),
@@ -217,7 +217,7 @@ def test_one_step_back_after_kill(past: Past, tmp_path: Path, step: Callable[[Se
     state, killed = past.copy(tmp_path / "state"), tmp_path / "killed"
     with opened(state) as service:
         service.operations.open_window("node1", 60, 1, "uid=0")
-        paid(service.netboot.seed(origin(MAC2), None))
+        charged(service.netboot.seed(origin(MAC2), None))
         backup(state, tmp_path / "before.db")
         step(service)
         shutil.copytree(state, killed, ignore=shutil.ignore_patterns("provision.db*", "*.sock"))
@@ -266,7 +266,7 @@ def _killed_at(point: int, state: Path) -> bool:
             os.write, os.pwrite, os.fdatasync = stepping(os.write), stepping(os.pwrite), stepping(os.fdatasync)
             service = Service.open(settings(state), Clock())
             service.operations.open_window("node1", 60, 1, "uid=0")
-            paid(service.netboot.seed(origin(), None))
+            charged(service.netboot.seed(origin(), None))
             service.operations.close_window("node1", "uid=0")
         finally:
             os._exit(0)
@@ -284,7 +284,7 @@ def test_a_trigger_undoes_every_charge(past: Past, tmp_path: Path) -> None:
                 "CREATE TRIGGER again AFTER UPDATE ON windows WHEN new.used > 0"
                 " BEGIN UPDATE windows SET used = 0 WHERE id = new.id; END"
             )
-        assert paid(service.netboot.seed(origin(), None)).data
+        assert charged(service.netboot.seed(origin(), None)).data
         store, now = service.core.store, service.core.clock()
         other = store.begin_boot("node1", "52:54:00:00:00:31", Medium.PXE, "mgmt", now, "another")
         with pytest.raises(Unavailable, match="provision store accept"):

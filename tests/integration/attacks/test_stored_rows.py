@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from provision.errors import Unavailable
-from tests.stored_site import FUTURE, TABLES, TRUTH, Past, gains, make_past, opened, raw, refused
+from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, gains, make_past, opened, raw, refused
 
 pytestmark = pytest.mark.integration
 

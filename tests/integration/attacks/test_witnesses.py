@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.lab import Lab, Lan, ip
+from provision.lab.lans import Lab, Lan, ip
 from tests.integration.attacks import frames
 from tests.integration.attacks.__main__ import main
 from tests.integration.attacks.frames import octets
@@ -110,7 +110,7 @@ def test_packets_are_taken_apart_as_they_were_made() -> None:
 
 
 def test_a_kept_capture_is_read_again(tmp_path: Path) -> None:
-    from provision.demo import capture
+    from provision.lab import capture
 
     write_pcap(tmp_path / "x.pcap", [b"a" * 60, b"b" * 70])
     assert list(capture.frames((tmp_path / "x.pcap").read_bytes())) == [b"a" * 60, b"b" * 70]

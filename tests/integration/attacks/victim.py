@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from provision.demo.lab import inside
+from provision.lab.lans import inside
 from tests.integration.attacks.clients import OPTIONS
 from tests.integration.attacks.site import MGMT, Answer, http, rrq
 

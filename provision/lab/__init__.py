@@ -1,0 +1,1 @@
+"""The virtual laboratory: LANs, machines with real firmware, and captures of what crossed a wire."""

@@ -1,0 +1,85 @@
+"""The last word of a boot: the host itself says that it is up."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import replace
+from datetime import datetime
+
+from provision.boot import Boot, Channel, Copy
+from provision.errors import Conflict, Denied
+from provision.service.alive import Message
+from provision.service.core import Core
+from provision.service.denial_limiter import reporting
+from provision.service.progress import Tracker
+from provision.service.reads import Reads
+
+
+class Arrivals:
+    """Takes phone-home messages."""
+
+    def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:
+        self._core, self._tracker, self._reads = core, tracker, reads
+
+    def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
+        """The booted host says that it is up, once, with the key from its seed; this closes its window.
+
+        Raises Denied for a key that no boot of the host has, Conflict when the key has been used.
+        """
+        known, now = host if host in self._core.hosts else None, self._core.clock()
+        boot = self._reporting(host, key) if known else None
+        if boot is None:
+            where = str(channel) if channel else None
+            refused = {"time": now, "event": "up", "host": known, "channel": where, "answer": "denied"}
+            self._core.audit.record(refused | {"rule": "phone-home"}, bound=reporting(where))
+            raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
+        said = Conflict(host, "this boot has already said that it is up", "nothing needs to be done")
+        if self._is_up(boot):
+            raise said
+        mac = boot.mac if isinstance(boot, Boot) else None
+        # What cannot be recorded does not happen, and the host says it again.
+        with self._core.act("up", None, host=host, mac=mac, medium=str(boot.medium)):
+            done = self._mark_up(boot, now)
+            if done is None:
+                raise said
+        self._core.witness()
+        self._core.alive.booted(host, boot.label, now)
+        self._reads.forget(host)
+        self._core.charged.forget(host)
+        self._tracker.update(done)
+        return done
+
+    def alive(self, message: Message, channel: Channel | None = None) -> None:
+        """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed.
+
+        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before.
+        """
+        core, now = self._core, self._core.clock()
+        known = message.host if message.host in core.hosts else None
+        genuine = known and message.is_genuine(core.store.alive_key(known, message.boot).reveal())
+        if not genuine or not core.alive.take(message, now):
+            where = str(channel) if channel else None
+            refused = {"time": now, "event": "alive", "host": known, "channel": where, "answer": "denied"}
+            core.audit.record(refused | {"rule": "alive"}, bound=reporting(where))
+            fact = "was heard before" if genuine else "is not signed with the key of that boot"
+            raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        if not message.up:
+            core.note("down", None, host=message.host)
+
+    def _is_up(self, boot: Boot | Copy) -> bool:
+        if isinstance(boot, Boot):
+            return boot.up is not None
+        return self._core.store.is_copy_up(boot)
+
+    def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
+        """What the host with this phone-home key has booted."""
+        store = self._core.store
+        for boot in store.boots(host):
+            if hmac.compare_digest(store.phone_home_key(boot.id, host).reveal(), key):
+                return boot
+        return store.copy_of(host, key)
+
+    def _mark_up(self, boot: Boot | Copy, now: datetime) -> Boot | None:
+        if isinstance(boot, Copy):
+            return self._core.store.mark_copy_up(boot, now)
+        return replace(boot, up=now) if self._core.store.mark_up(boot, now) else None

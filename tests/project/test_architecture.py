@@ -1,0 +1,262 @@
+"""Imports point one way, each outside thing has one door, and files stay short enough to be read at once."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+PACKAGE = ROOT / "provision"
+
+# From the ground up. A unit (a module or a package directly below `provision`) imports from lower rows only.
+LAYERS = (
+    ("errors",),
+    ("confined",),
+    ("secret", "proc", "below", "clock", "assets", "document", "places"),
+    ("messages",),
+    # The domain.
+    ("model", "boot"),
+    ("host",),
+    ("site",),
+    ("cmdline",),
+    ("policy",),
+    # The parts: each knows the domain, and none of its neighbours.
+    ("settings", "cpio", "keytab", "ustar"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab"),
+    ("seed",),
+    ("image",),
+    # Everything together, then its faces.
+    ("service",),
+    ("edge",),
+    ("web", "tftp"),
+    ("server",),
+    ("demo",),
+    ("cli",),
+)
+RANK = {unit: rank for rank, row in enumerate(LAYERS) for unit in row}
+
+# What only the named files or directories may use, and why when that is not plain.
+DOORS = {
+    "jinja2": ("render/",),
+    "pycdlib": ("media/",),
+    "sqlalchemy": ("store/",),
+    "sqlite3": ("store/dialect.py",),
+    "pyroute2": ("net/",),
+    "yaml": ("document.py",),
+    # Bills of materials, and the licences in them.
+    "cyclonedx": ("image/bom.py", "image/licences.py"),
+    "packageurl": ("image/bom.py",),
+    "debian": ("image/licences.py",),
+    "dns": ("netcheck.py",),
+    "fastapi": ("web/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
+    "httptools": ("web/",),
+    "uvloop": ("web/", "server/run.py"),
+    "httpx": ("cli/client.py",),
+    "typer": ("cli/",),
+    "rich": ("cli/",),
+    # lab/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.
+    "subprocess": ("proc.py", "lab/processes.py"),
+    "shutil.rmtree": ("below.py",),
+    "os.system": (),
+    "os.popen": (),
+    "os.fork": (),
+    "pty": (),
+    "asyncio.create_subprocess_exec": (),
+    "asyncio.create_subprocess_shell": (),
+    "os.environ": (
+        "settings.py",
+        "proc.py",  # hands a fixed few variables on to tools
+        "store/keys.py",  # systemd says by $CREDENTIALS_DIRECTORY where the master key is
+        "server/run.py",  # $NOTIFY_SOCKET, by which systemd asks to be told that the service is ready
+        "image/cache.py",  # $XDG_CACHE_HOME, where built images and their packages are kept
+    ),
+    "os.getenv": (),
+    "os.environb": (),
+    "os.putenv": (),
+    "datetime.datetime.now": ("clock.py",),
+    "datetime.datetime.utcnow": (),
+    "datetime.datetime.today": (),
+    "datetime.date.today": (),
+    "time.time": (),
+    "time.time_ns": (),
+    "time.localtime": (),
+    "time.gmtime": (),
+    "time.ctime": (),
+    "time.strftime": (),
+}
+
+MAX_LINES, LONG_LINES, LONG_FUNCTION = 400, 300, 40
+
+
+def sources(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*.py"))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def aliases(tree: ast.Module) -> dict[str, str]:
+    """What each imported name stands for, dotted: `from datetime import datetime as d` gives d: datetime.datetime."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                names[alias.asname or alias.name.partition(".")[0]] = (
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return names
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every module or name that the file imports, dotted, wherever the statement stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def used(tree: ast.Module) -> Iterator[str]:
+    """Every dotted name that the file imports, or reaches through what it imports."""
+    yield from imported(tree)
+    names = aliases(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = _dotted(node)
+            if dotted is not None and dotted.partition(".")[0] in names:
+                head, _, rest = dotted.partition(".")
+                yield f"{names[head]}.{rest}"
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = _dotted(node.value)
+        return f"{base}.{node.attr}" if base else None
+    return None
+
+
+def unit_of(dotted: str) -> str | None:
+    """The unit of `provision` that a dotted name belongs to; None for the package itself and other packages."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "provision" and len(parts) > 1 else None
+
+
+def upward(unit: str, tree: ast.Module) -> list[str]:
+    """The imports of a file of `unit` that do not point down."""
+    found = {unit_of(name) for name in imported(tree)} - {None, unit, "__version__"}
+    return sorted(str(other) for other in found if other not in RANK or RANK[str(other)] >= RANK[unit])
+
+
+def through_walls(path: str, tree: ast.Module) -> list[str]:
+    """What a file (relative to the package) uses although others are its door."""
+    found = set()
+    for name in used(tree):
+        for thing, doors in DOORS.items():
+            if (name == thing or name.startswith(f"{thing}.")) and not path.startswith(tuple(doors)):
+                found.add(thing)
+    return sorted(found)
+
+
+def test_every_unit_has_its_layer() -> None:
+    units = {p.name.removesuffix(".py") for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert units - {"__init__", "__main__"} == set(RANK), "give a new module its row in LAYERS"
+
+
+@pytest.mark.parametrize("package", ["net", "server", "service", "store", "web"])
+def test_the_design_names_every_module_of_the_larger_packages(package: str) -> None:
+    rows = [row for row in (ROOT / "docs/design.md").read_text().splitlines() if row.startswith(f"| `{package}/`")]
+    named = set(re.findall(r"`([a-z_]+)`", " ".join(rows)))
+    assert {path.stem for path in (PACKAGE / package).glob("*.py")} - {"__init__"} == named
+
+
+@pytest.mark.parametrize("unit", RANK)
+def test_imports_point_down(unit: str) -> None:
+    files = [path for path in (PACKAGE / f"{unit}.py",) if path.exists()] or sources(PACKAGE / unit)
+    assert files
+    assert {str(p.relative_to(PACKAGE)): up for p in files if (up := upward(unit, parsed(p)))} == {}
+
+
+def test_each_outside_thing_has_one_door() -> None:
+    found = {}
+    for path in sources(PACKAGE):
+        relative = path.relative_to(PACKAGE).as_posix()
+        if through := through_walls(relative, parsed(path)):
+            found[relative] = through
+    assert found == {}
+
+
+def test_every_door_is_one() -> None:
+    doors = {door for doors in DOORS.values() for door in doors}
+    assert [door for door in sorted(doors) if not (PACKAGE / door).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "thing"),
+    [
+        ("web/boot_app.py", "from sqlalchemy.orm import Session", "sqlalchemy"),
+        ("service/core.py", "import os as o\no.environ['A']", "os.environ"),
+        ("service/core.py", "from os import environ", "os.environ"),
+        ("seed.py", "from datetime import datetime as d\nd.now()", "datetime.datetime.now"),
+        ("seed.py", "import datetime\ndatetime.datetime.now()", "datetime.datetime.now"),
+        ("seed.py", "def f():\n    from time import time\n    return time()", "time.time"),
+        ("media/iso.py", "import subprocess", "subprocess"),
+        ("tftp/handler.py", "import asyncio\nasyncio.create_subprocess_exec('x')", "asyncio.create_subprocess_exec"),
+    ],
+)
+def test_a_wall_is_seen(path: str, text: str, thing: str) -> None:
+    assert through_walls(path, ast.parse(text)) == [thing]
+
+
+def test_what_is_allowed_is_allowed() -> None:
+    text = (
+        "import time\nimport os\nfrom datetime import datetime\ntime.monotonic()\nos.fsync(1)\ndatetime.fromtimestamp"
+    )
+    assert through_walls("service/core.py", ast.parse(text)) == []
+    assert through_walls("store/schema.py", ast.parse("import sqlalchemy")) == []
+
+
+def test_an_import_upwards_is_seen() -> None:
+    tree = ast.parse(
+        "def f():\n    from provision.web import boot_app\nfrom provision import cli\nimport provision.errors"
+    )
+    assert upward("store", tree) == ["cli", "web"]
+    assert upward("store", ast.parse("from provision.render.grub import x")) == ["render"], "neighbours do not mix"
+
+
+def test_files_are_short() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for top in ("provision", "tests", "bench")
+        for path in sources(ROOT / top)
+    }
+    assert {path: n for path, n in lengths.items() if n > MAX_LINES} == {}
+    if long := {path: n for path, n in lengths.items() if n > LONG_LINES}:
+        warnings.warn(f"files of more than {LONG_LINES} lines: {long}", stacklevel=1)
+
+
+def test_functions_are_short() -> None:
+    long = {}
+    for path in sources(PACKAGE):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= 2 * LONG_FUNCTION, f"{path}: {node.name} has {lines} lines"
+                if lines > LONG_FUNCTION:
+                    long[f"{path.relative_to(PACKAGE)}:{node.name}"] = lines
+    if long:
+        warnings.warn(f"functions of more than {LONG_FUNCTION} lines: {long}", stacklevel=1)

@@ -1,0 +1,126 @@
+"""The machinery of the benchmarks on tiny inputs: each measures something real and says what it found; not how fast."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from unittest.mock import MagicMock
+
+import pytest
+
+from bench import __main__ as runner
+from bench import boot, configs, first_byte, image, scale, site, stream, tftp
+from bench.common import Row, paired, table
+from tests.helpers.paths import ROOT
+
+
+def row(goal: str, ours: float = 1.0, ratio: float = 1.0) -> Row:
+    return Row("something", ours, 1.0, "s", ratio, goal)
+
+
+@pytest.mark.parametrize(
+    ("goal", "ours", "ratio", "verdict"),
+    [
+        (">= 0.5", 9, 0.5, "met"),
+        (">= 0.5", 9, 0.499, "missed"),
+        ("> 1.0", 9, 1.0, "missed"),
+        ("<= 0.02", 9, 0.02, "met"),
+        ("<= 0.02", 9, 0.021, "missed"),
+        ("< 150 MiB", 149.9, 300, "met"),
+        ("< 150 MiB", 150, 1, "missed"),
+        ("none", 1, 1, ""),
+    ],
+)
+def test_goals_are_judged(goal: str, ours: float, ratio: float, verdict: str) -> None:
+    assert row(goal, ours, ratio).verdict == verdict
+
+
+def test_an_images_figures_are_judged_by_their_goals() -> None:
+    assert [image.size("x", ours, 60.0).verdict for ours in (60.0, 60.1)] == ["met", "missed"]
+    assert [image.duration("x", ours, 240.0).verdict for ours in (240.0, 241.0)] == ["met", "missed"]
+
+
+def test_ratios_are_of_pairs() -> None:
+    """A pair that was measured while the machine was busy moves neither the medians nor the ratio."""
+    found = paired("x", "1/s", ">= 0.5", [(10, 20), (1, 2), (12, 20)])
+    assert (found.ours, found.peer, found.ratio) == (10, 20, 0.5)
+
+
+def test_the_document_says_what_was_missed_and_names_no_machine() -> None:
+    text = runner.document({"a": ("What a is.\n", [row(">= 2"), row("none")]), "b": ("And b.", [row("<= 2")])})
+    assert "- a: something\n" in text and "- b:" not in text
+    assert "## a\n\nWhat a is.\n\n| what" in text
+    assert socket.gethostname() not in text and str(ROOT) not in text
+    assert f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Linux " in text
+    assert "All goals were met." in runner.document({"b": ("And b.", [row("<= 2")])})
+
+
+def test_an_unknown_benchmark_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["first_bite"]) == 2
+    assert "first_byte" in capsys.readouterr().err
+
+
+def test_what_stands_beside_media_is_not_media() -> None:
+    before = {"audit.log": 10, "bases/x/base.iso": 100}
+    assert first_byte.media_bytes(before, {"audit.log": 99, "provision.db-wal": 5, "bases/x/base.iso": 100}) == 0
+    assert first_byte.media_bytes(before, {**before, "bases/x/node1.iso": 7}) == 7
+
+
+def test_a_boot_whose_loader_gives_up_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    consoles = iter(["Boot failed: press a key", "LIBVIRT ANSWERS", *["Boot failed: press a key"] * boot.TRIES])
+    machine = MagicMock()
+    machine.return_value.__enter__.side_effect = lambda: MagicMock(console=next(consoles))
+    demo = MagicMock()
+    for name, double in (("Lab", MagicMock()), ("DemoSite", demo), ("VM", machine), ("proc", MagicMock())):
+        monkeypatch.setattr(boot, name, double)
+    with boot.site("x", MagicMock()) as power_on:
+        assert power_on(512) < 60 and machine.call_count == 2
+        with pytest.raises(SystemExit, match="gave up"):
+            power_on(512)
+    windows = [call.args for call in demo.return_value.call.call_args_list if call.args[0] == "window"]
+    assert len(windows) == machine.call_count == 2 + boot.TRIES
+    [(_, inventory, _)] = (call.args for call in demo.call_args_list)
+    assert "credentials: [keytab, enrolment, file0, file1]" in inventory
+
+
+def test_inventories_differ_by_one_host() -> None:
+    lines = site.inventory(3).text.splitlines(), site.inventory(3, first_rack="other").text.splitlines()
+    assert [new for old, new in zip(*lines, strict=True) if old != new] == [b"    labels: {rack: other}"]
+    assert len({site.mac(n) for n in range(70_000)}) == 70_000
+
+
+@pytest.mark.integration
+def test_first_bytes_come_and_nothing_is_stored() -> None:
+    built, alone, disk = first_byte.main([(4096, 2)])
+    assert 0 < alone.peer < built.peer
+    assert built.ours > 0
+    assert (disk.ours, disk.verdict) == (0, "met")
+
+
+@pytest.mark.integration
+def test_configurations_are_asked_for_from_every_hosts_own_address() -> None:
+    kept, new = configs.main(hosts=4, pairs=1, seconds=0.3, fresh=10)
+    assert min(kept.ours, kept.peer, new.ours, new.peer) > 0
+
+
+@pytest.mark.integration
+def test_sites_of_two_sizes_are_compared() -> None:
+    rows = scale.main(small=20, large=60, rounds=1, each_side=1)
+    assert len(rows) == 6
+    assert all(found.ours > 0 for found in rows)
+    assert "dnsmasq" in table(rows)
+
+
+@pytest.mark.integration
+def test_streams_and_their_memory_are_measured() -> None:
+    rows = stream.main(small=stream.MIB, large=2 * stream.MIB, pairs=1, seconds=0.1)
+    assert [found.unit for found in rows] == ["GB/s"] * 4 + ["MiB"] * 4
+    assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_tftp_is_measured_against_two_servers() -> None:
+    rows = tftp.main(size=1024 * 1024, pairs=1)
+    assert [found.unit for found in rows] == ["MiB/s"] * 4 + ["MiB"]
+    assert all(found.ours > 0 for found in rows)

@@ -1,0 +1,242 @@
+"""With policy set to deny everything, no route of any application and no TFTP path gives away a byte of a secret.
+
+The routes are taken from the applications themselves: a new one is asked too, or its parameter fails the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from provision.errors import ProvisionError
+from provision.tftp import handler as tftp
+from provision.tftp.packet import TftpError
+from provision.tftp.server import TftpRequest
+from provision.web import boot_app, operator_app
+from provision.web.guard import Guard
+from tests.helpers.site_fixture import (
+    CANARY,
+    GENERAL,
+    IP,
+    MAC1,
+    MAC2,
+    READS_AGAIN,
+    Reply,
+    Site,
+    ask,
+    boot_iso,
+    charged,
+    deny_all,
+    edge,
+    everything,
+    leaks,
+    origin,
+    secret_forms,
+    site,
+    sources,
+)
+
+PARAMETERS = {
+    "pxelinux": [f"01-{MAC1.replace(':', '-')}", "12345678-1234-1234-1234-123456789abc", "default"],
+    "loader": ["lpxelinux.0", "key"],
+    "base": ["{base}"],
+    "number": ["0"],
+    "revision": ["{revision}", "current", "0" * 64],
+    "host": ["node1"],
+    "name": ["node1"],
+    "medium": ["iso", "disk", "pxe"],
+    "credential": ["token"],
+    "image": ["base"],
+}
+"""What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
+
+SPECIAL = {
+    ("/pxe/pxelinux.cfg/{name}", "name"): "pxelinux",
+    ("/pxe/{name}", "name"): "loader",
+    ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
+    ("/v1/images/{name}", "name"): "image",
+    ("/v1/images/{name}/verify", "name"): "image",
+}
+
+TFTP_PATHS = [
+    f"pxelinux.cfg/01-{MAC1.replace(':', '-')}",
+    "pxelinux.cfg/12345678-1234-1234-1234-123456789abc",
+    "grub/grub.cfg",
+    "grub/uuid/12345678-1234-1234-1234-123456789abc.cfg",
+    "boot/{base}/kernel",
+    "boot/{base}/initrd/0",
+    "boot/seed/{revision}/seed.cpio",
+    "boot/seed/current/seed.cpio",
+    "shimx64.efi",
+    "key",
+]
+
+HEADERS: list[dict[str, str]] = [{}, {"range": "bytes=262000-400000"}, {"range": "bytes=-1000"}]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    """A site in the middle of boots: seeds were made, and media are in memory."""
+    with site(tmp_path, READS_AGAIN) as opened:
+        opened.window(boots=9)
+        yield opened
+
+
+def begin(here: Site) -> str:
+    """Begin a PXE boot and make every medium of node1; the revision of its seed."""
+    from provision.boot import Medium
+
+    netboot, operations = here.service.netboot, here.service.operations
+    charged(netboot.seed(origin(), None))
+    config = netboot.pxelinux_config(origin(), MAC1).decode()
+    boot_iso(netboot, origin(), 0, everything)
+    for medium in (Medium.ISO, Medium.DISK):
+        here.service.digests.of(operations.plan("node1", medium, "uid=0"))
+    return config.split("/boot/seed/")[1].split("/")[0]
+
+
+def paths_of(route: Route, here: Site, revision: str) -> list[str]:
+    found = [route.path]
+    for name in re.findall(r"{(\w+)(?::\w+)?}", route.path):
+        values = PARAMETERS[SPECIAL.get((route.path, name), name)]
+        found = [path.replace(f"{{{name}}}", value, 1) for path in found for value in values]
+    return [path.replace("{base}", here.base.id).replace("{revision}", revision) for path in found]
+
+
+def body_of(method: str, path: str) -> bytes:
+    """A body that the route takes, so that it does all that it can."""
+    files = [{"name": s.name, "text": b64encode(s.text).decode()} for s in sources()]
+    bodies: dict[str, Any] = {
+        "/v1/inventory": {"files": files, "prune": True, "confirmed": True},
+        "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
+        "/up": {"host": "node1", "key": "00" * 32},
+        "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
+    }
+    if method == "PUT":
+        return CANARY
+    return json.dumps(bodies.get(path, {})).encode() if method == "POST" else b""
+
+
+def routes(app: Guard) -> list[Route]:
+    """The routes in an order in which what removes things comes last."""
+    found = [route for route in app.app.routes if isinstance(route, Route)]
+    assert len(found) == len(app.app.routes), "a route of a kind that is not walked"
+    return sorted(found, key=lambda route: "DELETE" in methods(route))
+
+
+def methods(route: Route) -> set[str]:
+    return set(route.methods or ())
+
+
+def walk(app: Guard, here: Site, revision: str, peer: str) -> list[tuple[str, Reply]]:
+    async def all_of_them() -> list[tuple[str, Reply]]:
+        replies = []
+        for route in routes(app):
+            for path in paths_of(route, here, revision):
+                for method in sorted(methods(route) | {"HEAD"}):
+                    for headers in HEADERS:
+                        reply = await ask(app, method, path, headers=headers, body=body_of(method, path), peer=peer)
+                        replies.append((f"{method} {path}", reply))
+        return replies
+
+    return asyncio.run(all_of_them())
+
+
+def tftp_walk(here: Site, revision: str, general: bool) -> list[tuple[str, bytes]]:
+    """Content or error text of every TFTP path."""
+    serve = tftp.handler(here.service.netboot, edge(GENERAL, {"10.1.0.11": MAC1}) if general else edge())
+
+    async def one(path: str) -> bytes:
+        try:
+            answer = await serve(TftpRequest(path, IPv4Address("10.1.0.11" if general else IP[MAC1]), {}))
+        except (ProvisionError, TftpError) as error:
+            return f"{error!r} {error} {error.__dict__}".encode()
+        try:
+            return answer.content.read(0, answer.content.size)
+        finally:
+            answer.content.close()
+
+    async def all_of_them() -> list[tuple[str, bytes]]:
+        paths = [path.format(base=here.base.id, revision=revision) for path in TFTP_PATHS]
+        return [(path, await one(path)) for path in paths]
+
+    return asyncio.run(all_of_them())
+
+
+def applications(here: Site) -> list[tuple[str, Guard, str]]:
+    """Every application that listens anywhere, and a peer that would be released something by it."""
+    return [
+        ("management", boot_app.create(here.service.netboot, edge()), IP[MAC1]),
+        ("general", boot_app.create(here.service.netboot, edge(GENERAL, {"10.1.0.11": MAC1})), "10.1.0.11"),
+        ("operator", operator_app.create(here.service), "uid=0"),
+    ]
+
+
+def test_no_route_gives_a_secret_when_policy_denies(here: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    revision = begin(here)
+    forms = secret_forms(here)
+    with deny_all():
+        for name, app, peer in applications(here):
+            replies = walk(app, here, revision, peer)
+            found = {
+                asked for asked, reply in replies if leaks(forms, reply.body, reply.headers, reply.error, reply.status)
+            }
+            assert found == set(), name
+            assert not any(reply.status >= 500 for _, reply in replies), [a for a, r in replies if r.status >= 500]
+        for general in (False, True):
+            assert {path for path, data in tftp_walk(here, revision, general) if leaks(forms, data)} == set()
+    assert leaks(forms, caplog.text, (here.state / "audit.log").read_bytes()) == []
+
+
+def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:
+    revision = begin(here)
+    forms = secret_forms(here)
+    found = {}
+    for name, app, peer in applications(here):
+        replies = walk(app, here, revision, peer)
+        found[name] = {asked.split("?")[0] for asked, reply in replies if leaks(forms, reply.body)}
+    seed = {"GET /boot/seed/current/seed.cpio", f"GET /boot/seed/{revision}/seed.cpio", "GET /http-boot/boot.iso"}
+    assert found["management"] == seed
+    assert found["general"] == set()
+    assert found["operator"] == {"GET /v1/hosts/node1/iso", "GET /v1/hosts/node1/disk"}
+
+
+def test_the_same_walk_finds_the_secret_over_tftp(here: Site) -> None:
+    revision = begin(here)
+    forms = secret_forms(here)
+    found = {path for path, data in tftp_walk(here, revision, False) if leaks(forms, data)}
+    assert found == {"boot/seed/current/seed.cpio", f"boot/seed/{revision}/seed.cpio"}
+    assert not any(leaks(forms, data) for _, data in tftp_walk(here, revision, True))
+
+
+def test_every_tftp_route_has_a_path_here(here: Site) -> None:
+    paths = [path.format(base=here.base.id, revision="0" * 64) for path in TFTP_PATHS]
+    assert [p.pattern for p, _ in tftp._ROUTES if not any(p.fullmatch(path) for path in paths)] == []
+
+
+def test_a_leak_is_seen(here: Site) -> None:
+    forms = secret_forms(here)
+    key = here.service.core.store.phone_home_key(3, "node2").reveal()
+    places: list[Any] = [
+        b"x" + CANARY,
+        {"x": CANARY.hex()},
+        b64encode(b"ab" + CANARY + b"cd"),
+        b64encode(b"a" + CANARY),
+        key,
+        key.hex(),
+        ValueError(CANARY.decode()),
+    ]
+    for place in places:
+        assert leaks(forms, place), place
+    assert not leaks(forms, b"harmless", MAC2)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from provision.inventory.rules import check
+from tests.helpers.inventory_samples import HOSTS, SITE, lines, read
+
+SECOND = """\
+  node3:
+    uuid: 4c4c4544-0042-3510-8054-b4c04f4d3132
+    interfaces:
+      a: {mac: 52:54:00:00:00:03, network: mgmt, addressing: static, ipv4: 10.0.0.13}
+      b: {mac: 52:54:00:00:01:03, network: office, addressing: static, ipv6: '2001:db8:1::3'}
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (
+            "interfaces: {x: {mac: 52-54-00-00-00-03}}",
+            "hosts.node4.interfaces.x.macs.0: the MAC 52:54:00:00:00:03 is already that of node3; a NIC belongs",
+        ),
+        (
+            "interfaces: {x: {mac: 52:54:00:00:00:04, network: mgmt, addressing: dhcp, reservation: 10.0.0.13}}",
+            "hosts.node4.interfaces.x.reservation: the address 10.0.0.13 is already that of node3",
+        ),
+        (
+            "interfaces: {x: {mac: 52:54:00:00:00:04, network: office, addressing: static, ipv6: '2001:0db8:1:0::3'}}",
+            "hosts.node4.interfaces.x.ipv6: the address 2001:db8:1::3 is already that of node3",
+        ),
+        (
+            "{uuid: 4C4C4544-0042-3510-8054-B4C04F4D3132, interfaces: {x: {mac: 52:54:00:00:00:04}}}",
+            "hosts.node4.uuid: the UUID 4c4c4544-0042-3510-8054-b4c04f4d3132 is already that of node3",
+        ),
+    ],
+)
+def test_hosts_that_collide(own: str, words: str) -> None:
+    body = f" {own}" if own.startswith("{") else f"\n    {own}"
+    (found,) = lines(SITE, f"{HOSTS}{SECOND}  node4:{body}\n")
+    assert found.startswith("b.yaml:") and words in found
+
+
+def test_one_host_with_an_address_twice() -> None:
+    text = HOSTS + (
+        "  n:\n    interfaces:\n"
+        "      a: {mac: 52:54:00:00:00:04, network: mgmt, addressing: static, ipv4: 10.0.0.14}\n"
+        "      b: {mac: 52:54:00:00:00:05, network: mgmt, addressing: static, ipv4: 10.0.0.14}\n"
+    )
+    (found,) = lines(SITE, text)
+    assert "b.yaml:19: hosts.n.interfaces.b.ipv4: the address 10.0.0.14 is already that of a;" in found
+
+
+def test_names_are_unique_also_among_hosts_from_elsewhere() -> None:
+    inventory = read(SITE, HOSTS)
+    one = inventory.hosts[0]
+    facts = [finding.fact for finding in check(inventory.site, [one, one])]
+    assert "the host name node1 is already that of node1" in facts
+    assert list(check(inventory.site, inventory.hosts)) == []
+
+
+def test_a_colliding_interface_and_a_bad_one_are_both_reported() -> None:
+    text = HOSTS.replace("52:54:00:00:00:02", "52:54:00:00:00:01") + "      x: {mac: nonsense}\n"
+    assert len(lines(SITE, text)) == 2
+
+
+def many(count: int) -> str:
+    """A hosts file of `count` hosts on a /16."""
+    parts = ["hosts:\n"]
+    for i in range(1, count + 1):
+        high, low = divmod(i, 256)
+        parts.append(
+            f"  h{i}:\n    groups: [g]\n    interfaces:\n"
+            f"      mgmt: {{mac: 52:54:00:00:{high:02x}:{low:02x}, network: mgmt, addressing: static, "
+            f"ipv4: 10.0.{high}.{low}}}\n      guests: {{mac: 52:54:01:00:{high:02x}:{low:02x}}}\n"
+            f"    labels: {{rack: {i % 40}}}\n"
+        )
+    return "".join(parts)
+
+
+def test_time_grows_no_worse_than_with_the_number_of_hosts() -> None:
+    site = (
+        "site:\n  domain: a.test\n  networks:\n    mgmt: {role: management, prefix: 10.0.0.0/16}\n"
+        "  groups:\n    g: {interfaces: {guests: {vlan: 20, bridge: br-g}}}\n"
+    )
+    took = []
+    for count in (300, 1500):
+        text = many(count)
+        best = 60.0
+        for _ in range(2):
+            begin = time.process_time()
+            assert len(read(site, text).hosts) == count
+            best = min(best, time.process_time() - begin)
+        took.append(best)
+    assert took[1] < 5 * 2 * took[0], took

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from provision.inventory.site_rules import edge
+from tests.helpers.inventory_samples import lines
+
+BASE = "site:\n  domain: a.test\n  networks:\n"
+
+
+def said(network: str, rest: str = "") -> list[str]:
+    return lines(f"{BASE}    m: {{role: management, prefix: 10.0.0.0/24{network}}}\n{rest}")
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (", gateway: 10.0.1.1", "site.networks.m.gateway: the gateway 10.0.1.1 is outside 10.0.0.0/24"),
+        (", gateway: 10.0.0.0", "gateway: 10.0.0.0 is the network address"),
+        (", gateway: 10.0.0.255", "gateway: 10.0.0.255 is the broadcast address"),
+        (", gateway6: '2001:db8::1'", "gateway6: 'gateway6' without 'prefix6'"),
+        (", prefix6: '2001:db8::/64', gateway6: '2001:db9::1'", "gateway6: the gateway 2001:db9::1 is outside"),
+        (", pool: {first: 10.0.1.1, last: 10.0.1.9}", "pool.first: 10.0.1.1 is outside"),
+        (", pool: {first: 10.0.0.9, last: 10.0.1.9}", "pool.last: 10.0.1.9 is outside"),
+        (", pool: {first: 10.0.0.9, last: 10.0.0.255}", "pool.last: 10.0.0.255 is the broadcast"),
+        (", pool: {first: 10.0.0.9, last: 10.0.0.8}", "pool: it ends at 10.0.0.8 before it begins at 10.0.0.9"),
+        (", gateway: 10.0.0.5, pool: {first: 10.0.0.2, last: 10.0.0.8}", "pool: it contains the gateway 10.0.0.5"),
+    ],
+)
+def test_one_network(network: str, words: str) -> None:
+    found = said(network)
+    assert any(words in line for line in found), found
+    assert all(line.startswith("a.yaml:4: ") for line in found)
+
+
+def test_networks_that_are_right() -> None:
+    assert said(", gateway: 10.0.0.1, gateway6: 'fe80::1', pool: {first: 10.0.0.2, last: 10.0.0.254}") == []
+    assert said("", "    g: {role: general, prefix: 10.0.1.0/24}\n") == []
+
+
+def test_a_domain_that_ends_in_a_number() -> None:
+    (found,) = lines("site:\n  domain: rack.7\n  networks: {}\n")
+    assert "a.yaml:2: site.domain: 'rack.7' ends in a number" in found
+
+
+def test_servers_that_are_mistyped_addresses() -> None:
+    servers = "  servers: {management: {hosts: [{name: 192.0.2.256}]}}\n"
+    assert said(', ntp: [192.0.2.256, 192.0.2.1, "10.0.0", "2001:db8::1", ntp.example.test]', servers) == [
+        f"a.yaml:{line}: site.{path}: '{name}' is neither an IP address nor a DNS name; "
+        "correct the address, or name a server"
+        for line, path, name in (
+            (4, "networks.m.ntp.0", "192.0.2.256"),
+            (4, "networks.m.ntp.2", "10.0.0"),
+            (5, "servers.management.hosts.0.name", "192.0.2.256"),
+        )
+    ]
+
+
+def test_prefixes_that_overlap_even_with_one_between() -> None:
+    found = lines(
+        f"{BASE}    wide: {{role: general, prefix: 10.0.0.0/8, prefix6: '2001:db8::/32'}}\n"
+        "    a: {role: general, prefix: 10.1.0.0/16, prefix6: '2001:db8:1::/48'}\n"
+        "    b: {role: general, prefix: 10.2.0.0/16}\n    c: {role: general, prefix: 11.0.0.0/8}\n"
+    )
+    assert [line.partition(": ")[2].partition(";")[0] for line in found] == [
+        "site.networks.a.prefix: 10.1.0.0/16 overlaps with 10.0.0.0/8 of network 'wide'",
+        "site.networks.a.prefix6: 2001:db8:1::/48 overlaps with 2001:db8::/32 of network 'wide'",
+        "site.networks.b.prefix: 10.2.0.0/16 overlaps with 10.0.0.0/8 of network 'wide'",
+    ]
+
+
+def test_guests_never_share_the_tag_of_a_management_network() -> None:
+    (found,) = said(", vlan: 7", "    g: {role: general, prefix: 10.0.1.0/24, vlan: 7}\n")
+    assert "site.networks.g.vlan: VLAN 7 is also that of the management network 'm'" in found
+
+
+def test_services_name_hosts_or_srv() -> None:
+    both = "  servers: {freeipa: {srv: _ldap._tcp, hosts: [{name: a.b}]}, management: {}}\n"
+    found = said("", both)
+    assert len(found) == 2
+    assert any("site.servers.freeipa: both 'hosts' and 'srv' are given" in line for line in found)
+    assert any("site.servers.management: neither 'hosts' nor 'srv' is given" in line for line in found)
+    assert said("", "  servers: {freeipa: {srv: _ldap._tcp}, management: {hosts: [{name: a.b}]}}\n") == []
+
+
+def test_credentials_and_arguments() -> None:
+    assert (
+        "every user of the host could read a key"
+        in said("", "  credentials: {k: {kind: key, path: /etc/k, mode: 0644}}\n")[0]
+    )
+    assert said("", "  credentials: {k: {kind: certificate, path: /etc/k, mode: 0644}}\n") == []
+    assert "site.kernel_arguments.0: 'initrd='" in said("", "  kernel_arguments: [initrd=a]\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "prefix", "kind"),
+    [
+        ("10.0.0.0", "10.0.0.0/30", "network"),
+        ("10.0.0.3", "10.0.0.0/30", "broadcast"),
+        ("10.0.0.0", "10.0.0.0/31", ""),
+        ("10.0.0.1", "10.0.0.0/31", ""),
+        ("10.0.0.1", "10.0.0.0/30", ""),
+        ("2001:db8::", "2001:db8::/64", "subnet-router anycast"),
+        ("2001:db8::", "2001:db8::/127", ""),
+        ("2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64", ""),
+    ],
+)
+def test_edges_of_prefixes(address: str, prefix: str, kind: str) -> None:
+    assert edge(ip_address(address), ip_network(prefix)) == kind

@@ -1,0 +1,92 @@
+"""GRUB configurations, parsed back with a strict reader of the words that they use, and by GRUB's own checker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provision.errors import Invalid
+from provision.proc import run
+from provision.render import grub
+from provision.render.target import BootTarget
+from tests.helpers.rendering import DENIAL, MEDIUM_TARGET, SMUGGLED, arguments, golden, names, smuggled
+
+NETWORK_TARGET = BootTarget(
+    "node7.example.org", "/kernel", ("/initrd/0", "/initrd/1"), "/seed/0123abcd/seed.cpio", MEDIUM_TARGET.arguments
+)
+_WORD = re.compile(r'"([^"$\\\n]*)"|([A-Za-z0-9_.,:=/@%+-]+)')
+
+
+def parse(text: bytes) -> list[list[str]]:
+    """Every command as its words; a word that GRUB's script language would expand or split fails the test."""
+    commands = []
+    for line in text.decode("ascii").split("\n"):
+        words = [m.group(1) if m.group(1) is not None else m.group(2) for m in _WORD.finditer(line)]
+        assert re.sub(r"\s+", " ", _WORD.sub("", line)).strip() == "", line
+        commands += [words] if words else []
+    return commands
+
+
+def head(text: bytes, start: bytes) -> bytes:
+    """The part that has values in it: from `start` on, or up to it for a refusal."""
+    return text[text.index(start) :]
+
+
+def test_golden() -> None:
+    golden("grub/network.cfg", grub.network_config(NETWORK_TARGET))
+    golden("grub/medium.cfg", grub.medium_config(MEDIUM_TARGET))
+    golden("grub/refusal.cfg", grub.refusal([DENIAL]))
+
+
+@given(names, arguments, st.integers(1, 4))
+def test_no_valid_value_adds_a_command(name: str, words: tuple[str, ...], count: int) -> None:
+    target = BootTarget(name, "/kernel", tuple(f"/initrd/{n}" for n in range(count)), "/seed/ab/seed.cpio", words)
+    for text, where in (
+        (grub.network_config(target), "the network"),
+        (head(grub.medium_config(target), b"set timeout"), "its own medium"),
+    ):
+        assert parse(text) == [
+            ["set", "timeout=0"],
+            ["echo", f"provision: {name} boots from {where}."],
+            ["linux", target.kernel, *words],
+            ["initrd", *target.initrds, target.seed],
+            ["boot"],
+        ]
+
+
+@given(st.lists(st.text(max_size=300), max_size=4))
+def test_no_text_of_a_refusal_is_more_than_text(lines: list[str]) -> None:
+    text = grub.refusal(lines)
+    said, fixed = text.split(b"sleep 5\n")
+    assert fixed == grub.refusal([]).split(b"sleep 5\n")[1]
+    commands = parse(said)
+    assert {(command[0], len(command)) for command in commands} == {("echo", 2)}
+    assert max(len(command[1]) for command in commands) <= 78
+
+
+def test_a_refusal_says_the_whole_denial() -> None:
+    said = grub.refusal([DENIAL]).split(b"sleep 5\n")[0]
+    assert DENIAL in " ".join(command[1] for command in parse(said))
+
+
+@pytest.mark.parametrize("value", SMUGGLED)
+def test_smuggled_values_are_refused(value: str) -> None:
+    for target in smuggled(value):
+        with pytest.raises(Invalid, match=r"grub/network\.cfg\.j2: a value holds"):
+            grub.network_config(target)
+        with pytest.raises(Invalid, match=r"grub/medium\.cfg\.j2: a value holds"):
+            grub.medium_config(target)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    "text", [grub.network_config(NETWORK_TARGET), grub.medium_config(MEDIUM_TARGET), grub.refusal([DENIAL])]
+)
+def test_grub_itself_reads_them(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "grub.cfg"
+    path.write_bytes(text)
+    run(["grub-script-check", path], package="grub-common")

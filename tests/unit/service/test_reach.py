@@ -1,0 +1,97 @@
+"""What the configurations for others' servers say of networks that this server should serve, and cannot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from provision.errors import Conflict, Exit, Invalid, NotFound, ProvisionError, Unavailable
+from provision.service.endpoints import Endpoints
+from provision.settings import Listen
+from tests.helpers.cli_runner import cli
+from tests.helpers.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, site
+
+NODE4 = """\
+  node4:
+    base: other
+    interfaces:
+      office: {mac: "52:54:00:00:00:04", network: office, addressing: dhcp}
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def settle(here: Site, *blocks: Listen) -> None:
+    """Let the settings have these [[listen]] blocks."""
+    core = here.service.core
+    core.settings = core.settings.model_copy(update={"listen": blocks})
+    core.endpoints = Endpoints(core.settings, lambda: core.site)
+
+
+def listen(here: Site, **fields: object) -> None:
+    """Let the one [[listen]] block say something else."""
+    (one,) = here.service.core.settings.listen
+    settle(here, one.model_copy(update=fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "said"),
+    [
+        ({"interface": "absent0", "address": None}, Unavailable, "network 'mgmt': there is no interface absent0"),
+        ({"network": "mgnt"}, Invalid, r"network 'mgnt': .*\(there: mgmt, office\); .*restart"),
+    ],
+)
+def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: type[ProvisionError], said: str) -> None:
+    listen(here, **fields)
+    for call in (here.service.operations.dhcp, here.service.operations.tree):
+        with pytest.raises(kind, match=said):
+            call()
+    assert here.service.core.endpoints.of("mgmt") is None, "media are made without it"
+
+
+def test_a_block_that_is_missing_may_be_one_that_was_not_read(here: Site) -> None:
+    settle(here)
+    with pytest.raises(NotFound, match=r"add one for mgmt to provision.toml; a running service must be restarted"):
+        here.service.operations.dhcp()
+
+
+def test_render_ends_with_an_error(tmp_path: Path) -> None:
+    state = closed_site(tmp_path, toml='[[listen]]\nnetwork = "mgmt"\ninterface = "absent0"\n')
+    ran = cli(state, "render", "-o", tmp_path / "tree")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (Exit.UNAVAILABLE, "", 1)
+    assert not (tmp_path / "tree").exists()
+
+
+def test_hosts_on_other_networks_are_left_out_with_their_images(here: Site) -> None:
+    here.apply(INVENTORY + NODE4)
+    texts = here.service.operations.tree()
+    assert f"pxelinux.cfg/01-{MAC1.replace(':', '-')}" in texts
+    assert not [name for name in texts if "00-04" in name or "00:04" in name]
+    assert f"images/{here.base.id}/kernel" in here.service.operations.images_of_tree()
+
+
+def test_a_host_without_its_base_is_named(here: Site) -> None:
+    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: gone\n"))
+    with pytest.raises(NotFound, match=r"^node2: its base image 'gone' is not imported \(there: base\)"):
+        here.service.operations.tree()
+
+
+def test_a_tree_has_one_set_of_loaders(here: Site) -> None:
+    core = here.service.core
+    other = make_base(here.state, "other")
+    core.store.name_base("other", other.id)
+    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: other\n"))
+    with pytest.raises(Conflict, match=r"'base' and 'other' bring different ones"):
+        here.service.operations.images_of_tree()
+    core._bases[other.id] = replace(other, loaders=here.base.loaders)
+    found = here.service.operations.images_of_tree()
+    assert hashlib.sha256(found["lpxelinux.0"].read_bytes()).hexdigest() == here.base.loaders["lpxelinux.0"].sha256
+    assert {f"images/{base.id}/kernel" for base in (here.base, other)} <= set(found)

@@ -1,0 +1,334 @@
+"""The inventory at rest: exactly what was applied, and only the difference is written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from dataclasses import FrozenInstanceError
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+import provision.store
+from provision.boot import Medium
+from provision.errors import Conflict, Invalid, NotFound, Unavailable
+from provision.host import Netboot
+from provision.store import dialect, schema
+from provision.store.keys import create_key
+from provision.store.lock import StateLock
+from provision.store.sightings import LIMIT
+from provision.store.store import Store
+from tests.helpers.store_samples import NOW, credential, host, inventory, mac, open_store, statements
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path)
+
+
+def test_nothing_applied(store: Store) -> None:
+    assert store.inventory() is None
+    assert store.snapshot.site is None and not store.snapshot.hosts
+
+
+def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
+    wanted = inventory(host(1), host(2, Netboot.ALWAYS, labels={"rack": "r1"}))
+    applied = store.apply(wanted, "uid=0")
+    assert (applied.added, applied.changed, applied.removed, applied.site) == (("n1", "n2"), (), (), True)
+    assert store.inventory() == wanted
+    before = store.snapshot
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.inventory() == wanted
+        assert again.snapshot.revisions == before.revisions
+        assert {h.name: h.revision for h in again.snapshot.hosts.values()} == {h.name: h.revision for h in wanted.hosts}
+        assert again.snapshot.ids == before.ids
+        assert again.snapshot.by_mac == {mac(1): "n1", mac(2): "n2"}
+
+
+def test_snapshot_is_immutable_and_replaced(store: Store) -> None:
+    store.apply(inventory(host(1)), "x")
+    first = store.snapshot
+    store.apply(inventory(host(2)), "x")
+    assert set(first.hosts) == {"n1"} and set(store.snapshot.hosts) == {"n2"}
+    assert store.snapshot.change > first.change
+    with pytest.raises(TypeError):
+        first.hosts["n3"] = host(3)  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        first.site = None  # type: ignore[misc]
+
+
+def test_only_the_difference_is_written(store: Store) -> None:
+    store.apply(inventory(*(host(i) for i in range(20))), "x")
+    with statements() as seen:
+        applied = store.apply(inventory(*(host(i, labels={"a": "b"} if i == 7 else {}) for i in range(20))), "x")
+    assert applied.changed == ("n7",) and not applied.added and not applied.site
+    writes = [(s.split()[0], s.split()[1:3], n) for s, n in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
+    assert [(verb, count) for verb, _, count in writes] == [("DELETE", 1), ("UPDATE", 1), ("INSERT", 1)]
+    with statements() as seen:
+        store.apply(store.inventory() or inventory(), "x")
+    assert not [s for s, _ in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
+
+
+def test_work_grows_with_rows_only(tmp_path: Path) -> None:
+    counts = []
+    for size in (10, 400):
+        state = tmp_path / str(size)
+        state.mkdir()
+        with open_store(state) as store, statements() as seen:
+            store.apply(inventory(*(host(i) for i in range(size))), "x")
+            counts.append(len(seen))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.integration
+def test_ten_thousand_hosts(tmp_path: Path) -> None:
+    hosts = [host(i) for i in range(10_000)]
+    with open_store(tmp_path) as store:
+        began = time.monotonic()
+        store.apply(inventory(*hosts), "x")
+        assert time.monotonic() - began < 20
+        assert len(store.snapshot.by_mac) == 10_000
+    with open_store(tmp_path) as store:
+        assert store.inventory() == inventory(*sorted(hosts, key=lambda h: h.name))
+
+
+def test_a_mac_may_move(store: Store) -> None:
+    store.apply(inventory(host(1), host(2)), "x")
+    swapped = inventory(host(1, interfaces=host(2).interfaces), host(2, interfaces=host(1).interfaces))
+    store.apply(swapped, "x")
+    assert store.snapshot.by_mac == {mac(1): "n2", mac(2): "n1"}
+    store.apply(inventory(host(3, interfaces=host(1).interfaces)), "x")
+    assert store.snapshot.by_mac == {mac(1): "n3"}
+
+
+@pytest.mark.parametrize("other", [host(1), host(2, interfaces=host(1).interfaces)], ids=["name", "mac"])
+def test_two_of_one_change_nothing(store: Store, other: object) -> None:
+    store.apply(inventory(host(9)), "x")
+    with pytest.raises(Invalid):
+        store.apply(inventory(host(1), other), "x")  # type: ignore[arg-type]
+    assert store.inventory() == inventory(host(9))
+    with store._read() as connection:
+        assert [row.name for row in connection.execute(schema.hosts.select())] == ["n9"]
+
+
+def test_files_are_private(store: Store, tmp_path: Path) -> None:
+    store.apply(inventory(host(1)), "x")
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert files == dict.fromkeys(("key", "provision.db", "provision.db-wal", "provision.db-shm"), 0o600)
+
+
+def test_every_connection_is_durable_and_strict(store: Store) -> None:
+    pragmas = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 10000}
+    with store._read() as first, store._read() as second:
+        for connection in (first, second):
+            assert {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in pragmas} == pragmas
+
+
+def test_an_open_database_is_made_private(store: Store, tmp_path: Path) -> None:
+    store.close()
+    (tmp_path / "provision.db").chmod(0o644)
+    open_store(tmp_path).close()
+    assert stat.S_IMODE((tmp_path / "provision.db").stat().st_mode) == 0o600
+
+
+def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> None:
+    store.apply(inventory(host(1), host(2)), "x")
+    for name in ("n1", "n2"):
+        store.set_credential(name, credential(b"canary " * 40), NOW)
+        store.open_window(name, 10, 1, NOW, "x")
+        store.begin_boot(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
+    with sqlite3.connect(tmp_path / "provision.db") as raw:
+        ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
+    store.apply(inventory(host(2)), "x")
+    tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
+    assert len(tables) == 5
+    with store._read() as connection:
+        for table in tables:
+            assert {row.host_id for row in connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table
+    # Not only unlinked: overwritten, also in the write-ahead log.
+    assert not [p.name for p in tmp_path.iterdir() if ciphertext in p.read_bytes()]
+    assert store.window("n1") is None
+    with pytest.raises(NotFound):
+        store.boots("n1")
+
+
+def test_the_canary_is_nowhere_in_clear(store: Store, tmp_path: Path) -> None:
+    store.apply(inventory(host(1)), "x")
+    store.set_credential("n1", credential(b"canary-canary-canary"), NOW)
+    assert not [p.name for p in tmp_path.iterdir() if b"canary-canary" in p.read_bytes()]
+
+
+def test_revisions_follow_what_the_seed_is_made_of(store: Store) -> None:
+    store.apply(inventory(host(1), host(2)), "x")
+    seen = [store.snapshot.revisions["n1"]]
+    other = store.snapshot.revisions["n2"]
+
+    def changed(to: bool) -> None:
+        now = store.snapshot.revisions["n1"]
+        assert (now not in seen) is to
+        seen.append(now)
+
+    store.set_credential("n1", credential(b"a"), NOW)
+    changed(True)
+    store.set_credential("n1", credential(b"a"), NOW)
+    changed(True)
+    store.remove_credential("n1", "tls")
+    store.set_credential("n1", credential(b"a"), NOW)
+    changed(True)
+    store.set_credential("n1", credential(b"a", "not-named-by-the-host"), NOW)
+    changed(False)
+    store.apply(inventory(host(1, labels={"a": "b"}), host(2)), "x")
+    changed(True)
+    assert store.snapshot.revisions["n2"] == other
+    store.apply(inventory(host(1, labels={"a": "b"}), host(2), domain="example.net"), "x")
+    changed(True)
+    assert store.snapshot.revisions["n2"] != other
+    store.apply(inventory(host(2)), "x")
+    store.apply(inventory(host(1)), "x")
+    store.set_credential("n1", credential(b"other bytes, same version number"), NOW)
+    changed(True)
+
+
+def test_reading_needs_no_sql(store: Store) -> None:
+    store.apply(inventory(host(1)), "x")
+    store.open_window("n1", 10, 1, NOW, "x")
+    boot = store.begin_boot("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
+    assert store.charge(boot, NOW)
+    with statements() as seen:
+        assert store.snapshot.hosts[store.snapshot.by_mac[mac(1)]] == host(1)
+        assert store.window("n1") and store.inventory()
+        again = store.begin_boot("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
+        assert store.charge(again, NOW + timedelta(minutes=1))
+        store.phone_home_key(again.id, "n1")
+    assert seen == []
+
+
+def test_bases(store: Store, tmp_path: Path) -> None:
+    store.name_base("debian", "a" * 64)
+    store.name_base("debian", "b" * 64)
+    store.name_base("alma", "c" * 64)
+    store.apply(inventory(host(1, base="debian")), "x")
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.bases() == {"alma": "c" * 64, "debian": "b" * 64}
+        with pytest.raises(Conflict, match="n1"):
+            again.forget_base("debian")
+        again.forget_base("alma")
+        with pytest.raises(NotFound):
+            again.forget_base("alma")
+        again.apply(inventory(), "x")
+        again.forget_base("debian")
+        assert again.bases() == {}
+
+
+def test_unknown_macs(store: Store, tmp_path: Path) -> None:
+    store.apply(inventory(host(1)), "x")
+    store.seen_unknown(mac(5), None, "mgmt", NOW)
+    store.seen_unknown(mac(6), "4c4c4544-0000-1000-8000-000000000001", "mgmt", NOW)
+    store.seen_unknown(mac(5), None, "office", NOW + timedelta(minutes=1))
+    store.seen_unknown(mac(6), None, "mgmt", NOW + timedelta(minutes=2))
+    expected = [(mac(6), "mgmt", 2), (mac(5), "office", 1), (mac(5), "mgmt", 1)]
+    assert [(s.mac, s.network, s.count) for s in store.unknown()] == expected
+    store.close()
+    with open_store(tmp_path) as again:
+        of_first = [(mac(6), "mgmt", 2), (mac(5), "mgmt", 1)]
+        assert [(s.mac, s.network, s.count) for s in again.unknown()] == of_first
+        assert again.unknown()[0].first == NOW and again.unknown()[0].last == NOW + timedelta(minutes=2)
+        again.apply(inventory(host(5)), "x")
+        assert [s.mac for s in again.unknown()] == [mac(6)]
+
+
+def test_unknown_macs_are_bounded_and_cheap(store: Store, tmp_path: Path) -> None:
+    store.seen_unknown(mac(0), None, "mgmt", NOW)
+    with statements() as seen:
+        for number in range(1, LIMIT + 100):
+            store.seen_unknown(mac(number), None, "mgmt", NOW + timedelta(seconds=number))
+    assert len(seen) < LIMIT / 10
+    assert len(store.unknown()) == LIMIT
+    assert store.unknown()[-1].mac == mac(100)
+    store.close()
+    with open_store(tmp_path) as again:
+        assert len(again.unknown()) == LIMIT and again.unknown()[0].mac == mac(LIMIT + 99)
+        with again._read() as connection:
+            assert len(connection.execute(schema.unknown_macs.select()).all()) == LIMIT
+
+
+def test_unknown_macs_of_one_network_are_not_forgotten_for_those_of_another(store: Store, tmp_path: Path) -> None:
+    store.seen_unknown(mac(9000), None, "mgmt", NOW)
+    for number in range(LIMIT + 100):
+        store.seen_unknown(mac(number), None, "guest", NOW + timedelta(seconds=number))
+    store.seen_unknown(mac(9000), None, "guest", NOW + timedelta(days=1))
+    assert [s.network for s in store.unknown() if s.mac == mac(9000)] == ["guest", "mgmt"]
+    assert len(store.unknown()) == LIMIT + 1
+    store.close()
+    with open_store(tmp_path) as again:
+        assert [(s.network, s.count) for s in again.unknown() if s.mac == mac(9000)] == [("mgmt", 1)]
+        assert len(again.unknown()) == LIMIT
+
+
+def test_a_statement_is_run_by_the_driver(store: Store) -> None:
+    c = schema.meta.c
+    put = dialect.Statement(insert(schema.meta).values(name=bindparam("a"), value=bindparam("b")).returning(c.name))
+    first = dialect.Statement(select(c.value).where(c.name == bindparam("a")).limit(1))
+    with store._write() as connection:
+        assert [tuple(row) for row in put.run(connection, a="x", b="y")] == [("x",)]
+        assert [tuple(row) for row in first.run(connection, a="x")] == [("y",)]
+    with pytest.raises(Unavailable), store._write() as connection:
+        put.run(connection, a="z", b="y")
+        put.run(connection, a="x", b="y")
+    assert [tuple(row) for row in first.read(store._engine, a="x")] == [("y",)]
+    assert first.read(store._engine, a="z") == []
+
+
+def test_one_process_per_state_directory(tmp_path: Path) -> None:
+    with StateLock(tmp_path), pytest.raises(Conflict, match="another provision process"):
+        StateLock(tmp_path)
+    StateLock(tmp_path).close()
+    with pytest.raises(Unavailable, match="provision init"):
+        StateLock(tmp_path / "missing")
+
+
+def test_the_lock_belongs_to_who_has_the_directory(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    StateLock(tmp_path).close()
+    assert ((tmp_path / "lock").stat().st_uid, (tmp_path / "lock").stat().st_gid) == (65534, 65534)
+
+
+def test_a_lock_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(
+        Unavailable, match=r"lock: cannot be opened \(Permission denied\); .*chown --reference=\S+ \S+lock'"
+    ):
+        StateLock(tmp_path)
+
+
+def test_a_url_names_another_database(tmp_path: Path) -> None:
+    key = create_key(tmp_path)
+    with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
+        store.apply(inventory(host(1)), "x")
+    assert not (tmp_path / "provision.db").exists()
+    with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
+        assert store.inventory() == inventory(host(1))
+
+
+def test_only_one_module_knows_sqlite() -> None:
+    directory = Path(str(provision.store.__file__)).parent
+    knowing = {
+        path.name
+        for path in directory.glob("*.py")
+        if "PRAGMA" in path.read_text() or "import sqlite3" in path.read_text()
+    }
+    assert knowing == {"dialect.py"}
+    assert set(dialect._WORDS) == {"sqlite", "postgresql"}
+    for table in schema.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]

@@ -1,0 +1,306 @@
+"""Credentials checked when they are set: do they fit the host, and one another?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from provision.credential import MAX_FILE, MAX_TOKEN, Checked, Held, bulk, check
+from provision.errors import Invalid, Problems
+from provision.secret import Secret
+from provision.site import CredentialKind, CredentialSpec, Inventory, Site
+from tests.helpers.store_samples import host, inventory
+from tests.unit.test_keytab import keytab, record
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+KINDS = {"tls": "certificate", "tls-key": "key", "krb5": "keytab", "enrol": "token", "motd": "file"}
+
+
+def site(**kinds: str) -> Site:
+    specs = {n.replace("_", "-"): CredentialSpec(kind=CredentialKind(k), path=f"/etc/{n}") for n, k in kinds.items()}
+    return inventory().site.model_copy(update={"credentials": specs})
+
+
+SITE = site(**KINDS)
+HOST = host(1, credentials=tuple(KINDS))
+
+
+@dataclass(frozen=True)
+class Other:
+    """A credential that the host has."""
+
+    name: str
+    kind: CredentialKind
+    secret: Secret
+
+
+def looked_at(
+    kind: str, data: bytes, others: Sequence[Held] = (), name: str = "tls", site: Site = SITE, **fields: Any
+) -> Checked:
+    target = HOST.model_copy(update=fields)
+    return check(CredentialKind(kind), name, Secret(data), target, site, others, NOW)
+
+
+@cache
+def key(number: int) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def pem(private: Any, form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+    return bytes(private.private_bytes(Encoding.PEM, form, NoEncryption()))
+
+
+def certificate(
+    private: CertificateIssuerPrivateKeyTypes,
+    names: Sequence[str] | None = ("n1.example.org",),
+    common: str = "whatever",
+    start: datetime = NOW - DAY,
+    end: datetime = NOW + DAY,
+) -> bytes:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+    builder = x509.CertificateBuilder(subject, subject, private.public_key(), 1, start, end)
+    if names is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+    algorithm = None if isinstance(private, ed25519.Ed25519PrivateKey) else SHA256()
+    return builder.sign(private, algorithm).public_bytes(Encoding.PEM)
+
+
+# Keytabs
+
+
+@pytest.mark.parametrize(
+    "principal", ["host/n1.example.org", "HTTP/n1.example.org", "N1$", "n1$", "host/N1.Example.org"]
+)
+def test_fitting_keytabs(principal: str) -> None:
+    assert looked_at("keytab", keytab(record(f"{principal}@EXAMPLE.ORG"))) == Checked(None)
+
+
+@pytest.mark.parametrize(
+    ("principal", "fact"),
+    [
+        ("host/n2.example.org@EXAMPLE.ORG", "is not n1; use a principal such as host/n1.example.org@EXAMPLE.ORG"),
+        ("host/n1@EXAMPLE.ORG", "is not n1"),
+        ("n1.example.org@EXAMPLE.ORG", "is not n1"),
+        ("N2$@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.org/x@EXAMPLE.ORG", "is not n1"),
+        ("admin@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.org@OTHER.ORG", "realm 'OTHER.ORG'; the site's is EXAMPLE.ORG"),
+    ],
+)
+def test_keytabs_of_others(principal: str, fact: str) -> None:
+    good = record("host/n1.example.org@EXAMPLE.ORG")
+    with pytest.raises(Invalid, match=f"credential 'krb5' of n1: .*{fact}"):
+        looked_at("keytab", keytab(good, record(principal)), name="krb5")
+
+
+def test_a_keytab_needs_a_realm() -> None:
+    with pytest.raises(Invalid, match=r"set site\.realm"):
+        looked_at("keytab", keytab(record("host/n1.example.org@A")), site=SITE.model_copy(update={"realm": None}))
+
+
+def test_a_broken_keytab() -> None:
+    with pytest.raises(Invalid, match="credential 'krb5' of n1: is not a keytab"):
+        looked_at("keytab", b"canary", name="krb5")
+
+
+# Certificates and keys
+
+
+@pytest.mark.parametrize("names", [["n1.example.org"], ["x", "N1.example.ORG"], ["*.example.org"]])
+def test_fitting_certificates(names: list[str]) -> None:
+    assert looked_at("certificate", certificate(key(1), names)) == Checked(NOW + DAY)
+
+
+def test_the_common_name_counts_alone_only() -> None:
+    assert looked_at("certificate", certificate(key(1), None, "n1.example.org")).not_after
+    with pytest.raises(Invalid, match=r"is for 'n2\.example\.org', not for n1\.example\.org"):
+        looked_at("certificate", certificate(key(1), ["n2.example.org"], "n1.example.org"))
+
+
+@pytest.mark.parametrize("names", [["n2.example.org"], ["*.org"], ["example.org"], ["*.n1.example.org"], [], ["n1"]])
+def test_certificates_of_others(names: list[str]) -> None:
+    with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
+        looked_at("certificate", certificate(key(1), names))
+
+
+def test_only_the_first_of_a_chain_is_the_hosts() -> None:
+    own, authority = certificate(key(1)), certificate(key(2), ["ca.example.org"])
+    assert looked_at("certificate", own + authority)
+    with pytest.raises(Invalid, match=r"ca\.example\.org"):
+        looked_at("certificate", authority + own)
+
+
+def test_times() -> None:
+    with pytest.raises(Invalid, match="expired at 2026-03-01 12:00 UTC"):
+        looked_at("certificate", certificate(key(1), end=NOW))
+    with pytest.raises(Invalid, match="not valid before 2026-03-01 12:00 UTC; check the clocks"):
+        looked_at("certificate", certificate(key(1), start=NOW + timedelta(seconds=1), end=NOW + DAY))
+    assert looked_at("certificate", certificate(key(1), start=NOW, end=NOW + DAY))
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+        rsa.generate_private_key(65537, 2048),
+    ],
+    ids=["ec", "ed25519", "rsa"],
+)
+def test_a_certificate_fits_its_key_in_either_order(private: CertificateIssuerPrivateKeyTypes) -> None:
+    mine, his = Other("tls-key", CredentialKind.KEY, Secret(pem(private))), pem(key(2))
+    assert looked_at("certificate", certificate(private), [mine]) == Checked(NOW + DAY)
+    with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not fit the key 'tls-key'"):
+        looked_at("certificate", certificate(key(2)), [mine])
+    held = Other("tls", CredentialKind.CERTIFICATE, Secret(certificate(private)))
+    assert looked_at("key", pem(private), [held], "tls-key") == Checked()
+    with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not fit the certificate 'tls'"):
+        looked_at("key", his, [held], "tls-key")
+
+
+def test_a_new_version_is_not_held_against_the_old() -> None:
+    assert looked_at("certificate", certificate(key(2)), [Other("tls", CredentialKind.KEY, Secret(pem(key(1))))])
+
+
+def test_pairs_by_name() -> None:
+    names = {"web_cert": "certificate", "web_key": "key", "vpn": "certificate", "vpn_key": "key"}
+    many, credentials = site(**names), tuple(name.replace("_", "-") for name in names)
+    web, vpn = (Other(f"{n}-key", CredentialKind.KEY, Secret(pem(key(i)))) for i, n in enumerate(("web", "vpn")))
+    for name, number in (("web-cert", 0), ("vpn", 1)):
+        data = certificate(key(number))
+        assert looked_at("certificate", data, [web, vpn], name, many, credentials=credentials)
+        with pytest.raises(Invalid, match="does not fit"):
+            looked_at("certificate", certificate(key(1 - number)), [web, vpn], name, many, credentials=credentials)
+    other = "ldap"
+    assert looked_at("certificate", certificate(key(9)), [web, vpn], other, many, credentials=(*credentials, other))
+
+
+def test_the_only_two_are_a_pair_whatever_their_names() -> None:
+    two, credentials = site(public="certificate", secret="key"), ("public", "secret")
+    held = Other("secret", CredentialKind.KEY, Secret(pem(key(1))))
+    assert looked_at("certificate", certificate(key(1)), [held], "public", two, credentials=credentials)
+    with pytest.raises(Invalid, match="does not fit the key 'secret'"):
+        looked_at("certificate", certificate(key(2)), [held], "public", two, credentials=credentials)
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("kind", ["certificate", "key"])
+def test_both_in_one_file(kind: str, form: PrivateFormat) -> None:
+    for first, second in ((pem(key(1), form), certificate(key(1))), (certificate(key(1)), pem(key(1), form))):
+        assert looked_at(kind, first + second)
+    with pytest.raises(Invalid, match="in the same file"):
+        looked_at(kind, pem(key(2), form) + certificate(key(1)))
+
+
+@pytest.mark.parametrize("kind", ["certificate", "key"])
+@pytest.mark.parametrize(
+    "data", [b"canary", b"\xff\x00\xfe", b"-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n"]
+)
+def test_broken_pem(kind: str, data: bytes) -> None:
+    with pytest.raises(Invalid, match="credential 'tls' of n1: is not a PEM") as caught:
+        looked_at(kind, data)
+    assert "canary" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_an_encrypted_key() -> None:
+    locked = key(1).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary"))
+    with pytest.raises(Invalid, match="encrypted with a passphrase; give an unencrypted"):
+        looked_at("key", locked)
+
+
+# Tokens and files
+
+
+@pytest.mark.parametrize("data", [b"x", b"x y\n", b"x\r\n", b"x" * MAX_TOKEN])
+def test_tokens(data: bytes) -> None:
+    assert looked_at("token", data) == Checked()
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (b"", "the file is empty"),
+        (b"\n", "the token is empty"),
+        (b"  \n", "the token is empty"),
+        (b"canary\ncanary", "more than one line"),
+        (b"canary\n\n", "more than one line"),
+        (b"canary\0", "zero byte"),
+        (b"canary" * 1000, "has 6000 bytes, more than 4096"),
+    ],
+)
+def test_no_tokens(data: bytes, fact: str) -> None:
+    with pytest.raises(Invalid, match=fact) as caught:
+        looked_at("token", data, name="enrol")
+    assert "canary" not in str(caught.value)
+
+
+def test_files() -> None:
+    assert looked_at("file", bytes(MAX_FILE)) == Checked()
+    with pytest.raises(Invalid, match="more than 1048576"):
+        looked_at("file", bytes(MAX_FILE + 1))
+    with pytest.raises(Invalid, match="is empty"):
+        looked_at("file", b"")
+
+
+# A directory of credentials
+
+
+def test_bulk(tmp_path: Path) -> None:
+    every = Inventory(site=SITE, hosts=(HOST, host(2, credentials=("enrol",))))
+    for place in ("n1/tls", "n1/krb5", "n2/enrol"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(b"x")
+    items = bulk(tmp_path, every)
+    assert [(i.host, i.name, i.path.relative_to(tmp_path).as_posix()) for i in items] == [
+        ("n1", "krb5", "n1/krb5"),
+        ("n1", "tls", "n1/tls"),
+        ("n2", "enrol", "n2/enrol"),
+    ]
+
+
+def test_bulk_names_every_problem(tmp_path: Path) -> None:
+    every = Inventory(site=SITE, hosts=(HOST, host(2, credentials=("enrol",)), host(3)))
+    for place in ("n1/tls", "n1/other", "n2/tls", "n9/tls", "n1/krb5/deep"):
+        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / place).write_bytes(b"canary")
+    (tmp_path / "n3").write_bytes(b"x")
+    (tmp_path / "n1/motd").symlink_to("/etc/shadow")
+    (tmp_path / "n1/enrol").write_bytes(b"")
+    with (tmp_path / "n1/tls-key").open("wb") as file:
+        file.truncate(MAX_FILE + 1)
+    with pytest.raises(Problems) as caught:
+        bulk(tmp_path, every)
+    found = {Path(p.file).relative_to(tmp_path).as_posix(): p.fact for p in caught.value.problems}
+    assert found == {
+        "n1/other": "the site declares no credential of this name",
+        "n1/krb5": "is not a regular file",
+        "n1/motd": "is not a regular file",
+        "n1/enrol": "is empty",
+        "n1/tls-key": f"has {MAX_FILE + 1} bytes, more than {MAX_FILE}",
+        "n2/tls": "n2 does not name this credential",
+        "n3": "is not a directory",
+        "n9": "no host of this name is in the inventory",
+    }
+
+
+def test_bulk_of_nothing(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(Problems):
+            bulk(directory, Inventory(site=SITE))
