@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from provision.api.audit import Accept, AcceptedClock, AcceptedStore
 from provision.cli import output
-from provision.cli.answers import BelievedClock, BelievedStore, shaped
 from provision.cli.main import context
+from provision.cli.received import plain
 
 store_app = typer.Typer(no_args_is_help=True, help="The database, when the server does not believe it.")
 clock_app = typer.Typer(no_args_is_help=True, help="The clock, when it has gone back.")
@@ -30,10 +31,9 @@ def accept_store(reason: Reason) -> None:
     """
     given = context()
     with given.client() as client:
-        answer = client.call("POST", "/v1/store/accept", json={"reason": reason})
-    done = shaped(BelievedStore, answer)
+        done = client.call(AcceptedStore, "POST", "/v1/store/accept", body=_why(reason))
     if given.json:
-        output.data(answer)
+        output.data(plain(done))
         return
     was = f"; before, it {done.was}" if done.was else ""
     output.say(f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
@@ -45,10 +45,14 @@ def accept_clock(reason: Reason) -> None:
     """Take the clock as it is, when it is right now and was ahead before. Every window is closed."""
     given = context()
     with given.client() as client:
-        answer = client.call("POST", "/v1/clock/accept", json={"reason": reason})
-    done = shaped(BelievedClock, answer)
+        done = client.call(AcceptedClock, "POST", "/v1/clock/accept", body=_why(reason))
     if given.json:
-        output.data(answer)
+        output.data(plain(done))
         return
     output.say(f"it is {done.now}, and no longer {done.was}")
     output.say("every window is closed; open those that are needed with 'provision window HOST'")
+
+
+def _why(reason: str) -> Accept:
+    # The service says what is wrong with it.
+    return Accept.model_construct(reason=reason)

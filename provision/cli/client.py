@@ -7,15 +7,18 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel
 
-from provision.cli.answers import Step, decoded, error_of, foreign, shaped
+from provision.api.images import Step
+from provision.api.problem import MEDIA_TYPE, ProblemDocument
+from provision.cli.received import error_of, foreign, received
 from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
 from provision.settings import Settings
 
@@ -28,21 +31,26 @@ _HEADERS = {"accept-encoding": "identity"}
 _BODY_SECONDS = 120.0
 """How long an answer may take to come, once it has begun to."""
 _TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
+_Shape = TypeVar("_Shape")
 
 
 class Client:
     """Calls of the operator's application; every failure is a ProvisionError. Answers are bounded, and none is trusted:
-    see `provision.cli.answers`."""
+    see `provision.cli.received`."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One request; the value of its answer's JSON, or None for an answer without content."""
+    def call(self, kind: type[_Shape], method: str, path: str, **arguments: Any) -> _Shape:
+        """One request; its answer, which is a model of `provision.api` or a list of such. `body` is the request's."""
         with self.stream(method, path, **arguments) as answer:
-            if answer.status_code == 204:
-                return None
-            return decoded(self._whole(answer, "application/json", _MAX_ANSWER))
+            return received(kind, self._whole(answer, "application/json", _MAX_ANSWER))
+
+    def remove(self, path: str) -> None:
+        """Have something removed."""
+        with self.stream("DELETE", path) as answer:
+            if answer.status_code != httpx.codes.NO_CONTENT:
+                raise foreign()
 
     def text(self, path: str) -> str:
         """The text at `path`, ASCII."""
@@ -60,8 +68,12 @@ class Client:
             yield answer.iter_raw(1 << 20)
 
     @contextmanager
-    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
-        """One request whose answer is read piece by piece, by `iter_raw`."""
+    def stream(
+        self, method: str, path: str, *, body: BaseModel | Sequence[BaseModel] | None = None, **arguments: Any
+    ) -> Iterator[httpx.Response]:
+        """One request whose answer is read piece by piece, by `iter_raw`. `body` is sent as JSON."""
+        if body is not None:
+            arguments |= {"content": _json(body), "headers": {"content-type": "application/json"}}
         try:
             with self._http.stream(method, path, **arguments) as answer:
                 if not answer.is_success:
@@ -70,12 +82,12 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
             raise _unsent(error) from None
 
-    def steps(self, path: str, body: Any) -> Iterator[Step]:
+    def steps(self, path: str, body: BaseModel) -> Iterator[Step]:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
-        with self.stream("POST", path, json=body) as answer:
+        with self.stream("POST", path, body=body) as answer:
             _require_type(answer, "application/x-ndjson")
             for line in _lines(answer.iter_raw(64 << 10)):
-                step = shaped(Step, decoded(line))
+                step = received(Step, line)
                 if step.problem is not None:
                     raise error_of(step.problem)
                 yield step
@@ -85,7 +97,7 @@ class Client:
             raise Conflict("medium", "it changed while it was being written", "run the command again")
         if not answer.is_error:
             raise foreign()
-        raise error_of(decoded(self._whole(answer, "application/problem+json", _MAX_ANSWER)))
+        raise error_of(received(ProblemDocument, self._whole(answer, MEDIA_TYPE, _MAX_ANSWER)))
 
     @staticmethod
     def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:
@@ -96,6 +108,12 @@ class Client:
             if len(data) > most or time.monotonic() > end:
                 raise foreign("gave an answer that does not end")
         return bytes(data)
+
+
+def _json(body: BaseModel | Sequence[BaseModel]) -> bytes:
+    if isinstance(body, BaseModel):
+        return body.model_dump_json().encode()
+    return b"[" + b",".join(_json(one) for one in body) + b"]"
 
 
 def _require_type(answer: httpx.Response, kind: str) -> None:

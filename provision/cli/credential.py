@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import stat
 import sys
-from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from provision.api.credentials import CredentialRow, NewCredential, Sealed
 from provision.cli import output
-from provision.cli.answers import Rows, Version, shaped
 from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
+from provision.cli.received import plain
 from provision.credential import MAX_FILE, BulkItem, Misplaced, bulk
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.site import Inventory
@@ -67,11 +67,12 @@ def set_(
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
-        done = client.call("PUT", route("hosts", host, "credentials", name), params=wanted, content=_read(file))
+        place = route("hosts", host, "credentials", name)
+        done = client.call(Sealed, "PUT", place, params=wanted, content=_read(file))
     if given.json:
-        output.data(done)
+        output.data(plain(done))
     else:
-        output.say(f"sealed {name} for {host}, version {shaped(Version, done).version}")
+        output.say(f"sealed {name} for {host}, version {done.version}")
 
 
 @credential_app.command("load")
@@ -81,19 +82,19 @@ def load(
     """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
     given = context()
     with given.client() as client:
-        inventory = shaped(Inventory, client.call("GET", "/v1/inventory"))
+        inventory = client.call(Inventory, "GET", "/v1/inventory")
         items, problems = _listed(directory, inventory)
-        body = [{"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()} for item in items]
+        body = [NewCredential.model_construct(host=item.host, name=item.name, data=_read(item.path)) for item in items]
         try:
-            done = client.call("POST", "/v1/credentials", params={"dry_run": bool(problems)}, json=body)
+            done = client.call(list[Sealed], "POST", "/v1/credentials", params={"dry_run": bool(problems)}, body=body)
         except Problems as error:
             problems += [replace(problem, file=str(directory / problem.file)) for problem in error.problems]
         if problems:
             raise Problems(problems, "credentials")
     if given.json:
-        output.data(done)
+        output.data(plain(done))
     else:
-        output.say(f"sealed {len(shaped(Rows, done))} credentials")
+        output.say(f"sealed {len(done)} credentials")
 
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
@@ -109,14 +110,14 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/credentials", params=of_host(host)))
+        rows = client.call(list[CredentialRow], "GET", "/v1/credentials", params=of_host(host))
     if given.json:
-        output.data(rows)
+        output.data(plain(rows))
         return
     columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
-    keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
     output.table(
-        columns, ([str(row.get(key))[:16] if key == "sha256" else row.get(key) for key in keys] for row in rows)
+        columns,
+        ((r.host, r.name, r.kind, r.path, r.mode, r.version, r.sha256[:16], r.not_after) for r in rows),
     )
 
 
@@ -124,7 +125,7 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
 def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:
-        client.call("DELETE", route("hosts", host, "credentials", name))
+        client.remove(route("hosts", host, "credentials", name))
     if context().json:
         output.data({"host": host, "name": name, "removed": True})
     else:

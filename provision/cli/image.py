@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from provision.api import images as api
 from provision.cli import output
-from provision.cli.answers import Image, Rows, Upload, shaped
 from provision.cli.client import Client, route
 from provision.cli.main import context
+from provision.cli.received import foreign, plain
 from provision.errors import Invalid, Unavailable
 from provision.model import LOADER_NAME
 
@@ -48,26 +49,28 @@ def import_(
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
         uploads = {path: _upload(client, path, progress) for path in dict.fromkeys((kernel, *initrd))}
-        body: dict[str, Any] = {
-            "kernel": uploads[kernel],
-            "initrds": [uploads[path] for path in initrd],
-            "names": {upload: str(path) for path, upload in uploads.items()},
-            "kernel_arguments": cmdline.split(),
-            "loaders": _upload_all(client, loaders, progress) if loaders else None,
-            "seed_size": seed_size * (1 << 20) if seed_size else None,
-        }
-        image: dict[str, Any] = {}
-        for step in client.steps(route("images", name), body):
+        # As it was typed: the service says what is wrong with it.
+        order = api.ImportOrder.model_construct(
+            kernel=uploads[kernel],
+            initrds=tuple(uploads[path] for path in initrd),
+            names={upload: str(path) for path, upload in uploads.items()},
+            kernel_arguments=tuple(cmdline.split()),
+            loaders=_upload_all(client, loaders, progress) if loaders else None,
+            seed_size=seed_size * (1 << 20) if seed_size else None,
+        )
+        image: api.Image | None = None
+        for step in client.steps(route("images", name), order):
             if step.stage is not None:
                 progress(step.stage, step.fraction)
             elif step.image is not None:
                 image = step.image
+    if image is None:
+        raise foreign()
     if given.json:
-        output.data(image)
+        output.data(plain(image))
         return
-    imported = shaped(Image, image)
-    output.say(f"imported {name}: {imported.id[:16]}, Linux {imported.kernel}")
-    output.say(f"Secure Boot: {imported.signing}")
+    output.say(f"imported {name}: {image.id[:16]}, Linux {image.kernel}")
+    output.say(f"Secure Boot: {image.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
@@ -76,10 +79,10 @@ def _upload(client: Client, path: Path, progress: Any) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(str(path), "is not a regular file", "give the file itself")
         with path.open("rb") as file:
-            answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, status.st_size, progress))
+            chunks = _chunks(file, path.name, status.st_size, progress)
+            return client.call(api.Upload, "POST", "/v1/uploads", content=chunks).id
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
-    return shaped(Upload, answer).id
 
 
 def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
@@ -110,14 +113,16 @@ def list_() -> None:
     """List the base images."""
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/images"))
+        rows = client.call(list[api.Image | api.DamagedImage], "GET", "/v1/images")
     if given.json:
-        output.data(rows)
+        output.data(plain(rows))
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
         (
-            (row.get("name"), str(row.get("id"))[:16], row.get("kernel"), row.get("signing") or row.get("problem"))
+            (row.name, row.id[:16], None, row.problem)
+            if isinstance(row, api.DamagedImage)
+            else (row.name, row.id[:16], row.kernel, row.signing)
             for row in rows
         ),
     )
@@ -128,9 +133,9 @@ def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
     given = context()
     with given.client() as client:
-        row = client.call("POST", route("images", name, "verify"))
+        row = client.call(api.Image, "POST", route("images", name, "verify"))
     if given.json:
-        output.data(row)
+        output.data(plain(row))
     else:
         output.say(f"{name}: every file is as it was imported")
 
@@ -139,7 +144,7 @@ def verify(name: ImageName) -> None:
 def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:
-        client.call("DELETE", route("images", name))
+        client.remove(route("images", name))
     if context().json:
         output.data({"name": name, "removed": True})
     else:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from provision.api.hosts import HostDetail, HostRow
+from provision.api.inventory import Apply, Changes, Discrepancy, File
 from provision.cli import output
-from provision.cli.answers import Difference, Finding, Rows, shaped
 from provision.cli.client import route
 from provision.cli.main import context
+from provision.cli.received import plain
 from provision.document import Source
 from provision.errors import Conflict, Exit, Unavailable
 from provision.inventory.files import load as load_files
@@ -93,28 +95,26 @@ def apply(
     Every problem of the files is reported at once, with file and line, and then nothing is changed.
     """
     given = context()
-    body: dict[str, Any] = {"files": [_wire(source) for source in load_files(files)], "prune": prune, "dry_run": True}
+    body = Apply.model_construct(files=[_file(source) for source in load_files(files)], prune=prune, dry_run=True)
     with given.client() as client:
-        answer = client.call("POST", "/v1/inventory", json=body)
-        shown = shaped(Difference, answer)
+        shown = client.call(Changes, "POST", "/v1/inventory", body=body)
         if not given.json:
             for line in shown.lines:
                 output.say(line)
         if not dry_run and shown.lines:
             if shown.confirm and not yes:
                 _ask(len(shown.removed))
-            body |= {"dry_run": False, "confirmed": shown.confirm}
-            answer = client.call("POST", "/v1/inventory", json=body)
-            shown = shaped(Difference, answer)
+            body = body.model_copy(update={"dry_run": False, "confirmed": shown.confirm})
+            shown = client.call(Changes, "POST", "/v1/inventory", body=body)
     if given.json:
-        output.data(answer)
+        output.data(plain(shown))
     elif not shown.lines:
         output.say("no difference")
     else:
         _summarize(shown, dry_run)
 
 
-def _summarize(shown: Difference, dry_run: bool) -> None:
+def _summarize(shown: Changes, dry_run: bool) -> None:
     site = "site: changed; " if shown.site else ""
     counts = f"{len(shown.added)} added, {len(shown.changed)} changed, {len(shown.removed)} removed"
     output.say(f"{site}hosts: {counts} ({'dry run, nothing would be' if dry_run else 'all of it was'} applied)")
@@ -130,9 +130,8 @@ def _ask(count: int) -> None:
         raise Conflict("inventory", "not confirmed", "nothing was changed")
 
 
-def _wire(source: Source) -> dict[str, Any]:
-    attachments = {name: b64encode(data).decode() for name, data in source.attachments.items()}
-    return {"name": source.name, "text": b64encode(source.text).decode(), "attachments": attachments}
+def _file(source: Source) -> File:
+    return File.model_construct(name=source.name, text=source.text, attachments=dict(source.attachments))
 
 
 def check(
@@ -143,10 +142,11 @@ def check(
     """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
     given = context()
     with given.client() as client:
-        findings = client.call("GET", "/v1/check", params={} if server is None else {"server": server})
+        parameters = {} if server is None else {"server": server}
+        findings = client.call(list[Discrepancy], "GET", "/v1/check", params=parameters)
     if given.json:
-        output.data(findings)
-    for finding in shaped(list[Finding], findings) if not given.json else ():
+        output.data(plain(findings))
+    for finding in findings if not given.json else ():
         output.say(f"{finding.subject}: {finding.fact}; {finding.remedy}")
     if findings:
         raise typer.Exit(Exit.INVALID)
@@ -161,20 +161,22 @@ def host_list(
     """List the hosts."""
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
+        rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
     if given.json:
-        output.data(rows)
+        output.data(plain(rows))
         return
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
-    keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
-    output.table(columns, ([_short(row.get(key)) for key in keys] for row in rows))
+    output.table(
+        columns,
+        ((r.name, " ".join(r.macs), r.install, r.addressing, r.storage, r.netboot, _labels(r.labels)) for r in rows),
+    )
 
 
 @host_app.command("show")
 def host_show(name: HostName) -> None:
     """Show one host, whole."""
     with context().client() as client:
-        output.data(client.call("GET", route("hosts", name)))
+        output.data(plain(client.call(HostDetail, "GET", route("hosts", name))))
 
 
 def selector_parameters(selector: str | None) -> dict[str, str]:
@@ -187,9 +189,5 @@ def selector_parameters(selector: str | None) -> dict[str, str]:
     return {"label": label, "value": value}
 
 
-def _short(value: Any) -> Any:
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    if isinstance(value, dict):
-        return " ".join(f"{k}={v}" for k, v in value.items())
-    return value
+def _labels(labels: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in labels.items())

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
+from provision.api.media import MediumDescription
 from provision.cli import output
-from provision.cli.answers import Described, shaped
 from provision.cli.batch import write_batch
 from provision.cli.client import route
 from provision.cli.download import download
 from provision.cli.main import context
+from provision.cli.received import plain
 from provision.cli.unpack import unpack
 from provision.errors import Conflict
 from provision.media.writing import making, replacing, require_file, unwritable
@@ -66,12 +67,11 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
     require_file(path)
     with given.client() as client:
-        answer = client.call("GET", f"{url}/sha256")
-        described = shaped(Described, answer)
+        described = client.call(MediumDescription, "GET", f"{url}/sha256")
         with output.bar(path.name, described.size, given.json) as progress:
             download(client, url, described, path, progress)
     if given.json:
-        output.data({**answer, "file": str(path)})
+        output.data({**plain(described), "file": str(path)})
     else:
         output.say(f"wrote {path}: {described.size} bytes, SHA-256 {described.sha256}")
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from provision.api import hosts as api
+from provision.api.audit import AuditEntry, Verified
+from provision.api.status import Explanation, Status
 from provision.cli import output
-from provision.cli.answers import OpenWindow, Rows, Status, Verified, shaped
 from provision.cli.client import of_host, route
 from provision.cli.inventory import HostName
 from provision.cli.main import context
+from provision.cli.received import plain
 from provision.errors import Exit
 
 
@@ -28,19 +31,19 @@ def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", route("explain", host)))
+        rows = client.call(list[Explanation], "GET", route("explain", host))
     if given.json:
-        output.data(rows)
+        output.data(plain(rows))
         return
     output.table(
         ("MEDIUM", "CHANNEL", "ALLOWED", "RULE", "REASON AND REMEDY"),
         (
             (
-                row.get("medium"),
-                row.get("channel"),
-                row.get("allowed"),
-                row.get("rule"),
-                " ".join(f"{row[key]}." for key in ("reason", "remedy", "caution") if key in row) or None,
+                row.medium,
+                row.channel,
+                row.allowed,
+                row.rule,
+                " ".join(f"{text}." for text in (row.reason, row.remedy, row.caution) if text is not None) or None,
             )
             for row in rows
         ),
@@ -57,17 +60,17 @@ def window(
     given = context()
     with given.client() as client:
         if close:
-            client.call("DELETE", route("hosts", host, "window"))
+            client.remove(route("hosts", host, "window"))
             if given.json:
                 output.data({"host": host, "open": False})
             else:
                 output.say(f"{host}: no window is open")
             return
-        row = client.call("POST", route("hosts", host, "window"), json={"minutes": minutes, "boots": boots})
+        wanted = api.OpenWindow(minutes=minutes, boots=boots)
+        opened = client.call(api.OpenedWindow, "POST", route("hosts", host, "window"), body=wanted)
     if given.json:
-        output.data(row)
+        output.data(plain(opened))
     else:
-        opened = shaped(OpenWindow, row)
         output.say(f"{host}: may boot from the network {opened.boots} times until {opened.expires}")
 
 
@@ -79,8 +82,8 @@ def status(
     given = context()
     with given.client() as client:
 
-        def fetch() -> Any:
-            return client.call("GET", "/v1/status", params=of_host(host))
+        def fetch() -> Status:
+            return client.call(Status, "GET", "/v1/status", params=of_host(host))
 
         if not watch:
             _show(fetch(), given.json)
@@ -95,15 +98,14 @@ def status(
                 time.sleep(1.0)
 
 
-def _show(answer: Any, as_json: bool) -> None:
+def _show(seen: Status, as_json: bool) -> None:
     if as_json:
-        output.data(answer)
+        output.data(plain(seen))
         return
-    output.out.print(_picture(answer))
+    output.out.print(_picture(seen))
 
 
-def _picture(answer: Any) -> Group:
-    seen = shaped(Status, answer)
+def _picture(seen: Status) -> Group:
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
     hosts = output.as_table(
@@ -137,7 +139,7 @@ def _picture(answer: Any) -> Group:
     return Group(*shown, "", unknown)
 
 
-def _window(window: OpenWindow | None) -> str | None:
+def _window(window: api.Window | None) -> str | None:
     if window is None:
         return None
     return f"{'open' if window.open else 'closed'}, {window.used} of {window.boots} used"
@@ -155,14 +157,13 @@ def audit(
     given, verify = context(), verify or bool(heads)
     with given.client() as client:
         if verify:
-            result = client.call("GET", "/v1/audit/verify", params={"head": heads or []})
+            found = client.call(Verified, "GET", "/v1/audit/verify", params={"head": heads or []})
         else:
             parameters = {"limit": str(limit), **of_host(host)}
-            entries = shaped(Rows, client.call("GET", "/v1/audit", params=parameters))
+            entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
     if verify:
-        found = shaped(Verified, result)
         if given.json:
-            output.data(result)
+            output.data(plain(found))
         elif found.ok:
             since = f", starts at entry {found.starts}" if found.starts > 1 else ""
             output.say(f"the audit log is whole: {found.entries} entries{since}")
@@ -170,7 +171,7 @@ def audit(
             output.say(f"the audit log is NOT whole: {'; '.join(found.problems)}")
         raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
     if given.json:
-        output.data(entries)
+        output.data(plain(entries))
         return
     columns = ("TIME", "EVENT", "ANSWER", "HOST", "MEDIUM", "CHANNEL", "WHO", "RULE")
     output.table(
@@ -178,7 +179,7 @@ def audit(
         (
             (
                 e.get("time"),
-                f"{e.get('event')}: {e['subject']}" if "subject" in e else e.get("event"),
+                f"{e.get('event')}: {e.get('subject')}" if e.get("subject") is not None else e.get("event"),
                 e.get("answer"),
                 e.get("host"),
                 e.get("medium"),
