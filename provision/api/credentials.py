@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from provision.api.wire import Answer, Bytes, Count, Request, Time, examples
@@ -30,7 +32,8 @@ class Sealed(Answer):
 
 
 class CredentialRow(Answer):
-    """A credential: its place on the host, its version and its fingerprint; `not_after` is a certificate's."""
+    """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
+    certificate's."""
 
     model_config = examples(
         {
@@ -40,7 +43,7 @@ class CredentialRow(Answer):
             "path": "/etc/token",
             "mode": "0600",
             "version": 2,
-            "sha256": "a" * 64,
+            "sha256": "",
             "not_after": None,
         }
     )
@@ -51,5 +54,5 @@ class CredentialRow(Answer):
     path: SeedPath
     mode: FileMode
     version: Count
-    sha256: ContentId
+    sha256: ContentId | Literal[""]
     not_after: Time | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -18,7 +19,7 @@ from pydantic import BaseModel
 
 from provision.api.images import Step
 from provision.api.problem import MEDIA_TYPE, ProblemDocument
-from provision.cli.received import error_of, foreign, received
+from provision.cli.received import error_of, foreign, plain, received
 from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
 from provision.settings import Settings
 
@@ -111,9 +112,8 @@ class Client:
 
 
 def _json(body: BaseModel | Sequence[BaseModel]) -> bytes:
-    if isinstance(body, BaseModel):
-        return body.model_dump_json().encode()
-    return b"[" + b",".join(_json(one) for one in body) + b"]"
+    # Not by pydantic: the path of a file may be no UTF-8, and the service says so, or shows it with a "?".
+    return json.dumps(plain(body)).encode()
 
 
 def _require_type(answer: httpx.Response, kind: str) -> None:

@@ -31,11 +31,11 @@ def received(kind: type[_Shape], data: bytes) -> _Shape:
         raise foreign() from None
 
 
-def plain(answer: BaseModel | Sequence[BaseModel]) -> Any:
-    """An answer as JSON has it, with the members that it came with."""
-    if isinstance(answer, BaseModel):
-        return answer.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return [plain(row) for row in answer]
+def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
+    """Models as JSON has them, with the members that they came with, or were given."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return [plain(row) for row in value]
 
 
 def foreign(fact: str = "gave an answer that this release does not know") -> Unavailable:

@@ -14,6 +14,7 @@ from provision.api import hosts as api
 from provision.api.inventory import Changes, Discrepancy
 from provision.document import Source
 from provision.errors import Conflict, Invalid, Problems
+from provision.host import Host
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
 from provision.principal import Principal
@@ -76,7 +77,8 @@ class Inventories:
     def host(self, name: str) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""
         state = self._core.state(name)
-        return api.HostDetail(**dict(state.host), revision=state.revision, missing=state.missing)
+        fields = {name: getattr(state.host, name) for name in Host.model_fields}
+        return api.HostDetail(**fields, revision=state.revision, missing=state.missing)
 
     def hosts(self, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short, or those with a label."""

@@ -22,8 +22,11 @@ from provision.errors import ProvisionError
 from provision.tftp import handler as tftp
 from provision.tftp.packet import TftpError
 from provision.tftp.server import TftpRequest
-from provision.web import boot_app, operator_app
+from provision.web import boot_app
 from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
@@ -96,12 +99,12 @@ def begin(here: Site) -> str:
     """Begin a PXE boot and make every medium of node1; the revision of its seed."""
     from provision.boot import Medium
 
-    netboot, operations = here.service.netboot, here.service.operations
+    netboot, media = here.service.netboot, here.service.media
     charged(netboot.seed(origin(), None))
     config = netboot.pxelinux_config(origin(), MAC1).decode()
     boot_iso(netboot, origin(), 0, everything)
     for medium in (Medium.ISO, Medium.DISK):
-        here.service.digests.of(operations.plan("node1", medium, "uid=0"))
+        media.digests.of(media.plan("node1", medium, ROOT))
     return config.split("/boot/seed/")[1].split("/")[0]
 
 
@@ -178,7 +181,7 @@ def applications(here: Site) -> list[tuple[str, Guard, str]]:
     return [
         ("management", boot_app.create(here.service.netboot, edge()), IP[MAC1]),
         ("general", boot_app.create(here.service.netboot, edge(GENERAL, {"10.1.0.11": MAC1})), "10.1.0.11"),
-        ("operator", operator_app.create(here.service), "uid=0"),
+        ("operator", operator_app.create(here.service, by_peer_credentials), "uid=0"),
     ]
 
 
