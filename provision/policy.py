@@ -139,7 +139,7 @@ class _Case:
 
     @property
     def where(self) -> str:
-        return f"network '{self.channel.network}'" if self.channel.network else "the operator's socket"
+        return f"network '{self.channel.network}'" if self.channel.network else "this channel to another role"
 
     @property
     def management(self) -> str:

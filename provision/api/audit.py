@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, RootModel, StringConstraints
 
 from provision.api.wire import Answer, Count, Line, Request, Time, examples
 
-FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,32}$")]
+FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,31}$")]
 
 
 class AuditEntry(RootModel[dict[FieldName, int | Line]]):

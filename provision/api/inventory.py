@@ -7,6 +7,12 @@ from pydantic import Field, JsonValue
 from provision.api.wire import Answer, Bytes, Line, Request, examples
 from provision.model import Name, TypedPath
 
+APPLIED: JsonValue = {
+    "site": {"domain": "example.test", "networks": {"mgmt": {"role": "management", "prefix": "10.0.0.0/24"}}},
+    "hosts": [{"name": "node1", "interfaces": {"mgmt": {"macs": ["52:54:00:00:00:01"], "network": "mgmt"}}}],
+}
+"""An example of an inventory (`provision.site.Inventory`) as it was applied; what is usual is left out."""
+
 
 class File(Request):
     """One inventory file with the certificate files that it names."""

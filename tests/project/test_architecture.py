@@ -21,10 +21,13 @@ LAYERS = (
     ("secret", "proc", "below", "clock", "assets", "document", "places"),
     ("messages",),
     # The domain.
-    ("model", "boot"),
+    ("model", "principal"),
+    ("boot",),
     ("host",),
     ("site",),
     ("cmdline",),
+    # What the operator's application takes and answers; web and command line share it.
+    ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "ustar"),
@@ -177,7 +180,7 @@ def test_every_unit_has_its_layer() -> None:
     assert units - {"__init__", "__main__"} == set(RANK), "give a new module its row in LAYERS"
 
 
-@pytest.mark.parametrize("package", ["net", "server", "service", "store", "web"])
+@pytest.mark.parametrize("package", ["api", "net", "server", "service", "store", "web", "web/operator"])
 def test_the_design_names_every_module_of_the_larger_packages(package: str) -> None:
     rows = [row for row in (ROOT / "docs/design.md").read_text().splitlines() if row.startswith(f"| `{package}/`")]
     named = set(re.findall(r"`([a-z_]+)`", " ".join(rows)))

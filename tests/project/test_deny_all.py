@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 from starlette.routing import Route
+from starlette.types import Scope
 
-from provision.errors import ProvisionError
+from provision.errors import Denied, ProvisionError
+from provision.principal import Principal
 from provision.tftp import handler as tftp
 from provision.tftp.packet import TftpError
 from provision.tftp.server import TftpRequest
@@ -200,6 +202,23 @@ def test_no_route_gives_a_secret_when_policy_denies(here: Site, caplog: pytest.L
         for general in (False, True):
             assert {path for path, data in tftp_walk(here, revision, general) if leaks(forms, data)} == set()
     assert leaks(forms, caplog.text, (here.state / "audit.log").read_bytes()) == []
+
+
+def nobody(_: Scope) -> Principal:
+    raise Denied("request", "nobody is known here", "")
+
+
+def test_no_route_gives_a_byte_when_nobody_is_known(here: Site) -> None:
+    """Whatever a route does by itself: who is not authenticated gets the refusal, and nothing has happened."""
+    revision = begin(here)
+    forms = [*secret_forms(here), b"node1", MAC1.encode()]
+    before = [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")]
+    replies = walk(operator_app.create(here.service, nobody), here, revision, "uid=0")
+    assert len(replies) > 150 and {reply.status for _, reply in replies} == {403}
+    assert {reply.headers["content-type"] for _, reply in replies} == {"application/problem+json"}
+    assert {asked for asked, reply in replies if leaks(forms, reply.body, reply.headers)} == set()
+    assert len({reply.body for _, reply in replies}) == 1
+    assert [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")] == before
 
 
 def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:

@@ -6,12 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from provision.api.inventory import Apply, Changes, Discrepancy
+from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
 from provision.service.inventory import shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Operator, failures, new_router
+
+_APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
 
 def router(service: Service) -> APIRouter:
@@ -28,7 +30,7 @@ def router(service: Service) -> APIRouter:
         changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, principal=principal)
         return shown(changes, applied=True, confirm=False)
 
-    @routes.get("/v1/inventory", responses=failures(409))
+    @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
     def get_inventory() -> Inventory:
         """The site and every host as they were applied."""
         return service.inventories.current()

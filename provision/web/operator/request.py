@@ -58,7 +58,8 @@ def _at_least(role: PrincipalRole) -> Any:
     async def asking(request: Request) -> Principal:
         principal = principal_of(request.scope)
         if not principal.may(role):
-            raise Denied(principal.name, f"is a {principal.role}, and this takes an {role}", f"ask an {role}")
+            fact = f"has the role {principal.role}, and this takes {role}"
+            raise Denied(principal.name, fact, f"let somebody do it who is {role}")
         return principal
 
     return Depends(asking)
