@@ -15,7 +15,7 @@ from provision.cli.download import download
 from provision.cli.inventory import selector_parameters
 from provision.cli.main import context
 from provision.errors import Exit, NotFound, ProvisionError
-from provision.media.writing import replacing, unwritable
+from provision.writing import replacing, unwritable
 
 MANIFEST = "manifest.json"
 

@@ -17,9 +17,9 @@ from provision.cli.main import context
 from provision.document import Source
 from provision.errors import Conflict, Exit, Unavailable
 from provision.inventory.files import load as load_files
-from provision.media.writing import replacing
 from provision.settings import TEMPLATE, load
 from provision.store.keys import create_key, load_key
+from provision.writing import replacing
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 

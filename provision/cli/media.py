@@ -16,10 +16,10 @@ from provision.cli.download import download
 from provision.cli.main import context
 from provision.cli.unpack import unpack
 from provision.errors import Conflict
-from provision.media.writing import making, replacing, require_file, unwritable
 from provision.render.dhcp import check as check_dhcp
 from provision.render.dhcp import unit as dhcp_unit
 from provision.render.dnsmasq_lines import require as require_lines
+from provision.writing import making, replacing, require_file, unwritable
 
 Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
 Output = Annotated[

@@ -10,8 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from provision.cli import output
 from provision.cli.main import context
-from provision.errors import Invalid, Unavailable
+from provision.errors import Invalid
 from provision.model import Name
+from provision.writing import unwritable, write
 
 if TYPE_CHECKING:
     from provision.image.detect import Detected
@@ -86,11 +87,7 @@ def _summary(found: Detected, devices: int, target: Path) -> None:
 
 
 def _write(target: Path, text: str) -> None:
-    new = target.with_name(f".{target.name}.new")
     try:
-        new.write_text(text)
-        new.replace(target)
+        write(target, text.encode(), mode=0o666)
     except OSError as error:
-        raise Unavailable(str(target), f"cannot be written ({error.strerror})", "check the path") from None
-    finally:
-        new.unlink(missing_ok=True)
+        raise unwritable(target, error) from None

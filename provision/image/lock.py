@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from provision import proc
+from provision import proc, writing
 from provision.errors import Invalid, Unavailable
 from provision.image.packages import Package
 
@@ -107,12 +107,9 @@ def check_place(path: Path) -> None:
 
 def write(lock: Lock, path: Path) -> None:
     """Write a lock file beside, then rename: the old one stays as it is until then. Raises Unavailable."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(lock.text())
-        new.replace(path)
+        writing.write(path, lock.text().encode(), mode=0o666)
     except OSError as error:
-        new.unlink(missing_ok=True)
         remedy = "make room and look at its permissions"
         raise Unavailable(str(path), f"cannot be written ({error.strerror})", remedy) from None
 

@@ -19,6 +19,7 @@ LAYERS = (
     ("errors",),
     ("confined",),
     ("secret", "proc", "below", "clock", "assets", "document", "places"),
+    ("writing",),
     ("messages",),
     # The domain.
     ("model", "boot"),
@@ -236,6 +237,31 @@ def test_an_import_upwards_is_seen() -> None:
     )
     assert upward("store", tree) == ["cli", "web"]
     assert upward("store", ast.parse("from provision.render.grub import x")) == ["render"], "neighbours do not mix"
+
+
+# Who gives a file or a directory its name, and why not provision/writing.py.
+RENAMES = {
+    "writing.py": "the door",
+    "store/segments.py": "the log's next file takes its place, and the one before keeps a number",
+    "media/library.py": "a base is a directory, which takes a damaged one's place",
+    "image/publish.py": "the same for an image",
+    "image/cache.py": "what was made in a temporary directory, file or directory",
+    "image/packages.py": "apt downloads to names of its own",
+    "service/images.py": "uploads that are in the state directory already",
+    "demo/probe.py": "a cache of directories",
+}
+
+
+def test_files_get_their_names_through_one_door() -> None:
+    """Path.rename, and Path.replace, which unlike str.replace takes one argument."""
+    found = set()
+    for path in sources(PACKAGE):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                one = len(node.args) == 1 and not node.keywords
+                if node.func.attr in ("rename", "renames") or (node.func.attr == "replace" and one):
+                    found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == set(RENAMES)
 
 
 def test_files_are_short() -> None:
