@@ -245,6 +245,7 @@ RENAMES = {
     "store/segments.py": "the log's next file takes its place, and the one before keeps a number",
     "media/library.py": "a base is a directory, which takes a damaged one's place",
     "image/publish.py": "the same for an image",
+    "image/build.py": "the files of an image, which are large and made beside",
     "image/cache.py": "what was made in a temporary directory, file or directory",
     "image/packages.py": "apt downloads to names of its own",
     "service/images.py": "uploads that are in the state directory already",
