@@ -21,7 +21,9 @@ SEED = "http://10.77.1.1/boot/seed/current/seed.cpio"
 OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {ALIVE}}}\n").replace(
     "    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n"
 )
-GET = f"wget -q -T 5 -O - {SEED} | head -c 6"
+# Says how the asking ended, too: 143 is when nothing has come of it, 139 would be a program that never asked.
+GET = f'{{ timeout 10 wget -q -O - {SEED}; echo "status $?" >&2; }} | head -c 6'
+REJECTED = "can't connect to remote host"
 # A guest behind the host's NAT, at a site whose own rules let it out everywhere.
 NAT = """
 set -e
@@ -66,8 +68,13 @@ def machine(site: HostSite) -> Machine:
 
 def on_host(site: HostSite, line: str) -> str:
     """What a line of shell prints on the host, whether it succeeds or not."""
-    script = f"{{ {line}\n}} 2>&1; true"
-    return site.ssh(f"sh -c {shlex.quote(script)}")
+    said = site.ssh(shell(f"{{ {line}\n}} 2>&1; true"))
+    assert "Segmentation" not in said, f"{line}: {said}"
+    return said
+
+
+def shell(line: str) -> str:
+    return f"sh -c {shlex.quote(line)}"
 
 
 def asked(site: HostSite) -> int:
@@ -80,15 +87,21 @@ def nobody_gets_through(site: HostSite) -> None:
     """Unprivileged processes, root's own, a guest behind NAT, and guests whose network is a process of QEMU."""
     on_host(site, NAT)
     on_host(site, "mkdir -p /run/guest && chmod 0777 /run/guest")
+    as_nobody = "systemd-run -q --wait --pipe -p User=nobody"
+    guest = "ip netns exec guest"
     asks = {
-        "a process of nobody": f"systemd-run -q --wait --pipe -p User=nobody sh -c {shlex.quote(GET)}",
-        "a process of root": GET,
-        "a process of another's group": f"systemd-run -q --wait --pipe -p User=nobody -p Group=provision sh -c '{GET}'",
-        "a guest behind NAT": f"ip netns exec guest {GET}",
-        "the same by NAT of the other end": f"ip netns exec guest {GET.replace('10.77.1.1', '10.66.0.1:8080')}",
+        "a process of nobody": (f"{as_nobody} {shell(GET)}", REJECTED),
+        "a process of root": (GET, REJECTED),
+        "a process of another's group": (f"{as_nobody} -p Group=provision {shell(GET)}", REJECTED),
+        "a guest behind NAT": (f"{guest} {shell(GET)}", "status 143"),
+        "the same by NAT of the other end": (
+            f"{guest} {shell(GET.replace('10.77.1.1', '10.66.0.1:8080'))}",
+            "status 143",
+        ),
     }
-    for who, line in asks.items():
-        assert "070701" not in on_host(site, line), who
+    for who, (line, end) in asks.items():
+        said = on_host(site, line)
+        assert "070701" not in said and end in said, f"{who}: {said}"
     assert "pong" in on_host(site, "ip netns exec guest ping -q -c1 -W2 10.77.1.1 >/dev/null && echo pong"), (
         "it has a way"
     )
@@ -96,9 +109,23 @@ def nobody_gets_through(site: HostSite) -> None:
         "a user-mode guest of root": "",
         "a user-mode guest of libvirt": "systemd-run -q --wait --pipe -p User=libvirt-qemu -p SupplementaryGroups=kvm ",
     }.items():
-        said = on_host(site, f"{prefix}sh -c {shlex.quote(QEMU)}")
+        said = on_host(site, f"{prefix}{shell(QEMU)}")
         assert SEED in said, f"{who} has not asked: {said[-2000:]}"
         assert f"{SEED}... ok" not in said, who
+
+
+def the_server_gives_nothing(site: HostSite) -> None:
+    """With the packet filter out of the way, as on an image that has none, there is the server's own rule."""
+    before = asked(site)
+    # The agent would bring the rules back, perhaps before root has asked.
+    agent = "systemctl kill -s {} provision-alive.service"
+    said = on_host(site, f"{agent.format('STOP')}; nft flush ruleset; {GET}; {agent.format('CONT')}")
+    assert "403" in said and "070701" not in said, said
+    assert asked(site) > before
+    said = on_host(site, "systemctl reload nftables.service; nft list tables")
+    assert "table inet provision" in said, "a reload brings the guard back"
+    row = site.json("status", "node1")["hosts"][0]
+    assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
 
 
 def test_a_host_that_crashed_boots_again_by_itself(site: HostSite) -> None:
@@ -132,3 +159,4 @@ def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
         sent = Sent.over(capture)
         assert not sent.has(b"GET /boot/seed"), "a request left the host"
         assert asked(site) == before, "a request came to the server"
+        the_server_gives_nothing(site)
