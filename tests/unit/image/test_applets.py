@@ -10,7 +10,7 @@ import pytest
 from provision import assets
 from provision.image import applets
 from provision.image.tree import Tree
-from tests.image_samples import file, loaded
+from tests.helpers.image_samples import file, loaded
 
 WGET = assets.directory("images") / "host/root/usr/bin/wget"
 URL = "http://10.0.0.1/T"
