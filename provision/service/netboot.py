@@ -131,7 +131,7 @@ class Netboot:
         if seen is not None and now - seen < _UNKNOWN_EVERY:
             return
         self._seen.put(network, mac, now)
-        self._core.store.seen_unknown(mac, self._uuids.get(network, mac), network, now)
+        self._core.store.sightings.seen(mac, self._uuids.get(network, mac), network, now)
 
     def note_uuid(self, origin: Origin, uuid: str) -> None:
         """Remember the SMBIOS UUID that the machine's boot loader asked by."""
@@ -149,7 +149,7 @@ class Netboot:
         running = self._tracker.running(mac, medium, network, now)
         if running is not None and running.boot.seed_revision == state.identity:
             return running
-        boot = self._core.store.begin_boot(state.host.name, mac, medium, network, now, state.identity)
+        boot = self._core.store.boots.begin(state.host.name, mac, medium, network, now, state.identity)
         return self._tracker.begin(boot)
 
     def _running(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
@@ -158,7 +158,7 @@ class Netboot:
         running = self._tracker.running(mac, medium, network, now, FETCHING)
         if running is None:
             # Known to the store but not to the tracker: the server was started again in the middle of the boot.
-            for boot in self._core.store.boots(state.host.name)[:4]:
+            for boot in self._core.store.boots.of(state.host.name)[:4]:
                 same = (boot.mac, boot.medium, boot.network) == (mac, medium, network)
                 if same and boot.is_running(now, FETCHING):
                     return self._tracker.begin(boot)
@@ -178,7 +178,7 @@ class Netboot:
         # Asked again: what was released at the beginning of a transfer is charged when its first byte is due.
         if denial := unsound(replace(state, ground=self._core.ground)):
             raise denial.error()
-        charged = self._core.store.charge(boot, self._core.clock())
+        charged = self._core.store.boots.charge(boot, self._core.clock())
         self._core.charged.forget(state.host.name)
         self._core.witness()
         if charged is None:
@@ -317,7 +317,7 @@ class Netboot:
     @property
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
-        return self._core.store.is_busy or self._core.audit.is_busy
+        return self._core.store.database.is_busy or self._core.audit.is_busy
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Operations:
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
         with self._core.act("window-opened", actor, host=name, minutes=minutes, boots=boots):
-            window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
+            window = self._core.store.windows.open(name, minutes, boots, self._core.clock(), actor)
         self._core.witness()
         return {"host": name, **_window(window, self._core.clock())}
 
@@ -76,7 +76,7 @@ class Operations:
         if window is None or window.closed:
             return
         with self._core.act("window-closed", actor, host=name):
-            self._core.store.close_window(name)
+            self._core.store.windows.close(name)
         self._core.witness()
 
     # Status
@@ -85,7 +85,7 @@ class Operations:
         """How far every host (or one) has come, and which unknown machines asked."""
         followed = self._tracker.all()
         names = [name] if name else list(self._core.hosts)
-        unknown = [] if name else self._core.store.unknown()
+        unknown = [] if name else self._core.store.sightings.all()
         return {
             "hosts": [self._host_status(n, followed.get(n)) for n in names],
             "unknown": [
@@ -98,7 +98,7 @@ class Operations:
 
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
         state, now = self._core.state(name), self._core.clock()
-        boots = self._core.store.boots(name) if progress is None else [progress.boot]
+        boots = self._core.store.boots.of(name) if progress is None else [progress.boot]
         shown = (b for b in boots if b.medium.from_network or b.up)
         boot = max(shown, key=lambda b: b.up or b.charged or b.started, default=None)
         stage = (

@@ -227,7 +227,7 @@ def test_every_tftp_route_has_a_path_here(here: Site) -> None:
 
 def test_a_leak_is_seen(here: Site) -> None:
     forms = secret_forms(here)
-    key = here.service.core.store.phone_home_key(3, "node2").reveal()
+    key = here.service.core.store.keys.phone_home(3, "node2").reveal()
     places: list[Any] = [
         b"x" + CANARY,
         {"x": CANARY.hex()},
