@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
+from provision import boot_paths
 from provision import seed as seeds
 from provision.boot import Boot, Channel, Copy, Medium, Role
 from provision.cmdline import command_line
@@ -39,7 +40,7 @@ class Maker:
         own = [i.network for i in state.host.interfaces.values() if i.network]
         wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
         endpoints = [self._core.endpoints.of(name) for name in wanted]
-        return next((f"{endpoint.url}/up" for endpoint in endpoints if endpoint), None)
+        return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
         url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None

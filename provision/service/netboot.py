@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
+from provision import boot_paths
 from provision.boot import FETCHING, Channel, Medium, Requester
+from provision.boot_paths import Initrd, Kernel, SeedFile
 from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
@@ -82,8 +84,8 @@ class Netboot:
                 raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
             if isinstance(answer, Denial) or state is None:
                 return pxelinux.refusal(_lines(answer))
-            base, root = self._core.base_of(state.host), origin.base_url
-            return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
+            base = self._core.base_of(state.host)
+            return pxelinux.boot_config(self._target(state, origin, base, origin.base_url))
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return pxelinux.refusal(_lines(_UNAVAILABLE))
@@ -98,20 +100,21 @@ class Netboot:
             if isinstance(answer, Denial) or state is None:
                 return grub.refusal(_lines(answer), identify=state is None)
             base = self._core.base_of(state.host)
-            return grub.network_config(self._target(state, origin, base, "/boot"))
+            return grub.network_config(self._target(state, origin, base, ""))
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
 
-    def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
+    def _target(self, state: HostState, origin: Origin, base: BaseImage, server: str) -> BootTarget:
+        """What the machine is to boot, from URLs that begin with `server`, or paths when that is empty."""
         progress = self._begin(state, Medium.PXE, origin)
         self.sent(origin, "configuration", 1.0)
         revision = self._maker.revision(state, origin.channel, progress.boot)
         return BootTarget(
             title=state.host.name,
-            kernel=f"{root}/{base.id}/kernel",
-            initrds=tuple(f"{root}/{base.id}/initrd/{n}" for n in range(len(base.initrds))),
-            seed=f"{root}/seed/{revision}/seed.cpio",
+            kernel=server + boot_paths.http(Kernel(base.id)),
+            initrds=tuple(server + boot_paths.http(Initrd(base.id, n)) for n in range(len(base.initrds))),
+            seed=server + boot_paths.http(SeedFile(revision)),
             arguments=self._maker.arguments(state.host, base),
         )
 

@@ -122,7 +122,7 @@ def test_doubled_slashes_are_single_ones(here: Site, app: Guard, path: str) -> N
         ("/boot/" + "0" * 64 + "/kernel", 404),
         ("/boot/{base}/kernel/zqxj-marker", 404),
         ("/boot/{base}/initrd/1", 404),
-        ("/boot/{base}/initrd/-1", 404),
+        ("/boot/{base}/initrd/-1", 422),
         ("/boot/{base}/initrd/zqxj-marker", 422),
         ("/boot/{base}/initrd/" + "9" * 5000, 422),
         ("/boot/seed/zqxj-marker/seed.cpio", 422),
