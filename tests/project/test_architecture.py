@@ -25,7 +25,7 @@ LAYERS = (
     ("model", "boot"),
     ("host",),
     ("site",),
-    ("cmdline",),
+    ("cmdline", "boot_paths"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "ustar"),
