@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import httpx
 
@@ -21,7 +20,6 @@ from provision.settings import Settings
 
 _BASE = "http://provision"
 _MAX_SOCKET_PATH = 107  # unix(7)
-_MAX_NAME = 63  # one DNS label (provision.model.Name)
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
 _MAX_ANSWER, _MAX_TEXT, _MAX_STEP = 64 << 20, 16 << 20, 4 << 20
 _HEADERS = {"accept-encoding": "identity"}
@@ -116,33 +114,6 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise foreign()
 
 
-def route(*segments: str) -> str:
-    """The path of an operator's route, whose segments may be names as they were typed; raises Invalid for a name that
-    would make another path of it."""
-    return "/v1/" + "/".join(quote(checked(segment), safe="") for segment in segments)
-
-
-def of_host(host: str | None) -> dict[str, str]:
-    """The query that asks for one host, or for all when it is None; raises Invalid."""
-    return {} if host is None else {"host": checked(host)}
-
-
-def checked(name: str) -> str:
-    """A name as it was typed. Quoting does not help one with a slash: the server's router takes the path unquoted."""
-    if name in ("", ".", "..") or "/" in name or len(name) > _MAX_NAME or not _is_text(name):
-        fact = "cannot be the name of a host, a credential or an image"
-        raise Invalid(f"'{name[:_MAX_NAME]}'", fact, "names have at most 63 lower-case letters, digits and '-'")
-    return name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _unsent(error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> ProvisionError:
     if isinstance(error, httpx.HTTPError):
         return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
@@ -152,11 +123,21 @@ def _unsent(error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> P
 @contextmanager
 def connect(settings: Settings) -> Iterator[Client]:
     """A client of the running service; with none running, of the same application driven in this process."""
-    if _answers(settings.socket):
-        with _client(settings.socket) as client:
+    with running(settings) as client:
+        if client is not None:
             yield client
-        return
+            return
     with _in_process(settings) as path, _client(path) as client:
+        yield client
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Client | None]:
+    """A client of the running service; None when there is none."""
+    if not _answers(settings.socket):
+        yield None
+        return
+    with _client(settings.socket) as client:
         yield client
 
 
