@@ -74,11 +74,12 @@ def fish() -> None:
     output.text(FISH)
 
 
-def words(typed: Annotated[list[str] | None, typer.Argument(metavar="[WORD]...")] = None) -> None:
+def words(run: typer.Context, typed: Annotated[list[str] | None, typer.Argument(metavar="[WORD]...")] = None) -> None:
     """Print what may stand in the place of the last word, a line each; the scripts ask for it."""
     *before, begun = typed or [""]
     with _in_time():
-        for word in sorted({word for word in _candidates(before) if word.startswith(begun) and _WORD.fullmatch(word)}):
+        found = set(_candidates(run.find_root().command, before))
+        for word in sorted(word for word in found if word.startswith(begun) and _WORD.fullmatch(word)):
             output.say(word)
 
 
@@ -94,16 +95,14 @@ def _in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _candidates(before: Sequence[str]) -> Iterator[str]:
-    """What may follow these words, whatever has been typed of it."""
-    from provision.cli.main import app
-
-    command: Any = typer.main.get_command(app)
+def _candidates(command: Any, before: Sequence[str]) -> Iterator[str]:
+    """What may follow these words of `command`, the whole command line, whatever has been typed of it."""
     given: dict[str, str] = {}
     position, waiting = 0, None
     for word in before:
         if waiting is not None:
-            given[waiting.name], waiting = word, None
+            if word != "=":  # bash makes three words of --state=DIR
+                given[waiting.name], waiting = word, None
         elif word.startswith("-"):
             waiting = _awaited(command, word, given)
         elif hasattr(command, "commands"):
