@@ -20,7 +20,7 @@ import typer
 from provision.cli import output
 from provision.errors import ProvisionError
 
-PATIENCE = 2
+PATIENCE = 5
 """Seconds in which words are found, or there are none."""
 _WORD = re.compile(r"-{0,2}[A-Za-z0-9][A-Za-z0-9-]*")
 """What is offered: names, commands and options. No shell does anything with these characters."""
