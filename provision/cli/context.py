@@ -46,7 +46,7 @@ class Context:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The running service, or the same application in this process."""
-        from provision.cli.client import connect
+        from provision.cli.alone import connect
 
         with connect(self.settings()) as client:
             yield client
