@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.image import image_app
-from provision.cli.main import context
+from provision.cli.context import context
 
 if TYPE_CHECKING:
     from provision.image.build import Image
@@ -23,11 +22,6 @@ _Platform = Annotated[
 _MIB = 1 << 20
 
 
-def register(app: typer.Typer) -> None:
-    """The commands stand in `image`, which another module adds."""
-
-
-@image_app.command("build")
 def build(
     directory: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Copy kernel, initrd and report there")
@@ -62,7 +56,6 @@ def _line(image: Image) -> str:
     return f"{image.about['name']} {image.about['version']}{platform}: {size / _MIB:.1f} MiB in {image.directory}"
 
 
-@image_app.command("strip")
 def strip(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     platform: Annotated[
@@ -89,7 +82,6 @@ def strip(
     output.say(f"id {image.about['id'][:16]}")
 
 
-@image_app.command("diff")
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
@@ -105,7 +97,6 @@ def diff(
     output.table(("WHAT", "NAME", "OLD", "NEW", "BYTES"), rows)
 
 
-@image_app.command("publish")
 def publish(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     root: Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where images are published", show_default=False)],

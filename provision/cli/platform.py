@@ -6,26 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from provision.cli import output
-from provision.cli.main import context
+from provision.cli.context import context
 from provision.errors import Invalid
-from provision.model import Name
-from provision.writing import unwritable, write
 
 if TYPE_CHECKING:
     from provision.image.detect import Detected
 
-platform_app = typer.Typer(no_args_is_help=True, help="Find out what a kind of machine needs of its image.")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(platform_app, name="platform")
-
-
-@platform_app.command("detect")
 def detect(
     target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there")] = None,
     sysfs: Annotated[
@@ -68,6 +57,10 @@ def detect(
 
 
 def _check_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from provision.model import Name
+
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
@@ -87,6 +80,8 @@ def _summary(found: Detected, devices: int, target: Path) -> None:
 
 
 def _write(target: Path, text: str) -> None:
+    from provision.writing import unwritable, write
+
     try:
         write(target, text.encode(), mode=0o666)
     except OSError as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 from starlette.routing import Route
@@ -18,7 +17,6 @@ from typer.main import get_command
 
 from provision import boot_paths, clock, proc, settings
 from provision.boot_paths import Loader, Place
-from provision.cli import commands
 from provision.document import Source
 from provision.errors import Exit
 from provision.inventory.parse import parse
@@ -61,10 +59,7 @@ def sources() -> dict[Path, ast.Module]:
 
 @pytest.fixture(scope="module")
 def root() -> Any:
-    app = typer.Typer(add_completion=False)
-    app.callback()(MAIN._options)
-    commands.register(app)
-    return get_command(app)
+    return get_command(MAIN.app)
 
 
 def leaves(command: Any, name: str = "provision") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.cli.client import connect
+from provision.cli.alone import connect
 from provision.errors import Conflict, Exit, Invalid
 from provision.settings import load
 from provision.writing import making, replacing
