@@ -87,7 +87,7 @@ def parse_line(root: Any, words: list[str]) -> None:
         context = command.make_context("provision", list(words))
         if not hasattr(command, "commands"):
             return
-        words = [*context._protected_args, *context.args]
+        words = words[len(words) - len(context.args) - 1 :]  # the subcommand, and what is left for it
         _, command, words = command.resolve_command(context, words)
 
 
