@@ -36,6 +36,7 @@ from tests.helpers.paths import ROOT
 # By its name: the package has a function of the same name.
 MAIN = importlib.import_module("provision.cli.main")
 DEPLOYMENT = Document.read("docs/deployment.md")
+README = Document.read("README.md")
 TEXTS = (
     "README.md",
     "docs/deployment.md",
@@ -43,6 +44,9 @@ TEXTS = (
     "CHANGELOG.md",
     "docs/media-format.md",
     "docs/host-image.md",
+    "docs/releasing.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
 )
 SAMPLES = {
     "{base}": "a" * 64,
@@ -82,7 +86,7 @@ def parse_line(root: Any, words: list[str]) -> None:
         context = command.make_context("provision", list(words))
         if not hasattr(command, "commands"):
             return
-        words = [*context._protected_args, *context.args]
+        words = words[len(words) - len(context.args) - 1 :]  # the subcommand, and what is left for it
         _, command, words = command.resolve_command(context, words)
 
 
@@ -265,7 +269,7 @@ def test_the_install_matrix_is_complete() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_somewhere(name: str) -> None:
     text = Document.read(name).text
-    headings = {p: anchors(p) for p in (ROOT / "docs").glob("*.md")} | {ROOT / "README.md": anchors(ROOT / "README.md")}
+    headings = {p: anchors(p) for p in (*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"))}
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         file, _, anchor = target.partition("#")
         path = ((ROOT / name).parent / file).resolve() if file else ROOT / name
@@ -282,6 +286,14 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as web views of Markdown make them."""
     found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_every_target_of_make_is_described() -> None:
+    text = Document.read("CONTRIBUTING.md").text + Document.read("docs/releasing.md").text + README.text
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets
+    names = {*targets[1].replace("$(STAGES)", "").split(), "lint", "types", "unit", "integration", "boot"}
+    assert {name for name in names if not re.search(rf"make {name}\b", text)} == {"clean"}
 
 
 def test_the_readme_applies() -> None:
