@@ -18,7 +18,7 @@ from provision import keytab
 from provision.errors import Invalid, Problem, Problems
 from provision.host import Host
 from provision.secret import Secret
-from provision.site import CredentialKind, Inventory, Site
+from provision.site import CredentialKind, CredentialSpec, Inventory, Site
 
 MAX_FILE = 1 << 20
 MAX_TOKEN = 4096
@@ -63,6 +63,11 @@ class _Case:
     def fqdn(self) -> str:
         return f"{self.host.name}.{self.site.domain}"
 
+    @property
+    def spec(self) -> CredentialSpec:
+        """What the site says of it."""
+        return self.site.credentials[self.name]
+
     def invalid(self, fact: str, remedy: str = "") -> Invalid:
         return Invalid(f"credential '{self.name}' of {self.host.name}", fact, remedy)
 
@@ -103,15 +108,21 @@ def _check_keytab(case: _Case) -> Checked:
     except Invalid as error:
         raise case.invalid(error.fact, error.remedy) from None
     for entry in entries:
-        if entry.realm != case.site.realm:
-            raise case.invalid(f"holds a key for realm {entry.realm!r}; the site's is {case.site.realm}")
-        first, *rest = entry.components or ("",)
-        service = len(rest) == 1 and bool(first) and rest[0].lower() == case.fqdn
-        machine = not rest and first.lower() == f"{case.host.name}$"
-        if not (service or machine):
-            fact = f"holds a key for {entry.principal!r}, which is not {case.host.name}"
-            raise case.invalid(fact, f"use a principal such as host/{case.fqdn}@{case.site.realm}")
+        if entry.realm not in (case.site.realm, *case.spec.realms):
+            raise case.invalid(*_other_realm(entry.realm, case.site.realm))
+    if other := keytab.stranger(entries, case.host.name, case.site.domain, case.spec.names):
+        remedy = (
+            f"use a principal such as host/{case.fqdn}@{case.site.realm}; 'names' of the credential has shared ones"
+        )
+        raise case.invalid(f"holds a key for {other.principal!r}, which is not {case.host.name}", remedy)
     return Checked()
+
+
+def _other_realm(realm: str, own: str) -> tuple[str, str]:
+    fact = f"holds a key for realm {realm!r}; the site's is {own}"
+    if realm.lower() == own.lower():
+        return fact, "realms differ by case: correct site.realm, or export the keytab again"
+    return fact, f"export a keytab of {own}, or list the realm in 'realms' of the credential"
 
 
 def _check_certificate(case: _Case) -> Checked:
@@ -122,7 +133,7 @@ def _check_certificate(case: _Case) -> Checked:
     if case.now < start:
         raise case.invalid(f"the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC", "check the clocks")
     names = _names(case, certificate)
-    if not any(_matches(name, case.fqdn) for name in names):
+    if not any(_matches(name, own) for name in names for own in (case.fqdn, *case.spec.names)):
         shown = ", ".join(repr(name) for name in names[:3]) or "no host name"
         raise case.invalid(f"the certificate is for {shown}, not for {case.fqdn}", "request one for the host's name")
     public = _public_key(case, certificate)

@@ -38,7 +38,10 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
         found[TIMESYNCD] = render_common("seed/timesyncd.conf.j2", ntp=ntp)
     if site.realm:
         kdcs = tuple(server.name for server in site.servers.freeipa.hosts) if site.servers.freeipa else ()
-        found[KRB5] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
+        specs = [site.credentials[name] for name in host.credentials if name in site.credentials]
+        # The KDCs of other realms are found by DNS only.
+        find = not kdcs or any(spec.realms for spec in specs)
+        found[KRB5] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs, find=find)
     return found
 
 

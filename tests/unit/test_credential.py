@@ -86,7 +86,18 @@ def certificate(
 
 
 @pytest.mark.parametrize(
-    "principal", ["host/n1.example.org", "HTTP/n1.example.org", "N1$", "n1$", "host/N1.Example.org"]
+    "principal",
+    [
+        "host/n1.example.org",
+        "HTTP/n1.example.org",
+        "N1$",
+        "n1$",
+        "host/N1.Example.org",
+        "host/N1",
+        "RestrictedKrbHost/n1",
+        "HTTP/n1.example.org:8443",
+        "MSSQLSvc/N1:1433",
+    ],
 )
 def test_fitting_keytabs(principal: str) -> None:
     assert looked_at("keytab", keytab(record(f"{principal}@EXAMPLE.ORG"))) == Checked(None)
@@ -96,7 +107,13 @@ def test_fitting_keytabs(principal: str) -> None:
     ("principal", "fact"),
     [
         ("host/n2.example.org@EXAMPLE.ORG", "is not n1; use a principal such as host/n1.example.org@EXAMPLE.ORG"),
-        ("host/n1@EXAMPLE.ORG", "is not n1"),
+        ("host/n2@EXAMPLE.ORG", "is not n1"),
+        ("host/n2.example.org:88@EXAMPLE.ORG", "is not n1"),
+        ("host/n1$@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.net@EXAMPLE.ORG", "is not n1"),
+        ("n1@EXAMPLE.ORG", "is not n1"),
+        ("host/vip.example.org@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.org@example.org", "realms differ by case"),
         ("n1.example.org@EXAMPLE.ORG", "is not n1"),
         ("N2$@EXAMPLE.ORG", "is not n1"),
         ("host/n1.example.org/x@EXAMPLE.ORG", "is not n1"),
@@ -140,6 +157,12 @@ def test_certificates_of_others(names: list[str]) -> None:
         looked_at("certificate", certificate(key(1), names))
 
 
+def test_a_certificate_for_a_shared_name() -> None:
+    spec = CredentialSpec(kind=CredentialKind.CERTIFICATE, path="/etc/tls", names=("vip.example.org",))
+    shared = SITE.model_copy(update={"credentials": {"tls": spec}})
+    assert looked_at("certificate", certificate(key(1), ["vip.example.org"]), site=shared)
+
+
 def test_only_the_first_of_a_chain_is_the_hosts() -> None:
     own, authority = certificate(key(1)), certificate(key(2), ["ca.example.org"])
     assert looked_at("certificate", own + authority)
@@ -181,7 +204,7 @@ def test_a_new_version_is_not_held_against_the_old() -> None:
 
 def test_pairs_by_name() -> None:
     names = {"web_cert": "certificate", "web_key": "key", "vpn": "certificate", "vpn_key": "key"}
-    many, credentials = site(**names), tuple(name.replace("_", "-") for name in names)
+    many, credentials = site(**names, ldap="certificate"), tuple(name.replace("_", "-") for name in names)
     web, vpn = (Other(f"{n}-key", CredentialKind.KEY, Secret(pem(key(i)))) for i, n in enumerate(("web", "vpn")))
     for name, number in (("web-cert", 0), ("vpn", 1)):
         data = certificate(key(number))

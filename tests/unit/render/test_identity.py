@@ -10,7 +10,7 @@ from hypothesis import given
 from provision.errors import Invalid
 from provision.host import Host
 from provision.render import identity
-from provision.site import Server, Servers, Service
+from provision.site import CredentialKind, CredentialSpec, Server, Servers, Service
 from tests.helpers.rendering import HOSTS, SITE, SMUGGLED, domains, golden, host, names, nic
 
 
@@ -60,11 +60,20 @@ def test_the_c_library_reads_three_name_servers_at_most() -> None:
     assert len(lines(files["/etc/systemd/resolved.conf.d/provision.conf"])[1]) == 6
 
 
+REALMS = {"one": (), "two": ("AD.EXAMPLE.ORG",)}
+
+
 def test_without_named_servers_kerberos_asks_dns() -> None:
     site = SITE.model_copy(update={"servers": Servers(freeipa=Service(srv="_kerberos._udp"))})
     text = identity.files(HOSTS["dhcp"], site)["/etc/krb5.conf"].decode()
     assert "dns_lookup_kdc = true\n" in text
     assert " kdc = " not in text
+    specs = {n: CredentialSpec(kind=CredentialKind.KEYTAB, path="/etc/k", realms=r) for n, r in REALMS.items()}
+    named = SITE.model_copy(update={"credentials": specs})
+    for name, realms in REALMS.items():
+        keytab = HOSTS["dhcp"].model_copy(update={"credentials": (name,)})
+        text = identity.files(keytab, named)["/etc/krb5.conf"].decode()
+        assert f"dns_lookup_kdc = {'true' if realms else 'false'}\n" in text, "other realms have no KDC in the file"
     assert "/etc/krb5.conf" not in identity.files(HOSTS["dhcp"], SITE.model_copy(update={"realm": None}))
 
 
