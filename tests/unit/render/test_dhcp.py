@@ -344,7 +344,7 @@ def test_a_nic_on_two_networks_gets_a_lease_of_each(tmp_path: Path) -> None:
         serving(text, tmp_path),
     ):
         found = {
-            (mac, name): told and told["ip"]
+            (mac, name): told["ip"] if told else None
             for mac in (nic(1), nic(2), nic(4), nic(8), nic(9))
             for name, there in (("boot", boot), ("migr", migr))
             for told in [ask(there, tmp_path, mac, 0)]

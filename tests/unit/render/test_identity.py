@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import given
 from provision.errors import Invalid
 from provision.host import Host
 from provision.render import identity
-from provision.site import CredentialKind, CredentialSpec, Server, Servers, Service
+from provision.site import CredentialKind, CredentialSpec, Server, Servers, Service, Site
 from tests.helpers.rendering import HOSTS, SITE, SMUGGLED, domains, golden, host, names, nic
 
 
@@ -60,7 +62,7 @@ def test_the_c_library_reads_three_name_servers_at_most() -> None:
     assert len(lines(files["/etc/systemd/resolved.conf.d/provision.conf"])[1]) == 6
 
 
-REALMS = {"one": (), "two": ("AD.EXAMPLE.ORG",)}
+REALMS: dict[str, tuple[str, ...]] = {"one": (), "two": ("AD.EXAMPLE.ORG",)}
 
 
 def test_without_named_servers_kerberos_asks_dns() -> None:
@@ -114,3 +116,13 @@ def test_smuggled_values_are_refused(value: str) -> None:
     for subject, update in evil:
         with pytest.raises(Invalid, match=r"seed/.*\.j2: a value holds"):
             identity.files(subject, SITE.model_copy(update=update))
+
+
+def test_a_machine_id_follows_from_the_hosts_full_name() -> None:
+    def of(name: str = "node7", site: Site = SITE, **fields: Any) -> bytes:
+        return identity.files(host(name, **fields), site)["/etc/machine-id"]
+
+    assert re.fullmatch(rb"[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\n", of())
+    nics: dict[str, Any] = {"mgmt": {"macs": (nic(9),), "network": "mgmt", "addressing": "dhcp"}}
+    assert of() == of(**nics), "new NICs are no new machine"
+    assert len({of(), of("node8"), of(site=SITE.model_copy(update={"domain": "example.net"}))}) == 3
