@@ -28,7 +28,7 @@ LAYERS = (
     ("cmdline", "boot_paths"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "keytab", "ustar"),
+    ("settings", "cpio", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab"),
     ("seed",),
     ("image",),
