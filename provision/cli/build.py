@@ -11,6 +11,7 @@ import typer
 from provision.cli import output
 from provision.cli.image import image_app
 from provision.cli.main import context
+from provision.errors import Invalid
 
 if TYPE_CHECKING:
     from provision.image.build import Image
@@ -36,6 +37,9 @@ def build(
     lock: _LockFile = None,
     platform: _Platform = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
+    allow_newer: Annotated[
+        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
 ) -> None:
     """Build the host image from Debian packages: a kernel and an initrd, the same bytes every time.
@@ -43,11 +47,15 @@ def build(
     Needs no root. Packages come by this machine's APT configuration; what was built before is taken from the cache.
     """
     from provision.image import build as builder
+    from provision.image.versions import Versions
 
     given = context()
-    request = builder.Request(recipe, lock, update_lock, platform=platform)
+    if update_lock and allow_newer:
+        raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
+    versions = Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
+    request = builder.Request(recipe, lock, versions, platform=platform)
     with output.stages(given.json) as progress:
-        image = (builder.verify if verify else builder.build)(request, progress)
+        image = (builder.verify if verify else builder.build)(request, progress, output.notes(given.json))
         image = builder.export(image, directory) if directory else image
     if given.json:
         output.data({**image.about, "directory": str(image.directory)})

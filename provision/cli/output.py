@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,6 +90,16 @@ def failure(error: ProvisionError, as_json: bool) -> None:
         sys.stderr.write(f"{count} problem{'s' if count != 1 else ''}; nothing was changed\n")
         return
     sys.stderr.write(f"error: {_line(error)}\n")
+
+
+def notes(as_json: bool) -> Callable[[str], None]:
+    """What prints a line beside the answer, on standard error; it may come while a bar moves."""
+
+    def note(message: str) -> None:
+        line = _json({"note": message}) if as_json else f"note: {_line(message)}"
+        err.print(Text(line), soft_wrap=True)
+
+    return note
 
 
 @contextmanager

@@ -16,21 +16,23 @@ from provision import assets
 from provision.errors import Conflict, Invalid, Problems
 from provision.image import build as builder
 from provision.image import lock
-from provision.image.build import Image, Request, build
+from provision.image.build import Image, Request, build, locked
 from provision.image.cache import user_cache
 from provision.media.initrd import CONTRACT, inspect_initrd
+from tests.helpers.images import HOST, note
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host's recipe with quick compression and a lock of today's packages."""
+    """The host's recipe with quick compression, and a lock that every build from it takes."""
     directory = tmp_path_factory.mktemp("recipe") / "host"
     shutil.copytree(assets.directory("images") / "host", directory)
     path = directory / "recipe.yaml"
     text = path.read_text()
     path.write_text(text[: text.index("\nsquashfs:")] + "\nsquashfs: {compression: zstd, level: 1, block: 128}\n")
+    lock.write(locked(HOST, say=note), directory / "lock.json")
     return path
 
 
