@@ -47,6 +47,7 @@ def build(
     Needs no root. Packages come by this machine's APT configuration; what was built before is taken from the cache.
     """
     from provision.image import build as builder
+    from provision.image import diff as differ
     from provision.image.versions import Versions
 
     given = context()
@@ -61,6 +62,8 @@ def build(
         output.data({**image.about, "directory": str(image.directory)})
         return
     output.say(_line(image))
+    if named := differ.load(image.directory)["named"]:
+        output.say(f"{len(named)} programs and libraries that its files name are left out: see report.html")
     output.say("built twice, byte by byte the same" if verify else f"id {image.about['id'][:16]}")
 
 

@@ -237,7 +237,7 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     progress("reading packages", 0.25)
     contents = list(tree.load(locked.packages, job.debs, cache))
     # What it is made of, not what comes out of it: a file cannot hold its own hash.
-    version = version_for(digest(_inputs(loaded), locked.text())[:12], loaded)
+    version = version_for(digest(_inputs(loaded), locked.text(), job.tools, _code())[:12], loaded)
     gathered = gather(loaded, contents, version, cache, progress)
     progress("packing the root file system", 0.6)
     root = packed_root(loaded, gathered, job.tools, cache)
