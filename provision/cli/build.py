@@ -36,6 +36,9 @@ def build(
     recipe: _RecipeFile = None,
     lock: _LockFile = None,
     platform: _Platform = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+    ] = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
     allow_newer: Annotated[
         bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
@@ -48,13 +51,16 @@ def build(
     """
     from provision.image import build as builder
     from provision.image import diff as differ
+    from provision.image import releases
     from provision.image.versions import Versions
 
     given = context()
     if update_lock and allow_newer:
         raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
     versions = Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
-    request = builder.Request(recipe, lock, versions, platform=platform)
+    request = builder.Request(
+        recipe, lock, versions, platform=platform, release=releases.named(release) if release else None
+    )
     with output.stages(given.json) as progress:
         image = (builder.verify if verify else builder.build)(request, progress, output.notes(given.json))
         image = builder.export(image, directory) if directory else image

@@ -15,7 +15,21 @@ from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platforms, recipe, report, tree
+from provision.image import (
+    assemble,
+    bom,
+    lock,
+    media,
+    modules,
+    origin,
+    packages,
+    page,
+    platforms,
+    recipe,
+    releases,
+    report,
+    tree,
+)
 from provision.image.cache import Cache, digest, on_disk, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -35,6 +49,7 @@ class Request:
     """What to build: recipe and lock (the shipped ones when None), and where packages and images are kept.
 
     `versions` says what to do about locked versions that the archive has replaced; TODAY writes the lock anew.
+    `release` is Debian's, as `releases` calls it: this machine's when None.
     `platform` is a file, or the name of one beside the recipe; without it the image is for all that the recipe keeps.
     """
 
@@ -43,6 +58,7 @@ class Request:
     versions: Versions = Versions.LOCKED
     cache: Path | None = None
     platform: str | None = None
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,7 @@ def load(request: Request) -> Loaded:
     Raises Problems for what is wrong with either, NotFound when one is missing.
     """
     path = request.recipe or default_recipe()
-    loaded = recipe.load(path)
+    loaded = recipe.load(path, request.release)
     return platforms.narrowed(loaded, platforms.find(request.platform, path)) if request.platform else loaded
 
 
@@ -198,19 +214,21 @@ def export(image: Image, directory: Path) -> Image:
 
 
 def _lock_file(loaded: Loaded, request: Request) -> Path:
-    return request.lock or loaded.directory / "lock.json"
+    return request.lock or releases.lock_file(loaded.directory, loaded.release)
 
 
 def _lock(loaded: Loaded, request: Request, place: Place) -> Lock:
     path, wanted = _lock_file(loaded, request), loaded.recipe.packages
     match request.versions:
         case Versions.LOCKED:
-            return lock.read(path, wanted)
+            taken = lock.read(path, wanted)
         case Versions.OBTAINABLE:
-            return obtainable(path, wanted, place)
+            taken = obtainable(path, wanted, place)
         case Versions.TODAY:
             lock.check_place(path)
-            return today(wanted, place)
+            taken = today(wanted, place)
+    releases.check(taken.packages, loaded.release)
+    return taken
 
 
 @dataclass(frozen=True)
@@ -307,6 +325,7 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
         "format": 1,
         "name": loaded.recipe.name,
         "version": version,
+        "release": loaded.release,
         "platform": loaded.narrowed.name if loaded.narrowed else None,
         "id": digest(files),
         "kernel_version": gathered.modules.version,
@@ -318,12 +337,13 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
 
 
 def _inputs(loaded: Loaded) -> list[tuple[str, str]]:
-    """Everything of the project that goes into an image, by path and SHA-256."""
+    """Everything of the project that goes into an image, by path and SHA-256; and the release."""
     common = assets.directory("images") / "common"
     found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in d.rglob("*")]
     rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found if p.is_file()]
     # The lock is taken as it was read; it may stand elsewhere. A platform goes only into images for it.
-    return sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
+    kept = sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
+    return [*kept, ("release", loaded.release)]
 
 
 def _code(*modules: Any) -> str:

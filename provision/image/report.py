@@ -47,7 +47,7 @@ def report(
         "dropped": _dropped(gathered),
         "named": named(gathered.nodes, gathered.packages),
         "idle_rules": [str(rule) for rule in gathered.selection.idle],
-        "recipe": {"name": loaded.name, "text": loaded.text},
+        "recipe": {"name": loaded.name, "text": loaded.text, "release": loaded.release},
         "tools": locked.tools,
         "tool_differences": differing,
     }

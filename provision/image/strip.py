@@ -106,7 +106,7 @@ def _recipe(whole: Whole) -> Loaded:
         fact = f"is for the platform {whole.about['platform']} already"
         raise Conflict(f"{whole.about['name']} {whole.about['version']}", fact, "strip the image that is for none")
     said = whole.report["recipe"]
-    return recipe.parse(said["text"].encode(), said["name"], Path())
+    return recipe.parse(said["text"].encode(), said["name"], Path(), said.get("release", ""))
 
 
 def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: Progress) -> Image:
