@@ -27,20 +27,29 @@ def detect(
     lock: Annotated[
         Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")
     ] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+    ] = None,
+    allow_newer: Annotated[
+        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+    ] = False,
 ) -> None:
     """Match a machine's devices with the modules of the locked kernel, and write platform.yaml for 'image build'.
 
     Looks at this machine, at a copy of another's /sys, or at what /usr/lib/provision/capture-platform printed on a
     booted host.
     """
-    from provision.image import build, capture, detect, platforms
+    from provision.image import build, capture, detect, platforms, releases
+    from provision.image.versions import Versions
 
     given = context()
     if name is not None:
         _check_name(name)
     seen = capture.read(sysfs)
+    versions = Versions.OBTAINABLE if allow_newer else Versions.LOCKED
+    request = build.Request(recipe, lock, versions, release=releases.named(release) if release else None)
     with output.stages(given.json) as progress:
-        loaded, packages, modules = build.packages_of(build.Request(recipe, lock), progress)
+        loaded, packages, modules = build.packages_of(request, progress, output.notes(given.json))
     called = name or detect.slug(seen.dmi.get("product_name", ""))
     found = detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
     text = platforms.write(found.platform)

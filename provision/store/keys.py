@@ -7,6 +7,7 @@ It is kept outside the database, as hex in `<state>/key` (0600) or as the system
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -104,18 +105,34 @@ def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
         with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             content = file.read(4 * SIZE)
+    except PermissionError as error:
+        fact = f"the master key cannot be read ({error.strerror})"
+        raise Unavailable(str(path), fact, _by_owner(path)) from None
     except OSError as error:
         raise Unavailable(str(path), f"the master key cannot be read ({error.strerror})", _RESTORE) from None
     if not stat.S_ISREG(status.st_mode):
         raise Unavailable(str(path), "the master key is not a regular file", _RESTORE)
     if status.st_uid not in owners:
-        raise Unavailable(str(path), f"the master key belongs to user id {status.st_uid}", f"chown it: {path}")
+        raise Unavailable(str(path), f"the master key belongs to user id {status.st_uid}", _by_owner(path))
     if status.st_mode & forbidden:
         mode = stat.S_IMODE(status.st_mode)
         raise Unavailable(str(path), f"others may read the master key (mode {mode:04o})", f"chmod 600 {path}")
     if not re.fullmatch(rb"[0-9a-fA-F]{%d}\n?" % (2 * SIZE), content):
         raise Unavailable(str(path), f"the master key is not {SIZE} bytes in hex on one line", _RESTORE)
     return MasterKey(Secret(bytes.fromhex(content.decode())))
+
+
+def _by_owner(path: Path) -> str:
+    """What to do about a key of somebody else. To give it to whoever asks would take it from the service."""
+    state = path.parent
+    try:
+        owner = state.stat().st_uid
+        if path.lstat().st_uid != owner:
+            return f"let root run 'chown --reference={state} {path}'"
+        name = pwd.getpwuid(owner).pw_name
+    except (OSError, KeyError):
+        return f"be the owner of {state}"
+    return f"run it as its owner; root does so by 'runuser -u {name} -- provision ...'"
 
 
 def _open(path: str, flags: int) -> int:
