@@ -6,31 +6,26 @@ import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provision.api.credentials import CredentialRow, NewCredential, Sealed
 from provision.cli import output
-from provision.cli.client import of_host, route
-from provision.cli.inventory import HostName
-from provision.cli.main import context
-from provision.cli.received import plain
-from provision.credential import MAX_FILE, BulkItem, Misplaced, bulk
+from provision.cli.arguments import HostName, of_host, route
+from provision.cli.context import context
 from provision.errors import Invalid, Problem, Problems, Unavailable
-from provision.site import Inventory
 
-credential_app = typer.Typer(no_args_is_help=True, help="Seal the secrets that go into hosts' images.")
+if TYPE_CHECKING:
+    from provision.credential import BulkItem
+    from provision.site import Inventory
+
 CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(credential_app, name="credential")
 
 
 def _read(path: Path) -> bytes:
     """What a file or a pipe holds, or standard input; devices, which may never end, are refused."""
+    from provision.credential import MAX_FILE
+
     try:
         if str(path) == "-":
             data = sys.stdin.buffer.read(MAX_FILE + 1)
@@ -46,7 +41,6 @@ def _read(path: Path) -> bytes:
     return data
 
 
-@credential_app.command("set")
 def set_(
     host: HostName,
     name: CredentialName,
@@ -64,22 +58,26 @@ def set_(
     and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the host names
     just one of each.
     """
+    from provision.api.credentials import Sealed
+
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
         place = route("hosts", host, "credentials", name)
         done = client.call(Sealed, "PUT", place, params=wanted, content=_read(file))
     if given.json:
-        output.data(plain(done))
+        output.data(done)
     else:
         output.say(f"sealed {name} for {host}, version {done.version}")
 
 
-@credential_app.command("load")
 def load(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
 ) -> None:
     """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
+    from provision.api.credentials import NewCredential, Sealed
+    from provision.site import Inventory
+
     given = context()
     with given.client() as client:
         inventory = client.call(Inventory, "GET", "/v1/inventory")
@@ -92,36 +90,36 @@ def load(
         if problems:
             raise Problems(problems, "credentials")
     if given.json:
-        output.data(plain(done))
+        output.data(done)
     else:
         output.say(f"sealed {len(done)} credentials")
 
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
     """What of a directory can be read and checked, and what is wrong with the rest."""
+    from provision.credential import Misplaced, bulk
+
     try:
         return bulk(directory, inventory), []
     except Misplaced as error:
         return error.items, list(error.problems)
 
 
-@credential_app.command("list")
 def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) -> None:
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
+    from provision.api.credentials import CredentialRow
+
     given = context()
     with given.client() as client:
         rows = client.call(list[CredentialRow], "GET", "/v1/credentials", params=of_host(host))
     if given.json:
-        output.data(plain(rows))
+        output.data(rows)
         return
     columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
-    output.table(
-        columns,
-        ((r.host, r.name, r.kind, r.path, r.mode, r.version, r.sha256[:16], r.not_after) for r in rows),
-    )
+    keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
+    output.table(columns, ([getattr(row, key) for key in keys] for row in rows))
 
 
-@credential_app.command("remove")
 def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:

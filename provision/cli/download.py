@@ -10,7 +10,7 @@ from provision.api.media import MediumDescription
 from provision.cli.client import Client
 from provision.cli.received import foreign
 from provision.errors import Unavailable
-from provision.media.writing import replacing, unwritable
+from provision.writing import replacing, unwritable
 
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)

@@ -6,30 +6,22 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from provision.api import images as api
 from provision.cli import output
-from provision.cli.client import Client, route
-from provision.cli.main import context
-from provision.cli.received import foreign, plain
+from provision.cli.arguments import route
+from provision.cli.context import context
 from provision.errors import Invalid, Unavailable
-from provision.model import LOADER_NAME
 
-image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
+if TYPE_CHECKING:
+    from provision.cli.client import Client
+
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
 _CHUNK = 1 << 20
-_LOADER = re.compile(LOADER_NAME)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(image_app, name="image")
-
-
-@image_app.command("import")
 def import_(
     name: ImageName,
     kernel: Annotated[Path, typer.Option("--kernel", help="A Linux bzImage")],
@@ -46,11 +38,14 @@ def import_(
 
     The image is immutable and known by its content. An interrupted import leaves nothing.
     """
+    from provision.api.images import Image, ImportOrder
+    from provision.cli.received import foreign
+
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
         uploads = {path: _upload(client, path, progress) for path in dict.fromkeys((kernel, *initrd))}
         # As it was typed: the service says what is wrong with it.
-        order = api.ImportOrder.model_construct(
+        order = ImportOrder.model_construct(
             kernel=uploads[kernel],
             initrds=tuple(uploads[path] for path in initrd),
             names={upload: str(path) for path, upload in uploads.items()},
@@ -58,7 +53,7 @@ def import_(
             loaders=_upload_all(client, loaders, progress) if loaders else None,
             seed_size=seed_size * (1 << 20) if seed_size else None,
         )
-        image: api.Image | None = None
+        image: Image | None = None
         for step in client.steps(route("images", name), order):
             if step.stage is not None:
                 progress(step.stage, step.fraction)
@@ -67,20 +62,22 @@ def import_(
     if image is None:
         raise foreign()
     if given.json:
-        output.data(plain(image))
+        output.data(image)
         return
-    output.say(f"imported {name}: {image.id[:16]}, Linux {image.kernel}")
+    output.say(f"imported {name}: {image.id}, Linux {image.kernel}")
     output.say(f"Secure Boot: {image.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
+    from provision.api.images import Upload
+
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(str(path), "is not a regular file", "give the file itself")
         with path.open("rb") as file:
             chunks = _chunks(file, path.name, status.st_size, progress)
-            return client.call(api.Upload, "POST", "/v1/uploads", content=chunks).id
+            return client.call(Upload, "POST", "/v1/uploads", content=chunks).id
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
 
@@ -94,13 +91,15 @@ def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
 
 
 def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str]:
+    from provision.model import LOADER_NAME
+
     try:
         files = sorted(path for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
     names = {str(path.relative_to(directory)): path for path in files}
     for name, path in names.items():
-        if not _LOADER.fullmatch(name):
+        if not re.fullmatch(LOADER_NAME, name):
             raise Invalid(str(path), "is not a plain file name", "rename it")
         # What is uploaded by one of these names is served to everybody.
         if not path.resolve().is_relative_to(directory.resolve()):
@@ -108,39 +107,40 @@ def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str
     return {name: _upload(client, path, progress) for name, path in names.items()}
 
 
-@image_app.command("list")
 def list_() -> None:
     """List the base images."""
+    from provision.api.images import DamagedImage, Image
+
     given = context()
     with given.client() as client:
-        rows = client.call(list[api.Image | api.DamagedImage], "GET", "/v1/images")
+        rows = client.call(list[Image | DamagedImage], "GET", "/v1/images")
     if given.json:
-        output.data(plain(rows))
+        output.data(rows)
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
         (
-            (row.name, row.id[:16], None, row.problem)
-            if isinstance(row, api.DamagedImage)
-            else (row.name, row.id[:16], row.kernel, row.signing)
+            (row.name, row.id, None, row.problem)
+            if isinstance(row, DamagedImage)
+            else (row.name, row.id, row.kernel, row.signing)
             for row in rows
         ),
     )
 
 
-@image_app.command("verify")
 def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
+    from provision.api.images import Image
+
     given = context()
     with given.client() as client:
-        row = client.call(api.Image, "POST", route("images", name, "verify"))
+        row = client.call(Image, "POST", route("images", name, "verify"))
     if given.json:
-        output.data(plain(row))
+        output.data(row)
     else:
         output.say(f"{name}: every file is as it was imported")
 
 
-@image_app.command("remove")
 def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:

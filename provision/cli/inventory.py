@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provision.api.hosts import HostDetail, HostRow
-from provision.api.inventory import Apply, Changes, Discrepancy, File
 from provision.cli import output
-from provision.cli.client import route
-from provision.cli.main import context
-from provision.cli.received import plain
-from provision.document import Source
+from provision.cli.arguments import HostName, Selector, route, selector_parameters
+from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
-from provision.inventory.files import load as load_files
-from provision.media.writing import replacing
-from provision.settings import TEMPLATE, load
-from provision.store.keys import create_key, load_key
 
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
+if TYPE_CHECKING:
+    from provision.api.inventory import Changes, File
+    from provision.document import Source
 
 _OURS = frozenset({"key", "provision.db", "provision.toml"})
-
-host_app = typer.Typer(no_args_is_help=True, help="Look at hosts.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(init)
-    app.command()(apply)
-    app.command()(check)
-    app.add_typer(host_app, name="host")
 
 
 def init() -> None:
@@ -43,6 +26,10 @@ def init() -> None:
 
     An existing state directory is left as it is.
     """
+    from provision.settings import TEMPLATE, load
+    from provision.store.keys import create_key, load_key
+    from provision.writing import replacing
+
     given = context()
     state, config = given.state, given.config
     changed = []
@@ -94,8 +81,11 @@ def apply(
 
     Every problem of the files is reported at once, with file and line, and then nothing is changed.
     """
+    from provision.api.inventory import Apply, Changes
+    from provision.inventory.files import load
+
     given = context()
-    body = Apply.model_construct(files=[_file(source) for source in load_files(files)], prune=prune, dry_run=True)
+    body = Apply.model_construct(files=[_file(source) for source in load(files)], prune=prune, dry_run=True)
     with given.client() as client:
         shown = client.call(Changes, "POST", "/v1/inventory", body=body)
         if not given.json:
@@ -107,7 +97,7 @@ def apply(
             body = body.model_copy(update={"dry_run": False, "confirmed": shown.confirm})
             shown = client.call(Changes, "POST", "/v1/inventory", body=body)
     if given.json:
-        output.data(plain(shown))
+        output.data(shown)
     elif not shown.lines:
         output.say("no difference")
     else:
@@ -131,6 +121,8 @@ def _ask(count: int) -> None:
 
 
 def _file(source: Source) -> File:
+    from provision.api.inventory import File
+
     return File.model_construct(name=source.name, text=source.text, attachments=dict(source.attachments))
 
 
@@ -140,12 +132,14 @@ def check(
     ] = None,
 ) -> None:
     """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
+    from provision.api.inventory import Discrepancy
+
     given = context()
     with given.client() as client:
         parameters = {} if server is None else {"server": server}
         findings = client.call(list[Discrepancy], "GET", "/v1/check", params=parameters)
     if given.json:
-        output.data(plain(findings))
+        output.data(findings)
     for finding in findings if not given.json else ():
         output.say(f"{finding.subject}: {finding.fact}; {finding.remedy}")
     if findings:
@@ -154,40 +148,32 @@ def check(
         output.say("DNS agrees with the inventory")
 
 
-@host_app.command("list")
-def host_list(
-    selector: Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only these hosts")] = None,
-) -> None:
+def host_list(selector: Selector = None) -> None:
     """List the hosts."""
+    from provision.api.hosts import HostRow
+
     given = context()
     with given.client() as client:
         rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
     if given.json:
-        output.data(plain(rows))
+        output.data(rows)
         return
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
-    output.table(
-        columns,
-        ((r.name, " ".join(r.macs), r.install, r.addressing, r.storage, r.netboot, _labels(r.labels)) for r in rows),
-    )
+    keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
+    output.table(columns, ([_short(getattr(row, key)) for key in keys] for row in rows))
 
 
-@host_app.command("show")
 def host_show(name: HostName) -> None:
     """Show one host, whole."""
+    from provision.api.hosts import HostDetail
+
     with context().client() as client:
-        output.data(plain(client.call(HostDetail, "GET", route("hosts", name))))
+        output.data(client.call(HostDetail, "GET", route("hosts", name)))
 
 
-def selector_parameters(selector: str | None) -> dict[str, str]:
-    """LABEL=VALUE as query parameters; exits with a usage error when it has another form."""
-    if selector is None:
-        return {}
-    label, equals, value = selector.partition("=")
-    if not (label and equals and value):
-        raise typer.BadParameter("write it as LABEL=VALUE", param_hint="--selector")
-    return {"label": label, "value": value}
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return " ".join(f"{key}={value}" for key, value in labels.items())
+def _short(value: object) -> object:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items())
+    return value

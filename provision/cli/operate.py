@@ -2,52 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
 
-from provision.api import hosts as api
-from provision.api.audit import AuditEntry, Verified
-from provision.api.status import Explanation, Status
 from provision.cli import output
-from provision.cli.client import of_host, route
-from provision.cli.inventory import HostName
-from provision.cli.main import context
-from provision.cli.received import plain
+from provision.cli.arguments import HostName, of_host, route
+from provision.cli.context import context
 from provision.errors import Exit
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (explain, window, status, audit):
-        app.command()(command)
+if TYPE_CHECKING:
+    from provision.api.hosts import Window
+    from provision.api.status import Explanation, Status
 
 
 def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
+    from provision.api.status import Explanation
+
     given = context()
     with given.client() as client:
         rows = client.call(list[Explanation], "GET", route("explain", host))
     if given.json:
-        output.data(plain(rows))
+        output.data(rows)
         return
-    output.table(
-        ("MEDIUM", "CHANNEL", "ALLOWED", "RULE", "REASON AND REMEDY"),
-        (
-            (
-                row.medium,
-                row.channel,
-                row.allowed,
-                row.rule,
-                " ".join(f"{text}." for text in (row.reason, row.remedy, row.caution) if text is not None) or None,
-            )
-            for row in rows
-        ),
-    )
+    keys = ("medium", "channel", "allowed", "rule")
+    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([getattr(row, key) for key in keys] for row in rows))
+    for line in _explanations(rows):
+        output.say(line)
+
+
+def _explanations(rows: Sequence[Explanation]) -> list[str]:
+    """Each reason with its remedy, and each caution, once, with the media and channels that it is of."""
+    of: dict[str, list[str]] = {}
+    for row in rows:
+        said = ((row.reason, row.remedy), (row.caution,))
+        for text in filter(None, (" ".join(f"{one}." for one in texts if one is not None) for texts in said)):
+            of.setdefault(text, []).append(f"{row.medium} over {row.channel}")
+    return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]
 
 
 def window(
@@ -57,6 +52,8 @@ def window(
     close: Annotated[bool, typer.Option("--close", help="Close the host's window")] = False,
 ) -> None:
     """Let a host boot from the network for a while; the window closes when the host says that it is up."""
+    from provision.api import hosts as api
+
     given = context()
     with given.client() as client:
         if close:
@@ -69,7 +66,7 @@ def window(
         wanted = api.OpenWindow(minutes=minutes, boots=boots)
         opened = client.call(api.OpenedWindow, "POST", route("hosts", host, "window"), body=wanted)
     if given.json:
-        output.data(plain(opened))
+        output.data(opened)
     else:
         output.say(f"{host}: may boot from the network {opened.boots} times until {opened.expires}")
 
@@ -79,6 +76,8 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until interrupted")] = False,
 ) -> None:
     """How far each boot has come, seen by the server alone, and which unknown machines asked."""
+    from provision.api.status import Status
+
     given = context()
     with given.client() as client:
 
@@ -88,27 +87,31 @@ def status(
         if not watch:
             _show(fetch(), given.json)
             return
-        if given.json or not output.out.is_terminal:
+        if given.json or not sys.stdout.isatty():
             while True:
                 _show(fetch(), given.json)
+                sys.stdout.flush()
                 time.sleep(1.0)
-        with Live(console=output.out, refresh_per_second=2) as live:
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(refresh_per_second=2) as live:
             while True:
-                live.update(_picture(fetch()))
+                live.update(Text(_picture(fetch())))
                 time.sleep(1.0)
 
 
 def _show(seen: Status, as_json: bool) -> None:
     if as_json:
-        output.data(plain(seen))
+        output.data(seen)
         return
-    output.out.print(_picture(seen))
+    output.text(_picture(seen))
 
 
-def _picture(seen: Status) -> Group:
+def _picture(seen: Status) -> str:
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
-    hosts = output.as_table(
+    hosts = output.as_lines(
         columns,
         (
             (
@@ -122,24 +125,17 @@ def _picture(seen: Status) -> Group:
             for row in seen.hosts
         ),
     )
-    # As objects: rich reads brackets in a text as markup.
-    told = [Text(f"ATTENTION: {problem}") for problem in seen.problems]
-    warned = [Text(f"WARNING: {warning}") for warning in seen.warnings]
-    alerts = output.as_table(
-        ("HOST", "ALERT", "TIMES", "LAST", "WHAT"),
-        ((row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts),
-    )
-    shown = (*warned, *told, hosts, *(("", alerts) if alerts.row_count else ()))
-    if not seen.unknown:
-        return Group(*shown)
-    unknown = output.as_table(
-        ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
-        ((u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown),
-    )
-    return Group(*shown, "", unknown)
+    told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
+    alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
+    if alerts:
+        hosts += ["", *output.as_lines(("HOST", "ALERT", "TIMES", "LAST", "WHAT"), alerts)]
+    unknown = [(u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown]
+    if unknown:
+        hosts += ["", *output.as_lines(("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"), unknown)]
+    return "\n".join([*told, *hosts])
 
 
-def _window(window: api.Window | None) -> str | None:
+def _window(window: Window | None) -> str | None:
     if window is None:
         return None
     return f"{'open' if window.open else 'closed'}, {window.used} of {window.boots} used"
@@ -154,6 +150,8 @@ def audit(
     ] = None,
 ) -> None:
     """Show the audit log's newest entries, or check that nothing in it was changed or removed."""
+    from provision.api.audit import AuditEntry, Verified
+
     given, verify = context(), verify or bool(heads)
     with given.client() as client:
         if verify:
@@ -163,7 +161,7 @@ def audit(
             entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
     if verify:
         if given.json:
-            output.data(plain(found))
+            output.data(found)
         elif found.ok:
             since = f", starts at entry {found.starts}" if found.starts > 1 else ""
             output.say(f"the audit log is whole: {found.entries} entries{since}")
@@ -171,7 +169,7 @@ def audit(
             output.say(f"the audit log is NOT whole: {'; '.join(found.problems)}")
         raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
     if given.json:
-        output.data(plain(entries))
+        output.data(entries)
         return
     columns = ("TIME", "EVENT", "ANSWER", "HOST", "MEDIUM", "CHANNEL", "WHO", "RULE")
     output.table(

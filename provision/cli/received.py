@@ -6,10 +6,9 @@ by it. `provision.api.wire` says what a model does with what was received.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from provision.api.problem import ProblemDocument
 from provision.api.wire import RECEIVED
@@ -29,13 +28,6 @@ def received(kind: type[_Shape], data: bytes) -> _Shape:
         return TypeAdapter(kind).validate_json(data, strict=True, context=RECEIVED)
     except ValidationError:
         raise foreign() from None
-
-
-def plain(value: BaseModel | Sequence[BaseModel]) -> Any:
-    """Models as JSON has them, with the members that they came with, or were given."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return [plain(row) for row in value]
 
 
 def foreign(fact: str = "gave an answer that this release does not know") -> Unavailable:

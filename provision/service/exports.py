@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from provision import ustar
+from provision import boot_paths, ustar
 from provision.boot import Role
+from provision.boot_paths import (
+    GrubConfig,
+    GrubForMac,
+    Initrd,
+    Kernel,
+    Place,
+    PxelinuxConfig,
+    PxelinuxDefault,
+    SeedFile,
+)
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
 from provision.render import dhcp, grub, pxelinux
@@ -21,7 +32,10 @@ from provision.service.media_builder import Maker
 from provision.site import Inventory
 
 _PIECE = 1 << 20
-_SEED = "/boot/seed/current/seed.cpio"
+_SEED = boot_paths.http(SeedFile(None))
+
+
+in_tree = partial(boot_paths.path, Place.TREE)
 
 
 class Exports:
@@ -55,7 +69,7 @@ class Exports:
         """
         parts: list[tuple[str, int, bytes | BinaryIO]] = [(p, len(d), d) for p, d in self._configurations().items()]
         for path, source in self._images().items():
-            if path.startswith("images/") and not images:
+            if isinstance(boot_paths.parse(Place.TREE, path), Kernel | Initrd) and not images:
                 parts.append((path, 0, b""))
                 continue
             try:
@@ -73,23 +87,23 @@ class Exports:
         """
         stranger = ("This machine is in none of these configurations.", "Add its MAC to a host and render them again.")
         files = {
-            "pxelinux.cfg/default": pxelinux.refusal(stranger),
-            "grub/grub.cfg": grub.refusal(stranger, by_mac=True),
+            in_tree(PxelinuxDefault()): pxelinux.refusal(stranger),
+            in_tree(GrubConfig()): grub.refusal(stranger, by_mac=True),
         }
         for host, endpoint in self._served_hosts():
             base = self._core.base_of(host)
             target = BootTarget(
                 title=host.name,
-                kernel=f"/images/{base.id}/kernel",
-                initrds=tuple(f"/images/{base.id}/initrd{n}" for n in range(len(base.initrds))),
+                kernel="/" + in_tree(Kernel(base.id)),
+                initrds=tuple("/" + in_tree(Initrd(base.id, n)) for n in range(len(base.initrds))),
                 seed=f"{endpoint.url}{_SEED}",
                 arguments=self._maker.arguments(host, base),
             )
             # Signed GRUB has no HTTP module.
             over_tftp = replace(target, seed=grub.on_server(endpoint.address, _SEED))
             for mac in host.macs:
-                files[f"pxelinux.cfg/01-{mac.replace(':', '-')}"] = pxelinux.boot_config(target)
-                files[f"grub/host-{mac}.cfg"] = grub.network_config(over_tftp)
+                files[in_tree(PxelinuxConfig(mac))] = pxelinux.boot_config(target)
+                files[in_tree(GrubForMac(mac))] = grub.network_config(over_tftp)
         return dict(sorted(files.items()))
 
     def _images(self) -> dict[str, Path]:
@@ -99,9 +113,9 @@ class Exports:
         found: dict[str, Path] = {}
         loaders: dict[str, tuple[str, str]] = {}
         for base in {base.id: base for base in (self._core.base_of(host) for host, _ in self._served_hosts())}.values():
-            found[f"images/{base.id}/kernel"] = base.kernel.path
+            found[in_tree(Kernel(base.id))] = base.kernel.path
             for number, entry in enumerate(base.initrds):
-                found[f"images/{base.id}/initrd{number}"] = entry.path
+                found[in_tree(Initrd(base.id, number))] = entry.path
             for name, entry in base.loaders.items():
                 other, digest = loaders.setdefault(name, (base.name, entry.sha256))
                 if digest != entry.sha256:

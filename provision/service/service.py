@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from provision import clock as clocks
@@ -36,7 +37,7 @@ class Service:
         self.exports = Exports(core, maker)
         self.auditing = Auditing(core)
         self.netboot = Netboot(core, maker, tracker)
-        self.listeners: dict[str, str] = {}
+        self.listeners: Callable[[], Mapping[str, str]] = dict
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = clocks.now, *, brief: bool = False) -> Self:

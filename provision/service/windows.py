@@ -30,7 +30,7 @@ class Windows:
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
         with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots):
-            opened = core.store.open_window(name, minutes, boots, core.clock(), principal.name)
+            opened = core.store.windows.open(name, minutes, boots, core.clock(), principal.name)
         core.witness()
         return api.OpenedWindow(host=name, **dict(shown(opened, core.clock())))
 
@@ -40,7 +40,7 @@ class Windows:
         if window is None or window.closed:
             return
         with self._core.act("window-closed", principal, host=name):
-            self._core.store.close_window(name)
+            self._core.store.windows.close(name)
         self._core.witness()
 
 

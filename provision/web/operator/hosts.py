@@ -50,6 +50,6 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/health", responses=failures())
     def get_health() -> Health:
         """What this process is serving."""
-        return service.reports.health(service.listeners)
+        return service.reports.health(service.listeners())
 
     return routes

@@ -44,7 +44,7 @@ class Download:
 
 
 class Downloads:
-    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO shall not wait for
+    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO must not wait for
     FastAPI's layers. What does not fit is FastAPI's to refuse. Who asks is known here already."""
 
     def __init__(self, app: ASGIApp, download: Download) -> None:

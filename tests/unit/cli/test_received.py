@@ -12,7 +12,8 @@ from provision.api.images import DamagedImage, Image
 from provision.api.problem import ProblemDocument
 from provision.api.status import Health
 from provision.cli import received as parsing
-from provision.cli.received import RemoteError, error_of, plain, received
+from provision.cli.output import members
+from provision.cli.received import RemoteError, error_of, received
 from provision.errors import Exit, Problem, Problems, Unavailable
 
 ROW: dict[str, Any] = {
@@ -49,15 +50,15 @@ def test_an_answer_has_so_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_is_printed_with_the_members_that_came() -> None:
-    assert plain(received(list[HostRow], json.dumps([ROW | {"later": 1}]).encode())) == [ROW]
+    assert [members(row) for row in received(list[HostRow], json.dumps([ROW | {"later": 1}]).encode())] == [ROW]
     health = {"hosts": 1, "listeners": {"mgmt": "a\x1b[2J"}, "problems": []}
-    assert plain(received(Health, json.dumps(health).encode())) == health | {"listeners": {"mgmt": "a?[2J"}}
+    assert members(received(Health, json.dumps(health).encode())) == health | {"listeners": {"mgmt": "a?[2J"}}
 
 
 def test_an_image_is_whole_or_damaged() -> None:
     damaged = {"name": "base", "id": "a" * 64, "problem": "kernel: is damaged"}
     (found,) = received(list[Image | DamagedImage], json.dumps([damaged]).encode())
-    assert isinstance(found, DamagedImage) and plain(found) == damaged
+    assert isinstance(found, DamagedImage) and members(found) == damaged
 
 
 def test_a_problem_is_the_error_it_was_made_of() -> None:
