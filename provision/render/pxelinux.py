@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from provision.render.environment import message, render
 from provision.render.target import BootTarget
@@ -12,7 +11,6 @@ from provision.render.target import BootTarget
 _BOOTIF = "BOOTIF=01-00-00-00-00-00-00"
 
 
-@lru_cache(maxsize=4096)
 def boot_config(target: BootTarget) -> bytes:
     """Boot `target`, whose paths are HTTP URLs; raises Invalid for what the guard or the command line refuses."""
     target.require_room(f"BOOT_IMAGE={target.kernel} initrd={','.join(target.all_initrds)} {_BOOTIF}")

@@ -188,11 +188,7 @@ def owner(table: str, row: Row) -> str:
 
 def _encode(values: Iterable[Any]) -> bytes:
     """Values so that no two sequences read the same: each with its kind and its length in bytes."""
-    parts = []
-    for value in values:
-        kind, data = _plain(value)
-        parts.append(b"%b%d:%b" % (kind, len(data), data))
-    return b"".join(parts)
+    return b"".join([b"%b%d:%b" % (kind, len(data), data) for kind, data in map(_plain, values)])
 
 
 def _plain(value: Any) -> tuple[bytes, bytes]:
