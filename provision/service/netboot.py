@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from provision import boot_paths
@@ -57,8 +58,7 @@ class Origin:
     @property
     def base_url(self) -> str:
         """The URL of this server on that channel, from the socket and never from a Host header."""
-        address: IPv4Address | None = self.channel.address
-        return f"http://{address}" if self.port == 80 else f"http://{address}:{self.port}"
+        return _base_url(self.channel.address, self.port)
 
 
 class Netboot:
@@ -152,10 +152,11 @@ class Netboot:
 
     def _target(self, state: HostState, base: BaseImage, revision: str, server: str) -> BootTarget:
         """What the machine is to boot, from URLs that begin with `server`, or paths when that is empty."""
+        kernel, initrds = _image(server, base.id, len(base.initrds))
         return BootTarget(
             title=state.host.name,
-            kernel=server + boot_paths.http(Kernel(base.id)),
-            initrds=tuple(server + boot_paths.http(Initrd(base.id, n)) for n in range(len(base.initrds))),
+            kernel=kernel,
+            initrds=initrds,
             seed=server + boot_paths.http(SeedFile(revision)),
             arguments=self._maker.arguments(state.host, base),
         )
@@ -372,6 +373,19 @@ class Netboot:
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
         return self._core.store.database.is_busy or self._core.audit.is_busy
+
+
+@lru_cache(maxsize=256)
+def _image(server: str, base: str, initrds: int) -> tuple[str, tuple[str, ...]]:
+    """Where kernel and initrds of a base image are."""
+    return server + boot_paths.http(Kernel(base)), tuple(
+        server + boot_paths.http(Initrd(base, n)) for n in range(initrds)
+    )
+
+
+@lru_cache(maxsize=256)
+def _base_url(address: IPv4Address | None, port: int) -> str:
+    return f"http://{address}" if port == 80 else f"http://{address}:{port}"
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Text, bindparam, func, insert, select
 
 from provision.boot import Boot, Copy, Medium, Window
 from provision.errors import NotFound, Unavailable
@@ -20,13 +20,16 @@ from provision.store import rows
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
 from provision.store.rows import HISTORY
+from provision.store.schema import as_text
 from provision.store.schema import boots as _boots
 from provision.store.schema import windows as _windows
 from provision.store.snapshot import Picture
 from provision.store.windows import Windows
 
 _NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
-_NEW_BOOT = Statement(insert(_boots).values({name: bindparam(name) for name in _NEW}).returning(_boots.c.id))
+_NEW_BOOT = Statement(
+    insert(_boots).values({name: bindparam(name, type_=Text) for name in _NEW}).returning(_boots.c.id)
+)
 _OLD_BOOTS = rows.all_but_newest(_boots, "host_id", "medium", "mac")
 
 
@@ -122,9 +125,9 @@ class Boots:
 
     def _insert(self, tx: Transaction, start: Start, host_id: str) -> Boot:
         values: dict[str, Any] = {"mac": start.mac, "medium": start.medium.value, "network": start.network}
-        values |= {"seed_revision": start.seed_revision, "host_id": host_id}
-        ((number,),) = _NEW_BOOT.run(tx.connection, started=start.now, **values)
-        rows.note(tx, _boots, values | {"id": number, "started": start.now})
+        values |= {"seed_revision": start.seed_revision, "host_id": host_id, "started": as_text(start.now)}
+        ((number,),) = _NEW_BOOT.run(tx.connection, **values)
+        rows.note(tx, _boots, values | {"id": number})
         if start.host in self._booted:
             of = {"host_id": host_id, "medium": start.medium.value, "mac": start.mac}
             rows.forget(tx, _boots, _OLD_BOOTS.run(tx.connection, **of))

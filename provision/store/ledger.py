@@ -192,10 +192,10 @@ def _encode(values: Iterable[Any]) -> bytes:
 
 
 def _plain(value: Any) -> tuple[bytes, bytes]:
-    if isinstance(value, str):
-        return b"s", value.encode("utf-8", "surrogatepass")
     if value is None:
         return b"n", b""
+    if isinstance(value, str):
+        return b"s", value.encode("utf-8", "surrogatepass")
     if isinstance(value, int):
         return b"i", b"%d" % value
     if isinstance(value, bytes | bytearray | memoryview):
