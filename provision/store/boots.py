@@ -27,9 +27,8 @@ from provision.store.snapshot import Picture
 from provision.store.windows import Windows
 
 _NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
-_NEW_BOOT = Statement(
-    insert(_boots).values({name: bindparam(name, type_=Text) for name in _NEW}).returning(_boots.c.id)
-)
+_AS_TEXT = {name: bindparam(name, type_=Text) for name in _NEW}
+_NEW_BOOT = Statement(insert(_boots).values(_AS_TEXT).returning(_boots.c.id))
 _OLD_BOOTS = rows.all_but_newest(_boots, "host_id", "medium", "mac")
 
 
