@@ -93,10 +93,14 @@ class DhcpModel:
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
-        """All reservations once, those with an address first."""
-        # By MACs, which are nobody else's: addresses are slow to compare.
-        once = {one.macs: one for network in self.networks for one in network.reservations}.values()
-        return (*(one for one in once if one.address is not None), *(one for one in once if one.address is None))
+        """Every reservation once, those without an address first: NICs have one for each network that they are on.
+
+        Of the lines that fit, dnsmasq 2.90 takes the last one, and one without an address fits on every network.
+        """
+        # By MACs and address: without the address, NICs on two networks would keep the last one's only.
+        once = {(frozenset(r.macs), str(r.address)): r for network in self.networks for r in network.reservations}
+        found = once.values()
+        return (*(one for one in found if one.address is None), *(one for one in found if one.address is not None))
 
 
 def model(inventory: Inventory, bindings: Sequence[BootServer]) -> DhcpModel:

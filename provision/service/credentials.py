@@ -99,7 +99,8 @@ class Credentials:
         paths = {other.name: other.path for other in sealed} | {fellow.name: fellow.path for fellow in fellows}
         self._require_room(state.host, entry, paths)
         others: list[Held] = [*sealed, *map(_held, fellows)]
-        checked = credential.check(declared.kind, name, data, state.host, core.site, others, core.clock())
+        now = core.clock()
+        checked = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
         return replace(entry, not_after=checked.not_after)
 
     def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:

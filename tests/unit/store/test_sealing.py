@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sqlite3
 import stat
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.secret import Secret
 from provision.site import CredentialKind
+from provision.store import keys
 from provision.store.credentials import CredentialInput
 from provision.store.keys import MasterKey, Purpose, create_key, load_key
 from provision.store.seal import Place, seal, unseal
@@ -233,6 +235,23 @@ def test_key_of_another_user(tmp_path: Path) -> None:
     create_key(tmp_path)
     os.chown(tmp_path / "key", 12345, -1)
     with pytest.raises(Unavailable, match="belongs to user id 12345"):
+        load_key(tmp_path, {})
+
+
+def test_the_way_out_never_takes_the_key_from_its_directorys_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.geteuid() == 0, "this test needs root to give files away"
+    nobody = pwd.getpwnam("nobody")
+    create_key(tmp_path)
+    for path in (tmp_path, tmp_path / "key"):
+        os.chown(path, nobody.pw_uid, -1)
+    with pytest.raises(Unavailable, match=r"run it as its owner; root does so by 'runuser -u nobody -- provision"):
+        load_key(tmp_path, {})
+    os.chown(tmp_path / "key", 0, -1)
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(keys, "_open", lambda path, flags: (_ for _ in ()).throw(refused))
+    with pytest.raises(Unavailable, match=r"Permission denied\); let root run 'chown --reference=\S+ \S+/key'"):
         load_key(tmp_path, {})
 
 
