@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 from uuid import UUID
@@ -105,7 +106,7 @@ class Host(Model):
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
-    @property
+    @cached_property
     def macs(self) -> tuple[str, ...]:
         """Every MAC of the host once, in the order of the file."""
         return tuple(dict.fromkeys(mac for interface in self.interfaces.values() for mac in interface.macs))

@@ -43,9 +43,10 @@ class Model(BaseModel):
         return value
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values, unchecked; it has a revision of its own."""
+        """A copy with other values, unchecked; its revision, and whatever else is derived, is its own."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("revision", None)
+        for derived in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[derived]
         return copied
 
 
