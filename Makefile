@@ -36,7 +36,7 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest -m "not integration and not boot" -n $(JOBS) --timeout 120
 
 integration: $(VENV)/.ready
-	tools/need boot bench
+	tools/need boot bench integration
 	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
 # Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere.

@@ -82,11 +82,17 @@ class CredentialKind(StrEnum):
 
 
 class CredentialSpec(Model):
-    """A credential that hosts may name: its kind and where it stands on the host."""
+    """A credential that hosts may name: its kind and where it stands on the host.
+
+    A keytab or certificate is for the host; `names` has what else it may be for (a service address that hosts share),
+    and `realms` the Kerberos realms beside the site's that a keytab may have keys of.
+    """
 
     kind: CredentialKind
     path: SeedPath
     mode: FileMode = "0600"
+    names: tuple[Domain, ...] = ()
+    realms: tuple[Realm, ...] = ()
 
 
 def exposure(kind: CredentialKind, mode: str) -> str:

@@ -17,8 +17,8 @@ POLL = 0.1
 MOST_SECONDS = 1200.0
 """How long anything is waited for that goes on printing, as a boot that starts over and over does."""
 
-# CSI and other escape sequences (ECMA-48), with which firmware and GRUB paint their screens.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
+# CSI, OSC and other escape sequences (ECMA-48), with which firmware, GRUB and systemd paint their screens.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
 
 
 class Process:

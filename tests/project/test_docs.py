@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 from starlette.routing import Route
 from typer.main import get_command
 
-from provision import clock, proc, settings
-from provision.cli import commands
+from provision import boot_paths, clock, proc, settings
+from provision.boot_paths import Loader, Place
 from provision.document import Source
 from provision.errors import Exit
 from provision.inventory.parse import parse
@@ -29,7 +28,6 @@ from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
 from provision.store.pending import BEGUN, FAILED
-from provision.tftp import handler
 from provision.web import boot_app, operator_app
 from tests.helpers.documents import Document, codes
 from tests.helpers.netns import isolated, lan, sh
@@ -65,10 +63,7 @@ def sources() -> dict[Path, ast.Module]:
 
 @pytest.fixture(scope="module")
 def root() -> Any:
-    app = typer.Typer(add_completion=False)
-    app.callback()(MAIN._options)
-    commands.register(app)
-    return get_command(app)
+    return get_command(MAIN.app)
 
 
 def leaves(command: Any, name: str = "provision") -> dict[str, Any]:
@@ -180,9 +175,10 @@ def test_every_tftp_path_is_described() -> None:
     for name in set(rows) - plain:
         for placeholder, sample in SAMPLES.items():
             name = name.replace(placeholder, sample)
-        reached |= {pattern.pattern for pattern, _ in handler._ROUTES if pattern.fullmatch(name)}
-        assert any(pattern.fullmatch(name) for pattern, _ in handler._ROUTES), name
-    assert reached == {pattern.pattern for pattern, _ in handler._ROUTES}
+        request = boot_paths.parse(Place.TFTP, name)
+        assert request is not None, name
+        reached.add(type(request))
+    assert reached == boot_paths.kinds(Place.TFTP) - {Loader}
 
 
 def test_every_denial_is_described() -> None:
