@@ -63,7 +63,7 @@ class Scrub:
                 _log.error("%s", error)
 
     def run(self, stop: Event) -> None:
-        """Look every day until `stop` is set; first after a minute, for who waits for the start comes first."""
+        """Look every day until `stop` is set; first after a minute: until then the start has the disk to itself."""
         wait = _FIRST
         while not stop.wait(wait):
             self.look()

@@ -75,7 +75,7 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     """The named use cases in their order, all when none is named; raises NotFound for one that there is not."""
     for name in only:
         if name not in NAMES:
-            raise NotFound(name, "is no use case", f"there are: {', '.join(NAMES)}")
+            raise NotFound(name, "is not a use case", f"there are: {', '.join(NAMES)}")
     return tuple(name for name in NAMES if not only or name in only)
 
 
