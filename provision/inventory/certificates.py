@@ -36,7 +36,7 @@ def _checked(subject: str, certificate: x509.Certificate, now: datetime) -> str:
     except ValueError:
         raise Invalid(subject, "the certificate is damaged", "export it again") from None
     if basic is None or not basic.ca:
-        raise Invalid(subject, f"'{name}' is no CA certificate", "give the certificate of the CA that signed it")
+        raise Invalid(subject, f"'{name}' is not a CA certificate", "give the certificate of the CA that signed it")
     if now > certificate.not_valid_after_utc:
         raise Invalid(subject, f"'{name}' expired on {certificate.not_valid_after_utc:%Y-%m-%d}", "give the new one")
     if now < certificate.not_valid_before_utc:

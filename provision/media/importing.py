@@ -140,18 +140,20 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
     try:
         TypeAdapter(Name).validate_python(request.name)
     except ValidationError:
-        yield Problem(request.name, 0, "", "is no name for a base image", "use lower case letters, digits and hyphens")
+        yield Problem(
+            request.name, 0, "", "is not a valid name for an image", "use lower case letters, digits and hyphens"
+        )
     for argument in request.kernel_arguments:
         try:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
-            fact = "is no kernel argument that can stand in every boot loader's configuration"
+            fact = "is not a kernel argument that can stand in every boot loader's configuration"
             yield Problem(quoted(argument)[1:-1], 0, "", fact, "leave out quotes, spaces and variables")
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size
     if size % _SEED_UNIT or not _SEED_UNIT <= size <= SEED_LIMIT:
-        fact = f"is no size for the seed: a multiple of {_SEED_UNIT} bytes up to {SEED_LIMIT} is"
+        fact = f"is not a valid size for the seed, which is a multiple of {_SEED_UNIT} bytes up to {SEED_LIMIT}"
         yield Problem(str(size), 0, "", fact, f"give --seed-size, in MiB, from 1 to {SEED_LIMIT >> 20}")
     if not request.initrds:
         yield Problem(request.name, 0, "", "has no initrd", "name at least one with --initrd")

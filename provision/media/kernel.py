@@ -35,7 +35,7 @@ def inspect_kernel(path: Path) -> Kernel:
             if protocol < 0x0206 or not head[0x211] & 1:
                 raise Invalid(
                     subject,
-                    f"is no bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})",
+                    f"is not a bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})",
                 )
             whole = (sectors + 1) * _SECTOR + 16 * int.from_bytes(head[0x1F4:0x1F8], "little")
             if size < whole:

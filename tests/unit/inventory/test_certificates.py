@@ -17,8 +17,8 @@ def test_a_bundle_gives_each_certificate_alone_and_bare() -> None:
 @pytest.mark.parametrize(
     ("pem", "words"),
     [
-        (certificate(ca=False), "is no CA"),
-        (certificate(ca=None), "is no CA"),
+        (certificate(ca=False), "is not a CA"),
+        (certificate(ca=None), "is not a CA"),
         (certificate(start=NOW - timedelta(days=20), days=10), "expired on 2026-05-22"),
         (certificate(start=NOW + timedelta(days=10)), "valid only from 2026-06-11"),
         ("hello", "not a PEM certificate"),

@@ -105,7 +105,9 @@ def test_the_same_content_is_the_same_base(library: Library, request_: ImportReq
 
 
 def test_the_size_of_a_seed_has_one_limit(library: Library, request_: ImportRequest) -> None:
-    with pytest.raises(ImportProblems, match=r"no size for the seed: .*; give --seed-size, in MiB, from 1 to 256"):
+    with pytest.raises(
+        ImportProblems, match=r"is not a valid size for the seed, which .*; give --seed-size, in MiB, from 1 to 256"
+    ):
         library.import_base(dataclasses.replace(request_, seed_size=importing.SEED_LIMIT + 4096))
 
 
@@ -119,9 +121,9 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
         "absent: does not exist",
         "bad: its archive at byte 0 has no known format",
         f"{tmp_path}: is not a file",
-        "Bad Name: is no name",
-        'a="b": is no kernel argument',
-        "1000: is no size for the seed",
+        "Bad Name: is not a valid name",
+        'a="b": is not a kernel argument',
+        "1000: is not a valid size for the seed",
         "gcdx64.efi.signed: is missing; add it",
     ):
         assert part in texts
