@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from provision.model import (
     InterfaceName,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -64,7 +65,7 @@ class BondMode(StrEnum):
 class Route(Model):
     """A static route; `to` and `via` are of one address family."""
 
-    to: IPv4Network | IPv6Prefix
+    to: IPv4Prefix | IPv6Prefix
     via: IPv4Address | IPv6
 
 
