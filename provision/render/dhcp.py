@@ -12,7 +12,9 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
+from provision import boot_paths
 from provision.boot import Role
+from provision.boot_paths import BootIso
 from provision.errors import Invalid, Unavailable
 from provision.host import Addressing, Host, Interface
 from provision.proc import run
@@ -68,7 +70,12 @@ class DhcpNetwork:
     @property
     def iso_url(self) -> str:
         """What UEFI HTTP Boot loads."""
-        return f"{self.base_url}/http-boot/boot.iso"
+        return self.base_url + boot_paths.http(BootIso())
+
+    @property
+    def pxe_url(self) -> str:
+        """Where PXELINUX finds its files."""
+        return self.base_url + boot_paths.PXE
 
 
 @dataclass(frozen=True)
