@@ -159,13 +159,8 @@ def _meant_address(value: str, family: str) -> str:
 def _meant_word(value: str, pattern: str) -> str:
     """The same for a word that has to match a pattern."""
     plain = value.strip().rstrip(".").lower()
-    for guess in (
-        plain,
-        plain.replace("_", "-"),
-        plain.removeprefix("0o").zfill(4),
-        f"/{value.strip('/ ')}",
-        "".join(plain.split()),
-    ):
+    guesses = (plain, plain.replace("_", "-"), plain.removeprefix("0o").zfill(4), f"/{value.strip('/ ')}")
+    for guess in guesses:
         if re.fullmatch(pattern, guess):
             return f"; did you mean '{guess}'?"
     return ""

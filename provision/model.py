@@ -98,7 +98,7 @@ def unscoped(value: _Six) -> _Six:
     """The address or prefix itself; raises ValueError when it has a zone (RFC 4007), which may hold any character, or
     is an IPv4 address in IPv6 form (RFC 4291 section 2.5.5), which no interface has."""
     if "%" in str(value):
-        raise ValueError("must not have a zone (%...); leave it out")
+        raise ValueError("must not have a zone (%...); leave it out, and give a server a global address")
     address = value if isinstance(value, IPv6Address) else value.network_address
     if address.ipv4_mapped is not None:
         raise ValueError(f"must not be IPv4 in IPv6 form; the IPv4 address is {address.ipv4_mapped}")
