@@ -30,30 +30,30 @@ ARM64 = executable(0xAA64, arm=b"ARM\x64")
 UKI = executable(0x8664, (b".text", b".osrel", b".linux", b".initrd"))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (ELF, "is an ELF vmlinux"),
-        (b"\x7fELF\1" + bytes(4000), "is an ELF program of 32 bits, such as Xen"),
-        (gzip.compress(gzip.compress(ELF)), "is a gzip file, such as an initrd"),
-        (gzip.compress(ELF), "is compressed with gzip, and what is in it is an ELF vmlinux"),
-        (ARM64, "is a kernel for arm64; give the x86-64 bzImage"),
-        (gzip.compress(ARM64), "is compressed with gzip, and what is in it is a kernel for arm64"),
-        (executable(0xAA64, start=b"zimg"), "is an EFI zboot image for arm64"),
-        (executable(0x8664, start=b"zimg"), "is an EFI zboot image for x86-64"),
-        (UKI, "is a unified kernel image (UKI); give the kernel and the initrds in it"),
-        (executable(0x5064), "is a program for RISC-V"),
-        (executable(0x8664), "is an EFI program, but not a Linux kernel"),
-        (b"\x27\x05\x19\x56" + bytes(4000), "is a U-Boot image"),
-        (bytes(0x1FE) + b"\x55\xaa" + bytes(4000), "has a boot sector, but is not a Linux kernel"),
-        (b"<!DOCTYPE html><html>404</html>", "is a web page"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
-        (b"070701" + bytes(500), "is an initrd; give it as --initrd"),
-        (gzip.compress(b"070701" + bytes(500)), "and what is in it is an initrd"),
-        (b"\x1f\x8b" + bytes(90), "is a damaged gzip file"),
-        (kernel()[:0x1F0], "is not a Linux kernel (no bzImage magic)"),
-    ],
-)
+CASES = [
+    (ELF, "is an ELF vmlinux"),
+    (b"\x7fELF\1" + bytes(4000), "is an ELF program of 32 bits, such as Xen"),
+    (gzip.compress(gzip.compress(ELF)), "is a gzip file, such as an initrd"),
+    (gzip.compress(ELF), "is compressed with gzip, and what is in it is an ELF vmlinux"),
+    (ARM64, "is a kernel for arm64; give the x86-64 bzImage"),
+    (gzip.compress(ARM64), "is compressed with gzip, and what is in it is a kernel for arm64"),
+    (executable(0xAA64, start=b"zimg"), "is an EFI zboot image for arm64"),
+    (executable(0x8664, start=b"zimg"), "is an EFI zboot image for x86-64"),
+    (UKI, "is a unified kernel image (UKI); give the kernel and the initrds in it"),
+    (executable(0x5064), "is a program for RISC-V"),
+    (executable(0x8664), "is an EFI program, but not a Linux kernel"),
+    (b"\x27\x05\x19\x56" + bytes(4000), "is a U-Boot image"),
+    (bytes(0x1FE) + b"\x55\xaa" + bytes(4000), "has a boot sector, but is not a Linux kernel"),
+    (b"<!DOCTYPE html><html>404</html>", "is a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+    (b"070701" + bytes(500), "is an initrd; give it as --initrd"),
+    (gzip.compress(b"070701" + bytes(500)), "and what is in it is an initrd"),
+    (b"\x1f\x8b" + bytes(90), "is a damaged gzip file"),
+    (kernel()[:0x1F0], "is not a Linux kernel (no bzImage magic)"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), CASES, ids=[words for _, words in CASES])
 def test_kinds(tmp_path: Path, content: bytes, words: str) -> None:
     with pytest.raises(Invalid) as caught:
         inspect_kernel(write(tmp_path / "k", content))
