@@ -14,7 +14,14 @@ from provision.cli import completion
 from tests.helpers.cli_runner import cli
 from tests.integration.attacks.fake_service import fake, value
 
-ROW: dict[str, object] = {"macs": [], "install": "it", "addressing": None, "storage": "none", "netboot": "never", "labels": {}}
+ROW: dict[str, object] = {
+    "macs": [],
+    "install": "it",
+    "addressing": None,
+    "storage": "none",
+    "netboot": "never",
+    "labels": {},
+}
 HOSTS = [{"name": f"node{n}", **ROW} for n in (1, 2)]
 ODD = ["$(touch owned)", "`touch owned`", "a;touch owned", "a b", "-rf", "a\nb", "*", "~", "a\x1b[2J", "'", "../x"]
 
