@@ -17,8 +17,6 @@ from provision.errors import Unavailable
 from provision.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
-
     from provision.service.core import Core
 
 _MAX_SOCKET_PATH = 107  # unix(7)
@@ -70,7 +68,7 @@ class _Alone(Client):
         return super().call(method, path, **arguments)
 
     @contextmanager
-    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[Any]:
         """One request whose answer is read piece by piece, by `iter_raw`."""
         if self._application is None:
             self._application = self._stack.enter_context(_application(self._core))
