@@ -10,8 +10,9 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from bench.common import Row, paired, process, python, table, workspace
+from bench.common import Row, paired, process, table, workspace
 
 PAIRS = 9
 HELP, STATUS = "<= 20", "<= 50"
@@ -26,6 +27,11 @@ def cpu(argv: Sequence[str]) -> float:
     return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
+def command(*arguments: str | Path) -> list[str]:
+    """The command line as it is installed, with these arguments."""
+    return [str(Path(sys.executable).with_name("provision")), *map(str, arguments)]
+
+
 def against_python(name: str, goal: str, pairs: int, argv: Sequence[str]) -> Row:
     """A row of one command."""
     nothing = [sys.executable, "-c", "pass"]
@@ -37,14 +43,14 @@ def main(pairs: int = PAIRS) -> list[Row]:
     """Measure, print the table, return its rows."""
     with workspace("provision-cli-") as root:
         state = root / "state"
-        status = python("provision", "--state", state, "status")
-        subprocess.run(python("provision", "--state", state, "init"), stdout=subprocess.DEVNULL, check=True)
+        status = command("--state", state, "status")
+        subprocess.run(command("--state", state, "init"), stdout=subprocess.DEVNULL, check=True)
         rows = [
-            against_python("provision --help", HELP, pairs, python("provision", "--help")),
-            against_python("provision status --help", "none", pairs, python("provision", "status", "--help")),
+            against_python("provision --help", HELP, pairs, command("--help")),
+            against_python("provision status --help", "none", pairs, command("status", "--help")),
             against_python("provision status, no service running", STATUS, pairs, status),
         ]
-        with process(python("provision", "--state", state, "serve"), (state / "operator.sock").exists):
+        with process(command("--state", state, "serve"), (state / "operator.sock").exists):
             rows.append(against_python("provision status, asking the service", STATUS, pairs, status))
     print(table(rows))
     return rows

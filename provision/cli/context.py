@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,16 @@ from provision.errors import ProvisionError
 if TYPE_CHECKING:
     from provision.cli.client import Client
     from provision.settings import Settings
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being loaded again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,8 @@ class Context:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The running service, or the same application in this process."""
-        from provision.cli.alone import connect
+        with loading():
+            from provision.cli.alone import connect
 
         with connect(self.settings()) as client:
             yield client

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from provision.cli.alone import connect
+from provision.cli.client import Client
 from provision.cli.commands import COMMANDS, Group
+from provision.settings import load
 from tests.helpers.site_fixture import closed_site
 from tests.integration.attacks.fake_service import fake, value
 
@@ -17,7 +20,7 @@ STORE = {"sqlalchemy", "cryptography", "sqlite3"}
 PARTS = {"jinja2", "pycdlib", "pyroute2", "dns", "debian", "cyclonedx"}
 CLIENT = {"httpx", "rich"}
 HEAVY = WEB | STORE | PARTS | CLIENT
-NOTHING = {"hosts": [], "unknown": [], "problems": [], "warnings": []}
+NOTHING: dict[str, list[str]] = {"hosts": [], "unknown": [], "problems": [], "warnings": []}
 _RUN = """
 import sys
 from provision.cli import main
@@ -41,7 +44,7 @@ def test_the_help_loads_nothing_but_the_commands() -> None:
     assert loaded("--help") & (HEAVY | {"pydantic", "yaml", "asyncio"}) == set()
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
+@pytest.mark.parametrize("name", [name for name, row in COMMANDS.items() if not isinstance(row, Group)])
 def test_the_help_of_a_command_loads_nothing_that_it_uses(name: str) -> None:
     assert loaded(name, "--help") & HEAVY == set()
 
@@ -67,10 +70,6 @@ def test_with_a_service_no_part_of_it_is_loaded(tmp_path: Path) -> None:
 
 
 def test_status_says_the_same_with_and_without_the_application(tmp_path: Path) -> None:
-    from provision.cli.alone import connect
-    from provision.cli.client import Client
-    from provision.settings import load
-
     state = closed_site(tmp_path)
     with connect(load(state, state / "provision.toml")) as client:
         for parameters in ({}, {"host": "node1"}):
