@@ -15,7 +15,7 @@ from provision.cli.client import Client
 from provision.cli.context import context
 from provision.cli.download import download
 from provision.errors import Exit, NotFound, ProvisionError
-from provision.media.writing import replacing, unwritable
+from provision.writing import replacing, unwritable
 
 MANIFEST = "manifest.json"
 

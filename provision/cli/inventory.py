@@ -27,9 +27,9 @@ def init() -> None:
 
     An existing state directory is left as it is.
     """
-    from provision.media.writing import replacing
     from provision.settings import TEMPLATE, load
     from provision.store.keys import create_key, load_key
+    from provision.writing import replacing
 
     given = context()
     state, config = given.state, given.config
@@ -38,7 +38,7 @@ def init() -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         there = {path.name for path in state.iterdir()} - {"lost+found"}
         if there and not there & _OURS:
-            fact = f"is no state directory, and not empty: it has {min(there)} in it"
+            fact = f"is not a state directory, and is not empty: it has {min(there)} in it"
             raise Conflict(str(state), fact, "choose an empty or a new one with --state")
         if state.stat().st_mode & 0o777 != 0o700:
             state.chmod(0o700)

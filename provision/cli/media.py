@@ -50,7 +50,7 @@ def _write(medium: str, host: str | None, file: Path | None, selector: str | Non
 def _write_one(medium: str, host: str, file: Path | None) -> None:
     from provision.cli.answers import Described, shaped
     from provision.cli.download import download
-    from provision.media.writing import require_file
+    from provision.writing import require_file
 
     given = context()
     url = route("hosts", host, medium)
@@ -76,7 +76,7 @@ def render(
     The seeds are not in it: hosts fetch them from this server, which decides each time.
     """
     from provision.cli.unpack import unpack
-    from provision.media.writing import making, unwritable
+    from provision.writing import making, unwritable
 
     if out.exists():
         raise Conflict(str(out), "is there already", "name a new directory")
@@ -105,7 +105,7 @@ def dhcp(
     ] = None,
 ) -> None:
     """Render the dnsmasq configuration of the management networks that this server serves."""
-    from provision.media.writing import replacing, require_file, unwritable
+    from provision.writing import replacing, require_file, unwritable
 
     if file is not None:
         require_file(file)

@@ -95,6 +95,16 @@ def failure(error: ProvisionError, as_json: bool) -> None:
     sys.stderr.write(f"error: {_line(error)}\n")
 
 
+def notes(as_json: bool) -> Callable[[str], None]:
+    """What prints a line beside the answer, on standard error; it may come while a bar moves."""
+
+    def note(message: str) -> None:
+        line = _json({"note": message}) if as_json else f"note: {_line(message)}"
+        sys.stderr.write(f"{line}\n")
+
+    return note
+
+
 @contextmanager
 def bar(title: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error while bytes move; yields a function that takes the bytes done so far."""

@@ -20,7 +20,7 @@ class Reports:
         """How far every host (or one) has come, and which unknown machines asked."""
         followed = self._tracker.all()
         names = [name] if name else list(self._core.hosts)
-        unknown = [] if name else self._core.store.unknown()
+        unknown = [] if name else self._core.store.sightings.all()
         return {
             "hosts": [self._host_status(n, followed.get(n)) for n in names],
             "unknown": [
@@ -33,7 +33,7 @@ class Reports:
 
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
         state, now = self._core.state(name), self._core.clock()
-        boots = self._core.store.boots(name) if progress is None else [progress.boot]
+        boots = self._core.store.boots.of(name) if progress is None else [progress.boot]
         seen = (b for b in boots if b.medium.from_network or b.up)
         boot = max(seen, key=lambda b: b.up or b.charged or b.started, default=None)
         stage = (
