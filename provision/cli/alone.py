@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import threading
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provision.cli.client import Client, at, running
-from provision.cli.context import loading
 from provision.errors import Unavailable
 from provision.settings import Settings
 
@@ -29,7 +29,7 @@ def connect(settings: Settings) -> Iterator[Client]:
         if client is not None:
             yield client
             return
-    with loading():
+    with _loading():
         from provision.server.process import forbid_core_dumps
         from provision.service.core import Core
 
@@ -41,6 +41,16 @@ def connect(settings: Settings) -> Iterator[Client]:
     finally:
         with suppress(Unavailable):
             core.close()
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being loaded again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Alone(Client):

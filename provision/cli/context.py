@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +13,6 @@ from provision.errors import ProvisionError
 if TYPE_CHECKING:
     from provision.cli.client import Client
     from provision.settings import Settings
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Without the garbage collector, which would go through all that is being loaded again and again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 @dataclass(frozen=True)
@@ -57,8 +46,7 @@ class Context:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The running service, or the same application in this process."""
-        with loading():
-            from provision.cli.alone import connect
+        from provision.cli.alone import connect
 
         with connect(self.settings()) as client:
             yield client
