@@ -130,19 +130,25 @@ class Edge:
         return replace(origin, requester=replace(who, confirmed=pin is not None), pin=pin)
 
     async def _mac(self, address: IPv4Address) -> str | None:
-        """The MAC that is at `address`: the one that the inventory has there when it answers, whatever somebody else
-        has told the kernel, and else the one that the kernel has, when that has been heard of lately or answers."""
+        """The MAC that is at `address`.
+
+        It is the one that the inventory has there when that answers, whatever somebody else has told the kernel, and
+        also when the kernel has no entry yet. Else it is the one that the kernel has, when that has been heard of
+        lately or answers.
+        """
         confirmed = self.neighbours.confirmed(self.ifindex, address)
         wanted = self.macs_at(self.channel.network or "", address)
         if confirmed is not None and (not wanted or confirmed in wanted):
             return confirmed
         recorded = await self.neighbours.find_mac(self.ifindex, address)
-        if self.pins is None or recorded is None:
+        if self.pins is None:
             return recorded
         if recorded not in wanted:
             found = await self._who_answers(address, wanted)
-            if found is not None or confirmed is not None:
-                return found or confirmed
+            # Meanwhile what the kernel had may be gone: nobody is refused by an entry that there is no more.
+            found = found or self.neighbours.confirmed_now(self.ifindex, address)
+            if found is not None or recorded is None:
+                return found
         return await self._who_answers(address, (recorded,))
 
     async def _who_answers(self, address: IPv4Address, macs: Sequence[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Annotated
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from provision.model import (
     InterfaceName,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -65,7 +66,7 @@ class BondMode(StrEnum):
 class Route(Model):
     """A static route; `to` and `via` are of one address family."""
 
-    to: IPv4Network | IPv6Prefix
+    to: IPv4Prefix | IPv6Prefix
     via: IPv4Address | IPv6
 
 

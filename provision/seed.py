@@ -56,7 +56,7 @@ _MODE: TypeAdapter[str] = TypeAdapter(FileMode)
 
 @dataclass(frozen=True)
 class SeedCredential:
-    """An opened credential: where it shall stand in the host's root and with which mode ("0600")."""
+    """An opened credential: where it stands in the host's root and with which mode ("0600")."""
 
     name: str
     version: int
