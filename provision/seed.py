@@ -36,6 +36,8 @@ RENDERING = 3
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
 one revision differ. tests/test_seed.py holds the bytes to it."""
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
 DIRECTORY = "provision-seed"
 ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
@@ -125,7 +127,7 @@ def seed_revision(
     boot = [phone_home.url, phone_home.boot] if phone_home else None
     there = [[str(s.address), s.http, s.tftp, *s.transfers] for s in servers]
     parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot, there]
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()
 
 
 def build(

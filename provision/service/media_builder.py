@@ -36,9 +36,12 @@ class Maker:
 
     def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
         """Where the booted host says that it is up: the network it boots on, else its own management network."""
-        networks = self._core.site.networks
-        own = [i.network for i in state.host.interfaces.values() if i.network]
-        wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
+        if channel.network:
+            wanted = [channel.network]
+        else:
+            networks = self._core.site.networks
+            own = [i.network for i in state.host.interfaces.values() if i.network]
+            wanted = [name for name in own if networks[name].role is Role.MANAGEMENT]
         endpoints = [self._core.endpoints.of(name) for name in wanted]
         return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
 
