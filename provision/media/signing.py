@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pefile
 from cryptography import x509
@@ -65,10 +66,15 @@ def vendor_certificates(shim: Path) -> list[x509.Certificate]:
     return found
 
 
+def _parsed(image: bytes) -> Any:
+    """The headers of a PE image, no more. Raises PEFormatError."""
+    return pefile.PE(data=image, fast_load=True)  # type: ignore[no-untyped-call]
+
+
 def _section(image: bytes, wanted: str) -> bytes:
     """One section of a PE image. Names of more than 8 bytes are "/" and a place in the string table, which is behind
     the symbols (Microsoft's PE format, "section table"); pefile leaves them so."""
-    pe = pefile.PE(data=image, fast_load=True)
+    pe = _parsed(image)
     strings = pe.FILE_HEADER.PointerToSymbolTable + 18 * pe.FILE_HEADER.NumberOfSymbols
     for section in pe.sections:
         name = section.Name.rstrip(b"\0").decode("latin-1")
@@ -117,7 +123,7 @@ def _issued(signer: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 def _embedded(image: bytes) -> list[x509.Certificate]:
     """The certificates in an image's signatures (PE format, "attribute certificate table")."""
-    headers = pefile.PE(data=image, fast_load=True).OPTIONAL_HEADER
+    headers = _parsed(image).OPTIONAL_HEADER
     place = headers.DATA_DIRECTORY[_CERTIFICATE_TABLE]  # here alone the "virtual address" is a place in the file
     table, found = image[place.VirtualAddress :][: place.Size], []
     while len(table) >= 8:
