@@ -105,6 +105,9 @@ def load(state: Path, config: Path) -> Settings:
         text = config.read_bytes()
     except FileNotFoundError:
         raise Unavailable(str(config), "there is no settings file", "run 'provision init' first") from None
+    except PermissionError as error:
+        remedy = "be root, or join the group that 'operator_group' in it names"
+        raise Unavailable(str(config), f"cannot be read ({error.strerror})", remedy) from None
     except OSError as error:
         raise Unavailable(str(config), f"cannot be read ({error.strerror})", "check its owner and mode") from None
     return parse(text, str(config), state)

@@ -158,3 +158,12 @@ def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
         load(tmp_path, tmp_path / "provision.toml")
     with pytest.raises(Unavailable, match="cannot be read"):
         load(tmp_path, tmp_path)
+
+
+def test_who_may_not_read_the_file_is_told_how_to_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(Unavailable, match=r"toml: cannot be read \(Permission denied\); be root, or join the group"):
+        load(tmp_path, tmp_path / "provision.toml")

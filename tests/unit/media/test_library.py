@@ -134,7 +134,13 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("initrd", "fact"),
-    [(archive({"init": b""}), "would ignore its seed"), (image_archive(b"2\n"), "asks for seed contract '2'")],
+    [
+        (archive({"init": b""}), "would ignore its seed"),
+        (image_archive(b"2\n"), "asks for seed contract '2'"),
+        (image_archive(b"1"), "etc/provision-seed-contract holds '1' without the newline; write it with 'echo 1'"),
+        (image_archive(b"1\r\n"), "etc/provision-seed-contract holds '1', but ends in a carriage return"),
+        (image_archive(b" 1\n\n"), "etc/provision-seed-contract holds '1' and white space beside it"),
+    ],
 )
 def test_an_image_of_no_or_another_contract_is_refused(
     library: Library, request_: ImportRequest, tmp_path: Path, initrd: bytes, fact: str
