@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from functools import cached_property
+from ipaddress import IPv4Address
 from typing import Annotated
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from provision.model import (
     InterfaceName,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -64,7 +66,7 @@ class BondMode(StrEnum):
 class Route(Model):
     """A static route; `to` and `via` are of one address family."""
 
-    to: IPv4Network | IPv6Prefix
+    to: IPv4Prefix | IPv6Prefix
     via: IPv4Address | IPv6
 
 
@@ -105,7 +107,7 @@ class Host(Model):
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
-    @property
+    @cached_property
     def macs(self) -> tuple[str, ...]:
         """Every MAC of the host once, in the order of the file."""
         return tuple(dict.fromkeys(mac for interface in self.interfaces.values() for mac in interface.macs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -13,6 +13,7 @@ from provision.host import Host
 from provision.model import (
     Domain,
     FileMode,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -39,7 +40,7 @@ class Network(Model):
     """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used."""
 
     role: Role
-    prefix: IPv4Network
+    prefix: IPv4Prefix
     gateway: IPv4Address | None = None
     prefix6: IPv6Prefix | None = None
     gateway6: IPv6 | None = None
@@ -82,11 +83,17 @@ class CredentialKind(StrEnum):
 
 
 class CredentialSpec(Model):
-    """A credential that hosts may name: its kind and where it stands on the host."""
+    """A credential that hosts may name: its kind and where it stands on the host.
+
+    A keytab or certificate is for the host; `names` has what else it may be for (a service address that hosts share),
+    and `realms` the Kerberos realms beside the site's that a keytab may have keys of.
+    """
 
     kind: CredentialKind
     path: SeedPath
     mode: FileMode = "0600"
+    names: tuple[Domain, ...] = ()
+    realms: tuple[Realm, ...] = ()
 
 
 def exposure(kind: CredentialKind, mode: str) -> str:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.image import image_app
-from provision.cli.main import context
-from provision.errors import Invalid
+from provision.cli.context import context
 
 if TYPE_CHECKING:
     from provision.image.build import Image
@@ -24,11 +22,6 @@ _Platform = Annotated[
 _MIB = 1 << 20
 
 
-def register(app: typer.Typer) -> None:
-    """The commands stand in `image`, which another module adds."""
-
-
-@image_app.command("build")
 def build(
     directory: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Copy kernel, initrd and report there")
@@ -56,6 +49,8 @@ def build(
 
     given = context()
     if update_lock and allow_newer:
+        from provision.errors import Invalid
+
         raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
     versions = Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
     request = builder.Request(
@@ -79,7 +74,6 @@ def _line(image: Image) -> str:
     return f"{image.about['name']} {image.about['version']}{platform}: {size / _MIB:.1f} MiB in {image.directory}"
 
 
-@image_app.command("strip")
 def strip(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     platform: Annotated[
@@ -106,7 +100,6 @@ def strip(
     output.say(f"id {image.about['id'][:16]}")
 
 
-@image_app.command("diff")
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
@@ -122,7 +115,6 @@ def diff(
     output.table(("WHAT", "NAME", "OLD", "NEW", "BYTES"), rows)
 
 
-@image_app.command("publish")
 def publish(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     root: Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where images are published", show_default=False)],

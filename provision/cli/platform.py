@@ -6,25 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from provision.cli import output
-from provision.cli.main import context
-from provision.errors import Invalid, Unavailable
-from provision.model import Name
+from provision.cli.context import context
+from provision.errors import Invalid
 
 if TYPE_CHECKING:
     from provision.image.detect import Detected
 
-platform_app = typer.Typer(no_args_is_help=True, help="Find out what a kind of machine needs of its image.")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(platform_app, name="platform")
-
-
-@platform_app.command("detect")
 def detect(
     target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there")] = None,
     sysfs: Annotated[
@@ -76,10 +66,14 @@ def detect(
 
 
 def _check_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from provision.model import Name
+
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
-        fact = "is no name for a platform"
+        fact = "is not a valid name for a platform"
         raise Invalid(f"'{name[:63]}'", fact, "use at most 63 lower-case letters, digits and '-' with --name") from None
 
 
@@ -95,11 +89,9 @@ def _summary(found: Detected, devices: int, target: Path) -> None:
 
 
 def _write(target: Path, text: str) -> None:
-    new = target.with_name(f".{target.name}.new")
+    from provision.writing import unwritable, write
+
     try:
-        new.write_text(text)
-        new.replace(target)
+        write(target, text.encode(), mode=0o666)
     except OSError as error:
-        raise Unavailable(str(target), f"cannot be written ({error.strerror})", "check the path") from None
-    finally:
-        new.unlink(missing_ok=True)
+        raise unwritable(target, error) from None

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from provision import assets, proc
+from provision import assets, proc, writing
 from provision.errors import Invalid, Unavailable
 from provision.image.packages import Package
 
@@ -79,7 +79,7 @@ def parse(text: bytes, subject: str) -> Lock:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Invalid(
-            subject, f"is no lock file: {where}: {first['msg']}", "make it with 'image build --update-lock'"
+            subject, f"is not a lock file: {where}: {first['msg']}", "make it with 'image build --update-lock'"
         ) from None
     if found.format != _FORMAT:
         raise Invalid(
@@ -120,12 +120,9 @@ def check_place(path: Path) -> None:
 
 def write(lock: Lock, path: Path) -> None:
     """Write a lock file beside, then rename: the old one stays as it is until then. Raises Unavailable."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(lock.text())
-        new.replace(path)
+        writing.write(path, lock.text().encode(), mode=0o666)
     except OSError as error:
-        new.unlink(missing_ok=True)
         remedy = "make room and look at its permissions"
         raise Unavailable(str(path), f"cannot be written ({error.strerror})", remedy) from None
 

@@ -36,6 +36,7 @@ def host_findings(host: Host, seen: View) -> Iterator[Violation]:
         yield from _addressing(interface, where)
         yield from _network(interface, where, seen)
         yield from _routes(interface, where, seen)
+        yield from _detours(host, interface, where, seen)
     yield from device_findings(host, path, seen)
     yield from _credentials(host, path, seen)
     yield from _command_line(host, path, seen)
@@ -106,7 +107,9 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
         elif kind := edge(address, prefix):
             yield Violation(where, f"{address} is the {kind} address of {prefix}", "take another")
         elif address.is_loopback or address.is_multicast or address.is_unspecified:
-            yield Violation(where, f"{address} is no address that one machine of a network can have", "take another")
+            yield Violation(
+                where, f"{address} is not an address that one machine of a network can have", "take another"
+            )
         elif address == gateway:
             yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
         elif address in seen.servers:
@@ -135,6 +138,17 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Violation]
             yield Violation((*where, "via"), f"{route.via} is the host's own address", "give the router's")
         if network is not None:
             yield from _router(interface, route, network, where)
+
+
+def _detours(host: Host, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+    """Routes to a network that the host is on itself: which of the two is taken would depend on their metrics."""
+    for index, route in enumerate(interface.routes):
+        for name, other in host.interfaces.items():
+            network = seen.network(other.network)
+            if network is not None and route.to in (network.prefix, network.prefix6):
+                fact = f"a route to {route.to}, which is network '{other.network}' that '{name}' is on"
+                yield Violation((*path, "routes", index, "to"), fact, "leave the route out")
+                break
 
 
 def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Violation]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from provision.document import Path
 from provision.host import Host
+from provision.inventory.address_rules import address_findings, name_findings
 from provision.inventory.host_rules import host_findings
 from provision.inventory.site_index import view
 from provision.inventory.site_rules import site_findings
@@ -31,6 +32,9 @@ def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) ->
 def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     if site is not None:
         yield from site_findings(site)
+        yield from address_findings(site)
+        yield from name_findings(site, hosts)
+        yield from _borrowed(site, hosts)
     seen = view(site)
     for host in hosts:
         yield from host_findings(host, seen)
@@ -38,6 +42,16 @@ def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     yield from _twice("UUID", hosts, _uuids, "ask the firmware of both: dmidecode -s system-uuid")
     yield from _twice("MAC", hosts, _macs, "a NIC belongs to one host")
     yield from _twice("address", hosts, _addresses, "give one of them another address")
+
+
+def _borrowed(site: Site, hosts: Sequence[Host]) -> Iterator[Violation]:
+    """Names that a credential is said to be for, and that are a host's own."""
+    own = {name: host.name for host in hosts for name in (host.name, f"{host.name}.{site.domain}")}
+    for name, spec in site.credentials.items():
+        for index, shared in enumerate(spec.names):
+            if shared in own:
+                fact = f"'{shared}' is the host {own[shared]}, and others would get its credential"
+                yield Violation(("site", "credentials", name, "names", index), fact, "give shared names only")
 
 
 def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], remedy: str) -> Iterator[Violation]:

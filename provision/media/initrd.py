@@ -98,7 +98,7 @@ class CpioScanner:
 
     def _header(self) -> None:
         if len(self._buffer) >= 6 and bytes(self._buffer[:6]) not in (b"070701", b"070702"):
-            raise Damaged("has something that is no newc entry")
+            raise Damaged("has something that is not a newc entry")
         if len(self._buffer) < 110 or len(self._buffer) < self._wanted():
             return
         size = self._field(6)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from provision.errors import Invalid
 from provision.host import Addressing, Host, Interface, Route
-from provision.render.environment import render
+from provision.render.environment import render, render_common
 from provision.site import Address, Network, Site
 
 METRIC = 100
@@ -23,7 +23,8 @@ DEFAULT_MTU = 1500
 
 @dataclass(frozen=True)
 class Addresses:
-    """What an interface has of its own on layer 3. `metric` orders default routes."""
+    """What an interface has of its own on layer 3. `metric` orders default routes, and `prefix_metric` the routes to a
+    network that another interface is on as well; None leaves that to the kernel."""
 
     dhcp: bool
     ipv6: bool
@@ -35,6 +36,7 @@ class Addresses:
     dns: tuple[Address, ...] = ()
     ntp: tuple[str, ...] = ()
     domain: str = ""
+    prefix_metric: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
             found[f"{link.file}.netdev"] = render("seed/netdev.j2", link=link)
         found[f"{link.file}.network"] = render("seed/network.j2", link=link)
     return found
+
+
+def module_options(host: Host) -> bytes | None:
+    """What modprobe(8) is told of the modules that make the host's devices (modprobe.d(5)); None for nothing."""
+    if all(interface.bond is None for interface in host.interfaces.values()):
+        return None
+    return render_common("seed/modprobe.j2", bonds=0)
 
 
 def plan(host: Host, site: Site) -> tuple[Link, ...]:
@@ -132,6 +141,7 @@ def _stack(link: Link, interface: Interface | None, addresses: Addresses | None)
 def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
     """What each interface has on layer 3. The first with addresses is the one that 'online' waits for."""
     found: dict[str, Addresses | None] = {}
+    used = [interface.network for interface in host.interfaces.values()]
     for name, interface in host.interfaces.items():
         network = site.networks[interface.network] if interface.network else None
         if network is None or interface.addressing is None:
@@ -142,7 +152,10 @@ def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
         if interface.addressing is Addressing.DHCP:
             found[name] = Addresses(True, network.prefix6 is not None, metric, required, routes=interface.routes)
         else:
-            found[name] = _static(interface, network, site, metric, required)
+            own = _static(interface, network, site, metric, required)
+            # Without it, the network would be reached through whichever interface came up first.
+            shared = used.count(interface.network) > 1
+            found[name] = replace(own, prefix_metric=metric) if shared else own
     return found
 
 

@@ -28,15 +28,15 @@ from provision.service.charged import Charged
 from provision.service.decisions import Decisions
 from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
-from provision.service.integrity import Scrub
+from provision.service.integrity import Integrity
 from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import Site
 from provision.store.audit import Audit, Limits
 from provision.store.closed import ClosedAudit
-from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
+from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
@@ -47,10 +47,10 @@ class Core:
     """One open state directory. Thread-safe; the methods do quick, blocking work unless they say otherwise."""
 
     def __init__(
-        self, settings: Settings, store: Store, audit: Audit, library: Library, scrub: Scrub, clock: Clock
+        self, settings: Settings, store: Store, audit: Audit, library: Library, integrity: Integrity, clock: Clock
     ) -> None:
         self.settings, self.store, self.audit, self.clock = settings, store, audit, clock
-        self.library, self.scrub = library, scrub
+        self.library, self.integrity = library, integrity
         self.lock = RLock()
         self.footing = Footing(store, audit, clock)
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
@@ -82,8 +82,8 @@ class Core:
             uploads = settings.state / "tmp"
             discard(uploads)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
-            core = cls(settings, store, audit, library, scrub, clock)
+            audit, integrity = _open_audit(settings, key, clock), Integrity(library, at_once=brief)
+            core = cls(settings, store, audit, library, integrity, clock)
             core.footing.find()
             core._adopt_bases()
             core._serving = None if brief else clock()
@@ -111,13 +111,13 @@ class Core:
 
     def _adopt_bases(self) -> None:
         """Name what an import built whole when it was killed before it could name it."""
-        if self.store.distrust:
+        if self.store.database.distrust:
             return
         names = self.bases()
         for base in self.library.list():
             if base.id not in names.values() and base.name not in names:
                 with self.act("image-imported", None, image=base.name, base=base.id[:16]):
-                    self.store.name_base(base.name, base.id)
+                    self.store.bases.name(base.name, base.id)
                 self.witness()
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class Core:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
             revision = snapshot.revisions[name]
             fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
-        window, boots = self.store.window(name), self.charged.of(name)
+        window, boots = self.store.windows.of(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
 
     def _heard(self, name: str, host: Host) -> datetime | None:
@@ -176,7 +176,7 @@ class Core:
         if abs(self.clock() - serving) >= timedelta(seconds=site.policy.alive_seconds):
             self._serving = None
             return heard
-        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):
+        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots.of(name)):
             return heard
         return max(serving, heard or serving)
 
@@ -216,7 +216,7 @@ class Core:
     def base(self, base_id: str) -> BaseImage:
         """A base image by its id; raises Unavailable when it was found damaged. A file of it that went missing since
         shows when it is read: looking costs too much here."""
-        self.scrub.require(base_id)
+        self.integrity.require(base_id)
         found = self._bases.get(base_id)
         if found is None:
             found = self._bases[base_id] = self.library.get(base_id)

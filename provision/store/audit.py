@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from provision import clock as clocks
+from provision import writing
 from provision.clock import Clock
 from provision.errors import Unavailable
 from provision.store import chain, pending, segments, verifying
@@ -221,7 +222,7 @@ class Audit:
         bound: Bound | None,
         over: bool = False,
     ) -> None:
-        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it shall be), or
+        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it must be), or
         when it is beyond its bound."""
         if not counted and bound is None:
             self._file.append({"time": iso(now), **fields}, durable)
@@ -308,7 +309,7 @@ class Audit:
             if number < self._written:
                 return
             try:
-                pending.write(self._pending_path, pending.encode(self._key, content), durable)
+                writing.write(self._pending_path, pending.encode(self._key, content), durable=durable)
             except OSError as error:
                 self._changed = True
                 self._file.fail(f"cannot be written ({error.strerror})", ROOM)

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from provision.below import sync_directory
 from provision.errors import Conflict, Unavailable
 from provision.secret import Secret
+from provision.writing import create
 
 SIZE = 32
 DATABASE = "provision.db"
@@ -68,20 +69,15 @@ def create_key(state: Path) -> MasterKey:
         raise Conflict(str(path), "the database beside it was sealed with another key", _RESTORE)
     value = secrets.token_bytes(SIZE)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        create(path, value.hex().encode() + b"\n")
     except FileExistsError:
         raise Conflict(str(path), "there is a key already", "keep it: everything stored depends on it") from None
     except OSError as error:
         raise Unavailable(str(path), f"cannot be created ({error.strerror})", "look at the state directory") from None
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(value.hex().encode() + b"\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o600)
-            os.fsync(file.fileno())
         sync_directory(state)
     except OSError as error:
-        # A key that may not be whole must not pass for one at the next start.
+        # A key that may be gone after a crash must not be used.
         path.unlink(missing_ok=True)
         raise Unavailable(str(path), f"cannot be written ({error.strerror})", "look at the state directory") from None
     return MasterKey(Secret(value))

@@ -71,7 +71,7 @@ def test_every_mistake_is_told_at_once() -> None:
         ('override = { forwarding = "" }', "at least two words"),
         ('address = "fe80::1"', "IPv4"),
         ('interface = "a-name-too-long-x"', "at most 15 letters"),
-        ('override = { forwardin = "a lab only" }', "'forwardin' is no start-up refusal; known: wildcard-address, "),
+        ('override = { forwardin = "a lab only" }', "'forwardin' is not a start-up refusal; known: wildcard-address, "),
     ],
 )
 def test_a_network_that_cannot_be(line: str, said: str) -> None:

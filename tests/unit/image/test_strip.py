@@ -55,7 +55,7 @@ NODES = [
     module("lib/sum", alias="cry-sum"),
     module("misc/odd"),
     module("misc/unwanted"),
-    file("usr/bin/busybox", "busy"),
+    file("usr/bin/busybox", "busy\0sh\0"),
     file("usr/bin/tool", "tool"),
     file("usr/lib/libs/plugin", "plugin"),
     file("usr/share/big/file", "big", 0o640),
@@ -190,7 +190,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, whole: Path) -> N
         ("initrd", b"x" * 99999, "initrd: is not what image.json says"),
         ("vmlinuz", b"x", "vmlinuz: is not what image.json says"),
         ("image.json", b"{}", "image.json: does not describe an image"),
-        ("report.json", b"{}", "report.json: is no report"),
+        ("report.json", b"{}", "report.json: is not a report"),
         ("report.json", None, "report.json: cannot be read"),
     ],
 )
