@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import stat
 import tarfile
@@ -25,6 +26,7 @@ _MERGED = ("bin/", "sbin/", "lib/", "lib64/")
 _ARCHIVES = "archives"
 _LISTS = Path("/var/lib/apt/lists")
 _TOGETHER = 24
+_PACKED = ".ko.xz"
 _UPDATE = "run 'apt-get update' as root, then try again"
 
 Lists = tuple[str, ...]
@@ -167,8 +169,30 @@ def path_of(name: str, directory: Path) -> Path:
 
 
 def unpacked(package: Path) -> bytes:
-    """The files of a package as an uncompressed tar archive."""
-    return proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout
+    """The files of a package as an uncompressed tar archive, its kernel modules uncompressed too."""
+    return plain_modules(proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout)
+
+
+def plain_modules(archive: bytes) -> bytes:
+    """A package's files with its kernel modules uncompressed.
+
+    The image is packed as a whole, which packs them better, and neither BusyBox nor what reads them here unpacks them.
+    """
+    if _PACKED.encode() not in archive:
+        return archive
+    stream = BytesIO()
+    with (
+        tarfile.open(fileobj=BytesIO(archive)) as packed,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as plain,
+    ):
+        for member in packed:
+            data = packed.extractfile(member) if member.isreg() else None
+            if data is not None and member.name.endswith(_PACKED):
+                content = lzma.decompress(data.read())
+                member.name, member.size = member.name.removesuffix(".xz"), len(content)
+                data = BytesIO(content)
+            plain.addfile(member, data)
+    return stream.getvalue()
 
 
 def read(package: Path, wanted: Callable[[str], bool]) -> Iterator[cpio.Entry]:
