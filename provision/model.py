@@ -84,6 +84,25 @@ def whole(value: Any) -> Any:
     return value
 
 
+def flag(value: Any) -> Any:
+    """The words ``true`` and ``false`` as what they say, for values that come from YAML; no other word is one."""
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError("is neither true nor false")
+        return value == "true"
+    return value
+
+
+def vlan_range(value: str) -> str:
+    """One VLAN ("100") or a range of them, both ends included ("100-139"); raises ValueError for any other text."""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}(-[1-9][0-9]{0,3})?", value):
+        raise ValueError("is neither a VLAN nor a range of them; write 100 or 100-139")
+    first, _, last = value.partition("-")
+    if not 1 <= int(first) <= int(last or first) <= 4094:
+        raise ValueError("is not a range of VLANs; the numbers go from 1 to 4094, the lower one first")
+    return value
+
+
 def in_order(value: dict[str, Any]) -> dict[str, Any]:
     """The mapping sorted by key, for mappings whose order in the file means nothing."""
     return dict(sorted(value.items()))
@@ -103,6 +122,7 @@ def _printable(value: str) -> str:
 IPv6 = Annotated[IPv6Address, AfterValidator(unscoped)]
 IPv6Prefix = Annotated[IPv6Network, AfterValidator(unscoped)]
 Whole = Annotated[int, BeforeValidator(whole)]
+Flag = Annotated[bool, BeforeValidator(flag)]
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
@@ -113,6 +133,8 @@ Domain = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", m
 Realm = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]([A-Z0-9.-]{0,250}[A-Z0-9])?$")]
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
 """A network interface name as the kernel takes it (at most 15 bytes)."""
+VlanRange = Annotated[str, BeforeValidator(_text), AfterValidator(vlan_range)]
+"""A VLAN or a range of them."""
 KernelArgument = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*$", max_length=256)]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]

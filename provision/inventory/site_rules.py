@@ -9,7 +9,7 @@ from provision.boot import Role
 from provision.cmdline import is_reserved
 from provision.document import Path
 from provision.inventory.violation import Violation
-from provision.site import Network, Service, Site, exposure
+from provision.site import Address, Network, Service, Site, exposure
 
 
 def site_findings(site: Site) -> Iterator[Violation]:
@@ -17,6 +17,13 @@ def site_findings(site: Site) -> Iterator[Violation]:
     if _ends_in_a_number(site.domain):
         fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
         yield Violation(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
+    for index, domain in enumerate(site.search):
+        if domain == site.domain or domain in site.search[:index]:
+            fact = f"'{domain}' is searched already"
+            yield Violation(("site", "search", index), fact, "list each domain once; the site's own comes first anyway")
+        elif _ends_in_a_number(domain):
+            fact = f"'{domain}' ends in a number, so names in it could be read as addresses"
+            yield Violation(("site", "search", index), fact, "give a domain whose last label has letters")
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
         for index, server in enumerate(network.ntp):
@@ -69,7 +76,8 @@ def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
 def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     gateway, prefix = network.gateway, network.prefix
     if gateway is not None and gateway not in prefix:
-        yield Violation((*path, "gateway"), f"the gateway {gateway} is outside {prefix}", "hosts could not reach it")
+        if not network.is_on_link(gateway):
+            yield _unreachable(gateway, prefix, (*path, "gateway"))
     elif gateway is not None and (kind := edge(gateway, prefix)):
         yield Violation((*path, "gateway"), f"{gateway} is the {kind} address of {prefix}", "give the router's own")
     gateway6, prefix6 = network.gateway6, network.prefix6
@@ -78,8 +86,13 @@ def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     if prefix6 is None:
         fact, remedy = "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out"
         yield Violation((*path, "gateway6"), fact, remedy, ((*path, "prefix6"),))
-    elif gateway6 not in prefix6:
-        yield Violation((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
+    elif gateway6 not in prefix6 and not network.is_on_link(gateway6):
+        yield _unreachable(gateway6, prefix6, (*path, "gateway6"))
+
+
+def _unreachable(gateway: Address, prefix: IPv4Network | IPv6Network, path: Path) -> Violation:
+    remedy = "give one inside it, or 'gateway_onlink: true' if hosts reach it on the link itself"
+    return Violation(path, f"the gateway {gateway} is outside {prefix}", remedy)
 
 
 def _pool(network: Network, path: Path) -> Iterator[Violation]:

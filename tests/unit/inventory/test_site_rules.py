@@ -40,6 +40,40 @@ def test_networks_that_are_right() -> None:
     assert said("", "    g: {role: general, prefix: 10.0.1.0/24}\n") == []
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        "prefix: 10.0.0.0/24, gateway: 169.254.0.1",
+        "prefix: 192.0.2.11/32, gateway: 203.0.113.1",
+        "prefix: 10.0.0.0/24, gateway: 10.9.0.1, gateway_onlink: true",
+        "prefix: 10.0.0.0/24, prefix6: '2001:db8::/64', gateway6: '2001:db8:9::1', gateway_onlink: true",
+        "prefix: 10.0.0.0/24, prefix6: '2001:db8::7/128', gateway6: '2001:db8:9::1'",
+    ],
+)
+def test_gateways_on_the_link(network: str) -> None:
+    assert lines(f"{BASE}    m: {{role: general, {network}}}\n") == []
+
+
+def test_a_gateway_outside_of_its_prefix_has_a_way_out() -> None:
+    (found,) = said(", gateway: 10.9.0.1")
+    assert found.endswith("; give one inside it, or 'gateway_onlink: true' if hosts reach it on the link itself")
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ("[b.test, a.test]", "site.search.1: 'a.test' is searched already"),
+        ("[b.test, b.test]", "site.search.1: 'b.test' is searched already"),
+        ("[b.7]", "site.search.0: 'b.7' ends in a number"),
+        ("[b.t, c.t, d.t, e.t, f.t, g.t]", "site.search: has too many entries; it may have at most 5"),
+        ("[b/c]", "site.search.0: 'b/c' is not allowed; a DNS name has"),
+    ],
+)
+def test_search_lists(search: str, words: str) -> None:
+    (found,) = said("", f"  search: {search}\n")
+    assert words in found
+
+
 def test_a_domain_that_ends_in_a_number() -> None:
     (found,) = lines("site:\n  domain: rack.7\n  networks: {}\n")
     assert "a.yaml:2: site.domain: 'rack.7' ends in a number" in found
