@@ -150,5 +150,7 @@ LoaderName = Annotated[str, StringConstraints(pattern=LOADER_NAME)]
 """A file of a loader set, in its directory or in one below it."""
 TypedPath = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_printable)]
 """A path as an operator typed it, for messages only: nothing is opened by it, and nothing in it is invisible."""
+AccountName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+"""A user or group of an image, as Debian names them (adduser(8))."""
 FileMode = Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")]
 """An octal mode of four digits, such as ``0600``."""

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from provision.boot import Role
 from provision.host import Host
 from provision.model import (
+    AccountName,
     Domain,
     FileMode,
     Flag,
@@ -100,11 +101,16 @@ class CredentialKind(StrEnum):
 
 
 class CredentialSpec(Model):
-    """A credential that hosts may name: its kind and where it stands on the host."""
+    """A credential that hosts may name: its kind, where it stands on the host, and whose it is there.
+
+    `owner` and `group` are accounts of the host's image; root without them.
+    """
 
     kind: CredentialKind
     path: SeedPath
     mode: FileMode = "0600"
+    owner: AccountName | None = None
+    group: AccountName | None = None
 
 
 def exposure(kind: CredentialKind, mode: str) -> str:

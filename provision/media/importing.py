@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from provision.accounts import ROOT_ONLY, Accounts
+from provision.accounts import read as read_accounts
 from provision.below import remove, sync_directory
 from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
@@ -63,6 +65,7 @@ class Prepared:
     ingredients: Ingredients
     kernel_version: str
     features: tuple[str, ...] = ()
+    accounts: Accounts = ROOT_ONLY
 
 
 def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
@@ -85,14 +88,15 @@ def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
         except Invalid as error:
             problems.append(_problem(source, error))
     kernel = _check_kernel(request, copied, problems)
-    features = _check_initrds(request, copied, work, problems, progress)
+    features, accounts = _check_initrds(request, copied, work, problems, progress)
     if problems or kernel is None:
         raise ImportProblems(problems)
     (work / "scratch").mkdir()
     loaders = copy_loaders(found, work / "scratch")
     initrds = tuple(target for _, target in sources[1:])
     id_ = _identify(request, work / "kernel", initrds, loaders)
-    return Prepared(Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size), kernel.version, features)
+    ingredients = Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size)
+    return Prepared(ingredients, kernel.version, features, accounts)
 
 
 def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Progress) -> None:
@@ -126,6 +130,7 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         loaders={served: _entry(work / "loaders" / served) for served in SERVED},
         signing=signing,
         features=prepared.features,
+        accounts=prepared.accounts,
         **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
     )
     (work / RECORD).write_bytes(record(base))
@@ -203,10 +208,11 @@ def _check_kernel(request: ImportRequest, copied: list[tuple[Path, Path]], probl
 
 def _check_initrds(
     request: ImportRequest, copied: list[tuple[Path, Path]], work: Path, problems: list[Problem], progress: Progress
-) -> tuple[str, ...]:
-    """The features that the initrds name."""
+) -> tuple[tuple[str, ...], Accounts]:
+    """The features and the accounts that the initrds name; of two files of one path the later one counts."""
     markers, good = [], 0
     features: set[str] = set()
+    passwd = group = b""
     initrds = [pair for pair in copied if pair[1].name != "kernel"]
     for i, (source, target) in enumerate(initrds):
         progress(f"checking {source.name}", 0.3 + 0.3 * i / len(initrds))
@@ -214,6 +220,8 @@ def _check_initrds(
             inspected = inspect_initrd(target, work)
             markers.append((source, inspected.marker))
             features |= set(inspected.features)
+            passwd = passwd if inspected.passwd is None else inspected.passwd
+            group = group if inspected.group is None else inspected.group
             good += 1
         except Invalid as error:
             problems.append(_problem(source, error))
@@ -229,7 +237,7 @@ def _check_initrds(
     if not found and initrds and good == len(request.initrds):
         fact = f"no initrd holds {MARKER}, so this image would ignore its seed"
         problems.append(Problem(str(initrds[0][0]), 0, "", fact, "see docs/media-format.md"))
-    return tuple(sorted(features))
+    return tuple(sorted(features)), read_accounts(passwd, group)
 
 
 def _identify(request: ImportRequest, kernel: Path, initrds: tuple[Path, ...], loaders: dict[str, Path]) -> str:

@@ -22,8 +22,11 @@ FEATURES = "etc/provision-seed-features"
 """What an image does beyond the contract: one word on each line of this file."""
 ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
-_MARKERS = frozenset((MARKER, FEATURES))
-_MARKER_LIMIT = 1024
+PASSWD = "etc/provision-seed-passwd"
+GROUP = "etc/provision-seed-group"
+"""The accounts of the image's final root: copies of its /etc/passwd and /etc/group."""
+_MARKERS = frozenset((MARKER, FEATURES, PASSWD, GROUP))
+_MARKER_LIMIT = 256 * 1024
 
 _TRAILER = b"TRAILER!!!"
 _NAME_LIMIT = 4096
@@ -40,12 +43,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Initrd:
-    """A checked initrd: its members, the content of the seed-contract marker (None when there is none), and the words
-    of the image's features."""
+    """A checked initrd: its members, the content of the seed-contract marker (None when there is none), the words of
+    the image's features, and the files that name its accounts, where it has them."""
 
     members: tuple[Member, ...]
     marker: bytes | None
     features: tuple[str, ...] = ()
+    passwd: bytes | None = None
+    group: bytes | None = None
 
 
 class CpioScanner:
@@ -71,7 +76,7 @@ class CpioScanner:
         while position < len(data) and not self.complete:
             if self._skip:
                 step = min(self._skip, len(data) - position)
-                if self._keep is not None and len(self._keep) < _MARKER_LIMIT:
+                if self._keep is not None:
                     self._keep += view[position : position + step]
                 self._skip -= step
             else:
@@ -109,6 +114,8 @@ class CpioScanner:
         if name == _TRAILER:
             self.complete = True
         elif (path := name.decode(errors="replace").removeprefix(".").lstrip("/")) in _MARKERS:
+            if size > _MARKER_LIMIT:
+                raise Damaged(f"has more than {_MARKER_LIMIT >> 10} KiB of /{path}")
             self._kept, self._keep, self._kept_size = path, bytearray(), size
 
     def _finish_marker(self) -> None:
@@ -136,7 +143,8 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
         raise Invalid(subject, f"cannot be read ({error.strerror})") from None
     if not members:
         raise Invalid(subject, "holds no archive")
-    return Initrd(tuple(members), markers.get(MARKER), _words(markers.get(FEATURES, b"")))
+    words = _words(markers.get(FEATURES, b""))
+    return Initrd(tuple(members), markers.get(MARKER), words, markers.get(PASSWD), markers.get(GROUP))
 
 
 def _words(content: bytes) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ LAYERS = (
     ("model", "boot"),
     ("host",),
     ("site",),
-    ("cmdline",),
+    ("cmdline", "accounts"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "ustar"),

@@ -146,6 +146,21 @@ def test_a_damaged_header_is_refused(at: int) -> None:
 
 
 @pytest.mark.parametrize("name", PACKERS)
+def test_the_accounts_of_an_image_are_read(tmp_path: Path, name: str) -> None:
+    long = b"".join(b"user%d:x:%d:\n" % (n, n) for n in range(1000, 6000))
+    packed = PACKERS[name](archive({"etc/provision-seed-passwd": long, "etc/provision-seed-group": b"kvm:x:109:\n"}))
+    found = inspect_initrd(write(tmp_path / "initrd", padded(image_archive(), 512) + packed), tmp_path)
+    assert (found.passwd, found.group) == (long, b"kvm:x:109:\n")
+    assert inspect_initrd(write(tmp_path / "initrd", image_archive()), tmp_path).passwd is None
+
+
+def test_accounts_beyond_reason_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "initrd", archive({"etc/provision-seed-passwd": b"x" * (256 * 1024 + 1)}))
+    with pytest.raises(Invalid, match="has more than 256 KiB of /etc/provision-seed-passwd"):
+        inspect_initrd(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", PACKERS)
 def test_what_an_image_does_beyond_the_contract_is_read(tmp_path: Path, name: str) -> None:
     more = archive({"etc/provision-seed-features": b"guard\nalive\n\nNo word\n" + b"x" * 33 + b"\n"})
     path = write(tmp_path / "initrd", padded(image_archive(), 512) + padded(PACKERS[name](more), 512))
