@@ -215,6 +215,7 @@ def _check_initrds(
     passwd = group = b""
     initrds = [pair for pair in copied if pair[1].name != "kernel"]
     for i, (source, target) in enumerate(initrds):
+        room = 0
         progress(f"checking {source.name}", 0.3 + 0.3 * i / len(initrds))
         try:
             inspected = inspect_initrd(target, work)
@@ -223,10 +224,12 @@ def _check_initrds(
             passwd = passwd if inspected.passwd is None else inspected.passwd
             group = group if inspected.group is None else inspected.group
             good += 1
+            # After lz4 the kernel looks for another block first, which four zeros are not.
+            room = 4 if inspected.members[-1].format == "lz4" else 0
         except Invalid as error:
             problems.append(_problem(source, error))
         # The next initrd, and at last the seed, must start on a boundary whatever loader puts them together.
-        size = target.stat().st_size
+        size = target.stat().st_size + room
         os.truncate(target, -(-size // _PAD) * _PAD)
     found = [(source, marker) for source, marker in markers if marker is not None]
     for source, marker in found:
