@@ -135,7 +135,11 @@ InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}
 """A network interface name as the kernel takes it (at most 15 bytes)."""
 VlanRange = Annotated[str, BeforeValidator(_text), AfterValidator(vlan_range)]
 """A VLAN or a range of them."""
-KernelArgument = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*$", max_length=256)]
+_INK = r"!#-&(-\[\]-~"  # printable ASCII without space, quotes and backslash
+KERNEL_ARGUMENT = rf'^([{_INK}]+|([!#-&(-<>-\[\]-~]+=)?"[ {_INK}]+")$'
+KernelArgument = Annotated[str, StringConstraints(pattern=KERNEL_ARGUMENT, max_length=256)]
+"""One argument as the kernel reads it (next_arg() of lib/cmdline.c): a word, or ``name="with spaces"``. GRUB would put
+a backslash before single quotes, double quotes within and backslashes, so no argument has them."""
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 SrvName = Annotated[str, StringConstraints(pattern=r"^_[a-z0-9-]{1,15}\._(tcp|udp)$")]

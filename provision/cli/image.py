@@ -14,6 +14,7 @@ from provision.cli import output
 from provision.cli.answers import Image, Rows, Upload, shaped
 from provision.cli.client import Client, route
 from provision.cli.main import context
+from provision.cmdline import split
 from provision.errors import Invalid, Unavailable
 from provision.model import LOADER_NAME
 
@@ -52,7 +53,7 @@ def import_(
             "kernel": uploads[kernel],
             "initrds": [uploads[path] for path in initrd],
             "names": {upload: str(path) for path, upload in uploads.items()},
-            "kernel_arguments": cmdline.split(),
+            "kernel_arguments": split(cmdline),
             "loaders": _upload_all(client, loaders, progress) if loaders else None,
             "seed_size": seed_size * (1 << 20) if seed_size else None,
         }

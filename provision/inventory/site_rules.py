@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from provision.boot import Role
-from provision.cmdline import is_reserved
+from provision.cmdline import reserved
 from provision.document import Path
 from provision.inventory.violation import Violation
 from provision.site import Address, Network, Service, Site, exposure
@@ -55,10 +55,8 @@ def _server_name(name: str, path: Path) -> Iterator[Violation]:
 def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Violation]:
     """Kernel arguments that belong to the boot loader."""
     for index, argument in enumerate(arguments):
-        if is_reserved(argument):
-            yield Violation(
-                (*path, index), f"'{argument.partition('=')[0]}=' is set by the boot loader", "leave it out"
-            )
+        if word := reserved(argument):
+            yield Violation((*path, index), f"'{word}' is set by the boot loader", "leave it out")
 
 
 def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:

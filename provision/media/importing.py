@@ -150,8 +150,9 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
         try:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
-            fact = "is no kernel argument that can stand in every boot loader's configuration"
-            yield Problem(quoted(argument)[1:-1], 0, "", fact, "leave out quotes, spaces and variables")
+            fact = "is not a kernel argument that every boot loader passes on"
+            remedy = 'write printable ASCII without \' and \\, and spaces in double quotes: name="a b"'
+            yield Problem(quoted(argument)[1:-1], 0, "", fact, remedy)
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size
