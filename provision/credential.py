@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Protocol
 
@@ -122,7 +123,8 @@ def _check_certificate(case: _Case) -> Checked:
     if case.now < start:
         raise case.invalid(f"the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC", "check the clocks")
     names = _names(case, certificate)
-    if not any(_matches(name, case.fqdn) for name in names):
+    own = case.host.addresses & _addresses(certificate)
+    if not own and not any(_matches(name, case.fqdn) for name in names):
         shown = ", ".join(repr(name) for name in names[:3]) or "no host name"
         raise case.invalid(f"the certificate is for {shown}, not for {case.fqdn}", "request one for the host's name")
     public = _public_key(case, certificate)
@@ -190,6 +192,16 @@ def _names(case: _Case, certificate: x509.Certificate) -> list[str]:
         return [name.value for name in names if isinstance(name.value, str)]
     except ValueError:
         raise case.invalid("the certificate has a broken extension", "request it again") from None
+
+
+def _addresses(certificate: x509.Certificate) -> set[IPv4Address | IPv6Address]:
+    """The addresses it is for: those of the subjectAltName only (RFC 9525 section 6.4); prefixes are none."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return set()
+    given = found.get_values_for_type(x509.IPAddress)
+    return {address for address in given if isinstance(address, IPv4Address | IPv6Address)}
 
 
 def _matches(name: str, fqdn: str) -> bool:

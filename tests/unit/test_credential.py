@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from provision.credential import MAX_FILE, MAX_TOKEN, Checked, Held, bulk, check
 from provision.errors import Invalid, Problems
+from provision.host import Interface
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec, Inventory, Site
 from tests.helpers.store_samples import host, inventory
@@ -73,11 +75,14 @@ def certificate(
     common: str = "whatever",
     start: datetime = NOW - DAY,
     end: datetime = NOW + DAY,
+    addresses: Sequence[str] = (),
 ) -> bytes:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
     builder = x509.CertificateBuilder(subject, subject, private.public_key(), 1, start, end)
     if names is not None:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+        places = [x509.IPAddress(ip_network(a) if "/" in a else ip_address(a)) for a in addresses]
+        given = x509.SubjectAlternativeName([*map(x509.DNSName, names), *places])
+        builder = builder.add_extension(given, critical=False)
     algorithm = None if isinstance(private, ed25519.Ed25519PrivateKey) else SHA256()
     return builder.sign(private, algorithm).public_bytes(Encoding.PEM)
 
@@ -138,6 +143,31 @@ def test_the_common_name_counts_alone_only() -> None:
 def test_certificates_of_others(names: list[str]) -> None:
     with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
         looked_at("certificate", certificate(key(1), names))
+
+
+STATIC = {"macs": ("52:54:00:00:00:09",), "network": "mgmt", "addressing": "static", "ipv4": "10.0.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("interface", "addresses"),
+    [
+        (STATIC, ["10.0.0.9"]),
+        (STATIC | {"ipv6": "2001:db8::9"}, ["192.0.2.1", "2001:db8::9"]),
+        (STATIC | {"addressing": "dhcp", "ipv4": None, "reservation": "10.0.0.8"}, ["10.0.0.8"]),
+    ],
+)
+def test_a_certificate_for_an_address_of_the_host(interface: dict[str, Any], addresses: list[str]) -> None:
+    given = certificate(key(1), [], addresses=addresses)
+    assert looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(interface)})
+    with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
+        looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(STATIC | {"ipv4": "10.0.0.7"})})
+
+
+@pytest.mark.parametrize(("common", "addresses"), [("10.0.0.9", []), ("x", ["10.0.0.0/24"])])
+def test_an_address_counts_as_an_alternative_name_only(common: str, addresses: list[str]) -> None:
+    given = certificate(key(1), [], common, addresses=addresses)
+    with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
+        looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(STATIC)})
 
 
 def test_only_the_first_of_a_chain_is_the_hosts() -> None:
