@@ -46,7 +46,7 @@ class Edge:
         if site is None:
             return self.channel
         network = site.networks.get(self.channel.network or "")
-        if network is None:
+        if network is None or network.prefix is None:
             return replace(self.channel, kind=ChannelKind.GENERAL, prefix=None)
         if network.role.value == self.channel.kind.value and network.prefix == self.channel.prefix:
             return self.channel

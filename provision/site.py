@@ -40,11 +40,12 @@ class Pool(Model):
 class Network(Model):
     """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used.
 
-    With `gateway_onlink` hosts reach the gateways on the link itself, whatever the prefixes say.
+    It has an IPv4 `prefix`, an IPv6 one, or both. With `gateway_onlink` hosts reach the gateways on the link itself,
+    whatever the prefixes say.
     """
 
     role: Role
-    prefix: IPv4Network
+    prefix: IPv4Network | None = None
     gateway: IPv4Address | None = None
     prefix6: IPv6Prefix | None = None
     gateway6: IPv6 | None = None

@@ -110,8 +110,9 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
         if address is None:
             continue
         if prefix is None:
-            fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6' out"
-            yield Violation(where, fact, remedy, ((*place, "prefix6"),))
+            key = "prefix6" if field_name == "ipv6" else "prefix"
+            fact, remedy = f"network '{name}' has no '{key}'", f"add it, or leave '{field_name}' out"
+            yield Violation(where, fact, remedy, ((*place, key),))
         elif address not in prefix:
             yield Violation(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
@@ -180,7 +181,8 @@ def _router(interface: Interface, route: Route, via: Address, network: Network, 
     yield from missing
     if not missing and (prefix is None or not (on_link or via in prefix)):
         fact = f"the router {via} is not on network '{interface.network}'"
-        remedy = f"give one inside {prefix}, or add 'onlink: true' to the route" if prefix else "add 'prefix6' to it"
+        inside = f"give one inside {prefix}, or add 'onlink: true' to the route"
+        remedy = inside if prefix else f"add '{prefix_key}' to it"
         yield Violation((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
     if gateway is not None and route.to.prefixlen == 0 and route.metric is None:
         fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"

@@ -73,7 +73,9 @@ def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
 
 def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     gateway, prefix = network.gateway, network.prefix
-    if gateway is not None and gateway not in prefix:
+    if prefix is None:
+        yield from _without_ipv4(network, path)
+    elif gateway is not None and gateway not in prefix:
         if not network.is_on_link(gateway):
             yield _unreachable(gateway, prefix, (*path, "gateway"))
     elif gateway is not None and (kind := edge(gateway, prefix)):
@@ -88,6 +90,16 @@ def _gateways(network: Network, path: Path) -> Iterator[Violation]:
         yield _unreachable(gateway6, prefix6, (*path, "gateway6"))
 
 
+def _without_ipv4(network: Network, path: Path) -> Iterator[Violation]:
+    rests_on = ((*path, "prefix"),)
+    if network.prefix6 is None:
+        fact = "neither 'prefix' nor 'prefix6' is given"
+        yield Violation(path, fact, "add the network's IPv4 or IPv6 prefix", (*rests_on, (*path, "prefix6")))
+    for key, value in (("gateway", network.gateway), ("pool", network.pool)):
+        if value is not None:
+            yield Violation((*path, key), f"'{key}' without 'prefix'", "add 'prefix' or leave it out", rests_on)
+
+
 def _unreachable(gateway: Address, prefix: IPv4Network | IPv6Network, path: Path) -> Violation:
     remedy = "give one inside it, or 'gateway_onlink: true' if hosts reach it on the link itself"
     return Violation(path, f"the gateway {gateway} is outside {prefix}", remedy)
@@ -95,7 +107,7 @@ def _unreachable(gateway: Address, prefix: IPv4Network | IPv6Network, path: Path
 
 def _pool(network: Network, path: Path) -> Iterator[Violation]:
     pool, prefix = network.pool, network.prefix
-    if pool is None:
+    if pool is None or prefix is None:
         return
     for field, address in (("first", pool.first), ("last", pool.last)):
         if address not in prefix:
@@ -111,7 +123,7 @@ def _pool(network: Network, path: Path) -> Iterator[Violation]:
 
 def _overlaps(site: Site) -> Iterator[Violation]:
     """Prefixes sorted by their first address overlap only with one that begins before and is still open."""
-    four = [(network.prefix, name) for name, network in site.networks.items()]
+    four = [(network.prefix, name) for name, network in site.networks.items() if network.prefix is not None]
     six = [(network.prefix6, name) for name, network in site.networks.items() if network.prefix6 is not None]
     for field, prefixes in (("prefix", sorted(four)), ("prefix6", sorted(six))):
         widest: tuple[IPv4Network | IPv6Network, str] | None = None

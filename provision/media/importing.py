@@ -21,11 +21,12 @@ from provision.media.authoring import Ingredients
 from provision.media.base import FORMAT, MEDIA, RECORD, BaseImage, hash_file, record
 from provision.media.disk import build_disk
 from provision.media.fat import CLOCK
-from provision.media.initrd import CONTRACT, MARKER, inspect_initrd
+from provision.media.initrd import CONTRACT, inspect_initrd
 from provision.media.iso import build_iso
 from provision.media.kernel import Kernel, inspect_kernel
 from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
+from provision.media.newc import MARKER
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
 from provision.messages import quoted

@@ -196,7 +196,8 @@ def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
 def _dynamic(interface: Interface, network: Network, site: Site, metric: int, required: bool) -> Addresses:
     six = network.prefix6 is not None
     routes = tuple(_hop(route, metric) for route in interface.routes)
-    return Addresses("yes" if six else "ipv4", six, six, metric, required, routes=routes, domains=site.search)
+    dhcp = "ipv6" if network.prefix is None else "yes" if six else "ipv4"
+    return Addresses(dhcp, six, six, metric, required, routes=routes, domains=site.search)
 
 
 def _static(interface: Interface, network: Network, site: Site, metric: int, required: bool) -> Addresses:

@@ -130,6 +130,7 @@ class Operations:
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix)
             for network, net in self._core.site.networks.items()
+            if net.prefix is not None  # nothing is served on the others
         ]
         return downloads + [self._explain_one(state, medium, channel) for channel in networks for medium in Medium]
 

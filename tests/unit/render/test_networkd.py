@@ -212,6 +212,18 @@ def test_static_ipv4_beside_learned_ipv6(way: str, dhcp: list[str], client: str)
     assert values(text, "DHCPv4", "ClientIdentifier") == []
 
 
+def test_ipv6_only() -> None:
+    site = network(prefix6="2001:db8::/64", gateway6="fe80::1")
+    dhcp = networkd.files(host(a={"macs": (nic(7),), "network": "n", "addressing": "dhcp"}), site)["10-a.network"]
+    assert values(dhcp, "Network", "DHCP") == values(dhcp, "Link", "RequiredFamilyForOnline") == ["ipv6"]
+    assert values(dhcp, "Network", "IPv6AcceptRA") == ["yes"], "it says whether there is DHCPv6, and who routes"
+    assert values(dhcp, "DHCPv4", "ClientIdentifier") == []
+    static = {"macs": (nic(7),), "network": "n", "addressing": "static", "ipv6": "2001:db8::9"}
+    text = networkd.files(host(a=static), site)["10-a.network"]
+    assert values(text, "Network", "Address") == ["2001:db8::9/64"]
+    assert values(text, "Route", "Gateway") == ["fe80::1"]
+
+
 def test_domains_that_are_searched() -> None:
     site = network(prefix="192.0.2.0/24")
     dhcp = {"macs": (nic(7),), "network": "n", "addressing": "dhcp"}
