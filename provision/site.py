@@ -41,10 +41,12 @@ class Network(Model):
     """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used.
 
     It has an IPv4 `prefix`, an IPv6 one, or both. With `gateway_onlink` hosts reach the gateways on the link itself,
-    whatever the prefixes say.
+    whatever the prefixes say. Networks of two different scopes never meet, so that prefixes and addresses of one may
+    come again in the other; networks without a scope meet all.
     """
 
     role: Role
+    scope: Name | None = None
     prefix: IPv4Network | None = None
     gateway: IPv4Address | None = None
     prefix6: IPv6Prefix | None = None

@@ -121,8 +121,8 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
             yield Violation(where, f"{address} is no address that one machine of a network can have", "take another")
         elif address == gateway:
             yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
-        elif address in seen.servers:
-            yield Violation(where, f"{address} is {seen.servers[address]}", "take another")
+        elif server := seen.server(network, address):
+            yield Violation(where, f"{address} is {server}", "take another")
     pool, static = network.pool, interface.ipv4
     if pool and static and pool.first <= static <= pool.last:
         fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"

@@ -21,6 +21,7 @@ def port_findings(host: Host, path: Path, seen: View) -> Iterator[Violation]:
         yield from _bridged_bond(interface, where)
         yield from _vlan_aware(host, name, interface, where, seen)
     yield from _metrics(host, path)
+    yield from _scopes(host, path, seen)
 
 
 def _bond_options(interface: Interface, path: Path) -> Iterator[Violation]:
@@ -117,3 +118,16 @@ def _metrics(host: Host, path: Path) -> Iterator[Violation]:
             yield Violation(
                 (*path, "interfaces", place, "metric"), fact, "give each interface one of its own", rests_on
             )
+
+
+def _scopes(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+    """A host on networks of two scopes would let them meet."""
+    first: tuple[str, str] | None = None
+    for name, interface in host.interfaces.items():
+        network = seen.network(interface.network)
+        if network is None or network.scope is None:
+            continue
+        first = first or (name, network.scope)
+        if network.scope != first[1]:
+            fact = f"is in scope '{network.scope}', and '{first[0]}' in scope '{first[1]}'; these never meet"
+            yield Violation((*path, "interfaces", name, "network"), fact, "keep a host within one scope")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from provision.boot import Role
@@ -32,6 +32,7 @@ def site_findings(site: Site) -> Iterator[Violation]:
         yield from _gateways(network, path)
         yield from _pool(network, path)
     yield from _overlaps(site)
+    yield from _scopes(site)
     yield from _shared_tags(site)
     yield from _services(site)
     for name, spec in site.credentials.items():
@@ -122,17 +123,37 @@ def _pool(network: Network, path: Path) -> Iterator[Violation]:
 
 
 def _overlaps(site: Site) -> Iterator[Violation]:
+    """Networks of one scope may meet, and those without one meet all."""
+    scopes = dict.fromkeys(network.scope for network in site.networks.values())
+    found: dict[Path, Violation] = {}
+    for scope in scopes:
+        together = {name: network for name, network in site.networks.items() if network.scope in (None, scope)}
+        found |= {violation.path: violation for violation in _overlaps_of(together) if violation.path not in found}
+    yield from found.values()
+
+
+def _overlaps_of(networks: Mapping[str, Network]) -> Iterator[Violation]:
     """Prefixes sorted by their first address overlap only with one that begins before and is still open."""
-    four = [(network.prefix, name) for name, network in site.networks.items() if network.prefix is not None]
-    six = [(network.prefix6, name) for name, network in site.networks.items() if network.prefix6 is not None]
+    four = [(network.prefix, name) for name, network in networks.items() if network.prefix is not None]
+    six = [(network.prefix6, name) for name, network in networks.items() if network.prefix6 is not None]
     for field, prefixes in (("prefix", sorted(four)), ("prefix6", sorted(six))):
         widest: tuple[IPv4Network | IPv6Network, str] | None = None
         for prefix, name in prefixes:
             if widest is not None and int(prefix.network_address) <= int(widest[0].broadcast_address):
                 fact = f"{prefix} overlaps with {widest[0]} of network '{widest[1]}'"
-                yield Violation(("site", "networks", name, field), fact, "give each network a prefix of its own")
+                remedy = "give each network a prefix of its own, or a 'scope' to networks that never meet"
+                rests_on: tuple[Path, ...] = tuple(("site", "networks", one, "scope") for one in (name, widest[1]))
+                yield Violation(("site", "networks", name, field), fact, remedy, rests_on)
             if widest is None or int(prefix.broadcast_address) > int(widest[0].broadcast_address):
                 widest = (prefix, name)
+
+
+def _scopes(site: Site) -> Iterator[Violation]:
+    """A management LAN is the server's own, and what the server is on may meet anything."""
+    for name, network in site.networks.items():
+        if network.scope is not None and network.role is Role.MANAGEMENT:
+            fact = f"the management network '{name}' is one of the server's own, and so in no scope"
+            yield Violation(("site", "networks", name, "scope"), fact, "leave it out")
 
 
 def _shared_tags(site: Site) -> Iterator[Violation]:
