@@ -124,11 +124,13 @@ def _pool(network: Network, path: Path) -> Iterator[Violation]:
 
 def _overlaps(site: Site) -> Iterator[Violation]:
     """Networks of one scope may meet, and those without one meet all."""
-    scopes = dict.fromkeys(network.scope for network in site.networks.values())
+    scopes: dict[str | None, dict[str, Network]] = {None: {}}
+    for name, network in site.networks.items():
+        scopes.setdefault(network.scope, {})[name] = network
     found: dict[Path, Violation] = {}
-    for scope in scopes:
-        together = {name: network for name, network in site.networks.items() if network.scope in (None, scope)}
-        found |= {violation.path: violation for violation in _overlaps_of(together) if violation.path not in found}
+    for own in scopes.values():
+        for violation in _overlaps_of(scopes[None] | own):
+            found.setdefault(violation.path, violation)
     yield from found.values()
 
 
