@@ -1,21 +1,28 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
-# races for a host's secrets N times each. Each installs what it needs.
+# races for a host's secrets N times each. `make flaky RUNS=N` runs the tests N times in random order on a busy machine,
+# `make lowest` the unit tests with the lowest versions of libraries that are declared; `make wheel` builds what is
+# installed. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 JOBS ?= 2
 # Integration tests wait for a third of their time.
 WAITING_JOBS ?= 3
 RUNS ?= 1
 
-.PHONY: demo test bench attacks lint types unit integration boot lock clean
+STAGES := lint types unit integration boot
+
+.PHONY: demo test bench attacks flaky lowest wheel $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/provision demo
 
-test: lint types unit integration boot
+# Stages go on after one that failed; the last lines say what failed in all.
+test:
+	@MAKE="$(MAKE)" tools/stages $(STAGES)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
@@ -29,7 +36,7 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest -m "not integration and not boot" -n $(JOBS) --timeout 120
 
 integration: $(VENV)/.ready
-	tools/need boot bench
+	tools/need boot bench integration
 	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
 boot: $(VENV)/.ready
@@ -44,6 +51,23 @@ attacks: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/python -m tests.integration.attacks $(RUNS) --jobs $(WAITING_JOBS)
 
+flaky: $(VENV)/.ready
+	tools/need boot bench
+	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot" -n $(WAITING_JOBS) --dist loadfile --timeout 600
+
+# The lowest versions that pyproject.toml declares have to work, too. Nothing else uses this environment.
+lowest: $(VENV)/.ready
+	tools/need boot
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
+	$(LOWEST)/bin/python -m pytest -m "not integration and not boot" --ignore tests/project -n $(JOBS) --timeout 120
+
+# Beside the wheel is what it is installed with: its libraries, each by version and hash.
+wheel: $(VENV)/.ready
+	rm -rf dist
+	$(BIN)/hatchling build -t wheel
+	cp requirements-server.lock dist/
+
 $(VENV)/.ready: requirements.lock pyproject.toml
 	tools/need base
 	$(PYTHON) -m venv $(VENV)
@@ -51,10 +75,12 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Pins every Python package by version and hash, and names no index.
+# Pins every Python package by version and hash, and names no index. The server's own are a part of all.
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links --python-version 3.11
 lock: $(VENV)/.ready
-	$(BIN)/uv pip compile --quiet --upgrade --extra dev --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --extra dev -o requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --constraint requirements.lock -o requirements-server.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

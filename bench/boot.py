@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.common import Row, paired, table
+from bench.common import Row, note, paired, table
 from provision import cpio, proc
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, DemoSite
 from provision.image import assemble, build, strip
 from provision.image.build import Image, Request
+from provision.image.versions import Versions
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Machine, Nic
 
@@ -95,7 +96,7 @@ def site(name: str, image: Image) -> Iterator[Callable[[int], float]]:
 
 def main(pairs: int = PAIRS) -> list[Row]:
     """Measure, print the table, return its rows."""
-    image = build.build(Request())
+    image = build.build(Request(versions=Versions.OBTAINABLE), say=note)
     with tempfile.TemporaryDirectory(prefix="provision-bench-") as temporary:
         peer = unstripped(image, Path(temporary))
         with site("ours", image) as ours, site("peer", peer) as peers:

@@ -51,6 +51,11 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def note(line: str) -> None:
+    """What a reader of the figures must know beside them."""
+    print(f"note: {line}", file=sys.stderr)
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]

@@ -123,7 +123,7 @@ class Ground:
         site.fill(service, hosts, root, 4096)
         now = service.core.clock()
         for n in range(hosts):
-            service.core.store.open_window(site.name(n), 60, 1, now, "bench")
+            service.core.store.windows.open(site.name(n), 60, 1, now, "bench")
         service.close()
         self._server, self._hosts = stack.enter_context(site.lan(hosts))
         serve = self._server.argv(python("provision", "--state", state, "serve"))

@@ -13,9 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common import Row, table, workspace
-from provision.image.build import Image, Request, build, packages_of
+from bench.common import Row, note, table, workspace
+from provision.image import lock
+from provision.image.build import Image, Request, build, locked
 from provision.image.cache import user_cache
+from provision.image.versions import Versions
 from provision.media import iso
 from provision.media.authoring import Ingredients
 from provision.media.loaders import copy_loaders, find_loaders
@@ -60,11 +62,14 @@ def as_iso(image: Image, root: Path) -> float:
     return target.stat().st_size / MIB
 
 
-def _with_packages(cache: Path) -> None:
-    """A cache with the packages of the recipe in it, hard-linked from the user's own, and nothing else."""
-    packages_of(Request(), lambda what, done: None)
+def _with_packages(cache: Path) -> Path:
+    """A cache with the packages of the recipe in it, hard-linked from the user's own, and a lock of these."""
+    request = Request(versions=Versions.OBTAINABLE)
+    taken = locked(request, say=note)
     cache.mkdir()
+    lock.write(taken, cache / "lock.json")
     shutil.copytree(user_cache() / "image" / "packages", cache / "packages", copy_function=os.link)
+    return cache / "lock.json"
 
 
 def main(recipe: Path | None = None, platforms: Sequence[str] = tuple(PLATFORMS)) -> list[Row]:
@@ -73,12 +78,12 @@ def main(recipe: Path | None = None, platforms: Sequence[str] = tuple(PLATFORMS)
         # Beside the user's own: hard links do not cross file systems.
         cache = user_cache() / root.name
         try:
-            _with_packages(cache)
-            fresh, image = timed(Request(recipe, cache=cache))
-            again, _ = timed(Request(recipe, cache=cache))
+            taken = _with_packages(cache)
+            fresh, image = timed(Request(recipe, taken, cache=cache))
+            again, _ = timed(Request(recipe, taken, cache=cache))
             rows = [size("generic image", megabytes(image), GENERIC), size("the same as ISO", as_iso(image, root), ISO)]
             for name in platforms:
-                found = build(Request(recipe, cache=cache, platform=name))
+                found = build(Request(recipe, taken, cache=cache, platform=name))
                 rows.append(size(f"image for {name}", megabytes(found), PLATFORMS[name]))
             rows.append(duration("a build with packages at hand", fresh, FRESH_SECONDS))
             rows.append(duration("a build with nothing changed", again, AGAIN_SECONDS))

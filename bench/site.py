@@ -115,7 +115,7 @@ def import_base(service: Service, parts: Path, initrd_size: int) -> None:
     kernel, initrd = _files(parts, initrd_size)
     request = ImportRequest("bench", kernel, (initrd,), ("console=ttyS0,115200n8", "quiet"))
     base = service.core.library.import_base(request, lambda stage, done: None)
-    service.core.store.name_base("bench", base.id)
+    service.core.store.bases.name("bench", base.id)
 
 
 def _files(parts: Path, initrd_size: int) -> tuple[Path, Path]:

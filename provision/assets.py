@@ -9,6 +9,11 @@ from provision.errors import Unavailable
 _PACKAGE = Path(__file__).resolve().parent
 
 
+def is_installed(path: Path) -> bool:
+    """Whether a file of that path is the installed program's own; those of a source tree are its developer's."""
+    return path.resolve().is_relative_to(_PACKAGE)
+
+
 def directory(name: str) -> Path:
     """The directory of shipped files called `name` ("templates", "images", "examples"); raises Unavailable."""
     for root in (_PACKAGE, _PACKAGE.parent):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 from uuid import UUID
 
@@ -181,9 +181,3 @@ class Host(Model):
             name: interface.metric or DEFAULT_METRIC * place
             for place, (name, interface) in enumerate(self.interfaces.items(), start=1)
         }
-
-    @property
-    def addresses(self) -> set[IPv4Address | IPv6Address]:
-        """Every address that the inventory gives the host, statically or by a reservation."""
-        given = ((i.ipv4, i.ipv6, i.reservation) for i in self.interfaces.values())
-        return {address for addresses in given for address in addresses if address is not None}

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from provision.errors import Invalid
 from provision.secret import Secret
 
 _SUBJECT = "keytab"
-_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\$?")
+_NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,252}(?:\$|:[0-9]{1,5})?")
+_PORT = re.compile(r":[0-9]{1,5}$")
+_NETBIOS = 15
+"""Characters of a machine's name in Active Directory ([MS-ADTS] section 3.1.1.1.4: sAMAccountName, and NetBIOS)."""
 _NT_SRV_HST = 3  # RFC 4120 section 6.2
 _REMEDY = "export it again, e.g. with ipa-getkeytab or kadmin's ktadd"
 
@@ -45,6 +48,29 @@ def parse(data: Secret) -> tuple[Entry, ...]:
     if not entries:
         raise Invalid(_SUBJECT, "holds no key", _REMEDY)
     return entries
+
+
+def stranger(entries: Iterable[Entry], host: str, domain: str, names: Collection[str] = ()) -> Entry | None:
+    """The first entry that is for no name of the host: a service on it (`host/NAME`, with or without a port) or the
+    machine (`NAME$`). Its names are its short and its full one in any case, and `names`; None when all are its own.
+
+    A short name that Active Directory cut counts only beside an entry with an uncut one: it could be another host's.
+    """
+    known = {host, f"{host}.{domain}", *names}
+    owners = [(entry, _owner(entry)) for entry in entries]
+    if len(host) > _NETBIOS and any(owner in (host, f"{host}.{domain}") for _, owner in owners):
+        known.add(host[:_NETBIOS])
+    return next((entry for entry, owner in owners if owner not in known), None)
+
+
+def _owner(entry: Entry) -> str:
+    """Whose key it is, in lower case: a machine's name without the dollar, or where a service is; "" for neither."""
+    match entry.components:
+        case (machine,) if machine.endswith("$"):
+            return machine[:-1].lower()
+        case (_, place) if not place.endswith("$"):
+            return _PORT.sub("", place).lower()
+    return ""
 
 
 def pack(principal: str, key: Secret, kvno: int = 1, enctype: int = 18) -> Secret:

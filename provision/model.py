@@ -130,7 +130,8 @@ Mac = Annotated[str, BeforeValidator(_text), AfterValidator(normalize_mac)]
 Name = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 """A host, network, group, credential or base image name: one DNS label, lower case (RFC 1123)."""
 Domain = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
-Realm = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]([A-Z0-9.-]{0,250}[A-Z0-9])?$")]
+Realm = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$")]
+"""A Kerberos realm; case counts (RFC 4120 section 6.1), and lower case is unusual, not wrong."""
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
 """A network interface name as the kernel takes it (at most 15 bytes)."""
 VlanRange = Annotated[str, BeforeValidator(_text), AfterValidator(vlan_range)]

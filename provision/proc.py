@@ -13,8 +13,9 @@ from pathlib import Path
 from provision import confined as confined_by
 from provision.errors import Unavailable
 
-# What a tool needs of the environment; everything else would make its output depend on who runs it.
-_KEPT = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH")
+# What a tool needs of the environment; everything else would make its output depend on who runs it. APT_CONFIG names
+# other sources of packages than the machine's own.
+_KEPT = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH", "APT_CONFIG")
 
 
 Companion = subprocess.Popen[bytes]

@@ -34,7 +34,7 @@ from provision.site import Service, Site
 FORMAT = 1
 """The version of the contract in docs/media-format.md."""
 
-RENDERING = 3
+RENDERING = 4
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
 one revision differ. tests/test_seed.py holds the bytes to it."""
 
@@ -43,10 +43,11 @@ ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
 HOST_JSON = "/etc/provision/host.json"
 BOOT_SERVERS = "/etc/provision/boot-servers.nft"
+MODULE_OPTIONS = "/etc/modprobe.d/provision.conf"
 CA_BUNDLE = "/etc/ssl/certs/provision-ca.pem"
 CA_DIRECTORY = "/etc/provision/ca"
 NETWORK_DIRECTORY = "/etc/systemd/network"
-PLACES = (*identity.PATHS, NETWORK_DIRECTORY, CA_DIRECTORY, CA_BUNDLE, HOST_JSON, BOOT_SERVERS)
+PLACES = (*identity.PATHS, NETWORK_DIRECTORY, MODULE_OPTIONS, CA_DIRECTORY, CA_BUNDLE, HOST_JSON, BOOT_SERVERS)
 """The files that a seed may have besides credentials, or the directories that hold them."""
 
 _OWNER = re.compile(r"(0|[1-9][0-9]{0,8}):(0|[1-9][0-9]{0,8})")
@@ -180,6 +181,8 @@ def overlap(path: str, other: str) -> bool:
 def _generated(host: Host, site: Site) -> dict[str, File]:
     files = identity.files(host, site)
     files |= {f"{NETWORK_DIRECTORY}/{name}": data for name, data in networkd.files(host, site).items()}
+    if options := networkd.module_options(host):
+        files[MODULE_OPTIONS] = options
     certificates = [_certificate(host, pem) for pem in site.ca_certificates]
     files |= {f"{CA_DIRECTORY}/{number}.pem": pem for number, pem in enumerate(certificates, start=1)}
     if certificates:

@@ -106,7 +106,9 @@ class CredentialKind(StrEnum):
 class CredentialSpec(Model):
     """A credential that hosts may name: its kind, where it stands on the host, and whose it is there.
 
-    `owner` and `group` are accounts of the host's image; root without them.
+    `owner` and `group` are accounts of the host's image; root without them. A keytab or certificate is for the host;
+    `names` has what else it may be for (a service address that hosts share), and `realms` the Kerberos realms beside
+    the site's that a keytab may have keys of.
     """
 
     kind: CredentialKind
@@ -114,6 +116,8 @@ class CredentialSpec(Model):
     mode: FileMode = "0600"
     owner: AccountName | None = None
     group: AccountName | None = None
+    names: tuple[Domain, ...] = ()
+    realms: tuple[Realm, ...] = ()
 
 
 def exposure(kind: CredentialKind, mode: str) -> str:

@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from provision.cli import output
-from provision.cli.answers import BelievedClock, BelievedStore, shaped
-from provision.cli.main import context
+from provision.cli.context import context
 
-store_app = typer.Typer(no_args_is_help=True, help="The database, when the server does not believe it.")
-clock_app = typer.Typer(no_args_is_help=True, help="The clock, when it has gone back.")
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes to the audit log")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(store_app, name="store")
-    app.add_typer(clock_app, name="clock")
-
-
-@store_app.command("accept")
 def accept_store(reason: Reason) -> None:
     """Believe the database as it is now, after a restore or when something else has changed it.
 
     Look first: 'provision apply --dry-run' with the inventory files, 'provision credential list', 'provision status'.
     Every window is closed.
     """
-    given = context()
-    with given.client() as client:
-        answer = client.call("POST", "/v1/store/accept", json={"reason": reason})
+    from provision.cli.answers import BelievedStore, shaped
+
+    answer = _accept("store", reason)
     done = shaped(BelievedStore, answer)
-    if given.json:
-        output.data(answer)
-        return
     was = f"; before, it {done.was}" if done.was else ""
-    output.say(f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
-    output.say("every window is closed; open those that are needed with 'provision window HOST'")
+    _tell(answer, f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
 
 
-@clock_app.command("accept")
 def accept_clock(reason: Reason) -> None:
     """Take the clock as it is, when it is right now and was ahead before. Every window is closed."""
-    given = context()
-    with given.client() as client:
-        answer = client.call("POST", "/v1/clock/accept", json={"reason": reason})
+    from provision.cli.answers import BelievedClock, shaped
+
+    answer = _accept("clock", reason)
     done = shaped(BelievedClock, answer)
-    if given.json:
+    _tell(answer, f"it is {done.now}, and no longer {done.was}")
+
+
+def _accept(what: str, reason: str) -> Any:
+    with context().client() as client:
+        return client.call("POST", f"/v1/{what}/accept", json={"reason": reason})
+
+
+def _tell(answer: Any, fact: str) -> None:
+    if context().json:
         output.data(answer)
         return
-    output.say(f"it is {done.now}, and no longer {done.was}")
+    output.say(fact)
     output.say("every window is closed; open those that are needed with 'provision window HOST'")

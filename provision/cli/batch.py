@@ -10,12 +10,12 @@ from typing import Any
 
 from provision.cli import output
 from provision.cli.answers import Described, Selected, shaped
-from provision.cli.client import Client, route
+from provision.cli.arguments import route, selector_parameters
+from provision.cli.client import Client
+from provision.cli.context import context
 from provision.cli.download import download
-from provision.cli.inventory import selector_parameters
-from provision.cli.main import context
 from provision.errors import Exit, NotFound, ProvisionError
-from provision.media.writing import replacing, unwritable
+from provision.writing import replacing, unwritable
 
 MANIFEST = "manifest.json"
 

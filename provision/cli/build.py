@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.image import image_app
-from provision.cli.main import context
+from provision.cli.context import context
 
 if TYPE_CHECKING:
     from provision.image.build import Image
@@ -23,11 +22,6 @@ _Platform = Annotated[
 _MIB = 1 << 20
 
 
-def register(app: typer.Typer) -> None:
-    """The commands stand in `image`, which another module adds."""
-
-
-@image_app.command("build")
 def build(
     directory: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Copy kernel, initrd and report there")
@@ -35,7 +29,13 @@ def build(
     recipe: _RecipeFile = None,
     lock: _LockFile = None,
     platform: _Platform = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+    ] = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
+    allow_newer: Annotated[
+        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
 ) -> None:
     """Build the host image from Debian packages: a kernel and an initrd, the same bytes every time.
@@ -43,16 +43,28 @@ def build(
     Needs no root. Packages come by this machine's APT configuration; what was built before is taken from the cache.
     """
     from provision.image import build as builder
+    from provision.image import diff as differ
+    from provision.image import releases
+    from provision.image.versions import Versions
 
     given = context()
-    request = builder.Request(recipe, lock, update_lock, platform=platform)
+    if update_lock and allow_newer:
+        from provision.errors import Invalid
+
+        raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
+    versions = Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
+    request = builder.Request(
+        recipe, lock, versions, platform=platform, release=releases.named(release) if release else None
+    )
     with output.stages(given.json) as progress:
-        image = (builder.verify if verify else builder.build)(request, progress)
+        image = (builder.verify if verify else builder.build)(request, progress, output.notes(given.json))
         image = builder.export(image, directory) if directory else image
     if given.json:
         output.data({**image.about, "directory": str(image.directory)})
         return
     output.say(_line(image))
+    if named := differ.load(image.directory)["named"]:
+        output.say(f"{len(named)} programs and libraries that its files name are left out: see report.html")
     output.say("built twice, byte by byte the same" if verify else f"id {image.about['id'][:16]}")
 
 
@@ -62,7 +74,6 @@ def _line(image: Image) -> str:
     return f"{image.about['name']} {image.about['version']}{platform}: {size / _MIB:.1f} MiB in {image.directory}"
 
 
-@image_app.command("strip")
 def strip(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     platform: Annotated[
@@ -89,7 +100,6 @@ def strip(
     output.say(f"id {image.about['id'][:16]}")
 
 
-@image_app.command("diff")
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
@@ -105,7 +115,6 @@ def diff(
     output.table(("WHAT", "NAME", "OLD", "NEW", "BYTES"), rows)
 
 
-@image_app.command("publish")
 def publish(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     root: Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where images are published", show_default=False)],

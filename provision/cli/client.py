@@ -1,33 +1,28 @@
-"""Talking to the operator's application: that of the running service, or one driven in this process."""
+"""Talking to the operator's application on a socket."""
 
 from __future__ import annotations
 
-import os
-import secrets
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import quote
-
-import httpx
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from provision.cli.answers import Step, decoded, error_of, foreign, shaped
 from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
 from provision.settings import Settings
 
+if TYPE_CHECKING:
+    import httpx
+
 _BASE = "http://provision"
-_MAX_SOCKET_PATH = 107  # unix(7)
-_MAX_NAME = 63  # one DNS label (provision.model.Name)
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
 _MAX_ANSWER, _MAX_TEXT, _MAX_STEP = 64 << 20, 16 << 20, 4 << 20
 _HEADERS = {"accept-encoding": "identity"}
 _BODY_SECONDS = 120.0
 """How long an answer may take to come, once it has begun to."""
-_TIMEOUT = httpx.Timeout(10.0, read=600.0, write=600.0)
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 600.0
 
 
 class Client:
@@ -62,6 +57,8 @@ class Client:
     @contextmanager
     def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
         """One request whose answer is read piece by piece, by `iter_raw`."""
+        import httpx
+
         try:
             with self._http.stream(method, path, **arguments) as answer:
                 if not answer.is_success:
@@ -116,54 +113,32 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise foreign()
 
 
-def route(*segments: str) -> str:
-    """The path of an operator's route, whose segments may be names as they were typed; raises Invalid for a name that
-    would make another path of it."""
-    return "/v1/" + "/".join(quote(checked(segment), safe="") for segment in segments)
-
-
-def of_host(host: str | None) -> dict[str, str]:
-    """The query that asks for one host, or for all when it is None; raises Invalid."""
-    return {} if host is None else {"host": checked(host)}
-
-
-def checked(name: str) -> str:
-    """A name as it was typed. Quoting does not help one with a slash: the server's router takes the path unquoted."""
-    if name in ("", ".", "..") or "/" in name or len(name) > _MAX_NAME or not _is_text(name):
-        fact = "cannot be the name of a host, a credential or an image"
-        raise Invalid(f"'{name[:_MAX_NAME]}'", fact, "names have at most 63 lower-case letters, digits and '-'")
-    return name
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _unsent(error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> ProvisionError:
+    import httpx
+
     if isinstance(error, httpx.HTTPError):
         return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
     return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
 
 
 @contextmanager
-def connect(settings: Settings) -> Iterator[Client]:
-    """A client of the running service; with none running, of the same application driven in this process."""
-    if _answers(settings.socket):
-        with _client(settings.socket) as client:
-            yield client
+def running(settings: Settings) -> Iterator[Client | None]:
+    """A client of the running service; None when there is none."""
+    if not _answers(settings.socket):
+        yield None
         return
-    with _in_process(settings) as path, _client(path) as client:
+    with at(settings.socket) as client:
         yield client
 
 
 @contextmanager
-def _client(path: Path) -> Iterator[Client]:
+def at(path: Path) -> Iterator[Client]:
+    """A client of the application that listens on the socket at `path`."""
+    import httpx
+
     transport = httpx.HTTPTransport(uds=str(path))
-    with httpx.Client(transport=transport, base_url=_BASE, timeout=_TIMEOUT, headers=_HEADERS) as http:
+    timeout = httpx.Timeout(_CONNECT_SECONDS, read=_READ_SECONDS, write=_READ_SECONDS)
+    with httpx.Client(transport=transport, base_url=_BASE, timeout=timeout, headers=_HEADERS) as http:
         yield Client(http)
 
 
@@ -179,50 +154,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
-
-
-@contextmanager
-def _in_process(settings: Settings) -> Iterator[Path]:
-    # Imported here: a client of a running service starts in half the time without them.
-    from provision.server.operator import OperatorServer
-    from provision.server.process import forbid_core_dumps
-    from provision.service.service import Service
-
-    forbid_core_dumps()
-    service = Service.open(settings, brief=True)
-    try:
-        with _socket_place(settings.state) as path:
-            server = OperatorServer(service, path)
-            thread = threading.Thread(target=server.run, name="operator", daemon=True)
-            thread.start()
-            _wait(server.started, thread)
-            try:
-                yield path
-            finally:
-                server.stop()
-                thread.join(timeout=30.0)
-    finally:
-        with suppress(Unavailable):
-            service.close()
-
-
-@contextmanager
-def _socket_place(state: Path) -> Iterator[Path]:
-    """Where this process's socket stands: in the state directory, which is swept after kill -9."""
-    directory, name = state / "tmp", f"{secrets.token_hex(4)}.sock"
-    if len(os.fsencode(directory / name)) <= _MAX_SOCKET_PATH:
-        yield directory / name
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # The same place by a short name, which is good in this process.
-        yield Path(f"/proc/self/fd/{descriptor}/{name}")
-    finally:
-        os.close(descriptor)
-
-
-def _wait(started: threading.Event, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + 20.0
-    while not started.wait(0.05):
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise Unavailable("provision", "the application did not start in this process", "try 'provision serve'")

@@ -1,18 +1,125 @@
-"""Which module brings which commands."""
+"""Every command, in the order of the help, and where it is. Its module is loaded when it runs or is explained."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
 
 import typer
-
-from provision.cli import accept, build, credential, demo, image, inventory, media, operate, platform, probe, serve
-
-_MODULES = (inventory, credential, image, build, platform, probe, media, operate, accept, serve, demo)
+from typer.core import TyperGroup
 
 
-@cache
-def register(app: typer.Typer) -> None:
-    """Add every command to `app`, once: typer would take each again, and grow slower with every run in a process."""
-    for module in _MODULES:
-        module.register(app)
+@dataclass(frozen=True)
+class Group:
+    """Commands that share a first word: what they are about, and each by its second word."""
+
+    help: str
+    commands: Mapping[str, str]
+
+
+COMMANDS: Mapping[str, str | Group] = {
+    "init": "provision.cli.inventory:init",
+    "apply": "provision.cli.inventory:apply",
+    "check": "provision.cli.inventory:check",
+    "iso": "provision.cli.media:iso",
+    "disk": "provision.cli.media:disk",
+    "render": "provision.cli.media:render",
+    "dhcp": "provision.cli.media:dhcp",
+    "explain": "provision.cli.operate:explain",
+    "window": "provision.cli.operate:window",
+    "status": "provision.cli.operate:status",
+    "audit": "provision.cli.operate:audit",
+    "serve": "provision.cli.serve:serve",
+    "demo": "provision.cli.demo:demo",
+    "host": Group(
+        "Look at hosts.",
+        {
+            "list": "provision.cli.inventory:host_list",
+            "show": "provision.cli.inventory:host_show",
+        },
+    ),
+    "credential": Group(
+        "Seal the secrets that go into hosts' images.",
+        {
+            "set": "provision.cli.credential:set_",
+            "load": "provision.cli.credential:load",
+            "list": "provision.cli.credential:list_",
+            "remove": "provision.cli.credential:remove",
+        },
+    ),
+    "image": Group(
+        "Import and look at base images.",
+        {
+            "import": "provision.cli.image:import_",
+            "list": "provision.cli.image:list_",
+            "verify": "provision.cli.image:verify",
+            "remove": "provision.cli.image:remove",
+            "build": "provision.cli.build:build",
+            "strip": "provision.cli.build:strip",
+            "diff": "provision.cli.build:diff",
+            "publish": "provision.cli.build:publish",
+            "probe": "provision.cli.probe:probe",
+            "minimal-set": "provision.cli.probe:minimal_set",
+        },
+    ),
+    "platform": Group(
+        "Find out what a kind of machine needs of its image.",
+        {"detect": "provision.cli.platform:detect"},
+    ),
+    "completion": Group(
+        "Let a shell complete commands, options and host names.",
+        {
+            "bash": "provision.cli.completion:bash",
+            "zsh": "provision.cli.completion:zsh",
+            "fish": "provision.cli.completion:fish",
+            "words": "provision.cli.completion:words",
+        },
+    ),
+    "store": Group(
+        "The database, when the server does not believe it.",
+        {"accept": "provision.cli.accept:accept_store"},
+    ),
+    "clock": Group(
+        "The clock, when it has gone back.",
+        {"accept": "provision.cli.accept:accept_clock"},
+    ),
+}
+
+
+class CommandGroup(TyperGroup):
+    """`provision` itself, or one of its groups, with commands that are made when they are asked for."""
+
+    def __init__(self, *, rows: Mapping[str, str | Group] = COMMANDS, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast(Any, _Made(rows))
+
+
+class _Made(Mapping[str, Any]):
+    """Commands by name, each made the first time that it is looked at."""
+
+    def __init__(self, rows: Mapping[str, str | Group]) -> None:
+        self._rows = rows
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _make(name, self._rows[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _make(name: str, row: str | Group) -> Any:
+    if isinstance(row, Group):
+        return CommandGroup(rows=row.commands, name=name, help=row.help, no_args_is_help=True, rich_markup_mode=None)
+    module, _, function = row.partition(":")
+    # The way from a function to a command that typer documents is an application of one command.
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(name)(getattr(import_module(module), function))
+    return typer.main.get_command(alone)

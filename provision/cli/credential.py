@@ -7,30 +7,26 @@ import sys
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provision.cli import output
-from provision.cli.answers import Rows, Version, shaped
-from provision.cli.client import of_host, route
-from provision.cli.inventory import HostName
-from provision.cli.main import context
-from provision.credential import MAX_FILE, BulkItem, Misplaced, bulk
+from provision.cli.arguments import HostName, of_host, route
+from provision.cli.context import context
 from provision.errors import Invalid, Problem, Problems, Unavailable
-from provision.site import Inventory
 
-credential_app = typer.Typer(no_args_is_help=True, help="Seal the secrets that go into hosts' images.")
+if TYPE_CHECKING:
+    from provision.credential import BulkItem
+    from provision.site import Inventory
+
 CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(credential_app, name="credential")
 
 
 def _read(path: Path) -> bytes:
     """What a file or a pipe holds, or standard input; devices, which may never end, are refused."""
+    from provision.credential import MAX_FILE
+
     try:
         if str(path) == "-":
             data = sys.stdin.buffer.read(MAX_FILE + 1)
@@ -46,7 +42,6 @@ def _read(path: Path) -> bytes:
     return data
 
 
-@credential_app.command("set")
 def set_(
     host: HostName,
     name: CredentialName,
@@ -64,6 +59,8 @@ def set_(
     and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the host names
     just one of each.
     """
+    from provision.cli.answers import Version, shaped
+
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
@@ -74,11 +71,13 @@ def set_(
         output.say(f"sealed {name} for {host}, version {shaped(Version, done).version}")
 
 
-@credential_app.command("load")
 def load(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
 ) -> None:
     """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
+    from provision.cli.answers import Rows, shaped
+    from provision.site import Inventory
+
     given = context()
     with given.client() as client:
         inventory = shaped(Inventory, client.call("GET", "/v1/inventory"))
@@ -98,15 +97,18 @@ def load(
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
     """What of a directory can be read and checked, and what is wrong with the rest."""
+    from provision.credential import Misplaced, bulk
+
     try:
         return bulk(directory, inventory), []
     except Misplaced as error:
         return error.items, list(error.problems)
 
 
-@credential_app.command("list")
 def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) -> None:
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
+    from provision.cli.answers import Rows, shaped
+
     given = context()
     with given.client() as client:
         rows = shaped(Rows, client.call("GET", "/v1/credentials", params=of_host(host)))
@@ -115,12 +117,9 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) 
         return
     columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
     keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
-    output.table(
-        columns, ([str(row.get(key))[:16] if key == "sha256" else row.get(key) for key in keys] for row in rows)
-    )
+    output.table(columns, ([row.get(key) for key in keys] for row in rows))
 
 
-@credential_app.command("remove")
 def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:

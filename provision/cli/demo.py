@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from provision.cli import output
-from provision.cli.main import context
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(demo)
+from provision.cli.context import context
 
 
 def demo() -> None:

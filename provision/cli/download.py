@@ -9,7 +9,7 @@ from pathlib import Path
 from provision.cli.answers import Described, foreign
 from provision.cli.client import Client
 from provision.errors import Unavailable
-from provision.media.writing import replacing, unwritable
+from provision.writing import replacing, unwritable
 
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)

@@ -6,30 +6,23 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provision.cli import output
-from provision.cli.answers import Image, Rows, Upload, shaped
-from provision.cli.client import Client, route
-from provision.cli.main import context
+from provision.cli.arguments import route
+from provision.cli.context import context
 from provision.cmdline import split
 from provision.errors import Invalid, Unavailable
-from provision.model import LOADER_NAME
 
-image_app = typer.Typer(no_args_is_help=True, help="Import and look at base images.")
+if TYPE_CHECKING:
+    from provision.cli.client import Client
+
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
 _CHUNK = 1 << 20
-_LOADER = re.compile(LOADER_NAME)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(image_app, name="image")
-
-
-@image_app.command("import")
 def import_(
     name: ImageName,
     kernel: Annotated[Path, typer.Option("--kernel", help="A Linux bzImage")],
@@ -46,6 +39,8 @@ def import_(
 
     The image is immutable and known by its content. An interrupted import leaves nothing.
     """
+    from provision.cli.answers import Image, shaped
+
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
         uploads = {path: _upload(client, path, progress) for path in dict.fromkeys((kernel, *initrd))}
@@ -67,11 +62,13 @@ def import_(
         output.data(image)
         return
     imported = shaped(Image, image)
-    output.say(f"imported {name}: {imported.id[:16]}, Linux {imported.kernel}")
+    output.say(f"imported {name}: {imported.id}, Linux {imported.kernel}")
     output.say(f"Secure Boot: {imported.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
+    from provision.cli.answers import Upload, shaped
+
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -92,13 +89,15 @@ def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
 
 
 def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str]:
+    from provision.model import LOADER_NAME
+
     try:
         files = sorted(path for path in directory.rglob("*") if path.is_file())
     except OSError as error:
         raise Unavailable(str(directory), f"cannot be read ({error.strerror})", "check the path") from None
     names = {str(path.relative_to(directory)): path for path in files}
     for name, path in names.items():
-        if not _LOADER.fullmatch(name):
+        if not re.fullmatch(LOADER_NAME, name):
             raise Invalid(str(path), "is not a plain file name", "rename it")
         # What is uploaded by one of these names is served to everybody.
         if not path.resolve().is_relative_to(directory.resolve()):
@@ -106,9 +105,10 @@ def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str
     return {name: _upload(client, path, progress) for name, path in names.items()}
 
 
-@image_app.command("list")
 def list_() -> None:
     """List the base images."""
+    from provision.cli.answers import Rows, shaped
+
     given = context()
     with given.client() as client:
         rows = shaped(Rows, client.call("GET", "/v1/images"))
@@ -117,14 +117,10 @@ def list_() -> None:
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
-        (
-            (row.get("name"), str(row.get("id"))[:16], row.get("kernel"), row.get("signing") or row.get("problem"))
-            for row in rows
-        ),
+        ((row.get("name"), row.get("id"), row.get("kernel"), row.get("signing") or row.get("problem")) for row in rows),
     )
 
 
-@image_app.command("verify")
 def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
     given = context()
@@ -136,7 +132,6 @@ def verify(name: ImageName) -> None:
         output.say(f"{name}: every file is as it was imported")
 
 
-@image_app.command("remove")
 def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:

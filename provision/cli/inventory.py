@@ -6,34 +6,20 @@ import os
 import sys
 from base64 import b64encode
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provision.cli import output
-from provision.cli.answers import Difference, Finding, Rows, shaped
-from provision.cli.client import route
-from provision.cli.main import context
-from provision.document import Source
+from provision.cli.arguments import HostName, Selector, route, selector_parameters
+from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
-from provision.inventory.files import load as load_files
-from provision.media.writing import replacing
-from provision.settings import TEMPLATE, load
-from provision.store.keys import create_key, load_key
 
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
+if TYPE_CHECKING:
+    from provision.cli.answers import Difference
+    from provision.document import Source
 
 _OURS = frozenset({"key", "provision.db", "provision.toml"})
-
-host_app = typer.Typer(no_args_is_help=True, help="Look at hosts.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.command()(init)
-    app.command()(apply)
-    app.command()(check)
-    app.add_typer(host_app, name="host")
 
 
 def init() -> None:
@@ -41,6 +27,10 @@ def init() -> None:
 
     An existing state directory is left as it is.
     """
+    from provision.settings import TEMPLATE, load
+    from provision.store.keys import create_key, load_key
+    from provision.writing import replacing
+
     given = context()
     state, config = given.state, given.config
     changed = []
@@ -92,8 +82,11 @@ def apply(
 
     Every problem of the files is reported at once, with file and line, and then nothing is changed.
     """
+    from provision.cli.answers import Difference, shaped
+    from provision.inventory.files import load
+
     given = context()
-    body: dict[str, Any] = {"files": [_wire(source) for source in load_files(files)], "prune": prune, "dry_run": True}
+    body: dict[str, Any] = {"files": [_wire(source) for source in load(files)], "prune": prune, "dry_run": True}
     with given.client() as client:
         answer = client.call("POST", "/v1/inventory", json=body)
         shown = shaped(Difference, answer)
@@ -141,6 +134,8 @@ def check(
     ] = None,
 ) -> None:
     """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
+    from provision.cli.answers import Finding, shaped
+
     given = context()
     with given.client() as client:
         findings = client.call("GET", "/v1/check", params={} if server is None else {"server": server})
@@ -154,11 +149,10 @@ def check(
         output.say("DNS agrees with the inventory")
 
 
-@host_app.command("list")
-def host_list(
-    selector: Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only these hosts")] = None,
-) -> None:
+def host_list(selector: Selector = None) -> None:
     """List the hosts."""
+    from provision.cli.answers import Rows, shaped
+
     given = context()
     with given.client() as client:
         rows = shaped(Rows, client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
@@ -170,21 +164,10 @@ def host_list(
     output.table(columns, ([_short(row.get(key)) for key in keys] for row in rows))
 
 
-@host_app.command("show")
 def host_show(name: HostName) -> None:
     """Show one host, whole."""
     with context().client() as client:
         output.data(client.call("GET", route("hosts", name)))
-
-
-def selector_parameters(selector: str | None) -> dict[str, str]:
-    """LABEL=VALUE as query parameters; exits with a usage error when it has another form."""
-    if selector is None:
-        return {}
-    label, equals, value = selector.partition("=")
-    if not (label and equals and value):
-        raise typer.BadParameter("write it as LABEL=VALUE", param_hint="--selector")
-    return {"label": label, "value": value}
 
 
 def _short(value: Any) -> Any:

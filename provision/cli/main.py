@@ -5,18 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from provision.cli import output
-from provision.cli.client import Client, connect
+from provision.cli.commands import CommandGroup
+from provision.cli.context import Context, use
 from provision.errors import ProvisionError
-from provision.settings import Settings, config_file, load, state_directory
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid input, 4 denied by policy, 5 not found, 6 conflict with the
@@ -30,6 +27,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="provision",
+    cls=CommandGroup,
     help="Give every bare-metal hypervisor host its own identity at first power-on.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -38,36 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@dataclass
-class Context:
-    """The global options."""
-
-    state: Path
-    config: Path
-    json: bool
-
-    def settings(self) -> Settings:
-        """The settings of the state directory; raises Unavailable before `init`, Problems when they are wrong."""
-        return load(self.state, self.config)
-
-    @contextmanager
-    def client(self) -> Iterator[Client]:
-        """The running service, or the same application in this process."""
-        with connect(self.settings()) as client:
-            yield client
-
-
-# Set once by the callback below: typer would otherwise need a parameter in every command.
-_context: Context | None = None
-
-
-def context() -> Context:
-    """The global options of this run."""
-    if _context is None:
-        raise ProvisionError("provision", "no command is running")
-    return _context
 
 
 @app.callback()
@@ -81,16 +49,11 @@ def _options(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, errors included")] = False,
 ) -> None:
-    global _context
-    directory = state_directory(state)
-    _context = Context(directory, config_file(config, directory), json)
+    use(Context(state, config, json))
 
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    from provision.cli import commands
-
-    commands.register(app)
     arguments = [a for a in sys.argv[1:] if a != "--json"]
     wants_json = len(arguments) != len(sys.argv) - 1
     # `--json` is taken anywhere: people write it last.

@@ -9,30 +9,15 @@ from typing import Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.answers import Described, shaped
-from provision.cli.batch import write_batch
-from provision.cli.client import route
-from provision.cli.download import download
-from provision.cli.main import context
-from provision.cli.unpack import unpack
+from provision.cli.arguments import Selector, route
+from provision.cli.context import context
 from provision.errors import Conflict
-from provision.media.writing import making, replacing, require_file, unwritable
-from provision.render.dhcp import check as check_dhcp
-from provision.render.dhcp import unit as dhcp_unit
-from provision.render.dnsmasq_lines import require as require_lines
 
 Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [HOST.iso, HOST.img]")
 ]
-Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="All hosts with this label")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (iso, disk, render, dhcp):
-        app.command()(command)
 
 
 def iso(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
@@ -55,12 +40,18 @@ def _write(medium: str, host: str | None, file: Path | None, selector: str | Non
     if host is not None and selector is None and out is None:
         _write_one(medium, host, file)
     elif host is None and selector is not None and out is not None:
+        from provision.cli.batch import write_batch
+
         write_batch(medium, selector, out)
     else:
         raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
 
 
 def _write_one(medium: str, host: str, file: Path | None) -> None:
+    from provision.cli.answers import Described, shaped
+    from provision.cli.download import download
+    from provision.writing import require_file
+
     given = context()
     url = route("hosts", host, medium)
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
@@ -84,6 +75,9 @@ def render(
 
     The seeds are not in it: hosts fetch them from this server, which decides each time.
     """
+    from provision.cli.unpack import unpack
+    from provision.writing import making, unwritable
+
     if out.exists():
         raise Conflict(str(out), "is there already", "name a new directory")
     given = context()
@@ -111,18 +105,13 @@ def dhcp(
     ] = None,
 ) -> None:
     """Render the dnsmasq configuration of the management networks that this server serves."""
+    from provision.writing import replacing, require_file, unwritable
+
     if file is not None:
         require_file(file)
-    if unit is not None:
-        if check:
-            raise typer.BadParameter("checks a configuration, and --unit renders none", param_hint="--check")
-        text = dhcp_unit(Path(unit)).decode()
-    else:
-        with context().client() as client:
-            text = client.text("/v1/dhcp")
-        require_lines(text, {listener.interface for listener in context().settings().listen})
-        if check:
-            check_dhcp(text.encode())
+    if unit is not None and check:
+        raise typer.BadParameter("checks a configuration, and --unit renders none", param_hint="--check")
+    text = _dhcp(check) if unit is None else _unit(unit)
     if file is None:
         if context().json:
             output.data({"text": text})
@@ -140,3 +129,21 @@ def dhcp(
         output.data({"file": str(file)})
     else:
         output.say(f"wrote {file}{' (dnsmasq takes it)' if check else ''}")
+
+
+def _dhcp(check: bool) -> str:
+    """The configuration that the service renders; raises Invalid when it is not one of ours, or dnsmasq refuses it."""
+    from provision.render import dhcp, dnsmasq_lines
+
+    with context().client() as client:
+        text = client.text("/v1/dhcp")
+    dnsmasq_lines.require(text, {listener.interface for listener in context().settings().listen})
+    if check:
+        dhcp.check(text.encode())
+    return text
+
+
+def _unit(configuration: str) -> str:
+    from provision.render import dhcp
+
+    return dhcp.unit(Path(configuration)).decode()

@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.live import Live
-from rich.text import Text
 
 from provision.cli import output
-from provision.cli.answers import OpenWindow, Rows, Status, Verified, shaped
-from provision.cli.client import of_host, route
-from provision.cli.inventory import HostName
-from provision.cli.main import context
+from provision.cli.arguments import HostName, of_host, route
+from provision.cli.context import context
 from provision.errors import Exit
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (explain, window, status, audit):
-        app.command()(command)
+if TYPE_CHECKING:
+    from provision.cli.answers import OpenWindow
 
 
 def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
+    from provision.cli.answers import Rows, shaped
+
     given = context()
     with given.client() as client:
         rows = shaped(Rows, client.call("GET", route("explain", host)))
     if given.json:
         output.data(rows)
         return
-    output.table(
-        ("MEDIUM", "CHANNEL", "ALLOWED", "RULE", "REASON AND REMEDY"),
-        (
-            (
-                row.get("medium"),
-                row.get("channel"),
-                row.get("allowed"),
-                row.get("rule"),
-                " ".join(f"{row[key]}." for key in ("reason", "remedy", "caution") if key in row) or None,
-            )
-            for row in rows
-        ),
-    )
+    keys = ("medium", "channel", "allowed", "rule")
+    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([row.get(key) for key in keys] for row in rows))
+    for line in _explanations(rows):
+        output.say(line)
+
+
+def _explanations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each reason with its remedy, and each caution, once, with the media and channels that it is of."""
+    of: dict[str, list[str]] = {}
+    for row in rows:
+        said = (" ".join(f"{row[key]}." for key in keys if key in row) for keys in (("reason", "remedy"), ("caution",)))
+        for text in filter(None, said):
+            of.setdefault(text, []).append(f"{row.get('medium')} over {row.get('channel')}")
+    return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]
 
 
 def window(
@@ -54,6 +51,8 @@ def window(
     close: Annotated[bool, typer.Option("--close", help="Close the host's window")] = False,
 ) -> None:
     """Let a host boot from the network for a while; the window closes when the host says that it is up."""
+    from provision.cli.answers import OpenWindow, shaped
+
     given = context()
     with given.client() as client:
         if close:
@@ -85,13 +84,17 @@ def status(
         if not watch:
             _show(fetch(), given.json)
             return
-        if given.json or not output.out.is_terminal:
+        if given.json or not sys.stdout.isatty():
             while True:
                 _show(fetch(), given.json)
+                sys.stdout.flush()
                 time.sleep(1.0)
-        with Live(console=output.out, refresh_per_second=2) as live:
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(refresh_per_second=2) as live:
             while True:
-                live.update(_picture(fetch()))
+                live.update(Text(_picture(fetch())))
                 time.sleep(1.0)
 
 
@@ -99,14 +102,16 @@ def _show(answer: Any, as_json: bool) -> None:
     if as_json:
         output.data(answer)
         return
-    output.out.print(_picture(answer))
+    output.text(_picture(answer))
 
 
-def _picture(answer: Any) -> Group:
+def _picture(answer: Any) -> str:
+    from provision.cli.answers import Status, shaped
+
     seen = shaped(Status, answer)
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
-    hosts = output.as_table(
+    hosts = output.as_lines(
         columns,
         (
             (
@@ -120,21 +125,14 @@ def _picture(answer: Any) -> Group:
             for row in seen.hosts
         ),
     )
-    # As objects: rich reads brackets in a text as markup.
-    told = [Text(f"ATTENTION: {problem}") for problem in seen.problems]
-    warned = [Text(f"WARNING: {warning}") for warning in seen.warnings]
-    alerts = output.as_table(
-        ("HOST", "ALERT", "TIMES", "LAST", "WHAT"),
-        ((row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts),
-    )
-    shown = (*warned, *told, hosts, *(("", alerts) if alerts.row_count else ()))
-    if not seen.unknown:
-        return Group(*shown)
-    unknown = output.as_table(
-        ("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"),
-        ((u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown),
-    )
-    return Group(*shown, "", unknown)
+    told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
+    alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
+    if alerts:
+        hosts += ["", *output.as_lines(("HOST", "ALERT", "TIMES", "LAST", "WHAT"), alerts)]
+    unknown = [(u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown]
+    if unknown:
+        hosts += ["", *output.as_lines(("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"), unknown)]
+    return "\n".join([*told, *hosts])
 
 
 def _window(window: OpenWindow | None) -> str | None:
@@ -152,6 +150,8 @@ def audit(
     ] = None,
 ) -> None:
     """Show the audit log's newest entries, or check that nothing in it was changed or removed."""
+    from provision.cli.answers import Rows, Verified, shaped
+
     given, verify = context(), verify or bool(heads)
     with given.client() as client:
         if verify:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
+from provision.cli import tables
 from provision.errors import Problems, ProvisionError
 
-_HIDDEN = re.compile(r"[^ -~]")
-_WIDTH = None if sys.stdout.isatty() else 160
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
-out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_HIDDEN = re.compile(r"[^ -~]")
 
 
 def data(value: Any) -> None:
@@ -36,27 +32,34 @@ def text(value: str) -> None:
 
 def say(message: str) -> None:
     """One line for a person."""
-    out.print(Text(plain(message)))
+    sys.stdout.write(plain(message) + "\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows under headings; None and empty values show as a dash."""
-    out.print(as_table(columns, rows))
+    text("\n".join(as_lines(columns, rows)))
 
 
-def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def as_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """The same, to be printed later."""
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(("-" if value in (None, "", [], {}) else _cell(value)) for value in row))
-    return shown
+    return tables.lines(columns, [[_cell(value) for value in row] for row in rows], terminal_width())
 
 
-def _cell(value: Any) -> Text:
-    # As an object: rich reads brackets in a text as markup.
-    return Text(("yes" if value else "no") if isinstance(value, bool) else plain(str(value)))
+def terminal_width() -> int | None:
+    """Characters of a line of the terminal; None when standard output is none."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        # A terminal that does not know its size says 0.
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except OSError:
+        return None
+
+
+def _cell(value: Any) -> str:
+    if value in (None, "", [], {}):
+        return "-"
+    return ("yes" if value else "no") if isinstance(value, bool) else _line(value)
 
 
 def plain(text: str) -> str:
@@ -92,20 +95,50 @@ def failure(error: ProvisionError, as_json: bool) -> None:
     sys.stderr.write(f"error: {_line(error)}\n")
 
 
+def notes(as_json: bool) -> Callable[[str], None]:
+    """What prints a line beside the answer, on standard error; it may come while a bar moves."""
+
+    def note(message: str) -> None:
+        line = _json({"note": message}) if as_json else f"note: {_line(message)}"
+        sys.stderr.write(f"{line}\n")
+
+    return note
+
+
 @contextmanager
-def bar(title: str, total: int | None, quiet: bool) -> Iterator[Any]:
+def bar(title: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error while bytes move; yields a function that takes the bytes done so far."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as progress:
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+
+    title_column = TextColumn("{task.description}", markup=False)
+    with _progress(title_column, BarColumn(), DownloadColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task(_line(title), total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextmanager
-def stages(quiet: bool) -> Iterator[Any]:
+def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
     """A progress bar on standard error for named stages; yields a function that takes stage and fraction."""
-    columns = (TextColumn("{task.description:<28}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True) as progress:
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, part: None
+        return
+    from rich.progress import BarColumn, TextColumn
+
+    title_column = TextColumn("{task.description:<28}", markup=False)
+    with _progress(title_column, BarColumn(), TextColumn("{task.percentage:>3.0f}%")) as progress:
         task = progress.add_task("", total=1.0, visible=False)
         # What follows a finished stage may take long, and say what it does by itself.
         yield lambda stage, part: progress.update(task, description=_line(stage), completed=part, visible=part < 1)
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # What is said meanwhile stands above the bar, unless it goes elsewhere.
+    return Progress(
+        *columns, console=Console(stderr=True, highlight=False), redirect_stdout=sys.stdout.isatty(), transient=True
+    )

@@ -6,25 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from provision.cli import output
-from provision.cli.main import context
-from provision.errors import Invalid, Unavailable
-from provision.model import Name
+from provision.cli.context import context
+from provision.errors import Invalid
 
 if TYPE_CHECKING:
     from provision.image.detect import Detected
 
-platform_app = typer.Typer(no_args_is_help=True, help="Find out what a kind of machine needs of its image.")
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    app.add_typer(platform_app, name="platform")
-
-
-@platform_app.command("detect")
 def detect(
     target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there")] = None,
     sysfs: Annotated[
@@ -37,20 +27,29 @@ def detect(
     lock: Annotated[
         Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")
     ] = None,
+    release: Annotated[
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+    ] = None,
+    allow_newer: Annotated[
+        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+    ] = False,
 ) -> None:
     """Match a machine's devices with the modules of the locked kernel, and write platform.yaml for 'image build'.
 
     Looks at this machine, at a copy of another's /sys, or at what /usr/lib/provision/capture-platform printed on a
     booted host.
     """
-    from provision.image import build, capture, detect, platforms
+    from provision.image import build, capture, detect, platforms, releases
+    from provision.image.versions import Versions
 
     given = context()
     if name is not None:
         _check_name(name)
     seen = capture.read(sysfs)
+    versions = Versions.OBTAINABLE if allow_newer else Versions.LOCKED
+    request = build.Request(recipe, lock, versions, release=releases.named(release) if release else None)
     with output.stages(given.json) as progress:
-        loaded, packages, modules = build.packages_of(build.Request(recipe, lock), progress)
+        loaded, packages, modules = build.packages_of(request, progress, output.notes(given.json))
     called = name or detect.slug(seen.dmi.get("product_name", ""))
     found = detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
     text = platforms.write(found.platform)
@@ -67,6 +66,10 @@ def detect(
 
 
 def _check_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from provision.model import Name
+
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
@@ -86,11 +89,9 @@ def _summary(found: Detected, devices: int, target: Path) -> None:
 
 
 def _write(target: Path, text: str) -> None:
-    new = target.with_name(f".{target.name}.new")
+    from provision.writing import unwritable, write
+
     try:
-        new.write_text(text)
-        new.replace(target)
+        write(target, text.encode(), mode=0o666)
     except OSError as error:
-        raise Unavailable(str(target), f"cannot be written ({error.strerror})", "check the path") from None
-    finally:
-        new.unlink(missing_ok=True)
+        raise unwritable(target, error) from None

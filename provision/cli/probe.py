@@ -9,18 +9,12 @@ from typing import Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.image import image_app
-from provision.cli.main import context
+from provision.cli.context import context
 from provision.errors import ProvisionError
 
 _Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")]
 
 
-def register(app: typer.Typer) -> None:
-    """The commands stand in `image`, which another module adds."""
-
-
-@image_app.command("probe")
 def probe(
     directory: _Directory,
     only: Annotated[
@@ -51,7 +45,6 @@ def probe(
         raise ProvisionError(str(directory), f"fails as a hypervisor: {', '.join(failed)}", "do not publish it")
 
 
-@image_app.command("minimal-set")
 def minimal_set(
     directory: _Directory,
     file: Annotated[

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from provision.cli.main import context
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this module."""
-    app.command()(serve)
+from provision.cli.context import context
 
 
 def serve() -> None:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from provision import boot_paths
+from provision.boot_paths import Initrd, Kernel, Loader, Place, Request
 from provision.errors import Invalid
 from provision.ustar import Member, Reader
 
-_MAC = "[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}"
-_IMAGE = re.compile("images/([0-9a-f]{64})/(kernel|initrd[0-9]{1,2})")
-KINDS = (
-    (re.compile(rf"pxelinux\.cfg/(default|01-{_MAC})"), 64 << 10),
-    (re.compile(rf"grub/(grub|host-{_MAC})\.cfg"), 64 << 10),
-    (re.compile(r"lpxelinux\.0|ldlinux\.c32|shimx64\.efi|grubx64\.efi"), 64 << 20),
-    (_IMAGE, 4 << 30),
-)
-"""The files that a boot tree has, and the most bytes of each."""
+_TEXT, _LOADER, _IMAGE = 64 << 10, 64 << 20, 4 << 30
+_LOADERS = frozenset({"lpxelinux.0", "ldlinux.c32", "shimx64.efi", "grubx64.efi"})
 MAX_FILES = 500_000
 MAX_TOTAL = 64 << 30
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,32 +41,39 @@ def unpack(pieces: Iterable[bytes], target: Path, bases: Path | None = None) -> 
         os.fchmod(top, 0o755)
         for member, data in Reader(pieces, "boot tree").members():
             total += member.size
-            if member.size > _most(member) or total > MAX_TOTAL or len(done.paths) >= MAX_FILES:
+            file = _file(member)
+            if member.size > _most(file) or total > MAX_TOTAL or len(done.paths) >= MAX_FILES:
                 raise Invalid("boot tree", "has more than any boot tree", "look at the service")
-            image = _IMAGE.fullmatch(member.path) if bases is not None else None
-            if image is not None and bases is not None:
+            if bases is not None and isinstance(file, Kernel | Initrd):
                 if member.size:
                     raise Invalid("boot tree", "has an image that was not asked for", "look at the service")
-                _link(top, member.path, _stored(bases, image[1], image[2]))
+                _link(top, member.path, _stored(bases, file))
             else:
                 _write(top, member.path, data)
-            done.texts += member.path.startswith(("pxelinux.cfg/", "grub/"))
+            done.texts += _most(file) == _TEXT
             done.paths.append(member.path)
     finally:
         os.close(top)
     return done
 
 
-def _most(member: Member) -> int:
-    """The most bytes that a file of this name has; raises Invalid for a name that no boot tree has."""
-    for pattern, size in KINDS:
-        if pattern.fullmatch(member.path):
-            return size
-    raise Invalid("boot tree", "has a file of a name that no boot tree has", "look at the service")
+def _file(member: Member) -> Request:
+    """What a file is; raises Invalid for a name that no boot tree has."""
+    found = boot_paths.parse(Place.TREE, member.path)
+    # Nobody needs a second name for a file.
+    known = found is not None and boot_paths.path(Place.TREE, found) == member.path
+    if found is None or not known or (isinstance(found, Loader) and found.name not in _LOADERS):
+        raise Invalid("boot tree", "has a file of a name that no boot tree has", "look at the service")
+    return found
 
 
-def _stored(bases: Path, id_: str, name: str) -> Path:
-    return bases / id_ / (name if name == "kernel" else f"{name}.img")
+def _most(file: Request) -> int:
+    """The most bytes that a file has."""
+    return _IMAGE if isinstance(file, Kernel | Initrd) else _LOADER if isinstance(file, Loader) else _TEXT
+
+
+def _stored(bases: Path, file: Kernel | Initrd) -> Path:
+    return bases / file.base / ("kernel" if isinstance(file, Kernel) else f"initrd{file.number}.img")
 
 
 @contextmanager

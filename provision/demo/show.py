@@ -9,6 +9,7 @@ from collections.abc import Callable
 from provision.demo.site import MAC, PRINCIPAL, DemoSite, foreign_dhcp
 from provision.errors import Unavailable
 from provision.image.build import Request, build
+from provision.image.versions import Versions
 from provision.lab import disk
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Machine, Nic
@@ -23,7 +24,7 @@ def show(say: Say, progress: Progress) -> None:
     Everything happens in network namespaces and a temporary directory, and both are gone at the end.
     """
     say("Building the host image from Debian's packages (from the cache the second time) …")
-    image = build(Request(), progress)
+    image = build(Request(versions=Versions.OBTAINABLE), progress, say)
     with Lab("demo") as lab:
         mgmt, guest = lab.lan("mgmt", "10.77.1.0/24"), lab.lan("guest", "10.77.2.0/24")
         site = DemoSite(lab)

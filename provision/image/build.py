@@ -8,14 +8,28 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from provision import assets, cpio
 from provision.errors import Conflict
-from provision.image import assemble, bom, lock, media, modules, origin, packages, page, platforms, recipe, report, tree
+from provision.image import (
+    assemble,
+    bom,
+    lock,
+    media,
+    modules,
+    origin,
+    packages,
+    page,
+    platforms,
+    recipe,
+    releases,
+    report,
+    tree,
+)
 from provision.image.cache import Cache, digest, on_disk, user_cache
 from provision.image.gather import Gathered, gather, own_files
 from provision.image.lock import Lock
@@ -23,6 +37,7 @@ from provision.image.modules import Modules
 from provision.image.packages import Progress
 from provision.image.recipe import Loaded
 from provision.image.tree import Node, Tree
+from provision.image.versions import Place, Say, Versions, obtainable, today
 
 _ABOUT = "image.json"
 _KEPT_IMAGES = 8
@@ -33,14 +48,17 @@ _KEPT_PACKAGES = 1500
 class Request:
     """What to build: recipe and lock (the shipped ones when None), and where packages and images are kept.
 
+    `versions` says what to do about locked versions that the archive has replaced; TODAY writes the lock anew.
+    `release` is Debian's, as `releases` calls it: this machine's when None.
     `platform` is a file, or the name of one beside the recipe; without it the image is for all that the recipe keeps.
     """
 
     recipe: Path | None = None
     lock: Path | None = None
-    update_lock: bool = False
+    versions: Versions = Versions.LOCKED
     cache: Path | None = None
     platform: str | None = None
+    release: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,39 +84,51 @@ class Image:
         return tuple(self.about["kernel_arguments"])
 
 
-def build(request: Request, progress: Progress = lambda what, done: None) -> Image:
+def build(request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None) -> Image:
     """Build the image, or find it in the cache when nothing changed; needs no privileges.
 
-    Raises Problems for a recipe that does not fit together, Invalid for a lock that is not its own, and Unavailable
-    when packages cannot be had, a tool is missing, or the disk is full or not writable.
+    `say` gets a line when the image has other packages than the lock. Raises Problems for a recipe that does not fit
+    together, Invalid for a lock that is not its own, and Unavailable when packages cannot be had, a tool is missing, or
+    the disk is full or not writable.
     """
-    progress("reading the recipe", 0.0)
-    loaded = load(request)
-    place = request.cache or user_cache() / "image"
-    with on_disk(place), (cache := Cache(place)).locked():
-        locked = _lock(loaded, request, cache, progress)
-        image = _built(_Job(loaded, locked, lock.tool_versions(), cache, cache.directory / "packages"), progress)
-        if request.update_lock:
-            # Not before: packages that make no image are not worth a lock.
-            lock.write(locked, _lock_file(loaded, request))
-        cache.prune("images", _KEPT_IMAGES)
-        for kind in ("packages", "unpacked", "indexes", "origins", "licences"):
-            cache.prune(kind, _KEPT_PACKAGES)
+    image = _first(request, progress, say)[0]
     progress("done", 1.0)
     return image
 
 
-def verify(request: Request, progress: Progress = lambda what, done: None) -> Image:
+def locked(request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None) -> Lock:
+    """The lock that a build of the same request takes, for who builds more than once. Raises what `build` raises."""
+    loaded, place = load(request), request.cache or user_cache() / "image"
+    with on_disk(place), (cache := Cache(place)).locked():
+        return _lock(loaded, request, Place(cache, progress, say))
+
+
+def _first(request: Request, progress: Progress, say: Say) -> tuple[Image, _Job]:
+    """The image and how it was made."""
+    progress("reading the recipe", 0.0)
+    loaded = load(request)
+    place = request.cache or user_cache() / "image"
+    with on_disk(place), (cache := Cache(place)).locked():
+        taken = _lock(loaded, request, Place(cache, progress, say))
+        job = _Job(loaded, taken, lock.tool_versions(), cache, cache.directory / "packages")
+        image = _built(job, progress)
+        if request.versions is Versions.TODAY:
+            # Not before: packages that make no image are not worth a lock.
+            lock.write(taken, _lock_file(loaded, request))
+        cache.prune("images", _KEPT_IMAGES)
+        for kind in ("packages", "unpacked", "indexes", "origins", "licences"):
+            cache.prune(kind, _KEPT_PACKAGES)
+    return image, job
+
+
+def verify(request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None) -> Image:
     """Build the image twice, the second time from the packages with nothing remembered, and compare every byte.
 
     The base media that either would be imported as are compared too. Raises Conflict when a tool is not of the locked
     version, or the two differ, and ImportProblems when boot loaders for the media are missing.
     """
-    first = build(request, lambda what, done: progress(what, done / 2))
-    loaded = load(request)
-    locked = lock.read(_lock_file(loaded, request), loaded.recipe.packages)
-    tools = lock.tool_versions()
-    if differing := locked.differences(tools):
+    first, made = _first(request, lambda what, done: progress(what, done / 2), say)
+    if differing := made.locked.differences(made.tools):
         raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
     kept = Cache(place := request.cache or user_cache() / "image")
     with (
@@ -106,7 +136,7 @@ def verify(request: Request, progress: Progress = lambda what, done: None) -> Im
         kept.locked(),
         tempfile.TemporaryDirectory(prefix="new-", dir=kept.directory) as temporary,
     ):
-        job = _Job(loaded, locked, tools, Cache(Path(temporary)), kept.directory / "packages")
+        job = replace(made, cache=Cache(Path(temporary)))
         second = _built(job, lambda what, done: progress(f"again: {what}", 0.5 + 0.4 * done))
         differing = _differing(first, second)
         if not differing:
@@ -129,21 +159,23 @@ def load(request: Request) -> Loaded:
     Raises Problems for what is wrong with either, NotFound when one is missing.
     """
     path = request.recipe or default_recipe()
-    loaded = recipe.load(path)
+    loaded = recipe.load(path, request.release)
     return platforms.narrowed(loaded, platforms.find(request.platform, path)) if request.platform else loaded
 
 
-def packages_of(request: Request, progress: Progress) -> tuple[Loaded, Tree, Modules]:
+def packages_of(
+    request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None
+) -> tuple[Loaded, Tree, Modules]:
     """The recipe, all that its locked packages hold, and the modules of their kernel; fetches what is not there yet."""
     progress("reading the recipe", 0.0)
     loaded = load(request)
     cache = Cache(request.cache or user_cache() / "image")
     with cache.locked():
-        locked = _lock(loaded, request, cache, progress)
+        taken = _lock(loaded, request, Place(cache, progress, say))
         debs = cache.directory / "packages"
-        packages.fetch_pinned(locked.packages, debs, lambda what, done: progress(what, 0.05 + 0.8 * done))
+        packages.fetch_pinned(taken.packages, debs, lambda what, done: progress(what, 0.05 + 0.8 * done))
         progress("reading packages", 0.85)
-        found = Tree(tree.load(locked.packages, debs, cache))
+        found = Tree(tree.load(taken.packages, debs, cache))
         return loaded, found, modules.read(found, cache)
 
 
@@ -182,17 +214,21 @@ def export(image: Image, directory: Path) -> Image:
 
 
 def _lock_file(loaded: Loaded, request: Request) -> Path:
-    return request.lock or loaded.directory / "lock.json"
+    return request.lock or releases.lock_file(loaded.directory, loaded.release)
 
 
-def _lock(loaded: Loaded, request: Request, cache: Cache, progress: Progress) -> Lock:
+def _lock(loaded: Loaded, request: Request, place: Place) -> Lock:
     path, wanted = _lock_file(loaded, request), loaded.recipe.packages
-    if not request.update_lock:
-        return lock.read(path, wanted)
-    lock.check_place(path)
-    progress("resolving packages", 0.02)
-    pinned = packages.pin(sorted(wanted), cache.directory)
-    return Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
+    match request.versions:
+        case Versions.LOCKED:
+            taken = lock.read(path, wanted)
+        case Versions.OBTAINABLE:
+            taken = obtainable(path, wanted, place)
+        case Versions.TODAY:
+            lock.check_place(path)
+            taken = today(wanted, place)
+    releases.check(taken.packages, loaded.release)
+    return taken
 
 
 @dataclass(frozen=True)
@@ -219,7 +255,7 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     progress("reading packages", 0.25)
     contents = list(tree.load(locked.packages, job.debs, cache))
     # What it is made of, not what comes out of it: a file cannot hold its own hash.
-    version = version_for(digest(_inputs(loaded), locked.text())[:12], loaded)
+    version = version_for(digest(_inputs(loaded), locked.text(), job.tools, _code())[:12], loaded)
     gathered = gather(loaded, contents, version, cache, progress)
     progress("packing the root file system", 0.6)
     root = packed_root(loaded, gathered, job.tools, cache)
@@ -289,6 +325,7 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
         "format": 1,
         "name": loaded.recipe.name,
         "version": version,
+        "release": loaded.release,
         "platform": loaded.narrowed.name if loaded.narrowed else None,
         "id": digest(files),
         "kernel_version": gathered.modules.version,
@@ -300,12 +337,13 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
 
 
 def _inputs(loaded: Loaded) -> list[tuple[str, str]]:
-    """Everything of the project that goes into an image, by path and SHA-256."""
+    """Everything of the project that goes into an image, by path and SHA-256; and the release."""
     common = assets.directory("images") / "common"
     found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in d.rglob("*")]
     rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found if p.is_file()]
     # The lock is taken as it was read; it may stand elsewhere. A platform goes only into images for it.
-    return sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
+    kept = sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
+    return [*kept, ("release", loaded.release)]
 
 
 def _code(*modules: Any) -> str:

@@ -82,7 +82,8 @@ class _Closing:
     def _declared(self, node: Node) -> Iterator[Need]:
         for by, opened, _ in self.opens:
             if patterns.matches(by, f"/{node.path}"):
-                for pattern in opened:
+                # Each member of a brace group is a file of its own, which may be missing.
+                for pattern in (single for whole in opened for single in patterns.alternatives(whole)):
                     found = [path for path in self.decisions if self._is(pattern, path)]
                     for path in found or [pattern.lstrip("/")]:
                         yield Need(path, f"/{path}, declared in 'opens'")

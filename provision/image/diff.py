@@ -14,8 +14,9 @@ from provision.image.report import FORMAT
 
 @dataclass(frozen=True)
 class Change:
-    """One difference of a kind ("package", "file", "size"): what was and what is; None where there is nothing.
+    """One difference of a kind ("package", "file", "size", "named"): what was and what is; None where there is nothing.
 
+    "named" is a program or library that is left out, with the files that name it.
     `growth` is in bytes of the packed image for packages and sizes, of the file itself for files.
     """
 
@@ -42,8 +43,17 @@ def load(directory: Path) -> Mapping[str, Any]:
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """All differences: the sizes first, then packages, then files, each by name."""
-    return [*_sizes(old, new), *_packages(old, new), *_files(old, new)]
+    """All differences: the sizes first, then packages, files and names of what is left out, each in order."""
+    return [*_sizes(old, new), *_packages(old, new), *_files(old, new), *_named(old, new)]
+
+
+def _named(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    # A report of an earlier version does not say.
+    before, after = (found.get("named", {}) for found in (old, new))
+    for path in sorted({*before, *after}):
+        said = [" ".join(found[path]) if path in found else None for found in (before, after)]
+        if said[0] != said[1]:
+            yield Change("named", path, said[0], said[1], 0)
 
 
 def _sizes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_STACK = 1, 2, 3, 4, 0x6474E551
 _DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 1, 4, 5, 6, 10, 11
 _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
 _DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 _SHT_DYNSYM, _SHT_VERDEF, _SHT_VERSYM = 11, 0x6FFFFFFD, 0x6FFFFFFF
+_NOTE_DLOPEN = 0x407C0C0A
 _PAGE = 0x1000
 
 
@@ -22,6 +24,14 @@ class Dynamic:
     needed: tuple[str, ...] = ()
     soname: str | None = None
     runpath: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dlopen:
+    """Libraries of which the first that is there is opened; `priority` is required, recommended or suggested."""
+
+    names: tuple[str, ...]
+    priority: str
 
 
 def is_elf(data: bytes) -> bool:
@@ -56,6 +66,21 @@ def needed(data: bytes) -> tuple[str, ...]:
     found = dynamic(data)
     interpreter = (found.interpreter.rsplit("/", 1)[-1],) if found.interpreter else ()
     return (*interpreter, *found.needed)
+
+
+def dlopens(data: bytes) -> tuple[Dlopen, ...]:
+    """The libraries that an ELF file says it opens while it runs; see "ELF dlopen Metadata" of the UAPI group."""
+    found: list[Dlopen] = []
+    for kind, _flags, offset, _address, _physical, length in _segments(data) if is_elf(data) else ():
+        at = offset
+        while kind == _PT_NOTE and at + 12 <= offset + length:
+            name_size, size, note = struct.unpack_from("<III", data, at)
+            start = at + 12 + -(-name_size // 4) * 4
+            if note == _NOTE_DLOPEN and data[at + 12 : at + 12 + name_size] == b"FDO\0":
+                rows = json.loads(data[start : start + size].rstrip(b"\0"))
+                found += [Dlopen(tuple(row["soname"]), row.get("priority", "recommended")) for row in rows]
+            at = start + -(-size // 4) * 4
+    return tuple(found)
 
 
 def exported(data: bytes) -> tuple[tuple[str, int], ...]:
@@ -130,7 +155,7 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
         _padded(struct.pack(f"<{count}H", *indexes)),
         _padded(_definitions(soname, known, offsets)),
     ]
-    headers = 64 + 3 * 56
+    headers = 64 + 4 * 56
     at_hash, at_indexes, at_definitions, at_symbols = (headers + sum(map(len, parts[:n])) for n in range(4))
     at_strings = at_symbols + 24 * count
     tags = [(_DT_SONAME, offsets[soname]), (_DT_HASH, at_hash), (_DT_STRTAB, at_strings), (_DT_SYMTAB, at_symbols)]
@@ -152,9 +177,11 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
 
 
 def _stub_headers(at_dynamic: int, length: int, end: int, at_data: int) -> bytes:
-    result = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 64, 0, 0)
+    result = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 4, 64, 0, 0)
     result += struct.pack("<IIQQQQQQ", _PT_LOAD, 5, 0, 0, 0, end, end, _PAGE)
     result += struct.pack("<IIQQQQQQ", _PT_LOAD, 6, 0, at_data, at_data, 0, _PAGE, _PAGE)
+    # Without this one the dynamic linker makes the stack of every process that loads the library executable.
+    result += struct.pack("<IIQQQQQQ", _PT_GNU_STACK, 6, 0, 0, 0, 0, 0, 16)
     return result + struct.pack("<IIQQQQQQ", _PT_DYNAMIC, 4, at_dynamic, at_dynamic, at_dynamic, length, length, 8)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Invalid, Problem, Problems
-from provision.image import accounts, assemble, enable, finish, modules, platforms, selection, stubs, tree
+from provision.image import accounts, applets, assemble, enable, finish, modules, platforms, selection, stubs, tree
 from provision.image.cache import Cache
 from provision.image.closure import Closure, close
 from provision.image.modules import TOP, Modules
@@ -138,7 +138,7 @@ def _own(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
     own += [tree.link(name, f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")]
     replaced, problems = stubs.nodes(loaded.stubs(), packages)
     links, more = enable.links(loaded, Tree([*packages.values(), *own]))
-    return [*own, *replaced, *links], [*problems, *more]
+    return [*own, *replaced, *links], [*problems, *more, *applets.problems(loaded, packages)]
 
 
 def _stubs(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
@@ -148,7 +148,7 @@ def _stubs(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
 
 def _roots(loaded: Loaded, found: Modules) -> Iterator[str]:
     yield from (f"{TOP}{found.version}/{name}" for name in _INDEXES)
-    yield "usr/bin/busybox"
+    yield applets.BUSYBOX
     yield from assemble.load_order(loaded.recipe.initramfs.modules, found)
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from provision import proc
+from provision import assets, proc, writing
 from provision.errors import Invalid, Unavailable
 from provision.image.packages import Package
 
@@ -78,9 +78,13 @@ def parse(text: bytes, subject: str) -> Lock:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise Invalid(subject, f"is no lock file: {where}: {first['msg']}", "make it with --update-lock") from None
+        raise Invalid(
+            subject, f"is no lock file: {where}: {first['msg']}", "make it with 'image build --update-lock'"
+        ) from None
     if found.format != _FORMAT:
-        raise Invalid(subject, f"has the format {found.format}, not {_FORMAT}", "make it again with --update-lock")
+        raise Invalid(
+            subject, f"has the format {found.format}, not {_FORMAT}", "make it with 'image build --update-lock'"
+        )
     packages = tuple(sorted(Package(**row.model_dump()) for row in found.packages))
     return Lock(tuple(found.wanted), packages, found.tools)
 
@@ -90,16 +94,25 @@ def read(path: Path, wanted: Sequence[str]) -> Lock:
     try:
         lock = parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise Invalid(str(path), f"cannot be read ({error.strerror})", "make it with --update-lock") from None
+        raise Invalid(
+            str(path), f"cannot be read ({error.strerror})", "make it with 'image build --update-lock'"
+        ) from None
     if lock.wanted != tuple(sorted(wanted)):
         added, gone = sorted(set(wanted) - set(lock.wanted)), sorted(set(lock.wanted) - set(wanted))
         parts = [f"{word} {', '.join(names)}" for word, names in (("lacks", added), ("still has", gone)) if names]
-        raise Invalid(str(path), f"is not of this recipe: it {' and '.join(parts)}", "run it with --update-lock")
+        raise Invalid(
+            str(path), f"is not of this recipe: it {' and '.join(parts)}", "make it with 'image build --update-lock'"
+        )
     return lock
 
 
 def check_place(path: Path) -> None:
-    """Raise Unavailable when no lock file can be written there, before anything long is done for one."""
+    """Raise Unavailable when no lock file can be written there, before anything long is done for one.
+
+    Nor may it replace a file of the installation, which the next upgrade would put back.
+    """
+    if assets.is_installed(path):
+        raise Unavailable(str(path), "belongs to the installed program", "name another place with --lock")
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         fact = "its directory cannot be written to" if path.parent.is_dir() else "its directory does not exist"
         raise Unavailable(str(path), fact, "name another place with --lock")
@@ -107,12 +120,9 @@ def check_place(path: Path) -> None:
 
 def write(lock: Lock, path: Path) -> None:
     """Write a lock file beside, then rename: the old one stays as it is until then. Raises Unavailable."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(lock.text())
-        new.replace(path)
+        writing.write(path, lock.text().encode(), mode=0o666)
     except OSError as error:
-        new.unlink(missing_ok=True)
         remedy = "make room and look at its permissions"
         raise Unavailable(str(path), f"cannot be written ({error.strerror})", remedy) from None
 

@@ -73,11 +73,16 @@ def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
     for suffix in _STARTERS:
         # What it starts has its own name unless it says otherwise.
         if name.endswith(suffix) and not any(line.key in ("Service", "Unit") for line in lines(data)):
-            service = find(around.tree, f"{name.removesuffix(suffix)}.service")
-            yield Need(
-                service or f"{DIRECTORIES[1]}/{name.removesuffix(suffix)}.service", f"the unit that {name} starts"
-            )
+            instance = "@" if suffix == ".socket" and _accepts(data) else ""
+            started = f"{name.removesuffix(suffix)}{instance}.service"
+            yield Need(find(around.tree, started) or f"{DIRECTORIES[1]}/{started}", f"the unit that {name} starts")
     yield from hooked(node.path.rsplit("/", 1)[-1], around.tree)
+
+
+def _accepts(data: bytes) -> bool:
+    """Whether a socket starts an instance of a template for every connection."""
+    said = [line.value.lower() for line in lines(data) if (line.section, line.key) == ("Socket", "Accept")]
+    return bool(said) and said[-1] in ("yes", "true", "on", "1")
 
 
 def hooked(unit: str, tree: Tree) -> Iterator[Need]:

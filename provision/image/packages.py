@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import tarfile
 import tempfile
@@ -22,6 +23,10 @@ _MERGED = ("bin/", "sbin/", "lib/", "lib64/")
 _ARCHIVES = "archives"
 _LISTS = Path("/var/lib/apt/lists")
 _TOGETHER = 24
+_UPDATE = "run 'apt-get update' as root, then try again"
+
+Lists = tuple[str, ...]
+"""apt's options that name the package lists to read; none for this machine's own."""
 
 
 @dataclass(frozen=True, order=True)
@@ -57,23 +62,47 @@ def resolve(names: Sequence[str], directory: Path) -> list[tuple[str, str]]:
     return sorted((line[1], " ".join(line[2:])) for line in lines if len(line) >= 3)
 
 
-def pin(names: Sequence[str], directory: Path) -> list[Package]:
+def pin(names: Sequence[str], directory: Path, lists: Lists = ()) -> list[Package]:
     """Every package that `names` need on an empty machine, with its version and the checksum apt's lists have.
 
     Raises Unavailable when apt does not know a package, or has no SHA-256 of one.
     """
     # Lines are: Inst NAME (VERSION ORIGIN [ARCHITECTURE]) ...
-    lines = [line.split() for line in _apt(directory, "nothing", "--simulate", *names).splitlines()]
+    lines = [line.split() for line in _apt(directory, "nothing", "--simulate", *lists, *names).splitlines()]
     wanted = [f"{line[1].partition(':')[0]}={line[2].lstrip('(')}" for line in lines if line[:1] == ["Inst"]]
-    known = {(p.name, p.version): p for p in _shown(wanted)}
+    known = {(p.name, p.version): p for p in _shown(wanted, lists)}
     missing = [want for want in wanted if tuple(want.split("=", 1)) not in known]
     if missing:
         raise Unavailable(missing[0], "has no SHA-256 in the package lists", "run 'apt-get update' as root")
     return sorted(known.values())
 
 
-def _shown(wanted: Sequence[str]) -> Iterator[Package]:
-    text = proc.run(["apt-cache", "show", *wanted], package="apt").stdout.decode() if wanted else ""
+def listed(wanted: Iterable[Package], lists: Lists = ()) -> set[Package]:
+    """Those of the `wanted` packages that an archive offers, by the package lists: this version, with this content."""
+    asked = set(wanted)
+    return asked & set(_shown(sorted({package.name for package in asked}), lists))
+
+
+def fresh_lists(directory: Path) -> Lists:
+    """Package lists of today, fetched into `directory` and read from there; the machine's own stay as they are.
+
+    Raises Unavailable when apt cannot fetch them.
+    """
+    (directory / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    (directory / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+    lists = ("-o", f"Dir::State::lists={directory / 'lists'}", "-o", f"Dir::Cache={directory}")
+    argv = ["apt-get", "update", "-qq", "-o", "APT::Sandbox::User=", *lists]
+    try:
+        proc.run(argv, package="apt", timeout=900)
+    except Unavailable as error:
+        raise Unavailable("package lists", error.fact, "look at the network and APT's sources") from None
+    return lists
+
+
+def _shown(wanted: Sequence[str], lists: Lists = ()) -> Iterator[Package]:
+    # Of names and versions that it does not know apt-cache complains; it fails when it knows none.
+    argv = ["apt-cache", "show", *lists, *wanted]
+    text = proc.run(argv, package="apt", ok=(0, 100)).stdout.decode() if wanted else ""
     for paragraph in text.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
         if "SHA256" in fields:
@@ -87,16 +116,25 @@ def fetch(names: Sequence[str], directory: Path) -> None:
     _apt(directory, _ARCHIVES, "--download-only", *names)
 
 
-def fetch_pinned(pinned: Iterable[Package], directory: Path, progress: Progress) -> None:
+def fetch_pinned(pinned: Iterable[Package], directory: Path, progress: Progress, lists: Lists = ()) -> None:
     """Have the file of every package in `directory`, verified; each stands at `pinned_path`.
 
     Raises Unavailable when no configured archive has that version any more, and Invalid when a file differs.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    missing = [package for package in pinned if not pinned_path(package, directory).exists()]
+    wanted = list(pinned)
+    missing = absent(wanted, directory)
     for start in range(0, len(missing), _TOGETHER):
         progress("downloading packages", start / len(missing))
-        _download(missing[start : start + _TOGETHER], directory)
+        _download(missing[start : start + _TOGETHER], directory, lists)
+    for package in wanted:
+        # apt gives a file the archive's time; the cache forgets first what was not of use for the longest time.
+        os.utime(pinned_path(package, directory))
+
+
+def absent(pinned: Iterable[Package], directory: Path) -> list[Package]:
+    """The packages whose file is not in `directory` yet."""
+    return [package for package in pinned if not pinned_path(package, directory).exists()]
 
 
 def pinned_path(package: Package, directory: Path) -> Path:
@@ -104,21 +142,21 @@ def pinned_path(package: Package, directory: Path) -> Path:
     return directory / f"{package.sha256}.deb"
 
 
-def _download(batch: Sequence[Package], directory: Path) -> None:
+def _download(batch: Sequence[Package], directory: Path, lists: Lists) -> None:
     with tempfile.TemporaryDirectory(prefix="new-", dir=directory) as temporary:
         wanted = [f"{package.name}={package.version}" for package in batch]
-        argv = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=", *wanted]
+        argv = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=", *lists, *wanted]
         try:
             proc.run(argv, package="apt", cwd=Path(temporary), timeout=1800)
         except Unavailable as error:
-            remedy = "run 'apt-get update' as root; when a version is gone from the archive, build with --update-lock"
+            remedy = "run 'apt-get update' as root; when a version is gone from the archive, give --allow-newer"
             raise Unavailable("packages", error.fact, remedy) from None
         for package in batch:
             file = Path(temporary) / package.file_name
             found = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "missing"
             if found != package.sha256:
                 fact = f"the file of {package.version} has SHA-256 {found:.16}..., the lock {package.sha256:.16}..."
-                raise Invalid(package.name, fact, "find out who changed it, or build with --update-lock")
+                raise Invalid(package.name, fact, "find out who changed it, or give another --lock")
             file.rename(pinned_path(package, directory))
 
 
@@ -182,4 +220,4 @@ def _apt(directory: Path, held: str, *arguments: str) -> str:
     try:
         return proc.run(argv, package="apt", timeout=900).stdout.decode()
     except Unavailable as error:
-        raise Unavailable("packages", error.fact, "run 'apt-get update' as root, then try again") from None
+        raise Unavailable("packages", error.fact, _UPDATE) from None

@@ -16,7 +16,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } tr { borde
 code { font-size: 13px; } svg text { font: 13px system-ui, sans-serif; fill: #222; } rect { fill: #3b6ea5; }
 """
 _SHOWN = 60
-_TEXTS = ("package", "version", "licences", "rule")
+_TEXTS = ("package", "version", "licences", "rule", "path", "named by")
 _BAR, _LABEL, _WIDTH = 26, 250, 900
 
 
@@ -47,6 +47,12 @@ def page(report: Mapping[str, Any]) -> str:
             ((entry["rule"], entry["files"], _kib(entry["size"])) for entry in report["dropped"][:_SHOWN]),
         ),
     ]
+    if report["named"]:
+        parts.append(
+            "<h2>Named, but left out</h2><p>Programs and libraries that are not in the image, and the files that name"
+            " them.</p>"
+        )
+        parts.append(_table(("path", "named by"), ((path, " ".join(by)) for path, by in report["named"].items())))
     if report["idle_rules"]:
         items = "".join(f"<li><code>{escape(rule)}</code></li>" for rule in report["idle_rules"])
         parts.append(f"<h2>Rules that decided nothing</h2><ul>{items}</ul>")

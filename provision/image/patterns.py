@@ -7,6 +7,7 @@ import re
 from functools import cache
 
 _TOKEN = re.compile(r"\*\*|\*|\?|\[[^]]+\]|\{[^{}]*\}|[^*?\[{]+|[\[{]")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 _SPECIAL = re.compile(r"[*?\[{]")
 _WILD = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -25,6 +26,15 @@ def _part(token: str) -> str:
     if len(token) > 1 and token[0] == "{":
         return f"(?:{'|'.join(map(re.escape, token[1:-1].split(',')))})"
     return re.escape(token)
+
+
+def alternatives(pattern: str) -> list[str]:
+    """The patterns that a pattern stands for, without any `{a,b}`."""
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    start, end = pattern[: found.start()], pattern[found.end() :]
+    return [f"{start}{word}{rest}" for word in found[1].split(",") for rest in alternatives(end)]
 
 
 def is_plain(pattern: str) -> bool:

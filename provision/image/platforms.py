@@ -85,12 +85,12 @@ def narrowed(loaded: Loaded, path: Path) -> Loaded:
         text = path.read_bytes()
     except OSError as error:
         raise NotFound(str(path), f"cannot be read ({error.strerror})", "name another with --platform") from None
-    return apply(loaded, *parse(text, path.name), text.decode())
+    return apply(loaded, *parse(text, path.name, loaded.release), text.decode())
 
 
-def parse(text: bytes, name: str) -> tuple[Platform, Node]:
-    """Check a platform's text; raises Problems, with `name` for its file."""
-    platform, root = checked(text, name, Platform)
+def parse(text: bytes, name: str, release: str = "") -> tuple[Platform, Node]:
+    """Check a platform's text for a release; raises Problems, with `name` for its file."""
+    platform, root = checked(text, name, Platform, release)
     problems = list(one_action_each(platform.rules, name, root))
     for index, module in enumerate(platform.extra):
         if module in platform.extra[:index] or module in platform.modules:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from provision import document
 from provision.document import Node, Source, dotted, place
 from provision.errors import NotFound, Problem, Problems
+from provision.image import releases
 from provision.messages import Vocabulary, complaints
 
 _PACKAGE = r"^[a-z0-9][a-z0-9+.-]+$"
@@ -202,13 +203,17 @@ class Narrowing:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked recipe, where it stands, its text and that text's places; for one platform when it is `narrowed`."""
+    """A checked recipe, where it stands, its text and that text's places, for a release of Debian (see `releases`).
+
+    It is for one platform when it is `narrowed`.
+    """
 
     recipe: Recipe
     directory: Path
     name: str
     root: Node
     text: str = ""
+    release: str = ""
     narrowed: Narrowing | None = None
 
     @property
@@ -257,39 +262,46 @@ def entries(rules: Rules, scope: Scope, name: str, root: Node) -> Iterator[Rule]
                 yield Rule(action, pattern, name, line)
 
 
-def load(path: Path) -> Loaded:
-    """Read and check a recipe; raises Problems with everything that is wrong with it, NotFound when it is not there."""
+def load(path: Path, release: str | None = None) -> Loaded:
+    """Read and check a recipe for a release, this machine's when None.
+
+    Raises Problems with everything that is wrong with it, NotFound when it is not there.
+    """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise NotFound(str(path), f"cannot be read ({error.strerror})", "name a recipe with --recipe") from None
-    return parse(text, path.name, path.parent)
+    return parse(text, path.name, path.parent, release or releases.of_machine())
 
 
-def parse(text: bytes, name: str, directory: Path) -> Loaded:
-    """Check a recipe's text; `name` is its file's, for messages, and `directory` holds what it brings along."""
-    recipe, root = checked(text, name, Recipe)
-    loaded = Loaded(recipe, directory, name, root, text.decode())
+def parse(text: bytes, name: str, directory: Path, release: str = "") -> Loaded:
+    """Check a recipe's text; `name` is its file's, for messages, and `directory` holds what it brings along.
+
+    With no release there is nothing in it of what it says of one.
+    """
+    recipe, root = checked(text, name, Recipe, release)
+    loaded = Loaded(recipe, directory, name, root, text.decode(), release)
     if found := list(_crosschecks(loaded)):
         raise Problems(found, name)
     return loaded
 
 
-def checked(text: bytes, name: str, model: type[_Read]) -> tuple[_Read, Node]:
-    """A file's text as its model, and the tree with the places; raises Problems with everything that is wrong."""
+def checked(text: bytes, name: str, model: type[_Read], release: str = "") -> tuple[_Read, Node]:
+    """A file's text for a release as its model, and the tree with the places; raises Problems."""
     read = document.read(Source(name, text))
     problems = list(read.problems)
     found: _Read | None = None
-    if read.root is not None:
+    root = releases.chosen(read.root, release) if read.root is not None else None
+    if root is not None:
         try:
-            found = model.model_validate(read.root.plain())
+            found = model.model_validate(root.plain())
         except ValidationError as error:
-            for path, fact, remedy, _kind in complaints(error, model, read.root, VOCABULARY):
-                file, line = place(read.root, path)
+            for path, fact, remedy, _kind in complaints(error, model, root, VOCABULARY):
+                file, line = place(root, path)
                 problems.append(Problem(file, line, dotted(path), fact, remedy))
-    if problems or found is None or read.root is None:
+    if problems or found is None or root is None:
         raise Problems(problems, name)
-    return found, read.root
+    return found, root
 
 
 def one_action_each(rules: Rules, name: str, root: Node) -> Iterator[Problem]:

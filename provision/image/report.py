@@ -10,6 +10,7 @@ from typing import Any
 
 from provision.image.gather import Gathered
 from provision.image.lock import Lock
+from provision.image.named import named
 from provision.image.recipe import Action, Loaded
 from provision.image.selection import Decision
 from provision.image.tree import OWN, Node
@@ -44,8 +45,9 @@ def report(
         "packages": packages,
         "files": files,
         "dropped": _dropped(gathered),
+        "named": named(gathered.nodes, gathered.packages),
         "idle_rules": [str(rule) for rule in gathered.selection.idle],
-        "recipe": {"name": loaded.name, "text": loaded.text},
+        "recipe": {"name": loaded.name, "text": loaded.text, "release": loaded.release},
         "tools": locked.tools,
         "tool_differences": differing,
     }

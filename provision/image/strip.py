@@ -106,7 +106,7 @@ def _recipe(whole: Whole) -> Loaded:
         fact = f"is for the platform {whole.about['platform']} already"
         raise Conflict(f"{whole.about['name']} {whole.about['version']}", fact, "strip the image that is for none")
     said = whole.report["recipe"]
-    return recipe.parse(said["text"].encode(), said["name"], Path())
+    return recipe.parse(said["text"].encode(), said["name"], Path(), said.get("release", ""))
 
 
 def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: Progress) -> Image:
@@ -125,6 +125,7 @@ def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: P
     origins = {row["name"]: {k: row[k] for k in _ORIGIN} for row in whole.report["packages"] if row["name"] != OWN}
     written = report.report(about, loaded, locked, gathered, origins, locked.differences(tools))
     written["dropped"] = _together(whole.report["dropped"], written["dropped"])
+    written["named"] = _still_named(whole.report.get("named", {}), written)
     build.put_report(target, written)
     return Image(target, about)
 
@@ -155,6 +156,14 @@ def _lock(whole: Whole) -> Lock:
     """What the report says of packages and tools; of the packages nothing but names and versions is known."""
     found = (Package(row["name"], row["version"], "", "", 0) for row in whole.report["packages"])
     return Lock((), tuple(sorted(found)), whole.report["tools"])
+
+
+def _still_named(before: Mapping[str, list[str]], written: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the whole image's files name and it has not, as far as those files are still there, and what is left out
+    now."""
+    here = {row["path"] for row in written["files"]}
+    kept = {path: [by for by in names if by in here] for path, names in before.items()}
+    return dict(sorted({**{path: names for path, names in kept.items() if names}, **written["named"]}.items()))
 
 
 def _together(*lists: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

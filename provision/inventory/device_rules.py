@@ -14,6 +14,8 @@ from provision.inventory.violation import Violation
 _NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
 _KERNEL_NAMES = frozenset(("all", "default", "lo"))
 """The loopback device, and what /proc/sys/net has beside devices: the kernel makes no device of these names."""
+_MADE_BY_OTHERS = re.compile(r"(dummy|ifb|tunl|gre|gretap|erspan|sit|ip6tnl|ip6gre|virbr|vnet|macvtap)[0-9]+")
+"""What kernel modules make by themselves when they are loaded, and libvirt for its networks and guests."""
 _BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 
 
@@ -46,6 +48,9 @@ def _devices(host: Host, path: Path) -> Iterator[Violation]:
                 yield Violation(place, f"the kernel keeps the name '{device}' for itself", "choose another")
             elif not created:
                 continue
+            elif _MADE_BY_OTHERS.fullmatch(device):
+                fact = f"the kernel or libvirt makes devices of names such as '{device}' by itself"
+                yield Violation(place, fact, "choose another, such as 'br-guests'")
             elif device in taken:
                 fact = f"the name '{device}' is taken by another device of the host"
                 yield Violation(place, fact, "choose another, such as 'br-guests'")
@@ -66,6 +71,7 @@ def _has_hidden_bond(host: Host, device: str) -> bool:
 def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Violation]:
     both = (path, (*path[:-1], other_name))
     links, tags = _keys(both, "macs", "bond", "bond_options"), _keys(both, "macs", "bond", "vlan")
+    nets = (*tags, *_keys(both, "network"))
     bonds = (interface.bond, interface.bond_options), (other.bond, other.bond_options)
     if set(interface.macs) != set(other.macs) or bonds[0] != bonds[1]:
         fact = f"shares only a part of its NICs or no bond with '{other_name}'"
@@ -78,6 +84,10 @@ def _shared(interface: Interface, other_name: str, other: Interface, path: Path)
     elif interface.vlan == other.vlan:
         fact = f"VLAN {interface.vlan} is already used by '{other_name}' on the same NICs"
         yield Violation((*path, "vlan"), fact, "take another VLAN, or other NICs", tags)
+    elif interface.network == other.network and interface.network is not None:
+        # A network is one segment: the NICs' one port cannot have it both under this tag and under that one.
+        fact = f"the same NICs are on network '{interface.network}' by '{other_name}' already, with another VLAN"
+        yield Violation((*path, "network"), fact, "name the network of this VLAN, or take other NICs", nets)
 
 
 def _keys(places: tuple[Path, ...], *keys: str) -> tuple[Path, ...]:

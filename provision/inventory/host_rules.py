@@ -37,6 +37,7 @@ def host_findings(host: Host, seen: View) -> Iterator[Violation]:
         yield from _addressing(interface, where)
         yield from _network(interface, where, seen)
         yield from _routes(interface, where, seen)
+        yield from _detours(host, interface, where, seen)
     yield from device_findings(host, path, seen)
     yield from port_findings(host, path, seen)
     yield from _credentials(host, path, seen)
@@ -169,6 +170,17 @@ def _family(interface: Interface, route: Route, path: Path, subject: str) -> Ite
         place = (*path, "via" if route.via is not None else "to")
         remedy = f"add '{family}', or leave the route out"
         yield Violation(place, f"{subject}: the interface has no '{family}'", remedy, ((*path[:-2], family),))
+
+
+def _detours(host: Host, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+    """Routes to a network that the host is on itself: which of the two is taken would depend on their metrics."""
+    for index, route in enumerate(interface.routes):
+        for name, other in host.interfaces.items():
+            network = seen.network(other.network)
+            if network is not None and route.to in (network.prefix, network.prefix6):
+                fact = f"a route to {route.to}, which is network '{other.network}' that '{name}' is on"
+                yield Violation((*path, "routes", index, "to"), fact, "leave the route out")
+                break
 
 
 def _router(interface: Interface, route: Route, via: Address, network: Network, path: Path) -> Iterator[Violation]:

@@ -32,6 +32,7 @@ def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) ->
 def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     if site is not None:
         yield from site_findings(site)
+        yield from _borrowed(site, hosts)
     seen = view(site)
     for host in hosts:
         yield from host_findings(host, seen)
@@ -39,6 +40,16 @@ def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     yield from _twice("UUID", hosts, _uuids, "ask the firmware of both: dmidecode -s system-uuid")
     yield from _twice("MAC", hosts, _macs, "a NIC belongs to one host")
     yield from _twice("address", hosts, partial(_addresses, seen), "give one of them another address")
+
+
+def _borrowed(site: Site, hosts: Sequence[Host]) -> Iterator[Violation]:
+    """Names that a credential is said to be for, and that are a host's own."""
+    own = {name: host.name for host in hosts for name in (host.name, f"{host.name}.{site.domain}")}
+    for name, spec in site.credentials.items():
+        for index, shared in enumerate(spec.names):
+            if shared in own:
+                fact = f"'{shared}' is the host {own[shared]}, and others would get its credential"
+                yield Violation(("site", "credentials", name, "names", index), fact, "give shared names only")
 
 
 def _twice(what: str, hosts: Sequence[Host], values: Callable[[Host], Keyed], remedy: str) -> Iterator[Violation]:

@@ -9,7 +9,7 @@ from provision.boot import Role
 from provision.cmdline import reserved
 from provision.document import Path
 from provision.inventory.violation import Violation
-from provision.site import Address, Network, Service, Site, exposure
+from provision.site import Address, CredentialKind, CredentialSpec, Network, Service, Site, exposure
 
 
 def site_findings(site: Site) -> Iterator[Violation]:
@@ -38,7 +38,19 @@ def site_findings(site: Site) -> Iterator[Violation]:
     for name, spec in site.credentials.items():
         if fact := exposure(spec.kind, spec.mode):
             yield Violation(("site", "credentials", name, "mode"), fact, "write 0600")
+        yield from _scope(spec, ("site", "credentials", name), site)
     yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
+
+
+def _scope(spec: CredentialSpec, path: Path, site: Site) -> Iterator[Violation]:
+    """The other names and realms of a credential mean something where names and realms are looked at."""
+    if spec.realms and spec.kind is not CredentialKind.KEYTAB:
+        yield Violation((*path, "realms"), f"a {spec.kind} has no realm", "leave it out")
+    elif spec.realms and site.realm is None:
+        fact, realm = "the site has no realm beside which it could have others", ("site", "realm")
+        yield Violation((*path, "realms"), fact, "set site.realm", (realm,))
+    if spec.names and spec.kind not in (CredentialKind.KEYTAB, CredentialKind.CERTIFICATE):
+        yield Violation((*path, "names"), f"a {spec.kind} is for no name", "leave it out")
 
 
 def _ends_in_a_number(domain: str) -> bool:

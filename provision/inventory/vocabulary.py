@@ -16,7 +16,7 @@ _WORDS: Mapping[str, str] = {
     for alias, words in (
         (types.Name, f"a name has {_LABEL_WORDS}"),
         (types.Domain, "a DNS name has labels of lower-case letters, digits and '-' with dots between"),
-        (types.Realm, "a realm has upper-case letters, digits, '.' and '-'"),
+        (types.Realm, "a realm has letters, digits, '.' and '-'"),
         (
             types.InterfaceName,
             "an interface name has at most 15 of a-z, 0-9 and '-', a letter first",

@@ -14,8 +14,8 @@ from provision.errors import Unavailable
 POLL = 0.1
 """Seconds between two looks at a growing file."""
 
-# CSI and other escape sequences (ECMA-48), with which firmware and GRUB paint their screens.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
+# CSI, OSC and other escape sequences (ECMA-48), with which firmware, GRUB and systemd paint their screens.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
 
 
 class Process:

@@ -114,7 +114,8 @@ def _ext4(ingredients: Ingredients, target: Path, partition: gpt.Partition, root
     extended = f"offset={partition.offset},root_owner=0:0,hash_seed={uuid},num_backup_sb=0,lazy_itable_init=0,nodiscard"
     options = ["-q", "-F", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK), "-I", "256", "-m", "0", "-G", "16384"]
     options += ["-U", uuid, "-L", "provision-boot", "-E", extended, "-d", str(root)]
-    env = {"E2FSPROGS_FAKE_TIME": str(CLOCK), "MKE2FS_CONFIG": "/dev/null"}
+    # The first is for e2fsprogs before 1.47.1, the second for later ones, which prefer the caller's.
+    env = {"E2FSPROGS_FAKE_TIME": str(CLOCK), "SOURCE_DATE_EPOCH": str(CLOCK), "MKE2FS_CONFIG": "/dev/null"}
     command: list[str | Path] = ["mke2fs", *options, target, f"{partition.size // 1024}k"]
     proc.run(command, package=_PACKAGE, env=env, timeout=_TIMEOUT)
     _set_inodes(target, partition, root, env)

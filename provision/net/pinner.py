@@ -7,7 +7,10 @@ service, and leaves no entry behind.
 On standard input is a socket pair (SOCK_SEQPACKET). Each packet is a JSON object: {"id", "do": "confirm" | "pin",
 "interface", "own", "address", "mac"} is answered by {"id", "ok": true | false}, and so is {"id", "do": "filter",
 "program": HEX}, which comes with a socket (SCM_RIGHTS); {"do": "release", "interface", "address"} is answered by
-nothing. The first packet from here says {"ready": true}, or {"error": TEXT} before the process ends.
+nothing. {"id", "do": "recheck", ...} is "confirm" for an address that is pinned, which is *held* from the question to
+the answer: its frames go to the server's own MAC, where every switch drops them, and not to a machine that may be gone,
+whose frames a switch floods. An answer to "pin" has "held", that MAC. The first packet from here says {"ready": true},
+or {"error": TEXT} before the process ends.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from provision.errors import Unavailable
@@ -76,6 +79,7 @@ class Pinner:
         self._entries.sweep()
         self._probes: dict[Entry, _Probe] = {}
         self._pinned: Counter[Entry] = Counter()
+        self._held: set[Entry] = set()
 
     def run(self) -> None:
         """Serve until the service is gone."""
@@ -135,12 +139,32 @@ class Pinner:
         elif now - probe.since >= _ANEW_SECONDS:
             probe.since, probe.asked = now, 0
         probe.waiting.append((order["id"], order["do"] == "pin", now + ANSWER_SECONDS))
+        if order["do"] == "recheck":
+            self._hold(probe)
+
+    def _hold(self, probe: _Probe) -> None:
+        """Nothing more goes to the machine until it has answered."""
+        if self._pinned[probe.entry] and probe.entry not in self._held:
+            with contextlib.suppress(OSError):
+                self._entries.pin(replace(probe.entry, mac=self._own_mac(probe.name)))
+                self._held.add(probe.entry)
+
+    def _resume(self, entry: Entry) -> bool:
+        """It has answered; whether frames go to it again."""
+        if entry in self._held:
+            try:
+                self._entries.pin(entry)
+            except OSError:
+                return False
+            self._held.discard(entry)
+        return True
 
     def _release(self, ifindex: int, address: bytes) -> None:
         for entry in [e for e in self._pinned if (e.ifindex, e.address) == (ifindex, address)]:
             self._pinned[entry] -= 1
             if not self._pinned[entry]:
                 del self._pinned[entry]
+                self._held.discard(entry)
                 self._entries.release(entry)
 
     def _filter(self) -> None:
@@ -160,8 +184,23 @@ class Pinner:
             for probe in [p for p in self._probes.values() if p.name == name and p.asked]:
                 if (probe.entry.mac, probe.entry.address, probe.own) == (reply.source, reply.sender, reply.target):
                     self._end(probe)
+                    there = self._resume(probe.entry)
                     for number, pin, _until in probe.waiting:
-                        self._say({"id": number, "ok": not pin or self._pin(probe.entry)})
+                        self._say(self._answer(number, probe, pin=pin, there=there))
+
+    def _answer(self, number: int, probe: _Probe, *, pin: bool, there: bool) -> dict[str, Any]:
+        if not pin:
+            return {"id": number, "ok": there}
+        try:
+            aside = self._own_mac(probe.name).hex(":")
+        except OSError:
+            return {"id": number, "ok": False}
+        return {"id": number, "ok": there and self._pin(probe.entry), "held": aside}
+
+    def _own_mac(self, name: str) -> bytes:
+        """The interface's MAC. Raises OSError when it is gone."""
+        answer = fcntl.ioctl(self._packets.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
+        return bytes(answer[18:24])
 
     def _end(self, probe: _Probe) -> None:
         del self._probes[probe.entry]
@@ -193,7 +232,7 @@ class Pinner:
                 continue
             probe.asked += 1
             try:
-                frame = arp.request(_mac_of(self._packets, probe.name), probe.own, probe.entry.mac, probe.entry.address)
+                frame = arp.request(self._own_mac(probe.name), probe.own, probe.entry.mac, probe.entry.address)
                 self._packets.sendto(frame, (probe.name, arp.ETHERTYPE))
             except OSError:
                 continue  # the interface is down, or gone: nobody will answer
@@ -207,11 +246,6 @@ def _filtered(descriptor: int, program: bytes) -> bool:
         except OSError:
             return False
     return True
-
-
-def _mac_of(sock: socket.socket, name: str) -> bytes:
-    answer = fcntl.ioctl(sock.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
-    return bytes(answer[18:24])
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ _SEEN_SECONDS = 2.0
 
 _MOST_UNSAID = 4096  # more than all connections and transfers ask at a time
 _COMPLAIN_SECONDS = 10.0
+_NO: dict[str, Any] = {"ok": False}
 _log = logging.getLogger(__name__)
 _Key = tuple[int, str]
 
@@ -96,8 +97,9 @@ class Pin:
         return await self._pins.filter(sock, filters.from_mac(mac_bytes(self.place.mac)))
 
     async def reconfirm(self) -> bool:
-        """Ask the machine once more whether it is there, as before anything secret is sent again."""
-        return await self._pins.confirm(self.place) and not self.lost
+        """Ask the machine once more whether it is there, as before anything secret is sent again. Until it answers
+        nothing goes to it, whatever the kernel would send by itself."""
+        return await self._pins.recheck(self.place) and not self.lost
 
     def release(self) -> None:
         """Let the address go; harmless when done before."""
@@ -107,10 +109,11 @@ class Pin:
 
 class _Held:
     """One pinned address: who uses it, and whether the kernel's news have said that it is pinned. `asking` are users
-    that wait for the helper's answer; until they have it, `owed` of those that have left are still held there."""
+    that wait for the helper's answer; until they have it, `owed` of those that have left are still held there. `aside`
+    is the MAC to which its frames go while it is asked whether it is still there."""
 
     def __init__(self, mac: str) -> None:
-        self.mac, self.users, self.pins = mac, 0, set[Pin]()
+        self.mac, self.users, self.pins, self.aside = mac, 0, set[Pin](), ""
         self.asking = self.owed = 0
         self.armed, self.lost = asyncio.Event(), False
 
@@ -118,7 +121,7 @@ class _Held:
         """What the kernel now has as the permanent MAC of the address; before it is ours, others are history."""
         if mac == self.mac:
             self.armed.set()
-        elif self.armed.is_set():
+        elif self.armed.is_set() and mac != self.aside:
             self.lose()
 
     def lose(self) -> None:
@@ -134,7 +137,7 @@ class Pins:
     def __init__(self, helper: Helper, neighbours: Neighbours) -> None:
         self._helper, self._control, self._neighbours = helper, helper.control, neighbours
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._held: dict[_Key, _Held] = {}
         self._number, self._complained = 0, -_COMPLAIN_SECONDS
         self._unsaid: deque[tuple[dict[str, Any], socket.socket | None]] = deque()
@@ -158,7 +161,7 @@ class Pins:
         self._helper.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_result(False)
+                future.set_result(_NO)
         for key, held in self._held.items():
             self._neighbours.watch(*key, None)
             held.armed.set()
@@ -166,7 +169,11 @@ class Pins:
 
     async def confirm(self, place: Place) -> bool:
         """Whether that MAC itself says now that it has the address; it has ANSWER_SECONDS for it."""
-        return await self._ask("confirm", place)
+        return bool((await self._ask("confirm", place))["ok"])
+
+    async def recheck(self, place: Place) -> bool:
+        """The same for an address that is pinned: meanwhile nothing is sent there."""
+        return bool((await self._ask("recheck", place))["ok"])
 
     async def pin(self, place: Place) -> Pin | None:
         """Confirm, and keep the address at that MAC until the pin is released; None when it is not there."""
@@ -200,7 +207,8 @@ class Pins:
 
         The helper does it: newer kernels (seen: 6.18) let only CAP_NET_ADMIN put a filter on a TCP socket.
         """
-        return await self._order({"do": "filter", "program": filters.packed(program).hex()}, sock)
+        answer = await self._order({"do": "filter", "program": filters.packed(program).hex()}, sock)
+        return bool(answer["ok"])
 
     def moved(self, mac: str) -> None:
         """The machine, or somebody in its name, is now behind another port: what was pinned to it is lost."""
@@ -214,7 +222,8 @@ class Pins:
         there = False
         held.asking += 1
         try:
-            there = await self._ask("pin", place)
+            answer = await self._ask("pin", place)
+            there, held.aside = bool(answer["ok"]), answer.get("held", held.aside)
         finally:
             held.asking -= 1
             self._settle(key, held, there=there)
@@ -250,27 +259,27 @@ class Pins:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every transfer
             self._loop.call_soon_threadsafe(tell)
 
-    async def _ask(self, what: str, place: Place) -> bool:
+    async def _ask(self, what: str, place: Place) -> dict[str, Any]:
         order = {"do": what, "interface": place.ifindex, "own": str(place.own)}
         return await self._order(order | {"address": str(place.address), "mac": place.mac})
 
-    async def _order(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
-        """Have the helper do something, and take its word for whether it did."""
+    async def _order(self, order: dict[str, Any], sock: socket.socket | None = None) -> dict[str, Any]:
+        """Have the helper do something; its answer, which says by "ok" whether it did."""
         self._number += 1
         number, future = self._number, self._loop.create_future()
         self._waiting[number] = future
         if not self._send(order | {"id": number}, sock):
             del self._waiting[number]
-            return False
+            return _NO
         try:
-            return bool(await asyncio.shield(future))
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
             if order["do"] == "pin":  # its answer comes all the same, and nobody is left to use it
                 future.add_done_callback(lambda done: self._unwanted(order, done))
             raise
 
-    def _unwanted(self, order: dict[str, Any], answer: asyncio.Future[bool]) -> None:
-        if not answer.cancelled() and answer.result():
+    def _unwanted(self, order: dict[str, Any], answer: asyncio.Future[dict[str, Any]]) -> None:
+        if not answer.cancelled() and answer.result()["ok"]:
             self._let_go(order["interface"], order["address"])
 
     def _let_go(self, interface: int, address: str) -> None:
@@ -306,14 +315,14 @@ class Pins:
                 self._loop.add_writer(descriptor, self._say_on)
                 return
             except OSError:  # it has ended, or the socket is closed by now
-                self._answer(order.get("id"), False)
+                self._answer(order.get("id"), _NO)
             self._unsaid.popleft()
         self._loop.remove_writer(descriptor)
 
-    def _answer(self, number: int | None, ok: bool) -> None:
+    def _answer(self, number: int | None, said: dict[str, Any]) -> None:
         future = self._waiting.pop(number, None) if number is not None else None
         if future is not None and not future.done():
-            future.set_result(ok)
+            future.set_result(said)
 
     def _read(self) -> None:
         try:
@@ -327,4 +336,4 @@ class Pins:
             self.close()
             return
         said = json.loads(packet)
-        self._answer(said["id"], said["ok"])
+        self._answer(said["id"], said)

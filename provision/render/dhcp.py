@@ -12,7 +12,9 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
+from provision import boot_paths
 from provision.boot import Role
+from provision.boot_paths import BootIso
 from provision.errors import Invalid, Unavailable
 from provision.host import Addressing, Host, Interface
 from provision.proc import run
@@ -68,7 +70,12 @@ class DhcpNetwork:
     @property
     def iso_url(self) -> str:
         """What UEFI HTTP Boot loads."""
-        return f"{self.base_url}/http-boot/boot.iso"
+        return self.base_url + boot_paths.http(BootIso())
+
+    @property
+    def pxe_url(self) -> str:
+        """Where PXELINUX finds its files."""
+        return self.base_url + boot_paths.PXE
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,14 @@ class DhcpModel:
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
-        """All reservations once, those with an address first."""
-        # By MACs, which are nobody else's: addresses are slow to compare.
-        once = {one.macs: one for network in self.networks for one in network.reservations}.values()
-        return (*(one for one in once if one.address is not None), *(one for one in once if one.address is None))
+        """Every reservation once, those without an address first: NICs have one for each network that they are on.
+
+        Of the lines that fit, dnsmasq 2.90 takes the last one, and one without an address fits on every network.
+        """
+        # By MACs and address: without the address, NICs on two networks would keep the last one's only.
+        once = {(frozenset(r.macs), str(r.address)): r for network in self.networks for r in network.reservations}
+        found = once.values()
+        return (*(one for one in found if one.address is None), *(one for one in found if one.address is not None))
 
 
 def model(inventory: Inventory, bindings: Sequence[BootServer]) -> DhcpModel:

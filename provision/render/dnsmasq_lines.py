@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from provision import boot_paths
+from provision.boot_paths import BootIso
 from provision.errors import Invalid
 
 MAX_LINE = 1000
@@ -48,11 +50,11 @@ _NETWORK = (
     rf"dhcp-range=set:{_NET},{_IP},(?:{_IP}|static),{_IP},12h",
     rf"dhcp-option=tag:{_NET},option:(?:router|dns-server|ntp-server)(?:,{_IP})*",
     rf"dhcp-boot=tag:{_NET},tag:arch-bios,lpxelinux\.0,,{_IP}",
-    rf"dhcp-option-force=tag:{_NET},tag:arch-bios,210,{_URL}/pxe/",
+    rf"dhcp-option-force=tag:{_NET},tag:arch-bios,210,{_URL}{re.escape(boot_paths.PXE)}",
     rf"dhcp-option-force=tag:{_NET},tag:arch-bios,211,5i",
     rf"dhcp-boot=tag:{_NET},tag:arch-efi,shimx64\.efi,,{_IP}",
     rf"dhcp-option-force=tag:{_NET},tag:arch-http,60,HTTPClient",
-    rf"dhcp-boot=tag:{_NET},tag:arch-http,{_URL}/http-boot/boot\.iso,,{_IP}",
+    rf"dhcp-boot=tag:{_NET},tag:arch-http,{_URL}{re.escape(boot_paths.http(BootIso()))},,{_IP}",
     rf"dhcp-host={_MAC}(?:,{_MAC})*(?:,{_IP})?,{_NAME}",
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from uuid import UUID
 
 from provision.host import Addressing, Host, Interface
 from provision.render.environment import render, render_common
@@ -14,7 +16,8 @@ RESOLV = "/etc/resolv.conf"
 RESOLVED = "/etc/systemd/resolved.conf.d/provision.conf"
 TIMESYNCD = "/etc/systemd/timesyncd.conf.d/provision.conf"
 KRB5 = "/etc/krb5.conf"
-PATHS = (HOSTNAME, HOSTS, RESOLV, RESOLVED, TIMESYNCD, KRB5)
+MACHINE_ID = "/etc/machine-id"
+PATHS = (HOSTNAME, MACHINE_ID, HOSTS, RESOLV, RESOLVED, TIMESYNCD, KRB5)
 """Every path that `files` may give."""
 
 MAX_NAMESERVERS = 3
@@ -25,6 +28,7 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
     """Every such file by its path in the host's root."""
     found = {
         HOSTNAME: render("seed/hostname.j2", host=host.name),
+        MACHINE_ID: render("seed/machine-id.j2", id=machine_id(host, site)),
         HOSTS: _hosts(host, site),
     }
     dns = _unique(address for _, network in _static(host, site) for address in network.dns)
@@ -39,8 +43,21 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
         found[TIMESYNCD] = render_common("seed/timesyncd.conf.j2", ntp=ntp)
     if site.realm:
         kdcs = tuple(server.name for server in site.servers.freeipa.hosts) if site.servers.freeipa else ()
-        found[KRB5] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs)
+        specs = [site.credentials[name] for name in host.credentials if name in site.credentials]
+        # The KDCs of other realms are found by DNS only.
+        find = not kdcs or any(spec.realms for spec in specs)
+        found[KRB5] = render_common("seed/krb5.conf.j2", realm=site.realm, domain=site.domain, kdcs=kdcs, find=find)
     return found
+
+
+def machine_id(host: Host, site: Site) -> str:
+    """The host's machine-id(5): 32 hex digits that stay over boots, new NICs and new images.
+
+    A host without storage would make one up at every boot. It follows from the host's full name, so whatever must not
+    be guessed may not be made of it; systemd's own uses hash it and need no secret.
+    """
+    digest = hashlib.sha256(f"provision machine-id {host.name}.{site.domain}".encode()).digest()
+    return UUID(bytes=digest[:16], version=4).hex
 
 
 def _hosts(host: Host, site: Site) -> bytes:

@@ -22,7 +22,7 @@ from provision.host import (
     LacpRate,
     Route,
 )
-from provision.render.environment import render
+from provision.render.environment import render, render_common
 from provision.site import Address, Network, Site, is_local4
 
 DEFAULT_MTU = 1500
@@ -49,7 +49,9 @@ class Hop:
 
 @dataclass(frozen=True)
 class Addresses:
-    """What an interface has of its own on layer 3. `metric` orders default routes.
+    """What an interface has of its own on layer 3. `metric` orders default routes, and `prefix_metric` the routes to a
+    network that another interface is on as well; None leaves that to the kernel.
+
 
     `dhcp` is what networkd's DHCP= takes ("", "ipv4", "ipv6", "yes"), `ra` whether routers are listened to, and
     `dhcp6_client` when DHCPv6 is asked ("" for when a router says so). `ipv6` is whether there is IPv6 at all.
@@ -66,6 +68,7 @@ class Addresses:
     dns: tuple[Address, ...] = ()
     ntp: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+    prefix_metric: int | None = None
 
     @property
     def family(self) -> str:
@@ -104,6 +107,13 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
             found[f"{link.file}.netdev"] = render("seed/netdev.j2", link=link)
         found[f"{link.file}.network"] = render("seed/network.j2", link=link)
     return found
+
+
+def module_options(host: Host) -> bytes | None:
+    """What modprobe(8) is told of the modules that make the host's devices (modprobe.d(5)); None for nothing."""
+    if all(interface.bond is None for interface in host.interfaces.values()):
+        return None
+    return render_common("seed/modprobe.j2", bonds=0)
 
 
 def plan(host: Host, site: Site) -> tuple[Link, ...]:
@@ -182,14 +192,21 @@ def _options(interface: Interface) -> BondOptions:
 def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
     """What each interface has on layer 3. The first with addresses is the one that 'online' waits for."""
     found: dict[str, Addresses | None] = {}
+    used = [interface.network for interface in host.interfaces.values()]
     for name, interface in host.interfaces.items():
         network = site.networks[interface.network] if interface.network else None
         if network is None or interface.addressing is None:
             found[name] = None
             continue
         required = not any(found.values())
-        layer3 = _static if interface.addressing is Addressing.STATIC else _dynamic
-        found[name] = layer3(interface, network, site, host.metrics[name], required)
+        metric = host.metrics[name]
+        if interface.addressing is Addressing.DHCP:
+            found[name] = _dynamic(interface, network, site, metric, required)
+        else:
+            own = _static(interface, network, site, metric, required)
+            # Without it, the network would be reached through whichever interface came up first.
+            shared = used.count(interface.network) > 1
+            found[name] = replace(own, prefix_metric=metric) if shared else own
     return found
 
 

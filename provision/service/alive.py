@@ -48,9 +48,9 @@ class _Run:
 class Alive:
     """What hosts said of themselves since this process started. In memory: a message is worth seconds.
 
-    A message that was heard already, or one older than it, changes nothing; so a copy of it taken on the LAN is worth
-    nothing while this process runs. After a restart a copy can make a host look up that is not, for as long as it has
-    copies; it cannot make one look down.
+    A message that was heard already, or one older than it, changes nothing. One that was kept from this process, or
+    that was heard before it started, can make a host look up that is not: each once. None can make a host look down
+    that is up.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ class Charged:
         with suppress(KeyError):
             return self._known[host]
         before = self._forgotten
-        boots = self._store.boots(host)
+        boots = self._store.boots.of(host)
         found = tuple(boot for boot in boots if boot.charged and not boot.up and boot.medium.from_network)
         with self._lock:
             if before == self._forgotten:

@@ -35,9 +35,9 @@ from provision.settings import Settings
 from provision.site import CredentialSpec, Site
 from provision.store.audit import Audit, Limits
 from provision.store.closed import ClosedAudit
-from provision.store.hosts import Snapshot
 from provision.store.keys import MasterKey, load_key
 from provision.store.lock import StateLock
+from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
@@ -112,13 +112,13 @@ class Core:
 
     def _adopt_bases(self) -> None:
         """Name what an import built whole when it was killed before it could name it."""
-        if self.store.distrust:
+        if self.store.database.distrust:
             return
         names = self.bases()
         for base in self.library.list():
             if base.id not in names.values() and base.name not in names:
                 with self.act("image-imported", None, image=base.name, base=base.id[:16]):
-                    self.store.name_base(base.name, base.id)
+                    self.store.bases.name(base.name, base.id)
                 self.witness()
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ class Core:
             revision = snapshot.revisions[name]
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
-        window, boots = self.store.window(name), self.charged.of(name)
+        window, boots = self.store.windows.of(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
 
     def _heard(self, name: str, host: Host) -> datetime | None:
@@ -178,7 +178,7 @@ class Core:
         if abs(self.clock() - serving) >= timedelta(seconds=site.policy.alive_seconds):
             self._serving = None
             return heard
-        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots(name)):
+        if not self.has_agent(host) or all(boot.up is None for boot in self.store.boots.of(name)):
             return heard
         return max(serving, heard or serving)
 

@@ -34,7 +34,7 @@ class Credentials:
         with self._core.lock:
             entry = self._checked(host, name, data, path, mode, (), ())
             with self._core.act("credential-set", actor, host=host, credential=name):
-                version = self._core.store.set_credential(host, entry, self._core.clock())
+                version = self._core.store.credentials.set(host, entry, self._core.clock())
             self._core.witness()
         return {"host": host, "name": name, "version": version}
 
@@ -47,7 +47,7 @@ class Credentials:
                 return []
             told = [{"host": host, "credential": entry.name} for host, entry in entries]
             with act(core.audit, core.clock, "credential-set", actor, told):
-                versions = core.store.set_credentials(entries, core.clock())
+                versions = core.store.credentials.set_all(entries, core.clock())
             core.witness()
         rows = zip(entries, versions, strict=True)
         return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
@@ -95,11 +95,12 @@ class Credentials:
             raise Invalid(f"{host}/{name}", fact, "add it to the host's credentials and apply")
         entry = _entry(host, name, declared, path, mode, data)
         held = [n for n in core.store.snapshot.credentials.get(host, {}) if n != name and n not in coming]
-        sealed = core.store.open_credentials(host, held)
+        sealed = core.store.credentials.open(host, held)
         paths = {other.name: other.path for other in sealed} | {fellow.name: fellow.path for fellow in fellows}
         self._require_room(state.host, entry, paths)
         others: list[Held] = [*sealed, *map(_held, fellows)]
-        checked = credential.check(declared.kind, name, data, state.host, core.site, others, core.clock())
+        now = core.clock()
+        checked = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
         return replace(entry, not_after=checked.not_after)
 
     def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:
@@ -113,16 +114,16 @@ class Credentials:
     def remove(self, host: str, name: str, actor: str) -> None:
         """Remove a credential; raises NotFound when there is none."""
         with self._core.lock:
-            self._core.store.require_credential(host, name)
+            self._core.store.credentials.require(host, name)
             with self._core.act("credential-removed", actor, host=host, credential=name):
-                self._core.store.remove_credential(host, name)
+                self._core.store.credentials.remove(host, name)
             self._core.witness()
 
     def listing(self, host: str | None) -> list[dict[str, Any]]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""
         if host is not None:
             self._core.state(host)
-        return [_info(info) for info in self._core.store.list_credentials(host)]
+        return [_info(info) for info in self._core.store.credentials.infos(host)]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from provision.net.pins import Pin
 from provision.policy import HostState, Release
 from provision.seed import Seed
 from provision.service.core import Core
-from provision.store.hosts import Snapshot
+from provision.store.snapshot import Snapshot
 
 PATIENCE_SECONDS = 3.0
 """How long a boot waits for an earlier one to be acknowledged, when its window has no room for both."""
@@ -101,7 +101,7 @@ class Delivery:
         if present is not self._seen:
             self._require_unchanged(present)
             self._seen = present
-        window = self._core.store.window(self.host)
+        window = self._core.store.windows.of(self.host)
         if window is not None and window.closed and present.hosts[self.host].netboot is Netboot.WINDOW:
             raise Gone(self.host, "its boot window has been closed", f"open one: 'provision window {self.host}'")
 
@@ -183,7 +183,7 @@ class Deliveries:
 
         Of those, one that had its turn before `late`, and of which nothing has arrived, is ended.
         """
-        host, window = self._core.hosts.get(delivery.host), self._core.store.window(delivery.host)
+        host, window = self._core.hosts.get(delivery.host), self._core.store.windows.of(delivery.host)
         if host is None or host.netboot is not Netboot.WINDOW or window is None:
             return True
         if any(boot.id == delivery.boot.id for boot in self._core.state(host.name).boots if boot.charged):

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 from provision.boot import Role
 from provision.errors import Invalid, Unavailable
 from provision.host import Host
-from provision.net.interfaces import Binding, address_of, look
-from provision.seed import BootServer
 from provision.settings import Settings
 from provision.site import Site
+
+if TYPE_CHECKING:
+    from provision.seed import BootServer
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Endpoints:
     def _place(self, network: str) -> Endpoint | Unavailable | None:
         with suppress(KeyError):
             return self._endpoints[network]
+        # Imported here, as below: the command line does without in most runs.
+        from provision.net.interfaces import Binding, address_of, look
+
         listen = next((one for one in self._settings.listen if one.network == network), None)
         found: Endpoint | Unavailable | None = None
         if listen is not None and network in self._site().networks:
@@ -82,6 +87,8 @@ class Endpoints:
         known = self._boot_servers.get(host.name)
         if known is not None and known[0] is host and known[1] is self._site():
             return known[2]
+        from provision.seed import BootServer
+
         networks = self._site().networks
         own = {i.network for i in host.interfaces.values() if i.network}
         found = tuple(

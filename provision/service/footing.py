@@ -39,17 +39,17 @@ class Footing:
         if known.mark is not None:
             self._high_water.raise_to(known.mark)
         with suppress(Unavailable):
-            if self._store.judge(known):
+            if self._store.database.judge(known):
                 self.witness()
                 self.note("store-authenticated", None)
-            if self._store.distrust and not self._store.has_own_fault:
+            if self._store.database.distrust and not self._store.database.has_own_fault:
                 self._audit.doubt()
         self.watch()
 
     @property
     def ground(self) -> Ground:
         """What a decision stands on now."""
-        distrust, behind = self._store.distrust, self._high_water.behind()
+        distrust, behind = self._store.database.distrust, self._high_water.behind()
         return Ground(distrust, behind) if distrust or behind else SOUND
 
     def problems(self) -> list[str]:
@@ -71,7 +71,7 @@ class Footing:
         if time.monotonic() - self._checked > RECHECK:
             self._checked = time.monotonic()
             with suppress(Unavailable):
-                self._store.recheck()
+                self._store.database.recheck()
         ground = self.ground
         with suppress(Unavailable):
             if not ground.distrust:
@@ -85,12 +85,12 @@ class Footing:
 
     def witness(self) -> None:
         """Tell the log that the store has changed, before anything rests on that. Raises Unavailable."""
-        self._audit.witness(self._store.generation, self._high_water.mark)
+        self._audit.witness(self._store.database.generation, self._high_water.mark)
 
     def accept_store(self, reason: str, actor: str) -> dict[str, Any]:
         """Believe the database as it is now, every window closed; raises Invalid without a reason, Unavailable."""
-        known, was = self._audit.known, self._store.distrust
-        newest = max(self._store.generation, known.generation if known else 0)
+        known, was = self._audit.known, self._store.database.distrust
+        newest = max(self._store.database.generation, known.generation if known else 0)
         fields = {"reason": _reason(reason), "subject": was or None, "before": newest, "accepted": newest + 1}
         with act(self._audit, self._clock, "store-accepted", actor, [fields]):
             self._store.accept(newest)
@@ -104,8 +104,8 @@ class Footing:
         was = self._high_water.mark.isoformat(timespec="seconds")
         fields = {"reason": _reason(reason), "subject": f"it was {was} before"}
         with act(self._audit, self._clock, "clock-accepted", actor, [fields]):
-            if not self._store.distrust:
-                self._store.close_all_windows()  # else 'store accept' does
+            if not self._store.database.distrust:
+                self._store.windows.close_all()  # else 'store accept' does
             self._high_water.reset()
         self.witness()
         self._said = self.ground

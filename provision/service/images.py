@@ -124,7 +124,7 @@ class Images:
                 discard(join(self._uploads, upload))
         self._core.scrub.forget(base.id)
         with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
-            self._core.store.name_base(name, base.id)
+            self._core.store.bases.name(name, base.id)
         self._core.witness()
         return base
 
@@ -182,10 +182,10 @@ class Images:
     def remove(self, name: str, actor: str) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""
         with self._core.lock:
-            self._core.store.require_unused(name)
+            self._core.store.bases.require_unused(name)
             base_id = self._core.bases()[name]
             with self._core.act("image-removed", actor, image=name):
-                self._core.store.forget_base(name)
+                self._core.store.bases.forget(name)
             self._core.witness()
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)

@@ -34,9 +34,9 @@ class Inventories:
         """
         with without_collector():
             new = parse(files, self._core.clock())
-            old = self._core.store.inventory()
+            old = self._core.store.hosts.inventory()
             merged = merge(old, new, prune)
-            sealed = self._core.store.sealed_places()
+            sealed = self._core.store.credentials.places()
             if problems := compatibility.problems(self._core, merged, sealed):
                 raise Problems(problems)
             changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
@@ -60,7 +60,7 @@ class Inventories:
                     "removed": len(changes.removed),
                 }
                 with self._core.act("apply", actor, **numbers):
-                    self._core.store.apply(merged, actor)
+                    self._core.store.hosts.apply(merged, actor)
                 self._core.witness()
             return changes
 

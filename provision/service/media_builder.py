@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 
+from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
 from provision.boot import Boot, Channel, Copy, Medium, Role
@@ -42,7 +43,7 @@ class Maker:
         own = [i.network for i in state.host.interfaces.values() if i.network]
         wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
         endpoints = [self._core.endpoints.of(name) for name in wanted]
-        return next((f"{endpoint.url}/up" for endpoint in endpoints if endpoint), None)
+        return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
         url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None
@@ -50,7 +51,7 @@ class Maker:
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
-        return store.copy_key(boot) if isinstance(boot, Copy) else store.phone_home_key(boot.id, boot.host)
+        return store.keys.of_copy(boot) if isinstance(boot, Copy) else store.keys.phone_home(boot.id, boot.host)
 
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
@@ -81,9 +82,9 @@ class Maker:
         now = core.clock()
         require(release, state, boot, now)
         said = self._phone_home(state, release.channel, boot)
-        alive = core.store.alive_key(name, boot.label)
+        alive = core.store.keys.alive(name, boot.label)
         home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
-        opened = core.store.open_credentials(name, state.host.credentials)
+        opened = core.store.credentials.open(name, state.host.credentials)
         owners = core.owners(state.host)
         credentials = [
             SeedCredential(c.name, c.version, c.path, c.mode, c.secret, owners.get(c.name, ROOT)) for c in opened

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
+from provision import boot_paths
 from provision.boot import FETCHING, Channel, Medium, Requester
+from provision.boot_paths import Initrd, Kernel, SeedFile
 from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
@@ -82,8 +84,8 @@ class Netboot:
                 raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
             if isinstance(answer, Denial) or state is None:
                 return pxelinux.refusal(_lines(answer))
-            base, root = self._core.base_of(state.host), origin.base_url
-            return pxelinux.boot_config(self._target(state, origin, base, f"{root}/boot"))
+            base = self._core.base_of(state.host)
+            return pxelinux.boot_config(self._target(state, origin, base, origin.base_url))
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return pxelinux.refusal(_lines(_UNAVAILABLE))
@@ -98,20 +100,21 @@ class Netboot:
             if isinstance(answer, Denial) or state is None:
                 return grub.refusal(_lines(answer), identify=state is None)
             base = self._core.base_of(state.host)
-            return grub.network_config(self._target(state, origin, base, "/boot"))
+            return grub.network_config(self._target(state, origin, base, ""))
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
 
-    def _target(self, state: HostState, origin: Origin, base: BaseImage, root: str) -> BootTarget:
+    def _target(self, state: HostState, origin: Origin, base: BaseImage, server: str) -> BootTarget:
+        """What the machine is to boot, from URLs that begin with `server`, or paths when that is empty."""
         progress = self._begin(state, Medium.PXE, origin)
         self.sent(origin, "configuration", 1.0)
         revision = self._maker.revision(state, origin.channel, progress.boot)
         return BootTarget(
             title=state.host.name,
-            kernel=f"{root}/{base.id}/kernel",
-            initrds=tuple(f"{root}/{base.id}/initrd/{n}" for n in range(len(base.initrds))),
-            seed=f"{root}/seed/{revision}/seed.cpio",
+            kernel=server + boot_paths.http(Kernel(base.id)),
+            initrds=tuple(server + boot_paths.http(Initrd(base.id, n)) for n in range(len(base.initrds))),
+            seed=server + boot_paths.http(SeedFile(revision)),
             arguments=self._maker.arguments(state.host, base),
         )
 
@@ -131,7 +134,7 @@ class Netboot:
         if seen is not None and now - seen < _UNKNOWN_EVERY:
             return
         self._seen.put(network, mac, now)
-        self._core.store.seen_unknown(mac, self._uuids.get(network, mac), network, now)
+        self._core.store.sightings.seen(mac, self._uuids.get(network, mac), network, now)
 
     def note_uuid(self, origin: Origin, uuid: str) -> None:
         """Remember the SMBIOS UUID that the machine's boot loader asked by."""
@@ -149,7 +152,7 @@ class Netboot:
         running = self._tracker.running(mac, medium, network, now)
         if running is not None and running.boot.seed_revision == state.identity:
             return running
-        boot = self._core.store.begin_boot(state.host.name, mac, medium, network, now, state.identity)
+        boot = self._core.store.boots.begin(state.host.name, mac, medium, network, now, state.identity)
         return self._tracker.begin(boot)
 
     def _running(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
@@ -158,7 +161,7 @@ class Netboot:
         running = self._tracker.running(mac, medium, network, now, FETCHING)
         if running is None:
             # Known to the store but not to the tracker: the server was started again in the middle of the boot.
-            for boot in self._core.store.boots(state.host.name)[:4]:
+            for boot in self._core.store.boots.of(state.host.name)[:4]:
                 same = (boot.mac, boot.medium, boot.network) == (mac, medium, network)
                 if same and boot.is_running(now, FETCHING):
                     return self._tracker.begin(boot)
@@ -178,7 +181,7 @@ class Netboot:
         # Asked again: what was released at the beginning of a transfer is charged when its first byte is due.
         if denial := unsound(replace(state, ground=self._core.ground)):
             raise denial.error()
-        charged = self._core.store.charge(boot, self._core.clock())
+        charged = self._core.store.boots.charge(boot, self._core.clock())
         self._core.charged.forget(state.host.name)
         self._core.witness()
         if charged is None:
@@ -317,7 +320,7 @@ class Netboot:
     @property
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
-        return self._core.store.is_busy or self._core.audit.is_busy
+        return self._core.store.database.is_busy or self._core.audit.is_busy
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

@@ -6,12 +6,23 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from provision import ustar
+from provision import boot_paths, ustar
 from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
+from provision.boot_paths import (
+    GrubConfig,
+    GrubForMac,
+    Initrd,
+    Kernel,
+    Place,
+    PxelinuxConfig,
+    PxelinuxDefault,
+    SeedFile,
+)
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Host, Netboot
 from provision.media.plan import Plan
@@ -30,7 +41,10 @@ _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
     " included, may get its seed from this server"
 )
-_SEED = "/boot/seed/current/seed.cpio"
+_SEED = boot_paths.http(SeedFile(None))
+
+
+in_tree = partial(boot_paths.path, Place.TREE)
 
 
 class Operations:
@@ -66,7 +80,7 @@ class Operations:
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
         with self._core.act("window-opened", actor, host=name, minutes=minutes, boots=boots):
-            window = self._core.store.open_window(name, minutes, boots, self._core.clock(), actor)
+            window = self._core.store.windows.open(name, minutes, boots, self._core.clock(), actor)
         self._core.witness()
         return {"host": name, **_window(window, self._core.clock())}
 
@@ -76,7 +90,7 @@ class Operations:
         if window is None or window.closed:
             return
         with self._core.act("window-closed", actor, host=name):
-            self._core.store.close_window(name)
+            self._core.store.windows.close(name)
         self._core.witness()
 
     # Status
@@ -85,7 +99,7 @@ class Operations:
         """How far every host (or one) has come, and which unknown machines asked."""
         followed = self._tracker.all()
         names = [name] if name else list(self._core.hosts)
-        unknown = [] if name else self._core.store.unknown()
+        unknown = [] if name else self._core.store.sightings.all()
         return {
             "hosts": [self._host_status(n, followed.get(n)) for n in names],
             "unknown": [
@@ -98,7 +112,7 @@ class Operations:
 
     def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
         state, now = self._core.state(name), self._core.clock()
-        boots = self._core.store.boots(name) if progress is None else [progress.boot]
+        boots = self._core.store.boots.of(name) if progress is None else [progress.boot]
         shown = (b for b in boots if b.medium.from_network or b.up)
         boot = max(shown, key=lambda b: b.up or b.charged or b.started, default=None)
         stage = (
@@ -177,23 +191,23 @@ class Operations:
         """
         stranger = ("This machine is in none of these configurations.", "Add its MAC to a host and render them again.")
         files = {
-            "pxelinux.cfg/default": pxelinux.refusal(stranger),
-            "grub/grub.cfg": grub.refusal(stranger, by_mac=True),
+            in_tree(PxelinuxDefault()): pxelinux.refusal(stranger),
+            in_tree(GrubConfig()): grub.refusal(stranger, by_mac=True),
         }
         for host, endpoint in self._served_hosts():
             base = self._core.base_of(host)
             target = BootTarget(
                 title=host.name,
-                kernel=f"/images/{base.id}/kernel",
-                initrds=tuple(f"/images/{base.id}/initrd{n}" for n in range(len(base.initrds))),
+                kernel="/" + in_tree(Kernel(base.id)),
+                initrds=tuple("/" + in_tree(Initrd(base.id, n)) for n in range(len(base.initrds))),
                 seed=f"{endpoint.url}{_SEED}",
                 arguments=self._maker.arguments(host, base),
             )
             # Signed GRUB has no HTTP module.
             over_tftp = replace(target, seed=grub.on_server(endpoint.address, _SEED))
             for mac in host.macs:
-                files[f"pxelinux.cfg/01-{mac.replace(':', '-')}"] = pxelinux.boot_config(target)
-                files[f"grub/host-{mac}.cfg"] = grub.network_config(over_tftp)
+                files[in_tree(PxelinuxConfig(mac))] = pxelinux.boot_config(target)
+                files[in_tree(GrubForMac(mac))] = grub.network_config(over_tftp)
         return dict(sorted(files.items()))
 
     def images_of_tree(self) -> dict[str, Path]:
@@ -201,9 +215,9 @@ class Operations:
         found: dict[str, Path] = {}
         loaders: dict[str, tuple[str, str]] = {}
         for base in {base.id: base for base in (self._core.base_of(host) for host, _ in self._served_hosts())}.values():
-            found[f"images/{base.id}/kernel"] = base.kernel.path
+            found[in_tree(Kernel(base.id))] = base.kernel.path
             for number, entry in enumerate(base.initrds):
-                found[f"images/{base.id}/initrd{number}"] = entry.path
+                found[in_tree(Initrd(base.id, number))] = entry.path
             for name, entry in base.loaders.items():
                 other, digest = loaders.setdefault(name, (base.name, entry.sha256))
                 if digest != entry.sha256:
@@ -219,7 +233,7 @@ class Operations:
         """
         parts: list[tuple[str, int, bytes | BinaryIO]] = [(p, len(d), d) for p, d in self.tree().items()]
         for path, source in self.images_of_tree().items():
-            if path.startswith("images/") and not images:
+            if isinstance(boot_paths.parse(Place.TREE, path), Kernel | Initrd) and not images:
                 parts.append((path, 0, b""))
                 continue
             try:

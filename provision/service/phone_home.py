@@ -56,7 +56,7 @@ class Arrivals:
         """
         core, now = self._core, self._core.clock()
         known = message.host if message.host in core.hosts else None
-        genuine = known and message.is_genuine(core.store.alive_key(known, message.boot).reveal())
+        genuine = known and message.is_genuine(core.store.keys.alive(known, message.boot).reveal())
         if not genuine or not core.alive.take(message, now):
             where = str(channel) if channel else None
             refused = {"time": now, "event": "alive", "host": known, "channel": where, "answer": "denied"}
@@ -69,17 +69,17 @@ class Arrivals:
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):
             return boot.up is not None
-        return self._core.store.is_copy_up(boot)
+        return self._core.store.boots.is_copy_up(boot)
 
     def _reporting(self, host: str, key: bytes) -> Boot | Copy | None:
         """What the host with this phone-home key has booted."""
         store = self._core.store
-        for boot in store.boots(host):
-            if hmac.compare_digest(store.phone_home_key(boot.id, host).reveal(), key):
+        for boot in store.boots.of(host):
+            if hmac.compare_digest(store.keys.phone_home(boot.id, host).reveal(), key):
                 return boot
-        return store.copy_of(host, key)
+        return store.keys.copy_of(host, key)
 
     def _mark_up(self, boot: Boot | Copy, now: datetime) -> Boot | None:
         if isinstance(boot, Copy):
-            return self._core.store.mark_copy_up(boot, now)
-        return replace(boot, up=now) if self._core.store.mark_up(boot, now) else None
+            return self._core.store.boots.mark_copy_up(boot, now)
+        return replace(boot, up=now) if self._core.store.boots.mark_up(boot, now) else None

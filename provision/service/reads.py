@@ -145,7 +145,7 @@ class Rereads:
         core.alerts.raise_(read.host, "seed-read-again", text, core.clock())
         try:
             # Closed first: what cannot be recorded is to cost the reader, not the host.
-            window = core.store.close_window(read.host) if closes else None
+            window = core.store.windows.close(read.host) if closes else None
             fields = {"mac": read.mac, "address": read.address, "medium": str(read.medium), "reason": text}
             core.note("seed-read-again", None, host=read.host, **fields)
             if window is not None:

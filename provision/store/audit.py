@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from provision import clock as clocks
+from provision import writing
 from provision.clock import Clock
 from provision.errors import Unavailable
 from provision.store import chain, pending, segments, verifying
@@ -308,7 +309,7 @@ class Audit:
             if number < self._written:
                 return
             try:
-                pending.write(self._pending_path, pending.encode(self._key, content), durable)
+                writing.write(self._pending_path, pending.encode(self._key, content), durable=durable)
             except OSError as error:
                 self._changed = True
                 self._file.fail(f"cannot be written ({error.strerror})", ROOM)

@@ -13,11 +13,12 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from provision.errors import NotFound
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec
-from provision.store import dialect
-from provision.store.hosts import Hosts
-from provision.store.keys import Purpose
+from provision.store.database import Database, Transaction
+from provision.store.dialect import Statement
+from provision.store.keys import MasterKey, Purpose
 from provision.store.schema import as_text, credential_versions, credentials
 from provision.store.seal import Place, Sealed, seal, unseal
+from provision.store.snapshot import Picture
 
 # A hash of a short token would let whoever reads the database guess it.
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
@@ -26,9 +27,9 @@ _c = credentials.c
 _COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
 _AT = [credentials.c.keys().index(column.name) for column in _COLUMNS]
 _PLACES = select(_c.host_id, _c.name, _c.kind, _c.path, _c.mode)
-_OF_HOST = dialect.Statement(select(*_c).where(_c.host_id == bindparam("host")))
+_OF_HOST = Statement(select(*_c).where(_c.host_id == bindparam("host")))
 _v = credential_versions.c
-_VERSIONS = dialect.Statement(select(*_v).where(_v.host_id == bindparam("host")))
+_VERSIONS = Statement(select(*_v).where(_v.host_id == bindparam("host")))
 
 _Rows = Sequence[tuple[Any, ...]]  # of one host, with _COLUMNS
 _IN_MEMORY = 16 * 1024
@@ -78,59 +79,61 @@ class OpenCredential:
     secret: Secret
 
 
-class Credentials(Hosts):
+class Credentials:
     """The part of the store that holds credentials."""
 
-    # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
-    _sealed: dict[str, _Rows]
+    def __init__(self, database: Database, picture: Picture, key: MasterKey) -> None:
+        self._database, self._picture, self._key = database, picture, key
+        # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
+        self._sealed: dict[str, _Rows] = {}
 
-    def set_credential(self, host: str, value: CredentialInput, now: datetime) -> int:
+    def set(self, host: str, value: CredentialInput, now: datetime) -> int:
         """Seal a credential of a host and return its version, which is higher than any before; raises NotFound."""
-        return self.set_credentials([(host, value)], now)[0]
+        return self.set_all([(host, value)], now)[0]
 
-    def set_credentials(self, values: Sequence[tuple[str, CredentialInput]], now: datetime) -> list[int]:
+    def set_all(self, values: Sequence[tuple[str, CredentialInput]], now: datetime) -> list[int]:
         """Seal many credentials (host, value) in one transaction: all of them or none."""
-        with self._lock:
-            known = self._snapshot.credentials
+        with self._database.lock:
+            known = self._picture.snapshot.credentials
             changed = {host: dict(known.get(host, {})) for host, _ in values}
             latest = []
-            with self._write() as connection:
+            with self._database.write() as tx:
                 for host, value in values:
-                    changed[host][value.name] = self._set(connection, host, value, now)
+                    changed[host][value.name] = self._set(tx, host, value, now)
                     latest.append(changed[host][value.name])
-                rows = {host: self._rows(connection, host) for host in changed}
+                rows = {host: self._rows(tx, host) for host in changed}
             self._keep(rows)
-            self._show_credentials(changed)
-        dialect.forget_deleted(self._engine, self._subject)
+            self._picture.show_credentials(changed)
+        self._database.forget_deleted()
         return latest
 
-    def require_credential(self, host: str, name: str) -> None:
+    def require(self, host: str, name: str) -> None:
         """Raise NotFound when the host has no such credential."""
-        self._host_id(host)
-        if name not in self._snapshot.credentials.get(host, {}):
+        self._picture.host_id(host)
+        if name not in self._picture.snapshot.credentials.get(host, {}):
             raise _missing(host, name)
 
-    def remove_credential(self, host: str, name: str) -> None:
+    def remove(self, host: str, name: str) -> None:
         """Forget a credential; raises NotFound."""
-        host_id = self._host_id(host)
-        with self._lock:
-            with self._write() as connection:
-                if not self._delete(connection, host_id, name):
+        host_id = self._picture.host_id(host)
+        with self._database.lock:
+            with self._database.write() as tx:
+                if not self._delete(tx, host_id, name):
                     raise _missing(host, name)
-                rows = {host: self._rows(connection, host)}
+                rows = {host: self._rows(tx, host)}
             self._keep(rows)
-            known = self._snapshot.credentials[host]
-            self._show_credentials({host: {n: v for n, v in known.items() if n != name}})
-        dialect.forget_deleted(self._engine, self._subject)
+            known = self._picture.snapshot.credentials[host]
+            self._picture.show_credentials({host: {n: v for n, v in known.items() if n != name}})
+        self._database.forget_deleted()
 
-    def list_credentials(self, host: str | None = None) -> list[CredentialInfo]:
+    def infos(self, host: str | None = None) -> list[CredentialInfo]:
         """What is sealed, of one host or of all, sorted by host and name; opens nothing. Raises NotFound."""
         query = select(credentials).order_by(credentials.c.name)
         if host is not None:
-            query = query.where(credentials.c.host_id == self._host_id(host))
-        names = {key: name for name, key in self._snapshot.ids.items()}
-        with self._read() as connection:
-            rows = [row for row in connection.execute(query).mappings() if row["host_id"] in names]
+            query = query.where(credentials.c.host_id == self._picture.host_id(host))
+        names = self._picture.names()
+        with self._database.read() as tx:
+            rows = [row for row in tx.connection.execute(query).mappings() if row["host_id"] in names]
         infos = [
             CredentialInfo(
                 host=names[row["host_id"]],
@@ -144,29 +147,29 @@ class Credentials(Hosts):
         ]
         return sorted(infos, key=lambda info: (info.host, info.name))
 
-    def sealed_places(self) -> dict[str, dict[str, CredentialSpec]]:
+    def places(self) -> dict[str, dict[str, CredentialSpec]]:
         """Of what kind every credential is sealed, and where it is to stand, by host and name."""
-        names = {key: name for name, key in self._snapshot.ids.items()}
+        names = self._picture.names()
         found: dict[str, dict[str, CredentialSpec]] = {}
-        with self._read() as connection:
-            for host_id, name, kind, path, mode in connection.execute(_PLACES):
+        with self._database.read() as tx:
+            for host_id, name, kind, path, mode in tx.connection.execute(_PLACES):
                 if host_id in names:
                     spec = CredentialSpec.model_construct(kind=CredentialKind(kind), path=path, mode=mode)
                     found.setdefault(names[host_id], {})[name] = spec
         return found
 
-    def open_credentials(self, host: str, names: Sequence[str]) -> list[OpenCredential]:
+    def open(self, host: str, names: Sequence[str]) -> list[OpenCredential]:
         """The named credentials in clear, in the order asked for.
 
         Raises NotFound naming one that was never set, and Unavailable when one does not open.
         """
-        host_id = self._host_id(host)
-        self._require_trust()
-        with self._lock:
-            sealed, newest = self._sealed.get(host_id), self._snapshot.credentials.get(host, {})
+        host_id = self._picture.host_id(host)
+        self._database.require_trust()
+        with self._database.lock:
+            sealed, newest = self._sealed.get(host_id), self._picture.snapshot.credentials.get(host, {})
             if sealed is None:
-                with self._read() as connection:
-                    sealed = self._rows(connection, host)
+                with self._database.read() as tx:
+                    sealed = self._rows(tx, host)
         rows = {row[0]: row for row in sealed}
         key, opened = self._key.subkey(Purpose.SEALING), []
         for wanted in names:
@@ -174,43 +177,42 @@ class Credentials(Hosts):
                 raise _missing(host, wanted)
             name, version, kind, path, mode, nonce, ciphertext = rows[wanted]
             if version != newest.get(name):
-                raise self._lost_trust()
+                raise self._database.lost_trust()
             secret = unseal(key, Place(host_id, host, name, version, kind, path, mode), Sealed(nonce, ciphertext))
             opened.append(OpenCredential(name, version, CredentialKind(kind), path, mode, secret))
         return opened
 
-    def _load(self, connection: Connection) -> None:
-        super()._load(connection)
+    def load(self, connection: Connection) -> None:
+        """Read what is kept in memory."""
         found: dict[str, list[tuple[Any, ...]]] = {}
         for host_id, *row in connection.execute(select(_c.host_id, *_COLUMNS)):
             found.setdefault(host_id, []).append(tuple(row))
         self._sealed = {host_id: rows for host_id, rows in found.items() if _is_small(rows)}
 
-    def _rows(self, connection: Connection, host: str) -> _Rows:
+    def _rows(self, tx: Transaction, host: str) -> _Rows:
         """The host's sealed credentials; raises Unavailable when they are not what was written last."""
-        rows = self._owned(connection, _OF_HOST, credentials, self._host_id(host))
+        rows = tx.owned(_OF_HOST, credentials, self._picture.host_id(host))
         return [tuple(row[at] for at in _AT) for row in rows]
 
     def _keep(self, changed: Mapping[str, _Rows]) -> None:
         for host, rows in changed.items():
-            host_id = self._host_id(host)
+            host_id = self._picture.host_id(host)
             self._sealed.pop(host_id, None)
             if _is_small(rows):
                 self._sealed[host_id] = rows
 
-    def _removed(self, names: tuple[str, ...]) -> None:
-        super()._removed(names)
-        if names:
-            kept = set(self._snapshot.ids.values())
-            self._sealed = {host_id: rows for host_id, rows in self._sealed.items() if host_id in kept}
+    def forget(self) -> None:
+        """Keep nothing in memory of hosts that are gone."""
+        kept = set(self._picture.snapshot.ids.values())
+        self._sealed = {host_id: rows for host_id, rows in self._sealed.items() if host_id in kept}
 
-    def _set(self, connection: Connection, host: str, value: CredentialInput, now: datetime) -> int:
-        host_id, name = self._host_id(host), value.name
-        version = self._next_version(connection, host_id, name)
+    def _set(self, tx: Transaction, host: str, value: CredentialInput, now: datetime) -> int:
+        host_id, name = self._picture.host_id(host), value.name
+        version = self._next_version(tx, host_id, name)
         place = Place(host_id, host, name, version, value.kind.value, value.path, value.mode)
         sealed = seal(self._key.subkey(Purpose.SEALING), place, value.data)
         known = value.kind in _FINGERPRINTED
-        self._delete(connection, host_id, name)
+        self._delete(tx, host_id, name)
         row = {
             "host_id": host_id,
             "name": name,
@@ -225,30 +227,30 @@ class Credentials(Hosts):
             "not_after": value.not_after,
             "created": now,
         }
-        connection.execute(insert(credentials).values(row))
+        tx.connection.execute(insert(credentials).values(row))
         stored = row | {"not_after": as_text(value.not_after), "created": as_text(now)}
-        self._change.add(credentials, tuple(stored.values()))
+        tx.change.add(credentials, tuple(stored.values()))
         return version
 
-    def _delete(self, connection: Connection, host_id: str, name: str) -> bool:
+    def _delete(self, tx: Transaction, host_id: str, name: str) -> bool:
         """Take a credential out; False when there is none."""
-        rows = self._owned(connection, _OF_HOST, credentials, host_id)
-        connection.execute(delete(credentials).where((_c.host_id == host_id) & (_c.name == name)))
+        rows = tx.owned(_OF_HOST, credentials, host_id)
+        tx.connection.execute(delete(credentials).where((_c.host_id == host_id) & (_c.name == name)))
         gone = [row for row in rows if row[1] == name]
         for row in gone:
-            self._change.remove(credentials, row)
+            tx.change.remove(credentials, row)
         return bool(gone)
 
-    def _next_version(self, connection: Connection, host_id: str, name: str) -> int:
-        rows = self._owned(connection, _VERSIONS, credential_versions, host_id)
+    def _next_version(self, tx: Transaction, host_id: str, name: str) -> int:
+        rows = tx.owned(_VERSIONS, credential_versions, host_id)
         latest = next((row[2] for row in rows if row[1] == name), 0)
         if latest:
             row = (_v.host_id == host_id) & (_v.name == name)
-            connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
-            self._change.remove(credential_versions, (host_id, name, latest))
+            tx.connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
+            tx.change.remove(credential_versions, (host_id, name, latest))
         else:
-            connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
-        self._change.add(credential_versions, (host_id, name, latest + 1))
+            tx.connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
+        tx.change.add(credential_versions, (host_id, name, latest + 1))
         return int(latest) + 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -31,54 +31,79 @@ _NEW_RECORD = Statement(
 )
 
 
+class Transaction:
+    """One transaction of the store: its `connection`, and what it does to the rows that are believed."""
+
+    def __init__(self, connection: Connection, database: Database, change: Change) -> None:
+        self.connection, self.change, self._database = connection, change, database
+
+    def owned(self, statement: Statement, table: Table, host_id: str) -> list[Row]:
+        """All rows of a host, as the driver gives them; `statement` reads them by its parameter `host`. For who holds
+        the database's lock.
+
+        Raises Unavailable when they are not what was written last.
+        """
+        rows = statement.run(self.connection, host=host_id)
+        if not self.change.owns(table, host_id, rows):
+            raise self._database.lost_trust()
+        return list(rows)
+
+    def begin_boot(self, number: int) -> None:
+        """A boot gets this number. What its seed says comes of it, so no number may come back; raises Unavailable."""
+        if number <= max(self._database.last_boot, self.change.last_boot):
+            raise self._database.lost_trust()
+        self.change.last_boot = number
+
+
 class Database:
-    """The ground of the store's parts. Writers take turns, and what they keep in memory changes under `_lock`."""
+    """What the store's parts stand on. Writers take turns, and what they keep in memory changes under `lock`."""
 
     def __init__(self, engine: Engine, subject: str, key: MasterKey) -> None:
-        self._engine = engine
+        self.engine = engine
         self._writer = dialect.writer(engine)
         self._quick_writer = dialect.writer(engine, durable=False)
-        self._subject = subject
+        self.subject = subject
         self._key = key
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._ledger = Ledger(key.subkey(Purpose.STORE))
         self._record, self._stored_record = Record(), ""
         self._found = Found(Standing.MISSING, self._record, True)
-        self._change = Change(self._ledger)
         self._distrust = trust.UNKNOWN
 
     @classmethod
     def open(cls, state: Path, key: MasterKey, url: str | None = None) -> Self:
-        """Open `<state>/provision.db` (or the database at `url`), bring its schema up to date and read it once.
+        """Open `<state>/provision.db` (or the database at `url`), and bring its schema up to date. `load` comes next.
 
         Raises Unavailable when it cannot be opened, is damaged, was made by a newer program or sealed with another
         key; then nothing has been changed.
         """
         subject = str(state / DATABASE) if url is None else "database"
         engine = dialect.open_file(state / DATABASE) if url is None else dialect.open_url(url)
-        store = cls(engine, subject, key)
+        database = cls(engine, subject, key)
         try:
             dialect.verify(engine, subject)
-            with store._read() as connection:
-                if migrations.check(connection, subject):
-                    store._check_key(connection)
+            with database.read() as tx:
+                if migrations.check(tx.connection, subject):
+                    database._check_key(tx.connection)
             with dialect.errors(subject):
-                migrations.migrate(store._writer, subject)
-            with store._write() as connection:
-                store._check_key(connection)
-                store._begin_record(connection)
-            with store._read() as connection:
-                store._read_ledger(connection)
-                store._load_all(connection)
+                migrations.migrate(database._writer, subject)
+            with database.write() as tx:
+                database._check_key(tx.connection)
+                database._begin_record(tx.connection)
         except BaseException:
             engine.dispose()
             raise
-        return store
+        return database
 
     @property
     def generation(self) -> int:
         """How many durable changes the database has seen."""
         return self._record.generation
+
+    @property
+    def last_boot(self) -> int:
+        """The highest number that a boot has had."""
+        return self._record.last_boot
 
     @property
     def distrust(self) -> str:
@@ -104,64 +129,64 @@ class Database:
     def accept(self, known: int = 0) -> tuple[int, int]:
         """Believe the database as it is now, with every window closed, as newer than the generation `known`.
 
-        Returns the generations that it had and has. Raises Unavailable.
+        `load` comes next. Returns the generations that it had and has. Raises Unavailable.
         """
-        with self._lock:
+        with self.lock:
             before = self._record.generation
             self._authenticate(max(before, known) + 1, close_windows=True)
-            with self._read() as connection:
-                self._load_all(connection)
             return before, self._record.generation
 
     def recheck(self) -> bool:
         """Read every row again, and say whether they still are what was written; takes a while. Raises Unavailable."""
-        with self._lock, self._read() as connection:
+        with self.lock, self.read() as tx:
             ledger = Ledger(self._key.subkey(Purpose.STORE))
-            ledger.read(connection)
-            stored = connection.execute(select(_c.value).where(_c.name == _RECORD)).scalar()
+            ledger.read(tx.connection)
+            stored = tx.connection.execute(select(_c.value).where(_c.name == _RECORD)).scalar()
             if not self._distrust and (ledger.total, stored) != (self._ledger.total, self._stored_record):
                 self._distrust = trust.CHANGED
         return not self._distrust
 
     def close(self) -> None:
         """Close every connection."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     @property
     def is_busy(self) -> bool:
         """Whether another thread is writing, so that a writer would wait."""
-        if not self._lock.acquire(blocking=False):
+        if not self.lock.acquire(blocking=False):
             return True
-        self._lock.release()
+        self.lock.release()
         return False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _load(self, connection: Connection) -> None:
-        """Fill what is kept in memory; every part extends it."""
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with dialect.errors(self._subject), self._engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self, durable: bool = True) -> Iterator[Connection]:
-        """A transaction; what it changes of the rows that are believed is noted in `_change` while it runs."""
-        writer = self._writer if durable else self._quick_writer
-        with self._lock, dialect.errors(self._subject):
-            change = self._change = Change(self._ledger)
+    def load(self, *parts: Callable[[Connection], None]) -> None:
+        """Sum up all rows, and let each of the parts read what it keeps in memory, all of one moment: what is in
+        memory is what the sums are of. Raises Unavailable for rows that nobody can make sense of."""
+        with self.lock, self.read() as tx:
+            self._read_ledger(tx.connection)
             try:
-                with writer.begin() as connection:
-                    yield connection
-                    record, stored = self._put_record(connection, change, durable)
-            finally:
-                self._change = Change(self._ledger)
-            self._ledger.commit(change)
+                if self._distrust and not Ledger.is_readable(tx.connection):
+                    raise ValueError("a column has a value of another kind")
+                for part in parts:
+                    part(tx.connection)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise Unavailable(self.subject, "holds a row that is damaged", "restore it from a backup") from None
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that changes nothing."""
+        with dialect.errors(self.subject), self.engine.begin() as connection:
+            yield Transaction(connection, self, Change(self._ledger))
+
+    @contextmanager
+    def write(self, durable: bool = True) -> Iterator[Transaction]:
+        """A transaction that may change something; when it is not `durable` a power cut may undo it."""
+        writer = self._writer if durable else self._quick_writer
+        with self.lock, dialect.errors(self.subject):
+            with writer.begin() as connection:
+                tx = Transaction(connection, self, Change(self._ledger))
+                yield tx
+                record, stored = self._put_record(connection, tx.change, durable)
+            self._ledger.commit(tx.change)
             self._record, self._stored_record = record, stored
 
     def _put_record(self, connection: Connection, change: Change, durable: bool) -> tuple[Record, str]:
@@ -169,32 +194,27 @@ class Database:
         it, the same has been given away."""
         if not change.differences:
             return self._record, self._stored_record
-        self._require_trust()
+        self.require_trust()
         last_boot = max(self._record.last_boot, change.last_boot)
         record = Record(self._record.generation + (1 if durable else 0), last_boot)
         stored = self._ledger.record(record, change.total)
         if not _NEW_RECORD.run(connection, old=self._stored_record, new=stored):
-            raise self._lost_trust()
+            raise self.lost_trust()
         return record, stored
 
-    def _require_trust(self) -> None:
+    def require_trust(self) -> None:
+        """Raise Unavailable when what is stored is not believed."""
         if self._distrust:
-            raise Unavailable(self._subject, self._distrust, trust.REMEDY)
+            raise Unavailable(self.subject, self._distrust, trust.REMEDY)
 
-    def _lost_trust(self) -> Unavailable:
+    def lost_trust(self) -> Unavailable:
         """The error for what is not as it was written; from now on nothing stored is believed."""
         self._distrust = self._distrust or trust.CHANGED
-        return Unavailable(self._subject, self._distrust, trust.REMEDY)
+        return Unavailable(self.subject, self._distrust, trust.REMEDY)
 
-    def _owned(self, connection: Connection, statement: Statement, table: Table, host_id: str) -> list[Row]:
-        """All rows of a host, as the driver gives them; `statement` reads them by its parameter `host`. Under `_lock`.
-
-        Raises Unavailable when they are not what was written last.
-        """
-        rows = statement.run(connection, host=host_id)
-        if not self._change.owns(table, host_id, rows):
-            raise self._lost_trust()
-        return list(rows)
+    def forget_deleted(self) -> None:
+        """Leave nothing on the disk of rows that were just removed."""
+        dialect.forget_deleted(self.engine, self.subject)
 
     def _begin_record(self, connection: Connection) -> None:
         """Give a database that holds nothing yet its first record."""
@@ -205,7 +225,6 @@ class Database:
 
     def _read_ledger(self, connection: Connection) -> None:
         self._ledger = Ledger(self._key.subkey(Purpose.STORE))
-        self._change = Change(self._ledger)
         self._ledger.read(connection)
         stored = connection.execute(select(_c.value).where(_c.name == _RECORD)).scalar()
         standing, self._record = self._ledger.standing(stored)
@@ -215,7 +234,7 @@ class Database:
 
     def _authenticate(self, generation: int, close_windows: bool = False) -> None:
         """Write the record of the rows that there are."""
-        with self._lock, dialect.errors(self._subject), self._writer.begin() as connection:
+        with self.lock, dialect.errors(self.subject), self._writer.begin() as connection:
             if close_windows:
                 connection.execute(update(windows).values(closed=True))
             self._read_ledger(connection)
@@ -224,17 +243,8 @@ class Database:
             stored = self._ledger.record(record, self._ledger.total)
             connection.execute(delete(meta).where(_c.name == _RECORD))
             connection.execute(insert(meta).values(name=_RECORD, value=stored))
-        with self._lock:
+        with self.lock:
             self._record, self._stored_record, self._distrust = record, stored, ""
-
-    def _load_all(self, connection: Connection) -> None:
-        """Fill what is kept in memory; raises Unavailable for rows that nobody can make sense of."""
-        try:
-            if self._distrust and not Ledger.is_readable(connection):
-                raise ValueError("a column has a value of another kind")
-            self._load(connection)
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise Unavailable(self._subject, "holds a row that is damaged", "restore it from a backup") from None
 
     def _check_key(self, connection: Connection) -> None:
         """Compare the key with the one that sealed this database; a new database takes the key that it is given."""
@@ -245,7 +255,7 @@ class Database:
                 connection.execute(insert(meta).values(name="key-check", value=mine))
         elif theirs is None or not hmac.compare_digest(mine.encode(), theirs.encode()):
             raise Unavailable(
-                self._subject,
+                self.subject,
                 "was sealed with another master key",
                 "restore the key from the backup that belongs to this database",
             )

@@ -7,6 +7,7 @@ It is kept outside the database, as hex in `<state>/key` (0600) or as the system
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import secrets
 import stat
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from provision.below import sync_directory
 from provision.errors import Conflict, Unavailable
 from provision.secret import Secret
+from provision.writing import create
 
 SIZE = 32
 DATABASE = "provision.db"
@@ -67,20 +69,15 @@ def create_key(state: Path) -> MasterKey:
         raise Conflict(str(path), "the database beside it was sealed with another key", _RESTORE)
     value = secrets.token_bytes(SIZE)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        create(path, value.hex().encode() + b"\n")
     except FileExistsError:
         raise Conflict(str(path), "there is a key already", "keep it: everything stored depends on it") from None
     except OSError as error:
         raise Unavailable(str(path), f"cannot be created ({error.strerror})", "look at the state directory") from None
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(value.hex().encode() + b"\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o600)
-            os.fsync(file.fileno())
         sync_directory(state)
     except OSError as error:
-        # A key that may not be whole must not pass for one at the next start.
+        # A key that may be gone after a crash must not be used.
         path.unlink(missing_ok=True)
         raise Unavailable(str(path), f"cannot be written ({error.strerror})", "look at the state directory") from None
     return MasterKey(Secret(value))
@@ -108,18 +105,34 @@ def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
         with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             content = file.read(4 * SIZE)
+    except PermissionError as error:
+        fact = f"the master key cannot be read ({error.strerror})"
+        raise Unavailable(str(path), fact, _by_owner(path)) from None
     except OSError as error:
         raise Unavailable(str(path), f"the master key cannot be read ({error.strerror})", _RESTORE) from None
     if not stat.S_ISREG(status.st_mode):
         raise Unavailable(str(path), "the master key is not a regular file", _RESTORE)
     if status.st_uid not in owners:
-        raise Unavailable(str(path), f"the master key belongs to user id {status.st_uid}", f"chown it: {path}")
+        raise Unavailable(str(path), f"the master key belongs to user id {status.st_uid}", _by_owner(path))
     if status.st_mode & forbidden:
         mode = stat.S_IMODE(status.st_mode)
         raise Unavailable(str(path), f"others may read the master key (mode {mode:04o})", f"chmod 600 {path}")
     if not re.fullmatch(rb"[0-9a-fA-F]{%d}\n?" % (2 * SIZE), content):
         raise Unavailable(str(path), f"the master key is not {SIZE} bytes in hex on one line", _RESTORE)
     return MasterKey(Secret(bytes.fromhex(content.decode())))
+
+
+def _by_owner(path: Path) -> str:
+    """What to do about a key of somebody else. To give it to whoever asks would take it from the service."""
+    state = path.parent
+    try:
+        owner = state.stat().st_uid
+        if path.lstat().st_uid != owner:
+            return f"let root run 'chown --reference={state} {path}'"
+        name = pwd.getpwuid(owner).pw_name
+    except (OSError, KeyError):
+        return f"be the owner of {state}"
+    return f"run it as its owner; root does so by 'runuser -u {name} -- provision ...'"
 
 
 def _open(path: str, flags: int) -> int:

@@ -22,6 +22,7 @@ from provision.store.chain import Head, Known
 from provision.store.journal import Journal
 from provision.store.repeats import iso
 from provision.store.segments import Limits
+from provision.writing import create
 
 _JOURNAL_EVERY = 256
 _AGAIN = timedelta(minutes=1)  # between two attempts to begin a new file
@@ -280,9 +281,5 @@ def _set_aside(path: Path, torn: bytes) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.torn-{number}")).exists():
         number += 1
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(torn)
-        file.flush()
-        os.fsync(file.fileno())
+    create(aside, torn)
     return aside

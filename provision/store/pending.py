@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from provision.secret import Secret
@@ -65,19 +63,6 @@ def decode(key: Secret, content: bytes) -> Pending | None:
         return Pending(**found | {name: tuple(found[name]) for name in ("counts", "acts")})
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def write(path: Path, content: bytes, durable: bool) -> None:
-    """Replace the file as a whole; raises OSError, and then the one before is still there."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    new.replace(path)
 
 
 def unsaid(pending: Pending, later: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

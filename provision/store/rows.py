@@ -6,15 +6,76 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Table, bindparam, delete, insert, select, update
+
 from provision.boot import Boot, Medium, Window
 from provision.store import schema
+from provision.store.database import Transaction
+from provision.store.dialect import Statement
 from provision.store.ledger import Row
 from provision.store.schema import as_text, as_time
 
-NAMES = {table.name: table.c.keys() for table in (schema.boots, schema.windows)}
+HISTORY = 32
+"""Boots from the network kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept
+per host. Copies that came up are all kept."""
+
+_NAMES = {table.name: table.c.keys() for table in (schema.boots, schema.windows)}
+
+
+def _of_host(table: Table) -> Statement:
+    return Statement(select(table).where(table.c.host_id == bindparam("host")).order_by(table.c.id.desc()))
+
+
+_OF_HOST = {table.name: _of_host(table) for table in (schema.boots, schema.windows)}
+
+
+def of_host(tx: Transaction, table: Table, host_id: str) -> list[Row]:
+    """A host's windows or boots, the newest first; raises Unavailable when they are not what was written last."""
+    return tx.owned(_OF_HOST[table.name], table, host_id)
+
+
+def all_but_newest(table: Table, *of: str) -> Statement:
+    """Deletes what is older than the newest HISTORY of the rows with the same values of these columns, and gives it."""
+    kept = table.alias()
+    newest = select(kept.c.id).where(*(kept.c[name] == bindparam(name) for name in of)).order_by(kept.c.id.desc())
+    oldest = newest.offset(HISTORY - 1).limit(1).scalar_subquery()
+    old = delete(table).where(*(table.c[name] == bindparam(name) for name in of), table.c.id < oldest)
+    return Statement(old.returning(*table.c))
+
+
+def add(tx: Transaction, table: Table, values: dict[str, Any]) -> Row:
+    """Write a new row, and return it."""
+    key = tx.connection.execute(insert(table), values).inserted_primary_key
+    return note(tx, table, values | {"id": int(key[0]) if key else 0})
+
+
+def note(tx: Transaction, table: Table, values: dict[str, Any]) -> Row:
+    """The row that was just written with these values."""
+    row = tuple(raw(values.get(name)) for name in _NAMES[table.name])
+    if table is schema.boots:
+        tx.begin_boot(row[0])
+    tx.change.add(table, row)
+    return row
+
+
+def put(tx: Transaction, table: Table, row: Row, values: dict[str, Any]) -> Row:
+    """Change columns of a row that was read as `row`, and return it as it is now."""
+    tx.connection.execute(update(table).where(table.c.id == row[0]).values(values))
+    old = dict(zip(_NAMES[table.name], row, strict=True))
+    changed = tuple(raw(values[name]) if name in values else old[name] for name in old)
+    tx.change.remove(table, row)
+    tx.change.add(table, changed)
+    return changed
+
+
+def forget(tx: Transaction, table: Table, gone: Sequence[Row]) -> None:
+    """These rows were just deleted."""
+    for row in gone:
+        tx.change.remove(table, row)
 
 
 def find(rows: Sequence[Row], number: int) -> Row | None:
+    """The row with this number."""
     return next((row for row in rows if row[0] == number), None)
 
 
@@ -26,14 +87,16 @@ def raw(value: Any) -> Any:
 
 
 def window(row: Row) -> Window:
-    found = dict(zip(NAMES["windows"], row, strict=True))
+    """What a row stands for."""
+    found = dict(zip(_NAMES["windows"], row, strict=True))
     opened, expires = as_time(found["opened"]), as_time(found["expires"])
     assert expires is not None  # noqa: S101  (not null)
     return Window(found["id"], expires, found["boots"], found["used"], bool(found["closed"]), opened)
 
 
 def boot(row: Row, host: str) -> Boot:
-    found = dict(zip(NAMES["boots"], row, strict=True))
+    """What a row stands for, which is of `host`."""
+    found = dict(zip(_NAMES["boots"], row, strict=True))
     started = as_time(found["started"])
     assert started is not None  # noqa: S101  (not null)
     return Boot(

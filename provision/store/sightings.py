@@ -11,8 +11,9 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 
 from provision.errors import Unavailable
-from provision.store.hosts import Hosts
+from provision.store.database import Database
 from provision.store.schema import unknown_macs
+from provision.store.snapshot import Picture
 
 LIMIT = 4096
 """Sightings kept of one network; the one seen longest ago goes first."""
@@ -38,22 +39,24 @@ class Sighting:
 _Place = tuple[str, str]  # network and MAC
 
 
-class Sightings(Hosts):
+class Sightings:
     """The part of the store that remembers unknown MACs: in memory at once, on disk a little later.
 
     Every network has its own bound, and a MAC that two of them have seen is remembered of each. The disk has one row
     for a MAC, of the network that saw it first: whoever claims an address later, on another LAN, changes nothing.
     """
 
-    _seen: dict[str, OrderedDict[_Place, Sighting]]
-    _unwritten: set[_Place]
-    _dropped: set[str]
-    _written: float
+    def __init__(self, database: Database, picture: Picture) -> None:
+        self._database, self._picture = database, picture
+        self._seen: dict[str, OrderedDict[_Place, Sighting]] = {}
+        self._unwritten: set[_Place] = set()
+        self._dropped: set[str] = set()
+        self._written = 0.0
 
-    def seen_unknown(self, mac: str, uuid: str | None, network: str, now: datetime) -> None:
+    def seen(self, mac: str, uuid: str | None, network: str, now: datetime) -> None:
         """Note a MAC; never raises for want of a disk."""
         place = network, mac
-        with self._lock:
+        with self._database.lock:
             there = self._seen.setdefault(network, OrderedDict())
             known = there.pop(place, None)
             if known is None:
@@ -66,27 +69,29 @@ class Sightings(Hosts):
                 self._unwritten.discard(oldest)
                 self._dropped.add(oldest[1])
             if time.monotonic() - self._written >= _WRITE_EVERY:
-                self.flush_sightings()
+                self.flush()
 
-    def unknown(self) -> list[Sighting]:
+    def all(self) -> list[Sighting]:
         """The unknown MACs, the one seen last first; those that meanwhile belong to a host are left out."""
-        with self._lock:
+        with self._database.lock:
             found = [seen for there in self._seen.values() for seen in reversed(there.values())]
-            return [seen for seen in sorted(found, key=_last, reverse=True) if seen.mac not in self._snapshot.by_mac]
+            return [
+                seen for seen in sorted(found, key=_last, reverse=True) if seen.mac not in self._picture.snapshot.by_mac
+            ]
 
-    def flush_sightings(self) -> None:
+    def flush(self) -> None:
         """Write what is in memory only; a failure is logged and tried again later."""
-        with self._lock:
+        with self._database.lock:
             self._written = time.monotonic()
             if not self._unwritten:
                 return
             changed = {mac for _, mac in self._unwritten} | self._dropped
             rows = [_row(seen) for seen in self._first_seen(changed)]
             try:
-                with self._write(durable=False) as connection:
+                with self._database.write(durable=False) as tx:
                     known = delete(unknown_macs).where(unknown_macs.c.mac == bindparam("key"))
-                    connection.execute(known, [{"key": mac} for mac in changed])
-                    connection.execute(insert(unknown_macs), rows)
+                    tx.connection.execute(known, [{"key": mac} for mac in changed])
+                    tx.connection.execute(insert(unknown_macs), rows)
             except Unavailable as error:
                 _log.warning("unknown MACs are kept in memory only: %s", error)
                 return
@@ -102,13 +107,8 @@ class Sightings(Hosts):
                 found[one.mac] = one
         return list(found.values())
 
-    def close(self) -> None:
-        """Write what is in memory only, then close every connection."""
-        self.flush_sightings()
-        super().close()
-
-    def _load(self, connection: Connection) -> None:
-        super()._load(connection)
+    def load(self, connection: Connection) -> None:
+        """Read what is kept in memory."""
         query = select(unknown_macs).order_by(unknown_macs.c.last_seen, unknown_macs.c.mac)
         self._seen, self._unwritten, self._dropped = {}, set(), set()
         for row in connection.execute(query).mappings():

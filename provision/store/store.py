@@ -2,16 +2,85 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Self
+
+from provision.store.bases import Bases
+from provision.store.boot_keys import BootKeys
 from provision.store.boots import Boots
-from provision.store.credentials import CredentialInfo, CredentialInput, Credentials, OpenCredential
+from provision.store.credentials import Credentials
+from provision.store.database import Database
+from provision.store.hosts import Hosts
+from provision.store.keys import MasterKey
 from provision.store.sightings import Sightings
+from provision.store.snapshot import Picture, Snapshot
+from provision.store.windows import Windows
 
 
-class Store(Credentials, Boots, Sightings):
-    """The store of one state directory. Its methods block, and any thread may call them.
+class Store:
+    """The store of one state directory. The methods of its parts block, and any thread may call them.
 
     The process that opens it holds the state directory's lock: the picture in memory has one writer.
     """
 
+    def __init__(self, database: Database, key: MasterKey) -> None:
+        picture = self._picture = Picture(database.subject)
+        self.database = database
+        self.hosts = Hosts(database, picture, self._forget)
+        self.bases = Bases(database, picture)
+        self.credentials = Credentials(database, picture, key)
+        self.windows = Windows(database, picture)
+        self.boots = Boots(database, picture, self.windows)
+        self.keys = BootKeys(picture, key)
+        self.sightings = Sightings(database, picture)
+        self._load()
 
-__all__ = ["CredentialInfo", "CredentialInput", "OpenCredential", "Store"]
+    @classmethod
+    def open(cls, state: Path, key: MasterKey, url: str | None = None) -> Self:
+        """Open `<state>/provision.db` (or the database at `url`), bring its schema up to date and read it once.
+
+        Raises Unavailable when it cannot be opened, is damaged, was made by a newer program or sealed with another
+        key; then nothing has been changed.
+        """
+        database = Database.open(state, key, url)
+        try:
+            return cls(database, key)
+        except BaseException:
+            database.close()
+            raise
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The inventory at this moment; costs nothing."""
+        return self._picture.snapshot
+
+    def accept(self, known: int = 0) -> tuple[int, int]:
+        """Believe the database as it is now, with every window closed, as newer than the generation `known`.
+
+        Returns the generations that it had and has. Raises Unavailable.
+        """
+        with self.database.lock:
+            generations = self.database.accept(known)
+            self._load()
+            return generations
+
+    def close(self) -> None:
+        """Write what is in memory only, then close every connection."""
+        self.sightings.flush()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load(self) -> None:
+        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings
+        self.database.load(*(part.load for part in parts))
+
+    def _forget(self, names: tuple[str, ...]) -> None:
+        if names:
+            self.credentials.forget()
+            self.windows.forget(names)
+            self.boots.forget(names)

@@ -7,29 +7,27 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import TypeVar
 
-from fastapi import FastAPI, Path, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from provision import boot_paths
+from provision.boot_paths import BootIso, Initrd, Kernel, Loader, Place, PxelinuxByUuid, PxelinuxConfig, SeedFile
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
-from provision.model import pxe_uuid
 from provision.service.alive import Message
 from provision.service.netboot import Netboot, Origin
 from provision.web import problems
 from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
 
-_MAC = re.compile(r"01-([0-9a-f]{2}(?:-[0-9a-f]{2}){5})", re.IGNORECASE)
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
-BaseId = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-Revision = Annotated[str, Path(pattern=r"^([0-9a-f]{64}|current)$")]
+R = TypeVar("R")
 
 
 def create(netboot: Netboot, edge: Edge) -> Guard:
@@ -42,50 +40,42 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
 
     async def pxelinux_config(request: Request) -> Response:
         """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
-        origin, name = await origin_of(request), request.path_params["name"]
-        if _UUID.fullmatch(name):
-            await asyncio.to_thread(netboot.note_uuid, origin, pxe_uuid(name))
-        claimed = _MAC.fullmatch(name)
-        if claimed is None:
+        origin, asked = await origin_of(request), boot_paths.parse(Place.HTTP, request.scope["path"])
+        if isinstance(asked, PxelinuxByUuid):
+            await asyncio.to_thread(netboot.note_uuid, origin, asked.uuid)
+        if not isinstance(asked, PxelinuxConfig):
             raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
-        mac = claimed[1].replace("-", ":").lower()
         # A change of threads costs more than the configuration, but nobody else may wait for a writer.
         busy = netboot.is_busy
         body = (
-            await asyncio.to_thread(netboot.pxelinux_config, origin, mac)
+            await asyncio.to_thread(netboot.pxelinux_config, origin, asked.mac)
             if busy
-            else netboot.pxelinux_config(origin, mac)
+            else netboot.pxelinux_config(origin, asked.mac)
         )
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
 
-    # Every booting machine asks here; FastAPI's own handling of parameters would cost more than the configuration.
-    app.add_route("/pxe/pxelinux.cfg/{name}", pxelinux_config, methods=_METHODS)
-
-    @app.api_route("/pxe/{name}", methods=_METHODS)
-    async def loader(name: str, request: Request) -> Response:
+    async def loader(request: Request) -> Response:
         """A file of the boot loader set of the machine's base image."""
-        return _file(netboot.loader(await origin_of(request), name))
+        return _file(netboot.loader(await origin_of(request), _asked(request, Loader).name))
 
-    @app.api_route("/boot/{base}/kernel", methods=_METHODS)
-    async def kernel(base: BaseId, request: Request) -> Response:
+    async def kernel(request: Request) -> Response:
         """The kernel of a base image, by the image's content hash."""
-        entry = netboot.kernel(base)
+        entry = netboot.kernel(_asked(request, Kernel).base)
         return _file(entry, _noting(netboot, await origin_of(request), "kernel", entry.size))
 
-    @app.api_route("/boot/{base}/initrd/{number}", methods=_METHODS)
-    async def initrd(base: BaseId, number: int, request: Request) -> Response:
+    async def initrd(request: Request) -> Response:
         """An initrd of a base image."""
-        entry, (before, size) = netboot.initrd(base, number), netboot.initrds_before(base, number)
+        asked = _asked(request, Initrd)
+        entry = netboot.initrd(asked.base, asked.number)
+        before, size = netboot.initrds_before(asked.base, asked.number)
         return _file(entry, _noting(netboot, await origin_of(request), "initrd", size, before))
 
-    @app.api_route("/boot/seed/{revision}/seed.cpio", methods=_METHODS)
-    async def seed(revision: Revision, request: Request) -> Response:
+    async def seed(request: Request) -> Response:
         """The seed of the running boot ("current": of a new one). GET is its first seed byte, HEAD is free."""
-        origin, wanted = await origin_of(request), None if revision == "current" else revision
+        origin, wanted = await origin_of(request), _asked(request, SeedFile).revision
         delivery = await edge.deliver(origin, lambda pinned: netboot.seed(pinned, wanted))
         return SeedResponse(delivery, partial(netboot.sent, origin, "seed", 1.0))
 
-    @app.api_route("/http-boot/boot.iso", methods=_METHODS)
     async def http_boot(request: Request) -> Response:
         """The ISO of the machine that asks, for UEFI HTTP Boot; a small refusing ISO when policy says no."""
         origin, get = await origin_of(request), request.method == "GET"
@@ -96,21 +86,34 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
 
+    # Every booting machine asks here, and FastAPI's own handling of parameters would cost more than a configuration.
+    app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", pxelinux_config, methods=_METHODS)
+    serves = {Loader: loader, Kernel: kernel, Initrd: initrd, SeedFile: seed, BootIso: http_boot}
+    for kind, serve in serves.items():
+        app.add_route(boot_paths.route(kind), serve, methods=_METHODS)
     _host_says(app, netboot, edge)
     return Guard(app)
+
+
+def _asked(request: Request, kind: type[R]) -> R:
+    """What a path of this kind asks for; raises Invalid when its values cannot be."""
+    asked = boot_paths.parse(Place.HTTP, request.scope["path"])
+    if not isinstance(asked, kind):
+        raise problems.no_such_name()
+    return asked
 
 
 def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     """The routes of a host that has booted."""
 
-    @app.post("/up", status_code=204)
+    @app.post(boot_paths.UP, status_code=204)
     async def up(request: Request) -> Response:
         """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
         host, key = _phone_home(await request.body())
         await asyncio.to_thread(netboot.arrivals.up, host, key, edge.channel)
         return Response(status_code=204)
 
-    @app.post("/alive", status_code=204)
+    @app.post(boot_paths.ALIVE, status_code=204)
     async def alive(request: Request) -> Response:
         """The booted host says that it stays up or goes down, signed with the key from its seed."""
         await asyncio.to_thread(netboot.arrivals.alive, _message(await request.body()), edge.channel)

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from provision.errors import Exit, ProvisionError
+from provision.errors import Exit, Invalid, ProvisionError
 
 _NAMES = "names of hosts, credentials and images have at most 63 lower-case letters, digits and '-'"
 
@@ -30,7 +30,7 @@ def install(app: FastAPI) -> None:
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         if any(item["loc"][0] == "path" for item in error.errors()):
-            return response(_plain("request", "a name in its path is none that anything can have", 422, _NAMES))
+            return response(no_such_name())
         # Deeper members may be named by the client, and a name of theirs may be anything.
         where = ", ".join(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors() if _ours(item)}))
         where = where or "the body"
@@ -54,6 +54,11 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def no_such_name() -> Invalid:
+    """The error for a path with a name that nothing can have."""
+    return Invalid("request", "a name in its path is none that anything can have", _NAMES)
 
 
 def _ours(item: dict[str, Any]) -> bool:

@@ -17,12 +17,14 @@ COMMON = {
     "/etc/hostname",
     "/etc/hosts",
     "/etc/krb5.conf",
+    "/etc/machine-id",
     "/etc/provision/ca/1.pem",
     "/etc/systemd/network/10-mgmt.network",
     CA_BUNDLE,
     HOST_JSON,
 }
 STATIC = {
+    "/etc/modprobe.d/provision.conf",
     "/etc/resolv.conf",
     "/etc/systemd/resolved.conf.d/provision.conf",
     "/etc/systemd/network/05-mgmt-ports.network",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from provision.image import capture, detect
-from provision.image.build import Image, Request, build, packages_of
+from provision.image.build import Image, packages_of
 from provision.image.trial import usecases
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Machine, Nic
 from provision.seed import File
 from tests.boot import seeds
 from tests.boot.web import serve
+from tests.helpers.images import HOST, host_image, note
 from tests.unit.test_keytab import keytab, record
 
 MAC = "52:54:00:00:00:07"
@@ -47,7 +48,7 @@ while IFS= read -r line; do printf 'CAPTURE %s\n' "$line"; done </run/capture
 @pytest.fixture(scope="session")
 def image() -> Image:
     """The host image, from the cache when nothing changed."""
-    return build(Request())
+    return host_image()
 
 
 def tree(script: str, about: dict[str, str]) -> dict[str, File]:
@@ -74,7 +75,7 @@ def detected(vm: VM) -> set[str]:
     lines = [line.removeprefix("CAPTURE ") for line in vm.console.splitlines() if line.startswith("CAPTURE ")]
     seen = capture.parse("".join(f"{line}\n" for line in lines).encode(), "console")
     assert MAC not in seen.text() and "virtio0" in seen.text()
-    loaded, packages, modules = packages_of(Request(), lambda what, done: None)
+    loaded, packages, modules = packages_of(HOST, say=note)
     return set(detect.detect(seen, modules, loaded.recipe.vetoes, packages, "q35").platform.modules)
 
 

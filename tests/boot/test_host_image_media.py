@@ -10,10 +10,10 @@ import pytest
 from provision import proc
 from provision.demo.show import wait_up
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, PRINCIPAL, DemoSite
-from provision.image.build import Request, build
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.ear import heard_tcp, heard_udp
+from tests.helpers.images import host_image
 
 SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
 COLLECTD, AUDIT = 25826, 60
@@ -56,7 +56,7 @@ class HostSite(DemoSite):
         names = "".join(f", file{n}" for n in range(len(self.files)))
         inventory = inventory.replace("hosts:\n", f"{declared}hosts:\n", 1).replace("enrolment]", f"enrolment{names}]")
         super().__init__(lab, inventory, SETTINGS)
-        self.fill(build(Request()))
+        self.fill(host_image())
         for n, text in enumerate(self.files.values()):
             self.call("credential", "set", "node1", f"file{n}", "--file", "-", stdin=text.encode())
 

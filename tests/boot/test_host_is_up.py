@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +12,19 @@ import pytest
 from provision.demo.show import wait_up
 from provision.demo.site import INVENTORY, MAC
 from provision.lab.lans import Lab
-from provision.lab.vm import VM, Device, Machine, Nic
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.test_host_image_media import HostSite
 from tests.boot.wire import Sent
 
-# Long enough for the machine to come back before its server takes it for one that is off.
-ALIVE = 75
+# What the site's `alive_seconds` is while a host is up, and when its server shall take one that crashed for off soon.
+LONG, SHORT = 3600, 20
 SEED = "http://10.77.1.1/boot/seed/current/seed.cpio"
-OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {ALIVE}}}\n").replace(
+OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {SHORT}}}\n").replace(
     "    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n"
 )
-GET = f"wget -q -T 5 -O - {SEED} | head -c 6"
+# Says how the asking ended, too: 143 is when nothing has come of it, 139 would be a program that never asked.
+GET = f'{{ timeout 10 wget -q -O - {SEED}; echo "status $?" >&2; }} | head -c 6'
+REJECTED = "can't connect to remote host"
 # A guest behind the host's NAT, at a site whose own rules let it out everywhere.
 NAT = """
 set -e
@@ -66,8 +69,13 @@ def machine(site: HostSite) -> Machine:
 
 def on_host(site: HostSite, line: str) -> str:
     """What a line of shell prints on the host, whether it succeeds or not."""
-    script = f"{{ {line}\n}} 2>&1; true"
-    return site.ssh(f"sh -c {shlex.quote(script)}")
+    said = site.ssh(shell(f"{{ {line}\n}} 2>&1; true"))
+    assert "Segmentation" not in said, f"{line}: {said}"
+    return said
+
+
+def shell(line: str) -> str:
+    return f"sh -c {shlex.quote(line)}"
 
 
 def asked(site: HostSite) -> int:
@@ -76,19 +84,40 @@ def asked(site: HostSite) -> int:
     return sum(e.get("count", 1) for e in denied)
 
 
+def counts_as_up(site: HostSite, seconds: int) -> None:
+    """Let a host count as up for so long after it last said so."""
+    text = site.inventory.read_text()
+    site.inventory.write_text(re.sub(r"alive_seconds: \d+", f"alive_seconds: {seconds}", text))
+    site.call("apply", site.inventory)
+
+
+def comes_up(site: HostSite, vm: VM, medium: str = "pxe") -> str:
+    """Wait until the host is up, and let it count as up from then on; returns when it said so."""
+    vm.wait_for(r"^ +system +running$", 900)
+    wait_up(site, medium)
+    counts_as_up(site, LONG)
+    return str(site.json("status", "node1")["hosts"][0]["up"])
+
+
 def nobody_gets_through(site: HostSite) -> None:
     """Unprivileged processes, root's own, a guest behind NAT, and guests whose network is a process of QEMU."""
     on_host(site, NAT)
     on_host(site, "mkdir -p /run/guest && chmod 0777 /run/guest")
+    as_nobody = "systemd-run -q --wait --pipe -p User=nobody"
+    guest = "ip netns exec guest"
     asks = {
-        "a process of nobody": f"systemd-run -q --wait --pipe -p User=nobody sh -c {shlex.quote(GET)}",
-        "a process of root": GET,
-        "a process of another's group": f"systemd-run -q --wait --pipe -p User=nobody -p Group=provision sh -c '{GET}'",
-        "a guest behind NAT": f"ip netns exec guest {GET}",
-        "the same by NAT of the other end": f"ip netns exec guest {GET.replace('10.77.1.1', '10.66.0.1:8080')}",
+        "a process of nobody": (f"{as_nobody} {shell(GET)}", REJECTED),
+        "a process of root": (GET, REJECTED),
+        "a process of another's group": (f"{as_nobody} -p Group=provision {shell(GET)}", REJECTED),
+        "a guest behind NAT": (f"{guest} {shell(GET)}", "status 143"),
+        "the same by NAT of the other end": (
+            f"{guest} {shell(GET.replace('10.77.1.1', '10.66.0.1:8080'))}",
+            "status 143",
+        ),
     }
-    for who, line in asks.items():
-        assert "070701" not in on_host(site, line), who
+    for who, (line, end) in asks.items():
+        said = on_host(site, line)
+        assert "070701" not in said and end in said, f"{who}: {said}"
     assert "pong" in on_host(site, "ip netns exec guest ping -q -c1 -W2 10.77.1.1 >/dev/null && echo pong"), (
         "it has a way"
     )
@@ -96,39 +125,69 @@ def nobody_gets_through(site: HostSite) -> None:
         "a user-mode guest of root": "",
         "a user-mode guest of libvirt": "systemd-run -q --wait --pipe -p User=libvirt-qemu -p SupplementaryGroups=kvm ",
     }.items():
-        said = on_host(site, f"{prefix}sh -c {shlex.quote(QEMU)}")
+        said = on_host(site, f"{prefix}{shell(QEMU)}")
         assert SEED in said, f"{who} has not asked: {said[-2000:]}"
         assert f"{SEED}... ok" not in said, who
 
 
-def test_a_host_that_crashed_boots_again_by_itself(site: HostSite) -> None:
+def the_server_gives_nothing(site: HostSite) -> None:
+    """With the packet filter out of the way, as on an image that has none, there is the server's own rule."""
+    before = asked(site)
+    # The agent would bring the rules back, perhaps before root has asked.
+    agent = "systemctl kill -s {} provision-alive.service"
+    said = on_host(site, f"{agent.format('STOP')}; nft flush ruleset; {GET}; {agent.format('CONT')}")
+    assert "403" in said and "070701" not in said, said
+    assert asked(site) > before
+    said = on_host(site, "systemctl reload nftables.service; nft list tables")
+    assert "table inet provision" in said, "a reload brings the guard back"
+    row = site.json("status", "node1")["hosts"][0]
+    assert [alert["event"] for alert in row["alerts"]] == ["host-is-up"] and row["heard"]
+
+
+def test_a_host_that_was_shut_down_boots_at_once_and_one_that_crashed_by_itself(site: HostSite) -> None:
+    counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:
-        vm.wait_for(r"^ +system +running$", 600)
-        wait_up(site)
-    # The power is cut, and comes back at once.
-    first = site.json("status", "node1")["hosts"][0]["up"]
-    with VM(site.lab, machine(site)) as vm:
-        vm.wait_for("Boot failed: press a key to retry, or wait for reset", 300)
-        vm.wait_for(r"^ +system +running$", 900)
-        assert vm.console.count("PXELINUX") >= 2 and asked(site), "it started over by itself"
-        wait_up(site)
-        assert site.json("status", "node1")["hosts"][0]["up"] != first
+        first = comes_up(site, vm)
         # A clean shutdown says so, and needs no waiting.
         on_host(site, "systemctl poweroff")
         vm.wait_off(120)
     assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
     with VM(site.lab, machine(site)) as vm:
-        vm.wait_for(r"node1 boots from the network", 300)
+        assert comes_up(site, vm) != first
         assert "Boot failed" not in vm.console
+    # The power is cut, and comes back at once.
+    before = asked(site)
+    with VM(site.lab, machine(site)) as vm:
+        vm.wait_for("Boot failed: press a key to retry, or wait for reset", 300)
+        counts_as_up(site, SHORT)
+        vm.wait_for(r"node1 boots from the network", 300)
+        assert vm.console.count("PXELINUX") >= 2 and asked(site) > before, "it started over by itself"
+
+
+def test_a_host_that_crashed_starts_over_by_itself_over_http_boot(site: HostSite) -> None:
+    counts_as_up(site, SHORT)
+    # GRUB starts the machine over by a reset, which would end the emulator.
+    nics, reset = (Nic(site.mgmt, MAC),), ("-action", "reboot=reset")
+    booting = Machine("http", Firmware.UEFI, nics, (Device.NETWORK,), 900, http_boot=True, extra=reset)
+    with VM(site.lab, booting) as vm:
+        first = comes_up(site, vm, "http-boot")
+    before = asked(site)
+    with VM(site.lab, booting) as vm:
+        vm.wait_for(r"\(rule: host-is-up\)", 300)
+        vm.wait_for(r"trying again in 10 seconds", 60)
+        counts_as_up(site, SHORT)
+        assert comes_up(site, vm, "http-boot") != first
+        assert vm.console.count("BdsDxe: starting") >= 2 and asked(site) > before, "it started over by itself"
 
 
 def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
+    counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:
-        vm.wait_for(r"^ +system +running$", 600)
-        wait_up(site)
+        comes_up(site, vm)
         before = asked(site)
         with site.mgmt.capture() as capture:
             nobody_gets_through(site)
         sent = Sent.over(capture)
         assert not sent.has(b"GET /boot/seed"), "a request left the host"
         assert asked(site) == before, "a request came to the server"
+        the_server_gives_nothing(site)

@@ -28,9 +28,17 @@ class Ran:
         return json.loads(self.out)
 
 
-def cli(state: Path | str, *arguments: str | Path, stdin: bytes = b"") -> Ran:
-    """Run `provision --state STATE ARGUMENTS...`."""
-    out, err = io.StringIO(), io.StringIO()
+class Terminal(io.StringIO):
+    """A terminal that does not know its size."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+def cli(state: Path | str, *arguments: str | Path, stdin: bytes = b"", terminal: bool = False) -> Ran:
+    """Run `provision --state STATE ARGUMENTS...`; standard output is a pipe, or a `terminal`."""
+    out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
     argv = ["provision", "--state", str(state), *map(str, arguments)]
     code: object = 0
     given = io.TextIOWrapper(io.BytesIO(stdin))

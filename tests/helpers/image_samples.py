@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,15 @@ def module(name: str, **said: str) -> Node:
     """A kernel module whose .modinfo says that."""
     info = b"".join(f"\0{key}={value}".encode() for key, value in {"depends": "", **said}.items())
     return file(f"{TOP}/kernel/{name}.ko", b"\x7fELF\x02\x01" + info + b"\0", 0o644)
+
+
+def note(kind: int, name: bytes, content: bytes) -> bytes:
+    """An ELF file of nothing but one note."""
+    name += b"\0"
+    body = struct.pack("<III", len(name), len(content), kind) + name.ljust(-(-len(name) // 4) * 4, b"\0")
+    body += content.ljust(-(-len(content) // 4) * 4, b"\0")
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 4, 4, 120, 120, 120, len(body), len(body), 4) + body
 
 
 def file(path: str, data: bytes | str = b"", permissions: int = 0o755, source: str = "tiny") -> Node:

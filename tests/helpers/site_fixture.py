@@ -261,7 +261,7 @@ def seed_url(here: Site, mac: str = MAC1) -> str:
 
 def used(here: Site, host: str = "node1") -> int:
     """The boots that the host's window has been used for."""
-    window = here.service.core.store.window(host)
+    window = here.service.core.store.windows.of(host)
     assert window is not None
     return window.used
 
@@ -362,11 +362,11 @@ def secret_forms(here: Site, *values: bytes) -> list[bytes]:
     """Every secret of the site's boots as it could show up: raw, hex in both cases, base64 at each alignment."""
     store = here.service.core.store
     hosts = here.service.core.hosts
-    keys = [store.phone_home_key(n, host).reveal() for n in range(1, 40) for host in hosts]
+    keys = [store.keys.phone_home(n, host).reveal() for n in range(1, 40) for host in hosts]
     ids = {host: here.service.core.state(host).identity[:32] for host in hosts}
-    keys += [store.copy_key(Copy(host, m, ids[host])).reveal() for host in hosts for m in (Medium.ISO, Medium.DISK)]
+    keys += [store.keys.of_copy(Copy(host, m, ids[host])).reveal() for host in hosts for m in (Medium.ISO, Medium.DISK)]
     forms = [form for value in (CANARY, *values) for form in _forms(value)]
-    keys += [store.alive_key(host, str(n)).reveal() for n in range(1, 40) for host in hosts]
+    keys += [store.keys.alive(host, str(n)).reveal() for n in range(1, 40) for host in hosts]
     return [*forms, *keys, *(key.hex().encode() for key in keys), *(key.hex().upper().encode() for key in keys)]
 
 

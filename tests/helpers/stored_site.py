@@ -137,7 +137,7 @@ def refused(state: Path) -> str:
     """Open a state directory, and require that it is reported and nothing is given away; returns why."""
     try:
         with opened(state) as service:
-            why = service.core.store.distrust
+            why = service.core.store.database.distrust
             assert why, "believed"
             assert gains(service) == set()
             (problem,) = service.operations.status()["problems"]

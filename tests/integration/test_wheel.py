@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -18,6 +19,22 @@ from tests.helpers.paths import ROOT
 SHIPPED = ("examples", "images", "templates")
 
 pytestmark = pytest.mark.integration
+
+# What is needed by what the wheel needs, by the metadata of what is installed.
+CLOSURE = """\
+from importlib.metadata import requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+seen, todo = set(), [("provision", "")]
+while todo:
+    name, extra = item = todo.pop()
+    if item not in seen:
+        seen.add(item)
+        for need in map(Requirement, requires(name) or ()):
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                todo += [(canonicalize_name(need.name), one) for one in ("", *need.extras)]
+print(*sorted({name for name, _ in seen}))
+"""
 
 LISTEN = """\
 [[listen]]
@@ -73,6 +90,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     pip = ("-m", "pip", "--disable-pip-version-check", "--python", installed.prefix / "bin" / "python")
     python(*pip, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", wheel)
     return installed
+
+
+def test_the_libraries_of_the_documented_installation_are_all_that_it_needs(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """pip takes the lock by its hashes, finds nothing left to fetch, and what the wheel needs is in it, and no more."""
+    lock, python_of_it = ROOT / "requirements-server.lock", installed.prefix / "bin" / "python"
+    pip = ("-m", "pip", "--disable-pip-version-check", "--python", python_of_it)
+    python(*pip, "install", "--quiet", "--no-index", "--require-hashes", "--dry-run", "-r", lock)
+    pins = set(re.findall(r"^([a-z0-9-]+)==", lock.read_text(), re.MULTILINE))
+    found = installed.run("python", "-c", CLOSURE, cwd=tmp_path).split()
+    assert pins - {"greenlet"} == set(found) - {"greenlet", "provision"}  # which some platforms need
 
 
 def test_it_is_not_the_source_tree(installed: Installed, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,16 @@ LAYERS = (
     ("errors",),
     ("confined",),
     ("secret", "proc", "below", "clock", "assets", "document", "places"),
+    ("writing",),
     ("messages",),
     # The domain.
     ("model", "boot"),
     ("host",),
     ("site",),
-    ("cmdline", "accounts"),
+    ("cmdline", "boot_paths", "accounts"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "keytab", "ustar"),
+    ("settings", "cpio", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab"),
     ("seed",),
     ("image",),
@@ -162,6 +163,44 @@ def upward(unit: str, tree: ast.Module) -> list[str]:
     return sorted(str(other) for other in found if other not in RANK or RANK[str(other)] >= RANK[unit])
 
 
+# Why a circle of modules inside a package is right.
+CIRCLES = {
+    frozenset({"provision.web.gate", "provision.web.protocol"}): (
+        "a gate holds connections, and each of them knows its gate; only the type checker follows the way back"
+    ),
+}
+# Modules that are named in a text and loaded when they are needed: `provision.cli.commands` has a table of them.
+_NAMED = re.compile(r"(provision(?:\.\w+)+):\w+")
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = ("provision", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def loaded(tree: ast.Module, modules: Collection[str]) -> set[str]:
+    """The `modules` that a file imports, wherever the statement stands, or names for its loading."""
+    names = {name if name in modules else name.rpartition(".")[0] for name in imported(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := _NAMED.fullmatch(node.value)):
+            names.add(found[1])
+    return names & set(modules)
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> set[frozenset[str]]:
+    """The sets of modules each of which leads to all others of its set."""
+    reached: dict[str, set[str]] = {}
+    for start in graph:
+        seen, waiting = set[str](), [start]
+        while waiting:
+            new = set(graph[waiting.pop()]) - seen
+            seen |= new
+            waiting += new
+        reached[start] = seen
+    return {frozenset(m for m in seen if one in reached[m]) for one, seen in reached.items() if one in seen}
+
+
 def through_walls(path: str, tree: ast.Module) -> list[str]:
     """What a file (relative to the package) uses although others are its door."""
     found = set()
@@ -177,11 +216,22 @@ def test_every_unit_has_its_layer() -> None:
     assert units - {"__init__", "__main__"} == set(RANK), "give a new module its row in LAYERS"
 
 
-@pytest.mark.parametrize("package", ["net", "server", "service", "store", "web"])
-def test_the_design_names_every_module_of_the_larger_packages(package: str) -> None:
-    rows = [row for row in (ROOT / "docs/design.md").read_text().splitlines() if row.startswith(f"| `{package}/`")]
-    named = set(re.findall(r"`([a-z_]+)`", " ".join(rows)))
+def packages() -> list[str]:
+    """Every package below `provision`, as the design page writes it: "image/trial/"."""
+    return sorted(f"{p.parent.relative_to(PACKAGE)}/" for p in PACKAGE.rglob("__init__.py") if p.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("package", packages())
+def test_the_design_names_every_module_of_a_package(package: str) -> None:
+    rows = [row for row in (ROOT / "docs/design.md").read_text().splitlines() if row.startswith(f"| `{package}`")]
+    named = set(re.findall(r"`([a-z_0-9]+)`", " ".join(rows)))
     assert {path.stem for path in (PACKAGE / package).glob("*.py")} - {"__init__"} == named
+
+
+def test_the_design_gives_every_unit_its_layer() -> None:
+    layers = (ROOT / "docs/design.md").read_text().partition("## Layers")[2].partition("module by module")[0]
+    named = set(re.findall(r"`([a-z_]+)(?:\.py|/)`", layers))
+    assert named == set(RANK)
 
 
 @pytest.mark.parametrize("unit", RANK)
@@ -189,6 +239,19 @@ def test_imports_point_down(unit: str) -> None:
     files = [path for path in (PACKAGE / f"{unit}.py",) if path.exists()] or sources(PACKAGE / unit)
     assert files
     assert {str(p.relative_to(PACKAGE)): up for p in files if (up := upward(unit, parsed(p)))} == {}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files = {module_of(path): path for path in sources(PACKAGE)}
+    graph = {module: loaded(parsed(path), files) - {module} for module, path in files.items()}
+    assert circles(graph) == set(CIRCLES)
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": ()}) == {frozenset("bc")}
+    text = "def f():\n    from provision.cli import output\nA = 'provision.cli.media:iso'\nimport provision.errors"
+    modules = ("provision.cli", "provision.cli.output", "provision.cli.media", "provision.errors")
+    assert loaded(ast.parse(text), modules) == set(modules) - {"provision.cli"}
 
 
 def test_each_outside_thing_has_one_door() -> None:
@@ -236,6 +299,32 @@ def test_an_import_upwards_is_seen() -> None:
     )
     assert upward("store", tree) == ["cli", "web"]
     assert upward("store", ast.parse("from provision.render.grub import x")) == ["render"], "neighbours do not mix"
+
+
+# Who gives a file or a directory its name, and why not provision/writing.py.
+RENAMES = {
+    "writing.py": "the door",
+    "store/segments.py": "the log's next file takes its place, and the one before keeps a number",
+    "media/library.py": "a base is a directory, which takes a damaged one's place",
+    "image/publish.py": "the same for an image",
+    "image/build.py": "the files of an image, which are large and made beside",
+    "image/cache.py": "what was made in a temporary directory, file or directory",
+    "image/packages.py": "apt downloads to names of its own",
+    "service/images.py": "uploads that are in the state directory already",
+    "demo/probe.py": "a cache of directories",
+}
+
+
+def test_files_get_their_names_through_one_door() -> None:
+    """Path.rename, and Path.replace, which unlike str.replace takes one argument."""
+    found = set()
+    for path in sources(PACKAGE):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                one = len(node.args) == 1 and not node.keywords
+                if node.func.attr in ("rename", "renames") or (node.func.attr == "replace" and one):
+                    found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == set(RENAMES)
 
 
 def test_files_are_short() -> None:

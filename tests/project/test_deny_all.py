@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
+from provision import boot_paths
+from provision.boot_paths import Place
 from provision.errors import ProvisionError
 from provision.tftp import handler as tftp
 from provision.tftp.packet import TftpError
@@ -222,12 +224,12 @@ def test_the_same_walk_finds_the_secret_over_tftp(here: Site) -> None:
 
 def test_every_tftp_route_has_a_path_here(here: Site) -> None:
     paths = [path.format(base=here.base.id, revision="0" * 64) for path in TFTP_PATHS]
-    assert [p.pattern for p, _ in tftp._ROUTES if not any(p.fullmatch(path) for path in paths)] == []
+    assert {type(boot_paths.parse(Place.TFTP, path)) for path in paths} == boot_paths.kinds(Place.TFTP)
 
 
 def test_a_leak_is_seen(here: Site) -> None:
     forms = secret_forms(here)
-    key = here.service.core.store.phone_home_key(3, "node2").reveal()
+    key = here.service.core.store.keys.phone_home(3, "node2").reveal()
     places: list[Any] = [
         b"x" + CANARY,
         {"x": CANARY.hex()},

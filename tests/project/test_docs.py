@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 from starlette.routing import Route
 from typer.main import get_command
 
-from provision import clock, proc, settings
-from provision.cli import commands
+from provision import boot_paths, clock, proc, settings
+from provision.boot_paths import Loader, Place
 from provision.document import Source
 from provision.errors import Exit
 from provision.inventory.parse import parse
@@ -29,7 +28,6 @@ from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
 from provision.store.pending import BEGUN, FAILED
-from provision.tftp import handler
 from provision.web import boot_app, operator_app
 from tests.helpers.documents import Document, codes
 from tests.helpers.netns import isolated, lan, sh
@@ -38,6 +36,7 @@ from tests.helpers.paths import ROOT
 # By its name: the package has a function of the same name.
 MAIN = importlib.import_module("provision.cli.main")
 DEPLOYMENT = Document.read("docs/deployment.md")
+README = Document.read("README.md")
 TEXTS = (
     "README.md",
     "docs/deployment.md",
@@ -45,6 +44,9 @@ TEXTS = (
     "CHANGELOG.md",
     "docs/media-format.md",
     "docs/host-image.md",
+    "docs/releasing.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
 )
 SAMPLES = {
     "{base}": "a" * 64,
@@ -61,10 +63,7 @@ def sources() -> dict[Path, ast.Module]:
 
 @pytest.fixture(scope="module")
 def root() -> Any:
-    app = typer.Typer(add_completion=False)
-    app.callback()(MAIN._options)
-    commands.register(app)
-    return get_command(app)
+    return get_command(MAIN.app)
 
 
 def leaves(command: Any, name: str = "provision") -> dict[str, Any]:
@@ -87,7 +86,7 @@ def parse_line(root: Any, words: list[str]) -> None:
         context = command.make_context("provision", list(words))
         if not hasattr(command, "commands"):
             return
-        words = [*context._protected_args, *context.args]
+        words = words[len(words) - len(context.args) - 1 :]  # the subcommand, and what is left for it
         _, command, words = command.resolve_command(context, words)
 
 
@@ -176,9 +175,10 @@ def test_every_tftp_path_is_described() -> None:
     for name in set(rows) - plain:
         for placeholder, sample in SAMPLES.items():
             name = name.replace(placeholder, sample)
-        reached |= {pattern.pattern for pattern, _ in handler._ROUTES if pattern.fullmatch(name)}
-        assert any(pattern.fullmatch(name) for pattern, _ in handler._ROUTES), name
-    assert reached == {pattern.pattern for pattern, _ in handler._ROUTES}
+        request = boot_paths.parse(Place.TFTP, name)
+        assert request is not None, name
+        reached.add(type(request))
+    assert reached == boot_paths.kinds(Place.TFTP) - {Loader}
 
 
 def test_every_denial_is_described() -> None:
@@ -269,7 +269,7 @@ def test_the_install_matrix_is_complete() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_somewhere(name: str) -> None:
     text = Document.read(name).text
-    headings = {p: anchors(p) for p in (ROOT / "docs").glob("*.md")} | {ROOT / "README.md": anchors(ROOT / "README.md")}
+    headings = {p: anchors(p) for p in (*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"))}
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         file, _, anchor = target.partition("#")
         path = ((ROOT / name).parent / file).resolve() if file else ROOT / name
@@ -286,6 +286,14 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as web views of Markdown make them."""
     found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_every_target_of_make_is_described() -> None:
+    text = Document.read("CONTRIBUTING.md").text + Document.read("docs/releasing.md").text + README.text
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets
+    names = {*targets[1].replace("$(STAGES)", "").split(), "lint", "types", "unit", "integration", "boot"}
+    assert {name for name in names if not re.search(rf"make {name}\b", text)} == {"clean"}
 
 
 def test_the_readme_applies() -> None:

@@ -32,6 +32,8 @@ PAGES = {
     "spdx.org",
     # The format of Debian's copyright files, by its present and its first names.
     "www.debian.org",
+    # The text of the licence.
+    "www.apache.org",
     "dep.debian.net",
 }
 NO_MACHINE = {"provision", "localhost", "testserver", "SERVER", "ADDR", "ADDRESS", "127.0.0.1"}
@@ -80,8 +82,26 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
     assert found == {}
 
 
-def test_the_lock_file_names_no_index() -> None:
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+def test_the_server_s_lock_is_a_part_of_the_whole() -> None:
+    """What is installed is what was tested, by the same versions and hashes."""
+    whole, server = (entries(name) for name in ("requirements.lock", "requirements-server.lock"))
+    assert server and {name: lines for name, lines in server.items() if whole.get(name) != lines} == {}
+    assert len(server) < len(whole)
+
+
+def entries(name: str) -> dict[str, set[str]]:
+    """Each pin of a lock file ("typer==0.29.2"), and its hashes."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / name).read_text().splitlines():
+        if "==" in line:
+            pin = line.rstrip(" \\")
+        found.setdefault(pin, set()).update(re.findall(r"--hash=(\S+)", line))
+    return found
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-server.lock"])
+def test_a_lock_file_names_no_index(name: str) -> None:
+    lines = (ROOT / name).read_text().splitlines()
     assert [line for line in lines if re.match(r"\s*(--(?!hash=)|-[if]\b)|.*://", line)] == []
 
 

@@ -57,7 +57,7 @@ def test_no_object_shows_a_secret(here: Site) -> None:
     seed = charged(netboot.seed(origin(), None))
     plan = boot_iso(netboot, origin(), 0, everything)
     download = here.service.operations.plan("node1", Medium.ISO, "uid=0")
-    key = core.store.phone_home_key(1, "node1")
+    key = core.store.keys.phone_home(1, "node1")
     objects: list[Any] = [
         seed,
         plan,
@@ -68,9 +68,9 @@ def test_no_object_shows_a_secret(here: Site) -> None:
         SeedCredential("token", 1, "/etc/token", "0600", Secret(CANARY)),
         CredentialInput("token", CredentialKind.TOKEN, "/etc/token", "0600", Secret(CANARY)),
         PhoneHome("http://10.0.0.1/up", "1", key, key),
-        *core.store.open_credentials("node1", ["token"]),
-        *core.store.list_credentials(),
-        *core.store.boots("node1"),
+        *core.store.credentials.open("node1", ["token"]),
+        *core.store.credentials.infos(),
+        *core.store.boots.of("node1"),
         core.state("node1"),
         core.store,
         core.audit,
@@ -95,7 +95,7 @@ def test_a_secret_cannot_be_copied_out_by_accident() -> None:
 
 def test_errors_about_a_seed_that_cannot_be_made_hold_none(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     small = make_base(here.state, "small", seed_size=1024)
-    here.service.core.store.name_base("small", small.id)
+    here.service.core.store.bases.name("small", small.id)
     here.apply(INVENTORY.replace("base: base", "base: small"))
     with pytest.raises(errors.Invalid, match="--seed-size") as told:
         here.service.operations.plan("node1", Medium.ISO, "uid=0")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,8 @@ def certificate(
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
     builder = x509.CertificateBuilder(subject, subject, private.public_key(), 1, start, end)
     if names is not None:
-        places = [x509.IPAddress(ip_network(a) if "/" in a else ip_address(a)) for a in addresses]
-        given = x509.SubjectAlternativeName([*map(x509.DNSName, names), *places])
-        builder = builder.add_extension(given, critical=False)
+        own = [*map(x509.DNSName, names), *(x509.IPAddress(ip_address(a)) for a in addresses)]
+        builder = builder.add_extension(x509.SubjectAlternativeName(own), critical=False)
     algorithm = None if isinstance(private, ed25519.Ed25519PrivateKey) else SHA256()
     return builder.sign(private, algorithm).public_bytes(Encoding.PEM)
 
@@ -91,7 +90,18 @@ def certificate(
 
 
 @pytest.mark.parametrize(
-    "principal", ["host/n1.example.org", "HTTP/n1.example.org", "N1$", "n1$", "host/N1.Example.org"]
+    "principal",
+    [
+        "host/n1.example.org",
+        "HTTP/n1.example.org",
+        "N1$",
+        "n1$",
+        "host/N1.Example.org",
+        "host/N1",
+        "RestrictedKrbHost/n1",
+        "HTTP/n1.example.org:8443",
+        "MSSQLSvc/N1:1433",
+    ],
 )
 def test_fitting_keytabs(principal: str) -> None:
     assert looked_at("keytab", keytab(record(f"{principal}@EXAMPLE.ORG"))) == Checked(None)
@@ -101,7 +111,13 @@ def test_fitting_keytabs(principal: str) -> None:
     ("principal", "fact"),
     [
         ("host/n2.example.org@EXAMPLE.ORG", "is not n1; use a principal such as host/n1.example.org@EXAMPLE.ORG"),
-        ("host/n1@EXAMPLE.ORG", "is not n1"),
+        ("host/n2@EXAMPLE.ORG", "is not n1"),
+        ("host/n2.example.org:88@EXAMPLE.ORG", "is not n1"),
+        ("host/n1$@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.net@EXAMPLE.ORG", "is not n1"),
+        ("n1@EXAMPLE.ORG", "is not n1"),
+        ("host/vip.example.org@EXAMPLE.ORG", "is not n1"),
+        ("host/n1.example.org@example.org", "realms differ by case"),
         ("n1.example.org@EXAMPLE.ORG", "is not n1"),
         ("N2$@EXAMPLE.ORG", "is not n1"),
         ("host/n1.example.org/x@EXAMPLE.ORG", "is not n1"),
@@ -145,36 +161,51 @@ def test_certificates_of_others(names: list[str]) -> None:
         looked_at("certificate", certificate(key(1), names))
 
 
-STATIC = {"macs": ("52:54:00:00:00:09",), "network": "mgmt", "addressing": "static", "ipv4": "10.0.0.9"}
+def test_a_certificate_for_a_shared_name() -> None:
+    spec = CredentialSpec(kind=CredentialKind.CERTIFICATE, path="/etc/tls", names=("vip.example.org",))
+    shared = SITE.model_copy(update={"credentials": {"tls": spec}})
+    assert looked_at("certificate", certificate(key(1), ["vip.example.org"]), site=shared)
 
 
 @pytest.mark.parametrize(
-    ("interface", "addresses"),
+    ("addresses", "fact"),
     [
-        (STATIC, ["10.0.0.9"]),
-        (STATIC | {"ipv6": "2001:db8::9"}, ["192.0.2.1", "2001:db8::9"]),
-        (STATIC | {"addressing": "dhcp", "ipv4": None, "reservation": "10.0.0.8"}, ["10.0.0.8"]),
+        (["192.0.2.11"], ""),
+        (["2001:db8::11"], ""),
+        (["192.0.2.9", "192.0.2.14"], ""),
+        (["192.0.2.12"], r"is for 192\.0\.2\.12, not for n1\.example\.org"),
     ],
 )
-def test_a_certificate_for_an_address_of_the_host(interface: dict[str, Any], addresses: list[str]) -> None:
-    given = certificate(key(1), [], addresses=addresses)
-    assert looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(interface)})
-    with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
-        looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(STATIC | {"ipv4": "10.0.0.7"})})
+def test_a_certificate_for_an_address_of_the_host(addresses: list[str], fact: str) -> None:
+    first = {"macs": ("52:54:00:00:00:01",), "network": "mgmt", "addressing": "static", "ipv4": "192.0.2.11"}
+    second = {"macs": ("52:54:00:00:00:02",), "network": "mgmt", "addressing": "dhcp", "reservation": "192.0.2.14"}
+    interfaces = {
+        "a": Interface.model_validate(first | {"ipv6": "2001:db8::11"}),
+        "b": Interface.model_validate(second),
+    }
+    data = certificate(key(1), [], addresses=addresses)
+    if not fact:
+        assert looked_at("certificate", data, interfaces=interfaces) == Checked(NOW + DAY)
+        return
+    with pytest.raises(Invalid, match=fact):
+        looked_at("certificate", data, interfaces=interfaces)
 
 
-@pytest.mark.parametrize(("common", "addresses"), [("10.0.0.9", []), ("x", ["10.0.0.0/24"])])
-def test_an_address_counts_as_an_alternative_name_only(common: str, addresses: list[str]) -> None:
-    given = certificate(key(1), [], common, addresses=addresses)
-    with pytest.raises(Invalid, match=r"not for n1\.example\.org"):
-        looked_at("certificate", given, interfaces={"mgmt": Interface.model_validate(STATIC)})
+def test_an_address_as_a_dns_or_common_name_is_none() -> None:
+    interface = {"macs": ("52:54:00:00:00:01",), "network": "mgmt", "addressing": "static", "ipv4": "192.0.2.11"}
+    interfaces = {"a": Interface.model_validate(interface)}
+    for data in (certificate(key(1), ["192.0.2.11"]), certificate(key(1), None, "192.0.2.11")):
+        with pytest.raises(Invalid, match=r"is for '192\.0\.2\.11', not for n1"):
+            looked_at("certificate", data, interfaces=interfaces)
 
 
 def test_only_the_first_of_a_chain_is_the_hosts() -> None:
     own, authority = certificate(key(1)), certificate(key(2), ["ca.example.org"])
     assert looked_at("certificate", own + authority)
-    with pytest.raises(Invalid, match=r"ca\.example\.org"):
+    with pytest.raises(Invalid, match=r"the host's own certificate is not the first one in the file; put it first"):
         looked_at("certificate", authority + own)
+    with pytest.raises(Invalid, match=r"is for 'ca\.example\.org', not for n1\.example\.org"):
+        looked_at("certificate", authority)
 
 
 def test_times() -> None:
@@ -211,7 +242,7 @@ def test_a_new_version_is_not_held_against_the_old() -> None:
 
 def test_pairs_by_name() -> None:
     names = {"web_cert": "certificate", "web_key": "key", "vpn": "certificate", "vpn_key": "key"}
-    many, credentials = site(**names), tuple(name.replace("_", "-") for name in names)
+    many, credentials = site(**names, ldap="certificate"), tuple(name.replace("_", "-") for name in names)
     web, vpn = (Other(f"{n}-key", CredentialKind.KEY, Secret(pem(key(i)))) for i, n in enumerate(("web", "vpn")))
     for name, number in (("web-cert", 0), ("vpn", 1)):
         data = certificate(key(number))
@@ -247,6 +278,22 @@ def test_broken_pem(kind: str, data: bytes) -> None:
     with pytest.raises(Invalid, match="credential 'tls' of n1: is not a PEM") as caught:
         looked_at(kind, data)
     assert "canary" not in str(caught.value) and caught.value.__suppress_context__
+
+
+def test_a_key_below_etc_ssh_is_read_by_openssh_and_is_no_part_of_a_pair() -> None:
+    openssh = pem(key(1), PrivateFormat.OpenSSH)
+    two = site(cert="certificate", key="key")
+    specs = two.credentials | {"key": CredentialSpec(kind=CredentialKind.KEY, path="/etc/ssh/ssh_host_ecdsa_key")}
+    beside, credentials = two.model_copy(update={"credentials": specs}), ("cert", "key")
+    held = Other("cert", CredentialKind.CERTIFICATE, Secret(certificate(key(2))))
+    assert looked_at("key", openssh, [held], "key", beside, credentials=credentials)
+    other = Other("key", CredentialKind.KEY, Secret(openssh))
+    assert looked_at("certificate", certificate(key(2)), [other], "cert", beside, credentials=credentials)
+    with pytest.raises(Invalid, match=r"credential 'key' of n1: is an OpenSSH key, which .*; declare it with a path"):
+        looked_at("key", openssh, [held], "key", two, credentials=credentials)
+    subject = HOST.model_copy(update={"credentials": credentials})
+    elsewhere = check(CredentialKind.KEY, "key", Secret(openssh), subject, two, (), NOW, "/etc/ssh/ssh_host_ecdsa_key")
+    assert elsewhere == Checked(), "a --path counts"
 
 
 def test_an_encrypted_key() -> None:

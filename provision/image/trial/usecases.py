@@ -35,6 +35,7 @@ NAMES = (
     "tpm",
     "vsock",
     "kvm",
+    "ssh",
     "system",
 )
 """In the order in which they are tried: vsock and kvm share a guest, and system looks back on all of them."""

@@ -28,6 +28,9 @@ _ON_ITS_WAY = 0.15
 """Seconds in which what was sent before a link went down may still come, with TCP's probe for a lost tail: the switch
 floods it, and no server can help that. TCP sends again after 0.2 s, and then twice as long each time."""
 
+_AGAIN_SECONDS = 2.5
+"""A connection lives on for two seconds, while its machine is asked whether it is still there."""
+
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -115,19 +118,25 @@ def gone_in_the_middle(site: RaceSite, how: Disturbance) -> Booted | None:
 
 
 def gone_after_asking(site: RaceSite, how: Disturbance) -> Booted | None:
-    """The host goes off while its answer is being made: what is sent again later may go to nobody else."""
+    """The host goes off within its answer, of which it may have read some: what is sent again goes to nobody else."""
     path = "/http-boot/boot.iso" if how.way is Way.HTTP_BOOT else f"/{SEED}"
     with inside(site.victim.namespace):
         sock = socket.socket()
     with sock:
+        # A small buffer keeps bytes at the server, or on their way.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, random.choice((2048, 4096, 65536)))
         sock.settimeout(2)
         sock.connect((MGMT, 80))
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {MGMT}\r\n\r\n".encode())
         time.sleep(random.choice((0.0, 0.002, 0.005, 0.01, 0.02)))
+        with contextlib.suppress(TimeoutError):
+            left = random.choice((0, 0, 500, 3000, 6000))
+            while left > 0 and (data := sock.recv(512)):
+                left -= len(data)
         site.victim.switch(False)
         spray(site, how.kind, list, _ON_ITS_WAY)
         site.ports.take()
-        spray(site, how.kind, list, 1.2)
+        spray(site, how.kind, list, _AGAIN_SECONDS)
     return None
 
 

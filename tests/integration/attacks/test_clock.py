@@ -107,7 +107,7 @@ def test_a_window_of_the_future_is_not_open(here: Site) -> None:
     done = here.service.core.footing.accept_clock("the BIOS said 2036", "uid=0")
     assert done["was"].startswith("2036")
     assert gains(here.service) == TRUTH, "its window is shut, and the boot of 2036 is not the same boot"
-    window = here.service.core.store.window("node1")
+    window = here.service.core.store.windows.of("node1")
     assert window is not None and window.closed
     (entry,) = here.audit("clock-accepted")
     assert (entry["operator"], entry["reason"]) == ("uid=0", "the BIOS said 2036")

@@ -40,7 +40,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
 def test_everybody_gets_what_is_his(past: Past, tmp_path: Path) -> None:
     """What the other tests rest on."""
     with opened(past.copy(tmp_path / "state")) as service:
-        assert gains(service) == TRUTH and service.core.store.recheck()
+        assert gains(service) == TRUTH and service.core.store.database.recheck()
         assert service.operations.status()["problems"] == []
 
 
@@ -130,7 +130,7 @@ def test_changed_while_it_runs(past: Past, tmp_path: Path, attack: Attack) -> No
         with raw(state) as connection:
             attack(connection)
         assert gains(service) <= TRUTH
-        assert not service.core.store.recheck()
+        assert not service.core.store.database.recheck()
         assert gains(service) == set() and service.operations.status()["problems"]
         for write in (
             lambda: service.operations.open_window("node1", 60, 1, "uid=0"),
@@ -150,7 +150,7 @@ def test_the_rows_of_once(past: Past, tmp_path: Path, table: str) -> None:
         with raw(tmp_path / "same") as connection:
             older_row(past, table)(connection)
         with opened(tmp_path / "same") as service:
-            assert service.core.store.distrust == "" and gains(service) == TRUTH
+            assert service.core.store.database.distrust == "" and gains(service) == TRUTH
         return
     state = past.copy(tmp_path / "stopped")
     with raw(state) as connection:
@@ -208,7 +208,7 @@ STEPS: dict[str, Callable[[Service], object]] = {
 
 
 def up_key(service: Service) -> bytes:
-    return service.core.store.phone_home_key(service.core.store.boots("node2")[0].id, "node2").reveal()
+    return service.core.store.keys.phone_home(service.core.store.boots.of("node2")[0].id, "node2").reveal()
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
@@ -233,7 +233,7 @@ def test_killed_anywhere_it_is_believed(past: Past, tmp_path: Path) -> None:
         state = past.copy(tmp_path / str(point))
         killed = _killed_at(point, state)
         with opened(state) as service:
-            assert service.core.store.distrust == "", point
+            assert service.core.store.database.distrust == "", point
             assert ("iso", "node1", "node1") in gains(service)
         shutil.rmtree(state)
     assert point > 20
@@ -286,9 +286,9 @@ def test_a_trigger_undoes_every_charge(past: Past, tmp_path: Path) -> None:
             )
         assert charged(service.netboot.seed(origin(), None)).data
         store, now = service.core.store, service.core.clock()
-        other = store.begin_boot("node1", "52:54:00:00:00:31", Medium.PXE, "mgmt", now, "another")
+        other = store.boots.begin("node1", "52:54:00:00:00:31", Medium.PXE, "mgmt", now, "another")
         with pytest.raises(Unavailable, match="provision store accept"):
-            store.charge(other, now)
+            store.boots.charge(other, now)
         assert gains(service) == set()
     refused(state)
 
@@ -299,17 +299,17 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
     with raw(state) as connection:
         assert connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'boots'").fetchone()[0] >= 1
     with opened(state) as service:
-        newest = service.core.store.begin_boot("node2", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
-        service.inventories._core.store.apply(service.inventories.current().model_copy(update={"hosts": ()}), "x")
+        newest = service.core.store.boots.begin("node2", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
+        service.inventories._core.store.hosts.apply(service.inventories.current().model_copy(update={"hosts": ()}), "x")
         service.core.witness()
     with raw(state) as connection:
         connection.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'boots'")
     with opened(state) as service:
         store = service.core.store
-        assert store.distrust == "" and store._record.last_boot == newest.id
+        assert store.database.distrust == "" and store.database._record.last_boot == newest.id
         hosts = Host.model_validate(
             {"name": "node9", "interfaces": {"mgmt": {"macs": [MAC2], "network": "mgmt", "addressing": "dhcp"}}}
         )
-        store.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), "x")
+        store.hosts.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), "x")
         with pytest.raises(Unavailable, match="provision store accept"):
-            store.begin_boot("node9", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
+            store.boots.begin("node9", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")

@@ -78,7 +78,7 @@ def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, seed: int) -> No
                 done += alter(connection, chance)
         assert gains(service) <= TRUTH
         try:
-            assert not service.core.store.recheck()
+            assert not service.core.store.database.recheck()
         except Unavailable:
             return  # a value that is of no text at all
         assert gains(service) == set() and service.operations.status()["problems"]

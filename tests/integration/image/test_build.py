@@ -15,22 +15,24 @@ import pytest
 from provision import assets
 from provision.errors import Conflict, Invalid, Problems
 from provision.image import build as builder
-from provision.image import lock
-from provision.image.build import Image, Request, build
+from provision.image import lock, releases
+from provision.image.build import Image, Request, build, locked
 from provision.image.cache import user_cache
 from provision.media.initrd import CONTRACT, inspect_initrd
+from tests.helpers.images import HOST, note
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host's recipe with quick compression and a lock of today's packages."""
+    """The host's recipe with quick compression, and a lock that every build from it takes."""
     directory = tmp_path_factory.mktemp("recipe") / "host"
     shutil.copytree(assets.directory("images") / "host", directory)
     path = directory / "recipe.yaml"
     text = path.read_text()
     path.write_text(text[: text.index("\nsquashfs:")] + "\nsquashfs: {compression: zstd, level: 1, block: 128}\n")
+    lock.write(locked(HOST, say=note), releases.lock_file(directory, releases.of_machine()))
     return path
 
 
@@ -141,7 +143,7 @@ def test_verify_refuses_other_tools_and_sees_a_difference(
 
 def test_a_package_that_is_not_the_locked_one_is_refused(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
-    text = (recipe.parent / "lock.json").read_text()
+    text = releases.lock_file(recipe.parent, releases.of_machine()).read_text()
     rows = json.loads(text)
     for row in rows["packages"]:
         row["sha256"] = "0" * 64 if row["name"] == "netbase" else row["sha256"]

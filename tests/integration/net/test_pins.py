@@ -88,6 +88,40 @@ def test_a_machine_that_is_there_is_confirmed_and_pinned_until_it_is_let_go() ->
 
 
 @isolated
+def test_nothing_goes_to_a_machine_while_it_is_asked_whether_it_is_still_there() -> None:
+    """Its switch may have forgotten it, and would give its frames to everybody."""
+
+    async def test(pins: Pins, there: Peer) -> None:
+        ours = sh("ip -o link show eth1").split("link/ether ")[1][:17]
+        one, two = await asyncio.gather(pins.pin(place()), pins.pin(place()))
+        assert one is not None and two is not None
+        there.sh("ip link set eth0 arp off")
+        asked = asyncio.create_task(one.reconfirm())
+        while ours not in entry():
+            await asyncio.sleep(0)
+            assert not asked.done()
+        assert "PERMANENT" in entry()
+        there.sh("ip link set eth0 arp on")
+        assert await asked and MAC in entry() and "PERMANENT" in entry()
+        there.sh("ip link set eth0 arp off")
+        assert not await two.reconfirm() and ours in entry(), "it did not answer"
+        two.release()
+        there.sh("ip link set eth0 arp on")
+        assert await one.reconfirm() and MAC in entry(), "the other one has asked again"
+        there.sh("ip link set eth0 arp off")
+        assert not await one.reconfirm() and ours in entry()
+        there.sh("ip link set eth0 arp on")
+        three = await pins.pin(place())
+        assert three is not None and MAC in entry() and "PERMANENT" in entry()
+        assert not (one.lost or three.lost)
+        one.release()
+        three.release()
+        assert await pins.confirm(place()) and MAC in entry() and "PERMANENT" not in entry()
+
+    with_pins(test)
+
+
+@isolated
 def test_a_machine_that_is_off_is_not() -> None:
     async def test(pins: Pins, there: Peer) -> None:
         sh(f"ip neigh replace {HOST} lladdr {MAC} dev eth1 nud stale")

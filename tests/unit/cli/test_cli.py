@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import typer
 
-from provision.cli import commands
 from provision.cli.answers import Described
 from provision.cli.download import download
 from provision.cli.main import EPILOG, app
@@ -47,8 +46,6 @@ def failed(ran: Ran, code: Exit) -> str:
 
 
 def every_command() -> list[tuple[str, ...]]:
-    commands.register(app)
-
     def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield path
         for name, child in getattr(command, "commands", {}).items():
@@ -75,7 +72,7 @@ def test_the_help_lists_every_exit_code() -> None:
 def test_the_commands_are_those_of_the_plan() -> None:
     there = {path[0] for path in every_command() if path}
     wanted = "init apply check host credential image platform explain iso disk render dhcp serve window status audit"
-    assert there == {*wanted.split(), "demo", "store", "clock"}
+    assert there == {*wanted.split(), "demo", "store", "clock", "completion"}
 
 
 # init
@@ -258,7 +255,7 @@ def test_a_bug_is_one_line_that_says_no_content(state: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise RuntimeError(CANARY.decode())
 
-    monkeypatch.setattr("provision.cli.inventory.load_files", broken)
+    monkeypatch.setattr("provision.inventory.files.load", broken)
     line = failed(cli(state, "apply", "x"), Exit.FAILED)
     assert "internal error (RuntimeError in " in line
     assert CANARY.decode() not in line
@@ -313,7 +310,7 @@ def test_a_medium_that_changes_while_it_is_written_is_refused(
     def later(client: Any, url: str, described: Described, *rest: Any) -> None:
         download(client, url, described.model_copy(update={"etag": '"of-another-revision"'}), *rest)
 
-    monkeypatch.setattr("provision.cli.media.download", later)
+    monkeypatch.setattr("provision.cli.download.download", later)
     assert "run the command again" in failed(cli(state, "iso", "node1", "-o", tmp_path / "x.iso"), Exit.CONFLICT)
     assert not (tmp_path / "x.iso").exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.cli.client import of_host, route
+from provision.cli.arguments import of_host, route
 from provision.cli.output import plain
 from provision.errors import Exit, Invalid
 from tests.helpers.cli_runner import cli

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress
+from rich import progress
+from rich.console import Console, ConsoleDimensions
 
 from provision.cli import output
-from tests.helpers.cli_runner import cli
+from tests.helpers.cli_runner import Terminal, cli
 from tests.helpers.site_fixture import MAC1, STRANGER, origin, site
 
 
 def test_a_stage_that_is_done_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    bars: list[Progress] = []
+    bars: list[progress.Progress] = []
 
-    class Kept(Progress):
+    class Kept(progress.Progress):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             bars.append(self)
 
-    monkeypatch.setattr(output, "Progress", Kept)
-    with output.stages(quiet=True) as progress:
+    monkeypatch.setattr(progress, "Progress", Kept)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with output.stages(quiet=False) as advance:
         (task,) = bars[0].tasks
         assert not task.visible
         for stage, part, shown in (("reading", 0.5, True), ("reading", 1.0, False), ("writing", 0.0, True)):
-            progress(stage, part)
+            advance(stage, part)
             assert (task.description, task.visible) == (stage, shown)
 
 
@@ -40,13 +40,12 @@ def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.Mo
     (here.state / "provision.toml").write_text("")
     plain = cli(here.state, "status").out
     assert STRANGER in plain
-    screen = io.StringIO()
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output, "out", Console(file=screen, force_terminal=True, width=160, height=60))
     monkeypatch.setattr("provision.cli.operate.time.sleep", interrupt)
-    ran = cli(here.state, "status", "--watch")
+    monkeypatch.setattr(Console, "size", ConsoleDimensions(160, 60))
+    ran = cli(here.state, "status", "--watch", terminal=True)
     assert (ran.code, ran.err) == (130, "interrupted; nothing is left half-done\n")
-    assert [word for word in plain.split() if word not in screen.getvalue()] == []
+    assert [word for word in plain.split() if word not in ran.out] == []

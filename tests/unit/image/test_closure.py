@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from provision.image import elf
-from tests.helpers.image_samples import TOP, closed, file, link, module, paths
+from tests.helpers.image_samples import TOP, closed, file, link, module, note, paths
 
 ALL_NEEDED = "rules:\n  files:\n    - needed: [/**]\n    - keep: [/usr/bin/start]\n"
 TRUE = Path("/bin/true").read_bytes()
@@ -72,6 +73,35 @@ def test_env_starts_another_program(tmp_path: Path) -> None:
     assert paths(closed(nodes, ALL_NEEDED, tmp_path)) == {node.path for node in nodes}
     unread = [file("usr/bin/start", "#!/usr/bin/gone\n", 0o644)]
     assert closed(unread, ALL_NEEDED, tmp_path).problems == (), "nobody can execute it"
+
+
+def opener(priority: str) -> bytes:
+    row = {"feature": "x", "priority": priority, "soname": ["libnone.so.2", "libopen.so.1"]}
+    return note(0x407C0C0A, b"FDO", json.dumps([row]).encode())
+
+
+@pytest.mark.parametrize("priority", ["required", "recommended", "suggested"])
+def test_libraries_that_a_program_says_it_opens(tmp_path: Path, priority: str) -> None:
+    library = file("usr/lib/x86_64-linux-gnu/libopen.so.1")
+    start = file("usr/bin/start", opener(priority))
+    found = closed([start, library], ALL_NEEDED, tmp_path)
+    assert found.problems == () and (library.path in found.kept) is (priority != "suggested")
+    gone = closed([start], ALL_NEEDED, tmp_path)
+    dropped = closed([start, library], f"{ALL_NEEDED}    - drop: [/{library.path}]\n", tmp_path)
+    for without in (gone, dropped):
+        assert all("which it opens while it runs" in str(problem) for problem in without.problems)
+        assert bool(without.problems) is (priority == "required")
+
+
+@pytest.mark.parametrize(
+    ("accept", "started"), [("yes", "x@.service"), ("no\nAccept=1", "x@.service"), ("no", "x.service")]
+)
+def test_a_socket_starts_a_service_or_one_for_each_connection(tmp_path: Path, accept: str, started: str) -> None:
+    top = "usr/lib/systemd/system"
+    nodes = [file(f"{top}/x.socket", f"[Socket]\nAccept={accept}\n", 0o644)]
+    nodes += [file(f"{top}/{name}", "", 0o644) for name in ("x.service", "x@.service")]
+    keep = ALL_NEEDED.replace("/usr/bin/start", f"/{top}/x.socket")
+    assert paths(closed(nodes, keep, tmp_path)) == {f"{top}/x.socket", f"{top}/{started}"}
 
 
 UNIT = (
@@ -164,3 +194,7 @@ def test_what_is_declared_is_opened(tmp_path: Path) -> None:
     assert paths(unused) == {"usr/bin/start"}
     [problem] = closed(nodes, ALL_NEEDED + opens.replace("plug/*", "gone/*"), tmp_path).problems
     assert "declared in 'opens', which no package has" in str(problem)
+    [problem] = closed(
+        nodes, ALL_NEEDED + opens.replace("/usr/lib/plug/*.so", '"/usr/lib/plug/{a,gone}.so"'), tmp_path
+    ).problems
+    assert "/usr/lib/plug/gone.so" in str(problem), "each member of a brace group counts"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.image import elf
+from tests.helpers.image_samples import note
 
 TRUE = Path("/bin/true").read_bytes()
 LIBC = Path("/lib/x86_64-linux-gnu/libc.so.6").read_bytes()
@@ -20,6 +21,19 @@ def test_needed_libraries_are_read_from_a_program() -> None:
     assert elf.needed(b"#!/bin/sh\n") == ()
     assert elf.dynamic(TRUE).interpreter == "/lib64/ld-linux-x86-64.so.2"
     assert elf.dynamic(LIBC).soname == "libc.so.6"
+
+
+def test_libraries_that_a_file_says_it_opens_are_read() -> None:
+    rows = (
+        '[{"feature": "kmod", "priority": "required", "soname": ["libkmod.so.2", "libkmod.so.1"]}, {"soname": ["b"]}]'
+    )
+    said = note(0x407C0C0A, b"FDO", rows.encode() + b"\0")
+    assert elf.dlopens(said) == (
+        elf.Dlopen(("libkmod.so.2", "libkmod.so.1"), "required"),
+        elf.Dlopen(("b",), "recommended"),
+    )
+    assert elf.dlopens(note(3, b"GNU", rows.encode())) == elf.dlopens(b"#!/bin/sh\n") == ()
+    assert elf.dlopens(TRUE) == (), "its notes are others"
 
 
 def test_exported_symbols_are_those_that_others_can_use() -> None:
@@ -39,6 +53,20 @@ def test_a_stub_is_taken_by_the_dynamic_linker(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert done.stdout == "0 True\nno other\n", done.stderr
+
+
+def test_a_stub_leaves_the_stack_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "lib.so"
+    code = (
+        f"import ctypes\nctypes.CDLL({str(path)!r})\n"
+        "print(*(line.split()[1] for line in open('/proc/self/maps') if '[stack]' in line))"
+    )
+    whole = elf.stub("lib.so", (("function", 2),))
+    # The third header says that the stack need not be executable; without its type it is ignored.
+    for data, expected in ((whole, "rw-p"), (whole[: 64 + 2 * 56] + bytes(4) + whole[64 + 2 * 56 + 4 :], "rwxp")):
+        path.write_bytes(data)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+        assert done.stdout.split() == [expected], done.stderr
 
 
 @pytest.mark.parametrize("count", [0, 1, 40, 400])

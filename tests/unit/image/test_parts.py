@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import tarfile
 from io import BytesIO
@@ -42,6 +43,25 @@ def test_accounts() -> None:
     assert (
         found["etc/shadow"].content.read().startswith(b"root:*:::::::\n") and found["etc/shadow"].mode & 0o777 == 0o600
     )
+
+
+def test_kernel_modules_are_unpacked(tmp_path: Path) -> None:
+    stream, content = BytesIO(), b"\x7fELF" * 100
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, data in (("./lib/modules/6.12/kernel/a.ko.xz", lzma.compress(content)), ("./etc/b", b"b.ko.xz")):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, BytesIO(data))
+        member = tarfile.TarInfo("./lib/link")
+        member.type, member.linkname = tarfile.SYMTYPE, "modules"
+        archive.addfile(member)
+    with tarfile.open(fileobj=BytesIO(tree.plain_modules(stream.getvalue()))) as plain:
+        files = {m.name: f.read() for m in plain.getmembers() if m.isreg() and (f := plain.extractfile(m))}
+        links = {m.name: m.linkname for m in plain.getmembers() if m.issym()}
+    assert files == {"./lib/modules/6.12/kernel/a.ko": content, "./etc/b": b"b.ko.xz"}
+    assert links == {"./lib/link": "modules"}
+    without = b"any other package"
+    assert tree.plain_modules(without) is without
 
 
 UNITS = "usr/lib/systemd/system"

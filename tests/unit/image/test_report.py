@@ -123,7 +123,7 @@ def test_a_lock_reads_back_and_says_what_differs(tmp_path: Path) -> None:
     assert lock.read(path, ["tiny"]) == LOCK and list(tmp_path.iterdir()) == [path]
     assert len(path.read_text().splitlines()) == 9, "one line for each package"
     assert "://" not in path.read_text()
-    with pytest.raises(Invalid, match="is not of this recipe: it lacks more and still has tiny; run it"):
+    with pytest.raises(Invalid, match="is not of this recipe: it lacks more and still has tiny; make it"):
         lock.read(path, ["more"])
     assert LOCK.differences({"mksquashfs": "4.6"}) == ["mksquashfs is 4.6 here and 4.5.1 in the lock"]
     assert LOCK.differences(LOCK.tools) == []

@@ -55,7 +55,7 @@ NODES = [
     module("lib/sum", alias="cry-sum"),
     module("misc/odd"),
     module("misc/unwanted"),
-    file("usr/bin/busybox", "busy"),
+    file("usr/bin/busybox", "busy\0sh\0"),
     file("usr/bin/tool", "tool"),
     file("usr/lib/libs/plugin", "plugin"),
     file("usr/share/big/file", "big", 0o640),

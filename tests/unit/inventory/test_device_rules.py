@@ -110,3 +110,22 @@ def test_an_inherited_bridge_is_said_where_it_stands() -> None:
     site = SITE + "  groups:\n    g:\n      interfaces:\n        mgmt:\n          bridge: br-g\n"
     hosts = HOSTS.replace("  node2:", "    groups: [g]\n  node2:")
     assert lines(site, hosts)[0].startswith("a.yaml:25: hosts.node1.interfaces.mgmt.bridge: puts the guests")
+
+
+@pytest.mark.parametrize("name", ["dummy0", "tunl0", "sit0", "ip6tnl0", "virbr0", "vnet3"])
+def test_devices_that_others_make(name: str) -> None:
+    nic = "mac: '52:54:00:00:09:01', network: office, addressing: dhcp"
+    assert lines(SITE, host(a=f"{{{nic}, vlan: 20, bridge: {name}}}"))[0].endswith(
+        f"a.bridge: the kernel or libvirt makes devices of names such as '{name}' by itself; "
+        "choose another, such as 'br-guests'"
+    )
+    assert lines(SITE, host(**{name: f"{{{nic}}}"})) == [], "the name of an interface on a NIC is no device's"
+
+
+def test_nics_are_on_a_network_once() -> None:
+    site = SITE.replace("      vlan: 20\n", "")
+    nic = "mac: '52:54:00:00:09:01', network: office, addressing: dhcp"
+    (found,) = lines(site, host(a=f"{{{nic}}}", b=f"{{{nic}, vlan: 9}}"))
+    assert "b.network: the same NICs are on network 'office' by 'a' already, with another VLAN" in found
+    other = nic.replace(":01'", ":02'")
+    assert lines(site, host(a=f"{{{nic}}}", b=f"{{{other}, vlan: 9}}")) == [], "two NICs may be, by one port each"

@@ -227,3 +227,14 @@ def test_the_command_line_of_site_and_host_together() -> None:
     for last, expected in ((fits, 0), (fits + 1, 1)):
         arguments = ", ".join([*words, "b" * last])
         assert len(lines(site, host(n=f"{{{MAC}}}") + f"    kernel_arguments: [{arguments}]\n")) == expected
+
+
+def test_a_route_to_a_network_that_the_host_is_on() -> None:
+    mgmt = "mac: '52:54:00:00:09:01', network: mgmt, addressing: static, ipv4: 10.0.0.9"
+    office = "mac: '52:54:00:00:09:02', vlan: 20, network: office, addressing: dhcp"
+    for to, via in (("10.1.0.0/24", "10.0.0.1"), ("10.0.0.0/24", "10.0.0.1")):
+        route = f"{{{mgmt}, routes: [{{to: {to}, via: {via}}}]}}"
+        (found,) = lines(SITE, host(a=route, b=f"{{{office}}}"))
+        assert f"a.routes.0.to: a route to {to}, which is network " in found
+    route = f"{{{mgmt}, routes: [{{to: 10.1.0.0/25, via: 10.0.0.1}}]}}"
+    assert lines(SITE, host(a=route, b=f"{{{office}}}")) == []

@@ -181,3 +181,25 @@ def test_credentials_and_arguments() -> None:
 )
 def test_edges_of_prefixes(address: str, prefix: str, kind: str) -> None:
     assert edge(ip_address(address), ip_network(prefix)) == kind
+
+
+@pytest.mark.parametrize(
+    ("credential", "words"),
+    [
+        ("kind: token, names: [vip.a.test]", "credentials.c.names: a token is for no name; leave it out"),
+        ("kind: key, names: [vip.a.test]", "credentials.c.names: a key is for no name"),
+        ("kind: certificate, realms: [B.TEST]", "credentials.c.realms: a certificate has no realm; leave it out"),
+        ("kind: keytab, realms: [B.TEST]", "credentials.c.realms: the site has no realm"),
+        ("kind: keytab, names: [vip.a.test, h.a.test]", "credentials.c.names.1: 'h.a.test' is the host h, and others"),
+        ("kind: keytab, names: [h]", "credentials.c.names.0: 'h' is the host h"),
+    ],
+)
+def test_other_names_and_realms_of_a_credential(credential: str, words: str) -> None:
+    hosts = "hosts: {h: {interfaces: {m: {mac: '52:54:00:00:00:01', network: m, addressing: dhcp}}}}\n"
+    found = said("", f"  credentials: {{c: {{path: /etc/c, {credential}}}}}\n{hosts}")
+    assert len(found) == 1 and words in found[0], found
+
+
+def test_other_names_and_realms_that_are_right() -> None:
+    keytab = "  credentials: {c: {kind: keytab, path: /etc/c, names: [vip.a.test, vip], realms: [B.TEST, c.test]}}\n"
+    assert said("", f"  realm: a.test\n{keytab}") == []

@@ -27,6 +27,7 @@ from tests.helpers.rendering import HOSTS, SITE, domains, golden, host, names, n
 
 SERVER = IPv4Address("10.20.0.4")
 MGMT = BootServer("mgmt", "eth1", SERVER)
+MIGRATION = IPv4Network("198.51.100.0/24")
 OFFICE = BootServer("office", "eth2", IPv4Address("192.0.2.4"))
 
 
@@ -61,6 +62,97 @@ def test_general_networks_are_never_served() -> None:
 def test_a_static_host_and_every_nic_of_a_bond_are_reserved() -> None:
     (network,) = dhcp.model(inventory(HOSTS["hypervisor"]), [MGMT]).networks
     assert network.reservations == (dhcp.Reservation("node7", (nic(1), nic(2)), IPv4Address("10.20.0.7")),)
+
+
+TWO = SITE.model_copy(
+    update={"networks": dict(SITE.networks) | {"migr": Network(role=Role.MANAGEMENT, prefix=MIGRATION, vlan=102)}}
+)
+BOTH = [MGMT, BootServer("migr", "eth1.102", IPv4Address("198.51.100.4"))]
+
+
+def on_two(name: str, macs: tuple[str, ...], boot: dict[str, Any], migr: dict[str, Any], swapped: bool = False) -> Host:
+    """A host whose NIC or bond is on both management networks."""
+    bond = {"bond": "active-backup"} if len(macs) > 1 else {}
+    first = {"macs": macs, "network": "mgmt"} | bond | boot
+    second = {"macs": macs[::-1] if swapped else macs, "network": "migr", "vlan": 102} | bond | migr
+    return host(name, b=first, m=second)
+
+
+def reserving(address: str | None = None) -> dict[str, Any]:
+    return {"addressing": "dhcp", "reservation": address}
+
+
+def static(address: str) -> dict[str, Any]:
+    return {"addressing": "static", "ipv4": address}
+
+
+ON_TWO = (
+    on_two("dhcp-dhcp", (nic(1),), reserving("10.20.0.11"), reserving()),
+    on_two("static-static", (nic(2),), static("10.20.0.12"), static("198.51.100.12")),
+    on_two("bonded", (nic(3), nic(4)), reserving("10.20.0.13"), static("198.51.100.13")),
+    on_two("swapped", (nic(7), nic(8)), reserving("10.20.0.15"), static("198.51.100.15"), swapped=True),
+    on_two("late", (nic(9),), reserving(), reserving("198.51.100.16")),
+)
+
+
+def test_a_nic_or_bond_on_two_networks_keeps_both_reservations() -> None:
+    text = dhcp.dnsmasq(dhcp.model(inventory(*ON_TWO, site=TWO), BOTH))
+    assert [arguments for name, arguments in parse(text) if name == "dhcp-host"] == [
+        [nic(9), "late.example.org"],
+        [nic(1), "dhcp-dhcp.example.org"],
+        [nic(1), "10.20.0.11", "dhcp-dhcp.example.org"],
+        [nic(2), "10.20.0.12", "static-static.example.org"],
+        [nic(3), nic(4), "10.20.0.13", "bonded.example.org"],
+        [nic(7), nic(8), "10.20.0.15", "swapped.example.org"],
+        [nic(2), "198.51.100.12", "static-static.example.org"],
+        [nic(3), nic(4), "198.51.100.13", "bonded.example.org"],
+        [nic(8), nic(7), "198.51.100.15", "swapped.example.org"],
+        [nic(9), "198.51.100.16", "late.example.org"],
+    ]
+
+
+@st.composite
+def _host_on_networks(draw: st.DrawFn, number: int, networks: int) -> Host:
+    """A host with one to three connections, on NICs and bonds of its own or shared between them."""
+    bonds = [(nic(8 * number), nic(8 * number + 1)), (nic(8 * number + 2),), (nic(8 * number + 3),)]
+    interfaces: dict[str, Any] = {}
+    for index in range(draw(st.integers(1, 3))):
+        macs = draw(st.sampled_from(bonds))
+        network = draw(st.integers(0, networks - 1))
+        address = f"10.{network}.{number}.{index + 1}"
+        way = draw(st.sampled_from([static(address), reserving(address), reserving()]))
+        ordered = draw(st.permutations(macs))
+        bond = {"bond": "active-backup"} if len(macs) > 1 else {}
+        interfaces[f"i{index}"] = {"macs": ordered, "network": f"n{network}", "vlan": index + 1} | bond | way
+    return host(f"h{number}", **interfaces)
+
+
+@given(st.data())
+def test_whatever_the_inventory_reserves_is_in_the_configuration(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 3))
+    networks = {
+        f"n{n}": Network(role=data.draw(st.sampled_from(Role)), prefix=IPv4Network(f"10.{n}.0.0/16"))
+        for n in range(count)
+    }
+    hosts = [data.draw(_host_on_networks(number, count)) for number in range(data.draw(st.integers(0, 4)))]
+    listeners = [BootServer(name, f"eth{n}", IPv4Address(f"10.{n}.255.4")) for n, name in enumerate(networks)]
+    served = {name for name, network in networks.items() if network.role is Role.MANAGEMENT}
+    model = dhcp.model(inventory(*hosts, site=SITE.model_copy(update={"networks": networks})), listeners)
+    wanted = {
+        (frozenset(interface.macs), str(address) if address else None, f"{one.name}.{SITE.domain}")
+        for one in hosts
+        for interface in one.interfaces.values()
+        for address in [interface.ipv4 or interface.reservation]
+        if interface.network in served
+    }
+    rendered = [
+        (frozenset(a for a in arguments[:-1] if ":" in a), next((a for a in arguments if a[0] == "1"), None), name)
+        for directive, arguments in parse(dhcp.dnsmasq(model))
+        if directive == "dhcp-host"
+        for name in [arguments[-1]]
+    ]
+    assert len(rendered) == len(set(rendered))
+    assert set(rendered) == wanted
 
 
 def test_without_a_pool_only_known_hosts_get_an_answer() -> None:
@@ -245,3 +337,34 @@ def test_without_a_pool_a_stranger_gets_no_lease_and_another_interface_none(tmp_
             assert ask(other, tmp_path, nic(8), 0) is None
             known = ask(there, tmp_path, nic(8), 0)
         assert known is not None and known["ip"] == "10.20.0.8"
+
+
+@pytest.mark.integration
+@isolated
+def test_a_nic_on_two_networks_gets_a_lease_of_each(tmp_path: Path) -> None:
+    bindings = [BootServer("mgmt", "srv0", SERVER), BootServer("migr", "srv1", IPv4Address("198.51.100.4"))]
+    text = dhcp.dnsmasq(dhcp.model(inventory(*ON_TWO, site=TWO), bindings), tmp_path / "leases")
+    with (
+        lan("srv0", "10.20.0.4/16", "10.20.250.1/16") as boot,
+        lan("srv1", "198.51.100.4/24", "198.51.100.9/24") as migr,
+        serving(text, tmp_path),
+    ):
+        found = {
+            (mac, name): told["ip"] if told else None
+            for mac in (nic(1), nic(2), nic(4), nic(8), nic(9))
+            for name, there in (("boot", boot), ("migr", migr))
+            for told in [ask(there, tmp_path, mac, 0)]
+        }
+    pool = found.pop((nic(9), "boot"))
+    assert pool is not None and pool.startswith("10.20.200."), "no reservation there: from the pool"
+    assert found == {
+        (nic(1), "boot"): "10.20.0.11",
+        (nic(1), "migr"): None,
+        (nic(2), "boot"): "10.20.0.12",
+        (nic(2), "migr"): "198.51.100.12",
+        (nic(4), "boot"): "10.20.0.13",
+        (nic(4), "migr"): "198.51.100.13",
+        (nic(8), "boot"): "10.20.0.15",
+        (nic(8), "migr"): "198.51.100.15",
+        (nic(9), "migr"): "198.51.100.16",
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import given
 from provision.errors import Invalid
 from provision.host import Host
 from provision.render import identity
-from provision.site import Server, Servers, Service
+from provision.site import CredentialKind, CredentialSpec, Server, Servers, Service, Site
 from tests.helpers.rendering import HOSTS, SITE, SMUGGLED, domains, golden, host, names, nic
 
 
@@ -60,11 +62,20 @@ def test_the_c_library_reads_three_name_servers_at_most() -> None:
     assert len(lines(files["/etc/systemd/resolved.conf.d/provision.conf"])[1]) == 6
 
 
+REALMS: dict[str, tuple[str, ...]] = {"one": (), "two": ("AD.EXAMPLE.ORG",)}
+
+
 def test_without_named_servers_kerberos_asks_dns() -> None:
     site = SITE.model_copy(update={"servers": Servers(freeipa=Service(srv="_kerberos._udp"))})
     text = identity.files(HOSTS["dhcp"], site)["/etc/krb5.conf"].decode()
     assert "dns_lookup_kdc = true\n" in text
     assert " kdc = " not in text
+    specs = {n: CredentialSpec(kind=CredentialKind.KEYTAB, path="/etc/k", realms=r) for n, r in REALMS.items()}
+    named = SITE.model_copy(update={"credentials": specs})
+    for name, realms in REALMS.items():
+        keytab = HOSTS["dhcp"].model_copy(update={"credentials": (name,)})
+        text = identity.files(keytab, named)["/etc/krb5.conf"].decode()
+        assert f"dns_lookup_kdc = {'true' if realms else 'false'}\n" in text, "other realms have no KDC in the file"
     assert "/etc/krb5.conf" not in identity.files(HOSTS["dhcp"], SITE.model_copy(update={"realm": None}))
 
 
@@ -105,3 +116,13 @@ def test_smuggled_values_are_refused(value: str) -> None:
     for subject, update in evil:
         with pytest.raises(Invalid, match=r"seed/.*\.j2: a value holds"):
             identity.files(subject, SITE.model_copy(update=update))
+
+
+def test_a_machine_id_follows_from_the_hosts_full_name() -> None:
+    def of(name: str = "node7", site: Site = SITE, **fields: Any) -> bytes:
+        return identity.files(host(name, **fields), site)["/etc/machine-id"]
+
+    assert re.fullmatch(rb"[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\n", of())
+    nics: dict[str, Any] = {"mgmt": {"macs": (nic(9),), "network": "mgmt", "addressing": "dhcp"}}
+    assert of() == of(**nics), "new NICs are no new machine"
+    assert len({of(), of("node8"), of(site=SITE.model_copy(update={"domain": "example.net"}))}) == 3

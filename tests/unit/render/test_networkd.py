@@ -16,6 +16,7 @@ from provision.render import networkd
 from provision.site import Site
 from tests.helpers.rendering import HOSTS, SITE, SMUGGLED, golden, host, interface_names, nic
 
+MGMT_STATIC = {"addressing": "static", "ipv4": "10.20.0.7"}
 Sections = list[tuple[str, list[tuple[str, str]]]]
 
 
@@ -31,6 +32,11 @@ def parse(text: bytes) -> Sections:
             assert equals and key.isalnum() and value and "%" not in value, line
             sections[-1][1].append((key, value))
     return sections
+
+
+def addresses(text: bytes) -> list[str]:
+    """The static addresses, wherever they stand."""
+    return values(text, "Network", "Address") + values(text, "Address", "Address")
 
 
 def values(text: bytes, section: str, key: str) -> list[str]:
@@ -294,6 +300,7 @@ KNOWN = {
     "Match": {"PermanentMACAddress", "Name"},
     "Link": {"MTUBytes", "RequiredForOnline", "RequiredFamilyForOnline"},
     "Network": {"Bond", "Bridge", "VLAN", "Address", "DNS", "Domains", "NTP", "LinkLocalAddressing", "IPv6AcceptRA"},
+    "Address": {"Address", "RouteMetric"},
     "Route": {"Gateway", "Destination", "Metric"},
     "NetDev": {"Name", "Kind", "MACAddress", "MTUBytes"},
     "VLAN": {"Id"},
@@ -315,7 +322,7 @@ def test_no_valid_host_adds_a_section_or_an_option(subject: Host) -> None:
         for section, pairs in parse(text):
             assert {key for key, _ in pairs} <= KNOWN[section]
     networks = [text for name, text in files.items() if name.endswith(".network")]
-    found = Counter(address for text in networks for address in values(text, "Network", "Address"))
+    found = Counter(address for t in networks for address in addresses(t))
     wanted = Counter(
         f"{address}/{length}"
         for interface in subject.interfaces.values()
@@ -352,3 +359,26 @@ def test_addresses_have_the_length_of_their_prefix() -> None:
     )
     text = networkd.files(host(mgmt=interface), SITE)["10-mgmt.network"]
     assert values(text, "Network", "Address") == ["10.20.255.254/16", "2001:db8:20::abcd/64"]
+
+
+def test_interfaces_on_one_network_reach_it_in_their_order() -> None:
+    first = {"macs": (nic(4),), "network": "office", "addressing": "static", "ipv4": "192.0.2.11"}
+    second = {"macs": (nic(5),), "network": "office", "addressing": "static", "ipv4": "192.0.2.12"}
+    files = networkd.files(host(a=first, b=second, c={"macs": (nic(6),), "network": "mgmt"} | MGMT_STATIC), SITE)
+    for name, address, metric in (("a", "192.0.2.11/24", "100"), ("b", "192.0.2.12/24", "200")):
+        text = files[f"10-{name}.network"]
+        assert values(text, "Address", "Address") == [address] and values(text, "Network", "Address") == []
+        assert values(text, "Address", "RouteMetric") == values(text, "Route", "Metric") == [metric]
+    assert values(files["10-c.network"], "Network", "Address") == ["10.20.0.7/16"]
+    assert values(files["10-c.network"], "Address", "RouteMetric") == []
+
+
+def test_dhcpv6_knows_an_interface_by_its_mac() -> None:
+    text = networkd.files(HOSTS["dhcp"], SITE)["10-mgmt.network"]
+    assert values(text, "DHCPv6", "DUIDType") == ["link-layer"]
+
+
+def test_the_bonding_module_makes_no_bond_by_itself() -> None:
+    for name in ("hypervisor", "tagged"):
+        assert b"options bonding max_bonds=0\n" in (networkd.module_options(HOSTS[name]) or b"")
+    assert networkd.module_options(HOSTS["static"]) is None

@@ -32,8 +32,8 @@ Act = Callable[[Service], object]
 def changed(service: Service) -> object:
     """What the acts below change."""
     store, hosts = service.core.store, service.core.hosts
-    credentials = [(info.host, info.name, info.version) for info in store.list_credentials()]
-    return store.window("node1"), credentials, dict(service.core.bases()), [dict(h.labels) for h in hosts.values()]
+    credentials = [(info.host, info.name, info.version) for info in store.credentials.infos()]
+    return store.windows.of("node1"), credentials, dict(service.core.bases()), [dict(h.labels) for h in hosts.values()]
 
 
 ACTS: dict[str, tuple[str, Act]] = {
@@ -54,7 +54,7 @@ ACTS: dict[str, tuple[str, Act]] = {
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
         opened.window()
-        opened.service.core.store.name_base("spare", opened.base.id)
+        opened.service.core.store.bases.name("spare", opened.base.id)
         yield opened
 
 
@@ -120,7 +120,7 @@ def test_what_fails_is_said_to_have_failed(here: Site, monkeypatch: pytest.Monke
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", broken)
+        patch.setattr(store.database, "write", broken)
         with pytest.raises(Unavailable, match="disk I/O error"):
             act(here.service)
     assert changed(here.service) == before
@@ -223,7 +223,7 @@ KILLED = """
         real(self, fields, durable, seq)
     LogFile.append = append
     if step == "act":
-        store._write = die
+        store.database.write = die
     ACTS[name][1](service)
     print("not killed")
 """

@@ -177,7 +177,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
         (host, "denied", "phone-home") for host in ("node1", "node2", None)
     }
     assert netboot.arrivals.up("node1", key).up == here.clock.now
-    window = here.service.core.store.window("node1")
+    window = here.service.core.store.windows.of("node1")
     assert window is not None
     assert window.closed
     with pytest.raises(Conflict, match="has already said"):

@@ -10,8 +10,8 @@ import pytest
 
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Unavailable
-from provision.store.boots import HISTORY
 from provision.store.keys import load_key
+from provision.store.rows import HISTORY
 from provision.store.store import Store
 from tests.helpers.site_fixture import Site, charged, origin, seed_url, site
 
@@ -28,8 +28,8 @@ def key_of(here: Site, medium: Medium) -> bytes:
     core = here.service.core
     if medium is Medium.PXE:
         charged(here.service.netboot.seed(origin(), seed_url(here)))
-        return core.store.phone_home_key(core.store.boots("node1")[0].id, "node1").reveal()
-    return core.store.copy_key(Copy("node1", medium, core.state("node1").identity[:32])).reveal()
+        return core.store.keys.phone_home(core.store.boots.of("node1")[0].id, "node1").reveal()
+    return core.store.keys.of_copy(Copy("node1", medium, core.state("node1").identity[:32])).reveal()
 
 
 @pytest.mark.parametrize("medium", [Medium.PXE, Medium.ISO, Medium.DISK])
@@ -37,7 +37,7 @@ def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
     here: Site, monkeypatch: pytest.MonkeyPatch, medium: Medium
 ) -> None:
     key, core, arrivals = key_of(here, medium), here.service.core, here.service.netboot.arrivals
-    before = core.store.window("node1"), core.store.boots("node1")
+    before = core.store.windows.of("node1"), core.store.boots.of("node1")
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise Unavailable("audit.log", "the audit log cannot be written")
@@ -46,7 +46,7 @@ def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
         broken.setattr(core.audit, "record", full)
         with pytest.raises(Unavailable):
             arrivals.up("node1", key)
-    assert (core.store.window("node1"), core.store.boots("node1")) == before
+    assert (core.store.windows.of("node1"), core.store.boots.of("node1")) == before
     assert arrivals.up("node1", key).up == here.clock.now
     for _ in range(2):
         with pytest.raises(Conflict):
@@ -58,7 +58,9 @@ def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
 def test_the_key_of_a_copy_is_good_once_however_many_others_came_up_since(here: Site, medium: Medium) -> None:
     """A host that is sent out with the first medium says that it is up, and is replaced again and again."""
     core, arrivals = here.service.core, here.service.netboot.arrivals
-    keys = [core.store.copy_key(Copy("node1", medium, f"{number:032x}")).reveal() for number in range(HISTORY * 2 + 2)]
+    keys = [
+        core.store.keys.of_copy(Copy("node1", medium, f"{number:032x}")).reveal() for number in range(HISTORY * 2 + 2)
+    ]
     for key in keys:
         arrivals.up("node1", key)
         here.clock.advance(seconds=1)
@@ -66,6 +68,6 @@ def test_the_key_of_a_copy_is_good_once_however_many_others_came_up_since(here: 
         with pytest.raises(Conflict):
             arrivals.up("node1", key)
     assert len(here.audit("up")) == len(keys)
-    assert len(core.store.boots("node1")) == HISTORY
+    assert len(core.store.boots.of("node1")) == HISTORY
     with Store.open(here.state, load_key(here.state)) as again:
-        assert again.mark_copy_up(Copy("node1", medium, f"{0:032x}"), here.clock.now) is None
+        assert again.boots.mark_copy_up(Copy("node1", medium, f"{0:032x}"), here.clock.now) is None

@@ -87,7 +87,7 @@ def test_a_host_without_its_base_is_named(here: Site) -> None:
 def test_a_tree_has_one_set_of_loaders(here: Site) -> None:
     core = here.service.core
     other = make_base(here.state, "other")
-    core.store.name_base("other", other.id)
+    core.store.bases.name("other", other.id)
     here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: other\n"))
     with pytest.raises(Conflict, match=r"'base' and 'other' bring different ones"):
         here.service.operations.images_of_tree()

@@ -124,7 +124,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 
 def is_open(here: Site, host: str = "node1") -> bool:
-    window = here.service.core.store.window(host)
+    window = here.service.core.store.windows.of(host)
     return window is not None and window.is_open(here.clock.now)
 
 

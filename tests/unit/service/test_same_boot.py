@@ -54,7 +54,7 @@ def test_a_configuration_asked_for_later_is_another_boot(here: Site) -> None:
     seed_url(here, MAC2)
     here.clock.advance(minutes=10)
     seed_url(here, MAC2)
-    assert len(here.service.core.store.boots("node2")) == 2
+    assert len(here.service.core.store.boots.of("node2")) == 2
 
 
 def test_the_other_way_to_boot_is_another_boot(here: Site) -> None:

@@ -111,7 +111,7 @@ def test_what_a_host_lacks_is_named(here: Site) -> None:
 def test_a_charge_that_comes_while_boots_are_read_is_not_lost(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     here.window()
     core = here.service.core
-    really, reading, go_on = core.store.boots, threading.Event(), threading.Event()
+    really, reading, go_on = core.store.boots.of, threading.Event(), threading.Event()
 
     def slow(host: str) -> Any:
         found = really(host)
@@ -120,13 +120,13 @@ def test_a_charge_that_comes_while_boots_are_read_is_not_lost(here: Site, monkey
             go_on.wait(5)
         return found
 
-    monkeypatch.setattr(core.store, "boots", slow)
+    monkeypatch.setattr(core.store.boots, "of", slow)
     core.charged.forget("node1")
     reader = threading.Thread(target=core.state, args=("node1",))
     reader.start()
     assert reading.wait(5)
-    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, "a" * 64)
-    assert core.store.charge(boot, here.clock.now)
+    boot = core.store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, "a" * 64)
+    assert core.store.boots.charge(boot, here.clock.now)
     core.charged.forget("node1")
     go_on.set()
     reader.join()
@@ -197,7 +197,7 @@ def test_which_resolver_is_asked(
 
 def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:
     other = make_base(here.state, "other")
-    here.service.core.store.name_base("other", other.id)
+    here.service.core.store.bases.name("other", other.id)
     here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    base: other\n"))
     core = here.service.core
     assert core.base_of(core.hosts["node1"]).id == other.id

@@ -123,16 +123,16 @@ def test_a_range_of_a_boot_that_began_with_the_refusal_gets_no_seed(here: Site) 
 
 def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     here.window()
-    store = here.service.core.store
-    opened = store.open_credentials
+    credentials = here.service.core.store.credentials
+    opened = credentials.open
 
     def changing(host: str, names: Any) -> Any:
-        monkeypatch.setattr(store, "open_credentials", opened)
+        monkeypatch.setattr(credentials, "open", opened)
         here.apply(CHANGED)
         return opened(host, names)
 
     revision = seed_url(here)
-    monkeypatch.setattr(store, "open_credentials", changing)
+    monkeypatch.setattr(credentials, "open", changing)
     with pytest.raises(Gone, match="changed in this moment"):
         charged(here.service.netboot.seed(origin(), revision))
     assert used(here) == 0
@@ -152,14 +152,14 @@ def test_the_same_input_gives_the_same_bytes(here: Site) -> None:
 
 def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    store = here.service.core.store
-    really = store.open_credentials
+    credentials = here.service.core.store.credentials
+    really = credentials.open
 
     def spy(host: str, names: Any) -> Any:
         opened.append(host)
         return really(host, names)
 
-    monkeypatch.setattr(store, "open_credentials", spy)
+    monkeypatch.setattr(credentials, "open", spy)
     netboot, operations = here.service.netboot, here.service.operations
     here.window()
     with deny_all():
@@ -186,7 +186,7 @@ def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
     maker, core = here.service.netboot._maker, here.service.core
     one, two = core.state("node1"), core.state("node2")
     release = core.decide(two, Medium.PXE, origin(MAC2).channel, origin(MAC2).requester)
-    boot = core.store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, one.identity)
+    boot = core.store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, one.identity)
     revision = maker.revision(one, origin().channel, boot)
     for forged in (release, None, object()):
         with pytest.raises(Denied):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ def refusals(here: Site) -> list[bytes]:
     return [netboot.pxelinux_config(origin(), MAC1), netboot.grub_config(origin()), medium]
 
 
-@pytest.mark.parametrize("broken", ["audit.record", "store.begin_boot"])
+@pytest.mark.parametrize("broken", ["audit.record", "store.boots.begin"])
 def test_a_machine_is_sent_to_its_disk(here: Site, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    part, method = broken.split(".")
-    monkeypatch.setattr(getattr(here.service.core, part), method, full)
+    part, _, method = broken.rpartition(".")
+    monkeypatch.setattr(attrgetter(part)(here.service.core), method, full)
     for text in refusals(here):
         assert b"Not booting from the network" in text and b"(rule: unavailable)" in text
         assert CANARY not in text and b"/state" not in text and b"seed.cpio" not in text

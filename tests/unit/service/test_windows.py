@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event
 from provision.boot import SAME_BOOT, Boot, Copy, Medium
 from provision.errors import Invalid, NotFound, Unavailable
 from provision.host import Addressing, BondMode, Interface, Netboot
-from provision.store.boots import HISTORY
+from provision.store.rows import HISTORY
 from provision.store.store import Store
 from tests.helpers.store_samples import NOW, host, inventory, mac, open_store
 
@@ -25,89 +25,89 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    store.apply(inventory(host(1), host(2, Netboot.ALWAYS), host(3, Netboot.NEVER)), "x")
+    store.hosts.apply(inventory(host(1), host(2, Netboot.ALWAYS), host(3, Netboot.NEVER)), "x")
     return store
 
 
 def begin(store: Store, number: int = 1, now: datetime = NOW, revision: str = "r", nic: str | None = None) -> Boot:
-    return store.begin_boot(f"n{number}", nic or mac(number), Medium.PXE, "mgmt", now, revision)
+    return store.boots.begin(f"n{number}", nic or mac(number), Medium.PXE, "mgmt", now, revision)
 
 
 def test_a_window_has_limits(store: Store) -> None:
-    window = store.open_window("n1", 10, 2, NOW, "uid=0")
+    window = store.windows.open("n1", 10, 2, NOW, "uid=0")
     assert (window.boots, window.used, window.expires) == (2, 0, NOW + 10 * MINUTE)
-    assert store.window("n1") == window and store.window("n2") is None
+    assert store.windows.of("n1") == window and store.windows.of("n2") is None
     for minutes, boots in ((0, 1), (10081, 1), (1, 0), (1, 101)):
         with pytest.raises(Invalid):
-            store.open_window("n1", minutes, boots, NOW, "x")
+            store.windows.open("n1", minutes, boots, NOW, "x")
     with pytest.raises(NotFound):
-        store.open_window("n9", 1, 1, NOW, "x")
+        store.windows.open("n9", 1, 1, NOW, "x")
 
 
 def test_charging_uses_the_window_up(store: Store, tmp_path: Path) -> None:
-    store.open_window("n1", 30, 2, NOW, "x")
-    charged = store.charge(begin(store), NOW)
+    store.windows.open("n1", 30, 2, NOW, "x")
+    charged = store.boots.charge(begin(store), NOW)
     assert charged is not None and charged.charged == NOW and charged.window == 1
     second = NOW + SAME_BOOT
-    assert store.charge(begin(store, now=second), second)
+    assert store.boots.charge(begin(store, now=second), second)
     third = second + SAME_BOOT
-    assert store.charge(begin(store, now=third), third) is None
-    window = store.window("n1")
+    assert store.boots.charge(begin(store, now=third), third) is None
+    window = store.windows.of("n1")
     assert window is not None and window.used == 2 and not window.is_open(third)
     store.close()
     with open_store(tmp_path) as again:
-        assert again.window("n1") == window
-        assert [b.charged for b in again.boots("n1")] == [None, second, NOW]
+        assert again.windows.of("n1") == window
+        assert [b.charged for b in again.boots.of("n1")] == [None, second, NOW]
 
 
 def test_no_window_no_bytes(store: Store) -> None:
     boot = begin(store)
-    assert store.charge(boot, NOW) is None
-    store.open_window("n1", 1, 1, NOW, "x")
-    assert store.charge(boot, NOW + MINUTE) is None, "expired at its last moment"
-    store.open_window("n1", 1, 1, NOW, "x")
-    store.close_window("n1")
-    assert store.charge(boot, NOW) is None, "closed"
-    store.open_window("n1", 1, 1, NOW, "x")
-    assert store.charge(boot, NOW + MINUTE - SECOND)
+    assert store.boots.charge(boot, NOW) is None
+    store.windows.open("n1", 1, 1, NOW, "x")
+    assert store.boots.charge(boot, NOW + MINUTE) is None, "expired at its last moment"
+    store.windows.open("n1", 1, 1, NOW, "x")
+    store.windows.close("n1")
+    assert store.boots.charge(boot, NOW) is None, "closed"
+    store.windows.open("n1", 1, 1, NOW, "x")
+    assert store.boots.charge(boot, NOW + MINUTE - SECOND)
 
 
 def test_rereads_are_the_same_boot(store: Store) -> None:
-    store.open_window("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, "x")
     boot = begin(store)
-    assert store.charge(boot, NOW)
+    assert store.boots.charge(boot, NOW)
     for delta in (SECOND, SAME_BOOT - SECOND):
         again = begin(store, now=NOW + delta)
         assert again.id == boot.id
-        assert store.charge(again, NOW + delta)
-    assert store.charge(boot, NOW + SAME_BOOT) is None, "after ten minutes it is another boot"
+        assert store.boots.charge(again, NOW + delta)
+    assert store.boots.charge(boot, NOW + SAME_BOOT) is None, "after ten minutes it is another boot"
 
 
 def test_a_clock_set_back_makes_nothing_free(store: Store) -> None:
-    store.open_window("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, "x")
     boot = begin(store)
-    assert store.charge(boot, NOW)
-    assert store.charge(boot, NOW - SECOND)
+    assert store.boots.charge(boot, NOW)
+    assert store.boots.charge(boot, NOW - SECOND)
     assert begin(store, now=NOW - SAME_BOOT).id > boot.id
-    assert store.charge(boot, NOW - SAME_BOOT) is None
+    assert store.boots.charge(boot, NOW - SAME_BOOT) is None
 
 
 def test_never_counts_at_once(store: Store) -> None:
-    store.open_window("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, "x")
     boot = begin(store)
-    assert store.charge(boot, NOW)
-    store.apply(inventory(host(1, Netboot.NEVER)), "x")
-    assert store.charge(boot, NOW + SECOND) is None
+    assert store.boots.charge(boot, NOW)
+    store.hosts.apply(inventory(host(1, Netboot.NEVER)), "x")
+    assert store.boots.charge(boot, NOW + SECOND) is None
 
 
 def test_a_free_reread_survives_a_restart(store: Store, tmp_path: Path) -> None:
-    store.open_window("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, "x")
     boot = begin(store)
-    store.charge(boot, NOW)
+    store.boots.charge(boot, NOW)
     store.close()
     with open_store(tmp_path) as again:
         assert begin(again, now=NOW + MINUTE).id == boot.id
-        assert again.charge(boot, NOW + MINUTE)
+        assert again.boots.charge(boot, NOW + MINUTE)
 
 
 def test_what_makes_another_boot(store: Store) -> None:
@@ -115,96 +115,98 @@ def test_what_makes_another_boot(store: Store) -> None:
     assert begin(store).id == boot.id
     assert begin(store, revision="r2").id > boot.id, "another revision is never mixed into a boot"
     assert begin(store, now=NOW + SAME_BOOT).id > boot.id
-    assert store.begin_boot("n1", mac(1), Medium.HTTP_BOOT, "mgmt", NOW, "r").id > boot.id
-    assert store.begin_boot("n1", mac(1), Medium.PXE, "other", NOW, "r").id > boot.id
+    assert store.boots.begin("n1", mac(1), Medium.HTTP_BOOT, "mgmt", NOW, "r").id > boot.id
+    assert store.boots.begin("n1", mac(1), Medium.PXE, "other", NOW, "r").id > boot.id
     with pytest.raises(NotFound):
         begin(store, 9)
 
 
 def test_always_and_never(store: Store) -> None:
-    charged = store.charge(begin(store, 2), NOW)
+    charged = store.boots.charge(begin(store, 2), NOW)
     assert charged is not None and charged.charged == NOW and charged.window is None
-    store.open_window("n3", 10, 1, NOW, "x")
-    assert store.charge(begin(store, 3), NOW) is None
-    window = store.window("n3")
+    store.windows.open("n3", 10, 1, NOW, "x")
+    assert store.boots.charge(begin(store, 3), NOW) is None
+    window = store.windows.of("n3")
     assert window is not None and window.used == 0
 
 
 def test_a_new_window_replaces_the_old(store: Store) -> None:
-    store.open_window("n1", 60, 5, NOW, "x")
-    store.open_window("n1", 60, 1, NOW, "x")
-    assert store.charge(begin(store), NOW)
-    assert store.charge(begin(store, revision="r2"), NOW) is None
+    store.windows.open("n1", 60, 5, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, "x")
+    assert store.boots.charge(begin(store), NOW)
+    assert store.boots.charge(begin(store, revision="r2"), NOW) is None
 
 
 def test_up_once_closes_the_window(store: Store, tmp_path: Path) -> None:
-    store.open_window("n1", 60, 5, NOW, "x")
+    store.windows.open("n1", 60, 5, NOW, "x")
     boot = begin(store)
-    charged = store.charge(boot, NOW)
+    charged = store.boots.charge(boot, NOW)
     assert charged is not None
-    assert store.mark_up(charged, NOW + MINUTE) is True
-    assert store.mark_up(charged, NOW + MINUTE) is False
-    window = store.window("n1")
+    assert store.boots.mark_up(charged, NOW + MINUTE) is True
+    assert store.boots.mark_up(charged, NOW + MINUTE) is False
+    window = store.windows.of("n1")
     assert window is not None and window.closed and window.used == 1
-    assert store.charge(boot, NOW + MINUTE) is None, "a boot that is up reads no more"
+    assert store.boots.charge(boot, NOW + MINUTE) is None, "a boot that is up reads no more"
     assert begin(store, now=NOW + MINUTE).id > boot.id
-    assert store.boots("n1")[-1].up == NOW + MINUTE
+    assert store.boots.of("n1")[-1].up == NOW + MINUTE
     store.close()
     with open_store(tmp_path) as again:
-        assert again.window("n1") == window and again.mark_up(charged, NOW) is False
+        assert again.windows.of("n1") == window and again.boots.mark_up(charged, NOW) is False
 
 
 def test_up_leaves_a_newer_window_open(store: Store) -> None:
-    store.open_window("n1", 60, 1, NOW, "x")
-    charged = store.charge(begin(store), NOW)
-    newer = store.open_window("n1", 60, 1, NOW, "x")
-    assert charged is not None and store.mark_up(charged, NOW)
-    assert store.window("n1") == newer
+    store.windows.open("n1", 60, 1, NOW, "x")
+    charged = store.boots.charge(begin(store), NOW)
+    newer = store.windows.open("n1", 60, 1, NOW, "x")
+    assert charged is not None and store.boots.mark_up(charged, NOW)
+    assert store.windows.of("n1") == newer
 
 
 def test_phone_home_keys(store: Store, tmp_path: Path) -> None:
-    keys = {store.phone_home_key(boot, name).reveal() for boot in (1, 2) for name in ("n1", "n2")}
+    keys = {store.keys.phone_home(boot, name).reveal() for boot in (1, 2) for name in ("n1", "n2")}
     assert len(keys) == 4 and {len(key) for key in keys} == {32}
-    key = store.phone_home_key(1, "n1")
+    key = store.keys.phone_home(1, "n1")
     store.close()
     assert not [p.name for p in tmp_path.iterdir() if key.reveal() in p.read_bytes()]
     with open_store(tmp_path) as again:
-        assert again.phone_home_key(1, "n1") == key
-        again.apply(inventory(), "x")
-        again.apply(inventory(host(1)), "x")
-        assert again.phone_home_key(1, "n1") != key, "another machine under the old name"
+        assert again.keys.phone_home(1, "n1") == key
+        again.hosts.apply(inventory(), "x")
+        again.hosts.apply(inventory(host(1)), "x")
+        assert again.keys.phone_home(1, "n1") != key, "another machine under the old name"
 
 
 def test_the_key_of_a_copy_says_which_copy_it_is(store: Store, tmp_path: Path) -> None:
     copies = [Copy(name, m, c * 32) for name in ("n1", "n2") for m in (Medium.ISO, Medium.DISK) for c in "0a"]
-    keys = {copy: store.copy_key(copy).reveal() for copy in copies}
+    keys = {copy: store.keys.of_copy(copy).reveal() for copy in copies}
     assert len(set(keys.values())) == len(copies) and {len(key) for key in keys.values()} == {32}
     for copy, key in keys.items():
-        assert store.copy_of(copy.host, key) == copy
-        assert store.copy_of("n3", key) is None, "another host's"
+        assert store.keys.copy_of(copy.host, key) == copy
+        assert store.keys.copy_of("n3", key) is None, "another host's"
         for forged in (b"", key[:16], key + b"\0", bytes(16) + key[16:], key[:-1] + bytes([key[-1] ^ 1])):
-            assert forged == key or store.copy_of(copy.host, forged) is None
-    assert store.boots("n1") == [], "nothing is stored"
+            assert forged == key or store.keys.copy_of(copy.host, forged) is None
+    assert store.boots.of("n1") == [], "nothing is stored"
     key = keys[copies[0]]
     store.close()
     with open_store(tmp_path) as again:
-        assert again.copy_of("n1", key) == copies[0]
-        again.apply(inventory(), "x")
-        again.apply(inventory(host(1)), "x")
-        assert again.copy_of("n1", key) is None, "another machine under the old name"
+        assert again.keys.copy_of("n1", key) == copies[0]
+        again.hosts.apply(inventory(), "x")
+        again.hosts.apply(inventory(host(1)), "x")
+        assert again.keys.copy_of("n1", key) is None, "another machine under the old name"
 
 
 def test_a_copy_comes_up_once(store: Store, tmp_path: Path) -> None:
     copy = Copy("n1", Medium.DISK, "a" * 32)
-    boot = store.mark_copy_up(copy, NOW)
+    boot = store.boots.mark_copy_up(copy, NOW)
     assert boot is not None and (boot.medium, boot.up, boot.mac) == (Medium.DISK, NOW, "")
-    assert store.mark_copy_up(copy, NOW) is None
-    assert store.mark_copy_up(Copy("n1", Medium.ISO, copy.id), NOW) and store.mark_copy_up(Copy("n2", *_of(copy)), NOW)
+    assert store.boots.mark_copy_up(copy, NOW) is None
+    assert store.boots.mark_copy_up(Copy("n1", Medium.ISO, copy.id), NOW) and store.boots.mark_copy_up(
+        Copy("n2", *_of(copy)), NOW
+    )
     store.close()
     with open_store(tmp_path) as again:
-        assert again.boots("n1")[-1] == boot and again.mark_copy_up(copy, NOW) is None
+        assert again.boots.of("n1")[-1] == boot and again.boots.mark_copy_up(copy, NOW) is None
         with pytest.raises(NotFound):
-            again.mark_copy_up(Copy("n9", Medium.ISO, copy.id), NOW)
+            again.boots.mark_copy_up(Copy("n9", Medium.ISO, copy.id), NOW)
 
 
 def _of(copy: Copy) -> tuple[Medium, str]:
@@ -213,23 +215,23 @@ def _of(copy: Copy) -> tuple[Medium, str]:
 
 def test_numbers_never_come_back(store: Store, tmp_path: Path) -> None:
     boot = begin(store)
-    store.apply(inventory(), "x")
+    store.hosts.apply(inventory(), "x")
     store.close()
     with open_store(tmp_path) as again:
-        again.apply(inventory(host(1)), "x")
+        again.hosts.apply(inventory(host(1)), "x")
         assert begin(again).id > boot.id
 
 
 def test_history_is_bounded_by_medium(store: Store) -> None:
-    iso = store.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)
+    iso = store.boots.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)
     for number in range(HISTORY + 5):
         begin(store, revision=str(number))
-        store.open_window("n1", 1, 1, NOW, "x")
-    boots = store.boots("n1")
+        store.windows.open("n1", 1, 1, NOW, "x")
+    boots = store.boots.of("n1")
     assert len(boots) == HISTORY + 1 and boots[-1] == iso
     assert boots[0].seed_revision == str(HISTORY + 4)
-    with store._read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM windows").scalar() == HISTORY
+    with store.database.read() as tx:
+        assert tx.connection.exec_driver_sql("SELECT count(*) FROM windows").scalar() == HISTORY
 
 
 def many_nics(state: Path) -> list[str]:
@@ -238,8 +240,8 @@ def many_nics(state: Path) -> list[str]:
     nics = {f"eth{i}": Interface(macs=tuple(macs[i * 5 : i * 5 + 5]), bond=BondMode.LACP) for i in range(10)}
     nics["eth0"] = nics["eth0"].model_copy(update={"network": "mgmt", "addressing": Addressing.DHCP})
     with open_store(state) as store:
-        store.apply(inventory(host(1, interfaces=nics)), "x")
-        store.open_window("n1", 10, 1, NOW, "x")
+        store.hosts.apply(inventory(host(1, interfaces=nics)), "x")
+        store.windows.open("n1", 10, 1, NOW, "x")
     return macs
 
 
@@ -252,7 +254,7 @@ def test_fifty_threads_one_boot(tmp_path: Path) -> None:
         def ask(nic: str) -> None:
             boot = begin(store, nic=nic)
             barrier.wait()
-            charged = store.charge(boot, NOW)
+            charged = store.boots.charge(boot, NOW)
             if charged is not None:
                 won.append(charged)
 
@@ -261,9 +263,9 @@ def test_fifty_threads_one_boot(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        window = store.window("n1")
+        window = store.windows.of("n1")
         assert len(won) == 1 and window is not None and window.used == 1
-        assert [b.mac for b in store.boots("n1") if b.charged] == [won[0].mac]
+        assert [b.mac for b in store.boots.of("n1") if b.charged] == [won[0].mac]
 
 
 def _ask(state: Path, macs: list[str], barrier: threading.Barrier, results: multiprocessing.SimpleQueue[int]) -> None:
@@ -272,9 +274,9 @@ def _ask(state: Path, macs: list[str], barrier: threading.Barrier, results: mult
         won = 0
         for nic in macs:
             try:
-                won += store.charge(begin(store, nic=nic), NOW) is not None
+                won += store.boots.charge(begin(store, nic=nic), NOW) is not None
             except Unavailable:
-                assert store.distrust, "who is not the only writer any more believes nothing"
+                assert store.database.distrust, "who is not the only writer any more believes nothing"
         results.put(won)
 
 
@@ -294,27 +296,27 @@ def test_two_processes_one_boot(tmp_path: Path) -> None:
         assert process.exitcode == 0
     assert results.get() + results.get() <= 1
     with open_store(tmp_path) as store:
-        assert store.distrust == "" and sum(boot.charged is not None for boot in store.boots("n1")) <= 1
+        assert store.database.distrust == "" and sum(boot.charged is not None for boot in store.boots.of("n1")) <= 1
 
 
 def test_boots_outlive_their_windows(store: Store, tmp_path: Path) -> None:
     boots = []
     for number in range(HISTORY + 8):
-        store.open_window("n1", 60, 1, NOW, "x")
-        boots.append(store.charge(begin(store, revision=str(number % 20)), NOW + number * MINUTE))
-    kept = store.boots("n1")
-    assert all(boots) and store.distrust == "" and len(kept) == HISTORY
-    store.open_window("n1", 60, 1, NOW, "x")
-    store.mark_up(kept[0], NOW)
-    assert store.recheck() and store.boots("n1")
+        store.windows.open("n1", 60, 1, NOW, "x")
+        boots.append(store.boots.charge(begin(store, revision=str(number % 20)), NOW + number * MINUTE))
+    kept = store.boots.of("n1")
+    assert all(boots) and store.database.distrust == "" and len(kept) == HISTORY
+    store.windows.open("n1", 60, 1, NOW, "x")
+    store.boots.mark_up(kept[0], NOW)
+    assert store.database.recheck() and store.boots.of("n1")
     store.close()
     with open_store(tmp_path) as again:
-        assert again.distrust == "" and len(again.boots("n1")) == HISTORY
+        assert again.database.distrust == "" and len(again.boots.of("n1")) == HISTORY
 
 
 def test_only_a_boot_that_gives_nothing_away_is_not_synced(store: Store) -> None:
     """What a charge or a downloaded medium rests on must survive a power cut; an asked-for configuration need not."""
-    store.open_window("n1", 10, 1, NOW, "x")
+    store.windows.open("n1", 10, 1, NOW, "x")
 
     def synced(act: Callable[[], object]) -> list[int]:
         seen: list[int] = []
@@ -334,6 +336,6 @@ def test_only_a_boot_that_gives_nothing_away_is_not_synced(store: Store) -> None
     normal, full = 1, 2  # sqlite.org, pragma synchronous
     boots: list[Boot] = []
     assert synced(lambda: boots.append(begin(store))) == [normal]
-    assert synced(lambda: store.charge(boots[0], NOW)) == [full]
-    assert synced(lambda: store.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)) == [full]
-    assert synced(lambda: store.mark_up(boots[0], NOW)) == [full]
+    assert synced(lambda: store.boots.charge(boots[0], NOW)) == [full]
+    assert synced(lambda: store.boots.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)) == [full]
+    assert synced(lambda: store.boots.mark_up(boots[0], NOW)) == [full]

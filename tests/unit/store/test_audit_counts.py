@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from provision import writing
 from provision.errors import Unavailable
-from provision.store import pending
 from provision.store.audit import Audit, Bound, verify
 from provision.store.repeats import MAX_REPEATS
 from tests.helpers.audit_samples import DENIAL, KEY, NOW, SECOND, journal_of, lines, opened
@@ -221,14 +221,14 @@ def test_what_is_counted_is_written_every_few_seconds_and_not_more_often(
 ) -> None:
     moment, written = [100.0], list[bytes]()
     monkeypatch.setattr("time.monotonic", lambda: moment[0])
-    real = pending.write
+    real = writing.write
 
-    def write(target: Path, content: bytes, durable: bool) -> None:
+    def write(target: Path, content: bytes, *, durable: bool) -> None:
         assert not durable
         written.append(content)
-        real(target, content, durable)
+        real(target, content, durable=durable)
 
-    monkeypatch.setattr(pending, "write", write)
+    monkeypatch.setattr(writing, "write", write)
     log = opened(path)
     for second in range(30):
         moment[0] += 1
@@ -247,7 +247,7 @@ def test_a_disk_that_takes_no_file_of_counts_means_no(path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pending, "write", full)
+        patch.setattr(writing, "write", full)
         with pytest.raises(Unavailable, match="No space left"):
             log.record(DENIAL)
         log.record({"event": "durable"}, durable=True)

@@ -85,7 +85,7 @@ def test_numbers_are_in_order() -> None:
 
 def test_a_second_migration_keeps_the_data(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        store.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), "x")
     engine = dialect.open_file(tmp_path / "provision.db")
     for _ in range(2):
         migrate(dialect.writer(engine), "x", (*MIGRATIONS, NEXT))
@@ -109,7 +109,7 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        store.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), "x")
     before = stored(tmp_path / "provision.db")
     broken = Migration(NEW, "broken", (*NEXT.statements, "CREATE TABLE hosts (x TEXT)"))
     engine = dialect.open_file(tmp_path / "provision.db")
@@ -118,7 +118,7 @@ def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     engine.dispose()
     assert stored(tmp_path / "provision.db") == before
     with open_store(tmp_path) as store:
-        assert store.inventory() == inventory(host(1))
+        assert store.hosts.inventory() == inventory(host(1))
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0" + bytes(84)], ids=["empty", "header"])
@@ -166,7 +166,7 @@ def test_killed_at_every_point_of_a_migration(tmp_path: Path) -> None:
     origin = tmp_path / "origin"
     origin.mkdir()
     with open_store(origin) as store:
-        store.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), "x")
     old = stored(origin / "provision.db")
     seen, point, running = set(), 0, True
     while running:
@@ -205,7 +205,7 @@ def test_killed_at_every_point_of_the_first_opening(tmp_path: Path) -> None:
         assert (number == "0" and not tables) or (number in "12345" and set(schema.metadata.tables) <= tables)
         seen.add(number)
         with Store.open(state, key) as store:
-            store.apply(inventory(host(1)), "x")
+            store.hosts.apply(inventory(host(1)), "x")
         with pytest.raises(Unavailable, match="another master key"):
             Store.open(state, MasterKey(Secret(bytes(32))))
     assert seen == {"0", *(str(migration.number) for migration in MIGRATIONS)} and point > len(

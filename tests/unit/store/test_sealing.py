@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sqlite3
 import stat
 from datetime import timedelta
@@ -13,6 +14,7 @@ import pytest
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.secret import Secret
 from provision.site import CredentialKind
+from provision.store import keys
 from provision.store.credentials import CredentialInput
 from provision.store.keys import MasterKey, Purpose, create_key, load_key
 from provision.store.seal import Place, seal, unseal
@@ -26,7 +28,7 @@ PLACE = Place("id-1", "n1", "tls", 3, "key", "/etc/tls.key", "0600")
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    store.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), "x")
     return store
 
 
@@ -67,34 +69,34 @@ def test_opens_with_its_own_key_only() -> None:
 
 
 def test_versions_only_increase(store: Store, tmp_path: Path) -> None:
-    assert [store.set_credential("n1", credential(b"%d" % i), NOW) for i in range(3)] == [1, 2, 3]
-    store.remove_credential("n1", "tls")
-    assert store.list_credentials("n1") == []
+    assert [store.credentials.set("n1", credential(b"%d" % i), NOW) for i in range(3)] == [1, 2, 3]
+    store.credentials.remove("n1", "tls")
+    assert store.credentials.infos("n1") == []
     store.close()
     with open_store(tmp_path) as again:
-        assert again.set_credential("n1", credential(b"4"), NOW) == 4
-        assert again.open_credentials("n1", ["tls"])[0].secret == Secret(b"4")
-        assert again.set_credential("n2", credential(b"1"), NOW) == 1
+        assert again.credentials.set("n1", credential(b"4"), NOW) == 4
+        assert again.credentials.open("n1", ["tls"])[0].secret == Secret(b"4")
+        assert again.credentials.set("n2", credential(b"1"), NOW) == 1
 
 
 def test_listing_shows_no_secret(store: Store) -> None:
-    store.set_credential("n2", credential(b"canary"), NOW)
+    store.credentials.set("n2", credential(b"canary"), NOW)
     token = CredentialInput(
         "enrol", CredentialKind.TOKEN, "/etc/enrol", "0640", Secret(b"1234"), NOW + timedelta(days=1)
     )
-    store.set_credential("n1", token, NOW)
-    first, second = store.list_credentials()
+    store.credentials.set("n1", token, NOW)
+    first, second = store.credentials.infos()
     assert (first.host, first.name, first.version, first.mode, first.size) == ("n1", "enrol", 1, "0640", 4)
     assert first.not_after == NOW + timedelta(days=1) and first.created == NOW
     assert first.fingerprint == "", "a hash of a short token gives it away"
     assert len(second.fingerprint) == 64 and second.not_after is None
-    assert store.list_credentials("n2") == [second]
-    assert "canary" not in repr(store.list_credentials()) + repr(store.open_credentials("n2", ["tls"]))
+    assert store.credentials.infos("n2") == [second]
+    assert "canary" not in repr(store.credentials.infos()) + repr(store.credentials.open("n2", ["tls"]))
 
 
 def test_opened_in_the_order_asked_for(store: Store) -> None:
-    store.set_credentials([("n1", credential(b"a", "a")), ("n1", credential(b"b", "b"))], NOW)
-    opened = store.open_credentials("n1", ["b", "a"])
+    store.credentials.set_all([("n1", credential(b"a", "a")), ("n1", credential(b"b", "b"))], NOW)
+    opened = store.credentials.open("n1", ["b", "a"])
     assert [(c.name, c.path, c.mode, c.secret.reveal()) for c in opened] == [
         ("b", "/etc/b.key", "0600", b"b"),
         ("a", "/etc/a.key", "0600", b"a"),
@@ -103,14 +105,14 @@ def test_opened_in_the_order_asked_for(store: Store) -> None:
 
 def test_missing_ones_are_named(store: Store) -> None:
     with pytest.raises(NotFound, match=r"credential 'tls' of n1: has not been set; .*provision credential set n1 tls"):
-        store.open_credentials("n1", ["tls"])
+        store.credentials.open("n1", ["tls"])
     with pytest.raises(NotFound, match="n9"):
-        store.open_credentials("n9", ["tls"])
+        store.credentials.open("n9", ["tls"])
     with pytest.raises(NotFound):
-        store.remove_credential("n1", "tls")
+        store.credentials.remove("n1", "tls")
     with pytest.raises(NotFound):
-        store.set_credentials([("n1", credential(b"a")), ("n9", credential(b"a"))], NOW)
-    assert store.list_credentials() == [], "all of them or none"
+        store.credentials.set_all([("n1", credential(b"a")), ("n9", credential(b"a"))], NOW)
+    assert store.credentials.infos() == [], "all of them or none"
 
 
 @pytest.mark.parametrize(
@@ -126,46 +128,46 @@ def test_missing_ones_are_named(store: Store) -> None:
     ids=["swapped", "version", "mode", "no-nonce", "short"],
 )
 def test_altered_rows_do_not_open(store: Store, tmp_path: Path, sql: str) -> None:
-    store.set_credential("n1", credential(b"one"), NOW)
-    store.set_credential("n2", credential(b"two"), NOW)
+    store.credentials.set("n1", credential(b"one"), NOW)
+    store.credentials.set("n2", credential(b"two"), NOW)
     store.close()
     raw(tmp_path, sql)
     with open_store(tmp_path) as again:
-        assert "holds rows that this program did not write" in again.distrust
+        assert "holds rows that this program did not write" in again.database.distrust
         with pytest.raises(Unavailable, match=r"did not write.*provision store accept"):
-            again.open_credentials("n1", ["tls"])
+            again.credentials.open("n1", ["tls"])
         # Believed by an operator's mistake, they do not open all the same.
         again.accept()
         with pytest.raises(Unavailable, match="credential 'tls' of n1: does not open"):
-            again.open_credentials("n1", ["tls"])
+            again.credentials.open("n1", ["tls"])
 
 
 def test_opening_asks_the_database_only_for_what_is_large(store: Store, tmp_path: Path) -> None:
     def opened(store: Store, name: str = "n1") -> tuple[bytes, int]:
         with statements() as seen:
-            (found,) = store.open_credentials(name, ["tls"])
+            (found,) = store.credentials.open(name, ["tls"])
         return found.secret.reveal(), len(seen)
 
-    store.set_credentials([("n1", credential(b"small")), ("n2", credential(b"x" * 32768))], NOW)
+    store.credentials.set_all([("n1", credential(b"small")), ("n2", credential(b"x" * 32768))], NOW)
     assert opened(store) == (b"small", 0)
-    store.set_credential("n1", credential(b"newer"), NOW)
+    store.credentials.set("n1", credential(b"newer"), NOW)
     assert opened(store) == (b"newer", 0)
-    store.set_credential("n1", credential(b"y" * 32768), NOW)
+    store.credentials.set("n1", credential(b"y" * 32768), NOW)
     assert opened(store)[0] == b"y" * 32768
-    store.set_credential("n1", credential(b"newest"), NOW)
+    store.credentials.set("n1", credential(b"newest"), NOW)
     store.close()
     with open_store(tmp_path) as again:
         assert opened(again) == (b"newest", 0)
         assert opened(again, "n2")[0] == b"x" * 32768
-        again.remove_credential("n1", "tls")
+        again.credentials.remove("n1", "tls")
         with pytest.raises(NotFound):
-            again.open_credentials("n1", ["tls"])
-        again.set_credential("n1", credential(b"gone"), NOW)
-        again.apply(inventory(host(2)), "x")
-        again.apply(inventory(host(1), host(2)), "x")
+            again.credentials.open("n1", ["tls"])
+        again.credentials.set("n1", credential(b"gone"), NOW)
+        again.hosts.apply(inventory(host(2)), "x")
+        again.hosts.apply(inventory(host(1), host(2)), "x")
         with pytest.raises(NotFound):
-            again.open_credentials("n1", ["tls"])
-        assert not again._sealed, "nothing is kept of a host that was removed"
+            again.credentials.open("n1", ["tls"])
+        assert not again.credentials._sealed, "nothing is kept of a host that was removed"
 
 
 # The master key
@@ -236,6 +238,23 @@ def test_key_of_another_user(tmp_path: Path) -> None:
         load_key(tmp_path, {})
 
 
+def test_the_way_out_never_takes_the_key_from_its_directorys_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.geteuid() == 0, "this test needs root to give files away"
+    nobody = pwd.getpwnam("nobody")
+    create_key(tmp_path)
+    for path in (tmp_path, tmp_path / "key"):
+        os.chown(path, nobody.pw_uid, -1)
+    with pytest.raises(Unavailable, match=r"run it as its owner; root does so by 'runuser -u nobody -- provision"):
+        load_key(tmp_path, {})
+    os.chown(tmp_path / "key", 0, -1)
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(keys, "_open", lambda path, flags: (_ for _ in ()).throw(refused))
+    with pytest.raises(Unavailable, match=r"Permission denied\); let root run 'chown --reference=\S+ \S+/key'"):
+        load_key(tmp_path, {})
+
+
 def test_key_that_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "key").symlink_to("/dev/zero")
     with pytest.raises(Unavailable):
@@ -264,18 +283,18 @@ def test_missing_key(store: Store, tmp_path: Path) -> None:
 
 
 def test_another_key_destroys_nothing(store: Store, tmp_path: Path) -> None:
-    store.set_credential("n1", credential(b"canary"), NOW)
+    store.credentials.set("n1", credential(b"canary"), NOW)
     store.close()
     before = (tmp_path / "provision.db").read_bytes()
     with pytest.raises(Unavailable, match="another master key"):
         Store.open(tmp_path, MasterKey(Secret(bytes(32))))
     assert (tmp_path / "provision.db").read_bytes() == before
     with open_store(tmp_path) as again:
-        assert again.open_credentials("n1", ["tls"])[0].secret == Secret(b"canary")
+        assert again.credentials.open("n1", ["tls"])[0].secret == Secret(b"canary")
 
 
 def test_a_lost_check_value_is_no_way_in(store: Store, tmp_path: Path) -> None:
-    store.set_credential("n1", credential(b"canary"), NOW)
+    store.credentials.set("n1", credential(b"canary"), NOW)
     store.close()
     raw(tmp_path, "DELETE FROM meta WHERE name = 'key-check'")
     with pytest.raises(Unavailable, match="another master key"):

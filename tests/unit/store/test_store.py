@@ -33,19 +33,19 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_nothing_applied(store: Store) -> None:
-    assert store.inventory() is None
+    assert store.hosts.inventory() is None
     assert store.snapshot.site is None and not store.snapshot.hosts
 
 
 def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
     wanted = inventory(host(1), host(2, Netboot.ALWAYS, labels={"rack": "r1"}))
-    applied = store.apply(wanted, "uid=0")
+    applied = store.hosts.apply(wanted, "uid=0")
     assert (applied.added, applied.changed, applied.removed, applied.site) == (("n1", "n2"), (), (), True)
-    assert store.inventory() == wanted
+    assert store.hosts.inventory() == wanted
     before = store.snapshot
     store.close()
     with open_store(tmp_path) as again:
-        assert again.inventory() == wanted
+        assert again.hosts.inventory() == wanted
         assert again.snapshot.revisions == before.revisions
         assert {h.name: h.revision for h in again.snapshot.hosts.values()} == {h.name: h.revision for h in wanted.hosts}
         assert again.snapshot.ids == before.ids
@@ -53,9 +53,9 @@ def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
 
 
 def test_snapshot_is_immutable_and_replaced(store: Store) -> None:
-    store.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), "x")
     first = store.snapshot
-    store.apply(inventory(host(2)), "x")
+    store.hosts.apply(inventory(host(2)), "x")
     assert set(first.hosts) == {"n1"} and set(store.snapshot.hosts) == {"n2"}
     assert store.snapshot.change > first.change
     with pytest.raises(TypeError):
@@ -65,14 +65,14 @@ def test_snapshot_is_immutable_and_replaced(store: Store) -> None:
 
 
 def test_only_the_difference_is_written(store: Store) -> None:
-    store.apply(inventory(*(host(i) for i in range(20))), "x")
+    store.hosts.apply(inventory(*(host(i) for i in range(20))), "x")
     with statements() as seen:
-        applied = store.apply(inventory(*(host(i, labels={"a": "b"} if i == 7 else {}) for i in range(20))), "x")
+        applied = store.hosts.apply(inventory(*(host(i, labels={"a": "b"} if i == 7 else {}) for i in range(20))), "x")
     assert applied.changed == ("n7",) and not applied.added and not applied.site
     writes = [(s.split()[0], s.split()[1:3], n) for s, n in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
     assert [(verb, count) for verb, _, count in writes] == [("DELETE", 1), ("UPDATE", 1), ("INSERT", 1)]
     with statements() as seen:
-        store.apply(store.inventory() or inventory(), "x")
+        store.hosts.apply(store.hosts.inventory() or inventory(), "x")
     assert not [s for s, _ in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
 
 
@@ -82,7 +82,7 @@ def test_work_grows_with_rows_only(tmp_path: Path) -> None:
         state = tmp_path / str(size)
         state.mkdir()
         with open_store(state) as store, statements() as seen:
-            store.apply(inventory(*(host(i) for i in range(size))), "x")
+            store.hosts.apply(inventory(*(host(i) for i in range(size))), "x")
             counts.append(len(seen))
     assert counts[0] == counts[1]
 
@@ -92,43 +92,43 @@ def test_ten_thousand_hosts(tmp_path: Path) -> None:
     hosts = [host(i) for i in range(10_000)]
     with open_store(tmp_path) as store:
         began = time.monotonic()
-        store.apply(inventory(*hosts), "x")
+        store.hosts.apply(inventory(*hosts), "x")
         assert time.monotonic() - began < 20
         assert len(store.snapshot.by_mac) == 10_000
     with open_store(tmp_path) as store:
-        assert store.inventory() == inventory(*sorted(hosts, key=lambda h: h.name))
+        assert store.hosts.inventory() == inventory(*sorted(hosts, key=lambda h: h.name))
 
 
 def test_a_mac_may_move(store: Store) -> None:
-    store.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), "x")
     swapped = inventory(host(1, interfaces=host(2).interfaces), host(2, interfaces=host(1).interfaces))
-    store.apply(swapped, "x")
+    store.hosts.apply(swapped, "x")
     assert store.snapshot.by_mac == {mac(1): "n2", mac(2): "n1"}
-    store.apply(inventory(host(3, interfaces=host(1).interfaces)), "x")
+    store.hosts.apply(inventory(host(3, interfaces=host(1).interfaces)), "x")
     assert store.snapshot.by_mac == {mac(1): "n3"}
 
 
 @pytest.mark.parametrize("other", [host(1), host(2, interfaces=host(1).interfaces)], ids=["name", "mac"])
 def test_two_of_one_change_nothing(store: Store, other: object) -> None:
-    store.apply(inventory(host(9)), "x")
+    store.hosts.apply(inventory(host(9)), "x")
     with pytest.raises(Invalid):
-        store.apply(inventory(host(1), other), "x")  # type: ignore[arg-type]
-    assert store.inventory() == inventory(host(9))
-    with store._read() as connection:
-        assert [row.name for row in connection.execute(schema.hosts.select())] == ["n9"]
+        store.hosts.apply(inventory(host(1), other), "x")  # type: ignore[arg-type]
+    assert store.hosts.inventory() == inventory(host(9))
+    with store.database.read() as tx:
+        assert [row.name for row in tx.connection.execute(schema.hosts.select())] == ["n9"]
 
 
 def test_files_are_private(store: Store, tmp_path: Path) -> None:
-    store.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), "x")
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert files == dict.fromkeys(("key", "provision.db", "provision.db-wal", "provision.db-shm"), 0o600)
 
 
 def test_every_connection_is_durable_and_strict(store: Store) -> None:
     pragmas = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 10000}
-    with store._read() as first, store._read() as second:
-        for connection in (first, second):
-            assert {n: connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in pragmas} == pragmas
+    with store.database.read() as first, store.database.read() as second:
+        for tx in (first, second):
+            assert {n: tx.connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in pragmas} == pragmas
 
 
 def test_an_open_database_is_made_private(store: Store, tmp_path: Path) -> None:
@@ -139,34 +139,34 @@ def test_an_open_database_is_made_private(store: Store, tmp_path: Path) -> None:
 
 
 def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> None:
-    store.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), "x")
     for name in ("n1", "n2"):
-        store.set_credential(name, credential(b"canary " * 40), NOW)
-        store.open_window(name, 10, 1, NOW, "x")
-        store.begin_boot(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
+        store.credentials.set(name, credential(b"canary " * 40), NOW)
+        store.windows.open(name, 10, 1, NOW, "x")
+        store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
-    store.apply(inventory(host(2)), "x")
+    store.hosts.apply(inventory(host(2)), "x")
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
     assert len(tables) == 5
-    with store._read() as connection:
+    with store.database.read() as tx:
         for table in tables:
-            assert {row.host_id for row in connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table
+            assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table
     # Not only unlinked: overwritten, also in the write-ahead log.
     assert not [p.name for p in tmp_path.iterdir() if ciphertext in p.read_bytes()]
-    assert store.window("n1") is None
+    assert store.windows.of("n1") is None
     with pytest.raises(NotFound):
-        store.boots("n1")
+        store.boots.of("n1")
 
 
 def test_the_canary_is_nowhere_in_clear(store: Store, tmp_path: Path) -> None:
-    store.apply(inventory(host(1)), "x")
-    store.set_credential("n1", credential(b"canary-canary-canary"), NOW)
+    store.hosts.apply(inventory(host(1)), "x")
+    store.credentials.set("n1", credential(b"canary-canary-canary"), NOW)
     assert not [p.name for p in tmp_path.iterdir() if b"canary-canary" in p.read_bytes()]
 
 
 def test_revisions_follow_what_the_seed_is_made_of(store: Store) -> None:
-    store.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), "x")
     seen = [store.snapshot.revisions["n1"]]
     other = store.snapshot.revisions["n2"]
 
@@ -175,116 +175,116 @@ def test_revisions_follow_what_the_seed_is_made_of(store: Store) -> None:
         assert (now not in seen) is to
         seen.append(now)
 
-    store.set_credential("n1", credential(b"a"), NOW)
+    store.credentials.set("n1", credential(b"a"), NOW)
     changed(True)
-    store.set_credential("n1", credential(b"a"), NOW)
+    store.credentials.set("n1", credential(b"a"), NOW)
     changed(True)
-    store.remove_credential("n1", "tls")
-    store.set_credential("n1", credential(b"a"), NOW)
+    store.credentials.remove("n1", "tls")
+    store.credentials.set("n1", credential(b"a"), NOW)
     changed(True)
-    store.set_credential("n1", credential(b"a", "not-named-by-the-host"), NOW)
+    store.credentials.set("n1", credential(b"a", "not-named-by-the-host"), NOW)
     changed(False)
-    store.apply(inventory(host(1, labels={"a": "b"}), host(2)), "x")
+    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2)), "x")
     changed(True)
     assert store.snapshot.revisions["n2"] == other
-    store.apply(inventory(host(1, labels={"a": "b"}), host(2), domain="example.net"), "x")
+    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2), domain="example.net"), "x")
     changed(True)
     assert store.snapshot.revisions["n2"] != other
-    store.apply(inventory(host(2)), "x")
-    store.apply(inventory(host(1)), "x")
-    store.set_credential("n1", credential(b"other bytes, same version number"), NOW)
+    store.hosts.apply(inventory(host(2)), "x")
+    store.hosts.apply(inventory(host(1)), "x")
+    store.credentials.set("n1", credential(b"other bytes, same version number"), NOW)
     changed(True)
 
 
 def test_reading_needs_no_sql(store: Store) -> None:
-    store.apply(inventory(host(1)), "x")
-    store.open_window("n1", 10, 1, NOW, "x")
-    boot = store.begin_boot("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
-    assert store.charge(boot, NOW)
+    store.hosts.apply(inventory(host(1)), "x")
+    store.windows.open("n1", 10, 1, NOW, "x")
+    boot = store.boots.begin("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
+    assert store.boots.charge(boot, NOW)
     with statements() as seen:
         assert store.snapshot.hosts[store.snapshot.by_mac[mac(1)]] == host(1)
-        assert store.window("n1") and store.inventory()
-        again = store.begin_boot("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
-        assert store.charge(again, NOW + timedelta(minutes=1))
-        store.phone_home_key(again.id, "n1")
+        assert store.windows.of("n1") and store.hosts.inventory()
+        again = store.boots.begin("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
+        assert store.boots.charge(again, NOW + timedelta(minutes=1))
+        store.keys.phone_home(again.id, "n1")
     assert seen == []
 
 
 def test_bases(store: Store, tmp_path: Path) -> None:
-    store.name_base("debian", "a" * 64)
-    store.name_base("debian", "b" * 64)
-    store.name_base("alma", "c" * 64)
-    store.apply(inventory(host(1, base="debian")), "x")
+    store.bases.name("debian", "a" * 64)
+    store.bases.name("debian", "b" * 64)
+    store.bases.name("alma", "c" * 64)
+    store.hosts.apply(inventory(host(1, base="debian")), "x")
     store.close()
     with open_store(tmp_path) as again:
-        assert again.bases() == {"alma": "c" * 64, "debian": "b" * 64}
+        assert again.snapshot.bases == {"alma": "c" * 64, "debian": "b" * 64}
         with pytest.raises(Conflict, match="n1"):
-            again.forget_base("debian")
-        again.forget_base("alma")
+            again.bases.forget("debian")
+        again.bases.forget("alma")
         with pytest.raises(NotFound):
-            again.forget_base("alma")
-        again.apply(inventory(), "x")
-        again.forget_base("debian")
-        assert again.bases() == {}
+            again.bases.forget("alma")
+        again.hosts.apply(inventory(), "x")
+        again.bases.forget("debian")
+        assert again.snapshot.bases == {}
 
 
 def test_unknown_macs(store: Store, tmp_path: Path) -> None:
-    store.apply(inventory(host(1)), "x")
-    store.seen_unknown(mac(5), None, "mgmt", NOW)
-    store.seen_unknown(mac(6), "4c4c4544-0000-1000-8000-000000000001", "mgmt", NOW)
-    store.seen_unknown(mac(5), None, "office", NOW + timedelta(minutes=1))
-    store.seen_unknown(mac(6), None, "mgmt", NOW + timedelta(minutes=2))
+    store.hosts.apply(inventory(host(1)), "x")
+    store.sightings.seen(mac(5), None, "mgmt", NOW)
+    store.sightings.seen(mac(6), "4c4c4544-0000-1000-8000-000000000001", "mgmt", NOW)
+    store.sightings.seen(mac(5), None, "office", NOW + timedelta(minutes=1))
+    store.sightings.seen(mac(6), None, "mgmt", NOW + timedelta(minutes=2))
     expected = [(mac(6), "mgmt", 2), (mac(5), "office", 1), (mac(5), "mgmt", 1)]
-    assert [(s.mac, s.network, s.count) for s in store.unknown()] == expected
+    assert [(s.mac, s.network, s.count) for s in store.sightings.all()] == expected
     store.close()
     with open_store(tmp_path) as again:
         of_first = [(mac(6), "mgmt", 2), (mac(5), "mgmt", 1)]
-        assert [(s.mac, s.network, s.count) for s in again.unknown()] == of_first
-        assert again.unknown()[0].first == NOW and again.unknown()[0].last == NOW + timedelta(minutes=2)
-        again.apply(inventory(host(5)), "x")
-        assert [s.mac for s in again.unknown()] == [mac(6)]
+        assert [(s.mac, s.network, s.count) for s in again.sightings.all()] == of_first
+        assert again.sightings.all()[0].first == NOW and again.sightings.all()[0].last == NOW + timedelta(minutes=2)
+        again.hosts.apply(inventory(host(5)), "x")
+        assert [s.mac for s in again.sightings.all()] == [mac(6)]
 
 
 def test_unknown_macs_are_bounded_and_cheap(store: Store, tmp_path: Path) -> None:
-    store.seen_unknown(mac(0), None, "mgmt", NOW)
+    store.sightings.seen(mac(0), None, "mgmt", NOW)
     with statements() as seen:
         for number in range(1, LIMIT + 100):
-            store.seen_unknown(mac(number), None, "mgmt", NOW + timedelta(seconds=number))
+            store.sightings.seen(mac(number), None, "mgmt", NOW + timedelta(seconds=number))
     assert len(seen) < LIMIT / 10
-    assert len(store.unknown()) == LIMIT
-    assert store.unknown()[-1].mac == mac(100)
+    assert len(store.sightings.all()) == LIMIT
+    assert store.sightings.all()[-1].mac == mac(100)
     store.close()
     with open_store(tmp_path) as again:
-        assert len(again.unknown()) == LIMIT and again.unknown()[0].mac == mac(LIMIT + 99)
-        with again._read() as connection:
-            assert len(connection.execute(schema.unknown_macs.select()).all()) == LIMIT
+        assert len(again.sightings.all()) == LIMIT and again.sightings.all()[0].mac == mac(LIMIT + 99)
+        with again.database.read() as tx:
+            assert len(tx.connection.execute(schema.unknown_macs.select()).all()) == LIMIT
 
 
 def test_unknown_macs_of_one_network_are_not_forgotten_for_those_of_another(store: Store, tmp_path: Path) -> None:
-    store.seen_unknown(mac(9000), None, "mgmt", NOW)
+    store.sightings.seen(mac(9000), None, "mgmt", NOW)
     for number in range(LIMIT + 100):
-        store.seen_unknown(mac(number), None, "guest", NOW + timedelta(seconds=number))
-    store.seen_unknown(mac(9000), None, "guest", NOW + timedelta(days=1))
-    assert [s.network for s in store.unknown() if s.mac == mac(9000)] == ["guest", "mgmt"]
-    assert len(store.unknown()) == LIMIT + 1
+        store.sightings.seen(mac(number), None, "guest", NOW + timedelta(seconds=number))
+    store.sightings.seen(mac(9000), None, "guest", NOW + timedelta(days=1))
+    assert [s.network for s in store.sightings.all() if s.mac == mac(9000)] == ["guest", "mgmt"]
+    assert len(store.sightings.all()) == LIMIT + 1
     store.close()
     with open_store(tmp_path) as again:
-        assert [(s.network, s.count) for s in again.unknown() if s.mac == mac(9000)] == [("mgmt", 1)]
-        assert len(again.unknown()) == LIMIT
+        assert [(s.network, s.count) for s in again.sightings.all() if s.mac == mac(9000)] == [("mgmt", 1)]
+        assert len(again.sightings.all()) == LIMIT
 
 
 def test_a_statement_is_run_by_the_driver(store: Store) -> None:
     c = schema.meta.c
     put = dialect.Statement(insert(schema.meta).values(name=bindparam("a"), value=bindparam("b")).returning(c.name))
     first = dialect.Statement(select(c.value).where(c.name == bindparam("a")).limit(1))
-    with store._write() as connection:
-        assert [tuple(row) for row in put.run(connection, a="x", b="y")] == [("x",)]
-        assert [tuple(row) for row in first.run(connection, a="x")] == [("y",)]
-    with pytest.raises(Unavailable), store._write() as connection:
-        put.run(connection, a="z", b="y")
-        put.run(connection, a="x", b="y")
-    assert [tuple(row) for row in first.read(store._engine, a="x")] == [("y",)]
-    assert first.read(store._engine, a="z") == []
+    with store.database.write() as tx:
+        assert [tuple(row) for row in put.run(tx.connection, a="x", b="y")] == [("x",)]
+        assert [tuple(row) for row in first.run(tx.connection, a="x")] == [("y",)]
+    with pytest.raises(Unavailable), store.database.write() as tx:
+        put.run(tx.connection, a="z", b="y")
+        put.run(tx.connection, a="x", b="y")
+    assert [tuple(row) for row in first.read(store.database.engine, a="x")] == [("y",)]
+    assert first.read(store.database.engine, a="z") == []
 
 
 def test_one_process_per_state_directory(tmp_path: Path) -> None:
@@ -315,10 +315,10 @@ def test_a_lock_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_url_names_another_database(tmp_path: Path) -> None:
     key = create_key(tmp_path)
     with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
-        store.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), "x")
     assert not (tmp_path / "provision.db").exists()
     with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
-        assert store.inventory() == inventory(host(1))
+        assert store.hosts.inventory() == inventory(host(1))
 
 
 def test_only_one_module_knows_sqlite() -> None:

@@ -33,48 +33,48 @@ B = inventory(host(2, interfaces=host(1).interfaces), host(3, labels={"a": "b"})
 def prepare(state: Path) -> None:
     state.mkdir()
     with open_store(state) as store:
-        store.apply(A, "x")
-        store.set_credential("n1", credential(b"one"), NOW)
-        store.open_window("n2", 10, 1, NOW, "x")
-        store.begin_boot("n2", mac(2), Medium.PXE, "mgmt", NOW, "r")
+        store.hosts.apply(A, "x")
+        store.credentials.set("n1", credential(b"one"), NOW)
+        store.windows.open("n2", 10, 1, NOW, "x")
+        store.boots.begin("n2", mac(2), Medium.PXE, "mgmt", NOW, "r")
 
 
 def apply(store: Store) -> None:
-    store.apply(B, "x")
+    store.hosts.apply(B, "x")
 
 
 def check_apply(store: Store) -> str:
-    found = store.inventory()
+    found = store.hosts.inventory()
     assert found in (A, B)
     macs = {m: h.name for h in found.hosts for m in h.macs}
-    with store._read() as connection:
-        rows = connection.exec_driver_sql("SELECT mac, name FROM macs JOIN hosts ON hosts.id = macs.host_id")
+    with store.database.read() as tx:
+        rows = tx.connection.exec_driver_sql("SELECT mac, name FROM macs JOIN hosts ON hosts.id = macs.host_id")
         assert {row[0]: row[1] for row in rows} == macs
-    infos = [(info.host, info.version) for info in store.list_credentials()]
+    infos = [(info.host, info.version) for info in store.credentials.infos()]
     assert infos == ([("n1", 1)] if found == A else [])
     return "old" if found == A else "new"
 
 
 def use_window(store: Store) -> None:
-    store.charge(store.boots("n2")[0], NOW)
+    store.boots.charge(store.boots.of("n2")[0], NOW)
 
 
 def check_window(store: Store) -> str:
-    window, boot = store.window("n2"), store.boots("n2")[0]
+    window, boot = store.windows.of("n2"), store.boots.of("n2")[0]
     assert window is not None and window.used == (boot.charged is not None) == (boot.window is not None)
     # Either way the boot can go on, and no second one can.
-    assert store.charge(boot, NOW)
-    other = store.begin_boot("n2", mac(2), Medium.PXE, "mgmt", NOW, "other")
-    assert store.charge(other, NOW) is None
+    assert store.boots.charge(boot, NOW)
+    other = store.boots.begin("n2", mac(2), Medium.PXE, "mgmt", NOW, "other")
+    assert store.boots.charge(other, NOW) is None
     return "new" if boot.charged else "old"
 
 
 def set_credential(store: Store) -> None:
-    store.set_credential("n1", credential(b"two"), NOW)
+    store.credentials.set("n1", credential(b"two"), NOW)
 
 
 def check_credential(store: Store) -> str:
-    (opened,) = store.open_credentials("n1", ["tls"])
+    (opened,) = store.credentials.open("n1", ["tls"])
     assert (opened.version, opened.secret) in ((1, Secret(b"one")), (2, Secret(b"two")))
     return "old" if opened.version == 1 else "new"
 
@@ -109,8 +109,8 @@ LOOP = """
     from tests.unit.store.test_store_faults import A, B
     store = open_store(Path(sys.argv[1]))
     for number in range(100000):
-        store.apply(A if number % 2 else B, "x")
-        store.set_credential("n3", credential(b"%d" % number), NOW)
+        store.hosts.apply(A if number % 2 else B, "x")
+        store.credentials.set("n3", credential(b"%d" % number), NOW)
         print(number, flush=True)
 """
 
@@ -128,9 +128,9 @@ def test_killed_at_random(tmp_path: Path) -> None:
         last = int((process.stdout.read().split() or [first])[-1])
         process.wait()
         with open_store(tmp_path / "state") as store:
-            assert store.inventory() in (A, B)
-            version = store.list_credentials("n3")[0].version
-            secret = int(store.open_credentials("n3", ["tls"])[0].secret.reveal())
+            assert store.hosts.inventory() in (A, B)
+            version = store.credentials.infos("n3")[0].version
+            secret = int(store.credentials.open("n3", ["tls"])[0].secret.reveal())
             assert secret in (last, last + 1), "what was reported as done is done"
             assert version > secret
 
@@ -180,7 +180,7 @@ def test_database_errors_show_no_values(tmp_path: Path) -> None:
         raw.commit()
         raw.close()
         with pytest.raises(Unavailable) as caught:
-            store.set_credential("n1", credential(b"canary"), NOW)
+            store.credentials.set("n1", credential(b"canary"), NOW)
         assert caught.value.__cause__ is None and caught.value.__suppress_context__
         assert "canary" not in str(caught.value) and "\n" not in str(caught.value)
 
@@ -204,16 +204,16 @@ FULL = """
     state = Path(sys.argv[1])
     small, large = inventory(host(1)), inventory(*(host(i) for i in range(1, 4000)))
     store = open_store(state)
-    store.apply(small, "x")
-    store.set_credential("n1", credential(b"one"), NOW)
+    store.hosts.apply(small, "x")
+    store.credentials.set("n1", credential(b"one"), NOW)
     audit = Audit(state / "audit.log", load_key(state, {}))
     audit.record({"event": "before"}, durable=True)
 
     ballast = os.open(state / "ballast", os.O_WRONLY | os.O_CREAT)
     os.write(ballast, bytes(200000))
     with pytest.raises(Unavailable, match="provision.db: cannot be written: the disk is full; make room"):
-        store.apply(large, "x")
-    assert store.inventory() == small
+        store.hosts.apply(large, "x")
+    assert store.hosts.inventory() == small
 
     with pytest.raises(OSError):
         while True:
@@ -225,7 +225,7 @@ FULL = """
             count += 1
     with pytest.raises(Unavailable, match="disk is full"):
         for number in range(10000):
-            store.set_credential("n1", credential(bytes(4000)), NOW)
+            store.credentials.set("n1", credential(bytes(4000)), NOW)
     other = state / "other"
     other.mkdir(exist_ok=True)
     with pytest.raises(Unavailable, match="No space left"):
@@ -238,11 +238,11 @@ FULL = """
     assert [entry["event"] for entry in audit.entries()][:1] == ["before"]
     assert audit.entries()[-1]["event"] == "after"
     audit.close()
-    store.set_credential("n1", credential(b"after"), NOW)
+    store.credentials.set("n1", credential(b"after"), NOW)
     store.close()
     with open_store(state) as store:
-        assert store.inventory() == small
-        assert store.open_credentials("n1", ["tls"])[0].secret.reveal() == b"after"
+        assert store.hosts.inventory() == small
+        assert store.credentials.open("n1", ["tls"])[0].secret.reveal() == b"after"
 """
 
 
@@ -265,9 +265,9 @@ READ_ONLY = """
     store = open_store(state)
     audit = Audit(state / "audit.log", load_key(state, {}))
     audit.record({"event": "before"})
-    store.apply(inventory(host(1)), "x")
-    store.open_window("n1", 10, 1, NOW, "x")
-    boot = store.begin_boot("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
+    store.hosts.apply(inventory(host(1)), "x")
+    store.windows.open("n1", 10, 1, NOW, "x")
+    boot = store.boots.begin("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
     store.close()
     audit.close()
     subprocess.run(["mount", "-o", "remount,ro,bind", str(state)], check=True)
@@ -281,7 +281,7 @@ READ_ONLY = """
         create_key(state / "empty")
     subprocess.run(["mount", "-o", "remount,rw,bind", str(state)], check=True)
     with open_store(state) as store:
-        assert store.inventory() == inventory(host(1)) and store.charge(boot, NOW)
+        assert store.hosts.inventory() == inventory(host(1)) and store.boots.charge(boot, NOW)
 """
 
 
@@ -294,18 +294,18 @@ def test_read_only(tmp_path: Path) -> None:
 def test_turned_read_only_while_running(tmp_path: Path) -> None:
     prepare(tmp_path / "state")
     with open_store(tmp_path / "state") as store:
-        boot = store.boots("n2")[0]
+        boot = store.boots.of("n2")[0]
 
         # What SQLite reports when the file system went read-only under it, without needing a broken disk.
         def deny(connection: Any, _record: object, _proxy: object) -> None:
             connection.execute("PRAGMA query_only = ON")
 
-        event.listen(store._engine, "checkout", deny)
+        event.listen(store.database.engine, "checkout", deny)
         with pytest.raises(Unavailable, match=r"cannot be written: it is read-only"):
-            store.charge(boot, NOW)
+            store.boots.charge(boot, NOW)
         with pytest.raises(Unavailable, match="read-only"):
-            store.apply(B, "x")
-        store.seen_unknown(mac(9), None, "mgmt", NOW)
-        assert [seen.mac for seen in store.unknown()] == [mac(9)]
-        window = store.window("n2")
-        assert window is not None and window.used == 0 and store.inventory() == A
+            store.hosts.apply(B, "x")
+        store.sightings.seen(mac(9), None, "mgmt", NOW)
+        assert [seen.mac for seen in store.sightings.all()] == [mac(9)]
+        window = store.windows.of("n2")
+        assert window is not None and window.used == 0 and store.hosts.inventory() == A

@@ -94,7 +94,7 @@ def test_an_upgrade_takes_what_is_there_once(past: Past, tmp_path: Path) -> None
     state = before_records(past.copy(tmp_path / "state"))
     for _ in range(2):
         with opened(state) as service:
-            assert service.core.store.distrust == "" and gains(service) == TRUTH
+            assert service.core.store.database.distrust == "" and gains(service) == TRUTH
             events = [entry["event"] for entry in service.audit_entries(None, 1000)]
             assert events.count("store-authenticated") == 1
     for name in ("audit.log", "audit.head"):
@@ -103,7 +103,7 @@ def test_an_upgrade_takes_what_is_there_once(past: Past, tmp_path: Path) -> None
         connection.execute("DELETE FROM meta WHERE name = 'record'")
         connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
     with opened(state) as service:
-        assert "has lost the record" in service.core.store.distrust and gains(service) == set()
+        assert "has lost the record" in service.core.store.database.distrust and gains(service) == set()
 
 
 @pytest.mark.parametrize("gone", [("audit.log", "audit.head"), ("audit.head",)], ids=["log", "head"])
@@ -113,7 +113,7 @@ def test_a_log_that_is_gone_is_no_way_in(past: Past, tmp_path: Path, gone: tuple
         (state / name).unlink()
     for _ in range(3):
         with opened(state) as service:
-            assert service.core.store.distrust and gains(service) == set()
+            assert service.core.store.database.distrust and gains(service) == set()
 
 
 def test_an_operator_accepts(past: Past, tmp_path: Path) -> None:
@@ -146,14 +146,14 @@ def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
     with opened(past.copy(tmp_path / "state")) as service:
         store, now = service.core.store, service.core.clock()
         acts = (
-            lambda n: store.begin_boot("node2", MAC2, Medium.PXE, "mgmt", now, str(n)),
-            lambda n: store.charge(store.begin_boot("node1", MAC1, Medium.PXE, "mgmt", now, str(n)), now),
-            lambda n: [store.boots(name) for name in ("node1", "node2")],
-            lambda n: store.open_window("node1", 60, 3, now, "x"),
+            lambda n: store.boots.begin("node2", MAC2, Medium.PXE, "mgmt", now, str(n)),
+            lambda n: store.boots.charge(store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", now, str(n)), now),
+            lambda n: [store.boots.of(name) for name in ("node1", "node2")],
+            lambda n: store.windows.open("node1", 60, 3, now, "x"),
             lambda n: service.credentials.put("node1", "token", Secret(b"%d" % n), None, None, "uid=0"),
-            lambda n: store.open_credentials("node1", ["token"]),
-            lambda n: store.recheck() if n % 2 else service.core.footing.watch(),
-            lambda n: store.name_base("other", f"{n:064x}"),
+            lambda n: store.credentials.open("node1", ["token"]),
+            lambda n: store.database.recheck() if n % 2 else service.core.footing.watch(),
+            lambda n: store.bases.name("other", f"{n:064x}"),
         )
 
         def run(act: Callable[[int], object]) -> None:
@@ -162,7 +162,7 @@ def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(len(acts)) as pool:
             list(pool.map(run, acts))
-        assert store.distrust == "" and store.recheck()
+        assert store.database.distrust == "" and store.database.recheck()
         service.core.witness()
     with opened(tmp_path / "state") as service:
-        assert service.core.store.distrust == ""
+        assert service.core.store.database.distrust == ""

@@ -47,7 +47,7 @@ def get(here: Site, path: str, peer: str = IP[MAC1]) -> bytes:
 
 
 def used(here: Site) -> int:
-    window = here.service.core.store.window("node1")
+    window = here.service.core.store.windows.of("node1")
     assert window is not None
     return window.used
 

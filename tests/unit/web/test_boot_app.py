@@ -80,7 +80,7 @@ def test_a_boot_from_configuration_to_up(here: Site, app: Guard) -> None:
     got = request(app, "GET", seed.removeprefix("http://10.0.0.1"))
     assert CANARY in got.body
     assert got.headers["cache-control"] == "no-store"
-    key = here.service.core.store.phone_home_key(1, "node1").reveal().hex()
+    key = here.service.core.store.keys.phone_home(1, "node1").reveal().hex()
     say = json.dumps({"host": "node1", "key": key}).encode()
     assert request(app, "POST", "/up", body=say).status == 204
     assert request(app, "POST", "/up", body=say).problem["status"] == 409
@@ -122,7 +122,7 @@ def test_doubled_slashes_are_single_ones(here: Site, app: Guard, path: str) -> N
         ("/boot/" + "0" * 64 + "/kernel", 404),
         ("/boot/{base}/kernel/zqxj-marker", 404),
         ("/boot/{base}/initrd/1", 404),
-        ("/boot/{base}/initrd/-1", 404),
+        ("/boot/{base}/initrd/-1", 422),
         ("/boot/{base}/initrd/zqxj-marker", 422),
         ("/boot/{base}/initrd/" + "9" * 5000, 422),
         ("/boot/seed/zqxj-marker/seed.cpio", 422),

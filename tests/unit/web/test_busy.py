@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,14 @@ from tests.helpers.site_fixture import IP, MAC1, STRANGER, ask, edge, site
 UUID = "12345678-1234-1234-1234-123456789abc"
 
 
-@pytest.mark.parametrize("lock", ["store._lock", "audit._lock"])
+@pytest.mark.parametrize("lock", ["store.database.lock", "audit._lock"])
 @pytest.mark.parametrize("peer", [IP[MAC1], IP[STRANGER]])
 @pytest.mark.parametrize("name", [f"01-{MAC1.replace(':', '-')}", UUID])
 def test_the_loop_goes_on_while_somebody_writes(tmp_path: Path, lock: str, peer: str, name: str) -> None:
     with site(tmp_path) as here:
         here.window()
         app = boot_app.create(here.service.netboot, edge())
-        part, attribute = lock.split(".")
-        held = getattr(getattr(here.service.core, part), attribute)
+        held = attrgetter(lock)(here.service.core)
         has, may_end, went_on = threading.Event(), threading.Event(), list[bool]()
 
         def write() -> None:

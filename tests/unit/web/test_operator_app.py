@@ -191,7 +191,7 @@ def test_what_cannot_be_is_a_problem_of_one_line(app: Guard, method: str, path: 
 def test_a_window_has_bounds(here: Site, app: Guard, minutes: int, boots: int) -> None:
     reply = call(app, "POST", "/v1/hosts/node1/window", {"minutes": minutes, "boots": boots})
     assert reply.problem["status"] == 422
-    assert here.service.core.store.window("node1") is None
+    assert here.service.core.store.windows.of("node1") is None
 
 
 def test_windows(here: Site, app: Guard) -> None:
@@ -376,7 +376,7 @@ def test_a_base_that_lost_its_name_is_adopted(tmp_path: Path) -> None:
 
     with site(tmp_path) as here:
         here.apply(INVENTORY.replace("  base: base\n", ""))
-        here.service.core.store.forget_base("base")
+        here.service.core.store.bases.forget("base")
         assert data(operator_app.create(here.service), "GET", "/v1/images") == []
     again = Service.open(settings(here.state), here.clock)
     try:

@@ -71,6 +71,39 @@ def replacing(path: Path) -> Iterator[int]:
             beside.unlink()
 
 
+def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace the file, of that mode less the umask, as a whole. Raises OSError, and then the old one is still there.
+
+    One writer at a time: what a killed one left is overwritten by the next. Without `durable` a crash of the machine
+    may lose both.
+    """
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    try:
+        create(new, content, mode=mode, durable=durable)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def create(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Make a file, of that mode less the umask, that is not there yet.
+
+    Raises FileExistsError when it is; any other OSError leaves no file.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
 @contextmanager
 def making(path: Path) -> Iterator[Path]:
     """A new directory that gets the name `path` when the block ends without an error; swept as files are."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.cli.client import connect
+from provision.cli.alone import connect
 from provision.errors import Conflict, Exit, Invalid
-from provision.media.writing import making, replacing
 from provision.settings import load
+from provision.writing import making, replacing
 from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import CANARY, closed_site
 

@@ -1,0 +1,51 @@
+"""Arguments that several commands have, and what a typed name makes of a route."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from provision.errors import Invalid
+
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
+Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only hosts with this label")]
+_MAX_NAME = 63  # one DNS label (provision.model.Name)
+
+
+def selector_parameters(selector: str | None) -> dict[str, str]:
+    """LABEL=VALUE as query parameters; exits with a usage error when it has another form."""
+    if selector is None:
+        return {}
+    label, equals, value = selector.partition("=")
+    if not (label and equals and value):
+        raise typer.BadParameter("write it as LABEL=VALUE", param_hint="--selector")
+    return {"label": label, "value": value}
+
+
+def route(*segments: str) -> str:
+    """The path of an operator's route, whose segments may be names as they were typed; raises Invalid for a name that
+    would make another path of it."""
+    return "/v1/" + "/".join(quote(checked(segment), safe="") for segment in segments)
+
+
+def of_host(host: str | None) -> dict[str, str]:
+    """The query that asks for one host, or for all when it is None; raises Invalid."""
+    return {} if host is None else {"host": checked(host)}
+
+
+def checked(name: str) -> str:
+    """A name as it was typed. Quoting does not help one with a slash: the server's router takes the path unquoted."""
+    if name in ("", ".", "..") or "/" in name or len(name) > _MAX_NAME or not _is_text(name):
+        fact = "cannot be the name of a host, a credential or an image"
+        raise Invalid(f"'{name[:_MAX_NAME]}'", fact, "names have at most 63 lower-case letters, digits and '-'")
+    return name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

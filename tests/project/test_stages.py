@@ -1,0 +1,79 @@
+"""tools/stages and tools/flaky: every stage runs, the last lines say what failed, and the seed decides the order."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.shuffled import shuffled
+
+MAKE = """#!/bin/sh
+echo "$2" >>"$SAID"
+case "$2" in
+unit) printf '%s\\n' 'FAILED tests/unit/test_a.py::test_b[x] - assert 1' 'ERROR tests/unit/test_c.py' FAILED; exit 2 ;;
+types) echo 'Found 3 errors'; exit 1 ;;
+esac
+"""
+
+
+def run(tmp_path: Path, *argv: str | Path) -> subprocess.CompletedProcess[str]:
+    fake = tmp_path / "make"
+    fake.write_text(MAKE)
+    fake.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "MAKE": str(fake), "SAID": str(tmp_path / "said")}
+    return subprocess.run(
+        [str(word) for word in argv], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_stages_go_on_after_one_that_failed_and_the_end_names_all(tmp_path: Path) -> None:
+    done = run(tmp_path, "tools/stages", "lint", "types", "unit", "boot")
+    assert (tmp_path / "said").read_text().split() == ["lint", "types", "unit", "boot"]
+    assert done.returncode == 1
+    _, _, summary = done.stdout.partition("\n\n")
+    assert [line.split() for line in summary.splitlines()] == [
+        ["lint", "passed"],
+        ["types", "FAILED"],
+        ["unit", "FAILED"],
+        ["tests/unit/test_a.py::test_b[x]"],
+        ["tests/unit/test_c.py"],
+        ["boot", "passed"],
+    ]
+
+
+def test_stages_that_pass_end_well(tmp_path: Path) -> None:
+    done = run(tmp_path, "tools/stages", "lint", "boot")
+    assert (done.returncode, done.stdout.split()) == (0, ["lint", "passed", "boot", "passed"])
+
+
+def test_flaky_counts_what_failed_and_says_the_seeds(tmp_path: Path) -> None:
+    program = tmp_path / "pytest"
+    program.write_text(
+        '#!/bin/sh\necho "$*" >>"$SAID"\n'
+        '[ "$(wc -l <"$SAID")" = 1 ] || { echo "FAILED tests/x.py::test_y - no"; exit 1; }\n'
+    )
+    program.chmod(0o755)
+    done = run(tmp_path, "tools/flaky", "3", program, "-q")
+    lines = done.stdout.splitlines()
+    given = (tmp_path / "said").read_text().splitlines()
+    seeds = [line.rsplit(" ", 1)[1] for line in given]
+    assert [line.rsplit(" ", 1)[0] for line in given] == ["-q -p tests.helpers.shuffled --seed"] * 3
+    assert len(set(seeds)) == 3
+    assert done.returncode == 1
+    assert lines[-4:-1] == ["flaky: 2 of 3 runs failed", *(f"run {n}, --seed {seeds[n - 1]}" for n in (2, 3))]
+    assert lines[-1].split() == ["2", "tests/x.py::test_y"]
+    assert run(tmp_path, "tools/flaky", "2", "/bin/true").returncode == 0
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_seed_decides_the_order_and_keeps_files_together(seed: int) -> None:
+    items = [f"{file}{number}" for file in "abcdefgh" for number in range(9)]
+    order = shuffled(list(items), seed, lambda item: item[0])
+    assert order == shuffled(list(items), seed, lambda item: item[0])
+    assert order != shuffled(list(items), seed + 1, lambda item: item[0])
+    assert sorted(order) == items != order
+    files = [item[0] for item in order]
+    assert all(files.index(file) + files.count(file) == 72 - files[::-1].index(file) for file in set(files))
