@@ -17,12 +17,13 @@ from provision.model import (
     KernelArgument,
     LabelKey,
     LabelValue,
-    Mac,
     Model,
     Name,
+    NicAddress,
     VlanRange,
     Whole,
     in_order,
+    is_infiniband,
 )
 
 
@@ -129,7 +130,7 @@ class Interface(Model):
     itself, and takes these from the wire, tagged. `metric` is that of every route of the interface.
     """
 
-    macs: tuple[Mac, ...] = Field(min_length=1, max_length=8)
+    macs: tuple[NicAddress, ...] = Field(min_length=1, max_length=8)
     network: Name | None = None
     addressing: Addressing | None = None
     ipv4: IPv4Address | None = None
@@ -166,8 +167,9 @@ class Host(Model):
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """Every MAC of the host once, in the order of the file."""
-        return tuple(dict.fromkeys(mac for interface in self.interfaces.values() for mac in interface.macs))
+        """Every MAC of the host once, in the order of the file; no host boots by an InfiniBand port."""
+        found = (mac for interface in self.interfaces.values() for mac in interface.macs if not is_infiniband(mac))
+        return tuple(dict.fromkeys(found))
 
     @property
     def primary(self) -> Interface:

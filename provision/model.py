@@ -59,6 +59,22 @@ def normalize_mac(value: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
+def nic_address(value: str) -> str:
+    """The link-layer address of a NIC: a MAC-48, or the 20 bytes of an InfiniBand port (RFC 4391 section 9.1.1), as
+    lower case with colons; raises ValueError."""
+    if re.fullmatch(r"([0-9a-fA-F]{2}[:-]){19}[0-9a-fA-F]{2}", value):
+        return value.lower().replace("-", ":")
+    if re.fullmatch(r"([0-9a-fA-F]{2}[:-]){7,8}[0-9a-fA-F]{2}", value):
+        # The queue pair's number, which stands before it, is in no GUID; and hosts are not found by a part.
+        raise ValueError("is only a part of an InfiniBand port's address; give the 20 bytes that 'ip link' shows")
+    return normalize_mac(value)
+
+
+def is_infiniband(address: str) -> bool:
+    """Whether the address of a NIC is an InfiniBand port's."""
+    return len(address) == 20 * 3 - 1
+
+
 def pxe_uuid(value: str) -> str:
     """A UUID as PXELINUX writes it, in the usual form, as dmidecode shows it; raises ValueError for what is none.
 
@@ -127,6 +143,8 @@ Flag = Annotated[bool, BeforeValidator(flag)]
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 Mac = Annotated[str, BeforeValidator(_text), AfterValidator(normalize_mac)]
+NicAddress = Annotated[str, BeforeValidator(_text), AfterValidator(nic_address)]
+"""A MAC, or the address of an InfiniBand port."""
 Name = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 """A host, network, group, credential or base image name: one DNS label, lower case (RFC 1123)."""
 Domain = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]

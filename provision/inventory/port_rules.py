@@ -8,6 +8,7 @@ from provision.document import Path
 from provision.host import BondMode, BondOptions, Host, Interface
 from provision.inventory.site_index import View
 from provision.inventory.violation import Violation
+from provision.model import is_infiniband
 
 _HASHED = (BondMode.LACP, BondMode.BALANCE_XOR, BondMode.BALANCE_TLB)
 _NO_BRIDGE = (BondMode.BALANCE_ALB, BondMode.BALANCE_TLB)
@@ -19,6 +20,7 @@ def port_findings(host: Host, path: Path, seen: View) -> Iterator[Violation]:
         where = (*path, "interfaces", name)
         yield from _bond_options(interface, where)
         yield from _bridged_bond(interface, where)
+        yield from _infiniband(interface, where, seen)
         yield from _vlan_aware(host, name, interface, where, seen)
     yield from _metrics(host, path)
     yield from _scopes(host, path, seen)
@@ -55,6 +57,18 @@ def _bridged_bond(interface: Interface, path: Path) -> Iterator[Violation]:
     if interface.bridge is not None and interface.bond in _NO_BRIDGE:
         fact = f"guests of bridge '{interface.bridge}' would lose frames on a bond of mode {interface.bond.value}"
         yield Violation((*path, "bond"), fact, "take active-backup, which needs nothing of the switch, or 802.3ad")
+
+
+def _infiniband(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+    """IP over InfiniBand has no Ethernet frames (RFC 4391), so nothing that is made of them."""
+    if not any(map(is_infiniband, interface.macs)):
+        return
+    for key, given in (("bond", interface.bond), ("vlan", interface.vlan), ("bridge", interface.bridge)):
+        if given is not None:
+            yield Violation((*path, key), f"'{key}' on an InfiniBand port, which has no Ethernet", "leave it out")
+    if seen.is_management(interface):
+        fact = f"an InfiniBand port on the management network '{interface.network}', where hosts are known by their MAC"
+        yield Violation((*path, "network"), fact, "name a general network")
 
 
 def _vlan_aware(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:

@@ -151,7 +151,7 @@ class Operations:
     def _explain_one(self, state: HostState, medium: Medium, channel: Channel) -> dict[str, Any]:
         if channel.prefix is not None:
             first = IPv4Address(int(channel.prefix.network_address) + 1)
-            requester = Requester(address=first, mac=state.host.macs[0])
+            requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
             requester = Requester(operator="explain")
         payload: Payload = self._core.payload(state, channel)

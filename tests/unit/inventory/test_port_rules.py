@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.inventory_samples import SITE, host, lines, said
+from tests.helpers.inventory_samples import SITE, host, lines, read, said
 
 MAC = "mac: 52:54:00:00:00:09"
 MACS = "macs: [52:54:00:00:00:09, 52:54:00:00:00:0a]"
@@ -106,3 +106,41 @@ def test_each_interface_has_a_metric_of_its_own() -> None:
     (found,) = said(a=a.replace("dhcp", "dhcp, metric: 200"), b=f"{{{OTHER}, {static}.9}}")
     assert "a.metric: the routes of 'b' have the metric 200 too" in found
     assert "is too small; the least is 1" in said(a=a.replace("dhcp", "dhcp, metric: 0"))[0]
+
+
+PORT = "80:00:02:08:fe:80:00:00:00:00:00:00:e4:1d:2d:03:00:aa:bb:01"
+IB = f'mac: "{PORT}"'
+
+
+def test_an_infiniband_port_beside_a_nic() -> None:
+    mgmt = f"{{{MAC}, network: mgmt, addressing: dhcp}}"
+    port = f"{{{IB.upper().replace('MAC', 'mac')}, network: office, addressing: static, ipv4: 10.1.0.9}}"
+    found = read(SITE, host(m=mgmt, i=port)).hosts[0]
+    assert found.interfaces["i"].macs == (PORT,)
+    assert found.macs == ("52:54:00:00:00:09",), "nothing boots by the other"
+    assert said(i=port) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            f"{{{IB}, network: mgmt, addressing: dhcp}}",
+            "i.network: an InfiniBand port on the management network",
+        ),
+        (f"{{{IB}, vlan: 30}}", "i.vlan: 'vlan' on an InfiniBand port, which has no Ethernet"),
+        (f"{{{IB}, bridge: br0}}", "i.bridge: 'bridge' on an InfiniBand port"),
+        (
+            f'{{macs: ["{PORT}", "{PORT[:-1]}2"], bond: active-backup}}',
+            "i.bond: 'bond' on an InfiniBand port",
+        ),
+        (
+            f'{{mac: "{PORT[-23:]}"}}',
+            "is only a part of an InfiniBand port's address; give the 20 bytes",
+        ),
+        (f'{{mac: "20:{PORT[-23:]}"}}', "is only a part of an InfiniBand port's address"),
+    ],
+)
+def test_what_an_infiniband_port_cannot_be(text: str, words: str) -> None:
+    (found,) = said(i=text)
+    assert words in found
