@@ -39,9 +39,10 @@ integration: $(VENV)/.ready
 	tools/need boot bench integration
 	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
+# Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere.
 boot: $(VENV)/.ready
 	tools/need boot usecases
-	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 900
+	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 3600
 
 bench: $(VENV)/.ready
 	tools/need boot bench

@@ -24,7 +24,7 @@ def join(directory: Path, *parts: str) -> Path:
     Whoever gives a name has parsed it already; that it is looked at here again is for what is deleted and written.
     """
     if not parts or not all(map(is_part, parts)):
-        raise ValueError("is no name of a file below a directory")
+        raise ValueError("is not a valid name of a file below a directory")
     return directory.joinpath(*parts)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -177,11 +177,11 @@ class _Row:
 
     def path(self, place: Place, request: Request) -> str:
         """The path of a request there."""
-        parts = list(self._parts[place])
-        values = [getattr(request, field.name) for field in fields(request)]
-        parts[1::3] = [_KINDS[kind].write(value) for kind, value in zip(parts[2::3], values, strict=True)]
-        del parts[2::3]
-        return "".join(parts)
+        first, *parts = self._parts[place]
+        texts = [first]
+        for field, kind, after in zip(*(iter(parts),) * 3, strict=True):
+            texts += _KINDS[kind].write(getattr(request, field)), after
+        return "".join(texts)
 
 
 # {field:kind}, in the order of the request's fields.

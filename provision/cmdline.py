@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from provision.errors import Invalid
 from provision.host import Host
@@ -55,13 +56,7 @@ def faults(places: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
 
 def host_faults(base_arguments: Sequence[str], site: Site, host: Host) -> Iterator[tuple[str, str]]:
     """The same of a host's whole command line."""
-    yield from faults(
-        {
-            "the --cmdline of its base image": base_arguments,
-            "the site's kernel_arguments": site.kernel_arguments,
-            "the host's kernel_arguments": host.kernel_arguments,
-        }
-    )
+    return _faults_of(base_arguments, site.kernel_arguments, host.kernel_arguments)
 
 
 def command_line(base_arguments: Sequence[str], site: Site, host: Host) -> tuple[str, ...]:
@@ -69,6 +64,22 @@ def command_line(base_arguments: Sequence[str], site: Site, host: Host) -> tuple
 
     Raises Invalid with the first of their faults.
     """
-    for fact, remedy in host_faults(base_arguments, site, host):
-        raise Invalid(host.name, fact, remedy)
+    fault = _first_fault(tuple(base_arguments), site.kernel_arguments, host.kernel_arguments)
+    if fault is not None:
+        raise Invalid(host.name, *fault)
     return (*base_arguments, *site.kernel_arguments, *host.kernel_arguments)
+
+
+@lru_cache(maxsize=1024)
+def _first_fault(base: tuple[str, ...], site: tuple[str, ...], host: tuple[str, ...]) -> tuple[str, str] | None:
+    return next(_faults_of(base, site, host), None)
+
+
+def _faults_of(base: Sequence[str], site: Sequence[str], host: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return faults(
+        {
+            "the --cmdline of its base image": base,
+            "the site's kernel_arguments": site,
+            "the host's kernel_arguments": host,
+        }
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import TypeVar
 
@@ -40,11 +41,24 @@ class Edge:
     pins: Pins | None = None
     macs_at: Callable[[str, IPv4Address], tuple[str, ...]] = lambda network, address: ()
     stack: Stack = field(default_factory=Stack)
+    # The site that was asked for last, and what the channel is by it.
+    _judged: list[tuple[Site | None, Channel]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_judged", [(None, self.channel)])
 
     def _present(self) -> Channel:
         site = self.site() if self.site else None
         if site is None:
             return self.channel
+        known, channel = self._judged[0]
+        if known is not site:
+            channel = self._judge(site)
+            self._judged[0] = site, channel
+        return channel
+
+    def _judge(self, site: Site) -> Channel:
+        """What the channel is by this site."""
         network = site.networks.get(self.channel.network or "")
         if network is None or network.prefix is None:
             return replace(self.channel, kind=ChannelKind.GENERAL, prefix=None)
@@ -62,7 +76,7 @@ class Edge:
 
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
-        address = IPv4Address(peer) if peer else None
+        address = _address(peer) if peer else None
         local = address is None or address.is_loopback or self.neighbours.is_local(address)
         channel, mac = self._present(), None
         if address is not None and not local and channel.prefix and address in channel.prefix:
@@ -116,19 +130,25 @@ class Edge:
         return replace(origin, requester=replace(who, confirmed=pin is not None), pin=pin)
 
     async def _mac(self, address: IPv4Address) -> str | None:
-        """The MAC that is at `address`: the one that the inventory has there when it answers, whatever somebody else
-        has told the kernel, and else the one that the kernel has, when that has been heard of lately or answers."""
+        """The MAC that is at `address`.
+
+        It is the one that the inventory has there when that answers, whatever somebody else has told the kernel, and
+        also when the kernel has no entry yet. Else it is the one that the kernel has, when that has been heard of
+        lately or answers.
+        """
         confirmed = self.neighbours.confirmed(self.ifindex, address)
         wanted = self.macs_at(self.channel.network or "", address)
         if confirmed is not None and (not wanted or confirmed in wanted):
             return confirmed
         recorded = await self.neighbours.find_mac(self.ifindex, address)
-        if self.pins is None or recorded is None:
+        if self.pins is None:
             return recorded
         if recorded not in wanted:
             found = await self._who_answers(address, wanted)
-            if found is not None or confirmed is not None:
-                return found or confirmed
+            # Meanwhile what the kernel had may be gone: nobody is refused by an entry that there is no more.
+            found = found or self.neighbours.confirmed_now(self.ifindex, address)
+            if found is not None or recorded is None:
+                return found
         return await self._who_answers(address, (recorded,))
 
     async def _who_answers(self, address: IPv4Address, macs: Sequence[str]) -> str | None:
@@ -139,6 +159,9 @@ class Edge:
 
     def _place(self, address: IPv4Address, mac: str) -> Place:
         return Place(self.ifindex, self.channel.address or IPv4Address(0), address, mac)
+
+
+_address = lru_cache(maxsize=4096)(IPv4Address)
 
 
 def _drop(made: asyncio.Future[T], pinned: Origin) -> None:

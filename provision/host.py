@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from functools import cached_property
+from ipaddress import IPv4Address
 from typing import Annotated
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Field
 from provision.model import (
     Flag,
     InterfaceName,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -112,7 +114,7 @@ class Route(Model):
     Without `via` the destination is on the link itself. With `onlink` the router is, whatever the prefixes say.
     """
 
-    to: IPv4Network | IPv6Prefix
+    to: IPv4Prefix | IPv6Prefix
     via: IPv4Address | IPv6 | None = None
     onlink: Flag = False
     metric: Metric | None = None
@@ -165,7 +167,7 @@ class Host(Model):
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
-    @property
+    @cached_property
     def macs(self) -> tuple[str, ...]:
         """Every MAC of the host once, in the order of the file; no host boots by an InfiniBand port."""
         found = (mac for interface in self.interfaces.values() for mac in interface.macs if not is_infiniband(mac))

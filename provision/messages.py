@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -30,6 +31,10 @@ class Vocabulary:
     words: Mapping[str, str] = field(default_factory=dict)
     extra_keys: Mapping[type, tuple[str, ...]] = field(default_factory=dict)
     hidden_keys: Mapping[type, tuple[str, ...]] = field(default_factory=dict)
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """One of a few words -> what other programs call it, in lower case with '-' for '_'."""
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    """Words for what there is nothing of -> what to do instead."""
     elsewhere: str = "it stands elsewhere"
     """Where a key belongs that a model knows of and the file may not have at this place."""
 
@@ -114,7 +119,7 @@ def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any, vocab
         if detail["type"] == "value_error":
             fact, _, remedy = str(detail["ctx"]["error"]).partition("; ")
             own = detail["loc"][-1] if len(details) > 1 else ""
-            if not own or "zone" in fact:
+            if not own or fact.startswith("must "):
                 return f"{shown} {fact}", remedy
     addresses = [k for k in kinds if k.startswith("ip_v")]
     if addresses:
@@ -124,10 +129,10 @@ def _words(details: list[Mapping[str, Any]], kinds: list[str], value: Any, vocab
 
 def _address_words(shown: str, value: Any, kinds: list[str], or_name: bool) -> tuple[str, str]:
     family = "IP" if len(kinds) > 1 else f"IPv{kinds[0][4]}"
-    if or_name:
+    if or_name and not _meant_address(str(value), family):
         return f"{shown} is neither an {family} address nor a DNS name", ""
     if not kinds[0].endswith("network"):
-        return f"{shown} is not an {family} address", ""
+        return f"{shown} is not an {family} address", _meant_address(str(value), family)
     try:
         right = ip_network(str(value), strict=False)
     except ValueError:
@@ -137,13 +142,49 @@ def _address_words(shown: str, value: Any, kinds: list[str], or_name: bool) -> t
     return f"{shown} is not an {family} prefix", ""
 
 
+def _meant_address(value: str, family: str) -> str:
+    """A question that names the address which was probably meant, of the right family; "" for nothing."""
+    bare, slash, _ = value.strip().strip("[]").partition("/")
+    # Leading zeros are octal to some programs and decimal to others, so none are read.
+    plain = ".".join(part.lstrip("0") or "0" for part in bare.split(".")) if "." in bare else bare
+    try:
+        meant = ip_address(plain)
+    except ValueError:
+        return ""
+    if plain == value or family not in ("IP", f"IPv{meant.version}"):
+        return ""
+    return f"did you mean {meant}?{' Its length is that of its network' if slash else ''}"
+
+
+def _meant_word(value: str, pattern: str) -> str:
+    """The same for a word that has to match a pattern."""
+    plain = value.strip().rstrip(".").lower()
+    guesses = (plain, plain.replace("_", "-"), plain.removeprefix("0o").zfill(4), f"/{value.strip('/ ')}")
+    for guess in guesses:
+        if re.fullmatch(pattern, guess):
+            return f"; did you mean '{guess}'?"
+    return ""
+
+
+def _meant_choice(value: str, allowed: list[str], vocabulary: Vocabulary) -> str:
+    """The same for a word of a few."""
+    word = value.strip().lower().replace("_", "-")
+    for meant in allowed:
+        if word in (meant, *vocabulary.synonyms.get(meant, ())):
+            return f"did you mean '{meant}'?"
+    if word in vocabulary.unsupported:
+        return vocabulary.unsupported[word]
+    return nearest(word, allowed).partition("known")[0]
+
+
 def _plain_words(detail: Mapping[str, Any], shown: str, vocabulary: Vocabulary) -> tuple[str, str]:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "enum":
         allowed = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        return f"{shown} is not one of {', '.join(allowed)}", nearest(shown.strip("'"), allowed).partition("known")[0]
+        return f"{shown} is not one of {', '.join(allowed)}", _meant_choice(str(detail["input"]), allowed, vocabulary)
     if kind == "string_pattern_mismatch":
-        return f"{shown} is not allowed", vocabulary.words.get(context["pattern"], "")
+        words, meant = vocabulary.words.get(context["pattern"], ""), _meant_word(detail["input"], context["pattern"])
+        return f"{shown} is not allowed", f"{words}{meant}"
     match kind:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "must be a mapping of 'key: value' lines", ""

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
@@ -43,19 +43,36 @@ class Model(BaseModel):
         return value
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values, unchecked; it has a revision of its own."""
+        """A copy with other values, unchecked; its revision, and whatever else is derived, is its own."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("revision", None)
+        for derived in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[derived]
         return copied
 
 
+_HEX = "[0-9a-f]"
+_MAC_SPELLINGS = re.compile(
+    rf"{_HEX}{{2}}(?P<by_two>[:.-])({_HEX}{{2}}(?P=by_two)){{4}}{_HEX}{{2}}"
+    rf"|{_HEX}{{4}}(?P<by_four>[:.-]){_HEX}{{4}}(?P=by_four){_HEX}{{4}}"
+    rf"|{_HEX}{{6}}[:.-]?{_HEX}{{6}}"
+)
+"""Twelve digits in equal groups of two, four or six with one separator throughout, or without any."""
+
+
 def normalize_mac(value: str) -> str:
-    """A MAC-48 in any usual spelling (``:``, ``-``, ``.`` or none) as lower case with colons; raises ValueError."""
-    digits = re.sub(r"[:.\-]", "", value).lower()
-    if not re.fullmatch(r"[0-9a-f]{12}", digits) or not re.fullmatch(r"[0-9a-fA-F:.\-]{12,17}", value):
-        raise ValueError("is not a MAC address; write it as 52:54:00:12:34:56")
+    """A MAC-48 in any usual spelling (``:``, ``-``, ``.`` or none) as lower case with colons; raises ValueError.
+
+    Separators in other places are refused: a digit may be missing on one side and doubled on the other.
+    """
+    if not _MAC_SPELLINGS.fullmatch(value.lower()):
+        raise ValueError(f"is not a MAC address; {_meant_mac(value.lower())}")
+    digits = re.sub(r"[:.-]", "", value).lower()
     if int(digits[1], 16) & 1 or digits == "0" * 12:
         raise ValueError("is not the address of one interface (multicast, broadcast or all zeros)")
+    return _colons(digits)
+
+
+def _colons(digits: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
@@ -75,6 +92,16 @@ def is_infiniband(address: str) -> bool:
     return len(address) == 20 * 3 - 1
 
 
+def _meant_mac(value: str) -> str:
+    groups = re.split(r"[:.\- ]+", value.strip())
+    if len(groups) == 6 and all(re.fullmatch(rf"{_HEX}{{1,2}}", group) for group in groups):
+        return f"did you mean {':'.join(group.zfill(2) for group in groups)}?"
+    digits = "".join(groups).removeprefix("0x")
+    if re.fullmatch(rf"{_HEX}{{12}}", digits):
+        return f"did you mean {_colons(digits)}?"
+    return "write it as 52:54:00:12:34:56"
+
+
 def pxe_uuid(value: str) -> str:
     """A UUID as PXELINUX writes it, in the usual form, as dmidecode shows it; raises ValueError for what is none.
 
@@ -85,10 +112,49 @@ def pxe_uuid(value: str) -> str:
 
 
 def unscoped(value: _Six) -> _Six:
-    """The address or prefix itself; raises ValueError when it has a zone (RFC 4007), which may hold any character."""
+    """The address or prefix itself; raises ValueError when it has a zone (RFC 4007), which may hold any character, or
+    is an IPv4 address in IPv6 form (RFC 4291 section 2.5.5), which no interface has."""
     if "%" in str(value):
-        raise ValueError("must not have a zone (%...); leave it out")
+        raise ValueError("must not have a zone (%...); leave it out, and give a server a global address")
+    address = value if isinstance(value, IPv6Address) else value.network_address
+    if address.ipv4_mapped is not None:
+        raise ValueError(f"must not be IPv4 in IPv6 form; the IPv4 address is {address.ipv4_mapped}")
     return value
+
+
+def with_length(value: Any) -> Any:
+    """The text of a prefix that has its length, or its netmask; anything else that is no text is left to the type.
+
+    Raises ValueError for a bare address, which would be a prefix of that one address, and for a wildcard mask.
+    """
+    if not isinstance(value, str):
+        return value
+    address, slash, mask = value.partition("/")
+    if not slash:
+        if meant := _whole_network(address):
+            raise ValueError(f"must have a length; did you mean {meant}?")
+    elif "." in mask and _is_wildcard(mask):
+        raise ValueError(f"must have a length; did you mean {IPv4Network(value, strict=False)}?")
+    return value
+
+
+def _is_wildcard(mask: str) -> bool:
+    try:
+        return str(IPv4Network(f"0.0.0.0/{mask}").netmask) != mask
+    except ValueError:
+        return False
+
+
+def _whole_network(text: str) -> IPv4Network | IPv6Network | None:
+    """The prefix that a bare address probably means: as long as its octets that are not zero, else itself."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        bits = 64 if not int(address) & (1 << 64) - 1 else 128
+        return IPv6Network((int(address), bits))
+    return IPv4Network((int(address), 32 - 8 * (4 - len(address.packed.rstrip(b"\0")))))
 
 
 def whole(value: Any) -> Any:
@@ -136,7 +202,8 @@ def _printable(value: str) -> str:
 
 
 IPv6 = Annotated[IPv6Address, AfterValidator(unscoped)]
-IPv6Prefix = Annotated[IPv6Network, AfterValidator(unscoped)]
+IPv4Prefix = Annotated[IPv4Network, BeforeValidator(with_length)]
+IPv6Prefix = Annotated[IPv6Network, BeforeValidator(with_length), AfterValidator(unscoped)]
 Whole = Annotated[int, BeforeValidator(whole)]
 Flag = Annotated[bool, BeforeValidator(flag)]
 

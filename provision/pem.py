@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, load_ssh_private_key
 
 from provision.errors import Invalid
 
@@ -39,7 +39,7 @@ def certificates(content: bytes) -> list[x509.Certificate]:
     """Every certificate of a file, in its order, at least one; raises Invalid when it is not PEM."""
     try:
         return x509.load_pem_x509_certificates(content)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Invalid(_SUBJECT, "is not a PEM certificate", "give PEM ('-----BEGIN CERTIFICATE-----')") from None
 
 
@@ -68,13 +68,35 @@ def private_key(content: bytes) -> PrivateKeyTypes:
 def require_tls_certificates(content: bytes) -> None:
     """Raise Invalid when OpenSSL or GnuTLS would not read a certificate of the file, or refuse how it is signed."""
     for certificate in certificates(content):
-        if fact := _unfit(public_key(certificate)):
-            raise Invalid(_SUBJECT, f"the certificate's key {fact}", _REQUEST)
-        weak = certificate.signature_hash_algorithm
-        if weak is not None and weak.name in _WEAK and certificate.issuer != certificate.subject:
-            fact = f"the certificate is signed with {weak.name.upper()}, which OpenSSL and GnuTLS refuse"
-            raise Invalid(_SUBJECT, fact, "request it again, with SHA-256")
+        require_tls_certificate(certificate)
     _require_shape(content)
+
+
+def require_tls_certificate(certificate: x509.Certificate) -> None:
+    """Raise Invalid when OpenSSL or GnuTLS would not read the certificate, or not take its key or how it is signed."""
+    if not _is_sound(certificate):
+        raise Invalid(_SUBJECT, "the certificate is damaged, or signed in an unknown way", "export or request it again")
+    if fact := _unfit(public_key(certificate)):
+        raise Invalid(_SUBJECT, f"the certificate's key {fact}", _REQUEST)
+    weak = certificate.signature_hash_algorithm
+    if weak is not None and weak.name in _WEAK and certificate.issuer != certificate.subject:
+        fact = f"the certificate is signed with {weak.name.upper()}, which OpenSSL and GnuTLS refuse"
+        raise Invalid(_SUBJECT, fact, "request it again, with SHA-256")
+
+
+def _is_sound(certificate: x509.Certificate) -> bool:
+    """Whether all parts can be read, which the library does when they are asked for, and both places that name the
+    signature's algorithm agree (RFC 5280 section 4.1.1.2)."""
+    try:
+        _ = certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string(), certificate.extensions
+        _ = certificate.signature_hash_algorithm
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        return False
+    whole, signed = certificate.public_bytes(Encoding.DER), certificate.tbs_certificate_bytes
+    algorithm = whole[whole.index(signed) + len(signed) :]
+    algorithm = algorithm[: 2 + algorithm[1]]
+    # Before it stand the sequence's header, the version and a serial number of 20 octets at most.
+    return algorithm in signed[: 40 + len(algorithm)]
 
 
 def require_tls_key(content: bytes) -> None:

@@ -57,7 +57,7 @@ _MODE: TypeAdapter[str] = TypeAdapter(FileMode)
 
 @dataclass(frozen=True)
 class SeedCredential:
-    """An opened credential: where it shall stand in the host's root, with which mode ("0600") and owner ("0:0")."""
+    """An opened credential: where it stands in the host's root, with which mode ("0600") and owner ("0:0")."""
 
     name: str
     version: int

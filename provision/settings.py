@@ -38,13 +38,13 @@ _WORDS = {
 
 def _rule(value: str) -> str:
     if value not in RULES:
-        raise ValueError(f"is no start-up refusal; known: {', '.join(RULES)}")
+        raise ValueError(f"is not a start-up refusal; known: {', '.join(RULES)}")
     return value
 
 
 def _reason(value: str) -> str:
     if len(value.split()) < 2:
-        raise ValueError("is no written reason; write at least two words")
+        raise ValueError("is not a reason; write at least two words")
     return value
 
 
@@ -105,6 +105,9 @@ def load(state: Path, config: Path) -> Settings:
         text = config.read_bytes()
     except FileNotFoundError:
         raise Unavailable(str(config), "there is no settings file", "run 'provision init' first") from None
+    except PermissionError as error:
+        remedy = "be root, or join the group that 'operator_group' in it names"
+        raise Unavailable(str(config), f"cannot be read ({error.strerror})", remedy) from None
     except OSError as error:
         raise Unavailable(str(config), f"cannot be read ({error.strerror})", "check its owner and mode") from None
     return parse(text, str(config), state)
@@ -140,7 +143,7 @@ def _crosschecks(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], s
     for index, block in enumerate(blocks):
         match block.get("tftp_ports"):
             case [int(first), int(last)] if first > last:
-                yield ("listen", index, "tftp_ports"), "is no range", "write the lower port first"
+                yield ("listen", index, "tftp_ports"), "is not a range", "write the lower port first"
 
 
 def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:

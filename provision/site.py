@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -15,6 +15,7 @@ from provision.model import (
     Domain,
     FileMode,
     Flag,
+    IPv4Prefix,
     IPv6,
     IPv6Prefix,
     KernelArgument,
@@ -47,7 +48,7 @@ class Network(Model):
 
     role: Role
     scope: Name | None = None
-    prefix: IPv4Network | None = None
+    prefix: IPv4Prefix | None = None
     gateway: IPv4Address | None = None
     prefix6: IPv6Prefix | None = None
     gateway6: IPv6 | None = None

@@ -28,7 +28,9 @@ def require_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise Conflict(str(path), "is a directory", "name a file")
     if not stat.S_ISREG(mode):
-        raise Invalid(str(path), "is no regular file", f"write to a file, then 'dd if=FILE of={path} bs=4M conv=fsync'")
+        raise Invalid(
+            str(path), "is not a regular file", f"write to a file, then 'dd if=FILE of={path} bs=4M conv=fsync'"
+        )
 
 
 def unwritable(path: Path | str, error: OSError) -> Unavailable:

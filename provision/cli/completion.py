@@ -59,7 +59,7 @@ complete -c provision -a '(__provision_complete)'
 def bash() -> None:
     """Print bash's script, for /etc/bash_completion.d/provision.
 
-    Host names are those of the running service; without one, or for who may not talk to it, there are none.
+    Host names are those of the running service; without one, or for a user who may not talk to it, there are none.
     """
     output.text(BASH)
 

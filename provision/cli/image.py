@@ -25,9 +25,14 @@ _CHUNK = 1 << 20
 
 def import_(
     name: ImageName,
-    kernel: Annotated[Path, typer.Option("--kernel", help="A Linux bzImage")],
-    initrd: Annotated[list[Path], typer.Option("--initrd", help="An initrd; give it again for more, in order")],
-    cmdline: Annotated[str, typer.Option("--cmdline", help="Default kernel arguments")] = "",
+    kernel: Annotated[Path | None, typer.Option("--kernel", help="A Linux bzImage")] = None,
+    initrd: Annotated[
+        list[Path] | None, typer.Option("--initrd", help="An initrd; give it again for more, in order")
+    ] = None,
+    cmdline: Annotated[str | None, typer.Option("--cmdline", help="Default kernel arguments")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="All three from a directory of 'image build -o'")
+    ] = None,
     loaders: Annotated[
         Path | None, typer.Option("--loaders", metavar="DIR", help="Boot loaders of this image [Debian's]")
     ] = None,
@@ -39,6 +44,26 @@ def import_(
 
     The image is immutable and known by its content. An interrupted import leaves nothing.
     """
+    if source is not None:
+        kernel, initrd, cmdline = _built(source, given=any(value for value in (kernel, initrd, cmdline)))
+    if kernel is None or not initrd:
+        raise Invalid(name, "has no kernel or no initrd", "give --from, or --kernel and --initrd")
+    _import(name, kernel, initrd, cmdline or "", loaders, seed_size)
+
+
+def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
+    """Kernel, initrd and kernel arguments of an image that was built into a directory."""
+    from provision.image.trial import usecases
+
+    if given:
+        raise Invalid("--from", "stands beside --kernel, --initrd or --cmdline", "give one or the other")
+    image = usecases.load(source)
+    return image.kernel, [image.initrd], " ".join(image.kernel_arguments)
+
+
+def _import(
+    name: str, kernel: Path, initrd: list[Path], cmdline: str, loaders: Path | None, seed_size: int | None
+) -> None:
     from provision.cli.answers import Image, shaped
 
     given = context()

@@ -38,7 +38,7 @@ def init() -> None:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         there = {path.name for path in state.iterdir()} - {"lost+found"}
         if there and not there & _OURS:
-            fact = f"is no state directory, and not empty: it has {min(there)} in it"
+            fact = f"is not a state directory, and is not empty: it has {min(there)} in it"
             raise Conflict(str(state), fact, "choose an empty or a new one with --state")
         if state.stat().st_mode & 0o777 != 0o700:
             state.chmod(0o700)

@@ -73,7 +73,7 @@ def _check_name(name: str) -> None:
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
-        fact = "is no name for a platform"
+        fact = "is not a valid name for a platform"
         raise Invalid(f"'{name[:63]}'", fact, "use at most 63 lower-case letters, digits and '-' with --name") from None
 
 

@@ -12,6 +12,7 @@ from provision.image.build import Request, build
 from provision.image.versions import Versions
 from provision.lab import disk
 from provision.lab.lans import Lab
+from provision.lab.processes import Patience
 from provision.lab.vm import VM, Device, Machine, Nic
 
 Say = Callable[[str], None]
@@ -71,9 +72,10 @@ def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 240) -> None:
         time.sleep(3)
 
 
-def watch(vm: VM, until: str, timeout: float, say: Say) -> None:
-    """Say the console's lines as they come, until one matches `until`; raises Unavailable after `timeout` seconds."""
-    deadline, shown = time.monotonic() + timeout, 0
+def watch(vm: VM, until: str, silence: float, say: Say) -> None:
+    """Say the console's lines as they come, until one matches `until`; raises Unavailable after `silence` seconds in
+    which there was none."""
+    patience, shown = Patience(silence, vm.console_file), 0
     while True:
         lines = vm.console.splitlines()
         complete = lines[shown:-1] if vm.running else lines[shown:]
@@ -85,6 +87,6 @@ def watch(vm: VM, until: str, timeout: float, say: Say) -> None:
         shown += len(complete)
         if any(re.search(until, line) for line in lines):
             return
-        if not vm.running or time.monotonic() > deadline:
+        if not vm.running or patience.ended():
             raise Unavailable("demonstration", "the machine's console did not show what it should", "see it above")
         time.sleep(0.3)

@@ -132,7 +132,7 @@ def load_order(names: Sequence[str], modules: Modules) -> Iterator[str]:
 
     for name in names:
         if not modules.asked(name) and not modules.is_builtin(name):
-            raise Invalid(name, "is no module of this kernel", "correct 'initramfs: modules:' in the recipe")
+            raise Invalid(name, "is not a module of this kernel", "correct 'initramfs: modules:' in the recipe")
         for module in modules.asked(name):
             yield from visit(module.name)
 

@@ -97,7 +97,7 @@ def build(request: Request, progress: Progress = lambda what, done: None, say: S
 
 
 def locked(request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None) -> Lock:
-    """The lock that a build of the same request takes, for who builds more than once. Raises what `build` raises."""
+    """The lock that a build of the same request takes, for a caller that builds twice. Raises what `build` raises."""
     loaded, place = load(request), request.cache or user_cache() / "image"
     with on_disk(place), (cache := Cache(place)).locked():
         return _lock(loaded, request, Place(cache, progress, say))

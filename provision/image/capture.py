@@ -69,7 +69,7 @@ def read(source: Path) -> Capture:
             if start == HEAD.encode():
                 return parse(start + file.read(_MOST), source.name)
         if not tarfile.is_tarfile(source):
-            raise Invalid(str(source), "is no capture, no directory and no tar archive of a sysfs", _REMEDY)
+            raise Invalid(str(source), "is not a capture, a directory or a tar archive of a sysfs", _REMEDY)
         with tarfile.open(source) as archive:
             return _capture(_archive(archive), str(source))
     except tarfile.TarError as error:
@@ -93,7 +93,7 @@ def parse(text: bytes, name: str) -> Capture:
             case ["device", driver, alias, path] if alias and path:
                 devices.append(_device(path, alias, driver))
             case _:
-                problems.append(Problem(name, number, "", "is no line of a capture", "make the capture again"))
+                problems.append(Problem(name, number, "", "is not a line of a capture", "make the capture again"))
     if problems:
         raise Problems(problems, name)
     return _checked(devices, dmi, name)

@@ -36,9 +36,9 @@ def load(directory: Path) -> Mapping[str, Any]:
         remedy = "name a directory that 'provision image build -o' filled"
         raise NotFound(str(path), f"cannot be read ({error.strerror})", remedy) from None
     except ValueError:
-        raise Invalid(str(path), "is no JSON", "build the image again") from None
+        raise Invalid(str(path), "is not JSON", "build the image again") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise Invalid(str(path), "is no report of a format that is known here", "build the image again")
+        raise Invalid(str(path), "is not a report in a format that this version reads", "build the image again")
     return found
 
 

@@ -100,7 +100,7 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
 
 
 def _absent(loaded: Loaded, chosen: Selection, found: Modules, absent: str) -> Iterator[Problem]:
-    """What shall be kept and is not there. For a platform only its own rules count: they may outdo the recipe's."""
+    """What is to be kept and is not there. For a platform only its own rules count: they may outdo the recipe's."""
     for rule in selection.unmatched(chosen.idle):
         counts = loaded.narrowed is None or rule.file == loaded.narrowed.file
         if counts and not found.is_builtin(rule.pattern) and not found.matching(rule.pattern):

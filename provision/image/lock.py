@@ -79,7 +79,7 @@ def parse(text: bytes, subject: str) -> Lock:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise Invalid(
-            subject, f"is no lock file: {where}: {first['msg']}", "make it with 'image build --update-lock'"
+            subject, f"is not a lock file: {where}: {first['msg']}", "make it with 'image build --update-lock'"
         ) from None
     if found.format != _FORMAT:
         raise Invalid(

@@ -75,7 +75,7 @@ def find(given: str, recipe: Path) -> Path:
     path = shipped / f"{given}.yaml" if re.fullmatch(r"[a-z0-9][a-z0-9-]*", given) else Path(given)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml"))) or "none"
-        raise NotFound(given, "is no platform file", f"name a file, or one that ships with the recipe: {known}")
+        raise NotFound(given, "is not a platform file", f"name a file, or one that ships with the recipe: {known}")
     return path
 
 

@@ -53,7 +53,7 @@ def publish(source: Path, root: Path, keep: int) -> Published:
     """
     said = strip.read(source).about
     if not _NAME.fullmatch(name := f"{said['name']}-{said['version']}"):
-        raise Invalid(str(source / "image.json"), f"names the image {name}, which is no name for one", _AGAIN)
+        raise Invalid(str(source / "image.json"), f"names the image {name}, which is not a valid name", _AGAIN)
     with on_disk(root):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
@@ -87,11 +87,13 @@ def _current(root: Path) -> str | None:
     link = root / CURRENT
     if not link.is_symlink():
         if link.exists():
-            raise Conflict(str(link), "is no link", "move it away: it is to be a link to one of the images")
+            raise Conflict(str(link), "is not a link", "move it away: it must be a link to one of the images")
         return None
     target = str(link.readlink())
     if not _NAME.fullmatch(target):
-        raise Conflict(str(link), f"leads to {target}, which is no published image", "let it lead to one, or delete it")
+        raise Conflict(
+            str(link), f"leads to {target}, which is not a published image", "let it lead to one, or delete it"
+        )
     return target
 
 

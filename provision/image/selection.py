@@ -118,5 +118,5 @@ class _Scope:
 
 
 def unmatched(rules: Iterable[Rule]) -> list[Rule]:
-    """Of idle rules those that are a mistake: what shall be kept is not there."""
+    """Of idle rules those that are a mistake: what they keep is not there."""
     return [rule for rule in rules if rule.action is Action.KEEP]

@@ -7,6 +7,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from provision import pem
 from provision.errors import Invalid
 
 
@@ -20,7 +21,7 @@ def authorities(subject: str, text: bytes, now: datetime) -> list[str]:
         raise Invalid(subject, "holds a private key", "take it out, and replace it if others could read this file")
     try:
         found = x509.load_pem_x509_certificates(text)
-    except (ValueError, UnicodeError):
+    except (ValueError, x509.InvalidVersion):
         raise Invalid(
             subject, "is not a PEM certificate", "paste it from '-----BEGIN CERTIFICATE-----' to the end line"
         ) from None
@@ -36,10 +37,14 @@ def _checked(subject: str, certificate: x509.Certificate, now: datetime) -> str:
     except ValueError:
         raise Invalid(subject, "the certificate is damaged", "export it again") from None
     if basic is None or not basic.ca:
-        raise Invalid(subject, f"'{name}' is no CA certificate", "give the certificate of the CA that signed it")
+        raise Invalid(subject, f"'{name}' is not a CA certificate", "give the certificate of the CA that signed it")
     if now > certificate.not_valid_after_utc:
         raise Invalid(subject, f"'{name}' expired on {certificate.not_valid_after_utc:%Y-%m-%d}", "give the new one")
     if now < certificate.not_valid_before_utc:
         day = f"{certificate.not_valid_before_utc:%Y-%m-%d}"
         raise Invalid(subject, f"'{name}' is valid only from {day}", "look at this machine's clock")
+    try:
+        pem.require_tls_certificate(certificate)
+    except Invalid as error:
+        raise Invalid(subject, f"'{name}': {error.fact}", error.remedy) from None
     return certificate.public_bytes(Encoding.PEM).decode("ascii")

@@ -74,7 +74,7 @@ def difference(old: Inventory | None, new: Inventory) -> Difference:
 
 
 def merge(old: Inventory | None, new: Inventory, prune: bool) -> Inventory:
-    """What the store shall hold: `new`, and without `prune` also the hosts that only `old` has.
+    """What the store holds then: `new`, and without `prune` also the hosts that only `old` has.
 
     Hosts that stay are checked again beside the new ones and on the new site. Raises Problems, in the "file"
     ``(store)``, when they no longer fit.

@@ -119,7 +119,9 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
         elif kind := edge(address, prefix):
             yield Violation(where, f"{address} is the {kind} address of {prefix}", "take another")
         elif address.is_loopback or address.is_multicast or address.is_unspecified:
-            yield Violation(where, f"{address} is no address that one machine of a network can have", "take another")
+            yield Violation(
+                where, f"{address} is not an address that one machine of a network can have", "take another"
+            )
         elif address == gateway:
             yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
         elif server := seen.server(network, address):

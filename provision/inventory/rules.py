@@ -7,6 +7,7 @@ from functools import partial
 
 from provision.document import Path
 from provision.host import Host
+from provision.inventory.address_rules import address_findings, name_findings
 from provision.inventory.host_rules import host_findings
 from provision.inventory.site_index import View, view
 from provision.inventory.site_rules import site_findings
@@ -32,6 +33,8 @@ def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) ->
 def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     if site is not None:
         yield from site_findings(site)
+        yield from address_findings(site)
+        yield from name_findings(site, hosts)
         yield from _borrowed(site, hosts)
     seen = view(site)
     for host in hosts:

@@ -36,8 +36,29 @@ _WORDS: Mapping[str, str] = {
         (types.FileMode, "write a mode as four octal digits, such as 0600"),
     )
 }
+_NO_SWITCH = "'active-backup' is the mode that needs nothing of the switch"
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    # Bond modes by their numbers (Documentation/networking/bonding.rst), and by what switches call them.
+    "active-backup": ("1", "failover"),
+    "balance-xor": ("2", "xor"),
+    "802.3ad": ("4", "lacp", "8023ad", "802.1ax"),
+    "balance-tlb": ("5", "tlb"),
+    "balance-alb": ("6", "alb"),
+    "static": ("manual", "fixed"),
+    "dhcp": ("auto", "dhcp4", "dhcpv4"),
+    "management": ("mgmt", "oob"),
+    "persistent": ("disk", "flash"),
+    "none": ("diskless", "ram", "no"),
+    "always": ("yes", "true", "on"),
+    "never": ("no", "false", "off"),
+}
+_UNSUPPORTED: Mapping[str, str] = dict.fromkeys(
+    ("0", "balance-rr", "rr", "3", "broadcast", "5", "balance-tlb", "tlb", "6", "balance-alb", "alb"), _NO_SWITCH
+)
 INVENTORY = Vocabulary(
     words=_WORDS,
+    synonyms=_SYNONYMS,
+    unsupported=_UNSUPPORTED,
     extra_keys={
         Host: ("groups",),
         Interface: ("mac",),

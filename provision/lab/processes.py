@@ -14,6 +14,9 @@ from provision.errors import Unavailable
 POLL = 0.1
 """Seconds between two looks at a growing file."""
 
+MOST_SECONDS = 1200.0
+"""How long anything is waited for that goes on printing, as a boot that starts over and over does."""
+
 # CSI, OSC and other escape sequences (ECMA-48), with which firmware, GRUB and systemd paint their screens.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00]")
 
@@ -62,9 +65,9 @@ class Process:
         """What it has printed so far."""
         return plain(self.log)
 
-    def wait_for(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
-        """Wait until it has printed `pattern`; raises Unavailable with its last lines."""
-        return wait_for(self.log, pattern, timeout, self.name, lambda: self.running)
+    def wait_for(self, pattern: str, silence: float = 10.0) -> re.Match[str]:
+        """Wait until it has printed `pattern`; raises WaitFailed with its last lines after `silence` seconds of it."""
+        return wait_for(self.log, pattern, Patience(silence, self.log), self.name, lambda: self.running)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit code; raises Unavailable after `timeout` seconds."""
@@ -93,14 +96,37 @@ def plain(path: Path) -> str:
         return ""
 
 
-def wait_for(path: Path, pattern: str, timeout: float, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
+class Patience:
+    """How long something is waited for: as long as one of its files grows, however slow the machine is.
+
+    It ends after `silence` seconds in which none of them did, and after MOST_SECONDS in any case.
+    """
+
+    def __init__(self, silence: float, *files: Path) -> None:
+        self._silence, self._files = silence, files
+        self._sizes, self._began = self._look(), time.monotonic()
+        self._grown = self._began
+
+    def _look(self) -> list[int]:
+        return [path.stat().st_size if path.exists() else 0 for path in self._files]
+
+    def ended(self) -> str:
+        """Why there is nothing more to wait for, in words that follow "did not print it"; empty while there is."""
+        now, sizes = time.monotonic(), self._look()
+        if sizes != self._sizes:
+            self._sizes, self._grown = sizes, now
+        if now - self._grown > self._silence:
+            return f"and nothing else for {self._silence:.0f} s"
+        return f"within {MOST_SECONDS:.0f} s" if now - self._began > MOST_SECONDS else ""
+
+
+def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
     """Wait until the text of `path` has `pattern` (multi-line mode) anywhere, and return the first match.
 
-    Raises WaitFailed with the last 60 lines when `timeout` seconds pass, or when `alive` says no and the text is
-    without the pattern.
+    Raises WaitFailed with the last 60 lines when `patience` has ended, or when `alive` says no and the text is without
+    the pattern.
     """
     expression = re.compile(pattern, re.MULTILINE)
-    end = time.monotonic() + timeout
     while True:
         lives = alive()
         match = expression.search(plain(path))
@@ -108,8 +134,8 @@ def wait_for(path: Path, pattern: str, timeout: float, subject: str, alive: Call
             return match
         if not lives:
             raise WaitFailed(subject, f"ended without printing {pattern!r}", path)
-        if time.monotonic() > end:
-            raise WaitFailed(subject, f"did not print {pattern!r} within {timeout:.0f} s", path)
+        if why := patience.ended():
+            raise WaitFailed(subject, f"did not print {pattern!r} {why}", path)
         time.sleep(POLL)
 
 

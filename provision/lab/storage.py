@@ -23,7 +23,7 @@ EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = {export}; Protocols = 4; Acce
 
 
 def iscsi(lab: Lab) -> None:
-    """Serve a disk of 64 MiB at TARGET in the server's namespace, with CRC32C digests for who asks for them.
+    """Serve a disk of 64 MiB at TARGET in the server's namespace, with CRC32C digests for initiators that ask for them.
 
     Raises Unavailable when tgt is missing or does not answer.
     """

@@ -15,7 +15,7 @@ from provision import proc
 from provision.errors import Unavailable
 from provision.lab import report
 from provision.lab.lans import Lab, Lan
-from provision.lab.processes import Process, WaitFailed, last_lines, plain, wait_for
+from provision.lab.processes import Patience, Process, WaitFailed, last_lines, plain, wait_for
 
 _OVMF = Path("/usr/share/OVMF")
 
@@ -141,10 +141,11 @@ class VM:
         """What the serial console has shown so far, without escape sequences."""
         return plain(self.console_file)
 
-    def wait_for(self, pattern: str, timeout: float = 120.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, silence: float = 120.0) -> re.Match[str]:
         """Wait until the console has shown `pattern` (multi-line mode) since power-on; returns the first match.
 
-        Raises processes.WaitFailed with the console's last 60 lines after `timeout` seconds, or when it is off.
+        Raises processes.WaitFailed with the console's last 60 lines when the machine is off, or when the console has
+        shown nothing new for `silence` seconds: a boot takes as long as the machine that emulates it needs.
         """
         name = f"virtual machine {self.machine.name}"
         if self._qemu is None:
@@ -152,11 +153,12 @@ class VM:
         if not self.running and not self.console_file.exists():
             lines = self._qemu.text.strip().splitlines() or ["no message"]
             raise Unavailable(name, f"QEMU failed: {lines[-1]}")
-        return wait_for(self.console_file, pattern, timeout, name, lambda: self.running)
+        patience = Patience(silence, self.console_file)
+        return wait_for(self.console_file, pattern, patience, name, lambda: self.running)
 
-    def report(self, timeout: float = 120.0) -> report.Report:
-        """Wait for the probe's report and return it."""
-        self.wait_for(rf"^{report.END}$", timeout)
+    def report(self, silence: float = 120.0) -> report.Report:
+        """Wait for the probe's report and return it; see `wait_for`."""
+        self.wait_for(rf"^{report.END}$", silence)
         return report.parse(self.console)
 
     def wait_off(self, timeout: float = 30.0) -> None:

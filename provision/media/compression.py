@@ -75,7 +75,7 @@ class _Decompressor(Protocol):
 
 
 class _Gzip:
-    """zlib's object with the manners of bz2's and lzma's."""
+    """zlib's decompressor with the interface of bz2's and lzma's."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(31)

@@ -146,7 +146,9 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
     try:
         TypeAdapter(Name).validate_python(request.name)
     except ValidationError:
-        yield Problem(request.name, 0, "", "is no name for a base image", "use lower case letters, digits and hyphens")
+        yield Problem(
+            request.name, 0, "", "is not a valid name for an image", "use lower case letters, digits and hyphens"
+        )
     for argument in request.kernel_arguments:
         try:
             TypeAdapter(KernelArgument).validate_python(argument)
@@ -158,7 +160,7 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size
     if size % _SEED_UNIT or not _SEED_UNIT <= size <= SEED_LIMIT:
-        fact = f"is no size for the seed: a multiple of {_SEED_UNIT} bytes up to {SEED_LIMIT} is"
+        fact = f"is not a valid size for the seed, which is a multiple of {_SEED_UNIT} bytes up to {SEED_LIMIT}"
         yield Problem(str(size), 0, "", fact, f"give --seed-size, in MiB, from 1 to {SEED_LIMIT >> 20}")
     if not request.initrds:
         yield Problem(request.name, 0, "", "has no initrd", "name at least one with --initrd")
@@ -236,13 +238,27 @@ def _check_initrds(
     found = [(source, marker) for source, marker in markers if marker is not None]
     for source, marker in found:
         if marker != CONTRACT:
-            text = marker.decode(errors="replace").strip()
-            fact = f"asks for seed contract '{text}', and this release writes {CONTRACT.decode().strip()}"
-            problems.append(Problem(str(source), 0, "", fact, "build the image for that contract"))
+            problems.append(Problem(str(source), 0, "", *_other_contract(marker)))
     if not found and initrds and good == len(request.initrds):
         fact = f"no initrd holds {MARKER}, so this image would ignore its seed"
         problems.append(Problem(str(initrds[0][0]), 0, "", fact, "see docs/media-format.md"))
     return tuple(sorted(features)), read_accounts(passwd, group)
+
+
+def _other_contract(marker: bytes) -> tuple[str, str]:
+    """What is wrong with a marker, and the way out: the number, or how it is written."""
+    ours, text = CONTRACT.decode().strip(), marker.decode("ascii", "replace").strip()
+    if text != ours:
+        return (
+            f"asks for seed contract {quoted(text)}, and this release writes {ours}",
+            "build the image for that contract",
+        )
+    fact = f"{MARKER} holds '{ours}' without the newline"
+    if b"\r" in marker:
+        fact = f"{MARKER} holds '{ours}', but ends in a carriage return"
+    elif marker != ours.encode():
+        fact = f"{MARKER} holds '{ours}' and white space beside it"
+    return fact, f"write it with 'echo {ours}', and build the image again"
 
 
 def _identify(request: ImportRequest, kernel: Path, initrds: tuple[Path, ...], loaders: dict[str, Path]) -> str:

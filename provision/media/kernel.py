@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Invalid
+from provision.media.kernel_kinds import HEAD, kind_of
 
 _HEADER = 0x264
 _SECTOR = 512
@@ -26,16 +27,14 @@ def inspect_kernel(path: Path) -> Kernel:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(_HEADER)
+            head = file.read(HEAD)
             if len(head) < _HEADER or head[0x1FE:0x200] != b"\x55\xaa" or head[0x202:0x206] != b"HdrS":
-                raise Invalid(
-                    subject, "is not a Linux kernel (no bzImage magic)", "name the file /boot/vmlinuz-VERSION"
-                )
+                raise Invalid(subject, *kind_of(head))
             sectors, protocol, version_at = head[0x1F1] or 4, *struct.unpack_from("<H6xH", head, 0x206)
             if protocol < 0x0206 or not head[0x211] & 1:
                 raise Invalid(
                     subject,
-                    f"is no bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})",
+                    f"is not a bzImage of boot protocol 2.06 or later (it has {protocol >> 8}.{protocol & 255:02})",
                 )
             whole = (sectors + 1) * _SECTOR + 16 * int.from_bytes(head[0x1F4:0x1F8], "little")
             if size < whole:

@@ -85,7 +85,7 @@ class CpioScanner:
         step = min(self._wanted() - len(self._buffer), len(rest))
         self._buffer += rest[:step]
         if len(self._buffer) >= 6 and bytes(self._buffer[:6]) not in MAGICS:
-            raise Damaged("has something that is no newc entry")
+            raise Damaged("has something that is not a newc entry")
         if len(self._buffer) >= _HEADER and len(self._buffer) == self._wanted():
             self._entry()
         return step

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -22,7 +23,7 @@ from typing import Any
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.rtnl import ndmsg
 
-from provision.net import fdb, netlink, routes
+from provision.net import attributes, fdb, netlink, routes
 from provision.net.interfaces import Link, Machine, link_of, look
 
 SOLICIT_SECONDS = 1.0
@@ -31,6 +32,9 @@ SOLICIT_SECONDS = 1.0
 _DISCARD_PORT = 9  # RFC 863
 _USABLE = ndmsg.NUD_REACHABLE | ndmsg.NUD_STALE | ndmsg.NUD_DELAY | ndmsg.NUD_PROBE | ndmsg.NUD_PERMANENT
 _CONFIRMED = ndmsg.NUD_REACHABLE | ndmsg.NUD_PERMANENT
+# linux/neighbour.h; struct ndmsg is family, padding, interface, state, flags, type.
+_NDA_DST, _NDA_LLADDR = 1, 2
+_NDMSG = struct.Struct("=BxxxiHBB")
 _TABLES = ((rtnl.RTM_GETADDR, socket.AF_INET), (rtnl.RTM_GETNEIGH, socket.AF_INET))
 _MACHINE_NEWS = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, netlink.RTM_NEWNETCONF)
 _ROUTE_NEWS = (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)
@@ -104,6 +108,18 @@ class Neighbours:
         """The peer's MAC when the kernel has heard of it within its own time (base_reachable_time); never waits."""
         found = self._macs.get((ifindex, str(address))) if self._monitor.synced.is_set() else None
         return found[0] if found and found[1] & _CONFIRMED else None
+
+    def confirmed_now(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        """The same, asked of the kernel: on a busy machine its news may be late. Reads one entry, in about 0.1 ms."""
+        question = _NDMSG.pack(socket.AF_INET, ifindex, 0, 0, 0) + attributes.pack(
+            _NDA_DST, IPv4Address(address).packed
+        )
+        for answer in netlink.ask(rtnl.RTM_GETNEIGH, 0, question):
+            _, _, state, _, _ = _NDMSG.unpack_from(answer)
+            mac = dict(attributes.unpack(answer[_NDMSG.size :])).get(_NDA_LLADDR)
+            if mac and state & _CONFIRMED:
+                return mac.hex(":")
+        return None
 
     def watch(self, ifindex: int, address: IPv4Address | str, told: Callable[[str | None], None] | None) -> None:
         """From now on call `told` with the MAC that the address is permanently at, or None, at every news of its entry;

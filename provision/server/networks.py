@@ -58,6 +58,7 @@ class Networks:
     def __init__(self, service: Service, servers: Servers, neighbours: Neighbours, pins: Pins | Unavailable) -> None:
         """`pins` may be why neighbours cannot be pinned: then no management network is served."""
         self._service, self._servers, self._neighbours, self._pins = service, servers, neighbours, pins
+        self._states: dict[str, str] = {}
         self._served: dict[str, _Served] = {}
         self._noted: set[str] = set()
         self._removing: set[asyncio.Task[None]] = set()
@@ -95,6 +96,10 @@ class Networks:
         if strict and refused:
             raise listening.refusal([error for _, error in refused])
 
+    def states(self) -> dict[str, str]:
+        """Each network of the settings, and in words whether it is served."""
+        return dict(self._states)
+
     def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
         """Where a network is to be served; raises as `listening.place` does."""
         core = self._service.core
@@ -119,7 +124,7 @@ class Networks:
                 await self._keep_up(listen, served, machine)
                 return
             await self._stop(listen.network, "changes")
-        self._service.listeners.setdefault(listen.network, "waits until its interface has settled")
+        self._states.setdefault(listen.network, "waits until its interface has settled")
         if start and not self._outdated(machine, stack):
             await self._start(listen, edge, machine)
             if self._outdated(machine, stack):  # while it was being started
@@ -161,7 +166,7 @@ class Networks:
         if served.tftp is not None:
             served.tftp.close()
         served.http.cut()
-        self._service.listeners[network] = why
+        self._states[network] = why
         log.warning("network '%s' is not served: %s", network, why)
         task = self._loop.create_task(self._servers.remove(served.http))
         self._removing.add(task)
@@ -228,11 +233,11 @@ class Networks:
             served.heard = heard
         text = f"served on {channel.interface}, {channel.address}"
         for advice in listening.advice(channel, machine):
-            if str(advice) not in self._service.listeners.get(listen.network, ""):
+            if str(advice) not in self._states.get(listen.network, ""):
                 log.warning("network '%s' is served, but %s", listen.network, advice)
             text += f"; but {advice}"
         if self._served.get(listen.network) is served:  # it may have been cut off meanwhile
-            self._service.listeners[listen.network] = text
+            self._states[listen.network] = text
 
     def _who(self, ifindex: int, address: str) -> Group:
         """Who counts as one: the MAC that the kernel has for `address` now, as good as its word is. This is about
@@ -244,9 +249,9 @@ class Networks:
 
     async def _stop(self, network: str, why: str) -> None:
         served = self._served.pop(network, None)
-        if served is not None or self._service.listeners.get(network) != why:
+        if served is not None or self._states.get(network) != why:
             log.warning("network '%s' is not served: %s", network, why)
-        self._service.listeners[network] = why
+        self._states[network] = why
         if served is not None:
             if served.tftp is not None:
                 served.tftp.close()
@@ -254,7 +259,7 @@ class Networks:
 
     async def follow(self) -> None:
         """Stop at once what links, ports, addresses, routes or the site no longer allow, and serve what they allow when
-        they have settled; write aggregated audit entries every second."""
+        they have settled."""
         self._see(await asyncio.to_thread(interfaces.look))
         watching, settled = asyncio.create_task(self._watch()), True
         core, looked, self._news = self._service.core, time.monotonic(), time.monotonic()
@@ -267,15 +272,12 @@ class Networks:
                     looked = time.monotonic()
                     with contextlib.suppress(Unavailable):
                         self._see(await asyncio.to_thread(interfaces.look))
-                await asyncio.to_thread(core.footing.watch)
                 # What could not be served, as when another program had the port, is tried again.
                 waiting = not settled or len(self._served) < len(core.settings.listen)
                 if self._changed.is_set() or waiting or core.store.snapshot.site is not site:
                     self._changed.clear()
                     site, settled = core.store.snapshot.site, time.monotonic() - self._news >= _SETTLE_SECONDS
                     await self.reconcile(self._machine, start=settled)
-                with contextlib.suppress(Unavailable):
-                    await asyncio.to_thread(core.tick)
         finally:
             watching.cancel()
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import socket
-import threading
 
 import uvloop
 
@@ -15,15 +14,18 @@ from provision.errors import Unavailable
 from provision.net import capabilities, interfaces
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Helper, Pins
+from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
 from provision.server.operator import operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
+from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web import operator_app
 from provision.web.limits import Limits
 from provision.web.servers import Servers
 
+_SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
 log = logging.getLogger("provision")
 
 
@@ -36,16 +38,22 @@ def run(settings: Settings) -> None:
     forbid_core_dumps()
     helper = _helper()
     service = Service.open(settings)
-    stop = threading.Event()
     try:
-        # Nothing waits for it at the end: what it has read by then it has read.
-        threading.Thread(target=service.core.scrub.run, args=(stop,), name="scrub", daemon=True).start()
-        uvloop.run(_serve(service, helper))
+        with Jobs(_jobs(service.core)):
+            uvloop.run(_serve(service, helper))
     finally:
-        stop.set()
         service.close()
         if isinstance(helper, Helper):
             helper.close()
+
+
+def _jobs(core: Core) -> list[Job]:
+    """What runs by itself. Bases are read late: those who wait for a start are served first."""
+    return [
+        Job("footing", core.footing.watch, first=0.0, every=_SECOND),
+        Job("audit log", core.tick, first=_SECOND, every=_SECOND),
+        Job("integrity", core.integrity.look, first=_MINUTE, every=_DAY, long=True),
+    ]
 
 
 def _helper() -> Helper | Unavailable:
@@ -78,6 +86,7 @@ async def _serve_with(
     async with Servers() as servers:
         await servers.add(operator_app.create(service), sock, limits)
         networks = Networks(service, servers, neighbours, pins)
+        service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
         following = asyncio.create_task(networks.follow())
         watching = asyncio.create_task(_watch(pins))

@@ -58,8 +58,10 @@ class Alive:
         self._lock = Lock()
 
     def booted(self, host: str, boot: str, now: datetime) -> None:
-        """The host has said that it has come up, by the key that is good once for that."""
+        """The host has come up, as it says by the key that is good once for that; what it was before has ended."""
         with self._lock:
+            for run in self._hosts.get(host, {}).values():
+                run.up = False
             self._keep(host, (boot, ""), _Run(-1, now, up=True))
 
     def take(self, message: Message, now: datetime) -> bool:

@@ -29,7 +29,7 @@ from provision.service.charged import Charged
 from provision.service.decisions import Decisions
 from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
-from provision.service.integrity import Scrub
+from provision.service.integrity import Integrity
 from provision.service.space import Foresight
 from provision.settings import Settings
 from provision.site import CredentialSpec, Site
@@ -48,10 +48,10 @@ class Core:
     """One open state directory. Thread-safe; the methods do quick, blocking work unless they say otherwise."""
 
     def __init__(
-        self, settings: Settings, store: Store, audit: Audit, library: Library, scrub: Scrub, clock: Clock
+        self, settings: Settings, store: Store, audit: Audit, library: Library, integrity: Integrity, clock: Clock
     ) -> None:
         self.settings, self.store, self.audit, self.clock = settings, store, audit, clock
-        self.library, self.scrub = library, scrub
+        self.library, self.integrity = library, integrity
         self.lock = RLock()
         self.footing = Footing(store, audit, clock)
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
@@ -83,8 +83,8 @@ class Core:
             uploads = settings.state / "tmp"
             discard(uploads)
             uploads.mkdir(mode=0o700, exist_ok=True)
-            audit, scrub = _open_audit(settings, key, clock), Scrub(library, at_once=brief)
-            core = cls(settings, store, audit, library, scrub, clock)
+            audit, integrity = _open_audit(settings, key, clock), Integrity(library, at_once=brief)
+            core = cls(settings, store, audit, library, integrity, clock)
             core.footing.find()
             core._adopt_bases()
             core._serving = None if brief else clock()
@@ -244,7 +244,7 @@ class Core:
     def base(self, base_id: str) -> BaseImage:
         """A base image by its id; raises Unavailable when it was found damaged. A file of it that went missing since
         shows when it is read: looking costs too much here."""
-        self.scrub.require(base_id)
+        self.integrity.require(base_id)
         found = self._bases.get(base_id)
         if found is None:
             found = self._bases[base_id] = self.library.get(base_id)

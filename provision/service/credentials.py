@@ -142,7 +142,7 @@ def _held(entry: CredentialInput) -> _Fellow:
 def _entry(
     host: str, name: str, declared: CredentialSpec, path: str | None, mode: str | None, data: Secret
 ) -> CredentialInput:
-    """The credential where it shall stand; raises Invalid for a place that no file, or no such secret, can have."""
+    """The credential at its place on the host; raises Invalid for a place that no file, or no such secret, can have."""
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     try:
         spec = CredentialSpec.model_validate(declared.model_dump() | wanted)

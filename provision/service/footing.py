@@ -65,7 +65,7 @@ class Footing:
     def watch(self) -> None:
         """Tell the log how late it is, and say in it once when store or clock are not to be relied on.
 
-        The store is read again now and then: what is changed under a running service is not used, but shall be known.
+        The store is read again now and then: what is changed under a running service is not used, but is reported.
         Raises nothing: while the log cannot be written, nothing is given away. A service does this every second.
         """
         if time.monotonic() - self._checked > RECHECK:

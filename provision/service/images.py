@@ -122,7 +122,7 @@ class Images:
         finally:
             for upload in order.uploads:
                 discard(join(self._uploads, upload))
-        self._core.scrub.forget(base.id)
+        self._core.integrity.forget(base.id)
         with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
             self._core.store.bases.name(name, base.id)
         self._core.witness()
@@ -166,7 +166,7 @@ class Images:
         rows = []
         for name, base_id in sorted(self._core.bases().items()):
             try:
-                self._core.scrub.require(base_id)
+                self._core.integrity.require(base_id)
                 rows.append(_image(name, self._core.library.get(base_id)))
             except ProvisionError as error:
                 rows.append({"name": name, "id": base_id, "problem": str(error)})
@@ -177,7 +177,7 @@ class Images:
         base_id = self._core.bases().get(name)
         if base_id is None:
             raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        return _image(name, self._core.scrub.verify(base_id))
+        return _image(name, self._core.integrity.verify(base_id))
 
     def remove(self, name: str, actor: str) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from threading import Event
 
 from provision.errors import Unavailable
 from provision.media.base import BaseImage
 from provision.media.layout import MediumLayout
 from provision.media.library import Library
 
-_FIRST, _DAY = 60.0, 24 * 60 * 60.0
 _log = logging.getLogger(__name__)
 
 
-class Scrub:
+class Integrity:
     """What is known of the bytes of the bases in `library`. Thread-safe.
 
-    A service reads all of them in the background (`run`). A process `at_once`, which ends before that, reads the file
+    A service reads all of them now and then (`look`). A process `at_once`, which ends before that, reads the file
     behind a medium before it gives the medium away.
     """
 
@@ -61,10 +59,3 @@ class Scrub:
                 self.verify(base.id)
             except Unavailable as error:
                 _log.error("%s", error)
-
-    def run(self, stop: Event) -> None:
-        """Look every day until `stop` is set; first after a minute, for who waits for the start comes first."""
-        wait = _FIRST
-        while not stop.wait(wait):
-            self.look()
-            wait = _DAY

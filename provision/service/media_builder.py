@@ -105,7 +105,7 @@ class Maker:
         require(release, state, boot, self._core.clock())
         base = self._core.base_of(state.host)
         layout = base.disk if release.medium is Medium.DISK else base.iso
-        self._core.scrub.require_medium(base, layout)
+        self._core.integrity.require_medium(base, layout)
         revision = self.revision(state, release.channel, boot)
         key = (release.medium, base.id, revision)
         with self._lock:

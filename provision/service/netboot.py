@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address
 
 from provision import boot_paths
@@ -19,6 +20,7 @@ from provision.policy import Denial, HostState, Release, unsound
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
 from provision.seed import Seed
+from provision.service.beginnings import Beginnings
 from provision.service.complaints import Complaints
 from provision.service.core import Core
 from provision.service.delivery import Deliveries, Delivery
@@ -28,7 +30,9 @@ from provision.service.phone_home import Arrivals
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
+from provision.store.boots import Start
 
+_CONFIGURATIONS = 4096
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
 _log = logging.getLogger(__name__)
@@ -54,8 +58,7 @@ class Origin:
     @property
     def base_url(self) -> str:
         """The URL of this server on that channel, from the socket and never from a Host header."""
-        address: IPv4Address | None = self.channel.address
-        return f"http://{address}" if self.port == 80 else f"http://{address}:{self.port}"
+        return _base_url(self.channel.address, self.port)
 
 
 class Netboot:
@@ -67,6 +70,8 @@ class Netboot:
         self.arrivals = Arrivals(core, tracker, self.rereads.reads)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
+        self._beginnings = Beginnings(core.store)
+        self._configurations: dict[tuple[str, str, str], bytes] = {}
         self._complaints = Complaints(_log)
 
     # Configurations
@@ -75,20 +80,57 @@ class Netboot:
         """The pxelinux configuration for `claimed_mac`; the claim must be the neighbour's. A server that cannot record
         or look up refuses like a policy that says no, so that an installed host comes to its disk. Raises NotFound
         for a refusal that passes by itself."""
-        state = self._core.state_by_mac(claimed_mac)
         try:
-            answer = self._decide(state, Medium.PXE, origin)
-            if isinstance(answer, Denial) and answer.passes:
-                # A loader that finds no configuration resets its machine after a while. One that is told to ask again
-                # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
-                raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
-            if isinstance(answer, Denial) or state is None:
-                return pxelinux.refusal(_lines(answer))
-            base = self._core.base_of(state.host)
-            return pxelinux.boot_config(self._target(state, origin, base, origin.base_url))
+            state = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(state, bytes):
+                return state
+            return self._pxelinux(state, origin, self._begin(state, Medium.PXE, origin))
         except Unavailable as error:
-            self._complaints.error(origin.channel.network, error)
-            return pxelinux.refusal(_lines(_UNAVAILABLE))
+            return self._cannot(origin, error)
+
+    async def pxelinux_config_of_many(self, origin: Origin, claimed_mac: str) -> bytes:
+        """The same for one of many that ask at the same moment, on the event loop."""
+        try:
+            state = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(state, bytes):
+                return state
+            progress = self._under_way(state, Medium.PXE, origin)
+            if progress is None:
+                boot = await self._beginnings.begin(self._start(state, Medium.PXE, origin))
+                progress = self._tracker.begin(boot)
+            return self._pxelinux(state, origin, progress)
+        except Unavailable as error:
+            return self._cannot(origin, error)
+
+    def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> HostState | bytes:
+        """The host that gets its configuration, by the decision that is recorded now; else the refusing one."""
+        state = self._core.state_by_mac(claimed_mac)
+        answer = self._decide(state, Medium.PXE, origin)
+        if isinstance(answer, Denial) and answer.passes:
+            # A loader that finds no configuration resets its machine after a while. One that is told to ask again
+            # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
+            raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
+        if isinstance(answer, Denial) or state is None:
+            return pxelinux.refusal(_lines(answer))
+        return state
+
+    def _pxelinux(self, state: HostState, origin: Origin, progress: Progress) -> bytes:
+        base = self._core.base_of(state.host)
+        self.sent(origin, "configuration", 1.0)
+        revision = self._maker.revision(state, origin.channel, progress.boot)
+        # All that is in it comes of the host and its base (the identity), of the boot (the revision), and of the URL.
+        key = state.identity, revision, origin.base_url
+        known = self._configurations.get(key)
+        if known is None:
+            known = pxelinux.boot_config(self._target(state, base, revision, origin.base_url))
+            if len(self._configurations) >= _CONFIGURATIONS:
+                self._configurations.clear()
+            self._configurations[key] = known
+        return known
+
+    def _cannot(self, origin: Origin, error: Unavailable) -> bytes:
+        self._complaints.error(origin.channel.network, error)
+        return pxelinux.refusal(_lines(_UNAVAILABLE))
 
     def grub_config(self, origin: Origin) -> bytes:
         """The GRUB configuration for the neighbour who asks, like `pxelinux_config`."""
@@ -100,20 +142,21 @@ class Netboot:
             if isinstance(answer, Denial) or state is None:
                 return grub.refusal(_lines(answer), identify=state is None)
             base = self._core.base_of(state.host)
-            return grub.network_config(self._target(state, origin, base, ""))
+            progress = self._begin(state, Medium.PXE, origin)
+            self.sent(origin, "configuration", 1.0)
+            revision = self._maker.revision(state, origin.channel, progress.boot)
+            return grub.network_config(self._target(state, base, revision, ""))
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
 
-    def _target(self, state: HostState, origin: Origin, base: BaseImage, server: str) -> BootTarget:
+    def _target(self, state: HostState, base: BaseImage, revision: str, server: str) -> BootTarget:
         """What the machine is to boot, from URLs that begin with `server`, or paths when that is empty."""
-        progress = self._begin(state, Medium.PXE, origin)
-        self.sent(origin, "configuration", 1.0)
-        revision = self._maker.revision(state, origin.channel, progress.boot)
+        kernel, initrds = _image(server, base.id, len(base.initrds))
         return BootTarget(
             title=state.host.name,
-            kernel=server + boot_paths.http(Kernel(base.id)),
-            initrds=tuple(server + boot_paths.http(Initrd(base.id, n)) for n in range(len(base.initrds))),
+            kernel=kernel,
+            initrds=initrds,
             seed=server + boot_paths.http(SeedFile(revision)),
             arguments=self._maker.arguments(state.host, base),
         )
@@ -148,12 +191,21 @@ class Netboot:
 
     def _begin(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The boot that this machine is in: the running one, or a new one. A changed host is a new boot."""
-        mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""
-        running = self._tracker.running(mac, medium, network, now)
-        if running is not None and running.boot.seed_revision == state.identity:
+        running = self._under_way(state, medium, origin)
+        if running is not None:
             return running
+        mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""
         boot = self._core.store.boots.begin(state.host.name, mac, medium, network, now, state.identity)
         return self._tracker.begin(boot)
+
+    def _under_way(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
+        mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""
+        running = self._tracker.running(mac, medium, network, now)
+        return running if running is not None and running.boot.seed_revision == state.identity else None
+
+    def _start(self, state: HostState, medium: Medium, origin: Origin) -> Start:
+        mac, network = origin.requester.mac or "", origin.channel.network or ""
+        return Start(state.host.name, mac, medium, network, self._core.clock(), state.identity)
 
     def _running(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
         """The boot that this machine is in, its configuration behind it."""
@@ -321,6 +373,19 @@ class Netboot:
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
         return self._core.store.database.is_busy or self._core.audit.is_busy
+
+
+@lru_cache(maxsize=256)
+def _image(server: str, base: str, initrds: int) -> tuple[str, tuple[str, ...]]:
+    """Where kernel and initrds of a base image are."""
+    return server + boot_paths.http(Kernel(base)), tuple(
+        server + boot_paths.http(Initrd(base, n)) for n in range(initrds)
+    )
+
+
+@lru_cache(maxsize=256)
+def _base_url(address: IPv4Address | None, port: int) -> str:
+    return f"http://{address}" if port == 80 else f"http://{address}:{port}"
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

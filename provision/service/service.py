@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, Self
@@ -64,7 +64,7 @@ class Service:
         self.operations = Operations(core, maker, tracker)
         self.netboot = Netboot(core, maker, tracker)
         self.digests = Digests()
-        self.listeners: dict[str, str] = {}
+        self.listeners: Callable[[], Mapping[str, str]] = dict
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = clocks.now, *, brief: bool = False) -> Self:
@@ -106,7 +106,7 @@ class Service:
     def health(self) -> dict[str, Any]:
         """What is served: each listener's network and state."""
         problems = self.core.footing.problems()
-        return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners), "problems": problems}
+        return {"hosts": len(self.core.hosts), "listeners": dict(self.listeners()), "problems": problems}
 
 
 def _head(text: str) -> Head:

@@ -222,7 +222,7 @@ class Audit:
         bound: Bound | None,
         over: bool = False,
     ) -> None:
-        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it shall be), or
+        """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it must be), or
         when it is beyond its bound."""
         if not counted and bound is None:
             self._file.append({"time": iso(now), **fields}, durable)

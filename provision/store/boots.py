@@ -6,26 +6,55 @@ written last. So of any number of clients as many win as the window has boots, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Text, bindparam, func, insert, select
 
 from provision.boot import Boot, Copy, Medium, Window
-from provision.errors import Unavailable
+from provision.errors import NotFound, Unavailable
 from provision.host import Netboot
 from provision.store import rows
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
 from provision.store.rows import HISTORY
+from provision.store.schema import as_text
 from provision.store.schema import boots as _boots
 from provision.store.schema import windows as _windows
 from provision.store.snapshot import Picture
 from provision.store.windows import Windows
 
 _NEW = ("host_id", "mac", "medium", "network", "started", "seed_revision")
-_NEW_BOOT = Statement(insert(_boots).values({name: bindparam(name) for name in _NEW}).returning(_boots.c.id))
+_AS_TEXT = {name: bindparam(name, type_=Text) for name in _NEW}
+_NEW_BOOT = Statement(insert(_boots).values(_AS_TEXT).returning(_boots.c.id))
 _OLD_BOOTS = rows.all_but_newest(_boots, "host_id", "medium", "mac")
+
+
+Place = tuple[str, str, Medium]  # host, MAC, medium
+
+
+@dataclass(frozen=True)
+class Start:
+    """A request that a boot begins with, or goes on with: who, how, where, when, and what its seed is made of."""
+
+    host: str
+    mac: str
+    medium: Medium
+    network: str
+    now: datetime
+    seed_revision: str | None
+
+    @property
+    def place(self) -> Place:
+        """Of what there is one running boot."""
+        return self.host, self.mac, self.medium
+
+    def is_of(self, boot: Boot) -> bool:
+        """Whether the request belongs to this boot of its place."""
+        same = boot.network == self.network and boot.seed_revision == self.seed_revision
+        return same and boot.is_running(self.now)
 
 
 class Boots:
@@ -33,7 +62,7 @@ class Boots:
 
     def __init__(self, database: Database, picture: Picture, windows: Windows) -> None:
         self._database, self._picture, self._windows = database, picture, windows
-        self._running: dict[tuple[str, str, Medium], Boot] = {}
+        self._running: dict[Place, Boot] = {}
         self._booted: set[str] = set()
 
     def of(self, host: str) -> list[Boot]:
@@ -61,25 +90,48 @@ class Boots:
         It is the running one when MAC, medium, network and seed revision are the same, it is not up yet, and it
         was charged (or, when it was not, began) less than SAME_BOOT ago.
         """
-        running = self._running.get((host, mac, medium))
-        if running is not None and _continues(running, network, now, seed_revision):
+        (boot,) = self.begin_all([Start(host, mac, medium, network, now, seed_revision)])
+        if boot is None:
+            self._picture.host_id(host)
+            raise NotFound(host, "it has just been removed from the inventory", "power-cycle the host")
+        return boot
+
+    def begin_all(self, starts: Sequence[Start]) -> list[Boot | None]:
+        """`begin` for requests that came at the same moment, in one transaction; None for hosts that are gone."""
+        running = [self._continued(start) for start in starts]
+        if None not in running:
             return running
         with self._database.lock:
-            running = self._running.get((host, mac, medium))
-            if running is not None and _continues(running, network, now, seed_revision):
-                return running
-            host_id = self._picture.host_id(host)
-            values = {"mac": mac, "medium": medium.value, "network": network, "seed_revision": seed_revision}
+            begun: list[Boot | None] = []
+            new: dict[Place, Boot] = {}
             # A boot gives nothing away before it is charged, and that is durable; many begin at once.
             with self._database.write(durable=False) as tx:
-                ((number,),) = _NEW_BOOT.run(tx.connection, host_id=host_id, started=now, **values)
-                rows.note(tx, _boots, values | {"id": number, "host_id": host_id, "started": now})
-                if host in self._booted:
-                    old = _OLD_BOOTS.run(tx.connection, host_id=host_id, medium=medium.value, mac=mac)
-                    rows.forget(tx, _boots, old)
-            boot = Boot(number, host, mac, medium, network, now, seed_revision=seed_revision)
-            self._remember(boot)
-            return boot
+                for start in starts:
+                    boot = self._continued(start) or new.get(start.place)
+                    if boot is not None and not start.is_of(boot):
+                        boot = None
+                    if boot is None and (host_id := self._picture.snapshot.ids.get(start.host)) is not None:
+                        boot = new[start.place] = self._insert(tx, start, host_id)
+                    begun.append(boot)
+            for boot in filter(None, begun):
+                self._remember(boot)
+            return begun
+
+    def _continued(self, start: Start) -> Boot | None:
+        """The running boot that a request belongs to."""
+        running = self._running.get(start.place)
+        return running if running is not None and start.is_of(running) else None
+
+    def _insert(self, tx: Transaction, start: Start, host_id: str) -> Boot:
+        values: dict[str, Any] = {"mac": start.mac, "medium": start.medium.value, "network": start.network}
+        values |= {"seed_revision": start.seed_revision, "host_id": host_id, "started": as_text(start.now)}
+        ((number,),) = _NEW_BOOT.run(tx.connection, **values)
+        rows.note(tx, _boots, values | {"id": number})
+        if start.host in self._booted:
+            of = {"host_id": host_id, "medium": start.medium.value, "mac": start.mac}
+            rows.forget(tx, _boots, _OLD_BOOTS.run(tx.connection, **of))
+        place = start.host, start.mac, start.medium, start.network
+        return Boot(number, *place, start.now, seed_revision=start.seed_revision)
 
     def charge(self, boot: Boot, now: datetime) -> Boot | None:
         """Charge a boot to its host's window before its first seed byte; None means that it gets no byte.
@@ -187,7 +239,3 @@ class Boots:
         for place in [place for place in self._running if place[0] in gone]:
             del self._running[place]
         self._booted -= gone
-
-
-def _continues(boot: Boot, network: str, now: datetime, seed_revision: str | None) -> bool:
-    return boot.network == network and boot.seed_revision == seed_revision and boot.is_running(now)

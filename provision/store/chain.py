@@ -50,6 +50,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 # What the log knows of the store stands behind the chain; a log that was written before it knew anything has none.
 _HEAD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64})(?: ([0-9]{20}) ([0-9TZ:.-]{1,40}))? ([0-9a-f]{64})\n")
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _UNSOUND, _NEVER = 10**20 - 1, datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -112,7 +113,7 @@ class VerifyResult:
 
 def encode(key: Secret, head: Head, seq: int, fields: Mapping[str, Any]) -> tuple[bytes, Head]:
     """The line that follows `head`, with its newline, and the head that it makes."""
-    body = json.dumps({"seq": seq, **fields}, separators=(",", ":")).encode()
+    body = _JSON.encode({"seq": seq, **fields}).encode()
     chain = _chain(key, head.chain, body)
     return body[:-1] + b',"chain":"' + chain.encode() + b'"}\n', Head(seq, chain)
 
@@ -140,7 +141,7 @@ def encode_head(key: Secret, head: Head, known: Known | None = None) -> bytes:
     """The head file's content, always of one length, and of another with what is known of the store."""
     text = f"{head.seq:020d} {head.chain}".encode()
     if known is not None and (known.mark is not None or not known.sound):
-        mark = (known.mark or _NEVER).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        mark = (known.mark or _NEVER).astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
         text += f" {known.generation if known.sound else _UNSOUND:020d} {mark}".encode()
     return text + b" " + hmac.digest(key.reveal(), b"head " + text, hashlib.sha256).hex().encode() + b"\n"
 

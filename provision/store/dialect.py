@@ -66,7 +66,7 @@ def open_file(path: Path) -> Engine:
 def open_url(url: str) -> Engine:
     """An engine for the database of a SQLAlchemy URL; errors from it never show parameters.
 
-    Raises Invalid for what is no URL of a database that we know, Unavailable when its driver is not installed.
+    Raises Invalid for what is not the URL of a database that we know, Unavailable when its driver is not installed.
     """
     try:
         engine = create_engine(url, hide_parameters=True)
@@ -75,7 +75,7 @@ def open_url(url: str) -> Engine:
         raise Unavailable("database", fact, "install it into provision's environment, or name another one") from None
     except (ArgumentError, ValueError):
         # What the URL says is for nobody: it may hold a password.
-        raise Invalid("database", "is no URL of a database", _URLS) from None
+        raise Invalid("database", "is not the URL of a database", _URLS) from None
     if engine.dialect.name not in _WORDS:
         raise Invalid("database", f"{engine.dialect.name} is not supported", _URLS)
     if engine.dialect.name == "sqlite":

@@ -188,18 +188,14 @@ def owner(table: str, row: Row) -> str:
 
 def _encode(values: Iterable[Any]) -> bytes:
     """Values so that no two sequences read the same: each with its kind and its length in bytes."""
-    parts = []
-    for value in values:
-        kind, data = _plain(value)
-        parts.append(b"%b%d:%b" % (kind, len(data), data))
-    return b"".join(parts)
+    return b"".join([b"%b%d:%b" % (kind, len(data), data) for kind, data in map(_plain, values)])
 
 
 def _plain(value: Any) -> tuple[bytes, bytes]:
-    if isinstance(value, str):
-        return b"s", value.encode("utf-8", "surrogatepass")
     if value is None:
         return b"n", b""
+    if isinstance(value, str):
+        return b"s", value.encode("utf-8", "surrogatepass")
     if isinstance(value, int):
         return b"i", b"%d" % value
     if isinstance(value, bytes | bytearray | memoryview):

@@ -117,7 +117,7 @@ class LogFile:
             status = self._path.stat()
         except OSError as error:
             self.fail(f"is gone ({error.strerror})", "start the service again")
-        if not os.path.samestat(status, self._status):
+        if (status.st_ino, status.st_dev) != (self._status.st_ino, self._status.st_dev):
             self.fail("was replaced by another file", _KEEP)
         if status.st_size != self.size:
             self.fail(f"has {status.st_size} bytes where {self.size} were written", _KEEP)

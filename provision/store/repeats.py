@@ -138,4 +138,4 @@ class Repeats:
 
 def iso(moment: datetime) -> str:
     """A moment as the log has it: UTC, microseconds, lengths that never differ."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"

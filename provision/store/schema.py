@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 def as_text(value: datetime | None) -> str | None:
     """A moment as it is stored."""
-    return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def as_time(value: str | None) -> datetime | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision import boot_paths
 from provision.boot_paths import BootIso, Initrd, Kernel, Loader, Place, PxelinuxByUuid, PxelinuxConfig, SeedFile
+from provision.boot_paths import Request as Asked
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
@@ -27,80 +30,110 @@ from provision.web.stream import PlanResponse, SeedResponse, first_byte
 _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
-R = TypeVar("R")
-
 
 def create(netboot: Netboot, edge: Edge) -> Guard:
     """The boot application for the listener that `edge` describes."""
     app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
+    # What has one of these paths and comes here has another method, or a value in it that cannot be.
+    app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", _no_configuration, methods=_METHODS)
+    for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
+        app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
+    _host_says(app, netboot, edge)
+    return Guard(app, _Booting(app, netboot, edge))
 
-    async def origin_of(request: Request) -> Origin:
-        return await edge.origin(request.client.host if request.client else None)
 
-    async def pxelinux_config(request: Request) -> Response:
+class _Booting:
+    """Serves what the table of boot paths has, and leaves the rest to `app`.
+
+    Every booting machine asks here, and at the same moment as the others: a framework's way to find a route and its
+    parameters would cost more than a configuration.
+    """
+
+    def __init__(self, app: ASGIApp, netboot: Netboot, edge: Edge) -> None:
+        self._app, self._netboot, self._edge = app, netboot, edge
+        self._serves: dict[type[Asked], Callable[[Any, Scope, Origin], Awaitable[Response]]] = {
+            PxelinuxConfig: self._pxelinux_config,
+            PxelinuxByUuid: self._pxelinux_by_uuid,
+            Loader: self._loader,
+            Kernel: self._kernel,
+            Initrd: self._initrd,
+            SeedFile: self._seed,
+            BootIso: self._http_boot,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = None
+        if scope["type"] == "http" and scope["method"] in _METHODS:
+            asked = boot_paths.parse(Place.HTTP, scope["path"])
+        if asked is None:
+            await self._app(scope, receive, send)
+            return
+        client = scope["client"]
+        origin = await self._edge.origin(client[0] if client else None)
+        response = await self._serves[type(asked)](asked, scope, origin)
+        await response(scope, receive, send)
+
+    async def _pxelinux_config(self, asked: PxelinuxConfig, _: Scope, origin: Origin) -> Response:
         """The pxelinux configuration of the machine that asks; its MAC in the path is only a claim."""
-        origin, asked = await origin_of(request), boot_paths.parse(Place.HTTP, request.scope["path"])
-        if isinstance(asked, PxelinuxByUuid):
-            await asyncio.to_thread(netboot.note_uuid, origin, asked.uuid)
-        if not isinstance(asked, PxelinuxConfig):
-            raise NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
+        netboot = self._netboot
         # A change of threads costs more than the configuration, but nobody else may wait for a writer.
         busy = netboot.is_busy
         body = (
             await asyncio.to_thread(netboot.pxelinux_config, origin, asked.mac)
             if busy
-            else netboot.pxelinux_config(origin, asked.mac)
+            else await netboot.pxelinux_config_of_many(origin, asked.mac)
         )
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
 
-    async def loader(request: Request) -> Response:
+    async def _pxelinux_by_uuid(self, asked: PxelinuxByUuid, _: Scope, origin: Origin) -> Response:
+        """None: pxelinux goes on to ask by its MAC."""
+        await asyncio.to_thread(self._netboot.note_uuid, origin, asked.uuid)
+        raise _no_configuration_of_that()
+
+    async def _loader(self, asked: Loader, _: Scope, origin: Origin) -> Response:
         """A file of the boot loader set of the machine's base image."""
-        return _file(netboot.loader(await origin_of(request), _asked(request, Loader).name))
+        return _file(self._netboot.loader(origin, asked.name))
 
-    async def kernel(request: Request) -> Response:
+    async def _kernel(self, asked: Kernel, _: Scope, origin: Origin) -> Response:
         """The kernel of a base image, by the image's content hash."""
-        entry = netboot.kernel(_asked(request, Kernel).base)
-        return _file(entry, _noting(netboot, await origin_of(request), "kernel", entry.size))
+        entry = self._netboot.kernel(asked.base)
+        return _file(entry, _noting(self._netboot, origin, "kernel", entry.size))
 
-    async def initrd(request: Request) -> Response:
+    async def _initrd(self, asked: Initrd, _: Scope, origin: Origin) -> Response:
         """An initrd of a base image."""
-        asked = _asked(request, Initrd)
+        netboot = self._netboot
         entry = netboot.initrd(asked.base, asked.number)
         before, size = netboot.initrds_before(asked.base, asked.number)
-        return _file(entry, _noting(netboot, await origin_of(request), "initrd", size, before))
+        return _file(entry, _noting(netboot, origin, "initrd", size, before))
 
-    async def seed(request: Request) -> Response:
+    async def _seed(self, asked: SeedFile, _: Scope, origin: Origin) -> Response:
         """The seed of the running boot ("current": of a new one). GET is its first seed byte, HEAD is free."""
-        origin, wanted = await origin_of(request), _asked(request, SeedFile).revision
-        delivery = await edge.deliver(origin, lambda pinned: netboot.seed(pinned, wanted))
+        netboot = self._netboot
+        delivery = await self._edge.deliver(origin, lambda pinned: netboot.seed(pinned, asked.revision))
         return SeedResponse(delivery, partial(netboot.sent, origin, "seed", 1.0))
 
-    async def http_boot(request: Request) -> Response:
+    async def _http_boot(self, _: BootIso, scope: Scope, origin: Origin) -> Response:
         """The ISO of the machine that asks, for UEFI HTTP Boot; a small refusing ISO when policy says no."""
-        origin, get = await origin_of(request), request.method == "GET"
-        start = first_byte(request.headers.get("range")) if get else 0
-        made = await edge.deliver(origin, lambda pinned: netboot.http_boot(pinned, start, sends=get))
+        netboot, get = self._netboot, scope["method"] == "GET"
+        start = first_byte(Headers(scope=scope).get("range")) if get else 0
+        made = await self._edge.deliver(origin, lambda pinned: netboot.http_boot(pinned, start, sends=get))
         if isinstance(made, Plan):
             return PlanResponse(made, media_type="application/vnd.efi-iso")
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
 
-    # Every booting machine asks here, and FastAPI's own handling of parameters would cost more than a configuration.
-    app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", pxelinux_config, methods=_METHODS)
-    serves = {Loader: loader, Kernel: kernel, Initrd: initrd, SeedFile: seed, BootIso: http_boot}
-    for kind, serve in serves.items():
-        app.add_route(boot_paths.route(kind), serve, methods=_METHODS)
-    _host_says(app, netboot, edge)
-    return Guard(app)
+
+async def _no_configuration(_: Request) -> Response:
+    raise _no_configuration_of_that()
 
 
-def _asked(request: Request, kind: type[R]) -> R:
-    """What a path of this kind asks for; raises Invalid when its values cannot be."""
-    asked = boot_paths.parse(Place.HTTP, request.scope["path"])
-    if not isinstance(asked, kind):
-        raise problems.no_such_name()
-    return asked
+async def _no_such_name(_: Request) -> Response:
+    raise problems.no_such_name()
+
+
+def _no_configuration_of_that() -> NotFound:
+    return NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
 
 
 def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:

@@ -8,7 +8,8 @@ import re
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provision.web.problems import internal_error, origin_of_error
+from provision.errors import ProvisionError
+from provision.web.problems import internal_error, origin_of_error, response
 
 log = logging.getLogger("provision.web")
 _SLASHES = re.compile(r"/{2,}")
@@ -44,6 +45,9 @@ class Guard:
         except Exception as error:
             if scope["type"] != "http":
                 raise
+            if isinstance(error, ProvisionError) and not started:
+                await response(error)(scope, receive, send)
+                return
             name, where = type(error).__name__, origin_of_error(error)
             log.error("internal error: %s at %s while serving a %s request", name, where, scope["method"])
             if finished:

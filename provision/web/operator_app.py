@@ -100,7 +100,7 @@ def create(service: Service) -> Guard:
 
 
 class _Downloads:
-    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO shall not wait for
+    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO must not wait for
     FastAPI's layers. What does not fit is FastAPI's to refuse."""
 
     def __init__(self, app: FastAPI, download: Callable[[str, str, Request], Response]) -> None:

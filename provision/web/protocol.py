@@ -310,7 +310,7 @@ class BoundedProtocol(HttpToolsProtocol):
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await app(scope, receive, send)
-                # A client that has left is no news, so uvicorn shall not call the answer incomplete.
+                # When the client has left, uvicorn must not log the answer as incomplete.
                 cycle.disconnected = cycle.disconnected or self.transport.is_closing()
             except asyncio.CancelledError:
                 cycle.disconnected = True  # the server ends, and its patience with this answer too

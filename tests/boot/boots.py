@@ -11,7 +11,7 @@ from tests.boot.site import BootSite, Member
 from tests.boot.wire import Sent
 
 TIMEOUT = 240.0
-"""Seconds from power-on to the report: several times what it takes on a quiet machine."""
+"""Seconds in which a console shows nothing: several times what the longest silence takes on a quiet machine."""
 
 FIRMWARE = {"bios": Firmware.BIOS, "uefi": Firmware.UEFI, "secure": Firmware.SECURE_BOOT}
 

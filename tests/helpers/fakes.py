@@ -19,6 +19,9 @@ class FakeNeighbours(Neighbours):
     def confirmed(self, ifindex: int, address: IPv4Address | str) -> str | None:
         return self.table.get(str(address))
 
+    def confirmed_now(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        return self.table.get(str(address))
+
     async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = 1.0) -> str | None:
         return self.table.get(str(address))
 

@@ -88,10 +88,15 @@ def said(**interfaces: str) -> list[str]:
 
 
 def certificate(
-    name: str = "Example CA", *, ca: bool | None = True, start: datetime = NOW - timedelta(days=1), days: int = 365
+    name: str = "Example CA",
+    *,
+    ca: bool | None = True,
+    start: datetime = NOW - timedelta(days=1),
+    days: int = 365,
+    curve: ec.EllipticCurve | None = None,
 ) -> str:
     """A self-signed certificate as PEM; `ca` None leaves the basic constraints out."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
     builder = builder.serial_number(7).not_valid_before(start).not_valid_after(start + timedelta(days=days))

@@ -60,7 +60,7 @@ DOORS = {
     "uvicorn": ("web/",),
     "httptools": ("web/",),
     "uvloop": ("web/", "server/run.py"),
-    "httpx": ("cli/client.py",),
+    "httpx": ("cli/client.py", "cli/alone.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),
     # lab/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.

@@ -71,6 +71,34 @@ def test_a_new_prefix_counts_at_once(here: Site) -> None:
     assert asked(here, GENERAL, "10.1.0.11").prefix == IPv4Network("10.2.0.0/24")
 
 
+class LateNeighbours(FakeNeighbours):
+    """What the news have said, while the kernel itself has something else by now."""
+
+    def __init__(self, news: str | None, kernel: str | None) -> None:
+        super().__init__({IP[MAC1]: news} if news else {})
+        self.kernel = kernel
+
+    def confirmed_now(self, ifindex: int, address: IPv4Address | str) -> str | None:
+        return self.kernel
+
+
+@pytest.mark.parametrize("news", [None, MAC2])
+@pytest.mark.parametrize("kernel", [None, MAC2])
+def test_the_host_itself_is_asked_before_anything_else_is_believed(
+    here: Site, news: str | None, kernel: str | None
+) -> None:
+    edge = Edge(MANAGEMENT, 1, 80, LateNeighbours(news, kernel), pins=FakePins(), macs_at=here.service.core.macs_at)
+    assert asyncio.run(edge.origin(IP[MAC1])).requester.mac == MAC1
+
+
+@pytest.mark.parametrize("kernel", [None, MAC2])
+def test_nobody_is_refused_for_an_entry_that_the_kernel_no_longer_has(here: Site, kernel: str | None) -> None:
+    pins = FakePins(off=[IP[MAC1]])
+    for news in (None, MAC2):
+        edge = Edge(MANAGEMENT, 1, 80, LateNeighbours(news, kernel), pins=pins, macs_at=here.service.core.macs_at)
+        assert asyncio.run(edge.origin(IP[MAC1])).requester.mac == kernel
+
+
 @pytest.mark.parametrize(("port", "mac"), [("eth5", MAC1), ("tap0", None), (None, None)])
 def test_on_a_bridge_a_mac_counts_on_a_listed_port_only(
     monkeypatch: pytest.MonkeyPatch, port: str | None, mac: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -212,3 +213,19 @@ def test_ssh_reads_what_we_take_for_it(tmp_path: Path, kind: str) -> None:
     found = said("ssh", key_of(kind))
     assert found or done.returncode == 0
     assert kind not in ("ed25519", "ed448") or "make one with 'ssh-keygen -t ed25519" in found
+
+
+@pytest.mark.parametrize(
+    ("part", "instead", "fact"),
+    [
+        (b"n1.example.org", b"n1.ex\xffmple.org", "is damaged"),
+        (bytes.fromhex("2a8648ce3d040302"), bytes.fromhex("2a8648ce3d040303"), "is damaged"),
+        (bytes.fromhex("a003020102"), bytes.fromhex("a00302015f"), "is not a PEM certificate"),
+    ],
+    ids=["name", "two algorithms", "version"],
+)
+def test_damage_that_only_some_readers_see(part: bytes, instead: bytes, fact: str) -> None:
+    body = base64.b64decode(b"".join(own_certificate().splitlines()[1:-1]))
+    assert part in body
+    damaged = base64.encodebytes(body.replace(part, instead, 1))
+    assert fact in said("certificate", b"-----BEGIN CERTIFICATE-----\n" + damaged + b"-----END CERTIFICATE-----\n")

@@ -71,7 +71,7 @@ def test_every_mistake_is_told_at_once() -> None:
         ('override = { forwarding = "" }', "at least two words"),
         ('address = "fe80::1"', "IPv4"),
         ('interface = "a-name-too-long-x"', "at most 15 letters"),
-        ('override = { forwardin = "a lab only" }', "'forwardin' is no start-up refusal; known: wildcard-address, "),
+        ('override = { forwardin = "a lab only" }', "'forwardin' is not a start-up refusal; known: wildcard-address, "),
     ],
 )
 def test_a_network_that_cannot_be(line: str, said: str) -> None:
@@ -158,3 +158,12 @@ def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
         load(tmp_path, tmp_path / "provision.toml")
     with pytest.raises(Unavailable, match="cannot be read"):
         load(tmp_path, tmp_path)
+
+
+def test_who_may_not_read_the_file_is_told_how_to_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(Unavailable, match=r"toml: cannot be read \(Permission denied\); be root, or join the group"):
+        load(tmp_path, tmp_path / "provision.toml")

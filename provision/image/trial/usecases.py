@@ -18,7 +18,7 @@ from provision.image.trial import verdict
 from provision.image.trial.verdict import Verdict
 from provision.lab import storage
 from provision.lab.lans import Lab, Lan
-from provision.lab.processes import plain, wait_for
+from provision.lab.processes import Patience, plain, wait_for
 from provision.lab.vm import VM, Machine, Nic
 from provision.seed import File
 
@@ -53,6 +53,7 @@ ExecStart=/bin/sh {directory}/run {names}
 _WANTS = "[Unit]\nWants=provision-usecases.service\n"
 _SCRATCH = 512 << 20
 _BOOT, _EACH = 300, 300
+"""Seconds without a byte: on the console while the image boots, in the report while a use case is tried."""
 
 
 def load(directory: Path) -> Image:
@@ -74,7 +75,7 @@ def chosen(only: Sequence[str]) -> tuple[str, ...]:
     """The named use cases in their order, all when none is named; raises NotFound for one that there is not."""
     for name in only:
         if name not in NAMES:
-            raise NotFound(name, "is no use case", f"there are: {', '.join(NAMES)}")
+            raise NotFound(name, "is not a use case", f"there are: {', '.join(NAMES)}")
     return tuple(name for name in NAMES if not only or name in only)
 
 
@@ -159,15 +160,16 @@ def watch(vm: VM, lab: Lab, names: Sequence[str], progress: Progress = lambda wh
     Raises Unavailable when not even the first use case began, with the console's last lines as a note.
     """
     report = report_file(lab)
-    wait_for(report, verdict.BEGIN, _BOOT, "the image", lambda: vm.running)
+    wait_for(report, verdict.BEGIN, Patience(_BOOT, vm.console_file, report), "the image", lambda: vm.running)
     for number, name in enumerate(names):
         progress(name, (number + 1) / (len(names) + 1))
         try:
-            wait_for(report, rf"^USECASE (?:(?:pass|fail) {name} .*|end)$", _EACH, name, lambda: vm.running)
+            said = rf"^USECASE (?:(?:pass|fail) {name} .*|end)$"
+            wait_for(report, said, Patience(_EACH, report), name, lambda: vm.running)
         except Unavailable:
             break
     else:
-        wait_for(report, verdict.END, _EACH, "the image", lambda: vm.running)
+        wait_for(report, verdict.END, Patience(_EACH, report), "the image", lambda: vm.running)
     return verdict.parse(plain(report))
 
 

@@ -110,7 +110,7 @@ def test_an_override_needs_words(wired: Wired) -> None:
         process = wired.start(f'override = {{ bridge-ports = "{reason}" }}')
         assert process.wait(30) == Exit.INVALID
         assert (
-            "is no written reason; write at least two words" in process.text.splitlines()[0]
+            "is not a reason; write at least two words" in process.text.splitlines()[0]
             and "Traceback" not in process.text
         )
 

@@ -233,7 +233,7 @@ def test_what_is_deleted_is_not_followed(tmp_path: Path) -> None:
     below.remove(tmp_path / "own", "absent")
     assert list((tmp_path / "own").iterdir()) == [] and (tmp_path / "outside" / "victim").exists()
     for name in ("..", ".", "", "../outside", "/", "a/b", "\0"):
-        with pytest.raises(ValueError, match="no name"):
+        with pytest.raises(ValueError, match="not a valid name"):
             below.remove(tmp_path / "own", name)
 
 

@@ -107,6 +107,22 @@ def test_entries_older_than_the_table_are_found() -> None:
 
 
 @isolated
+def test_the_kernel_itself_is_asked_when_its_news_are_late() -> None:
+    with lan("eth1", "192.0.2.1/24", "192.0.2.7/24", MAC), Neighbours() as table:
+        index = socket.if_nametoindex("eth1")
+        sh("ip neigh replace 192.0.2.7 lladdr 52:54:00:00:00:07 dev eth1 nud reachable")
+        assert soon(lambda: table.confirmed(index, "192.0.2.7") == MAC)
+        assert table.confirmed_now(index, "192.0.2.7") == MAC
+        with patch.object(table, "_take_neighbour"):
+            sh("ip neigh flush dev eth1 nud reachable")
+            assert table.confirmed(index, "192.0.2.7") == MAC, "no news of it have come"
+            assert table.confirmed_now(index, "192.0.2.7") is None
+            sh("ip neigh replace 192.0.2.7 lladdr 52:54:00:00:00:07 dev eth1 nud stale")
+            assert table.confirmed_now(index, "192.0.2.7") is None, "it says who had the address once"
+        assert table.confirmed_now(index, "192.0.2.99") is None
+
+
+@isolated
 def test_lost_news_are_made_good() -> None:
     with lan("eth1", "192.0.2.1/24", "192.0.2.7/24", MAC), Neighbours() as table:
         index = socket.if_nametoindex("eth1")

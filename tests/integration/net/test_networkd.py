@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from provision import proc
 from provision.host import Host
 from provision.render import networkd
-from tests.helpers.rendering import SITE, host, nic
+from tests.helpers.rendering import HOSTS, SITE, host, nic
 
 SCRIPT = Path(__file__).with_name("networkd.sh")
 MACHINE_IDS = ("1" * 12 + "4111" + "8" + "1" * 15, "2" * 12 + "4222" + "8" + "2" * 15)
@@ -37,6 +38,12 @@ def test_a_host_without_storage_keeps_its_dhcpv6_address(tmp_path: Path) -> None
     (lease,) = leases[0]
     assert lease[1] == f"00:03:00:01:{nic(7)}"
     assert leases == [[lease], [lease]]
+
+
+def test_modprobe_takes_the_options_of_the_bonding_module(tmp_path: Path) -> None:
+    (tmp_path / "provision.conf").write_bytes(networkd.module_options(HOSTS["hypervisor"]) or b"")
+    shown = proc.run(["modprobe", "--showconfig", "-C", tmp_path], package="kmod").stdout
+    assert b"options bonding max_bonds=0\n" in shown
 
 
 def test_two_interfaces_on_one_network_reach_it_in_their_order(tmp_path: Path) -> None:

@@ -48,11 +48,11 @@ def test_settings_and_credentials_are_named(state: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("url", "code", "said"),
     [
-        ("nonsense", Exit.INVALID, "is no URL of a database"),
-        ("", Exit.INVALID, "is no URL of a database"),
-        ("postgresql+psycopg2://u:canary@h:port/x", Exit.INVALID, "is no URL of a database"),
-        ("nothing+at-all://u:canary@h/x", Exit.INVALID, "is no URL of a database"),
-        ("postgresql+driver_that_is_not://u:canary@h/x", Exit.INVALID, "is no URL of a database"),
+        ("nonsense", Exit.INVALID, "is not the URL of a database"),
+        ("", Exit.INVALID, "is not the URL of a database"),
+        ("postgresql+psycopg2://u:canary@h:port/x", Exit.INVALID, "is not the URL of a database"),
+        ("nothing+at-all://u:canary@h/x", Exit.INVALID, "is not the URL of a database"),
+        ("postgresql+driver_that_is_not://u:canary@h/x", Exit.INVALID, "is not the URL of a database"),
         ("mssql+pymssql://u:canary@h/x", Exit.UNAVAILABLE, "pymssql, is not installed"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from provision.credential import MAX_FILE
 from provision.errors import Exit
 from provision.media import importing
+from tests.fixtures import media
 from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import closed_site
 
@@ -42,6 +44,22 @@ def test_a_part_of_an_image_is_a_file(state: Path) -> None:
             Exit.INVALID,
             "error: /dev/zero: is not a regular file; give the file itself\n",
         )
+
+
+def test_a_built_image_is_imported_from_its_directory(state: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / "image.json").write_text('{"kernel_arguments": ["console=ttyS1", "quiet"]}')
+    ran = cli(state, "image", "import", "x", "--from", built)
+    assert (ran.code, "vmlinuz: is missing" in ran.err) == (Exit.NOT_FOUND, True)
+    (built / "vmlinuz").write_bytes(media.kernel())
+    (built / "initrd").write_bytes(media.image_archive())
+    ran = cli(state, "--json", "image", "import", "x", "--from", built)
+    assert json.loads(ran.out)["kernel_arguments"] == ["console=ttyS1", "quiet"], ran
+    ran = cli(state, "image", "import", "y", "--from", built, "--cmdline", "quiet")
+    assert (ran.code, "--from: stands beside --kernel" in ran.err) == (Exit.INVALID, True)
+    ran = cli(state, "image", "import", "y", "--kernel", "/etc/hostname")
+    assert (ran.code, "give --from, or --kernel and --initrd" in ran.err) == (Exit.INVALID, True)
 
 
 def test_the_largest_seed_that_the_help_names_is_the_largest(state: Path) -> None:

@@ -101,4 +101,4 @@ def test_no_value_is_an_internal_error(state: Path, command: tuple[str, ...], va
 def test_a_platform_has_a_name(tmp_path: Path, name: str) -> None:
     ran = cli(tmp_path, "platform", "detect", "--name", name)
     assert (ran.code, ran.out) == (Exit.INVALID, "")
-    assert ran.err.startswith(f"error: '{plain(name[:63])}': is no name for a platform; ")
+    assert ran.err.startswith(f"error: '{plain(name[:63])}': is not a valid name for a platform; ")

@@ -102,7 +102,7 @@ def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:
     found = modules.read(Tree([*kernel, *nodes]), Cache(tmp_path))
     order = [modules.name_of(path) for path in assemble.load_order(["a", "aes"], found)]
     assert order == ["d", "b", "s", "c", "a"]
-    with pytest.raises(Invalid, match="gone: is no module of this kernel"):
+    with pytest.raises(Invalid, match="gone: is not a module of this kernel"):
         list(assemble.load_order(["gone"], found))
     with pytest.raises(Invalid, match="hold 0 kernels instead of one"):
         modules.read(Tree(nodes), Cache(tmp_path))

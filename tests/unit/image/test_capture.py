@@ -95,13 +95,13 @@ def test_what_is_no_capture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="has no device with a modalias"):
         capture.read(tmp_path)
     (tmp_path / "text").write_text("hello\n")
-    with pytest.raises(Invalid, match="is no capture, no directory and no tar archive"):
+    with pytest.raises(Invalid, match="is not a capture, a directory or a tar archive"):
         capture.read(tmp_path / "text")
     with pytest.raises(Problems) as raised:
         capture.parse(f"{capture.HEAD}\ndevice\tx\ndevice\t\ta\tb\ndmi\tproduct_uuid\t1\n".encode(), "c")
     assert [(p.line, p.fact) for p in raised.value.problems] == [
-        (2, "is no line of a capture"),
-        (4, "is no line of a capture"),
+        (2, "is not a line of a capture"),
+        (4, "is not a line of a capture"),
     ]
     with pytest.raises(Invalid, match="does not begin with 'provision-capture 1'"):
         capture.parse(b"provision-capture 11\n", "c")

@@ -135,9 +135,9 @@ def test_a_platform_is_a_file_or_ships_with_the_recipe(tmp_path: Path) -> None:
     own = tmp_path / "mine.yaml"
     own.write_text("name: mine\n")
     assert platforms.find(str(own), shipped) == own
-    with pytest.raises(NotFound, match=r"q36: is no platform file; .* ships with the recipe: common, q35"):
+    with pytest.raises(NotFound, match=r"q36: is not a platform file; .* ships with the recipe: common, q35"):
         platforms.find("q36", shipped)
-    with pytest.raises(NotFound, match=r"/none.yaml: is no platform file"):
+    with pytest.raises(NotFound, match=r"/none.yaml: is not a platform file"):
         platforms.find(str(tmp_path / "none.yaml"), shipped)
 
 

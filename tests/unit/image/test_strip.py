@@ -190,7 +190,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, whole: Path) -> N
         ("initrd", b"x" * 99999, "initrd: is not what image.json says"),
         ("vmlinuz", b"x", "vmlinuz: is not what image.json says"),
         ("image.json", b"{}", "image.json: does not describe an image"),
-        ("report.json", b"{}", "report.json: is no report"),
+        ("report.json", b"{}", "report.json: is not a report"),
         ("report.json", None, "report.json: cannot be read"),
     ],
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from provision.errors import Invalid
 from provision.inventory.certificates import authorities
@@ -17,8 +18,9 @@ def test_a_bundle_gives_each_certificate_alone_and_bare() -> None:
 @pytest.mark.parametrize(
     ("pem", "words"),
     [
-        (certificate(ca=False), "is no CA"),
-        (certificate(ca=None), "is no CA"),
+        (certificate(ca=False), "is not a CA"),
+        (certificate(ca=None), "is not a CA"),
+        (certificate(curve=ec.SECP256K1()), "'CN=Example CA': the certificate's key is on the curve secp256k1, which"),
         (certificate(start=NOW - timedelta(days=20), days=10), "expired on 2026-05-22"),
         (certificate(start=NOW + timedelta(days=10)), "valid only from 2026-06-11"),
         ("hello", "not a PEM certificate"),

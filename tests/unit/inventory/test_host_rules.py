@@ -199,8 +199,8 @@ def test_the_addresses_of_servers_are_no_hosts() -> None:
 )
 def test_addresses_that_no_machine_has(prefix: str, key: str, address: str) -> None:
     site = f"site: {{domain: a.test, networks: {{m: {{role: management, {prefix}}}}}}}\n"
-    (found,) = lines(site, host(n=f"{{{MAC}, network: m, addressing: static, {key}: '{address}'}}"))
-    assert f"n.{key}: {address} is no address that one machine of a network can have; take another" in found
+    found = lines(site, host(n=f"{{{MAC}, network: m, addressing: static, {key}: '{address}'}}"))[-1]
+    assert f"n.{key}: {address} is not an address that one machine of a network can have; take another" in found
 
 
 @pytest.mark.parametrize("name", ["localhost", "ip6-loopback"])

@@ -179,7 +179,7 @@ def test_certificates_as_text_and_from_files() -> None:
         parse([Source("s.yaml", text.replace("[b.pem]", "[b.pem, c.pem]").encode(), {"b.pem": bad.encode()})], NOW)
     said = [str(p) for p in raised.value.problems]
     assert len(said) == 2
-    assert "site.ca_certificate_files.0: 'CN=Example CA' is no CA certificate" in said[0]
+    assert "site.ca_certificate_files.0: 'CN=Example CA' is not a CA certificate" in said[0]
     assert "site.ca_certificate_files.1: the certificate file 'c.pem' is not there" in said[1]
     assert "must be a list" in lines(SITE + "  ca_certificates: x\n")[0]
     assert "must be a list" in lines(SITE + "  ca_certificate_files: x\n")[0]

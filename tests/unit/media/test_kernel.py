@@ -23,10 +23,10 @@ def test_a_signed_kernel_may_be_longer_than_its_header_says(tmp_path: Path) -> N
     ("content", "fact"),
     [
         (b"", "is not a Linux kernel"),
-        (b"\x7fELF" * 400, "is not a Linux kernel"),
-        (kernel().replace(b"HdrS", b"hDRs"), "is not a Linux kernel"),
+        (b"\x7fELF" * 400, "is an ELF vmlinux"),
+        (kernel().replace(b"HdrS", b"hDRs"), "has a boot sector, but is not a Linux kernel"),
         (kernel()[:-1], "is cut short: 6655 of 6656 bytes"),
-        (kernel(protocol=0x0205), "is no bzImage of boot protocol 2.06 or later"),
+        (kernel(protocol=0x0205), "is not a bzImage of boot protocol 2.06 or later"),
         (kernel("\x1b[2J"), "does not say its version"),
     ],
 )

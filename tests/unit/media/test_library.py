@@ -105,7 +105,9 @@ def test_the_same_content_is_the_same_base(library: Library, request_: ImportReq
 
 
 def test_the_size_of_a_seed_has_one_limit(library: Library, request_: ImportRequest) -> None:
-    with pytest.raises(ImportProblems, match=r"no size for the seed: .*; give --seed-size, in MiB, from 1 to 256"):
+    with pytest.raises(
+        ImportProblems, match=r"is not a valid size for the seed, which .*; give --seed-size, in MiB, from 1 to 256"
+    ):
         library.import_base(dataclasses.replace(request_, seed_size=importing.SEED_LIMIT + 4096))
 
 
@@ -119,9 +121,9 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
         "absent: does not exist",
         "bad: its archive at byte 0 has no known format",
         f"{tmp_path}: is not a file",
-        "Bad Name: is no name",
+        "Bad Name: is not a valid name",
         "a='b': is not a kernel argument",
-        "1000: is no size for the seed",
+        "1000: is not a valid size for the seed",
         "gcdx64.efi.signed: is missing; add it",
     ):
         assert part in texts
@@ -132,7 +134,13 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("initrd", "fact"),
-    [(archive({"init": b""}), "would ignore its seed"), (image_archive(b"2\n"), "asks for seed contract '2'")],
+    [
+        (archive({"init": b""}), "would ignore its seed"),
+        (image_archive(b"2\n"), "asks for seed contract '2'"),
+        (image_archive(b"1"), "etc/provision-seed-contract holds '1' without the newline; write it with 'echo 1'"),
+        (image_archive(b"1\r\n"), "etc/provision-seed-contract holds '1', but ends in a carriage return"),
+        (image_archive(b" 1\n\n"), "etc/provision-seed-contract holds '1' and white space beside it"),
+    ],
 )
 def test_an_image_of_no_or_another_contract_is_refused(
     library: Library, request_: ImportRequest, tmp_path: Path, initrd: bytes, fact: str

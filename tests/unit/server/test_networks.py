@@ -22,7 +22,7 @@ LISTEN = Listen(network="mgmt", interface="eth1")
 
 def with_networks(step: Callable[[Networks, Any], Any]) -> None:
     async def run() -> None:
-        service = SimpleNamespace(listeners=dict[str, str]())
+        service = SimpleNamespace()
         kernel = SimpleNamespace(watch_links=lambda told: None)
         made = step(Networks(service, None, kernel, Unavailable("", "")), service)  # type: ignore[arg-type]
         if made is not None:
@@ -52,10 +52,10 @@ def test_a_network_that_was_cut_off_is_not_said_to_be_served() -> None:
 
         async def cut_meanwhile(*_: object) -> None:
             del serving._served["mgmt"]
-            service.listeners["mgmt"] = "tap7 has joined the bridge"
+            serving._states["mgmt"] = "tap7 has joined the bridge"
 
         with patch.object(serving, "_hear", cut_meanwhile):
             await serving._keep_up(LISTEN, served, Machine({}))
-        assert service.listeners == {"mgmt": "tap7 has joined the bridge"}
+        assert serving.states() == {"mgmt": "tap7 has joined the bridge"}
 
     with_networks(keep_up)

@@ -54,6 +54,19 @@ def test_what_was_heard_before_changes_nothing() -> None:
     assert alive.heard("node1") == after(10)
 
 
+def test_a_run_that_crashed_has_ended_when_the_host_comes_up_again() -> None:
+    """Else a host that is shut down after a crash would count as up for as long as the crashed run did."""
+    alive = Alive()
+    alive.take(said(1, run="crashed"), NOW)
+    alive.booted("node1", "18", after(60))
+    alive.take(said(1, boot="18"), after(70))
+    assert alive.heard("node1") == after(70)
+    alive.take(said(2, up=False, boot="18"), after(80))
+    assert alive.heard("node1") is None
+    assert not alive.take(said(1, run="crashed"), after(90)), "a copy"
+    assert alive.take(said(2, run="crashed"), after(100)) and alive.heard("node1") == after(100), "it was no crash"
+
+
 def test_a_clean_shutdown_is_believed_at_once_and_its_copy_is_not() -> None:
     alive = Alive()
     alive.take(said(1), NOW)

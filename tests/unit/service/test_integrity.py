@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from provision.boot import Medium
 from provision.errors import Unavailable
-from provision.service import integrity
 from tests.helpers.site_fixture import MAC2, Site, boot_iso, everything, origin, site, touch
 
 
@@ -31,7 +29,7 @@ def rot(path: Path, at: int = 100) -> bytes:
 def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptureFixture) -> None:
     core, netboot = here.service.core, here.service.netboot
     whole = rot(here.base.iso.path)
-    core.scrub.look()
+    core.integrity.look()
     assert "base.iso: is damaged" in caplog.text
     for call in (
         lambda: here.service.operations.plan("node2", Medium.ISO, "uid=0"),
@@ -46,18 +44,3 @@ def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptur
     touch(here.base.iso.path)
     here.service.images.verify("base")
     assert here.service.operations.plan("node2", Medium.ISO, "uid=0").size
-
-
-def test_a_service_looks_by_itself_and_stops(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integrity, "_FIRST", 0.0)
-    rot(here.base.kernel.path)
-    stop = threading.Event()
-    thread = threading.Thread(target=here.service.core.scrub.run, args=(stop,))
-    thread.start()
-    with pytest.raises(Unavailable, match="kernel"):
-        for _ in range(500):
-            here.service.core.base(here.base.id)
-            stop.wait(0.02)
-    stop.set()
-    thread.join(5)
-    assert not thread.is_alive()

@@ -296,16 +296,15 @@ def test_busy_connections_do_not_give_way() -> None:
 
 
 def test_a_thousand_stalled_connections_hinder_nobody() -> None:
-    with served(Limits(connections=300, per_peer=300)) as one:
+    # None of them ends by itself, and one who is answered all the same has taken the place of one of them.
+    with served(Limits(connections=300, per_peer=300, header_seconds=3600.0)) as one:
         stalled = []
         for _ in range(1000):
             sock = one.dial()
             sock.sendall(b"GET / HTTP/1.1\r\nX: ")
             stalled.append(sock)
-        start = time.monotonic()
         for _ in range(20):
             assert status(one.say(GET)) == 200
-        assert time.monotonic() - start < 2
         assert len(one.listener.gate) <= 300
         for sock in stalled:
             sock.close()

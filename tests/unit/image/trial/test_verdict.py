@@ -55,5 +55,5 @@ def test_anything_else_is_refused(line: str, instead: str) -> None:
 def test_only_what_there_is_can_be_chosen() -> None:
     assert usecases.chosen(()) == usecases.NAMES
     assert usecases.chosen(["kvm", "bridge"]) == ("bridge", "kvm")
-    with pytest.raises(NotFound, match="frobnicate: is no use case; there are: bridge"):
+    with pytest.raises(NotFound, match="frobnicate: is not a use case; there are: bridge"):
         usecases.chosen(["frobnicate"])

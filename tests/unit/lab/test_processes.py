@@ -1,0 +1,64 @@
+"""Waiting for what a program prints: progress counts, and not the clock."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from provision.lab import processes
+from provision.lab.processes import MOST_SECONDS, Patience, WaitFailed, wait_for
+
+
+class Console:
+    """A console that shows a text byte by byte, one each `pace` seconds of a clock that sleeping moves on."""
+
+    def __init__(self, path: Path, text: bytes, pace: float) -> None:
+        self.path, self.text, self.pace, self.now = path, text, pace, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.path.write_bytes(self.text[: int(self.now / self.pace)])
+
+
+def waited(monkeypatch: pytest.MonkeyPatch, console: Console, pattern: str, silence: float) -> re.Match[str]:
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: console.now, sleep=console.sleep))
+    return wait_for(console.path, pattern, Patience(silence, console.path), "machine", lambda: True)
+
+
+def test_a_slow_machine_is_waited_for_while_it_shows_something(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    console = Console(tmp_path / "console", b"SeaBIOS\niPXE\nlogin:", pace=9.0)
+    assert waited(monkeypatch, console, "login:", silence=10.0)
+    assert 160 < console.now < 175
+
+
+def test_a_silent_machine_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    console = Console(tmp_path / "console", b"SeaBIOS", pace=1.0)
+    with pytest.raises(WaitFailed, match="machine: did not print 'login:' and nothing else for 10 s; see ") as failure:
+        waited(monkeypatch, console, "login:", silence=10.0)
+    assert failure.value.tail == "SeaBIOS"
+    assert 17 <= console.now < 18
+
+
+def test_a_machine_that_starts_over_and_over_is_given_up_at_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    console = Console(tmp_path / "console", b"SeaBIOS\n" * 10_000, pace=1.0)
+    with pytest.raises(WaitFailed, match=f"did not print 'login:' within {MOST_SECONDS:.0f} s"):
+        waited(monkeypatch, console, "login:", silence=10.0)
+    assert MOST_SECONDS < console.now < MOST_SECONDS + 1
+
+
+def test_any_of_the_files_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    console, report = tmp_path / "console", tmp_path / "report"
+    patience = Patience(10.0, console, report)
+    for file in (console, report, console):
+        clock.now += 9.0
+        file.write_bytes(bytes(int(clock.now)))
+        assert patience.ended() == ""
+    clock.now += 11.0
+    assert patience.ended() == "and nothing else for 10 s"
