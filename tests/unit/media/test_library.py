@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
-from provision.media import BaseImage, ImportRequest, Library, Reader, importing, medium_plan
-from provision.media.base import MEDIA, hash_file
-from provision.media.importing import ImportProblems
+from provision.media import importing
+from provision.media.base import MEDIA, BaseImage, hash_file
+from provision.media.importing import ImportProblems, ImportRequest
+from provision.media.layout import medium_plan
+from provision.media.library import Library
+from provision.media.reader import Reader
 from tests.fixtures.media import archive, image_archive, kernel, write
 
 
@@ -199,7 +202,8 @@ def test_an_interrupted_import_leaves_nothing(
 _CHILD = """
 import sys
 from pathlib import Path
-from provision.media import ImportRequest, Library
+from provision.media.importing import ImportRequest
+from provision.media.library import Library
 def progress(stage, done):
     if stage == "hashing":
         print("ready", flush=True)
