@@ -103,13 +103,14 @@ class Operations(Reports):
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix)
             for network, net in self._core.site.networks.items()
+            if net.prefix is not None  # nothing is served on the others
         ]
         return downloads + [self._explain_one(state, medium, channel) for channel in networks for medium in Medium]
 
     def _explain_one(self, state: HostState, medium: Medium, channel: Channel) -> dict[str, Any]:
         if channel.prefix is not None:
             first = IPv4Address(int(channel.prefix.network_address) + 1)
-            requester = Requester(address=first, mac=state.host.macs[0])
+            requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
             requester = Requester(operator="explain")
         payload: Payload = self._core.payload(state, channel)

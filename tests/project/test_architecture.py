@@ -25,7 +25,7 @@ LAYERS = (
     ("model", "boot"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths"),
+    ("cmdline", "boot_paths", "accounts"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),

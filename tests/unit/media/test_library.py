@@ -116,7 +116,7 @@ def test_the_size_of_a_seed_has_one_limit(library: Library, request_: ImportRequ
 
 def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
     bad = write(tmp_path / "bad", b"#!/bin/sh\n")
-    request = ImportRequest("Bad Name", tmp_path / "absent", (bad, tmp_path), ('a="b"',), tmp_path / "none", 1000)
+    request = ImportRequest("Bad Name", tmp_path / "absent", (bad, tmp_path), ("a='b'",), tmp_path / "none", 1000)
     with pytest.raises(ImportProblems) as caught:
         library.import_base(request)
     texts = "\n".join(str(problem) for problem in caught.value.problems)
@@ -125,7 +125,7 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
         "bad: its archive at byte 0 has no known format",
         f"{tmp_path}: is not a file",
         "Bad Name: is not a valid name",
-        'a="b": is not a kernel argument',
+        "a='b': is not a kernel argument",
         "1000: is not a valid size for the seed",
         "gcdx64.efi.signed: is missing; add it",
     ):
