@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import threading
@@ -16,7 +17,6 @@ from provision.errors import Unavailable
 from provision.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
     from pydantic import BaseModel
 
     from provision.api.status import Status
@@ -33,17 +33,28 @@ def connect(settings: Settings) -> Iterator[Client]:
         if client is not None:
             yield client
             return
-    from provision.server.process import forbid_core_dumps
-    from provision.service.core import Core
+    with _loading():
+        from provision.server.process import forbid_core_dumps
+        from provision.service.core import Core
 
-    forbid_core_dumps()
-    core = Core.open(settings, brief=True)
+        forbid_core_dumps()
+        core = Core.open(settings, brief=True)
     try:
         with ExitStack() as stack:
             yield _Alone(core, stack)
     finally:
         with suppress(Unavailable):
             core.close()
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being loaded again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Alone(Client):
@@ -63,7 +74,7 @@ class _Alone(Client):
     @contextmanager
     def stream(
         self, method: str, path: str, *, body: BaseModel | Sequence[BaseModel] | None = None, **arguments: Any
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[Any]:
         """One request whose answer is read piece by piece, by `iter_raw`."""
         if self._application is None:
             self._application = self._stack.enter_context(_application(self._core))

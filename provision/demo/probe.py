@@ -26,6 +26,7 @@ from provision.image.packages import Progress
 KERNEL_ARGUMENTS = ("console=ttyS0,115200n8", "quiet", "loglevel=3", "systemd.show_status=false", "panic=10")
 _KEPT_BUILDS = 4
 _MODULES = "usr/lib/modules/"
+_OPTIONAL = "?"
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _prune(cache: Path, names: list[str]) -> None:
 
 def _readable(recipe: _Recipe) -> Callable[[str], bool]:
     """What of a package is worth reading: what is kept, and what kept files may turn out to need."""
-    kept = [pattern.lstrip("/") for pattern in recipe.names("keep")]
+    kept = [_plain(pattern) for pattern in recipe.names("keep")]
 
     def wanted(path: str) -> bool:
         if path.startswith(("boot/vmlinuz-", _MODULES)) or (
@@ -176,11 +177,15 @@ def _readable(recipe: _Recipe) -> Callable[[str], bool]:
     return wanted
 
 
+def _plain(pattern: str) -> str:
+    return pattern.removeprefix(_OPTIONAL).lstrip("/")
+
+
 def _final_root(recipe: _Recipe, pool: dict[str, cpio.Entry], version: str) -> list[cpio.Entry]:
     root: dict[str, cpio.Entry] = {}
     for pattern in recipe.names("keep"):
-        found = [path for path in pool if fnmatchcase(path, pattern.lstrip("/"))]
-        if not found:
+        found = [path for path in pool if fnmatchcase(path, _plain(pattern))]
+        if not found and not pattern.startswith(_OPTIONAL):
             raise Unavailable("probe image", f"no package has {pattern}", "correct images/probe/keep")
         root |= {path: pool[path] for path in found}
     _add_libraries(root, pool)
@@ -214,10 +219,15 @@ def _modules(names: list[str], pool: dict[str, cpio.Entry], version: str) -> lis
     by_name = {p.rsplit("/", 1)[-1].removesuffix(".ko").replace("-", "_"): p for p in pool if p.endswith(".ko")}
     chosen: dict[str, cpio.Entry] = {}
     pending = list(names)
+    lines = pool[f"{_MODULES}{version}/modules.builtin"].data.decode().splitlines()
+    builtin = {line.rsplit("/", 1)[-1].removesuffix(".ko").replace("-", "_") for line in lines}
     while pending:
-        path = by_name[pending.pop().replace("-", "_")]
-        if path in chosen:
+        name = pending.pop().replace("-", "_")
+        path = by_name.get(name, "")
+        if path in chosen or name in builtin:
             continue
+        if not path:
+            raise Unavailable("probe image", f"{name} is no module of Linux {version}", "correct images/probe/modules")
         chosen[path] = pool[path]
         depends = re.search(rb"\0depends=([^\0]*)\0", pool[path].data)
         pending += [d for d in (depends[1].decode().split(",") if depends else ()) if d]

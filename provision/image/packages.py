@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import stat
 import tarfile
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+
+from debian.deb822 import Packages
 
 from provision import cpio, proc
 from provision.below import is_relative
@@ -23,6 +26,7 @@ _MERGED = ("bin/", "sbin/", "lib/", "lib64/")
 _ARCHIVES = "archives"
 _LISTS = Path("/var/lib/apt/lists")
 _TOGETHER = 24
+_PACKED = ".ko.xz"
 _UPDATE = "run 'apt-get update' as root, then try again"
 
 Lists = tuple[str, ...]
@@ -103,8 +107,7 @@ def _shown(wanted: Sequence[str], lists: Lists = ()) -> Iterator[Package]:
     # Of names and versions that it does not know apt-cache complains; it fails when it knows none.
     argv = ["apt-cache", "show", *lists, *wanted]
     text = proc.run(argv, package="apt", ok=(0, 100)).stdout.decode() if wanted else ""
-    for paragraph in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+    for fields in Packages.iter_paragraphs(text, use_apt_pkg=False):
         if "SHA256" in fields:
             yield Package(
                 fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"], int(fields["Size"])
@@ -166,8 +169,30 @@ def path_of(name: str, directory: Path) -> Path:
 
 
 def unpacked(package: Path) -> bytes:
-    """The files of a package as an uncompressed tar archive."""
-    return proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout
+    """The files of a package as an uncompressed tar archive, its kernel modules uncompressed too."""
+    return plain_modules(proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout)
+
+
+def plain_modules(archive: bytes) -> bytes:
+    """A package's files with its kernel modules uncompressed.
+
+    The image is packed as a whole, which packs them better, and neither BusyBox nor what reads them here unpacks them.
+    """
+    if _PACKED.encode() not in archive:
+        return archive
+    stream = BytesIO()
+    with (
+        tarfile.open(fileobj=BytesIO(archive)) as packed,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as plain,
+    ):
+        for member in packed:
+            data = packed.extractfile(member) if member.isreg() else None
+            if data is not None and member.name.endswith(_PACKED):
+                content = lzma.decompress(data.read())
+                member.name, member.size = member.name.removesuffix(".xz"), len(content)
+                data = BytesIO(content)
+            plain.addfile(member, data)
+    return stream.getvalue()
 
 
 def read(package: Path, wanted: Callable[[str], bool]) -> Iterator[cpio.Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import stat
 import tarfile
@@ -21,7 +20,6 @@ from provision.image.packages import Package, merged, merged_target, pinned_path
 OWN = "recipe"
 """The source of files that come from the recipe and not from a package."""
 _SYMLINKS = 40
-_PACKED = ".ko.xz"
 
 
 class Content(Protocol):
@@ -198,29 +196,7 @@ def load(packages: Iterable[Package], debs: Path, cache: Cache) -> Iterator[Node
 
 
 def _unpack(deb: Path, target: Path) -> None:
-    target.write_bytes(plain_modules(unpacked(deb)))
-
-
-def plain_modules(archive: bytes) -> bytes:
-    """A package's files with its kernel modules uncompressed.
-
-    The image is packed as a whole, which packs them better, and neither BusyBox nor what reads them here unpacks them.
-    """
-    if _PACKED.encode() not in archive:
-        return archive
-    stream = BytesIO()
-    with (
-        tarfile.open(fileobj=BytesIO(archive)) as packed,
-        tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as plain,
-    ):
-        for member in packed:
-            data = packed.extractfile(member) if member.isreg() else None
-            if data is not None and member.name.endswith(_PACKED):
-                content = lzma.decompress(data.read())
-                member.name, member.size = member.name.removesuffix(".xz"), len(content)
-                data = BytesIO(content)
-            plain.addfile(member, data)
-    return stream.getvalue()
+    target.write_bytes(unpacked(deb))
 
 
 def _index(archive: Path) -> str:

@@ -16,7 +16,8 @@ from provision.api.images import DamagedImage, Image, ImportOrder, Step, Upload
 from provision.api.problem import ProblemDocument
 from provision.below import discard, join
 from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
-from provision.media.library import BaseImage, ImportRequest
+from provision.media.importing import ImportRequest
+from provision.media.library import BaseImage
 from provision.principal import Principal
 from provision.service.core import Core
 

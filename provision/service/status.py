@@ -76,6 +76,7 @@ class Reports:
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix)
             for network, net in self._core.site.networks.items()
+            if net.prefix is not None  # nothing is served on the others
         ]
         rows = [self._explain_one(state, medium, channel, principal) for channel in networks for medium in Medium]
         return downloads + rows
@@ -83,7 +84,7 @@ class Reports:
     def _explain_one(self, state: HostState, medium: Medium, channel: Channel, principal: Principal) -> api.Explanation:
         if channel.prefix is not None:
             first = IPv4Address(int(channel.prefix.network_address) + 1)
-            requester = Requester(address=first, mac=state.host.macs[0])
+            requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
             requester = Requester(principal=principal)
         core = self._core

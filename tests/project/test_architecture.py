@@ -26,7 +26,7 @@ LAYERS = (
     ("boot",),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths"),
+    ("cmdline", "boot_paths", "accounts"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),
@@ -47,8 +47,9 @@ RANK = {unit: rank for rank, row in enumerate(LAYERS) for unit in row}
 
 # What only the named files or directories may use, and why when that is not plain.
 DOORS = {
-    "jinja2": ("render/",),
+    "jinja2": ("render/", "image/page.py"),  # the page is for people: its values are escaped, not refused
     "pycdlib": ("media/",),
+    "pefile": ("media/signing.py",),
     "sqlalchemy": ("store/",),
     "sqlite3": ("store/dialect.py",),
     "pyroute2": ("net/",),
@@ -56,7 +57,7 @@ DOORS = {
     # Bills of materials, and the licences in them.
     "cyclonedx": ("image/bom.py", "image/licences.py"),
     "packageurl": ("image/bom.py",),
-    "debian": ("image/licences.py",),
+    "debian": ("image/licences.py", "image/packages.py"),
     "dns": ("netcheck.py",),
     "fastapi": ("web/",),
     "starlette": ("web/",),

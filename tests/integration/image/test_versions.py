@@ -37,7 +37,7 @@ KERNEL = [
 
 
 def tools(text: str) -> list[Node]:
-    return [file("usr/bin/busybox", "busy"), file("usr/bin/tool", text)]
+    return [file("usr/bin/busybox", "busy\0sh\0"), file("usr/bin/tool", text)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Invalid, NotFound
-from provision.image import accounts, enable, needs_unit, tree
+from provision.image import accounts, enable, needs_unit, packages, tree
 from provision.image.cache import Cache, digest, user_cache
 from provision.image.recipe import Recipe
 from provision.image.tree import Slice, Tree
@@ -55,13 +55,13 @@ def test_kernel_modules_are_unpacked(tmp_path: Path) -> None:
         member = tarfile.TarInfo("./lib/link")
         member.type, member.linkname = tarfile.SYMTYPE, "modules"
         archive.addfile(member)
-    with tarfile.open(fileobj=BytesIO(tree.plain_modules(stream.getvalue()))) as plain:
+    with tarfile.open(fileobj=BytesIO(packages.plain_modules(stream.getvalue()))) as plain:
         files = {m.name: f.read() for m in plain.getmembers() if m.isreg() and (f := plain.extractfile(m))}
         links = {m.name: m.linkname for m in plain.getmembers() if m.issym()}
     assert files == {"./lib/modules/6.12/kernel/a.ko": content, "./etc/b": b"b.ko.xz"}
     assert links == {"./lib/link": "modules"}
     without = b"any other package"
-    assert tree.plain_modules(without) is without
+    assert packages.plain_modules(without) is without
 
 
 UNITS = "usr/lib/systemd/system"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from provision import assets
 from provision.errors import Conflict, Invalid, NotFound, Problems
-from provision.image import platforms, recipe, releases
+from provision.image import lock, platforms, recipe, releases
 from provision.image.packages import Package
 from provision.image.recipe import Scope
 
@@ -78,5 +79,16 @@ def test_packages_of_another_release_are_refused() -> None:
     releases.check(found, "debian-13")
     releases.check(found[1:], "debian-13")
     releases.check(found, "")
-    with pytest.raises(Conflict, match="packages: are of Debian 13, and the image shall be of 12"):
+    with pytest.raises(Conflict, match="packages: are of Debian 13, and the image is to be of 12"):
         releases.check(found, "debian-12")
+
+
+@pytest.mark.parametrize("release", ["debian-12", "debian-13"])
+def test_the_shipped_recipe_has_a_lock_of_its_own_for_each_release(release: str) -> None:
+    path = assets.directory("images") / "host" / "recipe.yaml"
+    loaded = recipe.load(path, release)
+    locked = lock.read(releases.lock_file(path.parent, release), loaded.recipe.packages)
+    releases.check(locked.packages, release)
+    assert "base-files" in {package.name for package in locked.packages}
+    for name in ("common", "q35"):
+        assert platforms.narrowed(loaded, platforms.find(name, path)).release == release
