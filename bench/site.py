@@ -14,7 +14,8 @@ from pathlib import Path
 from provision import cpio
 from provision.document import Source
 from provision.media.importing import ImportRequest
-from provision.media.initrd import CONTRACT, MARKER
+from provision.media.initrd import CONTRACT
+from provision.media.newc import MARKER
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.settings import load

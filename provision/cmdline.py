@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
@@ -16,9 +17,24 @@ RESERVED = ("initrd", "BOOT_IMAGE", "BOOTIF")
 """Words that boot loaders write or act on themselves: SYSLINUX would load an `initrd=` of an APPEND line."""
 
 
-def is_reserved(argument: str) -> bool:
-    """Whether the argument belongs to the boot loader, in whatever case it is written."""
-    return argument.partition("=")[0].lower() in (word.lower() for word in RESERVED)
+_SEPARATORS = ("-", "--")  # for SYSLINUX no arguments at all; for the kernel the end of its own
+
+
+def reserved(argument: str) -> str:
+    """The word of `argument` that belongs to boot loader or kernel, in whatever case it is written; "" for none.
+
+    Boot loaders look for their words behind every space, within quotes too.
+    """
+    for word in argument.replace('"', " ").split():
+        name, equals, _ = word.partition("=")
+        if name.lower() in (one.lower() for one in RESERVED):
+            return name + equals
+    return argument if argument in _SEPARATORS else ""
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The arguments of a command line: words, with what stands in double quotes kept together."""
+    return tuple(re.findall(r'(?:[^\s"]|"[^"]*"?)+', text))
 
 
 def faults(places: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
@@ -26,9 +42,8 @@ def faults(places: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     place says where its arguments are written."""
     written = [(argument, place) for place, arguments in places.items() for argument in arguments]
     for argument, place in written:
-        if is_reserved(argument):
-            word = argument.partition("=")[0]
-            yield f"the kernel argument {word}= belongs to the boot loader", f"remove it from {place}"
+        if word := reserved(argument):
+            yield f"the kernel argument {word} belongs to the boot loader", f"remove it from {place}"
     addresses = [place for argument, place in written if argument.startswith("ip=")]
     if len(addresses) > 1:
         where = " and ".join(dict.fromkeys(addresses))

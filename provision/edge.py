@@ -60,7 +60,7 @@ class Edge:
     def _judge(self, site: Site) -> Channel:
         """What the channel is by this site."""
         network = site.networks.get(self.channel.network or "")
-        if network is None:
+        if network is None or network.prefix is None:
             return replace(self.channel, kind=ChannelKind.GENERAL, prefix=None)
         if network.role.value == self.channel.kind.value and network.prefix == self.channel.prefix:
             return self.channel

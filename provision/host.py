@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from provision.model import (
+    Flag,
     InterfaceName,
     IPv4Prefix,
     IPv6,
@@ -18,11 +19,13 @@ from provision.model import (
     KernelArgument,
     LabelKey,
     LabelValue,
-    Mac,
     Model,
     Name,
+    NicAddress,
+    VlanRange,
     Whole,
     in_order,
+    is_infiniband,
 )
 
 
@@ -56,18 +59,65 @@ class Netboot(StrEnum):
 
 
 class BondMode(StrEnum):
-    """Linux bonding modes that need no guess about the switch, and 802.3ad."""
+    """Linux bonding modes (Documentation/networking/bonding.rst).
+
+    active-backup, balance-tlb and balance-alb need nothing of the switch, 802.3ad needs LACP there, and balance-xor a
+    static port channel.
+    """
 
     ACTIVE_BACKUP = "active-backup"
     LACP = "802.3ad"
     BALANCE_XOR = "balance-xor"
+    BALANCE_TLB = "balance-tlb"
+    BALANCE_ALB = "balance-alb"
+
+
+class LacpRate(StrEnum):
+    """How often the peer is asked to send LACP frames: every 30 seconds, or every second."""
+
+    SLOW = "slow"
+    FAST = "fast"
+
+
+class HashPolicy(StrEnum):
+    """What of a frame decides which NIC of a bond sends it."""
+
+    LAYER2 = "layer2"
+    LAYER2_3 = "layer2+3"
+    LAYER3_4 = "layer3+4"
+    ENCAP2_3 = "encap2+3"
+    ENCAP3_4 = "encap3+4"
+
+
+class BondOptions(Model):
+    """What a bond has beside its mode. `min_links` is how many NICs must be up for the bond to have a carrier."""
+
+    lacp_rate: LacpRate | None = None
+    hash_policy: HashPolicy | None = None
+    min_links: Whole | None = Field(default=None, ge=1, le=8)
+
+
+class Ipv6Addressing(StrEnum):
+    """How an interface with a static IPv4 address gets an IPv6 one: from router advertisements, or by DHCPv6."""
+
+    SLAAC = "slaac"
+    DHCP = "dhcp"
+
+
+Metric = Annotated[Whole, Field(ge=1, le=999_999_999)]
+"""A route's metric: the lowest of two routes to the same destination wins."""
 
 
 class Route(Model):
-    """A static route; `to` and `via` are of one address family."""
+    """A static route; `to` and `via` are of one address family.
+
+    Without `via` the destination is on the link itself. With `onlink` the router is, whatever the prefixes say.
+    """
 
     to: IPv4Prefix | IPv6Prefix
-    via: IPv4Address | IPv6
+    via: IPv4Address | IPv6 | None = None
+    onlink: Flag = False
+    metric: Metric | None = None
 
 
 class Interface(Model):
@@ -77,27 +127,37 @@ class Interface(Model):
     `bridge` a Linux bridge of that name for guests stands on top, and addresses (if any) go to the bridge.
     `network` and `addressing` come together, or neither (a bridge for guests only has no address of its own).
     With `addressing: dhcp`, `reservation` is the address the DHCP server is to give. With `static`, `ipv4` and/or
-    `ipv6` lie inside the network's prefixes. Several interfaces may share the same `macs` with different `vlan`.
+    `ipv6` lie inside the network's prefixes; instead of `ipv6`, `ipv6_addressing` says how to get one. Several
+    interfaces may share the same `macs` with different `vlan`. With `bridge_vlans` the bridge keeps VLANs apart
+    itself, and takes these from the wire, tagged. `metric` is that of every route of the interface.
     """
 
-    macs: tuple[Mac, ...] = Field(min_length=1, max_length=8)
+    macs: tuple[NicAddress, ...] = Field(min_length=1, max_length=8)
     network: Name | None = None
     addressing: Addressing | None = None
     ipv4: IPv4Address | None = None
     ipv6: IPv6 | None = None
+    ipv6_addressing: Ipv6Addressing | None = None
     reservation: IPv4Address | None = None
     vlan: Whole | None = Field(default=None, ge=1, le=4094)
     bond: BondMode | None = None
+    bond_options: BondOptions = BondOptions()
     bridge: InterfaceName | None = None
+    bridge_vlans: tuple[VlanRange, ...] = ()
+    metric: Metric | None = None
     routes: tuple[Route, ...] = ()
     mtu: Whole | None = Field(default=None, ge=1280, le=9216)
+
+
+DEFAULT_METRIC = 100
+"""Route metric of a host's first interface; each further one has 100 more, so that the primary one's gateway wins."""
 
 
 class Host(Model):
     """One machine. The first interface is its primary one: its address goes with the host's name."""
 
     name: Name
-    interfaces: dict[InterfaceName, Interface] = Field(min_length=1, max_length=16)
+    interfaces: dict[InterfaceName, Interface] = Field(min_length=1, max_length=64)
     uuid: UUID | None = None
     install: Install = Install.IT
     storage: Storage = Storage.PERSISTENT
@@ -109,10 +169,19 @@ class Host(Model):
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
-        """Every MAC of the host once, in the order of the file."""
-        return tuple(dict.fromkeys(mac for interface in self.interfaces.values() for mac in interface.macs))
+        """Every MAC of the host once, in the order of the file; no host boots by an InfiniBand port."""
+        found = (mac for interface in self.interfaces.values() for mac in interface.macs if not is_infiniband(mac))
+        return tuple(dict.fromkeys(found))
 
     @property
     def primary(self) -> Interface:
         """The interface whose address goes with the host's name."""
         return next(iter(self.interfaces.values()))
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """The metric of each interface's routes, by its name."""
+        return {
+            name: interface.metric or DEFAULT_METRIC * place
+            for place, (name, interface) in enumerate(self.interfaces.items(), start=1)
+        }

@@ -159,8 +159,9 @@ def _meant_address(value: str, family: str) -> str:
 def _meant_word(value: str, pattern: str) -> str:
     """The same for a word that has to match a pattern."""
     plain = value.strip().rstrip(".").lower()
-    guesses = (plain, plain.replace("_", "-"), plain.removeprefix("0o").zfill(4), f"/{value.strip('/ ')}")
-    for guess in guesses:
+    guesses = [plain, plain.replace("_", "-"), f"/{value.strip('/ ')}"]
+    mode = plain.removeprefix("0o")
+    for guess in (*guesses, *([mode.zfill(4)] if mode.isdigit() else [])):
         if re.fullmatch(pattern, guess):
             return f"; did you mean '{guess}'?"
     return ""

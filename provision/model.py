@@ -76,6 +76,22 @@ def _colons(digits: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
+def nic_address(value: str) -> str:
+    """The link-layer address of a NIC: a MAC-48, or the 20 bytes of an InfiniBand port (RFC 4391 section 9.1.1), as
+    lower case with colons; raises ValueError."""
+    if re.fullmatch(r"([0-9a-fA-F]{2}[:-]){19}[0-9a-fA-F]{2}", value):
+        return value.lower().replace("-", ":")
+    if re.fullmatch(r"([0-9a-fA-F]{2}[:-]){7,8}[0-9a-fA-F]{2}", value):
+        # The queue pair's number, which stands before it, is in no GUID; and hosts are not found by a part.
+        raise ValueError("is only a part of an InfiniBand port's address; give the 20 bytes that 'ip link' shows")
+    return normalize_mac(value)
+
+
+def is_infiniband(address: str) -> bool:
+    """Whether the address of a NIC is an InfiniBand port's."""
+    return len(address) == 20 * 3 - 1
+
+
 def _meant_mac(value: str) -> str:
     groups = re.split(r"[:.\- ]+", value.strip())
     if len(groups) == 6 and all(re.fullmatch(rf"{_HEX}{{1,2}}", group) for group in groups):
@@ -150,6 +166,25 @@ def whole(value: Any) -> Any:
     return value
 
 
+def flag(value: Any) -> Any:
+    """The words ``true`` and ``false`` as what they say, for values that come from YAML; no other word is one."""
+    if isinstance(value, str):
+        if value not in ("true", "false"):
+            raise ValueError("is neither true nor false")
+        return value == "true"
+    return value
+
+
+def vlan_range(value: str) -> str:
+    """One VLAN ("100") or a range of them, both ends included ("100-139"); raises ValueError for any other text."""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}(-[1-9][0-9]{0,3})?", value):
+        raise ValueError("is neither a VLAN nor a range of them; write 100 or 100-139")
+    first, _, last = value.partition("-")
+    if not 1 <= int(first) <= int(last or first) <= 4094:
+        raise ValueError("is not a range of VLANs; the numbers go from 1 to 4094, the lower one first")
+    return value
+
+
 def in_order(value: dict[str, Any]) -> dict[str, Any]:
     """The mapping sorted by key, for mappings whose order in the file means nothing."""
     return dict(sorted(value.items()))
@@ -170,10 +205,13 @@ IPv6 = Annotated[IPv6Address, AfterValidator(unscoped)]
 IPv4Prefix = Annotated[IPv4Network, BeforeValidator(with_length)]
 IPv6Prefix = Annotated[IPv6Network, BeforeValidator(with_length), AfterValidator(unscoped)]
 Whole = Annotated[int, BeforeValidator(whole)]
+Flag = Annotated[bool, BeforeValidator(flag)]
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 Mac = Annotated[str, BeforeValidator(_text), AfterValidator(normalize_mac)]
+NicAddress = Annotated[str, BeforeValidator(_text), AfterValidator(nic_address)]
+"""A MAC, or the address of an InfiniBand port."""
 Name = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}$")]
 """A host, network, group, credential or base image name: one DNS label, lower case (RFC 1123)."""
 Domain = Annotated[str, StringConstraints(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
@@ -181,7 +219,13 @@ Realm = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,
 """A Kerberos realm; case counts (RFC 4120 section 6.1), and lower case is unusual, not wrong."""
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}$")]
 """A network interface name as the kernel takes it (at most 15 bytes)."""
-KernelArgument = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*$", max_length=256)]
+VlanRange = Annotated[str, BeforeValidator(_text), AfterValidator(vlan_range)]
+"""A VLAN or a range of them."""
+_INK = r"!#-&(-\[\]-~"  # printable ASCII without space, quotes and backslash
+KERNEL_ARGUMENT = rf'^([{_INK}]+|([!#-&(-<>-\[\]-~]+=)?"[ {_INK}]+")$'
+KernelArgument = Annotated[str, StringConstraints(pattern=KERNEL_ARGUMENT, max_length=256)]
+"""One argument as the kernel reads it (next_arg() of lib/cmdline.c): a word, or ``name="with spaces"``. GRUB would put
+a backslash before single quotes, double quotes within and backslashes, so no argument has them."""
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 SrvName = Annotated[str, StringConstraints(pattern=r"^_[a-z0-9-]{1,15}\._(tcp|udp)$")]
@@ -196,5 +240,7 @@ LoaderName = Annotated[str, StringConstraints(pattern=LOADER_NAME)]
 """A file of a loader set, in its directory or in one below it."""
 TypedPath = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_printable)]
 """A path as an operator typed it, for messages only: nothing is opened by it, and nothing in it is invisible."""
+AccountName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
+"""A user or group of an image, as Debian names them (adduser(8))."""
 FileMode = Annotated[str, StringConstraints(pattern=r"^0[0-7]{3}$")]
 """An octal mode of four digits, such as ``0600``."""

@@ -91,7 +91,9 @@ async def examine(
 
 def default_resolvers(inventory: Inventory) -> list[Resolver]:
     """The DNS servers of the site's networks, else those of this machine; raises Unavailable when there are none."""
-    named = dict.fromkeys(str(address) for network in inventory.site.networks.values() for address in network.dns)
+    # Those of a scope are for its hosts, and its addresses may be others' here.
+    near = [network for network in inventory.site.networks.values() if network.scope is None]
+    named = dict.fromkeys(str(address) for network in near for address in network.dns)
     if named:
         return [(address, 53) for address in named]
     try:
@@ -121,7 +123,8 @@ def _all_questions(inventory: Inventory) -> Iterator[Question]:
     for host in inventory.hosts:
         for address in primary_addresses(host):
             yield f"{host.name}.{domain}", _kinds(address)[0]
-            yield _reverse(address), "PTR"
+            if not _is_scoped(inventory, host):
+                yield _reverse(address), "PTR"
         yield from ((f"{host.name}.{domain}", kind) for kind in _other_kinds(host))
 
 
@@ -133,6 +136,12 @@ def _target_questions(inventory: Inventory, answers: Answers) -> Iterator[Questi
             targets = answers.get(f"{service.srv}.{inventory.site.domain}", "SRV") or frozenset()
             asked |= {(target, kind): None for target in sorted(targets) if target for kind in ("A", "AAAA")}
     yield from (question for question in asked if question not in answers.values)
+
+
+def _is_scoped(inventory: Inventory, host: Host) -> bool:
+    """Whether other hosts may have the primary address too, so that no name is the one that it points to."""
+    network = inventory.site.networks.get(host.primary.network or "")
+    return network is not None and network.scope is not None
 
 
 def primary_addresses(host: Host) -> list[Address]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from provision import cpio, policy
+from provision.accounts import ROOT as ROOT_OWNER
 from provision.boot import Boot, Copy
 from provision.errors import Invalid
 from provision.host import Host
@@ -32,9 +34,11 @@ from provision.site import Service, Site
 FORMAT = 1
 """The version of the contract in docs/media-format.md."""
 
-RENDERING = 3
+RENDERING = 4
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
 one revision differ. tests/test_seed.py holds the bytes to it."""
+
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 DIRECTORY = "provision-seed"
 ROOT = f"{DIRECTORY}/root"
@@ -48,19 +52,21 @@ NETWORK_DIRECTORY = "/etc/systemd/network"
 PLACES = (*identity.PATHS, NETWORK_DIRECTORY, MODULE_OPTIONS, CA_DIRECTORY, CA_BUNDLE, HOST_JSON, BOOT_SERVERS)
 """The files that a seed may have besides credentials, or the directories that hold them."""
 
+_OWNER = re.compile(r"(0|[1-9][0-9]{0,8}):(0|[1-9][0-9]{0,8})")
 _PATH: TypeAdapter[str] = TypeAdapter(SeedPath)
 _MODE: TypeAdapter[str] = TypeAdapter(FileMode)
 
 
 @dataclass(frozen=True)
 class SeedCredential:
-    """An opened credential: where it stands in the host's root and with which mode ("0600")."""
+    """An opened credential: where it stands in the host's root, with which mode ("0600") and owner ("0:0")."""
 
     name: str
     version: int
     path: str
     mode: str
     secret: Secret
+    owner: str = ROOT_OWNER
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,11 @@ class Seed:
 
 @dataclass(frozen=True)
 class File:
-    """One file of the host's root: its bytes, and its mode ("0600")."""
+    """One file of the host's root: its bytes, its mode ("0600"), and its owner and group by number ("0:0")."""
 
     data: bytes = field(repr=False)
     mode: str = "0644"
+    owner: str = ROOT_OWNER
 
 
 def seed_revision(
@@ -117,15 +124,17 @@ def seed_revision(
     versions: Iterable[tuple[str, int]],
     phone_home: PhoneHomeId | None = None,
     servers: Sequence[BootServer] = (),
+    owners: Mapping[str, str] | None = None,
 ) -> str:
     """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
 
-    `versions` has (name, version) of each credential of the host, in any order.
+    `versions` has (name, version) of each credential of the host, in any order; `owners` those that are not root's.
     """
     boot = [phone_home.url, phone_home.boot] if phone_home else None
     there = [[str(s.address), s.http, s.tftp, *s.transfers] for s in servers]
     parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot, there]
-    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+    parts += [sorted(owners.items())] if owners else []
+    return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()
 
 
 def build(
@@ -145,7 +154,9 @@ def build(
     """
     policy.require(release, state, boot, now)
     host = state.host
-    revision = seed_revision(host, site, [(c.name, c.version) for c in credentials], phone_home, servers)
+    versions = [(c.name, c.version) for c in credentials]
+    owners = {c.name: c.owner for c in credentials if c.owner != ROOT_OWNER}
+    revision = seed_revision(host, site, versions, phone_home, servers, owners)
     tree = _generated(host, site)
     tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home), "0600")
     if servers:
@@ -199,7 +210,9 @@ def _add(tree: dict[str, File], host: Host, credential: SeedCredential) -> None:
         raise Invalid(subject, "its path or its mode is not one that a seed can hold", "set it again") from None
     if path in tree:
         raise Invalid(subject, f"another file of the seed stands at {path}", "set it again with another --path")
-    tree[path] = File(credential.secret.reveal(), mode)
+    if not _OWNER.fullmatch(credential.owner):
+        raise Invalid(subject, "its owner is not a pair of numbers", "import the base image again")
+    tree[path] = File(credential.secret.reveal(), mode, credential.owner)
 
 
 def _check_paths(tree: Mapping[str, File], host: Host) -> None:
@@ -228,7 +241,7 @@ def _manifest(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
     header = json.dumps({"format": FORMAT, "host": host, "revision": revision})
     # No mode and no path that a seed can hold has a character that JSON would have to quote.
     lines = [
-        f'{{"mode": "{file.mode}", "owner": "0:0", "path": "{path}", '
+        f'{{"mode": "{file.mode}", "owner": "{file.owner}", "path": "{path}", '
         f'"sha256": "{hashlib.sha256(file.data).hexdigest()}", "size": {len(file.data)}}}'
         for path, file in sorted(tree.items())
     ]

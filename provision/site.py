@@ -11,8 +11,10 @@ from pydantic import AfterValidator, Field
 from provision.boot import Role
 from provision.host import Host
 from provision.model import (
+    AccountName,
     Domain,
     FileMode,
+    Flag,
     IPv4Prefix,
     IPv6,
     IPv6Prefix,
@@ -37,18 +39,38 @@ class Pool(Model):
 
 
 class Network(Model):
-    """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used."""
+    """One L2 segment of the site. `vlan` is its tag on trunk ports; the host's `vlan` says whether it is used.
+
+    It has an IPv4 `prefix`, an IPv6 one, or both. With `gateway_onlink` hosts reach the gateways on the link itself,
+    whatever the prefixes say. Networks of two different scopes never meet, so that prefixes and addresses of one may
+    come again in the other; networks without a scope meet all.
+    """
 
     role: Role
-    prefix: IPv4Prefix
+    scope: Name | None = None
+    prefix: IPv4Prefix | None = None
     gateway: IPv4Address | None = None
     prefix6: IPv6Prefix | None = None
     gateway6: IPv6 | None = None
+    gateway_onlink: Flag = False
     vlan: Whole | None = Field(default=None, ge=1, le=4094)
     dns: tuple[Address, ...] = ()
     # From left to right: pydantic would take the text of an IPv4 address for the name that it could be as well.
     ntp: tuple[Annotated[Address | Domain, Field(union_mode="left_to_right")], ...] = ()
     pool: Pool | None = None
+
+    def is_on_link(self, router: Address) -> bool:
+        """Whether hosts reach `router` on the link though no prefix says so: by order, because IPv4's link-local
+        addresses are always there (RFC 3927 section 2.6.2), or because a prefix of one address has room for no other.
+        """
+        prefix = self.prefix if router.version == 4 else self.prefix6
+        alone = prefix is not None and prefix.num_addresses == 1
+        return prefix is not None and router not in prefix and (self.gateway_onlink or alone or is_local4(router))
+
+
+def is_local4(address: Address) -> bool:
+    """Whether the address is one of IPv4's link-local ones; those of IPv6 are on the link without being told."""
+    return isinstance(address, IPv4Address) and address.is_link_local
 
 
 class Server(Model):
@@ -83,15 +105,18 @@ class CredentialKind(StrEnum):
 
 
 class CredentialSpec(Model):
-    """A credential that hosts may name: its kind and where it stands on the host.
+    """A credential that hosts may name: its kind, where it stands on the host, and whose it is there.
 
-    A keytab or certificate is for the host; `names` has what else it may be for (a service address that hosts share),
-    and `realms` the Kerberos realms beside the site's that a keytab may have keys of.
+    `owner` and `group` are accounts of the host's image; root without them. A keytab or certificate is for the host;
+    `names` has what else it may be for (a service address that hosts share), and `realms` the Kerberos realms beside
+    the site's that a keytab may have keys of.
     """
 
     kind: CredentialKind
     path: SeedPath
     mode: FileMode = "0600"
+    owner: AccountName | None = None
+    group: AccountName | None = None
     names: tuple[Domain, ...] = ()
     realms: tuple[Realm, ...] = ()
 
@@ -122,9 +147,13 @@ class SitePolicy(Model):
 
 
 class Site(Model):
-    """Everything that hosts share. `base` names the default base image."""
+    """Everything that hosts share. `base` names the default base image.
+
+    Short names are looked up in `domain` first, then in the domains of `search`.
+    """
 
     domain: Domain
+    search: tuple[Domain, ...] = Field(default=(), max_length=5)
     realm: Realm | None = None
     networks: Annotated[dict[Name, Network], AfterValidator(in_order)]
     servers: Servers = Servers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import threading
@@ -16,8 +17,6 @@ from provision.errors import Unavailable
 from provision.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
-
     from provision.service.core import Core
 
 _MAX_SOCKET_PATH = 107  # unix(7)
@@ -30,17 +29,28 @@ def connect(settings: Settings) -> Iterator[Client]:
         if client is not None:
             yield client
             return
-    from provision.server.process import forbid_core_dumps
-    from provision.service.core import Core
+    with _loading():
+        from provision.server.process import forbid_core_dumps
+        from provision.service.core import Core
 
-    forbid_core_dumps()
-    core = Core.open(settings, brief=True)
+        forbid_core_dumps()
+        core = Core.open(settings, brief=True)
     try:
         with ExitStack() as stack:
             yield _Alone(core, stack)
     finally:
         with suppress(Unavailable):
             core.close()
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being loaded again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Alone(Client):
@@ -58,7 +68,7 @@ class _Alone(Client):
         return super().call(method, path, **arguments)
 
     @contextmanager
-    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[Any]:
         """One request whose answer is read piece by piece, by `iter_raw`."""
         if self._application is None:
             self._application = self._stack.enter_context(_application(self._core))
@@ -67,11 +77,10 @@ class _Alone(Client):
 
 
 def _status(core: Core, host: str | None) -> Any:
-    from provision.service.media_builder import Maker
-    from provision.service.operations import Operations
     from provision.service.progress import Tracker
+    from provision.service.status import Reports
 
-    return Operations(core, Maker(core), Tracker()).status(host)
+    return Reports(core, Tracker()).status(host)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import typer
 from provision.cli import output
 from provision.cli.arguments import route
 from provision.cli.context import context
+from provision.cmdline import split
 from provision.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _import(
             "kernel": uploads[kernel],
             "initrds": [uploads[path] for path in initrd],
             "names": {upload: str(path) for path, upload in uploads.items()},
-            "kernel_arguments": cmdline.split(),
+            "kernel_arguments": split(cmdline),
             "loaders": _upload_all(client, loaders, progress) if loaders else None,
             "seed_size": seed_size * (1 << 20) if seed_size else None,
         }

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from provision import keytab, proc
+from provision import boot_paths, keytab, proc
+from provision.boot_paths import BootIso
 from provision.demo.probe import Probe
 from provision.image.build import Image
 from provision.lab.lans import Lab, Lan
@@ -112,7 +113,7 @@ def foreign_dhcp(lab: Lab, lan: Lan) -> Process:
         f"port=0\nbind-interfaces\ninterface={lan.interface}\nexcept-interface=lo\ndhcp-range={first},{last},5m\n"
         "dhcp-match=set:bios,option:client-arch,0\ndhcp-match=set:http,option:client-arch,16\n"
         "dhcp-match=set:efi,option:client-arch,7\n"
-        f"dhcp-boot=tag:bios,lpxelinux.0,,{server}\ndhcp-option-force=tag:bios,210,http://{server}/pxe/\n"
+        f"dhcp-boot=tag:bios,lpxelinux.0,,{server}\ndhcp-option-force=tag:bios,210,http://{server}{boot_paths.PXE}\n"
         f"dhcp-boot=tag:efi,shimx64.efi,,{server}\n"
-        f'dhcp-option-force=tag:http,60,HTTPClient\ndhcp-boot=tag:http,"http://{server}/http-boot/boot.iso"\n'
+        f'dhcp-option-force=tag:http,60,HTTPClient\ndhcp-boot=tag:http,"http://{server}{boot_paths.http(BootIso())}"\n'
     )

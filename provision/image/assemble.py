@@ -103,6 +103,12 @@ def initramfs(kept: Mapping[str, Node], applets: Sequence[str], modules: Sequenc
     order = "".join(f"{n.path.rsplit('/', 1)[-1]}\n" for n in modules)
     entries.append(cpio.file("modules/order", order.encode()))
     entries += [cpio.Entry(n.path, n.mode, n.content.read()) for n in own]
+    # What accounts the root has, so that an import knows the numbers of owners (docs/media-format.md).
+    entries += [
+        cpio.file(f"etc/provision-seed-{name}", kept[path].content.read())
+        for name, path in (("passwd", "etc/passwd"), ("group", "etc/group"))
+        if path in kept
+    ]
     archive = cpio.pack(cpio.tree(entries))
     # The kernel's own decompressor knows no other check than CRC32.
     return proc.run(["xz", "-9", "--check=crc32", "-T1", "-c"], package="xz-utils", stdin=archive, timeout=600).stdout

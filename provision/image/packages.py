@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from debian.deb822 import Packages
+
 from provision import cpio, proc
 from provision.below import is_relative
 from provision.errors import Invalid, Unavailable
@@ -105,8 +107,7 @@ def _shown(wanted: Sequence[str], lists: Lists = ()) -> Iterator[Package]:
     # Of names and versions that it does not know apt-cache complains; it fails when it knows none.
     argv = ["apt-cache", "show", *lists, *wanted]
     text = proc.run(argv, package="apt", ok=(0, 100)).stdout.decode() if wanted else ""
-    for paragraph in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+    for fields in Packages.iter_paragraphs(text, use_apt_pkg=False):
         if "SHA256" in fields:
             yield Package(
                 fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"], int(fields["Size"])

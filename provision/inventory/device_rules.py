@@ -70,11 +70,14 @@ def _has_hidden_bond(host: Host, device: str) -> bool:
 
 def _shared(interface: Interface, other_name: str, other: Interface, path: Path) -> Iterator[Violation]:
     both = (path, (*path[:-1], other_name))
-    links, tags = _keys(both, "macs", "bond"), _keys(both, "macs", "bond", "vlan")
+    links, tags = _keys(both, "macs", "bond", "bond_options"), _keys(both, "macs", "bond", "vlan")
     nets = (*tags, *_keys(both, "network"))
-    if set(interface.macs) != set(other.macs) or interface.bond != other.bond:
+    bonds = (interface.bond, interface.bond_options), (other.bond, other.bond_options)
+    if set(interface.macs) != set(other.macs) or bonds[0] != bonds[1]:
         fact = f"shares only a part of its NICs or no bond with '{other_name}'"
-        yield Violation((*path, "macs"), fact, "list the same MACs and the same 'bond' in both, or other NICs", links)
+        yield Violation(
+            (*path, "macs"), fact, "list the same MACs, 'bond' and 'bond_options' in both, or other NICs", links
+        )
     elif interface.vlan == other.vlan and interface.vlan is None:
         fact = f"is a second untagged connection on the NICs of '{other_name}'"
         yield Violation((*path, "macs"), fact, "give one of them a 'vlan', or other NICs", tags)
@@ -115,7 +118,8 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View)
     elif interface.vlan in seen.tags:
         fact = f"{guests} on VLAN {interface.vlan}, the management LAN '{seen.tags[interface.vlan]}'"
         yield Violation(where, fact, "take another VLAN")
-    elif interface.vlan is None:
+    elif interface.vlan is None and not interface.bridge_vlans:
+        # A bridge with a list of VLANs passes nothing else, and nothing untagged.
         # A tagged management interface is no exception: guests may tag frames themselves, and the bridge sends them on.
         for other_name, other in host.interfaces.items():
             if other_name != name and seen.is_management(other) and set(other.macs) & set(interface.macs):

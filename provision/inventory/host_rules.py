@@ -8,11 +8,12 @@ from uuid import UUID
 from provision.document import Path
 from provision.host import Addressing, Host, Interface, Route
 from provision.inventory.device_rules import device_findings
+from provision.inventory.port_rules import port_findings
 from provision.inventory.site_index import View
 from provision.inventory.site_rules import argument_findings, edge
 from provision.inventory.violation import Violation
 from provision.messages import nearest
-from provision.site import Network
+from provision.site import Address, Network
 
 MAX_COMMAND_LINE = 1500
 """Bytes of the site's and the host's kernel arguments; x86 reads 2047, and base image and boot loader add theirs."""
@@ -38,6 +39,7 @@ def host_findings(host: Host, seen: View) -> Iterator[Violation]:
         yield from _routes(interface, where, seen)
         yield from _detours(host, interface, where, seen)
     yield from device_findings(host, path, seen)
+    yield from port_findings(host, path, seen)
     yield from _credentials(host, path, seen)
     yield from _command_line(host, path, seen)
 
@@ -55,7 +57,9 @@ def _links(interface: Interface, path: Path) -> Iterator[Violation]:
 
 
 def _addressing(interface: Interface, path: Path) -> Iterator[Violation]:
-    given = [name for name in ("ipv4", "ipv6", "reservation") if getattr(interface, name) is not None]
+    given = [
+        name for name in ("ipv4", "ipv6", "ipv6_addressing", "reservation") if getattr(interface, name) is not None
+    ]
     way, network = interface.addressing, interface.network
     both = (*path, "network"), (*path, "addressing")
     if network and way is None:
@@ -67,8 +71,9 @@ def _addressing(interface: Interface, path: Path) -> Iterator[Violation]:
     if way is Addressing.DHCP:
         for name in given:
             if name != "reservation":
+                what = "stands beside" if name == "ipv6_addressing" else "is"
                 remedy = "write 'reservation' for an address that DHCP gives, or 'addressing: static'"
-                yield Violation((*path, name), f"'{name}' is a static address, but addressing is dhcp", remedy)
+                yield Violation((*path, name), f"'{name}' {what} a static address, but addressing is dhcp", remedy)
     if way is Addressing.STATIC:
         if interface.reservation is not None:
             remedy = "write 'ipv4' instead, or 'addressing: dhcp'"
@@ -76,6 +81,9 @@ def _addressing(interface: Interface, path: Path) -> Iterator[Violation]:
         if interface.ipv4 is None and interface.ipv6 is None:
             addresses = (*path, "ipv4"), (*path, "ipv6")
             yield Violation(both[1], "static addressing without an address", "add 'ipv4' or 'ipv6'", addresses)
+        if interface.ipv6 is not None and interface.ipv6_addressing is not None:
+            fact = f"'ipv6_addressing: {interface.ipv6_addressing.value}' beside the static address {interface.ipv6}"
+            yield Violation((*path, "ipv6_addressing"), fact, "keep one of them")
 
 
 def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
@@ -90,6 +98,9 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
     if interface.vlan and network.vlan and interface.vlan != network.vlan:
         fact = f"VLAN {interface.vlan}, but network '{name}' has VLAN {network.vlan}"
         yield Violation((*path, "vlan"), fact, "correct one of them")
+    if interface.ipv6_addressing is not None and network.prefix6 is None:
+        fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6_addressing' out"
+        yield Violation((*path, "ipv6_addressing"), fact, remedy, ((*place, "prefix6"),))
     for field_name, prefix, gateway in (
         ("ipv4", network.prefix, network.gateway),
         ("reservation", network.prefix, network.gateway),
@@ -100,8 +111,9 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
         if address is None:
             continue
         if prefix is None:
-            fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6' out"
-            yield Violation(where, fact, remedy, ((*place, "prefix6"),))
+            key = "prefix6" if field_name == "ipv6" else "prefix"
+            fact, remedy = f"network '{name}' has no '{key}'", f"add it, or leave '{field_name}' out"
+            yield Violation(where, fact, remedy, ((*place, key),))
         elif address not in prefix:
             yield Violation(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
@@ -112,8 +124,8 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
             )
         elif address == gateway:
             yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
-        elif address in seen.servers:
-            yield Violation(where, f"{address} is {seen.servers[address]}", "take another")
+        elif server := seen.server(network, address):
+            yield Violation(where, f"{address} is {server}", "take another")
     pool, static = network.pool, interface.ipv4
     if pool and static and pool.first <= static <= pool.last:
         fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"
@@ -127,9 +139,13 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Violation]
     network, targets = seen.network(interface.network), set()
     for index, route in enumerate(interface.routes):
         where = (*path, "routes", index)
-        if route.to in targets:
-            yield Violation(where, f"a second route to {route.to}", "keep one of them")
-        targets.add(route.to)
+        if (route.to, route.metric) in targets:
+            remedy = "keep one of them, or give one a 'metric'"
+            yield Violation(where, f"a second route to {route.to}", remedy)
+        targets.add((route.to, route.metric))
+        if route.via is None:
+            yield from _device_route(interface, route, where)
+            continue
         if route.to.version != route.via.version:
             fact = f"an IPv{route.to.version} route through an IPv{route.via.version} router"
             yield Violation((*where, "via"), fact, "give a router of the same family")
@@ -137,7 +153,25 @@ def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Violation]
         if route.via in (interface.ipv4, interface.ipv6):
             yield Violation((*where, "via"), f"{route.via} is the host's own address", "give the router's")
         if network is not None:
-            yield from _router(interface, route, network, where)
+            yield from _router(interface, route, route.via, network, where)
+
+
+def _device_route(interface: Interface, route: Route, path: Path) -> Iterator[Violation]:
+    """A route to what is on the link itself needs an address of its family, as any other does."""
+    if route.onlink:
+        remedy = "name the router with 'via', or leave 'onlink' out"
+        yield Violation((*path, "onlink"), "'onlink' without 'via'", remedy, ((*path, "via"),))
+    yield from _family(interface, route, path, f"{route.to} is out of reach")
+
+
+def _family(interface: Interface, route: Route, path: Path, subject: str) -> Iterator[Violation]:
+    """Whether the interface has an address of the route's family."""
+    family = "ipv4" if route.to.version == 4 else "ipv6"
+    learned = family == "ipv6" and interface.ipv6_addressing is not None
+    if interface.addressing is Addressing.STATIC and getattr(interface, family) is None and not learned:
+        place = (*path, "via" if route.via is not None else "to")
+        remedy = f"add '{family}', or leave the route out"
+        yield Violation(place, f"{subject}: the interface has no '{family}'", remedy, ((*path[:-2], family),))
 
 
 def _detours(host: Host, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
@@ -151,23 +185,23 @@ def _detours(host: Host, interface: Interface, path: Path, seen: View) -> Iterat
                 break
 
 
-def _router(interface: Interface, route: Route, network: Network, path: Path) -> Iterator[Violation]:
+def _router(interface: Interface, route: Route, via: Address, network: Network, path: Path) -> Iterator[Violation]:
     """Whether the host can reach a route's router, and needs it beside its network's gateway."""
-    four = route.via.version == 4
-    family, prefix_key = ("ipv4", "prefix") if four else ("ipv6", "prefix6")
-    prefix = network.prefix if four else network.prefix6
+    four = via.version == 4
+    prefix_key, prefix = ("prefix", network.prefix) if four else ("prefix6", network.prefix6)
     gateway = network.gateway if four else network.gateway6
-    on_link = route.via.version == 6 and route.via.is_link_local
-    if interface.addressing is Addressing.STATIC and getattr(interface, family) is None:
-        fact = f"the router {route.via} is out of reach: the interface has no '{family}'"
-        yield Violation((*path, "via"), fact, f"add '{family}', or leave the route out", ((*path[:-2], family),))
-    elif prefix is None or not (on_link or route.via in prefix):
-        fact = f"the router {route.via} is not on network '{interface.network}'"
-        remedy = f"give one inside {prefix}" if prefix else "add 'prefix6' to it"
+    on_link = route.onlink or via.is_link_local
+    missing = list(_family(interface, route, path, f"the router {via} is out of reach"))
+    yield from missing
+    if not missing and (prefix is None or not (on_link or via in prefix)):
+        fact = f"the router {via} is not on network '{interface.network}'"
+        inside = f"give one inside {prefix}, or add 'onlink: true' to the route"
+        remedy = inside if prefix else f"add '{prefix_key}' to it"
         yield Violation((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
-    if gateway is not None and route.to.prefixlen == 0:
+    if gateway is not None and route.to.prefixlen == 0 and route.metric is None:
         fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"
-        yield Violation((*path, "to"), fact, "leave the route out, or the network's gateway")
+        remedy = "leave the route out, or the network's gateway, or give the route a 'metric'"
+        yield Violation((*path, "to"), fact, remedy)
 
 
 def _credentials(host: Host, path: Path, seen: View) -> Iterator[Violation]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from provision.document import Path
 from provision.host import Host
 from provision.inventory.address_rules import address_findings, name_findings
 from provision.inventory.host_rules import host_findings
-from provision.inventory.site_index import view
+from provision.inventory.site_index import View, view
 from provision.inventory.site_rules import site_findings
 from provision.inventory.unreadable import Cuts
 from provision.inventory.violation import Violation
@@ -41,7 +42,7 @@ def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     yield from _twice("host name", hosts, _names, "give one of them another name")
     yield from _twice("UUID", hosts, _uuids, "ask the firmware of both: dmidecode -s system-uuid")
     yield from _twice("MAC", hosts, _macs, "a NIC belongs to one host")
-    yield from _twice("address", hosts, _addresses, "give one of them another address")
+    yield from _twice("address", hosts, partial(_addresses, seen), "give one of them another address")
 
 
 def _borrowed(site: Site, hosts: Sequence[Host]) -> Iterator[Violation]:
@@ -82,9 +83,12 @@ def _macs(host: Host) -> Keyed:
     yield from once.items()
 
 
-def _addresses(host: Host) -> Keyed:
+def _addresses(seen: View, host: Host) -> Keyed:
+    """Every address, with the scope in which it must be the only one."""
     for name, interface in host.interfaces.items():
+        network = seen.network(interface.network)
+        scope = f" of scope '{network.scope}'" if network is not None and network.scope else ""
         for field in ("ipv4", "reservation", "ipv6"):
             address = getattr(interface, field)
             if address is not None:
-                yield str(address), ("hosts", host.name, "interfaces", name, field)
+                yield f"{address}{scope}", ("hosts", host.name, "interfaces", name, field)

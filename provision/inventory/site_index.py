@@ -17,8 +17,12 @@ class View:
     site: Site | None
     tags: dict[int, str] = field(default_factory=dict)
     """Tag -> name of every tagged management network."""
-    servers: dict[Address, str] = field(default_factory=dict)
-    """Address -> which server of the site has it."""
+    servers: dict[tuple[str | None, Address], str] = field(default_factory=dict)
+    """Scope and address -> which server of the site has it."""
+
+    def server(self, network: Network, address: Address) -> str | None:
+        """Which server of the site has an address of a network, as far as the network can meet it."""
+        return self.servers.get((network.scope, address)) or self.servers.get((None, address))
 
     def network(self, name: str | None) -> Network | None:
         return self.site.networks.get(name) if self.site and name is not None else None
@@ -36,10 +40,10 @@ def view(site: Site | None) -> View:
     return View(site, tags, dict(_servers(site)))
 
 
-def _servers(site: Site) -> Iterator[tuple[Address, str]]:
+def _servers(site: Site) -> Iterator[tuple[tuple[str | None, Address], str]]:
     for name, network in site.networks.items():
-        yield from ((address, f"a DNS server of network '{name}'") for address in network.dns)
+        yield from (((network.scope, address), f"a DNS server of network '{name}'") for address in network.dns)
     for kind, service in (("management", site.servers.management), ("FreeIPA", site.servers.freeipa)):
         for server in service.hosts if service else ():
             if server.address is not None:
-                yield server.address, f"the {kind} server '{server.name}'"
+                yield (None, server.address), f"the {kind} server '{server.name}'"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from provision.boot import Role
-from provision.cmdline import is_reserved
+from provision.cmdline import reserved
 from provision.document import Path
 from provision.inventory.violation import Violation
-from provision.site import CredentialKind, CredentialSpec, Network, Service, Site, exposure
+from provision.site import Address, CredentialKind, CredentialSpec, Network, Service, Site, exposure
 
 
 def site_findings(site: Site) -> Iterator[Violation]:
@@ -17,6 +17,13 @@ def site_findings(site: Site) -> Iterator[Violation]:
     if _ends_in_a_number(site.domain):
         fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
         yield Violation(("site", "domain"), fact, "give a domain whose last label has letters (RFC 3696 section 2)")
+    for index, domain in enumerate(site.search):
+        if domain == site.domain or domain in site.search[:index]:
+            fact = f"'{domain}' is searched already"
+            yield Violation(("site", "search", index), fact, "list each domain once; the site's own comes first anyway")
+        elif _ends_in_a_number(domain):
+            fact = f"'{domain}' ends in a number, so names in it could be read as addresses"
+            yield Violation(("site", "search", index), fact, "give a domain whose last label has letters")
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
         for index, server in enumerate(network.ntp):
@@ -25,6 +32,7 @@ def site_findings(site: Site) -> Iterator[Violation]:
         yield from _gateways(network, path)
         yield from _pool(network, path)
     yield from _overlaps(site)
+    yield from _scopes(site)
     yield from _shared_tags(site)
     yield from _services(site)
     for name, spec in site.credentials.items():
@@ -60,10 +68,8 @@ def _server_name(name: str, path: Path) -> Iterator[Violation]:
 def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Violation]:
     """Kernel arguments that belong to the boot loader."""
     for index, argument in enumerate(arguments):
-        if is_reserved(argument):
-            yield Violation(
-                (*path, index), f"'{argument.partition('=')[0]}=' is set by the boot loader", "leave it out"
-            )
+        if word := reserved(argument):
+            yield Violation((*path, index), f"'{word}' is set by the boot loader", "leave it out")
 
 
 def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
@@ -80,8 +86,11 @@ def edge(address: object, prefix: IPv4Network | IPv6Network) -> str:
 
 def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     gateway, prefix = network.gateway, network.prefix
-    if gateway is not None and gateway not in prefix:
-        yield Violation((*path, "gateway"), f"the gateway {gateway} is outside {prefix}", "hosts could not reach it")
+    if prefix is None:
+        yield from _without_ipv4(network, path)
+    elif gateway is not None and gateway not in prefix:
+        if not network.is_on_link(gateway):
+            yield _unreachable(gateway, prefix, (*path, "gateway"))
     elif gateway is not None and (kind := edge(gateway, prefix)):
         yield Violation((*path, "gateway"), f"{gateway} is the {kind} address of {prefix}", "give the router's own")
     gateway6, prefix6 = network.gateway6, network.prefix6
@@ -90,13 +99,28 @@ def _gateways(network: Network, path: Path) -> Iterator[Violation]:
     if prefix6 is None:
         fact, remedy = "'gateway6' without 'prefix6'", "add 'prefix6' or leave it out"
         yield Violation((*path, "gateway6"), fact, remedy, ((*path, "prefix6"),))
-    elif gateway6 not in prefix6:
-        yield Violation((*path, "gateway6"), f"the gateway {gateway6} is outside {prefix6}", "hosts could not reach it")
+    elif gateway6 not in prefix6 and not network.is_on_link(gateway6):
+        yield _unreachable(gateway6, prefix6, (*path, "gateway6"))
+
+
+def _without_ipv4(network: Network, path: Path) -> Iterator[Violation]:
+    rests_on = ((*path, "prefix"),)
+    if network.prefix6 is None:
+        fact = "neither 'prefix' nor 'prefix6' is given"
+        yield Violation(path, fact, "add the network's IPv4 or IPv6 prefix", (*rests_on, (*path, "prefix6")))
+    for key, value in (("gateway", network.gateway), ("pool", network.pool)):
+        if value is not None:
+            yield Violation((*path, key), f"'{key}' without 'prefix'", "add 'prefix' or leave it out", rests_on)
+
+
+def _unreachable(gateway: Address, prefix: IPv4Network | IPv6Network, path: Path) -> Violation:
+    remedy = "give one inside it, or 'gateway_onlink: true' if hosts reach it on the link itself"
+    return Violation(path, f"the gateway {gateway} is outside {prefix}", remedy)
 
 
 def _pool(network: Network, path: Path) -> Iterator[Violation]:
     pool, prefix = network.pool, network.prefix
-    if pool is None:
+    if pool is None or prefix is None:
         return
     for field, address in (("first", pool.first), ("last", pool.last)):
         if address not in prefix:
@@ -111,17 +135,39 @@ def _pool(network: Network, path: Path) -> Iterator[Violation]:
 
 
 def _overlaps(site: Site) -> Iterator[Violation]:
+    """Networks of one scope may meet, and those without one meet all."""
+    scopes: dict[str | None, dict[str, Network]] = {None: {}}
+    for name, network in site.networks.items():
+        scopes.setdefault(network.scope, {})[name] = network
+    found: dict[Path, Violation] = {}
+    for own in scopes.values():
+        for violation in _overlaps_of(scopes[None] | own):
+            found.setdefault(violation.path, violation)
+    yield from found.values()
+
+
+def _overlaps_of(networks: Mapping[str, Network]) -> Iterator[Violation]:
     """Prefixes sorted by their first address overlap only with one that begins before and is still open."""
-    four = [(network.prefix, name) for name, network in site.networks.items()]
-    six = [(network.prefix6, name) for name, network in site.networks.items() if network.prefix6 is not None]
+    four = [(network.prefix, name) for name, network in networks.items() if network.prefix is not None]
+    six = [(network.prefix6, name) for name, network in networks.items() if network.prefix6 is not None]
     for field, prefixes in (("prefix", sorted(four)), ("prefix6", sorted(six))):
         widest: tuple[IPv4Network | IPv6Network, str] | None = None
         for prefix, name in prefixes:
             if widest is not None and int(prefix.network_address) <= int(widest[0].broadcast_address):
                 fact = f"{prefix} overlaps with {widest[0]} of network '{widest[1]}'"
-                yield Violation(("site", "networks", name, field), fact, "give each network a prefix of its own")
+                remedy = "give each network a prefix of its own, or a 'scope' to networks that never meet"
+                rests_on: tuple[Path, ...] = tuple(("site", "networks", one, "scope") for one in (name, widest[1]))
+                yield Violation(("site", "networks", name, field), fact, remedy, rests_on)
             if widest is None or int(prefix.broadcast_address) > int(widest[0].broadcast_address):
                 widest = (prefix, name)
+
+
+def _scopes(site: Site) -> Iterator[Violation]:
+    """A management LAN is the server's own, and what the server is on may meet anything."""
+    for name, network in site.networks.items():
+        if network.scope is not None and network.role is Role.MANAGEMENT:
+            fact = f"the management network '{name}' is one of the server's own, and so in no scope"
+            yield Violation(("site", "networks", name, "scope"), fact, "leave it out")
 
 
 def _shared_tags(site: Site) -> Iterator[Violation]:

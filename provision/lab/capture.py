@@ -1,6 +1,9 @@
 """What a wire carried: a packet capture in the classic pcap format (draft-ietf-opsawg-pcap, microseconds), read back.
 
 A secret may straddle packets, so bytes are searched for in the file itself and in every flow put together again.
+
+Read by hand: dpkt would take apart single packets, which is the smaller part of this, and refuses odd ones that an
+attack has sent. It puts neither fragments nor streams together, and a search that leaves a packet out proves nothing.
 """
 
 from __future__ import annotations

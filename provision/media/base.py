@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provision.accounts import ROOT_ONLY, Accounts
 from provision.below import join
 from provision.errors import Unavailable
 from provision.media.fat import CLOCK
@@ -30,7 +31,8 @@ class BaseImage:
 
     `id` is the hex content hash. `loaders` are by the file name that network boot asks for. `signing` is one line:
     whether shim, GRUB and kernel are signed for one another. `features` are the image's own words for what it does
-    beyond the contract (docs/media-format.md). `seed_size` is the room for a seed in bytes.
+    beyond the contract (docs/media-format.md), `accounts` those of its root. `seed_size` is the room for a seed in
+    bytes.
     """
 
     id: str
@@ -47,6 +49,7 @@ class BaseImage:
     disk: MediumLayout
     refusal: MediumLayout
     features: tuple[str, ...] = ()
+    accounts: Accounts = ROOT_ONLY
 
     def files(self) -> Iterator[FileEntry | MediumLayout]:
         """Every file of the base."""
@@ -130,6 +133,7 @@ def record(base: BaseImage) -> bytes:
         "seed_size": base.seed_size,
         "signing": base.signing,
         "features": base.features,
+        "accounts": {"users": dict(base.accounts.users), "groups": dict(base.accounts.groups)},
         "kernel": entry(base.kernel),
         "initrds": [entry(file) for file in base.initrds],
         "loaders": {name: entry(file) for name, file in sorted(base.loaders.items())},
@@ -165,6 +169,7 @@ def load(directory: Path) -> BaseImage:
             loaders={name: entry(of) for name, of in content["loaders"].items()},
             signing=content["signing"],
             features=tuple(content.get("features", ())),
+            accounts=Accounts(**content.get("accounts", {})),
             **{name: medium(content["media"][name]) for name in MEDIA},
         )
     except OSError as error:

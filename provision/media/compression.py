@@ -1,8 +1,8 @@
 """The compressed formats that the kernel accepts for an initrd, unpacked piece by piece in bounded memory.
 
 Each format says by itself where it ends, because a member may be followed by another. zstd and lz4 are not in
-Python's library: their frames are walked here (RFC 8878 section 3.1.1; lz4's doc/lz4_Frame_format.md, legacy
-frame, the one that the kernel reads) and handed to the programs of those names.
+Python's library, nor is LZO: their frames are walked here (RFC 8878 section 3.1.1; lz4's doc/lz4_Frame_format.md,
+legacy frame, the one that the kernel reads; lib/decompress_unlzo.c) and handed to the programs zstd, lz4 and lzop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from provision.errors import Unavailable
 CHUNK = 1024 * 1024
 _MEMORY = 256 * 1024 * 1024
 _LZ4_BLOCK = 8 * 1024 * 1024 + 8 * 1024 * 1024 // 255 + 16
+_LZO_BLOCK = 256 * 1024
+_LZO_LEVEL = 0x0940  # from this version on the header says level and the high half of the time
+_LZO_SUMS, _LZO_PACKED_SUMS, _LZO_FILTER = 0x101, 0x202, 0x800
 _UNPACK_TIME = 900.0
+_GZIP_TEXT, _GZIP_NAME = 0x01, 0x08
 
 _MAGIC = {
     "gzip": b"\x1f\x8b",
@@ -30,7 +34,10 @@ _MAGIC = {
     "lzma": b"\x5d\x00\x00",
     "zstd": b"\x28\xb5\x2f\xfd",
     "lz4": b"\x02\x21\x4c\x18",
+    "lzo": b"\x89LZO\x00\r",
 }
+FORMATS = tuple(_MAGIC)
+_PROGRAMS = {"zstd": "zstd", "lz4": "lz4", "lzo": "lzop"}
 
 
 class Damaged(Exception):
@@ -52,7 +59,7 @@ class Stream(Protocol):
 
 def decompress(file: BinaryIO, format_: str, scratch: Path) -> Stream:
     """Unpack the member that starts at the file's position. Raises Damaged while it is iterated."""
-    if format_ in ("zstd", "lz4"):
+    if format_ in _PROGRAMS:
         return _ByProgram(file, format_, scratch)
     return _ByLibrary(file, format_)
 
@@ -105,7 +112,17 @@ class _ByLibrary:
         kind = lzma.FORMAT_XZ if self._format == "xz" else lzma.FORMAT_ALONE
         return lzma.LZMADecompressor(kind, memlimit=_MEMORY)
 
+    def _check_header(self) -> None:
+        """Refuse parts of a gzip header (RFC 1952 section 2.3.1) that the kernel would take for compressed data."""
+        head = self._file.read(4)
+        self._file.seek(-len(head), 1)
+        if self._format == "gzip" and len(head) == 4 and head[3] & ~(_GZIP_TEXT | _GZIP_NAME):
+            raise Damaged(
+                "has a gzip header with more than a file name, which the kernel cannot read: compress it anew"
+            )
+
     def __iter__(self) -> Iterator[bytes]:
+        self._check_header()
         unpacker, read = self._decompressor(), 0
         try:
             while not unpacker.eof:
@@ -128,7 +145,7 @@ class _ByProgram:
     def __init__(self, file: BinaryIO, format_: str, scratch: Path) -> None:
         self._file, self._format, self._scratch = file, format_, scratch
         self._start = file.tell()
-        self.end = _zstd_end(file) if format_ == "zstd" else _lz4_end(file)
+        self.end = {"zstd": _zstd_end, "lz4": _lz4_end, "lzo": _lzo_end}[format_](file)
 
     def __iter__(self) -> Iterator[bytes]:
         packed, unpacked = self._scratch / "member.packed", self._scratch / "member"
@@ -138,11 +155,12 @@ class _ByProgram:
                 for offset in range(self._start, self.end, CHUNK):
                     out.write(self._file.read(min(CHUNK, self.end - offset)))
             # Found first, so that a missing program is told from a damaged member.
-            proc.find(self._format, self._format)
-            target = ["-o", unpacked] if self._format == "zstd" else [unpacked]
-            command = [self._format, "-q", "-d", "-f", packed, *target]
+            program = _PROGRAMS[self._format]
+            proc.find(program, program)
+            target = [unpacked] if self._format == "lz4" else ["-o", unpacked]
+            command = [program, "-q", "-d", "-f", packed, *target]
             try:
-                proc.run(command, package=self._format, timeout=_UNPACK_TIME)
+                proc.run(command, package=program, timeout=_UNPACK_TIME)
             except Unavailable as error:
                 raise Damaged(f"is damaged ({error.fact})") from None
             with unpacked.open("rb") as result:
@@ -178,7 +196,8 @@ def _zstd_end(file: BinaryIO) -> int:
 
 
 def _lz4_end(file: BinaryIO) -> int:
-    """Walk the blocks of a legacy frame, which ends where no block can follow: a zero length or the file's end."""
+    """Walk the blocks of a legacy frame, which ends where no block can follow: at four zeros or at the file's end. What
+    an import puts behind the file has four zeros at least."""
     _exactly(file, 4)
     while True:
         head = file.read(4)
@@ -186,5 +205,24 @@ def _lz4_end(file: BinaryIO) -> int:
         if not size:
             return file.tell() - len(head)
         if size > _LZ4_BLOCK:
-            raise Damaged("is damaged, or is not followed by zeros")
+            raise Damaged("is damaged, or is not followed by four zeros")
         _exactly(file, size)
+
+
+def _lzo_end(file: BinaryIO) -> int:
+    """Walk the blocks of an lzop file as the kernel does, which takes one checksum for each block, whatever the flags
+    say; a block of no bytes ends it."""
+    head = _exactly(file, 25)
+    version, flags_at = int.from_bytes(head[9:11], "big"), 16 + (int.from_bytes(head[9:11], "big") >= _LZO_LEVEL)
+    flags = int.from_bytes(head[flags_at : flags_at + 4], "big")
+    if bin(flags & _LZO_SUMS).count("1") != 1 or flags & _LZO_PACKED_SUMS:
+        raise Damaged("has other checksums than the kernel expects: compress it without 'lzop -F'")
+    filters, times = 4 if flags & _LZO_FILTER else 0, 12 if version >= _LZO_LEVEL else 8
+    file.seek(flags_at + 4 + filters + times - len(head), 1)
+    _exactly(file, _exactly(file, 1)[0] + 4)
+    while size := int.from_bytes(_exactly(file, 4), "big"):
+        packed = int.from_bytes(_exactly(file, 8)[:4], "big")
+        if size > _LZO_BLOCK or not 0 < packed <= size:
+            raise Damaged("is damaged (a block of an impossible size)")
+        _exactly(file, packed)
+    return file.tell()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from provision.accounts import ROOT_ONLY, Accounts
+from provision.accounts import read as read_accounts
 from provision.below import remove, sync_directory
 from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
@@ -19,11 +21,12 @@ from provision.media.authoring import Ingredients
 from provision.media.base import FORMAT, MEDIA, RECORD, BaseImage, hash_file, record
 from provision.media.disk import build_disk
 from provision.media.fat import CLOCK
-from provision.media.initrd import CONTRACT, MARKER, inspect_initrd
+from provision.media.initrd import CONTRACT, inspect_initrd
 from provision.media.iso import build_iso
 from provision.media.kernel import Kernel, inspect_kernel
 from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
+from provision.media.newc import MARKER
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
 from provision.messages import quoted
@@ -63,6 +66,7 @@ class Prepared:
     ingredients: Ingredients
     kernel_version: str
     features: tuple[str, ...] = ()
+    accounts: Accounts = ROOT_ONLY
 
 
 def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
@@ -85,14 +89,15 @@ def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
         except Invalid as error:
             problems.append(_problem(source, error))
     kernel = _check_kernel(request, copied, problems)
-    features = _check_initrds(request, copied, work, problems, progress)
+    features, accounts = _check_initrds(request, copied, work, problems, progress)
     if problems or kernel is None:
         raise ImportProblems(problems)
     (work / "scratch").mkdir()
     loaders = copy_loaders(found, work / "scratch")
     initrds = tuple(target for _, target in sources[1:])
     id_ = _identify(request, work / "kernel", initrds, loaders)
-    return Prepared(Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size), kernel.version, features)
+    ingredients = Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size)
+    return Prepared(ingredients, kernel.version, features, accounts)
 
 
 def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Progress) -> None:
@@ -126,6 +131,7 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         loaders={served: _entry(work / "loaders" / served) for served in SERVED},
         signing=signing,
         features=prepared.features,
+        accounts=prepared.accounts,
         **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
     )
     (work / RECORD).write_bytes(record(base))
@@ -147,8 +153,9 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
         try:
             TypeAdapter(KernelArgument).validate_python(argument)
         except ValidationError:
-            fact = "is not a kernel argument that can stand in every boot loader's configuration"
-            yield Problem(quoted(argument)[1:-1], 0, "", fact, "leave out quotes, spaces and variables")
+            fact = "is not a kernel argument that every boot loader passes on"
+            remedy = 'write printable ASCII without \' and \\, and spaces in double quotes: name="a b"'
+            yield Problem(quoted(argument)[1:-1], 0, "", fact, remedy)
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)
     size = request.seed_size
@@ -205,22 +212,28 @@ def _check_kernel(request: ImportRequest, copied: list[tuple[Path, Path]], probl
 
 def _check_initrds(
     request: ImportRequest, copied: list[tuple[Path, Path]], work: Path, problems: list[Problem], progress: Progress
-) -> tuple[str, ...]:
-    """The features that the initrds name."""
+) -> tuple[tuple[str, ...], Accounts]:
+    """The features and the accounts that the initrds name; of two files of one path the later one counts."""
     markers, good = [], 0
     features: set[str] = set()
+    passwd = group = b""
     initrds = [pair for pair in copied if pair[1].name != "kernel"]
     for i, (source, target) in enumerate(initrds):
+        room = 0
         progress(f"checking {source.name}", 0.3 + 0.3 * i / len(initrds))
         try:
             inspected = inspect_initrd(target, work)
             markers.append((source, inspected.marker))
             features |= set(inspected.features)
+            passwd = passwd if inspected.passwd is None else inspected.passwd
+            group = group if inspected.group is None else inspected.group
             good += 1
+            # After lz4 the kernel looks for another block first, which four zeros are not.
+            room = 4 if inspected.members[-1].format == "lz4" else 0
         except Invalid as error:
             problems.append(_problem(source, error))
         # The next initrd, and at last the seed, must start on a boundary whatever loader puts them together.
-        size = target.stat().st_size
+        size = target.stat().st_size + room
         os.truncate(target, -(-size // _PAD) * _PAD)
     found = [(source, marker) for source, marker in markers if marker is not None]
     for source, marker in found:
@@ -229,7 +242,7 @@ def _check_initrds(
     if not found and initrds and good == len(request.initrds):
         fact = f"no initrd holds {MARKER}, so this image would ignore its seed"
         problems.append(Problem(str(initrds[0][0]), 0, "", fact, "see docs/media-format.md"))
-    return tuple(sorted(features))
+    return tuple(sorted(features)), read_accounts(passwd, group)
 
 
 def _other_contract(marker: bytes) -> tuple[str, str]:

@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provision.errors import Invalid
-from provision.media.compression import CHUNK, Damaged, decompress, detect
+from provision.media.compression import CHUNK, FORMATS, Damaged, decompress, detect
+from provision.media.newc import FEATURES, GROUP, MAGICS, MARKER, PASSWD, CpioScanner
 
-MARKER = "etc/provision-seed-contract"
-"""An image that can consume a seed says so with this file, which holds the contract's number and a newline."""
 CONTRACT = b"1\n"
-FEATURES = "etc/provision-seed-features"
-"""What an image does beyond the contract: one word on each line of this file."""
 ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
-_MARKERS = frozenset((MARKER, FEATURES))
-_MARKER_LIMIT = 1024
-
-_TRAILER = b"TRAILER!!!"
-_NAME_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -40,80 +32,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Initrd:
-    """A checked initrd: its members, the content of the seed-contract marker (None when there is none), and the words
-    of the image's features."""
+    """A checked initrd: its members, the content of the seed-contract marker (None when there is none), the words of
+    the image's features, and the files that name its accounts, where it has them."""
 
     members: tuple[Member, ...]
     marker: bytes | None
     features: tuple[str, ...] = ()
-
-
-class CpioScanner:
-    """Reads one newc archive pushed to it in pieces, in bounded memory; knows when its trailer has been read."""
-
-    def __init__(self) -> None:
-        self.complete = False
-        self.found: dict[str, bytes] = {}
-        self._kept = ""
-        self._buffer = bytearray()
-        self._skip = 0
-        self._keep: bytearray | None = None
-        self._kept_size = 0
-
-    @property
-    def marker(self) -> bytes | None:
-        """The content of the seed-contract marker, so far."""
-        return self.found.get(MARKER)
-
-    def feed(self, data: bytes) -> int:
-        """Take bytes of the archive; returns how many belong to it (fewer than given only after the trailer)."""
-        view, position = memoryview(data), 0
-        while position < len(data) and not self.complete:
-            if self._skip:
-                step = min(self._skip, len(data) - position)
-                if self._keep is not None and len(self._keep) < _MARKER_LIMIT:
-                    self._keep += view[position : position + step]
-                self._skip -= step
-            else:
-                step = min(self._wanted() - len(self._buffer), len(data) - position)
-                self._buffer += view[position : position + step]
-                self._header()
-            position += step
-        return position
-
-    def _wanted(self) -> int:
-        """Bytes of header and name, padded to 4, as far as that is known."""
-        if len(self._buffer) < 110:
-            return 110
-        size = self._field(11)
-        if not 0 < size <= _NAME_LIMIT:
-            raise Damaged("has an entry with an impossible name length")
-        return -(-(110 + size) // 4) * 4
-
-    def _field(self, index: int) -> int:
-        raw = bytes(self._buffer[6 + 8 * index : 14 + 8 * index])
-        if not re.fullmatch(rb"[0-9A-Fa-f]{8}", raw):
-            raise Damaged("has an entry whose header is not hexadecimal")
-        return int(raw, 16)
-
-    def _header(self) -> None:
-        if len(self._buffer) >= 6 and bytes(self._buffer[:6]) not in (b"070701", b"070702"):
-            raise Damaged("has something that is not a newc entry")
-        if len(self._buffer) < 110 or len(self._buffer) < self._wanted():
-            return
-        size = self._field(6)
-        name = bytes(self._buffer[110 : 110 + self._field(11) - 1])
-        self._buffer.clear()
-        self._finish_marker()
-        self._skip = -(-size // 4) * 4
-        if name == _TRAILER:
-            self.complete = True
-        elif (path := name.decode(errors="replace").removeprefix(".").lstrip("/")) in _MARKERS:
-            self._kept, self._keep, self._kept_size = path, bytearray(), size
-
-    def _finish_marker(self) -> None:
-        if self._keep is not None:
-            self.found[self._kept], self._keep = bytes(self._keep[: self._kept_size]), None
+    passwd: bytes | None = None
+    group: bytes | None = None
 
 
 def inspect_initrd(path: Path, scratch: Path) -> Initrd:
@@ -128,7 +54,8 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
         with path.open("rb") as file:
             offset = _skip_zeros(file, 0)
             while offset is not None:
-                format_, found, end = _member(file, offset, scratch, subject)
+                previous = members[-1].format if members else ""
+                format_, found, end = _member(file, offset, previous, scratch, subject)
                 markers |= found
                 members.append(Member(offset, end - offset, format_))
                 offset = _skip_zeros(file, end)
@@ -136,7 +63,8 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
         raise Invalid(subject, f"cannot be read ({error.strerror})") from None
     if not members:
         raise Invalid(subject, "holds no archive")
-    return Initrd(tuple(members), markers.get(MARKER), _words(markers.get(FEATURES, b"")))
+    words = _words(markers.get(FEATURES, b""))
+    return Initrd(tuple(members), markers.get(MARKER), words, markers.get(PASSWD), markers.get(GROUP))
 
 
 def _words(content: bytes) -> tuple[str, ...]:
@@ -145,49 +73,68 @@ def _words(content: bytes) -> tuple[str, ...]:
     return tuple(sorted({word for word in words if re.fullmatch(r"[a-z0-9-]{1,32}", word)}))
 
 
-def _member(file: BinaryIO, offset: int, scratch: Path, subject: str) -> tuple[str, dict[str, bytes], int]:
-    """The format, markers and end of the member that starts at `offset`."""
+def _member(
+    file: BinaryIO, offset: int, previous: str, scratch: Path, subject: str
+) -> tuple[str, dict[str, bytes], int]:
+    """The format, markers and end of the member that starts at `offset`, after one of the format `previous`."""
     file.seek(offset)
     head = file.read(6)
-    format_ = "cpio" if head in (b"070701", b"070702") else detect(head)
+    format_ = "cpio" if head in MAGICS else detect(head)
     where = f"its archive at byte {offset}"
     if format_ is None:
-        raise Invalid(
-            subject, f"{where} has no known format", "the kernel reads newc, gzip, bzip2, xz, lzma, lz4, zstd"
-        )
-    if offset % 4:
+        known = ", ".join(FORMATS)
+        raise Invalid(subject, f"{where} has no known format", f"the kernel reads newc, {known}")
+    # The kernel goes through zeros after a plain archive four by four, and through those after others one by one.
+    if offset % 4 and "cpio" in (format_, previous):
         raise Invalid(subject, f"{where} does not start on a multiple of 4", "pad what stands before it with zeros")
     file.seek(offset)
     try:
         if format_ == "cpio":
-            scanner, end = CpioScanner(), offset
-            while not scanner.complete:
-                data = file.read(CHUNK)
-                if not data:
-                    raise Damaged("ends before its trailer")
-                end += scanner.feed(data)
-            return format_, scanner.found, end
+            return format_, *_plain(file, offset)
         stream = decompress(file, format_, scratch)
-        found = _scan(stream)
+        found = _scan(stream, first=not previous)
         return format_, found, stream.end
     except Damaged as error:
         raise Invalid(subject, f"{where} ({format_}) {error}", "build the initrd again") from None
 
 
-def _scan(stream: Iterable[bytes]) -> dict[str, bytes]:
+def _plain(file: BinaryIO, offset: int) -> tuple[dict[str, bytes], int]:
+    """The markers of a plain archive, and where it ends. Padding that is missing at the end of the file is none that
+    the kernel would miss: an import puts zeros there."""
+    scanner, end = CpioScanner(), offset
+    while not scanner.complete:
+        data = file.read(CHUNK)
+        if data:
+            end += scanner.feed(data)
+            continue
+        scanner.feed(bytes(-end % 4))
+        if not scanner.complete:
+            raise Damaged("ends before its trailer")
+    return scanner.found, end
+
+
+def _scan(stream: Iterable[bytes], first: bool) -> dict[str, bytes]:
     """Read a decompressed member, which may itself be several archives; the markers that these have."""
     markers: dict[str, bytes] = {}
     scanner: CpioScanner | None = None
-    complete = False
+    complete, position = False, 0
     for piece in _nonempty(stream):
         data = piece
         while data:
             if scanner is None:
-                data = data.lstrip(b"\0")
+                rest = data.lstrip(b"\0")
+                position += len(data) - len(rest)
+                data = rest
                 if not data:
                     break
+                if position and first and not complete:
+                    raise Damaged("begins with zeros, which the kernel takes for an entry")
+                if position % 4:
+                    raise Damaged("has an entry that does not start on a multiple of 4")
                 scanner, complete = CpioScanner(), False
-            data = data[scanner.feed(data) :]
+            taken = scanner.feed(data)
+            position += taken
+            data = data[taken:]
             if scanner.complete:
                 markers |= scanner.found
                 scanner, complete = None, True

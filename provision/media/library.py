@@ -9,14 +9,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provision.below import discard, sync_directory
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.media.base import BaseImage, load
-from provision.media.importing import ImportRequest, build, prepare
 from provision.media.layout import Progress
 
-__all__ = ["BaseImage", "ImportRequest", "Library"]
+if TYPE_CHECKING:
+    from provision.media.importing import ImportRequest
+
+__all__ = ["BaseImage", "Library"]
 
 _UNFINISHED = ".import-"
 
@@ -59,6 +62,9 @@ class Library:
         return base
 
     def _import(self, request: ImportRequest, work: Path, progress: Progress) -> BaseImage:
+        # Imported here: what opens the library seldom imports, and this reads every format there is.
+        from provision.media.importing import build, prepare
+
         prepared = prepare(request, work, progress)
         target = self._bases / prepared.ingredients.id
         existing = self._intact(target)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
+import pefile
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,6 +16,8 @@ from cryptography.x509.oid import NameOID
 from provision import proc
 
 _PKCS7 = 2
+_CERTIFICATE_TABLE = pefile.DIRECTORY_ENTRY["IMAGE_DIRECTORY_ENTRY_SECURITY"]
+_NOT_PE = (pefile.PEFormatError, IndexError, ValueError, struct.error)
 _X509_LIST = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")
 
 
@@ -24,7 +28,7 @@ def describe_signing(shim: Path, grubs: list[Path], kernel: Path, scratch: Path)
     """
     try:
         certificates = vendor_certificates(shim)
-    except (ValueError, struct.error):
+    except _NOT_PE:
         certificates = []
     if not certificates:
         return "not for Secure Boot: shim carries no vendor certificate"
@@ -43,7 +47,7 @@ def vendor_certificates(shim: Path) -> list[x509.Certificate]:
     """The certificates in shim's ``.vendor_cert`` section (shim's cert.S: two sizes, two offsets, then the lists).
 
     The authorised list is one DER certificate, or EFI signature lists (UEFI 2.10, section 32.4.1). Raises
-    ValueError or struct.error when the file is no such PE image.
+    one of _NOT_PE when the file is not such a PE image.
     """
     section = _section(shim.read_bytes(), ".vendor_cert")
     size, _, start, _ = struct.unpack_from("<4I", section)
@@ -62,27 +66,23 @@ def vendor_certificates(shim: Path) -> list[x509.Certificate]:
     return found
 
 
-def _header(image: bytes) -> int:
-    (pe,) = struct.unpack_from("<I", image, 0x3C)
-    if image[pe : pe + 4] != b"PE\0\0":
-        raise ValueError("no PE image")
-    return int(pe)
+def _parsed(image: bytes) -> Any:
+    """The headers of a PE image, no more. Raises PEFormatError."""
+    return pefile.PE(data=image, fast_load=True)  # type: ignore[no-untyped-call]
 
 
 def _section(image: bytes, wanted: str) -> bytes:
-    """One section of a PE image (Microsoft's PE format, "COFF file header" and "section table")."""
-    pe = _header(image)
-    count, symbols_at, symbols, optional = struct.unpack_from("<2xH4xIIH", image, pe + 4)
-    strings = symbols_at + 18 * symbols
-    for i in range(count):
-        at = pe + 24 + optional + 40 * i
-        name = image[at : at + 8].rstrip(b"\0").decode("latin-1")
+    """One section of a PE image. Names of more than 8 bytes are "/" and a place in the string table, which is behind
+    the symbols (Microsoft's PE format, "section table"); pefile leaves them so."""
+    pe = _parsed(image)
+    strings = pe.FILE_HEADER.PointerToSymbolTable + 18 * pe.FILE_HEADER.NumberOfSymbols
+    for section in pe.sections:
+        name = section.Name.rstrip(b"\0").decode("latin-1")
         if name[:1] == "/" and name[1:].isdigit():
             start = strings + int(name[1:])
             name = image[start : image.index(b"\0", start)].decode("latin-1")
         if name == wanted:
-            size, offset = struct.unpack_from("<II", image, at + 16)
-            return image[offset : offset + size]
+            return image[section.PointerToRawData :][: section.SizeOfRawData]
     raise ValueError(f"no section {wanted}")
 
 
@@ -99,7 +99,7 @@ def _verifies(image: Path, certificate: x509.Certificate, scratch: Path) -> bool
     """
     try:
         signers = _embedded(image.read_bytes())
-    except (ValueError, struct.error):
+    except _NOT_PE:
         return False
     if not any(signer == certificate or _issued(signer, certificate) for signer in signers):
         return False
@@ -123,10 +123,9 @@ def _issued(signer: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 def _embedded(image: bytes) -> list[x509.Certificate]:
     """The certificates in an image's signatures (PE format, "attribute certificate table")."""
-    pe = _header(image)
-    (magic,) = struct.unpack_from("<H", image, pe + 24)
-    start, size = struct.unpack_from("<II", image, pe + 24 + (112 if magic == 0x20B else 96) + 8 * 4)
-    table, found = image[start : start + size], []
+    headers = _parsed(image).OPTIONAL_HEADER
+    place = headers.DATA_DIRECTORY[_CERTIFICATE_TABLE]  # here alone the "virtual address" is a place in the file
+    table, found = image[place.VirtualAddress :][: place.Size], []
     while len(table) >= 8:
         length, _, kind = struct.unpack_from("<IHH", table)
         if not 16 <= length <= len(table):

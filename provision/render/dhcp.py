@@ -124,6 +124,9 @@ def model(inventory: Inventory, bindings: Sequence[BootServer]) -> DhcpModel:
 
 
 def _network(binding: BootServer, network: Network, hosts: Iterable[Host]) -> DhcpNetwork:
+    if network.prefix is None:
+        fact = "has no IPv4 prefix, and boot listeners are IPv4"
+        raise Invalid(binding.network, fact, "leave its [[listen]] out: hosts there boot from an ISO or a disk")
     if binding.address not in network.prefix:
         raise Invalid(
             binding.network,

@@ -18,12 +18,16 @@ from jinja2.runtime import Context
 
 from provision import assets
 from provision.errors import Invalid
+from provision.model import KERNEL_ARGUMENT
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/:][A-Za-z0-9._:/@+-]*")
 """One word without the separators, quotes, comments, variables and globs of any file that is rendered."""
 
-_ARGUMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,:=/@%+-]*")
-"""One kernel argument (provision.model.KernelArgument): inert in GRUB scripts and in SYSLINUX configurations."""
+_ARGUMENT = re.compile(KERNEL_ARGUMENT)
+"""One kernel argument (provision.model.KernelArgument). A SYSLINUX configuration takes all of it as it is."""
+
+_BARE = re.compile(r"[A-Za-z0-9_.,:=/@%+-]+")
+"""A word that means itself in a GRUB script without quotes."""
 
 _INERT = re.compile(r"[^A-Za-z0-9 .,:;'()/_@%+=-]")
 """What a line of text for a console may not hold: everything that GRUB's double quotes would take for its own."""
@@ -97,10 +101,22 @@ def _words(context: Context, values: Iterable[object], separator: str = " ") -> 
 
 @jinja2.pass_context
 def _arguments(context: Context, values: Iterable[str]) -> Checked:
+    return Checked(" ".join(_argument_words(context, values)))
+
+
+@jinja2.pass_context
+def _grub_arguments(context: Context, values: Iterable[str]) -> Checked:
+    """Nothing is special within single quotes. Double quotes around a word with spaces GRUB writes itself for the
+    kernel (grub_create_loader_cmdline), which takes ``"name=a b"`` as ``name="a b"``."""
+    words = [word.replace('"', "") for word in _argument_words(context, values)]
+    return Checked(" ".join(word if _BARE.fullmatch(word) else f"'{word}'" for word in words))
+
+
+def _argument_words(context: Context, values: Iterable[str]) -> list[str]:
     words = [str(value) for value in values]
     if not all(_ARGUMENT.fullmatch(word) for word in words):
         raise _refused(context.name or "template")
-    return Checked(" ".join(words))
+    return words
 
 
 @cache
@@ -120,5 +136,5 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    environment.filters.update(words=_words, arguments=_arguments)
+    environment.filters.update(words=_words, arguments=_arguments, grub_arguments=_grub_arguments)
     return environment

@@ -33,10 +33,11 @@ def files(host: Host, site: Site) -> dict[str, bytes]:
     }
     dns = _unique(address for _, network in _static(host, site) for address in network.dns)
     if dns:
+        domains = (site.domain, *site.search)
         # The C library reads the first file, and so does systemd-resolved when it is a file and no link to its stub;
         # the second serves an image that puts its own link back. They name the same servers, so both may stand.
-        found[RESOLV] = render_common("seed/resolv.conf.j2", domain=site.domain, dns=dns[:MAX_NAMESERVERS])
-        found[RESOLVED] = render_common("seed/resolved.conf.j2", domain=site.domain, dns=dns)
+        found[RESOLV] = render_common("seed/resolv.conf.j2", domains=domains, dns=dns[:MAX_NAMESERVERS])
+        found[RESOLVED] = render_common("seed/resolved.conf.j2", domains=domains, dns=dns)
     ntp = _unique(server for _, network in _networks(host, site) for server in network.ntp)
     if ntp:
         found[TIMESYNCD] = render_common("seed/timesyncd.conf.j2", ntp=ntp)

@@ -8,35 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from provision.errors import Invalid
-from provision.host import Addressing, Host, Interface, Route
+from provision.host import (
+    Addressing,
+    BondMode,
+    BondOptions,
+    HashPolicy,
+    Host,
+    Interface,
+    Ipv6Addressing,
+    LacpRate,
+    Route,
+)
 from provision.render.environment import render, render_common
-from provision.site import Address, Network, Site
-
-METRIC = 100
-"""Route metric of the first interface; each further one has 100 more, so that the primary one's gateway wins."""
+from provision.site import Address, Network, Site, is_local4
 
 DEFAULT_MTU = 1500
+
+
+_HASHED = (BondMode.LACP, BondMode.BALANCE_XOR)
+"""Modes whose default hash, layer2, would put all that goes through one router on one NIC."""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """A route: to the default when there is no `to`, on the link itself when there is no `via`."""
+
+    to: IPv4Network | IPv6Network | None
+    via: Address | None
+    onlink: bool
+    metric: int
+
+    @property
+    def device(self) -> bool:
+        """Whether it is an IPv4 route to the link itself: those have another scope."""
+        return self.via is None and isinstance(self.to, IPv4Network)
 
 
 @dataclass(frozen=True)
 class Addresses:
     """What an interface has of its own on layer 3. `metric` orders default routes, and `prefix_metric` the routes to a
-    network that another interface is on as well; None leaves that to the kernel."""
+    network that another interface is on as well; None leaves that to the kernel.
 
-    dhcp: bool
+
+    `dhcp` is what networkd's DHCP= takes ("", "ipv4", "ipv6", "yes"), `ra` whether routers are listened to, and
+    `dhcp6_client` when DHCPv6 is asked ("" for when a router says so). `ipv6` is whether there is IPv6 at all.
+    """
+
+    dhcp: str
+    ra: bool
     ipv6: bool
     metric: int
     required: bool
+    dhcp6_client: str = ""
     addresses: tuple[str, ...] = ()
-    gateways: tuple[Address, ...] = ()
-    routes: tuple[Route, ...] = ()
+    routes: tuple[Hop, ...] = ()
     dns: tuple[Address, ...] = ()
     ntp: tuple[str, ...] = ()
-    domain: str = ""
+    domains: tuple[str, ...] = ()
     prefix_metric: int | None = None
+
+    @property
+    def family(self) -> str:
+        """The family that 'online' waits for, when addresses are given by somebody else."""
+        return {"ipv4": "ipv4", "yes": "ipv4", "ipv6": "ipv6"}[self.dhcp] if self.dhcp and not self.addresses else ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +81,7 @@ class Link:
     """One network device: matched by `macs` when it is a NIC, else created under its `name` as `kind`.
 
     `vlans` and `bridge` stand on top of it, `bond` below; `addresses` is None for a device that only carries others.
+    `bridged` are the VLANs that a bridge keeps apart itself, at the bridge and at its port.
     """
 
     file: str
@@ -52,9 +90,11 @@ class Link:
     macs: tuple[str, ...] = ()
     vlan: int | None = None
     mode: str = ""
+    options: BondOptions | None = None
     mtu: int | None = None
     vlans: tuple[str, ...] = ()
     bridge: str = ""
+    bridged: tuple[str, ...] = ()
     bond: str = ""
     addresses: Addresses | None = None
 
@@ -113,7 +153,9 @@ def _group(number: int, group: dict[str, Interface], own: dict[str, Addresses | 
     if first.bond is not None:
         name = untagged or _free(f"bond{number}", f"bond_{number}", host)
         yield Link(file=f"05-{name}-ports", macs=first.macs, bond=name, mtu=lower.mtu)
-        lower = replace(lower, file=f"10-{name}", name=name, kind="bond", mode=first.bond.value)
+        lower = replace(
+            lower, file=f"10-{name}", name=name, kind="bond", mode=first.bond.value, options=_options(first)
+        )
     yield from _stack(lower, group[untagged] if untagged else None, own[untagged] if untagged else None)
     for name, interface in group.items():
         if interface.vlan is not None:
@@ -132,10 +174,19 @@ def _stack(link: Link, interface: Interface | None, addresses: Addresses | None)
     if interface is None or interface.bridge is None:
         yield replace(link, addresses=addresses)
         return
-    bridge = interface.bridge
-    yield replace(link, bridge=bridge)
+    bridge, bridged = interface.bridge, interface.bridge_vlans
+    yield replace(link, bridge=bridge, bridged=bridged)
     mtu = interface.mtu or (DEFAULT_MTU if link.mtu else None)
-    yield Link(file=f"30-{bridge}", name=bridge, kind="bridge", macs=link.macs[:1], mtu=mtu, addresses=addresses)
+    upper = Link(file=f"30-{bridge}", name=bridge, kind="bridge", macs=link.macs[:1], mtu=mtu, bridged=bridged)
+    yield replace(upper, addresses=addresses)
+
+
+def _options(interface: Interface) -> BondOptions:
+    """The bond's options with what they are when nobody says otherwise."""
+    given = interface.bond_options
+    rate = given.lacp_rate or (LacpRate.FAST if interface.bond is BondMode.LACP else None)
+    hashing = given.hash_policy or (HashPolicy.LAYER3_4 if interface.bond in _HASHED else None)
+    return BondOptions(lacp_rate=rate, hash_policy=hashing, min_links=given.min_links)
 
 
 def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
@@ -148,15 +199,22 @@ def _addresses(host: Host, site: Site) -> dict[str, Addresses | None]:
             found[name] = None
             continue
         required = not any(found.values())
-        metric = METRIC * (len(found) + 1)
+        metric = host.metrics[name]
         if interface.addressing is Addressing.DHCP:
-            found[name] = Addresses(True, network.prefix6 is not None, metric, required, routes=interface.routes)
+            found[name] = _dynamic(interface, network, site, metric, required)
         else:
             own = _static(interface, network, site, metric, required)
             # Without it, the network would be reached through whichever interface came up first.
             shared = used.count(interface.network) > 1
             found[name] = replace(own, prefix_metric=metric) if shared else own
     return found
+
+
+def _dynamic(interface: Interface, network: Network, site: Site, metric: int, required: bool) -> Addresses:
+    six = network.prefix6 is not None
+    routes = tuple(_hop(route, metric) for route in interface.routes)
+    dhcp = "ipv6" if network.prefix is None else "yes" if six else "ipv4"
+    return Addresses(dhcp, six, six, metric, required, routes=routes, domains=site.search)
 
 
 def _static(interface: Interface, network: Network, site: Site, metric: int, required: bool) -> Addresses:
@@ -168,18 +226,26 @@ def _static(interface: Interface, network: Network, site: Site, metric: int, req
     if interface.ipv6 is not None:
         addresses.append(_in(interface.ipv6, network))
         gateways += [network.gateway6] if network.gateway6 else []
+    way = interface.ipv6_addressing
+    defaults = [Hop(None, gateway, network.is_on_link(gateway), metric) for gateway in gateways]
     return Addresses(
-        dhcp=False,
-        ipv6=interface.ipv6 is not None,
+        dhcp="ipv6" if way is Ipv6Addressing.DHCP else "",
+        ra=way is not None,
+        ipv6=interface.ipv6 is not None or way is not None,
         metric=metric,
         required=required,
+        dhcp6_client={None: "", Ipv6Addressing.SLAAC: "no", Ipv6Addressing.DHCP: "always"}[way],
         addresses=tuple(addresses),
-        gateways=tuple(gateways),
-        routes=interface.routes,
+        routes=(*defaults, *(_hop(route, metric) for route in interface.routes)),
         dns=network.dns,
         ntp=tuple(map(str, network.ntp)),
-        domain=site.domain,
+        domains=(site.domain, *site.search),
     )
+
+
+def _hop(route: Route, metric: int) -> Hop:
+    onlink = route.onlink or (route.via is not None and is_local4(route.via))
+    return Hop(route.to, route.via, onlink, route.metric or metric)
 
 
 def _in(address: Address, network: Network) -> str:

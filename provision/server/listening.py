@@ -28,6 +28,12 @@ def place(listen: Listen, listens: Sequence[Listen], site: Site, machine: Machin
     if network is None:
         known = ", ".join(site.networks)
         raise Invalid(subject, f"is not in the inventory (there: {known})", "correct [[listen]]")
+    if network.scope is not None:
+        fact = f"is in scope '{network.scope}', and the server is in none"
+        raise Invalid(subject, fact, "leave its [[listen]] or its 'scope' out")
+    if network.prefix is None:
+        fact = "has no IPv4 prefix, and boot listeners are IPv4"
+        raise Invalid(subject, fact, "leave its [[listen]] out: hosts there boot from an ISO or a disk")
     bindings = {one.network: _binding(one, site) for one in listens}
     own = bindings.pop(listen.network)
     refusals = rules.check_binding(own, list(bindings.values()), machine, listen.override)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -38,6 +39,9 @@ def run(settings: Settings) -> None:
     forbid_core_dumps()
     helper = _helper()
     service = Service.open(settings)
+    # The inventory stays in memory: Python's collector of cycles need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     try:
         with Jobs(_jobs(service.core)):
             uvloop.run(_serve(service, helper))

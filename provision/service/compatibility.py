@@ -9,6 +9,8 @@ from provision import seed as seeds
 from provision.cmdline import host_faults
 from provision.errors import Problem, ProvisionError
 from provision.host import Host
+from provision.media.library import BaseImage
+from provision.messages import nearest
 from provision.service.core import Core
 from provision.site import CredentialSpec, Inventory, Site
 
@@ -30,6 +32,7 @@ def problems(core: Core, inventory: Inventory, sealed: _Sealed) -> list[Problem]
     for host in inventory.hosts:
         misfits = [*_misplaced(host, inventory.site, sealed.get(host.name, {}))]
         misfits += (("kernel_arguments", *fault) for fault in bases.faults(host))
+        misfits += bases.strangers(host)
         for misfit in misfits:
             found.setdefault(misfit, []).append(host.name)
     return [
@@ -43,12 +46,23 @@ def left_behind(old: Inventory | None, new: Inventory, sealed: _Sealed) -> tuple
     notes = []
     for name, spec in new.site.credentials.items():
         before = old.site.credentials.get(name) if old else None
-        hosts = [h.name for h in new.hosts if name in h.credentials and sealed.get(h.name, {}).get(name) == before]
-        if before is not None and before != spec and hosts:
+        hosts = [
+            h.name
+            for h in new.hosts
+            if name in h.credentials and _is_sealed_as(sealed.get(h.name, {}).get(name), before)
+        ]
+        if before is not None and not _is_sealed_as(before, spec) and hosts:
             fact = f"credential '{name}' of {', '.join(hosts[:3])}{_and_more(hosts, 3)} stays as it was sealed"
             place = f"{before.kind} at {before.path}, mode {before.mode}"
             notes.append(f"{fact} ({place}); seal it again with 'provision credential set' or 'load'")
     return tuple(notes)
+
+
+def _is_sealed_as(one: CredentialSpec | None, other: CredentialSpec | None) -> bool:
+    """Whether both say the same of what is sealed with the content; whose it is on the host is not."""
+    if one is None or other is None:
+        return one is other
+    return (one.kind, one.path, one.mode) == (other.kind, other.path, other.mode)
 
 
 def _misplaced(host: Host, site: Site, sealed: Mapping[str, CredentialSpec]) -> Iterator[tuple[str, str, str]]:
@@ -63,24 +77,40 @@ def _misplaced(host: Host, site: Site, sealed: Mapping[str, CredentialSpec]) -> 
 
 
 class _Bases:
-    """The arguments of the base images that hosts name; none of one that is not there, or cannot be read."""
+    """What the base images that hosts name say; nothing of one that is not there, or cannot be read."""
 
     def __init__(self, core: Core, site: Site) -> None:
         self._core, self._site = core, site
-        self._known: dict[str | None, tuple[str, ...]] = {}
+        self._known: dict[str | None, BaseImage | None] = {}
 
     def faults(self, host: Host) -> Iterator[tuple[str, str]]:
         """What speaks against the host's command line."""
+        base = self._base(host)
+        return host_faults(base.kernel_arguments if base else (), self._site, host)
+
+    def strangers(self, host: Host) -> Iterator[tuple[str, str, str]]:
+        """Accounts that credentials of the host belong to and its image does not have."""
+        for name in host.credentials:
+            spec = self._site.credentials[name]
+            if (spec.owner or spec.group) and (base := self._base(host)) is not None:
+                for kind, account in base.accounts.unknown(spec.owner, spec.group):
+                    yield _stranger(base, kind, account, name)
+
+    def _base(self, host: Host) -> BaseImage | None:
         name = host.base or self._site.base
         if name not in self._known:
-            self._known[name] = self._arguments(name)
-        return host_faults(self._known[name], self._site, host)
+            base_id = self._core.bases().get(name) if name else None
+            self._known[name] = None
+            with suppress(ProvisionError):
+                self._known[name] = self._core.base(base_id) if base_id else None
+        return self._known[name]
 
-    def _arguments(self, name: str | None) -> tuple[str, ...]:
-        base_id = self._core.bases().get(name) if name else None
-        with suppress(ProvisionError):
-            return self._core.base(base_id).kernel_arguments if base_id else ()
-        return ()
+
+def _stranger(base: BaseImage, kind: str, account: str, credential: str) -> tuple[str, str, str]:
+    known = base.accounts.users if kind == "user" else base.accounts.groups
+    fact = f"the base image '{base.name}' has no {kind} '{account}', to whom '{credential}' is to belong"
+    remedy = nearest(account, known) if known else "import an image that names its accounts"
+    return "credentials", fact, remedy
 
 
 def _and_more(hosts: list[str], shown: int) -> str:

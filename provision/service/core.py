@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -13,6 +13,7 @@ from typing import Self
 
 from provision import clock as clocks
 from provision import policy
+from provision.accounts import ROOT_ONLY
 from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
@@ -31,7 +32,7 @@ from provision.service.footing import Footing
 from provision.service.integrity import Integrity
 from provision.service.space import Foresight
 from provision.settings import Settings
-from provision.site import Site
+from provision.site import CredentialSpec, Site
 from provision.store.audit import Audit, Limits
 from provision.store.closed import ClosedAudit
 from provision.store.keys import MasterKey, load_key
@@ -163,7 +164,8 @@ class Core:
             if host is None:
                 raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
             revision = snapshot.revisions[name]
-            fixed = known[name] = (host, revision, _missing(host, snapshot), _identity(host, revision, snapshot))
+            missing = (*_missing(host, snapshot), *self._strangers(host))
+            fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         window, boots = self.store.windows.of(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
 
@@ -212,6 +214,32 @@ class Core:
             fact = f"its base image '{name}' is not imported (there: {known})" if name else "no base image is named"
             raise NotFound(subject, fact, "run 'provision image import', or correct 'base'")
         return self.base(base_id)
+
+    def owners(self, host: Host) -> dict[str, str]:
+        """Owner and group by number ("0:64055") of the host's credentials that are not root's alone, by name.
+
+        Raises NotFound without a base image, and Unavailable when it lacks an account: no release is given then.
+        """
+        specs = self._owned(host)
+        accounts = self.base_of(host).accounts if specs else ROOT_ONLY
+        try:
+            return {name: accounts.owner(spec.owner, spec.group) for name, spec in specs.items()}
+        except KeyError as error:
+            fact = f"its base image has no account {error}"
+            raise Unavailable(host.name, fact, "import an image that has it, or correct the credential") from None
+
+    def _owned(self, host: Host) -> dict[str, CredentialSpec]:
+        declared = self.site.credentials
+        specs = {name: declared[name] for name in host.credentials if name in declared}
+        return {name: spec for name, spec in specs.items() if spec.owner or spec.group}
+
+    def _strangers(self, host: Host) -> Iterator[str]:
+        """What the host's base image lacks of the accounts that its credentials belong to."""
+        specs = self._owned(host)
+        with suppress(NotFound, Unavailable):
+            for name, spec in specs.items():
+                for kind, account in self.base_of(host).accounts.unknown(spec.owner, spec.group):
+                    yield f"the {kind} '{account}' of its credential '{name}' in its base image"
 
     def base(self, base_id: str) -> BaseImage:
         """A base image by its id; raises Unavailable when it was found damaged. A file of it that went missing since

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class Endpoint:
     address: IPv4Address
     port: int
 
-    @property
+    @cached_property
     def url(self) -> str:
         """The URL of the boot application there, without a path."""
         return f"http://{self.address}" if self.port == 80 else f"http://{self.address}:{self.port}"

@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 
 from provision.below import discard, join
 from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
-from provision.media.library import BaseImage, ImportRequest
+from provision.media.importing import ImportRequest
+from provision.media.library import BaseImage
 from provision.model import LoaderName, Model, TypedPath, UploadId
 from provision.service.core import Core
 

@@ -7,6 +7,7 @@ from threading import Lock
 
 from provision import boot_paths
 from provision import seed as seeds
+from provision.accounts import ROOT
 from provision.boot import Boot, Channel, Copy, Medium, Role
 from provision.cmdline import command_line
 from provision.errors import Gone
@@ -31,14 +32,19 @@ class Maker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
-        self._revisions: dict[tuple[str, PhoneHomeId | None, tuple[BootServer, ...]], str] = {}
+        self._revisions: dict[
+            tuple[str, tuple[tuple[str, str], ...], PhoneHomeId | None, tuple[BootServer, ...]], str
+        ] = {}
         self._lock = Lock()
 
     def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
         """Where the booted host says that it is up: the network it boots on, else its own management network."""
-        networks = self._core.site.networks
-        own = [i.network for i in state.host.interfaces.values() if i.network]
-        wanted = [channel.network] if channel.network else [n for n in own if networks[n].role is Role.MANAGEMENT]
+        if channel.network:
+            wanted = [channel.network]
+        else:
+            networks = self._core.site.networks
+            own = [i.network for i in state.host.interfaces.values() if i.network]
+            wanted = [name for name in own if networks[name].role is Role.MANAGEMENT]
         endpoints = [self._core.endpoints.of(name) for name in wanted]
         return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
 
@@ -53,12 +59,15 @@ class Maker:
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
-        key = state.revision, self._phone_home(state, channel, boot), self._core.endpoints.boot_servers(host)
+        owners = self._core.owners(host)
+        said, there = self._phone_home(state, channel, boot), self._core.endpoints.boot_servers(host)
+        key = state.revision, tuple(owners.items()), said, there
         found = self._revisions.get(key)
         if found is None:
             sealed = snapshot.credentials.get(host.name, {})
             versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
-            found = seeds.seed_revision(host, snapshot.site or self._core.site, versions, key[1], key[2])
+            site = snapshot.site or self._core.site
+            found = seeds.seed_revision(host, site, versions, said, there, owners)
             # Not when the inventory has changed since `state` was looked up: then it is of two states.
             if snapshot.revisions.get(host.name) == state.revision:
                 if len(self._revisions) >= _REVISIONS:
@@ -79,7 +88,10 @@ class Maker:
         alive = core.store.keys.alive(name, boot.label)
         home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
         opened = core.store.credentials.open(name, state.host.credentials)
-        credentials = [SeedCredential(c.name, c.version, c.path, c.mode, c.secret) for c in opened]
+        owners = core.owners(state.host)
+        credentials = [
+            SeedCredential(c.name, c.version, c.path, c.mode, c.secret, owners.get(c.name, ROOT)) for c in opened
+        ]
         built = seeds.build(
             release, state, boot, core.site, credentials, home, now, core.endpoints.boot_servers(state.host)
         )

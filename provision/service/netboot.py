@@ -8,9 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address
 
-from provision import boot_paths
 from provision.boot import FETCHING, Channel, Medium, Requester
-from provision.boot_paths import Initrd, Kernel, SeedFile
 from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
@@ -18,10 +16,10 @@ from provision.media.plan import Plan
 from provision.net.pins import Pin
 from provision.policy import Denial, HostState, Release, unsound
 from provision.render import grub, pxelinux
-from provision.render.target import BootTarget
 from provision.seed import Seed
 from provision.service.beginnings import Beginnings
 from provision.service.complaints import Complaints
+from provision.service.configurations import Configurations
 from provision.service.core import Core
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.denial_limiter import reporting
@@ -32,7 +30,6 @@ from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 from provision.store.boots import Start
 
-_CONFIGURATIONS = 4096
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
 _log = logging.getLogger(__name__)
@@ -71,7 +68,7 @@ class Netboot:
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._beginnings = Beginnings(core.store)
-        self._configurations: dict[tuple[str, str, str], bytes] = {}
+        self._configurations = Configurations(maker)
         self._complaints = Complaints(_log)
 
     # Configurations
@@ -118,15 +115,7 @@ class Netboot:
         base = self._core.base_of(state.host)
         self.sent(origin, "configuration", 1.0)
         revision = self._maker.revision(state, origin.channel, progress.boot)
-        # All that is in it comes of the host and its base (the identity), of the boot (the revision), and of the URL.
-        key = state.identity, revision, origin.base_url
-        known = self._configurations.get(key)
-        if known is None:
-            known = pxelinux.boot_config(self._target(state, base, revision, origin.base_url))
-            if len(self._configurations) >= _CONFIGURATIONS:
-                self._configurations.clear()
-            self._configurations[key] = known
-        return known
+        return self._configurations.pxelinux(state, base, revision, origin.base_url)
 
     def _cannot(self, origin: Origin, error: Unavailable) -> bytes:
         self._complaints.error(origin.channel.network, error)
@@ -145,21 +134,10 @@ class Netboot:
             progress = self._begin(state, Medium.PXE, origin)
             self.sent(origin, "configuration", 1.0)
             revision = self._maker.revision(state, origin.channel, progress.boot)
-            return grub.network_config(self._target(state, base, revision, ""))
+            return self._configurations.grub(state, base, revision)
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
-
-    def _target(self, state: HostState, base: BaseImage, revision: str, server: str) -> BootTarget:
-        """What the machine is to boot, from URLs that begin with `server`, or paths when that is empty."""
-        kernel, initrds = _image(server, base.id, len(base.initrds))
-        return BootTarget(
-            title=state.host.name,
-            kernel=kernel,
-            initrds=initrds,
-            seed=server + boot_paths.http(SeedFile(revision)),
-            arguments=self._maker.arguments(state.host, base),
-        )
 
     def _decide(
         self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False, counted: bool = False
@@ -373,14 +351,6 @@ class Netboot:
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
         return self._core.store.database.is_busy or self._core.audit.is_busy
-
-
-@lru_cache(maxsize=256)
-def _image(server: str, base: str, initrds: int) -> tuple[str, tuple[str, ...]]:
-    """Where kernel and initrds of a base image are."""
-    return server + boot_paths.http(Kernel(base)), tuple(
-        server + boot_paths.http(Initrd(base, n)) for n in range(initrds)
-    )
 
 
 @lru_cache(maxsize=256)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from provision import boot_paths, ustar
-from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
+from provision.boot import OPERATOR, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role
 from provision.boot_paths import (
     GrubConfig,
     GrubForMac,
@@ -33,7 +32,8 @@ from provision.service.core import Core
 from provision.service.endpoints import Endpoint
 from provision.service.inventory import without_collector
 from provision.service.media_builder import Maker
-from provision.service.progress import Progress, Tracker
+from provision.service.progress import Tracker
+from provision.service.status import Reports, shown
 from provision.site import Inventory
 
 _PIECE = 1 << 20
@@ -47,11 +47,12 @@ _SEED = boot_paths.http(SeedFile(None))
 in_tree = partial(boot_paths.path, Place.TREE)
 
 
-class Operations:
+class Operations(Reports):
     """The operator's view of hosts and networks."""
 
     def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
-        self._core, self._maker, self._tracker = core, maker, tracker
+        super().__init__(core, tracker)
+        self._maker = maker
 
     # Media
 
@@ -82,7 +83,7 @@ class Operations:
         with self._core.act("window-opened", actor, host=name, minutes=minutes, boots=boots):
             window = self._core.store.windows.open(name, minutes, boots, self._core.clock(), actor)
         self._core.witness()
-        return {"host": name, **_window(window, self._core.clock())}
+        return {"host": name, **shown(window, self._core.clock())}
 
     def close_window(self, name: str, actor: str) -> None:
         """Close the host's window, if it has one. One that is used up may be closed: its boot then ends, too."""
@@ -93,48 +94,6 @@ class Operations:
             self._core.store.windows.close(name)
         self._core.witness()
 
-    # Status
-
-    def status(self, name: str | None = None) -> dict[str, Any]:
-        """How far every host (or one) has come, and which unknown machines asked."""
-        followed = self._tracker.all()
-        names = [name] if name else list(self._core.hosts)
-        unknown = [] if name else self._core.store.sightings.all()
-        return {
-            "hosts": [self._host_status(n, followed.get(n)) for n in names],
-            "unknown": [
-                {"mac": u.mac, "uuid": u.uuid, "network": u.network, "last": u.last.isoformat(), "count": u.count}
-                for u in unknown
-            ],
-            "warnings": [str(warning) for warning in self._core.warnings()],
-            "problems": self._core.footing.problems(),
-        }
-
-    def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
-        state, now = self._core.state(name), self._core.clock()
-        boots = self._core.store.boots.of(name) if progress is None else [progress.boot]
-        shown = (b for b in boots if b.medium.from_network or b.up)
-        boot = max(shown, key=lambda b: b.up or b.charged or b.started, default=None)
-        stage = (
-            progress.stage if progress else "up" if boot and boot.up else "seed" if boot and boot.charged else "nothing"
-        )
-        return {
-            "host": name,
-            "stage": stage,
-            "parts": {part: round(100 * value) for part, value in progress.parts.items()} if progress else {},
-            "medium": str(boot.medium) if boot else None,
-            "mac": boot.mac if boot else None,
-            "network": boot.network if boot else None,
-            "started": boot.started.isoformat() if boot else None,
-            "up": boot.up.isoformat() if boot and boot.up else None,
-            "window": _window(state.window, now) if state.window else None,
-            "heard": state.heard.isoformat() if state.heard else None,
-            "alerts": [
-                {"event": alert.event, "text": alert.text, "count": alert.count, "last": alert.last.isoformat()}
-                for alert in self._core.alerts.of(name, now)
-            ],
-        }
-
     # Explanations
 
     def explain(self, name: str) -> list[dict[str, Any]]:
@@ -144,13 +103,14 @@ class Operations:
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix)
             for network, net in self._core.site.networks.items()
+            if net.prefix is not None  # nothing is served on the others
         ]
         return downloads + [self._explain_one(state, medium, channel) for channel in networks for medium in Medium]
 
     def _explain_one(self, state: HostState, medium: Medium, channel: Channel) -> dict[str, Any]:
         if channel.prefix is not None:
             first = IPv4Address(int(channel.prefix.network_address) + 1)
-            requester = Requester(address=first, mac=state.host.macs[0])
+            requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
             requester = Requester(operator="explain")
         payload: Payload = self._core.payload(state, channel)
@@ -268,12 +228,3 @@ def _pieces(parts: list[tuple[str, int, bytes | BinaryIO]]) -> Iterator[bytes]:
             yield bytes(piece)
             piece.clear()
     yield bytes(piece) + ustar.END
-
-
-def _window(window: Window, now: datetime) -> dict[str, Any]:
-    return {
-        "open": window.is_open(now),
-        "expires": window.expires.isoformat(),
-        "boots": window.boots,
-        "used": window.used,
-    }

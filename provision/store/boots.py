@@ -123,15 +123,18 @@ class Boots:
         return running if running is not None and start.is_of(running) else None
 
     def _insert(self, tx: Transaction, start: Start, host_id: str) -> Boot:
-        values: dict[str, Any] = {"mac": start.mac, "medium": start.medium.value, "network": start.network}
-        values |= {"seed_revision": start.seed_revision, "host_id": host_id, "started": as_text(start.now)}
+        started = as_text(start.now)
+        place = start.mac, start.medium.value, start.network
+        values = dict(zip(_NEW, (host_id, *place, started, start.seed_revision), strict=True))
         ((number,),) = _NEW_BOOT.run(tx.connection, **values)
-        rows.note(tx, _boots, values | {"id": number})
+        tx.begin_boot(number)
+        # As rows.note would make it, for what a whole site waits for.
+        tx.change.add(_boots, (number, host_id, *place, started, None, None, start.seed_revision, None))
         if start.host in self._booted:
             of = {"host_id": host_id, "medium": start.medium.value, "mac": start.mac}
             rows.forget(tx, _boots, _OLD_BOOTS.run(tx.connection, **of))
-        place = start.host, start.mac, start.medium, start.network
-        return Boot(number, *place, start.now, seed_revision=start.seed_revision)
+        whose = start.host, start.mac, start.medium, start.network
+        return Boot(number, *whose, start.now, seed_revision=start.seed_revision)
 
     def charge(self, boot: Boot, now: datetime) -> Boot | None:
         """Charge a boot to its host's window before its first seed byte; None means that it gets no byte.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from provision.cmdline import split
 from provision.lab.report import File, Report
 from provision.seed import BOOT_SERVERS, CA_BUNDLE, HOST_JSON
 from tests.boot.neighbour import who_has
 from tests.boot.site import CERTIFICATE, DOMAIN, GUESTS_VLAN, PLACES, ROUTE, ROUTE6, STORAGE_VLAN, BootSite, Member
 from tests.boot.wire import Sent
+from tests.helpers.rendering import ODD_ARGUMENTS
 
 COMMON = {
     "/etc/hostname",
@@ -45,6 +47,9 @@ def identity(site: BootSite, member: Member, report: Report, sent: Sent) -> None
     revision, files = sent.manifest(member.name)
     assert report["hostname"] == report["kernel-hostname"] == member.name
     assert report["seed"] == revision
+    # GRUB writes double quotes around the word, SYSLINUX leaves them where they are; for the kernel it is the same.
+    given = [argument.replace('"', "") for argument in split(report["cmdline"])]
+    assert {argument.replace('"', "") for argument in ODD_ARGUMENTS} <= set(given)
     assert report.files == files
     assert {"0:0"} == {file.owner for file in files.values()}
     made = site.secrets[member.name]

@@ -20,6 +20,7 @@ from provision.demo.probe import Probe
 from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
 from provision.lab.lans import Lab, Lan
 from provision.lab.vm import Nic
+from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record
 
@@ -116,6 +117,7 @@ def inventory(authority: str) -> str:
     """The inventory as YAML (JSON is YAML); `authority` is the PEM certificate of the CA the hosts shall trust."""
     site = {
         "domain": DOMAIN,
+        "kernel_arguments": list(ODD_ARGUMENTS),
         "realm": REALM,
         "base": "probe",
         "networks": {

@@ -25,7 +25,7 @@ LAYERS = (
     ("model", "boot"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths"),
+    ("cmdline", "boot_paths", "accounts"),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
@@ -44,8 +44,9 @@ RANK = {unit: rank for rank, row in enumerate(LAYERS) for unit in row}
 
 # What only the named files or directories may use, and why when that is not plain.
 DOORS = {
-    "jinja2": ("render/",),
+    "jinja2": ("render/", "image/page.py"),  # the page is for people: its values are escaped, not refused
     "pycdlib": ("media/",),
+    "pefile": ("media/signing.py",),
     "sqlalchemy": ("store/",),
     "sqlite3": ("store/dialect.py",),
     "pyroute2": ("net/",),
@@ -53,7 +54,7 @@ DOORS = {
     # Bills of materials, and the licences in them.
     "cyclonedx": ("image/bom.py", "image/licences.py"),
     "packageurl": ("image/bom.py",),
-    "debian": ("image/licences.py",),
+    "debian": ("image/licences.py", "image/packages.py"),
     "dns": ("netcheck.py",),
     "fastapi": ("web/",),
     "starlette": ("web/",),

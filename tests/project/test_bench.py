@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from bench import __main__ as runner
-from bench import boot, configs, first_byte, image, scale, site, stream, tftp
+from bench import boot, cli, configs, first_byte, image, scale, site, stream, tftp
 from bench.common import Row, paired, table
 from tests.helpers.paths import ROOT
 
@@ -124,3 +124,10 @@ def test_tftp_is_measured_against_two_servers() -> None:
     rows = tftp.main(size=1024 * 1024, pairs=1)
     assert [found.unit for found in rows] == ["MiB/s"] * 4 + ["MiB"]
     assert all(found.ours > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_the_command_line_is_measured_against_python_alone() -> None:
+    rows = cli.main(pairs=1)
+    assert [found.unit for found in rows] == ["ms"] * 4
+    assert all(found.ours > found.peer > 0 for found in rows)

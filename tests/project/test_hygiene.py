@@ -32,6 +32,8 @@ PAGES = {
     "spdx.org",
     # The format of Debian's copyright files, by its present and its first names.
     "www.debian.org",
+    # The first line of Git's pointers to large files.
+    "git-lfs.github.com",
     # The text of the licence.
     "www.apache.org",
     "dep.debian.net",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from provision.cmdline import LIMIT, command_line
+from provision.cmdline import LIMIT, command_line, split
 from provision.errors import Invalid
-from tests.helpers.rendering import HOSTS, SITE
+from provision.model import KernelArgument
+from tests.helpers.rendering import HOSTS, NO_ARGUMENT, ODD_ARGUMENTS, SITE
 
 HOST = HOSTS["dhcp"]
 
@@ -21,6 +23,36 @@ def test_the_host_comes_last_so_that_it_wins() -> None:
 def test_a_word_of_the_boot_loader_is_refused(word: str) -> None:
     with pytest.raises(Invalid, match=r"node7: the kernel argument \w+= belongs to the boot loader"):
         command_line([], SITE, HOST.model_copy(update={"kernel_arguments": (word,)}))
+
+
+@pytest.mark.parametrize("argument", ['x="a initrd=/b"', '"BootIf=1 x"', "-", "--"])
+def test_a_word_of_the_boot_loader_within_quotes_and_the_end_of_arguments_are_refused(argument: str) -> None:
+    with pytest.raises(Invalid, match=r"node7: the kernel argument .* belongs to the boot loader"):
+        command_line([], SITE, HOST.model_copy(update={"kernel_arguments": (argument,)}))
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("", ()),
+        ("  quiet\tro ", ("quiet", "ro")),
+        ('a="b c" "d e=f" g', ('a="b c"', '"d e=f"', "g")),
+        ('a="b c', ('a="b c',)),
+    ],
+)
+def test_a_command_line_is_split_as_the_kernel_does(text: str, arguments: tuple[str, ...]) -> None:
+    assert split(text) == arguments
+
+
+@pytest.mark.parametrize("argument", ODD_ARGUMENTS)
+def test_arguments_that_every_loader_passes_on(argument: str) -> None:
+    assert TypeAdapter(KernelArgument).validate_python(argument) == argument
+
+
+@pytest.mark.parametrize("argument", [*NO_ARGUMENT, 'a="b"c', 'a=b"c"', 'a=b="c"', '""', "a\\x41", 'a="b', "a=b\n"])
+def test_arguments_that_some_loader_or_the_kernel_would_change(argument: str) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(KernelArgument).validate_python(argument)
 
 
 def test_the_length_is_limited() -> None:

@@ -56,6 +56,16 @@ def test_a_network_that_is_gone_is_general_and_nobody_is_on_it(here: Site) -> No
     assert asked(here, elsewhere, "10.1.0.11") == replace(elsewhere, prefix=None)
 
 
+def test_a_network_without_ipv4_is_general_and_nobody_is_on_it(here: Site) -> None:
+    """No listener serves one: whatever was started before the inventory changed gives nothing away."""
+    networks = here.service.core.site.networks
+    changed = {**networks, "mgmt": networks["mgmt"].model_copy(update={"prefix": None})}
+    site = here.service.core.site.model_copy(update={"networks": changed})
+    started = Edge(MANAGEMENT, 1, 80, FakeNeighbours({IP[MAC1]: MAC1}), lambda: site)
+    found = asyncio.run(started.origin(IP[MAC1])).channel
+    assert found == replace(MANAGEMENT, kind=ChannelKind.GENERAL, prefix=None)
+
+
 def test_a_new_prefix_counts_at_once(here: Site) -> None:
     here.apply(INVENTORY.replace("10.1.0", "10.2.0"))
     assert asked(here, GENERAL, "10.1.0.11").prefix == IPv4Network("10.2.0.0/24")

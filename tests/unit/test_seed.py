@@ -180,6 +180,25 @@ def test_a_credential_that_cannot_stand_there_is_named(path: str, fact: str) -> 
     assert "canary" not in str(caught.value)
 
 
+def test_a_credential_belongs_to_the_account_that_it_is_given_to() -> None:
+    key = SeedCredential("key", 1, "/etc/pki/qemu/server-key.pem", "0640", Secret(b"x"), "0:64055")
+    owners = {entry["path"]: entry["owner"] for entry in manifest(built(HOSTS["static"], SITE, key))["files"]}
+    assert owners.pop("/etc/pki/qemu/server-key.pem") == "0:64055"
+    assert set(owners.values()) == {"0:0"}
+    with pytest.raises(Invalid, match="credential key: its owner is not a pair of numbers"):
+        built(HOSTS["static"], SITE, replace(key, owner="0:kvm"))
+
+
+def test_whose_a_credential_is_makes_another_revision() -> None:
+    owned = {owner: {"key": owner} for owner in ("0:1", "1:0")}
+    revisions = [seed_revision(HOSTS["static"], SITE, [("key", 1)], owners=o) for o in (None, *owned.values())]
+    assert len(set(revisions)) == 3
+    assert seed_revision(HOSTS["static"], SITE, [("key", 1)], owners={}) == revisions[0]
+    key = SeedCredential("key", 1, "/etc/key", "0640", Secret(b"x"), "0:1")
+    state, release = released(HOSTS["static"])
+    assert build(release, state, COPY, SITE, (key,), None, NOW).revision == revisions[1]
+
+
 @pytest.mark.parametrize("mode", ["4755", "0999", "600", "0600 "])
 def test_a_mode_that_a_seed_cannot_hold_is_refused(mode: str) -> None:
     with pytest.raises(Invalid, match="credential token: its path or its mode"):

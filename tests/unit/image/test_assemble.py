@@ -74,6 +74,7 @@ def test_early_files_are_packed_apart(tmp_path: Path) -> None:
 
 def test_the_initrd_is_the_initramfs_and_the_root(tmp_path: Path) -> None:
     kept = {"usr/bin/busybox": file("usr/bin/busybox", "busy")}
+    kept |= {path: file(path, text) for path, text in (("etc/passwd", "kvm:x:1:1\n"), ("etc/group", "kvm:x:2:\n"))}
     ko = module("fs/squashfs")
     packed = assemble.initramfs(kept, ["sh", "awk"], [ko], [tree.file("init", b"#!", 0o755)])
     whole = assemble.initrd(packed, cpio.pack([cpio.file("root.squashfs", b"hsqs")]))
@@ -85,6 +86,8 @@ def test_the_initrd_is_the_initramfs_and_the_root(tmp_path: Path) -> None:
     entries = {member.path: member for member in cpio.read(io.BytesIO(unpacked))}
     assert entries["modules/order"].data == b"squashfs.ko\n" and entries["bin/sh"].data == b"busybox"
     assert entries["etc/provision-seed-contract"].data == b"1\n" and entries["init"].mode & 0o111
+    assert entries["etc/provision-seed-passwd"].data == b"kvm:x:1:1\n"
+    assert entries["etc/provision-seed-group"].data == b"kvm:x:2:\n"
 
 
 def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:

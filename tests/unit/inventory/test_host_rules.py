@@ -23,6 +23,13 @@ MACS = "macs: [52:54:00:00:00:09, 52:54:00:00:00:0a]"
         f"{{{MAC}, network: mgmt, addressing: dhcp, vlan: 10}}",
         f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, routes: [{{to: 10.9.0.0/16, via: 10.0.0.254}}]}}",
         f"{{{MAC}, network: office, addressing: dhcp, routes: [{{to: '2001:db8:9::/48', via: 'fe80::9'}}]}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, via: 10.9.0.1, onlink: true}}]}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, via: 169.254.0.1}}]}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16}}, {{to: 10.9.0.0/16, metric: 9}}]}}",
+        f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 0.0.0.0/0, via: 10.0.0.2, metric: 900}}]}}",
+        f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, ipv6_addressing: slaac}}",
+        f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, ipv6_addressing: dhcp, "
+        "routes: [{to: '2001:db8:9::/48'}]}",
     ],
 )
 def test_what_is_right(text: str) -> None:
@@ -35,6 +42,31 @@ def test_what_is_right(text: str) -> None:
         ("{macs: [52:54:00:00:00:09, 52:54:00:00:00:09], bond: 802.3ad}", "n.macs: a MAC is listed twice"),
         (f"{{{MAC}, bond: 802.3ad}}", "n.bond: a bond of one NIC"),
         (f"{{{MACS}}}", "n.macs: 2 MACs without 'bond'"),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, onlink: true}}]}}",
+            "n.routes.0.onlink: 'onlink' without 'via'; name the router with 'via', or leave 'onlink' out",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: dhcp, routes: [{{to: 10.9.0.0/16, via: 10.0.0.2, onlink: yes}}]}}",
+            "n.routes.0.onlink: 'yes' is neither true nor false",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, routes: [{{to: '2001:db8:9::/48'}}]}}",
+            "n.routes.0.to: 2001:db8:9::/48 is out of reach: the interface has no 'ipv6'",
+        ),
+        (
+            f"{{{MAC}, network: mgmt, addressing: static, ipv4: 10.0.0.9, ipv6_addressing: slaac}}",
+            "n.ipv6_addressing: network 'mgmt' has no 'prefix6'; add it, or leave 'ipv6_addressing' out",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, ipv6: 2001:db8:1::9, "
+            "ipv6_addressing: slaac}",
+            "n.ipv6_addressing: 'ipv6_addressing: slaac' beside the static address 2001:db8:1::9; keep one of them",
+        ),
+        (
+            f"{{{MAC}, network: office, addressing: dhcp, ipv6_addressing: slaac}}",
+            "n.ipv6_addressing: 'ipv6_addressing' stands beside a static address, but addressing is dhcp",
+        ),
         (f"{{{MAC}, network: mgmt}}", "n.network: 'network' without 'addressing'"),
         (f"{{{MAC}, addressing: dhcp}}", "n.addressing: 'addressing' without 'network'"),
         (f"{{{MAC}, ipv4: 10.0.0.9}}", "n.ipv4: 'ipv4' without 'network' and 'addressing'"),

@@ -16,6 +16,57 @@ SECOND = """\
 """
 
 
+SHOPS = """\
+site:
+  domain: example.test
+  networks:
+    shop0: {role: general, scope: shop0, prefix: 192.168.1.0/24, gateway: 192.168.1.1, dns: [192.168.1.20]}
+    shop1: {role: general, scope: shop1, prefix: 192.168.1.0/24, gateway: 192.168.1.1, dns: [192.168.1.30]}
+hosts:
+  edge0: {interfaces: {lan: {mac: 52:54:00:aa:bb:00, network: shop0, addressing: static, ipv4: 192.168.1.10}}}
+  edge1: {interfaces: {lan: {mac: 52:54:00:aa:bb:01, network: shop1, addressing: static, ipv4: 192.168.1.10}}}
+"""
+
+
+def test_scopes_that_never_meet_have_the_same_addresses() -> None:
+    assert lines(SHOPS) == []
+    assert lines(SHOPS.replace("ipv4: 192.168.1.10", "ipv4: 192.168.1.20").replace("shop0, addr", "shop1, addr"))
+    assert len(lines(SHOPS.replace("192.168.1.10", "192.168.1.20"))) == 1, "a server of its own scope only"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ("scope: shop1", "scope: shop0"),
+            "site.networks.shop1.prefix: 192.168.1.0/24 overlaps with 192.168.1.0/24 of network 'shop0'; give each "
+            "network a prefix of its own, or a 'scope' to networks that never meet",
+        ),
+        (("scope: shop1, ", ""), "site.networks.shop1.prefix: 192.168.1.0/24 overlaps with"),
+        (
+            ("network: shop1", "network: shop0"),
+            "hosts.edge1.interfaces.lan.ipv4: the address 192.168.1.10 of scope 'shop0' is already that of edge0",
+        ),
+        (("general, scope: shop1", "management, scope: shop1"), "site.networks.shop1.scope: the management network"),
+        (
+            (
+                "{lan: {mac: 52:54:00:aa:bb:01",
+                "{b: {mac: 52:54:00:aa:bb:02, network: shop0, addressing: dhcp}, lan: {mac: 52:54:00:aa:bb:01",
+            ),
+            "hosts.edge1.interfaces.lan.network: is in scope 'shop1', and 'b' in scope 'shop0'; these never meet",
+        ),
+    ],
+)
+def test_what_scopes_do_not_allow(change: tuple[str, str], words: str) -> None:
+    found = lines(SHOPS.replace(*change))
+    assert any(words in line for line in found), found
+
+
+def test_a_scope_that_cannot_be_read_is_not_missing() -> None:
+    (found,) = lines(SHOPS.replace("scope: shop1", "scope: Shop_1"))
+    assert "site.networks.shop1.scope: 'Shop_1' is not allowed" in found
+
+
 @pytest.mark.parametrize(
     ("own", "words"),
     [

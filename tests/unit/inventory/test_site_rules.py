@@ -40,6 +40,78 @@ def test_networks_that_are_right() -> None:
     assert said("", "    g: {role: general, prefix: 10.0.1.0/24}\n") == []
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        "prefix: 10.0.0.0/24, gateway: 169.254.0.1",
+        "prefix: 192.0.2.11/32, gateway: 203.0.113.1",
+        "prefix: 10.0.0.0/24, gateway: 10.9.0.1, gateway_onlink: true",
+        "prefix: 10.0.0.0/24, prefix6: '2001:db8::/64', gateway6: '2001:db8:9::1', gateway_onlink: true",
+        "prefix: 10.0.0.0/24, prefix6: '2001:db8::7/128', gateway6: '2001:db8:9::1'",
+    ],
+)
+def test_gateways_on_the_link(network: str) -> None:
+    assert lines(f"{BASE}    m: {{role: general, {network}}}\n") == []
+
+
+SIX = "prefix6: '2001:db8::/64'"
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("vlan: 7", "site.networks.m: neither 'prefix' nor 'prefix6' is given; add the network's IPv4 or IPv6 prefix"),
+        (f"{SIX}, gateway: 10.0.0.1", "site.networks.m.gateway: 'gateway' without 'prefix'"),
+        (f"{SIX}, pool: {{first: 10.0.0.1, last: 10.0.0.2}}", "site.networks.m.pool: 'pool' without 'prefix'"),
+    ],
+)
+def test_a_network_without_ipv4(network: str, words: str) -> None:
+    (found,) = lines(f"{BASE}    m: {{role: management, {network}}}\n")
+    assert words in found
+    assert lines(f"{BASE}    m: {{role: management, {SIX}, gateway6: 'fe80::1'}}\n") == []
+
+
+def test_a_prefix_that_cannot_be_read_is_not_missing() -> None:
+    (found,) = lines(f"{BASE}    m: {{role: management, prefix: 10.0.0.0/33, gateway: 10.0.0.1}}\n")
+    assert "site.networks.m.prefix: " in found
+
+
+@pytest.mark.parametrize(
+    ("interface", "words"),
+    [
+        ("addressing: static, ipv6: '2001:db8::9'", ""),
+        ("addressing: dhcp", ""),
+        ("addressing: static, ipv4: 10.0.0.9", "ipv4: network 'm' has no 'prefix'; add it, or leave 'ipv4' out"),
+        ("addressing: dhcp, reservation: 10.0.0.9", "reservation: network 'm' has no 'prefix'"),
+        ("addressing: dhcp, routes: [{to: 10.9.0.0/16, via: 10.0.0.1}]", "is not on network 'm'; add 'prefix' to it"),
+    ],
+)
+def test_hosts_of_a_network_without_ipv4(interface: str, words: str) -> None:
+    host = f"hosts:\n  n:\n    interfaces:\n      a: {{mac: 52:54:00:00:00:09, network: m, {interface}}}\n"
+    found = lines(f"{BASE}    m: {{role: general, {SIX}}}\n{host}")
+    assert len(found) == bool(words) and words in "".join(found)
+
+
+def test_a_gateway_outside_of_its_prefix_has_a_way_out() -> None:
+    (found,) = said(", gateway: 10.9.0.1")
+    assert found.endswith("; give one inside it, or 'gateway_onlink: true' if hosts reach it on the link itself")
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ("[b.test, a.test]", "site.search.1: 'a.test' is searched already"),
+        ("[b.test, b.test]", "site.search.1: 'b.test' is searched already"),
+        ("[b.7]", "site.search.0: 'b.7' ends in a number"),
+        ("[b.t, c.t, d.t, e.t, f.t, g.t]", "site.search: has too many entries; it may have at most 5"),
+        ("[b/c]", "site.search.0: 'b/c' is not allowed; a DNS name has"),
+    ],
+)
+def test_search_lists(search: str, words: str) -> None:
+    (found,) = said("", f"  search: {search}\n")
+    assert words in found
+
+
 def test_a_domain_that_ends_in_a_number() -> None:
     (found,) = lines("site:\n  domain: rack.7\n  networks: {}\n")
     assert "a.yaml:2: site.domain: 'rack.7' ends in a number" in found

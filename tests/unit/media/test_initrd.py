@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from provision.errors import Invalid
 from provision.media.compression import Damaged
-from provision.media.initrd import CpioScanner, inspect_initrd
+from provision.media.initrd import inspect_initrd
+from provision.media.newc import CpioScanner
 from tests.fixtures.media import archive, image_archive, write
 
 BULK = {"bulk": bytes(range(256)) * 2000}
@@ -33,6 +34,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
     "zstd": by_program("zstd", "-q", "-c", "--check"),
     "lz4": by_program("lz4", "-q", "-c", "-l"),
+    "lzo": by_program("lzop", "-q", "-c"),
 }
 
 
@@ -83,6 +85,102 @@ def test_a_flipped_bit_is_refused(tmp_path: Path, name: str) -> None:
 def test_an_archive_without_trailer_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(Invalid, match="ends before its trailer"):
         inspect(tmp_path, PACKERS[name](archive({"a": b"b"}, trailer=False)))
+
+
+@pytest.mark.parametrize("name", [name for name in PACKERS if name != "cpio"])
+@pytest.mark.parametrize("before", [name for name in PACKERS if name not in ("cpio", "xz", "lz4")])
+def test_a_compressed_member_may_follow_another_at_any_offset(tmp_path: Path, name: str, before: str) -> None:
+    contents = [PACKERS[before](archive({"n": b"x" * n})) for n in range(40)]
+    first = next(content for content in contents if len(content) % 4)
+    assert inspect(tmp_path, first + PACKERS[name](image_archive())) == ([before, name], b"1\n")
+
+
+def test_after_a_plain_archive_and_zeros_nothing_starts_out_of_line(tmp_path: Path) -> None:
+    content = archive(BULK) + b"\0\0" + gzip.compress(image_archive())
+    with pytest.raises(Invalid, match="does not start on a multiple of 4"):
+        inspect(tmp_path, content)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 3])
+def test_after_lz4_stand_four_zeros(tmp_path: Path, zeros: int) -> None:
+    packed = PACKERS["lz4"](archive(BULK))
+    with pytest.raises(Invalid, match=r"is not followed by four zeros|is cut short"):
+        inspect(tmp_path, packed + b"\0" * zeros + PACKERS["gzip"](image_archive()))
+    assert inspect(tmp_path, packed + b"\0" * 4 + PACKERS["gzip"](image_archive())) == (["lz4", "gzip"], b"1\n")
+
+
+@pytest.mark.parametrize("flag", [0x02, 0x04, 0x10])
+def test_a_gzip_header_that_the_kernel_cannot_read_is_refused(tmp_path: Path, flag: int) -> None:
+    packed = bytearray(gzip.compress(image_archive()))
+    packed[3] |= flag
+    with pytest.raises(Invalid, match="a gzip header with more than a file name"):
+        inspect(tmp_path, bytes(packed))
+
+
+def test_a_gzip_header_with_a_file_name_is_read(tmp_path: Path) -> None:
+    plain = gzip.compress(image_archive())
+    named = plain[:3] + b"\x08" + plain[4:10] + b"initrd.cpio\0" + plain[10:]
+    assert inspect(tmp_path, named) == (["gzip"], b"1\n")
+
+
+def test_lzo_with_checksums_that_the_kernel_does_not_expect_is_refused(tmp_path: Path) -> None:
+    assert inspect(tmp_path, by_program("lzop", "-qc", "--crc32")(image_archive())) == (["lzo"], b"1\n")
+    with pytest.raises(Invalid, match="has other checksums than the kernel expects: compress it without 'lzop -F'"):
+        inspect(tmp_path, by_program("lzop", "-qcF")(image_archive()))
+
+
+ENTRY = archive({"a": b"bcd"}, trailer=False)
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_zeros_may_stand_between_entries(tmp_path: Path, name: str) -> None:
+    content = ENTRY + b"\0" * 8 + image_archive() + b"\0" * 4 + archive({"later": b""})
+    formats = ["cpio", "cpio"] if name == "cpio" else [name]
+    assert inspect(tmp_path, PACKERS[name](content)) == (formats, b"1\n")
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_entries_out_of_line_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="has an entry that does not start on a multiple of 4"):
+        inspect(tmp_path, PACKERS[name](ENTRY + b"\0" * 2 + image_archive()))
+
+
+def test_zeros_before_the_first_entry_are_refused_in_the_first_compressed_member(tmp_path: Path) -> None:
+    led = gzip.compress(b"\0" * 8 + image_archive())
+    with pytest.raises(Invalid, match="begins with zeros"):
+        inspect(tmp_path, led)
+    assert inspect(tmp_path, padded(archive(BULK), 512) + led) == (["cpio", "gzip"], b"1\n")
+
+
+def test_a_plain_archive_may_end_without_its_padding_a_compressed_one_not(tmp_path: Path) -> None:
+    assert not image_archive().endswith(b"!!!\0") and image_archive().endswith(b"!!!\0\0\0\0")
+    assert inspect(tmp_path, image_archive()[:-3]) == (["cpio"], b"1\n")
+    with pytest.raises(Invalid, match="ends before its trailer"):
+        inspect(tmp_path, gzip.compress(image_archive()[:-3]))
+
+
+def header(mode: int, size: int, name: bytes, total: int = 0, magic: bytes = b"070701") -> bytes:
+    fields = (1, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name), total)
+    return (magic + b"%08X" * 13 % fields + name).ljust(-(-(110 + len(name)) // 4) * 4, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (header(0o040755, 4, b"dir\0") + b"abcd", "has a directory or a device with content"),
+        (header(0o100644, 0, b"name"), "has an entry whose name does not end"),
+        (header(0o120777, 5000, b"link\0") + bytes(5000), "has a symbolic link that is too long"),
+        (header(0o100644, 4, b"sum\0", 5, b"070702") + b"\1\1\1\1", "has a file whose checksum is another one"),
+    ],
+)
+def test_entries_after_which_the_kernel_loses_others_are_refused(tmp_path: Path, entry: bytes, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        inspect(tmp_path, entry + image_archive())
+
+
+def test_a_checksum_that_is_right_is_taken(tmp_path: Path) -> None:
+    entry = header(0o100644, 4, b"sum\0", 4, b"070702") + b"\1\1\1\1"
+    assert inspect(tmp_path, entry + image_archive()) == (["cpio"], b"1\n")
 
 
 def test_an_unaligned_member_is_refused(tmp_path: Path) -> None:
@@ -143,6 +241,21 @@ def test_a_damaged_header_is_refused(at: int) -> None:
     content[at : at + 8] = b"\xffffffff!"
     with pytest.raises(Damaged):
         CpioScanner().feed(bytes(content))
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_the_accounts_of_an_image_are_read(tmp_path: Path, name: str) -> None:
+    long = b"".join(b"user%d:x:%d:\n" % (n, n) for n in range(1000, 6000))
+    packed = PACKERS[name](archive({"etc/provision-seed-passwd": long, "etc/provision-seed-group": b"kvm:x:109:\n"}))
+    found = inspect_initrd(write(tmp_path / "initrd", padded(image_archive(), 512) + packed), tmp_path)
+    assert (found.passwd, found.group) == (long, b"kvm:x:109:\n")
+    assert inspect_initrd(write(tmp_path / "initrd", image_archive()), tmp_path).passwd is None
+
+
+def test_accounts_beyond_reason_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "initrd", archive({"etc/provision-seed-passwd": b"x" * (256 * 1024 + 1)}))
+    with pytest.raises(Invalid, match="has more than 256 KiB of /etc/provision-seed-passwd"):
+        inspect_initrd(path, tmp_path)
 
 
 @pytest.mark.parametrize("name", PACKERS)

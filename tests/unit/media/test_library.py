@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
-from provision.media import BaseImage, ImportRequest, Library, Reader, importing, medium_plan
-from provision.media.base import MEDIA, hash_file
-from provision.media.importing import ImportProblems
+from provision.media import importing
+from provision.media.base import MEDIA, BaseImage, hash_file
+from provision.media.importing import ImportProblems, ImportRequest
+from provision.media.layout import medium_plan
+from provision.media.library import Library
+from provision.media.reader import Reader
 from tests.fixtures.media import archive, image_archive, kernel, write
 
 
@@ -113,7 +116,7 @@ def test_the_size_of_a_seed_has_one_limit(library: Library, request_: ImportRequ
 
 def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
     bad = write(tmp_path / "bad", b"#!/bin/sh\n")
-    request = ImportRequest("Bad Name", tmp_path / "absent", (bad, tmp_path), ('a="b"',), tmp_path / "none", 1000)
+    request = ImportRequest("Bad Name", tmp_path / "absent", (bad, tmp_path), ("a='b'",), tmp_path / "none", 1000)
     with pytest.raises(ImportProblems) as caught:
         library.import_base(request)
     texts = "\n".join(str(problem) for problem in caught.value.problems)
@@ -122,7 +125,7 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
         "bad: its archive at byte 0 has no known format",
         f"{tmp_path}: is not a file",
         "Bad Name: is not a valid name",
-        'a="b": is not a kernel argument',
+        "a='b': is not a kernel argument",
         "1000: is not a valid size for the seed",
         "gcdx64.efi.signed: is missing; add it",
     ):
@@ -199,7 +202,8 @@ def test_an_interrupted_import_leaves_nothing(
 _CHILD = """
 import sys
 from pathlib import Path
-from provision.media import ImportRequest, Library
+from provision.media.importing import ImportRequest
+from provision.media.library import Library
 def progress(stage, done):
     if stage == "hashing":
         print("ready", flush=True)

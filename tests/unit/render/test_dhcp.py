@@ -207,6 +207,12 @@ def test_no_valid_value_adds_a_line_or_an_option(domain: str, name: str, network
     assert ("dhcp-option", [tag, "option:router", "10.0.0.1"]) in found
 
 
+def test_a_network_without_ipv4_is_not_served() -> None:
+    networks = {"mgmt": SITE.networks["mgmt"].model_copy(update={"prefix": None})}
+    with pytest.raises(Invalid, match="mgmt: has no IPv4 prefix, and boot listeners are IPv4; leave its"):
+        dhcp.model(inventory(site=SITE.model_copy(update={"networks": networks})), [BootServer("mgmt", "eth1", SERVER)])
+
+
 @pytest.mark.parametrize(
     "smuggled", ["a\nport=53", "a,b", "a b", 'a"', "a'", "a#b", "a\\", "é", "", "-a", "a\x00", "a\r", "$a", "a;b", "*"]
 )

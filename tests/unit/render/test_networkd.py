@@ -121,6 +121,122 @@ def test_a_bond_with_tagged_interfaces_only_gets_a_name_of_its_own() -> None:
     assert values(files["20-mgmt.network"], "Network", "Address") == ["10.20.0.7/16"]
 
 
+BONDED: dict[str, Any] = {"macs": (nic(4), nic(5)), "bond": "802.3ad"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "written"),
+    [
+        ("active-backup", {}, {}),
+        ("balance-tlb", {}, {}),
+        ("balance-alb", {}, {}),
+        ("balance-tlb", {"hash_policy": "layer2+3"}, {"TransmitHashPolicy": "layer2+3"}),
+        ("balance-xor", {}, {"TransmitHashPolicy": "layer3+4"}),
+        ("802.3ad", {}, {"TransmitHashPolicy": "layer3+4", "LACPTransmitRate": "fast"}),
+        (
+            "802.3ad",
+            {"lacp_rate": "slow", "hash_policy": "encap2+3", "min_links": 2},
+            {"TransmitHashPolicy": "encap2+3", "LACPTransmitRate": "slow", "MinLinks": "2"},
+        ),
+    ],
+)
+def test_a_bond_has_the_options_of_its_mode(mode: str, options: dict[str, Any], written: dict[str, str]) -> None:
+    text = networkd.files(host(a=BONDED | {"bond": mode, "bond_options": options}), SITE)["10-a.netdev"]
+    found = {key: value for name, pairs in parse(text) if name == "Bond" for key, value in pairs}
+    assert found == {"Mode": mode, "MIIMonitorSec": "100ms", **written}
+
+
+def test_a_bridge_that_keeps_vlans_apart_takes_the_listed_ones_from_its_port_and_nothing_untagged() -> None:
+    guests = BONDED | {"bridge": "br0", "bridge_vlans": ("100", "110-139")}
+    files = networkd.files(host(guests=guests, office=BONDED | {"vlan": 30, "bridge": "br1"}), SITE)
+    assert values(files["30-br0.netdev"], "Bridge", "VLANFiltering") == ["yes"]
+    assert values(files["30-br0.netdev"], "Bridge", "DefaultPVID") == ["none"]
+    assert values(files["10-guests.network"], "Network", "Bridge") == ["br0"]
+    assert values(files["10-guests.network"], "Network", "VLAN") == ["office"]
+    assert values(files["10-guests.network"], "BridgeVLAN", "VLAN") == ["100", "110-139"]
+    assert values(files["30-br0.network"], "BridgeVLAN", "VLAN") == []
+    assert values(files["30-br1.netdev"], "Bridge", "VLANFiltering") == []
+    assert values(files["20-office.network"], "BridgeVLAN", "VLAN") == []
+
+
+def network(**values: Any) -> Site:
+    """The site with one more network."""
+    return Site.model_validate(
+        {"domain": "example.org", "search": ["a.test"], "networks": {"n": {"role": "general", **values}}}
+    )
+
+
+STATIC: dict[str, Any] = {"macs": (nic(7),), "network": "n", "addressing": "static", "ipv4": "192.0.2.11"}
+
+
+@pytest.mark.parametrize(
+    ("site", "onlink"),
+    [
+        (network(prefix="192.0.2.0/24", gateway="192.0.2.1"), []),
+        (network(prefix="192.0.2.0/24", gateway="192.0.2.1", gateway_onlink="true"), []),
+        (network(prefix="192.0.2.0/24", gateway="169.254.0.1"), ["yes"]),
+        (network(prefix="192.0.2.11/32", gateway="203.0.113.1"), ["yes"]),
+        (network(prefix="192.0.2.0/24", gateway="203.0.113.1", gateway_onlink="true"), ["yes"]),
+    ],
+)
+def test_a_gateway_that_no_prefix_has_is_on_the_link(site: Site, onlink: list[str]) -> None:
+    text = networkd.files(host(a=STATIC), site)["10-a.network"]
+    assert values(text, "Route", "Gateway") == [str(site.networks["n"].gateway)]
+    assert values(text, "Route", "GatewayOnLink") == onlink
+
+
+def test_routes_of_a_device_and_metrics() -> None:
+    routes = [
+        {"to": "198.51.100.0/24"},
+        {"to": "2001:db8:9::/48"},
+        {"to": "198.18.0.0/15", "via": "203.0.113.9", "onlink": "true", "metric": "7"},
+        {"to": "198.20.0.0/15", "via": "169.254.0.9"},
+    ]
+    site = network(prefix="192.0.2.0/24", prefix6="2001:db8::/64")
+    text = networkd.files(host(a=STATIC | {"metric": 50, "routes": routes, "ipv6": "2001:db8::9"}), site)[
+        "10-a.network"
+    ]
+    assert [dict(pairs) for name, pairs in parse(text) if name == "Route"] == [
+        {"Destination": "198.51.100.0/24", "Scope": "link", "Metric": "50"},
+        {"Destination": "2001:db8:9::/48", "Metric": "50"},
+        {"Destination": "198.18.0.0/15", "Gateway": "203.0.113.9", "GatewayOnLink": "yes", "Metric": "7"},
+        {"Destination": "198.20.0.0/15", "Gateway": "169.254.0.9", "GatewayOnLink": "yes", "Metric": "50"},
+    ]
+
+
+@pytest.mark.parametrize(("way", "dhcp", "client"), [("slaac", [], "no"), ("dhcp", ["ipv6"], "always")])
+def test_static_ipv4_beside_learned_ipv6(way: str, dhcp: list[str], client: str) -> None:
+    site = network(prefix="192.0.2.0/24", prefix6="2001:db8::/64", gateway6="fe80::1")
+    text = networkd.files(host(a=STATIC | {"ipv6_addressing": way}), site)["10-a.network"]
+    assert values(text, "Network", "Address") == ["192.0.2.11/24"]
+    assert values(text, "Network", "DHCP") == dhcp
+    assert values(text, "Network", "IPv6AcceptRA") == ["yes"]
+    assert values(text, "Network", "LinkLocalAddressing") == ["ipv6"]
+    assert values(text, "IPv6AcceptRA", "DHCPv6Client") == [client]
+    assert values(text, "IPv6AcceptRA", "RouteMetric") == ["100"]
+    assert values(text, "Route", "Gateway") == [], "the router says itself that it is one"
+    assert values(text, "DHCPv4", "ClientIdentifier") == []
+
+
+def test_ipv6_only() -> None:
+    site = network(prefix6="2001:db8::/64", gateway6="fe80::1")
+    dhcp = networkd.files(host(a={"macs": (nic(7),), "network": "n", "addressing": "dhcp"}), site)["10-a.network"]
+    assert values(dhcp, "Network", "DHCP") == values(dhcp, "Link", "RequiredFamilyForOnline") == ["ipv6"]
+    assert values(dhcp, "Network", "IPv6AcceptRA") == ["yes"], "it says whether there is DHCPv6, and who routes"
+    assert values(dhcp, "DHCPv4", "ClientIdentifier") == []
+    static = {"macs": (nic(7),), "network": "n", "addressing": "static", "ipv6": "2001:db8::9"}
+    text = networkd.files(host(a=static), site)["10-a.network"]
+    assert values(text, "Network", "Address") == ["2001:db8::9/64"]
+    assert values(text, "Route", "Gateway") == ["fe80::1"]
+
+
+def test_domains_that_are_searched() -> None:
+    site = network(prefix="192.0.2.0/24")
+    dhcp = {"macs": (nic(7),), "network": "n", "addressing": "dhcp"}
+    assert values(networkd.files(host(a=STATIC), site)["10-a.network"], "Network", "Domains") == ["example.org a.test"]
+    assert values(networkd.files(host(a=dhcp), site)["10-a.network"], "Network", "Domains") == ["a.test"]
+
+
 def test_one_nic_with_tagged_interfaces_only_needs_no_device() -> None:
     tagged = {"macs": (nic(4),), "network": "mgmt", "addressing": "static"}
     files = networkd.files(host(a=tagged | {"vlan": 20, "ipv4": "10.20.0.7"}, b={"macs": (nic(4),), "vlan": 9}), SITE)

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from provision.errors import Invalid
 from provision.render import isolinux, pxelinux
 from provision.render.target import BootTarget
-from tests.helpers.rendering import DENIAL, MEDIUM_TARGET, SMUGGLED, TARGET, arguments, golden, names, smuggled
+from tests.helpers.rendering import (
+    DENIAL,
+    MEDIUM_TARGET,
+    ODD_ARGUMENTS,
+    SMUGGLED,
+    TARGET,
+    arguments,
+    golden,
+    names,
+    smuggled,
+)
 
 PREAMBLE = [("SERIAL", "0 115200"), ("DEFAULT", "provision"), ("PROMPT", "0"), ("NOESCAPE", "1")]
 
@@ -64,6 +74,12 @@ def test_smuggled_values_are_refused(value: str) -> None:
             pxelinux.boot_config(target)
         with pytest.raises(Invalid, match=r"isolinux/boot\.cfg\.j2: a value holds"):
             isolinux.boot_config(target)
+
+
+def test_arguments_stand_as_they_are() -> None:
+    target = BootTarget("n", "/k", ("/i",), "/s", ODD_ARGUMENTS)
+    for text in (pxelinux.boot_config(target), isolinux.boot_config(target)):
+        assert ("APPEND", " ".join(ODD_ARGUMENTS)) in parse(text)
 
 
 def test_a_comma_in_a_path_is_no_further_initrd() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -48,10 +49,11 @@ def refusals(here: Site) -> list[bytes]:
     plan = boot_iso(netboot, origin(), 0, everything)
     with Reader(plan) as reader:
         medium = reader.pread(0, plan.size)
-    return [netboot.pxelinux_config(origin(), MAC1), netboot.grub_config(origin()), medium]
+    of_many = asyncio.run(netboot.pxelinux_config_of_many(origin(), MAC1))
+    return [netboot.pxelinux_config(origin(), MAC1), of_many, netboot.grub_config(origin()), medium]
 
 
-@pytest.mark.parametrize("broken", ["audit.record", "store.boots.begin"])
+@pytest.mark.parametrize("broken", ["audit.record", "store.boots.begin_all"])
 def test_a_machine_is_sent_to_its_disk(here: Site, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     part, _, method = broken.rpartition(".")
     monkeypatch.setattr(attrgetter(part)(here.service.core), method, full)

@@ -1,0 +1,56 @@
+"""Boot loaders' configurations for one host and boot; what all hosts of a base image have in common is kept."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from provision import boot_paths
+from provision.boot_paths import Initrd, Kernel, SeedFile
+from provision.media.library import BaseImage
+from provision.policy import HostState
+from provision.render import grub, pxelinux
+from provision.render.target import BootTarget
+from provision.service.media_builder import Maker
+
+_KEPT = 4096
+
+
+class Configurations:
+    """Makes them. `revision` is that of the seed that the boot is to read."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+        self._pxelinux: dict[tuple[str, str, str], bytes] = {}
+
+    def pxelinux(self, state: HostState, base: BaseImage, revision: str, server: str) -> bytes:
+        """PXELINUX's configuration, whose URLs begin with `server`."""
+        # All that is in it comes of the host and its base (the identity), of the boot (the revision), and of the URL.
+        key = state.identity, revision, server
+        known = self._pxelinux.get(key)
+        if known is None:
+            known = pxelinux.boot_config(self._target(state, base, revision, server))
+            if len(self._pxelinux) >= _KEPT:
+                self._pxelinux.clear()
+            self._pxelinux[key] = known
+        return known
+
+    def grub(self, state: HostState, base: BaseImage, revision: str) -> bytes:
+        """GRUB's configuration, with paths on the server that it came from."""
+        return grub.network_config(self._target(state, base, revision, ""))
+
+    def _target(self, state: HostState, base: BaseImage, revision: str, server: str) -> BootTarget:
+        kernel, initrds = _image(server, base.id, len(base.initrds))
+        return BootTarget(
+            title=state.host.name,
+            kernel=kernel,
+            initrds=initrds,
+            seed=server + boot_paths.http(SeedFile(revision)),
+            arguments=self._maker.arguments(state.host, base),
+        )
+
+
+@lru_cache(maxsize=256)
+def _image(server: str, base: str, initrds: int) -> tuple[str, tuple[str, ...]]:
+    """Where kernel and initrds of a base image are."""
+    paths = tuple(server + boot_paths.http(Initrd(base, number)) for number in range(initrds))
+    return server + boot_paths.http(Kernel(base)), paths
