@@ -51,12 +51,12 @@ def measure(root: Path, hosts: int) -> dict[str, Any]:
         apply = service.inventories.apply
         _warm_up(service)
         taken = {
-            "apply": _seconds(lambda: apply([first], prune=False, confirmed=False, actor="bench")),
-            "again": _seconds(lambda: apply([changed], prune=False, confirmed=False, actor="bench")),
-            "dhcp": statistics.median(_seconds(service.operations.dhcp) for _ in range(5)),
+            "apply": _seconds(lambda: apply([first], prune=False, confirmed=False, principal=site.OPERATOR)),
+            "again": _seconds(lambda: apply([changed], prune=False, confirmed=False, principal=site.OPERATOR)),
+            "dhcp": statistics.median(_seconds(service.exports.dhcp) for _ in range(5)),
             "explain": _seconds(lambda: _explain_all(service)),
         }
-        lines = service.operations.dhcp().splitlines(True)
+        lines = service.exports.dhcp().splitlines(True)
         assert len(service.core.hosts) == hosts == sum(line.startswith("dhcp-host=") for line in lines)
     finally:
         service.close()
@@ -67,14 +67,14 @@ def measure(root: Path, hosts: int) -> dict[str, Any]:
 
 def _explain_all(service: Service) -> None:
     for name in service.core.hosts:
-        service.operations.explain(name)
+        service.reports.explain(name, site.OPERATOR)
 
 
 def _warm_up(service: Service) -> None:
     """Load modules and templates before anything is timed: for the small site they would be much of the time."""
-    service.inventories.apply([site.inventory(10)], prune=False, confirmed=False, actor="bench")
-    service.operations.dhcp()
-    service.operations.explain(site.name(0))
+    service.inventories.apply([site.inventory(10)], prune=False, confirmed=False, principal=site.OPERATOR)
+    service.exports.dhcp()
+    service.reports.explain(site.name(0), site.OPERATOR)
 
 
 def _one(server: site.Namespace, hosts: int, start_dnsmasq: bool) -> dict[str, float]:

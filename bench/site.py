@@ -16,6 +16,7 @@ from provision.document import Source
 from provision.media.importing import ImportRequest
 from provision.media.initrd import CONTRACT
 from provision.media.newc import MARKER
+from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service.service import Service
 from provision.settings import load
@@ -25,7 +26,7 @@ NETWORK = IPv4Network("10.64.0.0/16")
 SERVER = NETWORK[1]
 INTERFACE = "mgmt"
 MIB = 1024 * 1024
-_ACTOR = "bench"
+OPERATOR = Principal("bench", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
 _TOKEN = "enrolment"
 
 _SITE = f"""\
@@ -105,9 +106,9 @@ def open_service(state: Path) -> Service:
 def fill(service: Service, hosts: int, parts: Path, initrd_size: int) -> None:
     """Import a base image whose initrd has about `initrd_size` bytes, apply the inventory, give each host a secret."""
     import_base(service, parts, initrd_size)
-    service.inventories.apply([inventory(hosts)], prune=False, confirmed=False, actor=_ACTOR)
+    service.inventories.apply([inventory(hosts)], prune=False, confirmed=False, principal=OPERATOR)
     tokens = [(name(n), _TOKEN, Secret(secrets.token_hex(32).encode())) for n in range(hosts)]
-    service.credentials.put_many(tokens, _ACTOR)
+    service.credentials.put_many(tokens, OPERATOR)
 
 
 def import_base(service: Service, parts: Path, initrd_size: int) -> None:

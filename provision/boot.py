@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from provision.clock import TOLERANCE
+from provision.principal import Principal, PrincipalRole
 
 SAME_BOOT = timedelta(minutes=10)
 """Re-reads by the same MAC within this time of the first seed byte are the same boot."""
@@ -50,7 +51,8 @@ class ChannelKind(StrEnum):
 class Channel:
     """Where a request came in, as the socket says it: never derived from an address or a header.
 
-    `network`, `interface`, `address` (the server's own) and `prefix` are None for the operator's Unix socket.
+    `network`, `interface`, `address` (the server's own) and `prefix` are None for the operator's application, however
+    it is reached: who asks there is the requester's principal.
     """
 
     kind: ChannelKind
@@ -72,14 +74,19 @@ class Requester:
 
     `confirmed` says whether that MAC itself, asked for this very request, answered that it has the address, which is
     then pinned to it; None when it was not asked, as for what holds no secret. `local` says that the peer address is
-    one of the server's own. `operator` is set on the Unix socket ("uid=0") and nowhere else.
+    one of the server's own. `principal` is whom the operator's application authenticated, and None everywhere else.
     """
 
     address: IPv4Address | None = None
     mac: str | None = None
     local: bool = False
-    operator: str | None = None
+    principal: Principal | None = None
     confirmed: bool | None = None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether somebody asks who may take media."""
+        return self.principal is not None and self.principal.may(PrincipalRole.OPERATOR)
 
 
 @dataclass(frozen=True)

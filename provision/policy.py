@@ -139,7 +139,7 @@ class _Case:
 
     @property
     def where(self) -> str:
-        return f"network '{self.channel.network}'" if self.channel.network else "the operator's socket"
+        return f"network '{self.channel.network}'" if self.channel.network else "this channel to another role"
 
     @property
     def management(self) -> str:
@@ -220,7 +220,7 @@ def _sound(case: _Case) -> Denial | None:
 
 
 def _not_operator(case: _Case) -> Denial | None:
-    if case.channel.kind is not ChannelKind.OPERATOR and case.requester.operator is None:
+    if case.channel.kind is not ChannelKind.OPERATOR and case.requester.principal is None:
         return None
     return _denial(
         "not-a-boot",
@@ -361,7 +361,7 @@ def _incomplete(case: _Case) -> Denial | None:
 
 
 def _needs_operator(case: _Case) -> Denial | None:
-    if case.channel.kind is ChannelKind.OPERATOR and case.requester.operator is not None:
+    if case.channel.kind is ChannelKind.OPERATOR and case.requester.is_operator:
         return None
     return _denial(
         "operator-only",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from provision.cli import output
 from provision.cli.context import context
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_Accepted = TypeVar("_Accepted", bound="BaseModel")
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it goes to the audit log")]
 
@@ -18,29 +23,31 @@ def accept_store(reason: Reason) -> None:
     Look first: 'provision apply --dry-run' with the inventory files, 'provision credential list', 'provision status'.
     Every window is closed.
     """
-    from provision.cli.answers import BelievedStore, shaped
+    from provision.api.audit import AcceptedStore
 
-    answer = _accept("store", reason)
-    done = shaped(BelievedStore, answer)
+    done = _accept(AcceptedStore, "store", reason)
     was = f"; before, it {done.was}" if done.was else ""
-    _tell(answer, f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
+    _tell(done, f"the database of {done.hosts} hosts is believed as generation {done.generation}{was}")
 
 
 def accept_clock(reason: Reason) -> None:
     """Take the clock as it is, when it is right now and was ahead before. Every window is closed."""
-    from provision.cli.answers import BelievedClock, shaped
+    from provision.api.audit import AcceptedClock
 
-    answer = _accept("clock", reason)
-    done = shaped(BelievedClock, answer)
-    _tell(answer, f"it is {done.now}, and no longer {done.was}")
+    done = _accept(AcceptedClock, "clock", reason)
+    _tell(done, f"it is {done.now}, and no longer {done.was}")
 
 
-def _accept(what: str, reason: str) -> Any:
+def _accept(kind: type[_Accepted], what: str, reason: str) -> _Accepted:
+    from provision.api.audit import Accept
+
+    # The service says what is wrong with it.
+    body = Accept.model_construct(reason=reason)
     with context().client() as client:
-        return client.call("POST", f"/v1/{what}/accept", json={"reason": reason})
+        return client.call(kind, "POST", f"/v1/{what}/accept", body=body)
 
 
-def _tell(answer: Any, fact: str) -> None:
+def _tell(answer: BaseModel, fact: str) -> None:
     if context().json:
         output.data(answer)
         return

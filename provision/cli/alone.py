@@ -7,18 +7,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from provision.cli.client import Client, at, running
 from provision.errors import Unavailable
 from provision.settings import Settings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from provision.api.status import Status
     from provision.service.core import Core
 
+_Shape = TypeVar("_Shape")
 _MAX_SOCKET_PATH = 107  # unix(7)
 
 
@@ -61,22 +65,24 @@ class _Alone(Client):
         self._core, self._stack = core, stack
         self._application: Client | None = None
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One request; the value of its answer's JSON."""
+    def call(self, kind: type[_Shape], method: str, path: str, **arguments: Any) -> _Shape:
+        """One request; its answer."""
         if (method, path) == ("GET", "/v1/status"):
-            return _status(self._core, arguments["params"].get("host"))
-        return super().call(method, path, **arguments)
+            return cast(_Shape, _status(self._core, arguments["params"].get("host")))
+        return super().call(kind, method, path, **arguments)
 
     @contextmanager
-    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[Any]:
+    def stream(
+        self, method: str, path: str, *, body: BaseModel | Sequence[BaseModel] | None = None, **arguments: Any
+    ) -> Iterator[Any]:
         """One request whose answer is read piece by piece, by `iter_raw`."""
         if self._application is None:
             self._application = self._stack.enter_context(_application(self._core))
-        with self._application.stream(method, path, **arguments) as answer:
+        with self._application.stream(method, path, body=body, **arguments) as answer:
             yield answer
 
 
-def _status(core: Core, host: str | None) -> Any:
+def _status(core: Core, host: str | None) -> Status:
     from provision.service.progress import Tracker
     from provision.service.status import Reports
 

@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from provision.api.hosts import HostRow
+from provision.api.media import MediumDescription
 from provision.cli import output
-from provision.cli.answers import Described, Selected, shaped
 from provision.cli.arguments import route, selector_parameters
 from provision.cli.client import Client
 from provision.cli.context import context
@@ -27,7 +28,7 @@ def write_batch(medium: str, selector: str, directory: Path) -> None:
     """
     given = context()
     with given.client() as client:
-        hosts = shaped(list[Selected], client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
+        hosts = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
         if not hosts:
             raise NotFound(selector, "no host has this label", "see 'provision host list'")
         try:
@@ -58,13 +59,13 @@ class _Partial(ProvisionError):
 
 
 def _one(
-    client: Client, medium: str, host: Selected, directory: Path, before: dict[str, Any] | None, quiet: bool
+    client: Client, medium: str, host: HostRow, directory: Path, before: dict[str, Any] | None, quiet: bool
 ) -> dict[str, Any]:
     name = host.name
     path = directory / f"{name}.{'iso' if medium == 'iso' else 'img'}"
     row: dict[str, Any] = {"host": name, "medium": medium, "macs": list(host.macs)}
     try:
-        described = shaped(Described, client.call("GET", route("hosts", name, medium, "sha256")))
+        described = client.call(MediumDescription, "GET", route("hosts", name, medium, "sha256"))
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from provision.cli.answers import Step, decoded, error_of, foreign, shaped
+from provision.api.images import Step
+from provision.api.problem import MEDIA_TYPE, ProblemDocument
+from provision.cli import output
+from provision.cli.received import error_of, foreign, received
 from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
 from provision.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
+    from pydantic import BaseModel
 
 _BASE = "http://provision"
+_NO_CONTENT = 204
 # Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
 _MAX_ANSWER, _MAX_TEXT, _MAX_STEP = 64 << 20, 16 << 20, 4 << 20
 _HEADERS = {"accept-encoding": "identity"}
 _BODY_SECONDS = 120.0
 """How long an answer may take to come, once it has begun to."""
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 600.0
+_Shape = TypeVar("_Shape")
 
 
 class Client:
     """Calls of the operator's application; every failure is a ProvisionError. Answers are bounded, and none is trusted:
-    see `provision.cli.answers`."""
+    see `provision.cli.received`."""
 
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
-    def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One request; the value of its answer's JSON, or None for an answer without content."""
+    def call(self, kind: type[_Shape], method: str, path: str, **arguments: Any) -> _Shape:
+        """One request; its answer, which is a model of `provision.api` or a list of such. `body` is the request's."""
         with self.stream(method, path, **arguments) as answer:
-            if answer.status_code == 204:
-                return None
-            return decoded(self._whole(answer, "application/json", _MAX_ANSWER))
+            return received(kind, self._whole(answer, "application/json", _MAX_ANSWER))
+
+    def remove(self, path: str) -> None:
+        """Have something removed."""
+        with self.stream("DELETE", path) as answer:
+            if answer.status_code != _NO_CONTENT:
+                raise foreign()
 
     def text(self, path: str) -> str:
         """The text at `path`, ASCII."""
@@ -55,10 +66,16 @@ class Client:
             yield answer.iter_raw(1 << 20)
 
     @contextmanager
-    def stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
-        """One request whose answer is read piece by piece, by `iter_raw`."""
+    def stream(
+        self, method: str, path: str, *, body: BaseModel | Sequence[BaseModel] | None = None, **arguments: Any
+    ) -> Iterator[httpx.Response]:
+        """One request whose answer is read piece by piece, by `iter_raw`. `body` is sent as JSON."""
         import httpx
 
+        if body is not None:
+            # Not by pydantic: the path of a file may be no UTF-8, and the service says so, or shows it with a "?".
+            data = json.dumps(body, default=output.members).encode()
+            arguments |= {"content": data, "headers": {"content-type": "application/json"}}
         try:
             with self._http.stream(method, path, **arguments) as answer:
                 if not answer.is_success:
@@ -67,12 +84,12 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
             raise _unsent(error) from None
 
-    def steps(self, path: str, body: Any) -> Iterator[Step]:
+    def steps(self, path: str, body: BaseModel) -> Iterator[Step]:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
-        with self.stream("POST", path, json=body) as answer:
+        with self.stream("POST", path, body=body) as answer:
             _require_type(answer, "application/x-ndjson")
             for line in _lines(answer.iter_raw(64 << 10)):
-                step = shaped(Step, decoded(line))
+                step = received(Step, line)
                 if step.problem is not None:
                     raise error_of(step.problem)
                 yield step
@@ -82,7 +99,7 @@ class Client:
             raise Conflict("medium", "it changed while it was being written", "run the command again")
         if not answer.is_error:
             raise foreign()
-        raise error_of(decoded(self._whole(answer, "application/problem+json", _MAX_ANSWER)))
+        raise error_of(received(ProblemDocument, self._whole(answer, MEDIA_TYPE, _MAX_ANSWER)))
 
     @staticmethod
     def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:

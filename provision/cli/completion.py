@@ -135,11 +135,11 @@ def _awaited(command: Any, word: str, given: dict[str, str]) -> Any:
 
 def _hosts(given: dict[str, str]) -> Iterator[str]:
     """The hosts of the running service; none when there is none."""
-    from provision.cli.answers import Selected, shaped
+    from provision.api.hosts import HostRow
     from provision.cli.client import running
     from provision.cli.context import Context
 
     state, config = (Path(given[key]) if key in given else None for key in ("state", "config"))
     with suppress(ProvisionError), running(Context(state, config, json=False).settings()) as client:
         if client is not None:
-            yield from [host.name for host in shaped(list[Selected], client.call("GET", "/v1/hosts"))]
+            yield from [host.name for host in client.call(list[HostRow], "GET", "/v1/hosts")]

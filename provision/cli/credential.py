@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import sys
-from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,32 +58,33 @@ def set_(
     and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the host names
     just one of each.
     """
-    from provision.cli.answers import Version, shaped
+    from provision.api.credentials import Sealed
 
     given = context()
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
-        done = client.call("PUT", route("hosts", host, "credentials", name), params=wanted, content=_read(file))
+        place = route("hosts", host, "credentials", name)
+        done = client.call(Sealed, "PUT", place, params=wanted, content=_read(file))
     if given.json:
         output.data(done)
     else:
-        output.say(f"sealed {name} for {host}, version {shaped(Version, done).version}")
+        output.say(f"sealed {name} for {host}, version {done.version}")
 
 
 def load(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
 ) -> None:
     """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
-    from provision.cli.answers import Rows, shaped
+    from provision.api.credentials import NewCredential, Sealed
     from provision.site import Inventory
 
     given = context()
     with given.client() as client:
-        inventory = shaped(Inventory, client.call("GET", "/v1/inventory"))
+        inventory = client.call(Inventory, "GET", "/v1/inventory")
         items, problems = _listed(directory, inventory)
-        body = [{"host": item.host, "name": item.name, "data": b64encode(_read(item.path)).decode()} for item in items]
+        body = [NewCredential.model_construct(host=item.host, name=item.name, data=_read(item.path)) for item in items]
         try:
-            done = client.call("POST", "/v1/credentials", params={"dry_run": bool(problems)}, json=body)
+            done = client.call(list[Sealed], "POST", "/v1/credentials", params={"dry_run": bool(problems)}, body=body)
         except Problems as error:
             problems += [replace(problem, file=str(directory / problem.file)) for problem in error.problems]
         if problems:
@@ -92,7 +92,7 @@ def load(
     if given.json:
         output.data(done)
     else:
-        output.say(f"sealed {len(shaped(Rows, done))} credentials")
+        output.say(f"sealed {len(done)} credentials")
 
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
@@ -107,23 +107,23 @@ def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list
 
 def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) -> None:
     """List credentials: name, place, version, fingerprint. Contents are never shown."""
-    from provision.cli.answers import Rows, shaped
+    from provision.api.credentials import CredentialRow
 
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/credentials", params=of_host(host)))
+        rows = client.call(list[CredentialRow], "GET", "/v1/credentials", params=of_host(host))
     if given.json:
         output.data(rows)
         return
     columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
     keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
-    output.table(columns, ([row.get(key) for key in keys] for row in rows))
+    output.table(columns, ([getattr(row, key) for key in keys] for row in rows))
 
 
 def remove(host: HostName, name: CredentialName) -> None:
     """Remove a host's credential."""
     with context().client() as client:
-        client.call("DELETE", route("hosts", host, "credentials", name))
+        client.remove(route("hosts", host, "credentials", name))
     if context().json:
         output.data({"host": host, "name": name, "removed": True})
     else:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from provision.cli.answers import Described, foreign
+from provision.api.media import MediumDescription
 from provision.cli.client import Client
+from provision.cli.received import foreign
 from provision.errors import Unavailable
 from provision.writing import replacing, unwritable
 
@@ -15,7 +16,9 @@ _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
 
 
-def download(client: Client, url: str, described: Described, path: Path, progress: Callable[[int], None]) -> None:
+def download(
+    client: Client, url: str, described: MediumDescription, path: Path, progress: Callable[[int], None]
+) -> None:
     """Write the medium at `url`, which was `described` before, to `path` (0600: it carries secrets).
 
     Runs of zeros become holes. The file appears under its name only when it is whole; nothing is left of it otherwise,

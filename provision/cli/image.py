@@ -64,45 +64,48 @@ def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
 def _import(
     name: str, kernel: Path, initrd: list[Path], cmdline: str, loaders: Path | None, seed_size: int | None
 ) -> None:
-    from provision.cli.answers import Image, shaped
+    from provision.api.images import Image, ImportOrder
+    from provision.cli.received import foreign
 
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
         uploads = {path: _upload(client, path, progress) for path in dict.fromkeys((kernel, *initrd))}
-        body: dict[str, Any] = {
-            "kernel": uploads[kernel],
-            "initrds": [uploads[path] for path in initrd],
-            "names": {upload: str(path) for path, upload in uploads.items()},
-            "kernel_arguments": split(cmdline),
-            "loaders": _upload_all(client, loaders, progress) if loaders else None,
-            "seed_size": seed_size * (1 << 20) if seed_size else None,
-        }
-        image: dict[str, Any] = {}
-        for step in client.steps(route("images", name), body):
+        # As it was typed: the service says what is wrong with it.
+        order = ImportOrder.model_construct(
+            kernel=uploads[kernel],
+            initrds=tuple(uploads[path] for path in initrd),
+            names={upload: str(path) for path, upload in uploads.items()},
+            kernel_arguments=tuple(split(cmdline)),
+            loaders=_upload_all(client, loaders, progress) if loaders else None,
+            seed_size=seed_size * (1 << 20) if seed_size else None,
+        )
+        image: Image | None = None
+        for step in client.steps(route("images", name), order):
             if step.stage is not None:
                 progress(step.stage, step.fraction)
             elif step.image is not None:
                 image = step.image
+    if image is None:
+        raise foreign()
     if given.json:
         output.data(image)
         return
-    imported = shaped(Image, image)
-    output.say(f"imported {name}: {imported.id}, Linux {imported.kernel}")
-    output.say(f"Secure Boot: {imported.signing}")
+    output.say(f"imported {name}: {image.id}, Linux {image.kernel}")
+    output.say(f"Secure Boot: {image.signing}")
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
-    from provision.cli.answers import Upload, shaped
+    from provision.api.images import Upload
 
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(str(path), "is not a regular file", "give the file itself")
         with path.open("rb") as file:
-            answer = client.call("POST", "/v1/uploads", content=_chunks(file, path.name, status.st_size, progress))
+            chunks = _chunks(file, path.name, status.st_size, progress)
+            return client.call(Upload, "POST", "/v1/uploads", content=chunks).id
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
-    return shaped(Upload, answer).id
 
 
 def _chunks(file: Any, name: str, size: int, progress: Any) -> Iterator[bytes]:
@@ -132,25 +135,32 @@ def _upload_all(client: Client, directory: Path, progress: Any) -> dict[str, str
 
 def list_() -> None:
     """List the base images."""
-    from provision.cli.answers import Rows, shaped
+    from provision.api.images import DamagedImage, Image
 
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/images"))
+        rows = client.call(list[Image | DamagedImage], "GET", "/v1/images")
     if given.json:
         output.data(rows)
         return
     output.table(
         ("NAME", "ID", "KERNEL", "SECURE BOOT"),
-        ((row.get("name"), row.get("id"), row.get("kernel"), row.get("signing") or row.get("problem")) for row in rows),
+        (
+            (row.name, row.id, None, row.problem)
+            if isinstance(row, DamagedImage)
+            else (row.name, row.id, row.kernel, row.signing)
+            for row in rows
+        ),
     )
 
 
 def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
+    from provision.api.images import Image
+
     given = context()
     with given.client() as client:
-        row = client.call("POST", route("images", name, "verify"))
+        row = client.call(Image, "POST", route("images", name, "verify"))
     if given.json:
         output.data(row)
     else:
@@ -160,7 +170,7 @@ def verify(name: ImageName) -> None:
 def remove(name: ImageName) -> None:
     """Remove a base image that no host uses."""
     with context().client() as client:
-        client.call("DELETE", route("images", name))
+        client.remove(route("images", name))
     if context().json:
         output.data({"name": name, "removed": True})
     else:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from base64 import b64encode
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,7 @@ from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
 
 if TYPE_CHECKING:
-    from provision.cli.answers import Difference
+    from provision.api.inventory import Changes, File
     from provision.document import Source
 
 _OURS = frozenset({"key", "provision.db", "provision.toml"})
@@ -82,32 +81,30 @@ def apply(
 
     Every problem of the files is reported at once, with file and line, and then nothing is changed.
     """
-    from provision.cli.answers import Difference, shaped
+    from provision.api.inventory import Apply, Changes
     from provision.inventory.files import load
 
     given = context()
-    body: dict[str, Any] = {"files": [_wire(source) for source in load(files)], "prune": prune, "dry_run": True}
+    body = Apply.model_construct(files=[_file(source) for source in load(files)], prune=prune, dry_run=True)
     with given.client() as client:
-        answer = client.call("POST", "/v1/inventory", json=body)
-        shown = shaped(Difference, answer)
+        shown = client.call(Changes, "POST", "/v1/inventory", body=body)
         if not given.json:
             for line in shown.lines:
                 output.say(line)
         if not dry_run and shown.lines:
             if shown.confirm and not yes:
                 _ask(len(shown.removed))
-            body |= {"dry_run": False, "confirmed": shown.confirm}
-            answer = client.call("POST", "/v1/inventory", json=body)
-            shown = shaped(Difference, answer)
+            body = body.model_copy(update={"dry_run": False, "confirmed": shown.confirm})
+            shown = client.call(Changes, "POST", "/v1/inventory", body=body)
     if given.json:
-        output.data(answer)
+        output.data(shown)
     elif not shown.lines:
         output.say("no difference")
     else:
         _summarize(shown, dry_run)
 
 
-def _summarize(shown: Difference, dry_run: bool) -> None:
+def _summarize(shown: Changes, dry_run: bool) -> None:
     site = "site: changed; " if shown.site else ""
     counts = f"{len(shown.added)} added, {len(shown.changed)} changed, {len(shown.removed)} removed"
     output.say(f"{site}hosts: {counts} ({'dry run, nothing would be' if dry_run else 'all of it was'} applied)")
@@ -123,9 +120,10 @@ def _ask(count: int) -> None:
         raise Conflict("inventory", "not confirmed", "nothing was changed")
 
 
-def _wire(source: Source) -> dict[str, Any]:
-    attachments = {name: b64encode(data).decode() for name, data in source.attachments.items()}
-    return {"name": source.name, "text": b64encode(source.text).decode(), "attachments": attachments}
+def _file(source: Source) -> File:
+    from provision.api.inventory import File
+
+    return File.model_construct(name=source.name, text=source.text, attachments=dict(source.attachments))
 
 
 def check(
@@ -134,14 +132,15 @@ def check(
     ] = None,
 ) -> None:
     """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
-    from provision.cli.answers import Finding, shaped
+    from provision.api.inventory import Discrepancy
 
     given = context()
     with given.client() as client:
-        findings = client.call("GET", "/v1/check", params={} if server is None else {"server": server})
+        parameters = {} if server is None else {"server": server}
+        findings = client.call(list[Discrepancy], "GET", "/v1/check", params=parameters)
     if given.json:
         output.data(findings)
-    for finding in shaped(list[Finding], findings) if not given.json else ():
+    for finding in findings if not given.json else ():
         output.say(f"{finding.subject}: {finding.fact}; {finding.remedy}")
     if findings:
         raise typer.Exit(Exit.INVALID)
@@ -151,27 +150,29 @@ def check(
 
 def host_list(selector: Selector = None) -> None:
     """List the hosts."""
-    from provision.cli.answers import Rows, shaped
+    from provision.api.hosts import HostRow
 
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", "/v1/hosts", params=selector_parameters(selector)))
+        rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
     if given.json:
         output.data(rows)
         return
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
     keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
-    output.table(columns, ([_short(row.get(key)) for key in keys] for row in rows))
+    output.table(columns, ([_short(getattr(row, key)) for key in keys] for row in rows))
 
 
 def host_show(name: HostName) -> None:
     """Show one host, whole."""
+    from provision.api.hosts import HostDetail
+
     with context().client() as client:
-        output.data(client.call("GET", route("hosts", name)))
+        output.data(client.call(HostDetail, "GET", route("hosts", name)))
 
 
-def _short(value: Any) -> Any:
-    if isinstance(value, list):
+def _short(value: object) -> object:
+    if isinstance(value, tuple):
         return " ".join(map(str, value))
     if isinstance(value, dict):
         return " ".join(f"{k}={v}" for k, v in value.items())

@@ -48,7 +48,7 @@ def _write(medium: str, host: str | None, file: Path | None, selector: str | Non
 
 
 def _write_one(medium: str, host: str, file: Path | None) -> None:
-    from provision.cli.answers import Described, shaped
+    from provision.api.media import MediumDescription
     from provision.cli.download import download
     from provision.writing import require_file
 
@@ -57,12 +57,11 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
     require_file(path)
     with given.client() as client:
-        answer = client.call("GET", f"{url}/sha256")
-        described = shaped(Described, answer)
+        described = client.call(MediumDescription, "GET", f"{url}/sha256")
         with output.bar(path.name, described.size, given.json) as progress:
             download(client, url, described, path, progress)
     if given.json:
-        output.data({**answer, "file": str(path)})
+        output.data({**output.members(described), "file": str(path)})
     else:
         output.say(f"wrote {path}: {described.size} bytes, SHA-256 {described.sha256}")
 

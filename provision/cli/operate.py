@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,32 +15,33 @@ from provision.cli.context import context
 from provision.errors import Exit
 
 if TYPE_CHECKING:
-    from provision.cli.answers import OpenWindow
+    from provision.api.hosts import Window
+    from provision.api.status import Explanation, Status
 
 
 def explain(host: HostName) -> None:
     """For every medium and network: allowed or denied, why, and the way out."""
-    from provision.cli.answers import Rows, shaped
+    from provision.api.status import Explanation
 
     given = context()
     with given.client() as client:
-        rows = shaped(Rows, client.call("GET", route("explain", host)))
+        rows = client.call(list[Explanation], "GET", route("explain", host))
     if given.json:
         output.data(rows)
         return
     keys = ("medium", "channel", "allowed", "rule")
-    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([row.get(key) for key in keys] for row in rows))
+    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([getattr(row, key) for key in keys] for row in rows))
     for line in _explanations(rows):
         output.say(line)
 
 
-def _explanations(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _explanations(rows: Sequence[Explanation]) -> list[str]:
     """Each reason with its remedy, and each caution, once, with the media and channels that it is of."""
     of: dict[str, list[str]] = {}
     for row in rows:
-        said = (" ".join(f"{row[key]}." for key in keys if key in row) for keys in (("reason", "remedy"), ("caution",)))
-        for text in filter(None, said):
-            of.setdefault(text, []).append(f"{row.get('medium')} over {row.get('channel')}")
+        said = ((row.reason, row.remedy), (row.caution,))
+        for text in filter(None, (" ".join(f"{one}." for one in texts if one is not None) for texts in said)):
+            of.setdefault(text, []).append(f"{row.medium} over {row.channel}")
     return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]
 
 
@@ -51,22 +52,22 @@ def window(
     close: Annotated[bool, typer.Option("--close", help="Close the host's window")] = False,
 ) -> None:
     """Let a host boot from the network for a while; the window closes when the host says that it is up."""
-    from provision.cli.answers import OpenWindow, shaped
+    from provision.api import hosts as api
 
     given = context()
     with given.client() as client:
         if close:
-            client.call("DELETE", route("hosts", host, "window"))
+            client.remove(route("hosts", host, "window"))
             if given.json:
                 output.data({"host": host, "open": False})
             else:
                 output.say(f"{host}: no window is open")
             return
-        row = client.call("POST", route("hosts", host, "window"), json={"minutes": minutes, "boots": boots})
+        wanted = api.OpenWindow(minutes=minutes, boots=boots)
+        opened = client.call(api.OpenedWindow, "POST", route("hosts", host, "window"), body=wanted)
     if given.json:
-        output.data(row)
+        output.data(opened)
     else:
-        opened = shaped(OpenWindow, row)
         output.say(f"{host}: may boot from the network {opened.boots} times until {opened.expires}")
 
 
@@ -75,11 +76,13 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until interrupted")] = False,
 ) -> None:
     """How far each boot has come, seen by the server alone, and which unknown machines asked."""
+    from provision.api.status import Status
+
     given = context()
     with given.client() as client:
 
-        def fetch() -> Any:
-            return client.call("GET", "/v1/status", params=of_host(host))
+        def fetch() -> Status:
+            return client.call(Status, "GET", "/v1/status", params=of_host(host))
 
         if not watch:
             _show(fetch(), given.json)
@@ -98,17 +101,14 @@ def status(
                 time.sleep(1.0)
 
 
-def _show(answer: Any, as_json: bool) -> None:
+def _show(seen: Status, as_json: bool) -> None:
     if as_json:
-        output.data(answer)
+        output.data(seen)
         return
-    output.text(_picture(answer))
+    output.text(_picture(seen))
 
 
-def _picture(answer: Any) -> str:
-    from provision.cli.answers import Status, shaped
-
-    seen = shaped(Status, answer)
+def _picture(seen: Status) -> str:
     columns = ("HOST", "STAGE", "CONFIG", "KERNEL", "INITRD", "SEED", "MEDIUM", "NETWORK", "WINDOW")
     parts = ("configuration", "kernel", "initrd", "seed")
     hosts = output.as_lines(
@@ -135,7 +135,7 @@ def _picture(answer: Any) -> str:
     return "\n".join([*told, *hosts])
 
 
-def _window(window: OpenWindow | None) -> str | None:
+def _window(window: Window | None) -> str | None:
     if window is None:
         return None
     return f"{'open' if window.open else 'closed'}, {window.used} of {window.boots} used"
@@ -150,19 +150,18 @@ def audit(
     ] = None,
 ) -> None:
     """Show the audit log's newest entries, or check that nothing in it was changed or removed."""
-    from provision.cli.answers import Rows, Verified, shaped
+    from provision.api.audit import AuditEntry, Verified
 
     given, verify = context(), verify or bool(heads)
     with given.client() as client:
         if verify:
-            result = client.call("GET", "/v1/audit/verify", params={"head": heads or []})
+            found = client.call(Verified, "GET", "/v1/audit/verify", params={"head": heads or []})
         else:
             parameters = {"limit": str(limit), **of_host(host)}
-            entries = shaped(Rows, client.call("GET", "/v1/audit", params=parameters))
+            entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
     if verify:
-        found = shaped(Verified, result)
         if given.json:
-            output.data(result)
+            output.data(found)
         elif found.ok:
             since = f", starts at entry {found.starts}" if found.starts > 1 else ""
             output.say(f"the audit log is whole: {found.entries} entries{since}")
@@ -178,7 +177,7 @@ def audit(
         (
             (
                 e.get("time"),
-                f"{e.get('event')}: {e['subject']}" if "subject" in e else e.get("event"),
+                f"{e.get('event')}: {e.get('subject')}" if e.get("subject") is not None else e.get("event"),
                 e.get("answer"),
                 e.get("host"),
                 e.get("medium"),

@@ -14,13 +14,14 @@ from provision.cli import tables
 from provision.errors import Problems, ProvisionError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.progress import Progress, ProgressColumn
 
 _HIDDEN = re.compile(r"[^ -~]")
 
 
 def data(value: Any) -> None:
-    """`value` as JSON on standard output."""
+    """`value`, which may have models of the API in it, as JSON on standard output."""
     sys.stdout.write(_json(value, indent=2) + "\n")
 
 
@@ -69,7 +70,12 @@ def plain(text: str) -> str:
 
 def _json(value: Any, indent: int | None = None) -> str:
     """JSON that is as readable as text can be without acting on a terminal."""
-    return _HIDDEN.sub(_escaped, json.dumps(value, indent=indent, ensure_ascii=False))
+    return _HIDDEN.sub(_escaped, json.dumps(value, indent=indent, ensure_ascii=False, default=members))
+
+
+def members(model: BaseModel) -> Any:
+    """A model as JSON has it, with the members that it came with, or was given."""
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -15,8 +15,9 @@ from provision.errors import Invalid
 from provision.net.sockets import bind_unix
 from provision.service.service import Service
 from provision.settings import Settings
-from provision.web import operator_app
 from provision.web.limits import Limits, Operators
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from provision.web.servers import Listener
 
 
@@ -60,7 +61,7 @@ class OperatorServer:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         limits = Limits(body=None, operators=Operators(frozenset({os.geteuid()})))
         with operator_socket(self._path, None) as sock:
-            listener = Listener(operator_app.create(self._service), sock, limits)
+            listener = Listener(operator_app.create(self._service, by_peer_credentials), sock, limits)
             await listener.start()
             self.started.set()
             await self._stop.wait()

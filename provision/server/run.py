@@ -22,8 +22,9 @@ from provision.server.process import forbid_core_dumps
 from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
-from provision.web import operator_app
 from provision.web.limits import Limits
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from provision.web.servers import Servers
 
 _SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
@@ -88,7 +89,7 @@ async def _serve_with(
     service: Service, sock: socket.socket, limits: Limits, neighbours: Neighbours, pins: Pins | Unavailable
 ) -> None:
     async with Servers() as servers:
-        await servers.add(operator_app.create(service), sock, limits)
+        await servers.add(operator_app.create(service, by_peer_credentials), sock, limits)
         networks = Networks(service, servers, neighbours, pins)
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from provision.clock import Clock
 from provision.errors import ProvisionError, Unavailable
+from provision.principal import Principal
 from provision.store.audit import Audit
 from provision.store.pending import BEGUN, FAILED
 
@@ -15,15 +16,17 @@ Fields = Mapping[str, str | int | None]
 
 
 @contextmanager
-def act(audit: Audit, clock: Clock, event: str, operator: str | None, entries: Sequence[Fields]) -> Iterator[None]:
-    """Do within this context what an `event` for each of the `entries` will tell.
+def act(
+    audit: Audit, clock: Clock, event: str, principal: Principal | None, entries: Sequence[Fields]
+) -> Iterator[None]:
+    """Do within this context what an `event` for each of the `entries` will tell. `principal` None: nobody asked.
 
     That it begins is on disk first: what cannot be recorded does not happen (raises Unavailable). Once it is done there
     are the events, each `of` the number with which it began; when it raises there is a `failed` instead. What cannot be
     written then is written as soon as it can be. A process that is killed in between leaves a beginning without an
     end, and the next start of the log points it out.
     """
-    about = [{"operator": operator, **fields} for fields in entries]
+    about = [{"operator": principal.name if principal else None, **fields} for fields in entries]
     for fields in about[:-1]:
         audit.record({"time": clock(), "event": BEGUN, "subject": event, **fields}, counted=False)
     begun = {"time": clock(), "event": BEGUN, "subject": event, **about[-1]}

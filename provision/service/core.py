@@ -22,6 +22,7 @@ from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
 from provision.policy import Denial, Ground, HostState, Release
+from provision.principal import Principal
 from provision.service.acts import act
 from provision.service.alerts import Alerts
 from provision.service.alive import Alive
@@ -285,13 +286,14 @@ class Core:
         self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
         return answer
 
-    def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
+    def note(self, event: str, principal: Principal | None, **fields: str | int | None) -> None:
         """Record something that is so and that an auditor wants to see. What is yet to be done is an `act`."""
-        self.audit.record({"time": self.clock(), "event": event, "operator": operator, **fields}, durable=True)
+        name = principal.name if principal else None
+        self.audit.record({"time": self.clock(), "event": event, "operator": name, **fields}, durable=True)
 
-    def act(self, event: str, operator: str | None, **fields: str | int | None) -> AbstractContextManager[None]:
+    def act(self, event: str, principal: Principal | None, **fields: str | int | None) -> AbstractContextManager[None]:
         """Do within this context what an auditor wants to see: see `acts.act`, of one entry."""
-        return act(self.audit, self.clock, event, operator, [fields])
+        return act(self.audit, self.clock, event, principal, [fields])
 
     def tick(self) -> None:
         """What a service does every second: write what the audit log has counted, and tell of a disk that will be full

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
 from provision import credential
+from provision.api.credentials import CredentialRow, Sealed
 from provision.credential import Held
 from provision.errors import Invalid, Problem, Problems, ProvisionError
 from provision.host import Host
+from provision.principal import Principal
 from provision.secret import Secret
 from provision.service.acts import act
 from provision.service.compatibility import obstruction
@@ -26,19 +27,21 @@ class Credentials:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def put(self, host: str, name: str, data: Secret, path: str | None, mode: str | None, actor: str) -> dict[str, Any]:
+    def put(
+        self, host: str, name: str, data: Secret, path: str | None, mode: str | None, principal: Principal
+    ) -> Sealed:
         """Check `data` against its kind and the host, and seal it as a new version.
 
         Raises NotFound for an unknown host, Invalid for an undeclared name, a bad path or content that does not fit.
         """
         with self._core.lock:
             entry = self._checked(host, name, data, path, mode, (), ())
-            with self._core.act("credential-set", actor, host=host, credential=name):
+            with self._core.act("credential-set", principal, host=host, credential=name):
                 version = self._core.store.credentials.set(host, entry, self._core.clock())
             self._core.witness()
-        return {"host": host, "name": name, "version": version}
+        return Sealed(host=host, name=name, version=version)
 
-    def put_many(self, items: Sequence[tuple[str, str, Secret]], actor: str) -> list[dict[str, Any]]:
+    def put_many(self, items: Sequence[tuple[str, str, Secret]], principal: Principal) -> list[Sealed]:
         """The same for (host, name, data) of many: all of them in one transaction, or Problems with every misfit."""
         core = self._core
         with core.lock:
@@ -46,11 +49,11 @@ class Credentials:
             if not entries:
                 return []
             told = [{"host": host, "credential": entry.name} for host, entry in entries]
-            with act(core.audit, core.clock, "credential-set", actor, told):
+            with act(core.audit, core.clock, "credential-set", principal, told):
                 versions = core.store.credentials.set_all(entries, core.clock())
             core.witness()
         rows = zip(entries, versions, strict=True)
-        return [{"host": host, "name": entry.name, "version": version} for (host, entry), version in rows]
+        return [Sealed(host=host, name=entry.name, version=version) for (host, entry), version in rows]
 
     def fitting(self, items: Sequence[tuple[str, str, Secret]]) -> list[tuple[str, CredentialInput]]:
         """What `put_many` would seal, by host; raises Problems with every misfit. Nothing is sealed."""
@@ -111,15 +114,15 @@ class Credentials:
         if fact := obstruction(host, site, entry.path, places):
             raise Invalid(f"{host.name}/{entry.name}", fact, "give it another --path, or another path in the site")
 
-    def remove(self, host: str, name: str, actor: str) -> None:
+    def remove(self, host: str, name: str, principal: Principal) -> None:
         """Remove a credential; raises NotFound when there is none."""
         with self._core.lock:
             self._core.store.credentials.require(host, name)
-            with self._core.act("credential-removed", actor, host=host, credential=name):
+            with self._core.act("credential-removed", principal, host=host, credential=name):
                 self._core.store.credentials.remove(host, name)
             self._core.witness()
 
-    def listing(self, host: str | None) -> list[dict[str, Any]]:
+    def listing(self, host: str | None) -> list[CredentialRow]:
         """Name, kind, place, version and fingerprint of every credential, or of one host's."""
         if host is not None:
             self._core.state(host)
@@ -157,14 +160,14 @@ def _entry(
     return CredentialInput(name, spec.kind, spec.path, spec.mode, data)
 
 
-def _info(info: CredentialInfo) -> dict[str, Any]:
-    return {
-        "host": info.host,
-        "name": info.name,
-        "kind": str(info.kind),
-        "path": info.path,
-        "mode": info.mode,
-        "version": info.version,
-        "sha256": info.fingerprint,
-        "not_after": info.not_after.isoformat() if info.not_after else None,
-    }
+def _info(info: CredentialInfo) -> CredentialRow:
+    return CredentialRow(
+        host=info.host,
+        name=info.name,
+        kind=info.kind,
+        path=info.path,
+        mode=info.mode,
+        version=info.version,
+        sha256=info.fingerprint,
+        not_after=info.not_after.isoformat() if info.not_after else None,
+    )

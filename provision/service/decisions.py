@@ -76,5 +76,5 @@ def _event(host: Host | None, medium: Medium, channel: Channel, requester: Reque
         "channel": str(channel),
         "address": str(requester.address) if requester.address else None,
         "mac": requester.mac,
-        "operator": requester.operator,
+        "operator": requester.principal.name if requester.principal else None,
     }

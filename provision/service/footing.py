@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Any
 
+from provision.api.audit import AcceptedClock, AcceptedStore
 from provision.clock import Clock, HighWater
 from provision.errors import Invalid, Unavailable
 from provision.policy import SOUND, Ground
+from provision.principal import Principal
 from provision.service.acts import act
 from provision.store.audit import Audit
 from provision.store.store import Store
@@ -41,7 +42,7 @@ class Footing:
         with suppress(Unavailable):
             if self._store.database.judge(known):
                 self.witness()
-                self.note("store-authenticated", None)
+                self.note("store-authenticated")
             if self._store.database.distrust and not self._store.database.has_own_fault:
                 self._audit.doubt()
         self.watch()
@@ -77,43 +78,44 @@ class Footing:
             if not ground.distrust:
                 self.witness()
             if ground.distrust and not self._said.distrust:
-                self.note("store-not-trusted", None, reason=f"the database {ground.distrust}")
+                self.note("store-not-trusted", reason=f"the database {ground.distrust}")
             if ground.behind and not self._said.behind:
                 late = self._high_water.mark.isoformat(timespec="seconds")
-                self.note("clock-went-back", None, reason=f"the clock was at {late} before")
+                self.note("clock-went-back", reason=f"the clock was at {late} before")
             self._said = ground
 
     def witness(self) -> None:
         """Tell the log that the store has changed, before anything rests on that. Raises Unavailable."""
         self._audit.witness(self._store.database.generation, self._high_water.mark)
 
-    def accept_store(self, reason: str, actor: str) -> dict[str, Any]:
+    def accept_store(self, reason: str, principal: Principal) -> AcceptedStore:
         """Believe the database as it is now, every window closed; raises Invalid without a reason, Unavailable."""
         known, was = self._audit.known, self._store.database.distrust
         newest = max(self._store.database.generation, known.generation if known else 0)
         fields = {"reason": _reason(reason), "subject": was or None, "before": newest, "accepted": newest + 1}
-        with act(self._audit, self._clock, "store-accepted", actor, [fields]):
+        with act(self._audit, self._clock, "store-accepted", principal, [fields]):
             self._store.accept(newest)
         self.witness()
         self._said = self.ground
-        return {"was": was, "before": newest, "generation": newest + 1, "hosts": len(self._store.snapshot.hosts)}
+        hosts = len(self._store.snapshot.hosts)
+        return AcceptedStore(was=was, before=newest, generation=newest + 1, hosts=hosts)
 
-    def accept_clock(self, reason: str, actor: str) -> dict[str, Any]:
+    def accept_clock(self, reason: str, principal: Principal) -> AcceptedClock:
         """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
         without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
         fields = {"reason": _reason(reason), "subject": f"it was {was} before"}
-        with act(self._audit, self._clock, "clock-accepted", actor, [fields]):
+        with act(self._audit, self._clock, "clock-accepted", principal, [fields]):
             if not self._store.database.distrust:
                 self._store.windows.close_all()  # else 'store accept' does
             self._high_water.reset()
         self.witness()
         self._said = self.ground
-        return {"was": was, "now": self._high_water.mark.isoformat(timespec="seconds")}
+        return AcceptedClock(was=was, now=self._high_water.mark.isoformat(timespec="seconds"))
 
-    def note(self, event: str, operator: str | None, **fields: str | int | None) -> None:
+    def note(self, event: str, **fields: str | int | None) -> None:
         """Record what became of store and clock, durably. Raises Unavailable."""
-        self._audit.record({"time": self._clock(), "event": event, "operator": operator, **fields}, durable=True)
+        self._audit.record({"time": self._clock(), "event": event, **fields}, durable=True)
 
 
 def _reason(text: str) -> str:

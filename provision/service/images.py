@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import shutil
@@ -11,15 +10,15 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
-from pydantic import Field, model_validator
-
+from provision.api.images import DamagedImage, Image, ImportOrder, Step, Upload
+from provision.api.problem import ProblemDocument
 from provision.below import discard, join
 from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
-from provision.model import LoaderName, Model, TypedPath, UploadId
+from provision.principal import Principal
 from provision.service.core import Core
 
 _MAX_UPLOAD = 4 << 30
@@ -29,29 +28,6 @@ _RESERVE = 256 << 20
 _LOOK_EVERY = 16 << 20
 
 
-class ImportOrder(Model):
-    """A base image from uploads: ids that `receive` gave. `names` has the path of each as it was typed."""
-
-    names: dict[UploadId, TypedPath] = Field(default={}, max_length=1024)
-    kernel: UploadId
-    initrds: tuple[UploadId, ...] = Field(max_length=64)
-    kernel_arguments: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=1024)
-    loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
-    seed_size: int | None = None
-
-    @property
-    def uploads(self) -> tuple[str, ...]:
-        """Every upload once."""
-        return tuple(dict.fromkeys((self.kernel, *self.initrds, *(self.loaders or {}).values())))
-
-    @model_validator(mode="after")
-    def _each_file_has_its_place(self) -> Self:
-        names = self.loaders or {}
-        if any(name.partition("/")[0] in names for name in names if "/" in name):
-            raise ValueError("a loader's file is another one's directory")
-        return self
-
-
 class Images:
     """Base images by name. Content is immutable: importing other content under a name moves the name."""
 
@@ -59,7 +35,7 @@ class Images:
         self._core = core
         self._uploads = core.settings.state / "tmp"
 
-    async def receive(self, stream: AsyncIterator[bytes]) -> str:
+    async def receive(self, stream: AsyncIterator[bytes]) -> Upload:
         """Write an upload into the state directory (0600) and return its id. It is swept at the next start.
 
         Raises Invalid for more than 4 GiB, and Unavailable before the disk is so full that the log could not be
@@ -77,7 +53,7 @@ class Images:
         except BaseException:
             discard(path)
             raise
-        return name
+        return Upload(id=name)
 
     async def _fill(self, file: BinaryIO, stream: AsyncIterator[bytes]) -> None:
         done, looked = 0, -_LOOK_EVERY
@@ -92,27 +68,27 @@ class Images:
                     raise Unavailable("upload", fact, "make room and try again")
             await asyncio.to_thread(file.write, chunk)
 
-    async def import_steps(self, name: str, order: ImportOrder, actor: str) -> AsyncIterator[bytes]:
-        """Import; yields a JSON line for each step and at last one with `image` or `problem`."""
+    async def import_steps(self, name: str, order: ImportOrder, principal: Principal) -> AsyncIterator[Step]:
+        """Import; yields every step, and at last one with `image` or `problem`."""
         queue: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
         def progress(stage: str, fraction: float) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, (stage, fraction))
 
-        task = asyncio.create_task(asyncio.to_thread(self._import, name, order, actor, progress))
+        task = asyncio.create_task(asyncio.to_thread(self._import, name, order, principal, progress))
         while not task.done() or not queue.empty():
             try:
                 stage, fraction = await asyncio.wait_for(queue.get(), 0.2)
             except TimeoutError:
                 continue
-            yield _line({"stage": stage, "fraction": round(fraction, 4)})
+            yield Step(stage=stage, fraction=round(fraction, 4))
         try:
-            yield _line({"image": _image(name, task.result())})
+            yield Step(image=_image(name, task.result()))
         except ProvisionError as error:
-            yield _line({"problem": error.details()})
+            yield Step(problem=ProblemDocument.of(error))
 
-    def _import(self, name: str, order: ImportOrder, actor: str, progress: Any) -> BaseImage:
+    def _import(self, name: str, order: ImportOrder, principal: Principal, progress: Any) -> BaseImage:
         try:
             # What the import reads, and what is deleted after it, has a name of the program's own making.
             with tempfile.TemporaryDirectory(prefix="import-", dir=self._uploads) as place:
@@ -124,7 +100,7 @@ class Images:
             for upload in order.uploads:
                 discard(join(self._uploads, upload))
         self._core.integrity.forget(base.id)
-        with self._core.act("image-imported", actor, image=name, base=base.id[:16]):
+        with self._core.act("image-imported", principal, image=name, base=base.id[:16]):
             self._core.store.bases.name(name, base.id)
         self._core.witness()
         return base
@@ -162,30 +138,30 @@ class Images:
         )
         return request, typed
 
-    def listing(self) -> list[dict[str, Any]]:
+    def listing(self) -> list[Image | DamagedImage]:
         """Every name with what it stands for; a damaged image is listed with its problem."""
-        rows = []
+        rows: list[Image | DamagedImage] = []
         for name, base_id in sorted(self._core.bases().items()):
             try:
                 self._core.integrity.require(base_id)
                 rows.append(_image(name, self._core.library.get(base_id)))
             except ProvisionError as error:
-                rows.append({"name": name, "id": base_id, "problem": str(error)})
+                rows.append(DamagedImage(name=name, id=base_id, problem=str(error)))
         return rows
 
-    def verify(self, name: str) -> dict[str, Any]:
+    def verify(self, name: str) -> Image:
         """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
         base_id = self._core.bases().get(name)
         if base_id is None:
             raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
         return _image(name, self._core.integrity.verify(base_id))
 
-    def remove(self, name: str, actor: str) -> None:
+    def remove(self, name: str, principal: Principal) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""
         with self._core.lock:
             self._core.store.bases.require_unused(name)
             base_id = self._core.bases()[name]
-            with self._core.act("image-removed", actor, image=name):
+            with self._core.act("image-removed", principal, image=name):
                 self._core.store.bases.forget(name)
             self._core.witness()
         if base_id not in self._core.bases().values():
@@ -199,19 +175,15 @@ def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:
     return problem
 
 
-def _image(name: str, base: BaseImage) -> dict[str, Any]:
-    return {
-        "name": name,
-        "id": base.id,
-        "kernel": base.kernel_version,
-        "kernel_arguments": list(base.kernel_arguments),
-        "seed_size": base.seed_size,
-        "signing": base.signing,
-        "iso_size": base.iso.size,
-        "disk_size": base.disk.size,
-        "loaders": sorted(base.loaders),
-    }
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+def _image(name: str, base: BaseImage) -> Image:
+    return Image(
+        name=name,
+        id=base.id,
+        kernel=base.kernel_version,
+        kernel_arguments=base.kernel_arguments,
+        seed_size=base.seed_size,
+        signing=base.signing,
+        iso_size=base.iso.size,
+        disk_size=base.disk.size,
+        loaders=tuple(sorted(base.loaders)),
+    )

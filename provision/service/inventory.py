@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from ipaddress import ip_address
 
+from provision import netcheck
+from provision.api import hosts as api
+from provision.api.inventory import Changes, Discrepancy
 from provision.document import Source
-from provision.errors import Conflict, Problems
+from provision.errors import Conflict, Invalid, Problems
+from provision.host import Host
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
+from provision.principal import Principal
 from provision.service import compatibility
 from provision.service.core import Core
 from provision.site import Inventory
+
+_RESOLVER = re.compile(
+    r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
+)
 
 
 class Inventories:
@@ -42,7 +52,7 @@ class Inventories:
             changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
             return merged, changes, prune and needs_confirmation(changes, old)
 
-    def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, actor: str) -> Difference:
+    def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
         with self._core.lock, without_collector():
             merged, changes, confirm = self.preview(files, prune)
@@ -59,35 +69,61 @@ class Inventories:
                     "changed": len(changes.changed),
                     "removed": len(changes.removed),
                 }
-                with self._core.act("apply", actor, **numbers):
-                    self._core.store.hosts.apply(merged, actor)
+                with self._core.act("apply", principal, **numbers):
+                    self._core.store.hosts.apply(merged, principal.name)
                 self._core.witness()
             return changes
 
-    def host(self, name: str) -> dict[str, Any]:
-        """One host as JSON, with its revision and what its image lacks."""
+    def host(self, name: str) -> api.HostDetail:
+        """One host with its revision and what its image lacks; raises NotFound."""
         state = self._core.state(name)
-        return {
-            **state.host.model_dump(mode="json"),
-            "revision": state.revision,
-            "missing": list(state.missing),
-        }
+        fields = {name: getattr(state.host, name) for name in Host.model_fields}
+        return api.HostDetail(**fields, revision=state.revision, missing=state.missing)
 
-    def hosts(self, label: str | None = None, value: str | None = None) -> list[dict[str, Any]]:
+    def hosts(self, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short, or those with a label."""
         return [
-            {
-                "name": host.name,
-                "macs": list(host.macs),
-                "install": str(host.install),
-                "addressing": str(host.primary.addressing) if host.primary.addressing else None,
-                "storage": str(host.storage),
-                "netboot": str(host.netboot),
-                "labels": dict(host.labels),
-            }
+            api.HostRow(
+                name=host.name,
+                macs=host.macs,
+                install=host.install,
+                addressing=host.primary.addressing,
+                storage=host.storage,
+                netboot=host.netboot,
+                labels=host.labels,
+            )
             for host in self._core.hosts.values()
             if label is None or host.labels.get(label) == value
         ]
+
+    def check(self, server: str | None) -> list[Discrepancy]:
+        """DNS against the inventory, and whether the disk will last.
+
+        `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
+        """
+        resolvers = [_resolver(server)] if server is not None else None
+        found = [(f.subject, f.fact, f.remedy) for f in netcheck.check(self.current(), resolvers)]
+        found += [(w.subject, w.fact, w.remedy) for w in self._core.warnings()]
+        return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
+
+
+def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
+    """A difference for operators: whether it was `applied`, or needs to be confirmed."""
+    return Changes(
+        **changes.json(), lines=tuple(changes.lines()), notes=changes.notes, applied=applied, confirm=confirm
+    )
+
+
+def _resolver(text: str) -> tuple[str, int]:
+    found = _RESOLVER.fullmatch(text)
+    six, four, bare, port = found.group("six", "four", "bare", "port") if found else (None, None, "", None)
+    try:
+        if port is None or 1 <= int(port) <= 65535:
+            return str(ip_address(six or four or bare)), int(port or 53)
+        fact = f"port {port} is not in 1 to 65535"
+    except ValueError:
+        fact = "is not ADDRESS, ADDRESS:PORT or [IPV6]:PORT"
+    raise Invalid("server", fact, "such as 10.20.0.2:53 or [2001:db8::2]:53")
 
 
 @contextmanager

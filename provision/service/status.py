@@ -1,67 +1,113 @@
-"""How far every boot has come."""
+"""How far every boot has come, and what policy would say to the next one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any
 
-from provision.boot import Window
+from provision.api import status as api
+from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester
+from provision.policy import Denial, HostState, decide
+from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.progress import Progress, Tracker
+from provision.service.windows import shown
+
+_NO_AGENT = (
+    "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
+    " included, may get its seed from this server"
+)
 
 
 class Reports:
-    """What operators are told of hosts and unknown machines; loads little, and changes nothing."""
+    """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
     def __init__(self, core: Core, tracker: Tracker) -> None:
         self._core, self._tracker = core, tracker
 
-    def status(self, name: str | None = None) -> dict[str, Any]:
-        """How far every host (or one) has come, and which unknown machines asked."""
+    def status(self, name: str | None = None) -> api.Status:
+        """How far every host (or one) has come, and which unknown machines asked; raises NotFound."""
         followed = self._tracker.all()
         names = [name] if name else list(self._core.hosts)
         unknown = [] if name else self._core.store.sightings.all()
-        return {
-            "hosts": [self._host_status(n, followed.get(n)) for n in names],
-            "unknown": [
-                {"mac": u.mac, "uuid": u.uuid, "network": u.network, "last": u.last.isoformat(), "count": u.count}
+        return api.Status(
+            hosts=tuple(self._host(n, followed.get(n)) for n in names),
+            unknown=tuple(
+                api.UnknownMachine(mac=u.mac, uuid=u.uuid, network=u.network, last=u.last.isoformat(), count=u.count)
                 for u in unknown
-            ],
-            "warnings": [str(warning) for warning in self._core.warnings()],
-            "problems": self._core.footing.problems(),
-        }
+            ),
+            warnings=tuple(str(warning) for warning in self._core.warnings()),
+            problems=tuple(self._core.footing.problems()),
+        )
 
-    def _host_status(self, name: str, progress: Progress | None) -> dict[str, Any]:
+    def _host(self, name: str, progress: Progress | None) -> api.HostStatus:
         state, now = self._core.state(name), self._core.clock()
         boots = self._core.store.boots.of(name) if progress is None else [progress.boot]
         seen = (b for b in boots if b.medium.from_network or b.up)
         boot = max(seen, key=lambda b: b.up or b.charged or b.started, default=None)
-        stage = (
-            progress.stage if progress else "up" if boot and boot.up else "seed" if boot and boot.charged else "nothing"
-        )
-        return {
-            "host": name,
-            "stage": stage,
-            "parts": {part: round(100 * value) for part, value in progress.parts.items()} if progress else {},
-            "medium": str(boot.medium) if boot else None,
-            "mac": boot.mac if boot else None,
-            "network": boot.network if boot else None,
-            "started": boot.started.isoformat() if boot else None,
-            "up": boot.up.isoformat() if boot and boot.up else None,
-            "window": shown(state.window, now) if state.window else None,
-            "heard": state.heard.isoformat() if state.heard else None,
-            "alerts": [
-                {"event": alert.event, "text": alert.text, "count": alert.count, "last": alert.last.isoformat()}
+        return api.HostStatus(
+            host=name,
+            stage=progress.stage if progress else _stage(boot),
+            parts={part: round(100 * value) for part, value in progress.parts.items()} if progress else {},
+            medium=boot.medium if boot else None,
+            mac=boot.mac if boot else None,
+            network=boot.network if boot else None,
+            started=_iso(boot.started if boot else None),
+            up=_iso(boot.up if boot else None),
+            window=shown(state.window, now) if state.window else None,
+            heard=_iso(state.heard),
+            alerts=tuple(
+                api.Alert(event=alert.event, text=alert.text, count=alert.count, last=alert.last.isoformat())
                 for alert in self._core.alerts.of(name, now)
-            ],
-        }
+            ),
+        )
+
+    def explain(self, name: str, principal: Principal) -> list[api.Explanation]:
+        """For every medium and channel: whether policy would release it, and if not why and what to do.
+
+        Downloads are explained to the `principal` who asks.
+        """
+        state = self._core.state(name)
+        downloads = [
+            self._explain_one(state, medium, OPERATOR, principal) for medium in Medium if not medium.from_network
+        ]
+        networks = [
+            Channel(ChannelKind(net.role), network, network, None, net.prefix)
+            for network, net in self._core.site.networks.items()
+            if net.prefix is not None  # nothing is served on the others
+        ]
+        rows = [self._explain_one(state, medium, channel, principal) for channel in networks for medium in Medium]
+        return downloads + rows
+
+    def _explain_one(self, state: HostState, medium: Medium, channel: Channel, principal: Principal) -> api.Explanation:
+        if channel.prefix is not None:
+            first = IPv4Address(int(channel.prefix.network_address) + 1)
+            requester = Requester(address=first, mac=next(iter(state.host.macs), None))
+        else:
+            requester = Requester(principal=principal)
+        core = self._core
+        answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
+        # Only what is so: members that say nothing are not on the wire.
+        said: dict[str, Any] = {}
+        if isinstance(answer, Denial):
+            said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
+        if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
+            said["caution"] = _NO_AGENT
+        allowed = not isinstance(answer, Denial)
+        return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
+
+    def health(self, listeners: Mapping[str, str]) -> api.Health:
+        """What is served: each listener's network and state."""
+        problems = tuple(self._core.footing.problems())
+        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems)
 
 
-def shown(window: Window, now: datetime) -> dict[str, Any]:
-    """A window as operators see it."""
-    return {
-        "open": window.is_open(now),
-        "expires": window.expires.isoformat(),
-        "boots": window.boots,
-        "used": window.used,
-    }
+def _stage(boot: Boot | None) -> str:
+    """How far a boot has come of which only the record is left."""
+    return "up" if boot and boot.up else "seed" if boot and boot.charged else "nothing"
+
+
+def _iso(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None

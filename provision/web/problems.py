@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from provision.api.problem import MEDIA_TYPE
 from provision.errors import Exit, Invalid, ProvisionError
 
 _NAMES = "names of hosts, credentials and images have at most 63 lower-case letters, digits and '-'"
@@ -17,7 +18,7 @@ _NAMES = "names of hosts, credentials and images have at most 63 lower-case lett
 
 def response(error: ProvisionError) -> JSONResponse:
     """`error` as an application/problem+json response."""
-    return JSONResponse(error.details(), error.status, media_type="application/problem+json")
+    return JSONResponse(error.details(), error.status, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -35,15 +36,15 @@ def install(app: FastAPI) -> None:
         where = ", ".join(sorted({".".join(map(str, item["loc"][:2])) for item in error.errors() if _ours(item)}))
         where = where or "the body"
         fact = f"{where} is missing or not of the right form"
-        return response(_plain("request", fact, 422, "see docs/deployment.md for the route's parameters"))
+        return response(plain("request", fact, 422, "see docs/deployment.md for the route's parameters"))
 
     async def http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101
-        return response(_plain("request", str(error.detail).lower(), error.status_code, ""))
+        return response(plain("request", str(error.detail).lower(), error.status_code, ""))
 
     async def gone(_: Request, error: Exception) -> JSONResponse:
         # Nobody is there to read it. The client has left in the middle of its body, which is no fault of ours.
-        return response(_plain("request", "the body is not whole", 400, ""))
+        return response(plain("request", "the body is not whole", 400, ""))
 
     app.add_exception_handler(ProvisionError, known)
     app.add_exception_handler(ClientDisconnect, gone)
@@ -67,10 +68,11 @@ def _ours(item: dict[str, Any]) -> bool:
 
 def internal_error(error: BaseException) -> JSONResponse:
     """The answer to a failure nobody foresaw: its type, and nothing that it says."""
-    return response(_plain("server", f"internal error ({type(error).__name__})", 500, "see the server's log"))
+    return response(plain("server", f"internal error ({type(error).__name__})", 500, "see the server's log"))
 
 
-def _plain(subject: str, fact: str, status: int, remedy: str) -> ProvisionError:
+def plain(subject: str, fact: str, status: int, remedy: str) -> ProvisionError:
+    """An error that is none of the service's own, with an HTTP status."""
     error = ProvisionError(subject, fact, remedy)
     error.status = status
     error.kind = {404: "not-found", 405: "method-not-allowed", 422: "invalid"}.get(status, "failed")

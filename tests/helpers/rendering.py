@@ -20,6 +20,7 @@ from provision.policy import HostState, Release, decide
 from provision.render.target import BootTarget
 from provision.site import Network, Pool, Server, Servers, Service, Site
 from tests.helpers.paths import GOLDEN
+from tests.helpers.principals import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -128,7 +129,7 @@ HOSTS = {
 def released(subject: Host, site: Site = SITE, medium: Medium = Medium.ISO) -> tuple[HostState, Release]:
     """The host's state and a release of it to the operator, as policy gives it."""
     state = HostState(subject, subject.revision)
-    answer = decide(state, site, medium, OPERATOR, Requester(operator="uid=0"), Payload(True), NOW)
+    answer = decide(state, site, medium, OPERATOR, Requester(principal=ROOT), Payload(True), NOW)
     assert isinstance(answer, Release)
     return state, answer
 

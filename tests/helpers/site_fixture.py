@@ -34,6 +34,7 @@ from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.store.keys import create_key
 from tests.helpers.fakes import FakeNeighbours, FakePins
+from tests.helpers.principals import ROOT
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CANARY = b"canary-9f3b1c77e2-of-node1"
@@ -150,20 +151,20 @@ class Site:
 
     def apply(self, text: str) -> None:
         """Apply another inventory."""
-        self.service.inventories.apply(sources(text), prune=True, confirmed=True, actor="uid=0")
+        self.service.inventories.apply(sources(text), prune=True, confirmed=True, principal=ROOT)
 
     def secret(self, host: str, value: bytes) -> None:
         """Set the host's token."""
-        self.service.credentials.put(host, "token", Secret(value), None, None, "uid=0")
+        self.service.credentials.put(host, "token", Secret(value), None, None, ROOT)
 
     def window(self, host: str = "node1", boots: int = 1) -> None:
         """Open a window."""
-        self.service.operations.open_window(host, 60, boots, "uid=0")
+        self.service.windows.open(host, 60, boots, ROOT)
 
     def audit(self, event: str | None = None) -> list[dict[str, Any]]:
         """The audit log, of one kind of event or whole."""
         self.service.core.audit.flush()
-        entries = self.service.audit_entries(None, 10_000)
+        entries = self.service.core.audit.entries(None, 10_000)
         return [entry for entry in entries if event is None or entry["event"] == event]
 
 
@@ -354,7 +355,7 @@ def deny_all() -> Iterator[None]:
     def deny(*_: object) -> Denial:
         return denial
 
-    with patch("provision.policy.decide", deny), patch("provision.service.operations.decide", deny):
+    with patch("provision.policy.decide", deny), patch("provision.service.status.decide", deny):
         yield
 
 

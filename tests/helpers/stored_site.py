@@ -17,6 +17,7 @@ from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
@@ -67,7 +68,7 @@ def make_past(directory: Path) -> Past:
         older = directory / "older.db"
         backup(here.state, older)
         charged(here.service.netboot.seed(origin(), seed_url(here)))
-        here.service.operations.close_window("node1", "uid=0")
+        here.service.windows.close("node1", ROOT)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 
@@ -113,7 +114,7 @@ def gains(service: Service) -> set[tuple[str, str, str]]:
                 found |= {(mac, how, whose) for whose, secret in SECRETS.items() if secret in data}
     for host in ("node1", "node2", "node3"):
         try:
-            data = _bytes(service.operations.plan(host, Medium.ISO, "uid=0"))
+            data = _bytes(service.media.plan(host, Medium.ISO, ROOT))
         except ProvisionError:
             continue
         found |= {("iso", host, whose) for whose, secret in SECRETS.items() if secret in data}
@@ -140,9 +141,9 @@ def refused(state: Path) -> str:
             why = service.core.store.database.distrust
             assert why, "believed"
             assert gains(service) == set()
-            (problem,) = service.operations.status()["problems"]
+            (problem,) = service.reports.status().problems
             assert why in problem and "provision store accept" in problem
-            events = [entry["event"] for entry in service.audit_entries(None, 1000)]
+            events = [entry["event"] for entry in service.core.audit.entries(None, 1000)]
             assert "store-not-trusted" in events
             return why
     except Unavailable as error:

@@ -22,10 +22,13 @@ LAYERS = (
     ("writing",),
     ("messages",),
     # The domain.
-    ("model", "boot"),
+    ("model", "principal"),
+    ("boot",),
     ("host",),
     ("site",),
     ("cmdline", "boot_paths", "accounts"),
+    # What the operator's application takes and answers; web and command line share it.
+    ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),

@@ -17,15 +17,20 @@ from typing import Any
 
 import pytest
 from starlette.routing import Route
+from starlette.types import Scope
 
 from provision import boot_paths
 from provision.boot_paths import Place
-from provision.errors import ProvisionError
+from provision.errors import Denied, ProvisionError
+from provision.principal import Principal
 from provision.tftp import handler as tftp
 from provision.tftp.packet import TftpError
 from provision.tftp.server import TftpRequest
-from provision.web import boot_app, operator_app
+from provision.web import boot_app
 from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
@@ -98,12 +103,12 @@ def begin(here: Site) -> str:
     """Begin a PXE boot and make every medium of node1; the revision of its seed."""
     from provision.boot import Medium
 
-    netboot, operations = here.service.netboot, here.service.operations
+    netboot, media = here.service.netboot, here.service.media
     charged(netboot.seed(origin(), None))
     config = netboot.pxelinux_config(origin(), MAC1).decode()
     boot_iso(netboot, origin(), 0, everything)
     for medium in (Medium.ISO, Medium.DISK):
-        here.service.digests.of(operations.plan("node1", medium, "uid=0"))
+        media.digests.of(media.plan("node1", medium, ROOT))
     return config.split("/boot/seed/")[1].split("/")[0]
 
 
@@ -180,7 +185,7 @@ def applications(here: Site) -> list[tuple[str, Guard, str]]:
     return [
         ("management", boot_app.create(here.service.netboot, edge()), IP[MAC1]),
         ("general", boot_app.create(here.service.netboot, edge(GENERAL, {"10.1.0.11": MAC1})), "10.1.0.11"),
-        ("operator", operator_app.create(here.service), "uid=0"),
+        ("operator", operator_app.create(here.service, by_peer_credentials), "uid=0"),
     ]
 
 
@@ -199,6 +204,23 @@ def test_no_route_gives_a_secret_when_policy_denies(here: Site, caplog: pytest.L
         for general in (False, True):
             assert {path for path, data in tftp_walk(here, revision, general) if leaks(forms, data)} == set()
     assert leaks(forms, caplog.text, (here.state / "audit.log").read_bytes()) == []
+
+
+def nobody(_: Scope) -> Principal:
+    raise Denied("request", "nobody is known here", "")
+
+
+def test_no_route_gives_a_byte_when_nobody_is_known(here: Site) -> None:
+    """Whatever a route does by itself: who is not authenticated gets the refusal, and nothing has happened."""
+    revision = begin(here)
+    forms = [*secret_forms(here), b"node1", MAC1.encode()]
+    before = [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")]
+    replies = walk(operator_app.create(here.service, nobody), here, revision, "uid=0")
+    assert len(replies) > 150 and {reply.status for _, reply in replies} == {403}
+    assert {reply.headers["content-type"] for _, reply in replies} == {"application/problem+json"}
+    assert {asked for asked, reply in replies if leaks(forms, reply.body, reply.headers)} == set()
+    assert len({reply.body for _, reply in replies}) == 1
+    assert [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")] == before
 
 
 def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:

@@ -28,7 +28,9 @@ from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
 from provision.store.pending import BEGUN, FAILED
-from provision.web import boot_app, operator_app
+from provision.web import boot_app
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.helpers.documents import Document, codes
 from tests.helpers.netns import isolated, lan, sh
 from tests.helpers.paths import ROOT
@@ -164,7 +166,7 @@ def described_routes(heading: str) -> set[tuple[str, str]]:
 def test_every_route_is_described() -> None:
     nothing: Any = None
     assert described_routes("Boot routes") == routes(boot_app.create(nothing, nothing))
-    assert described_routes("Operator routes") == routes(operator_app.create(nothing))
+    assert described_routes("Operator routes") == routes(operator_app.create(nothing, by_peer_credentials))
 
 
 def test_every_tftp_path_is_described() -> None:

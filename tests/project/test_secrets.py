@@ -22,6 +22,7 @@ from provision.seed import PhoneHome, SeedCredential
 from provision.site import CredentialKind
 from provision.store.credentials import CredentialInput
 from tests.helpers.netns import isolated, lan
+from tests.helpers.principals import ROOT
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import (
     CANARY,
@@ -56,7 +57,7 @@ def test_no_object_shows_a_secret(here: Site) -> None:
     netboot, core = here.service.netboot, here.service.core
     seed = charged(netboot.seed(origin(), None))
     plan = boot_iso(netboot, origin(), 0, everything)
-    download = here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    download = here.service.media.plan("node1", Medium.ISO, ROOT)
     key = core.store.keys.phone_home(1, "node1")
     objects: list[Any] = [
         seed,
@@ -98,7 +99,7 @@ def test_errors_about_a_seed_that_cannot_be_made_hold_none(here: Site, monkeypat
     here.service.core.store.bases.name("small", small.id)
     here.apply(INVENTORY.replace("base: base", "base: small"))
     with pytest.raises(errors.Invalid, match="--seed-size") as told:
-        here.service.operations.plan("node1", Medium.ISO, "uid=0")
+        here.service.media.plan("node1", Medium.ISO, ROOT)
     assert leaks(secret_forms(here), repr(told.value), told.value.details(), told.value.__dict__) == []
 
 

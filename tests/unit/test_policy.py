@@ -17,6 +17,7 @@ from provision.errors import Denied
 from provision.host import Host
 from provision.policy import Denial, Ground, HostState, Release, decide
 from provision.site import Site
+from tests.helpers.principals import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MAC = "52:54:00:00:00:07"
@@ -34,7 +35,7 @@ MGMT = Channel(ChannelKind.MANAGEMENT, "mgmt", "eth1", IPv4Address("10.20.0.1"),
 OFFICE = Channel(ChannelKind.GENERAL, "office", "eth2", IPv4Address("10.30.0.1"), IPv4Network("10.30.0.0/24"))
 PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC, confirmed=True)
 OFFICE_PEER = Requester(address=IPv4Address("10.30.0.7"), mac=MAC)
-ADMIN = Requester(operator="uid=0")
+ADMIN = Requester(principal=ROOT)
 SECRET, OPEN = Payload(True), Payload(False)
 IDENTITY = "a" * 64
 BOOT = Boot(1, "node7", MAC, Medium.PXE, "mgmt", NOW - timedelta(minutes=9), seed_revision=IDENTITY)
@@ -99,7 +100,7 @@ def test_storage_exempts_nothing_but_a_payload_without_secrets_is_free() -> None
         (Requester(address=None, mac=MAC), "off-prefix"),
         (Requester(address=PEER.address), "no-neighbour"),
         (Requester(address=PEER.address, mac="52:54:00:00:00:08"), "foreign-mac"),
-        (Requester(address=PEER.address, mac=MAC, operator="uid=0"), "not-a-boot"),
+        (Requester(address=PEER.address, mac=MAC, principal=ROOT), "not-a-boot"),
     ],
 )
 def test_who_asks(requester: Requester, expected: str) -> None:

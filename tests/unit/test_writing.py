@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.api.hosts import HostRow
 from provision.cli.alone import connect
 from provision.errors import Conflict, Exit, Invalid
 from provision.settings import load
@@ -121,6 +122,6 @@ def test_the_socket_of_a_command_is_swept_however_long_its_path(tmp_path: Path) 
     directory.mkdir()
     state = closed_site(directory)
     with connect(load(state, state / "provision.toml")) as client:
-        assert [host["name"] for host in client.call("GET", "/v1/hosts")] == ["node1", "node2", "node3"]
+        assert [host.name for host in client.call(list[HostRow], "GET", "/v1/hosts")] == ["node1", "node2", "node3"]
         assert [path.suffix for path in (state / "tmp").iterdir()] == [".sock"]
     assert list((state / "tmp").iterdir()) == []

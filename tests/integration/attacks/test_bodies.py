@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from provision.errors import Exit
-from provision.web import operator_app
 from provision.web.bodies import BOUNDS, MIB, USUAL, Bodies, bound_of
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, Site, closed_site, site
 
@@ -152,7 +153,7 @@ def test_an_upload_goes_to_the_disk(served: Served, state: Path) -> None:
 
 def counting(here: Site, scope: Mapping[str, Any], part: bytes, most: int) -> tuple[int, int]:
     """Feed the application parts without an end; how many bytes it took, and its status."""
-    app = operator_app.create(here.service)
+    app = operator_app.create(here.service, by_peer_credentials)
     taken, status = 0, 0
 
     async def receive() -> dict[str, Any]:
@@ -219,7 +220,7 @@ def test_what_is_in_use_is_given_back() -> None:
 
 def test_the_bounds_are_for_routes_that_are_there(tmp_path: Path) -> None:
     with site(tmp_path) as here:
-        routes = operator_app.create(here.service).app.routes
+        routes = operator_app.create(here.service, by_peer_credentials).app.routes
         paths = {(m, re.sub(r"\{\w+\}", "a", r.path)) for r in routes for m in getattr(r, "methods", ())}  # type: ignore[attr-defined]
     for bound in BOUNDS:
         assert any(method == bound.method and bound.path.fullmatch(path) for method, path in paths)

@@ -15,6 +15,7 @@ from provision.errors import Denied, Invalid
 from provision.policy import Denial
 from provision.service.service import Service
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC1, MAC2, NOW, TOML, Clock, Site, charged, origin, site, used
 from tests.helpers.stored_site import TRUTH, gains, opened
 
@@ -37,7 +38,7 @@ def rules(service: Service) -> set[str]:
         for medium in (Medium.PXE, Medium.HTTP_BOOT):
             answer = core.decide(core.state(host), medium, origin(mac).channel, origin(mac).requester)
             found.add(answer.rule if isinstance(answer, Denial) else "released")
-        answer = core.decide(core.state(host), Medium.ISO, OPERATOR, Requester(operator="uid=0"))
+        answer = core.decide(core.state(host), Medium.ISO, OPERATOR, Requester(principal=ROOT))
         found.add(answer.rule if isinstance(answer, Denial) else "released")
     return found
 
@@ -75,9 +76,9 @@ def test_set_back_over_a_restart(here: Site, tmp_path: Path, now: datetime, kill
     for _ in range(2):
         with opened(state, clock) as service:
             assert gains(service) == set() and rules(service) == {"clock-went-back"}
-            (problem,) = service.operations.status()["problems"]
+            (problem,) = service.reports.status().problems
             assert "2026-03-01T14:00:00" in problem and "provision clock accept" in problem
-            assert "clock-went-back" in [e["event"] for e in service.audit_entries(None, 1000)]
+            assert "clock-went-back" in [e["event"] for e in service.core.audit.entries(None, 1000)]
     clock.now = NOW + 121 * MINUTE
     with opened(state, clock) as service:
         assert gains(service) == TRUTH, "the clock is right"
@@ -104,8 +105,8 @@ def test_a_window_of_the_future_is_not_open(here: Site) -> None:
     charged(here.service.netboot.seed(origin(), None))
     here.clock.now = NOW + MINUTE
     assert rules(here.service) == {"clock-went-back"}
-    done = here.service.core.footing.accept_clock("the BIOS said 2036", "uid=0")
-    assert done["was"].startswith("2036")
+    done = here.service.core.footing.accept_clock("the BIOS said 2036", ROOT)
+    assert done.was.startswith("2036")
     assert gains(here.service) == TRUTH, "its window is shut, and the boot of 2036 is not the same boot"
     window = here.service.core.store.windows.of("node1")
     assert window is not None and window.closed
@@ -119,7 +120,7 @@ def test_accepted_holds_over_a_restart(here: Site) -> None:
     here.clock.advance(days=3650)
     here.service.core.footing.watch()
     here.clock.now = NOW + MINUTE
-    here.service.core.footing.accept_clock("the BIOS said 2036", "uid=0")
+    here.service.core.footing.accept_clock("the BIOS said 2036", ROOT)
     here.service.close()
     with opened(here.state, here.clock) as service:
         assert gains(service) == TRUTH
@@ -128,9 +129,9 @@ def test_accepted_holds_over_a_restart(here: Site) -> None:
 def test_a_reason_is_wanted(here: Site) -> None:
     for reason in ("", "  \n", "x", "y" * 500, "a\x1b[31mb"):
         with pytest.raises(Invalid, match="reason"):
-            here.service.core.footing.accept_clock(reason, "uid=0")
+            here.service.core.footing.accept_clock(reason, ROOT)
         with pytest.raises(Invalid, match="reason"):
-            here.service.core.footing.accept_store(reason, "uid=0")
+            here.service.core.footing.accept_store(reason, ROOT)
     assert not here.audit("clock-accepted") and not here.audit("store-accepted")
 
 

@@ -26,8 +26,10 @@ from provision.image import packages, recipe, tree
 from provision.image.gather import own_files
 from provision.media import base as bases
 from provision.media.importing import ImportRequest
-from provision.web import boot_app, operator_app
+from provision.web import boot_app
 from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import Reply, Site, closed_site, edge, request, site
 from tests.integration.attacks.fake_service import archive, member
@@ -114,6 +116,7 @@ PLACES = ("hosts", "host", "label", "value", "server", "head", "path", "mode", "
 def asked(app: Guard, method: str, path: str, hostile: str) -> list[Reply]:
     """The route with the hostile name in its path, its query and its body, one after the other."""
     kind = {"content-type": "application/json"}
+    peer = "uid=0" if path.startswith("/v1/") else "10.0.0.11"
     body = json.dumps(BODIES[path](hostile)).encode() if path in BODIES else b"x"
     plain = re.sub(r"\{\w+\}", "node1", path)
     there = re.sub(r"\{\w+\}", lambda _: hostile, path)
@@ -122,9 +125,13 @@ def asked(app: Guard, method: str, path: str, hostile: str) -> list[Reply]:
     asked = [there] if "?" not in there and there != path else []
     with patch("provision.netcheck.check", lambda *_: []):
         return [
-            *(request(app, method, one, body=body, headers=kind) for one in asked),
-            *([] if path.endswith("/window") else [request(app, method, f"{plain}?{query}", body=body, headers=kind)]),
-            *([request(app, method, plain, body=body, headers=kind)] if path in BODIES else []),
+            *(request(app, method, one, body=body, headers=kind, peer=peer) for one in asked),
+            *(
+                []
+                if path.endswith("/window")
+                else [request(app, method, f"{plain}?{query}", body=body, headers=kind, peer=peer)]
+            ),
+            *([request(app, method, plain, body=body, headers=kind, peer=peer)] if path in BODIES else []),
         ]
 
 
@@ -141,7 +148,7 @@ def walk(here: Site, app: Guard, hostile: str) -> None:
 
 @pytest.fixture(scope="module")
 def applications(here: Site) -> tuple[Guard, Guard]:
-    return operator_app.create(here.service), boot_app.create(here.service.netboot, edge())
+    return operator_app.create(here.service, by_peer_credentials), boot_app.create(here.service.netboot, edge())
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda name: ascii(name)[:30])
@@ -158,20 +165,20 @@ def test_no_route_follows_a_name_that_is_made_up(here: Site, applications: tuple
 
 
 def test_the_walk_has_every_route(here: Site) -> None:
-    assert len(routes(operator_app.create(here.service))) > 24
+    assert len(routes(operator_app.create(here.service, by_peer_credentials))) > 24
     assert len(routes(boot_app.create(here.service.netboot, edge()))) > 6
-    known = {path for app in (operator_app.create(here.service),) for _, path in routes(app)} | {"/up"}
+    known = {path for _, path in routes(operator_app.create(here.service, by_peer_credentials))} | {"/up"}
     assert set(BODIES) <= known
 
 
 def upload(app: Guard, data: bytes) -> str:
-    return str(json.loads(request(app, "POST", "/v1/uploads", body=data).body)["id"])
+    return str(json.loads(request(app, "POST", "/v1/uploads", body=data, peer="uid=0").body)["id"])
 
 
 @pytest.mark.parametrize("tail", ["/..", "/../..", "/../../bases", "/.", "/x", "", "\n", "\0"])
 def test_an_import_cleans_up_after_itself_only(here: Site, tail: str) -> None:
     """The attack that deleted the state directory: a kernel's id that climbs, while an import makes its loaders."""
-    app, before = operator_app.create(here.service), around(here)
+    app, before = operator_app.create(here.service, by_peer_credentials), around(here)
     kernel, initrd, loader, other = (upload(app, part) for part in (b"k", b"i", b"l", b"kept"))
     (here.state / "tmp" / f"loaders-{kernel}").mkdir()
     wrong = [
@@ -184,7 +191,7 @@ def test_an_import_cleans_up_after_itself_only(here: Site, tail: str) -> None:
     ]
     for body in wrong:
         kind = {"content-type": "application/json"}
-        reply = request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind)
+        reply = request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind, peer="uid=0")
         judged(reply, "outside")
         assert around(here) == before
     assert (here.state / "tmp" / other).read_bytes() == b"kept"
@@ -192,7 +199,7 @@ def test_an_import_cleans_up_after_itself_only(here: Site, tail: str) -> None:
 
 
 def test_an_upload_is_good_for_one_import_and_leaves_nothing(here: Site) -> None:
-    app = operator_app.create(here.service)
+    app = operator_app.create(here.service, by_peer_credentials)
     parts = [upload(app, part) for part in (b"k", b"i", b"l")]
     body = {"kernel": parts[0], "initrds": [parts[1]], "loaders": {"i386-pc/boot.img": parts[2], "x": parts[2]}}
     before = {path.name for path in (here.state / "tmp").iterdir()} - set(parts)
@@ -206,7 +213,7 @@ def test_an_upload_is_good_for_one_import_and_leaves_nothing(here: Site) -> None
 
     with patch.object(here.service.core.library, "import_base", importing):
         kind = {"content-type": "application/json"}
-        request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind)
+        request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind, peer="uid=0")
     assert len(seen) == 1 and not seen[0].kernel.exists()
     assert {path.name for path in (here.state / "tmp").iterdir()} == before
 

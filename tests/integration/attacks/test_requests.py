@@ -13,7 +13,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from provision.service.service import Service
-from provision.web import operator_app
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.integration.attacks.site import (
     GUEST,
     MAC,
@@ -162,7 +163,8 @@ def test_other_methods_do_nothing(site: AttackSite, method: str) -> None:
 
 
 def test_no_operators_route_is_on_a_boot_listener(site: AttackSite) -> None:
-    routes = [route for route in operator_app.create(cast(Service, None)).app.routes if isinstance(route, APIRoute)]
+    app = operator_app.create(cast(Service, None), by_peer_credentials).app
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
     assert len(routes) > 20
     found = [(method, re.sub(r"\{\w+\}", "node1", route.path)) for route in routes for method in route.methods or ()]
     pages = ("/docs", "/redoc", "/openapi.json", "/v1/openapi.json", "/metrics", "/health", "/status", "/v1/", "/v1")

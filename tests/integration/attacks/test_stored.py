@@ -23,6 +23,7 @@ from provision.host import Host
 from provision.secret import Secret
 from provision.service.service import Service
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, charged, origin, settings, sources
 from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
@@ -41,7 +42,7 @@ def test_everybody_gets_what_is_his(past: Past, tmp_path: Path) -> None:
     """What the other tests rest on."""
     with opened(past.copy(tmp_path / "state")) as service:
         assert gains(service) == TRUTH and service.core.store.database.recheck()
-        assert service.operations.status()["problems"] == []
+        assert service.reports.status().problems == ()
 
 
 def document(connection: sqlite3.Connection, name: str, **fields: Any) -> None:
@@ -131,10 +132,10 @@ def test_changed_while_it_runs(past: Past, tmp_path: Path, attack: Attack) -> No
             attack(connection)
         assert gains(service) <= TRUTH
         assert not service.core.store.database.recheck()
-        assert gains(service) == set() and service.operations.status()["problems"]
+        assert gains(service) == set() and service.reports.status().problems
         for write in (
-            lambda: service.operations.open_window("node1", 60, 1, "uid=0"),
-            lambda: service.credentials.remove("node1", "token", "uid=0"),
+            lambda: service.windows.open("node1", 60, 1, ROOT),
+            lambda: service.credentials.remove("node1", "token", ROOT),
         ):
             with pytest.raises(Unavailable, match="provision store accept"):
                 write()  # would make the changed rows the right ones
@@ -172,8 +173,8 @@ def test_two_credentials_of_a_host_exchange_names(past: Past, tmp_path: Path) ->
     both = both.replace("  node1:\n    credentials: [token]", "  node1:\n    credentials: [token, spare]")
     state = past.copy(tmp_path / "state")
     with opened(state) as service:
-        service.inventories.apply(sources(both), prune=True, confirmed=True, actor="uid=0")
-        service.credentials.put("node1", "spare", Secret(b"spare"), None, None, "uid=0")
+        service.inventories.apply(sources(both), prune=True, confirmed=True, principal=ROOT)
+        service.credentials.put("node1", "spare", Secret(b"spare"), None, None, ROOT)
     with raw(state) as connection:
         for old, new in (("token", "x"), ("spare", "token"), ("x", "spare")):
             connection.execute("UPDATE credentials SET name = ? WHERE name = ?", (new, old))
@@ -197,11 +198,11 @@ def test_the_whole_database_of_once(past: Past, tmp_path: Path) -> None:
 
 STEPS: dict[str, Callable[[Service], object]] = {
     "charged": lambda service: charged(service.netboot.seed(origin(), None)),
-    "closed": lambda service: service.operations.close_window("node1", "uid=0"),
-    "revoked": lambda service: service.credentials.remove("node1", "token", "uid=0"),
-    "renewed": lambda service: service.credentials.put("node1", "token", Secret(b"next"), None, None, "uid=0"),
+    "closed": lambda service: service.windows.close("node1", ROOT),
+    "revoked": lambda service: service.credentials.remove("node1", "token", ROOT),
+    "renewed": lambda service: service.credentials.put("node1", "token", Secret(b"next"), None, None, ROOT),
     "applied": lambda service: service.inventories.apply(
-        sources(INVENTORY.replace("always", "never")), prune=True, confirmed=True, actor="uid=0"
+        sources(INVENTORY.replace("always", "never")), prune=True, confirmed=True, principal=ROOT
     ),
     "up": lambda service: service.netboot.arrivals.up("node2", up_key(service)),
 }
@@ -216,7 +217,7 @@ def test_one_step_back_after_kill(past: Past, tmp_path: Path, step: Callable[[Se
     """The very last change is undone by putting the database back, and the service was killed just after it."""
     state, killed = past.copy(tmp_path / "state"), tmp_path / "killed"
     with opened(state) as service:
-        service.operations.open_window("node1", 60, 1, "uid=0")
+        service.windows.open("node1", 60, 1, ROOT)
         charged(service.netboot.seed(origin(MAC2), None))
         backup(state, tmp_path / "before.db")
         step(service)
@@ -265,9 +266,9 @@ def _killed_at(point: int, state: Path) -> bool:
             event.listen(Engine, "commit", step)
             os.write, os.pwrite, os.fdatasync = stepping(os.write), stepping(os.pwrite), stepping(os.fdatasync)
             service = Service.open(settings(state), Clock())
-            service.operations.open_window("node1", 60, 1, "uid=0")
+            service.windows.open("node1", 60, 1, ROOT)
             charged(service.netboot.seed(origin(), None))
-            service.operations.close_window("node1", "uid=0")
+            service.windows.close("node1", ROOT)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -278,7 +279,7 @@ def test_a_trigger_undoes_every_charge(past: Past, tmp_path: Path) -> None:
     """The database's own programs are somebody else's, too: what they write is not believed either."""
     state = past.copy(tmp_path / "state")
     with opened(state) as service:
-        service.operations.open_window("node1", 60, 1, "uid=0")
+        service.windows.open("node1", 60, 1, ROOT)
         with raw(state) as connection:
             connection.execute(
                 "CREATE TRIGGER again AFTER UPDATE ON windows WHEN new.used > 0"

@@ -81,5 +81,5 @@ def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, seed: int) -> No
             assert not service.core.store.database.recheck()
         except Unavailable:
             return  # a value that is of no text at all
-        assert gains(service) == set() and service.operations.status()["problems"]
+        assert gains(service) == set() and service.reports.status().problems
     refused(running)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from provision.cli.answers import Described
+from provision.api.media import MediumDescription
 from provision.cli.download import download
 from provision.cli.main import EPILOG, app
 from provision.errors import Exit
@@ -307,7 +307,7 @@ def test_a_medium_is_written_whole_private_and_sparse(state: Path, tmp_path: Pat
 def test_a_medium_that_changes_while_it_is_written_is_refused(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def later(client: Any, url: str, described: Described, *rest: Any) -> None:
+    def later(client: Any, url: str, described: MediumDescription, *rest: Any) -> None:
         download(client, url, described.model_copy(update={"etag": '"of-another-revision"'}), *rest)
 
     monkeypatch.setattr("provision.cli.download.download", later)

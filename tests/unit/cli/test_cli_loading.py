@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.api.status import Status
 from provision.cli.alone import connect
 from provision.cli.client import Client
 from provision.cli.commands import COMMANDS, Group
@@ -73,6 +74,6 @@ def test_status_says_the_same_with_and_without_the_application(tmp_path: Path) -
     state = closed_site(tmp_path)
     with connect(load(state, state / "provision.toml")) as client:
         for parameters in ({}, {"host": "node1"}):
-            direct = client.call("GET", "/v1/status", params=parameters)
-            assert direct["hosts"]
-            assert direct == Client.call(client, "GET", "/v1/status", params=parameters)
+            direct = client.call(Status, "GET", "/v1/status", params=parameters)
+            assert direct.hosts
+            assert direct == Client.call(client, Status, "GET", "/v1/status", params=parameters)

@@ -14,7 +14,15 @@ from provision.cli import completion
 from tests.helpers.cli_runner import cli
 from tests.integration.attacks.fake_service import fake, value
 
-HOSTS = [{"name": f"node{n}", "macs": []} for n in (1, 2)]
+ROW: dict[str, object] = {
+    "macs": [],
+    "install": "it",
+    "addressing": None,
+    "storage": "none",
+    "netboot": "never",
+    "labels": {},
+}
+HOSTS = [{"name": f"node{n}", **ROW} for n in (1, 2)]
 ODD = ["$(touch owned)", "`touch owned`", "a;touch owned", "a b", "-rf", "a\nb", "*", "~", "a\x1b[2J", "'", "../x"]
 
 
@@ -66,7 +74,7 @@ def test_every_place_of_a_host_gets_its_hosts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ODD)
 def test_no_name_is_anything_but_a_name(tmp_path: Path, name: str) -> None:
     state = served(tmp_path / "state")
-    with fake(state / "operator.sock", value([{"name": name, "macs": []}])):
+    with fake(state / "operator.sock", value([{"name": name, **ROW}])):
         assert [word for word in offered(state, "explain", "") if word not in ("--help", "--host")] == []
 
 

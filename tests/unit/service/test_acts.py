@@ -21,7 +21,8 @@ from provision.secret import Secret
 from provision.server.networks import Networks
 from provision.service.service import Service
 from provision.settings import Listen
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT as SOURCES
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, closed_site, edge, settings, site, sources
 
 MORE = INVENTORY.replace("labels: {rack: a}", "labels: {rack: b}")
@@ -37,16 +38,16 @@ def changed(service: Service) -> object:
 
 
 ACTS: dict[str, tuple[str, Act]] = {
-    "window": ("window-opened", lambda s: s.operations.open_window("node1", 7, 1, "uid=0")),
-    "close": ("window-closed", lambda s: s.operations.close_window("node1", "uid=0")),
-    "set": ("credential-set", lambda s: s.credentials.put("node1", "token", Secret(b"new"), None, None, "uid=0")),
+    "window": ("window-opened", lambda s: s.windows.open("node1", 7, 1, ROOT)),
+    "close": ("window-closed", lambda s: s.windows.close("node1", ROOT)),
+    "set": ("credential-set", lambda s: s.credentials.put("node1", "token", Secret(b"new"), None, None, ROOT)),
     "load": (
         "credential-set",
-        lambda s: s.credentials.put_many([(h, "token", Secret(b"more")) for h in ("node1", "node2")], "uid=0"),
+        lambda s: s.credentials.put_many([(h, "token", Secret(b"more")) for h in ("node1", "node2")], ROOT),
     ),
-    "remove": ("credential-removed", lambda s: s.credentials.remove("node1", "token", "uid=0")),
-    "apply": ("apply", lambda s: s.inventories.apply(sources(MORE), prune=True, confirmed=True, actor="uid=0")),
-    "image": ("image-removed", lambda s: s.images.remove("spare", "uid=0")),
+    "remove": ("credential-removed", lambda s: s.credentials.remove("node1", "token", ROOT)),
+    "apply": ("apply", lambda s: s.inventories.apply(sources(MORE), prune=True, confirmed=True, principal=ROOT)),
+    "image": ("image-removed", lambda s: s.images.remove("spare", ROOT)),
 }
 
 
@@ -146,19 +147,19 @@ def test_what_is_done_and_cannot_be_said_is_said_later_and_once(
     assert changed(here.service) != before
     here.service.core.note("anything", None)
     assert [e["event"] for e in new(here, since)] == ["begun"] * begun + [event] * begun + ["anything"]
-    assert here.service.audit_verify()["ok"]
+    assert here.service.auditing.verify().ok
 
 
 def test_a_failure_that_cannot_be_said_is_said_later(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     core, since = here.service.core, last(here)
-    with full(here, monkeypatch, after=1), pytest.raises(Conflict), core.act("apply", "uid=0", added=1):
+    with full(here, monkeypatch, after=1), pytest.raises(Conflict), core.act("apply", ROOT, added=1):
         raise Conflict("inventory", "has changed", "look again")
     core.tick()
     assert [(e["event"], e.get("reason")) for e in new(here, since)] == [("begun", None), ("failed", "has changed")]
 
 
 def test_no_message_of_an_unforeseen_error_reaches_the_log(here: Site) -> None:
-    with pytest.raises(RuntimeError), here.service.core.act("apply", "uid=0"):
+    with pytest.raises(RuntimeError), here.service.core.act("apply", ROOT):
         raise RuntimeError("a-secret")
     assert here.audit()[-1]["reason"] == "RuntimeError"
     assert b"a-secret" not in (here.state / "audit.log").read_bytes()
@@ -235,22 +236,22 @@ KILLED = """
 def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, name: str, step: str) -> None:
     state, (event, _) = closed_site(tmp_path), ACTS[name]
     service = Service.open(settings(state))
-    before, since = changed(service), service.audit_entries(None, 1)[-1]["seq"]
+    before, since = changed(service), service.core.audit.entries(None, 1)[-1]["seq"]
     service.close()
     argv = [sys.executable, "-c", textwrap.dedent(KILLED), str(state), name, step]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(argv, cwd=SOURCES, capture_output=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done
     service = Service.open(settings(state))
     try:
         assert (changed(service) != before) == (step == "said"), "the store is as it was, or as it was to be"
-        entries = [entry for entry in service.audit_entries(None, 100) if entry["seq"] > since]
+        entries = [entry for entry in service.core.audit.entries(None, 100) if entry["seq"] > since]
         told = [(e["event"], e.get("rule"), e.get("subject")) for e in entries if e["event"] != "begun"]
         assert told == ([] if step == "begun" else [("recovered", "unfinished", event)])
         if step != "begun":
             assert entries[-1]["of"] == entries[-2]["seq"] and "look at whether it happened" in entries[-1]["reason"]
-        assert service.audit_verify()["ok"]
+        assert service.auditing.verify().ok
     finally:
         service.close()
     again = Service.open(settings(state))
-    assert again.audit_entries(None, 1)[-1]["seq"] == (entries[-1]["seq"] if entries else since), "it is said once"
+    assert again.core.audit.entries(None, 1)[-1]["seq"] == (entries[-1]["seq"] if entries else since), "it is said once"
     again.close()

@@ -12,6 +12,7 @@ from provision.errors import Invalid, Problems
 from provision.media.library import Library
 from provision.secret import Secret
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, closed_site, site, sources
 
 TOKEN = "token: {kind: token, path: /etc/token}"
@@ -42,8 +43,8 @@ def base_arguments(monkeypatch: pytest.MonkeyPatch, here: Site, *arguments: str)
 
 
 def test_a_declared_path_that_the_seed_has_is_refused_once_for_all_hosts(here: Site) -> None:
-    here.service.credentials.remove("node1", "token", "uid=0")
-    here.service.credentials.remove("node2", "token", "uid=0")
+    here.service.credentials.remove("node1", "token", ROOT)
+    here.service.credentials.remove("node2", "token", ROOT)
     (line,) = refused(here, TWO.replace("/etc/token", "/etc/hostname"))
     assert line == (
         "inventory: hosts.node1.credentials: no credential can stand at /etc/hostname: the seed has /etc/hostname "
@@ -52,14 +53,14 @@ def test_a_declared_path_that_the_seed_has_is_refused_once_for_all_hosts(here: S
 
 
 def test_a_sealed_path_that_the_changed_seed_has_is_refused(here: Site) -> None:
-    here.service.credentials.put("node1", "file", Secret(b"x"), "/etc/krb5.conf", None, "uid=0")
+    here.service.credentials.put("node1", "file", Secret(b"x"), "/etc/krb5.conf", None, ROOT)
     (line,) = refused(here, TWO.replace("site:\n", "site:\n  realm: EXAMPLE.TEST\n"))
     assert "hosts.node1.credentials: no credential can stand at /etc/krb5.conf: the seed has /etc/krb5.conf" in line
     assert line.endswith("'provision credential set' file with another --path first")
 
 
 def test_a_sealed_path_that_another_credential_is_declared_to_have_is_refused(here: Site) -> None:
-    here.service.credentials.put("node1", "token", Secret(b"x"), "/etc/other", None, "uid=0")
+    here.service.credentials.put("node1", "token", Secret(b"x"), "/etc/other", None, ROOT)
     (line,) = refused(here, TWO.replace("/etc/file", "/etc/other"))
     assert "no credential can stand at /etc/other beside 'token' at /etc/other; give 'file' another path" in line
 
@@ -79,7 +80,7 @@ def test_a_base_that_came_later_is_named(here: Site, monkeypatch: pytest.MonkeyP
     here.apply(TWO.replace("  node3:\n", "  node3:\n    kernel_arguments: [ip=off]\n"))
     base_arguments(monkeypatch, here, "ip=dhcp")
     with pytest.raises(Invalid, match="ip= is given 2 times, in the --cmdline of its base image and the host's"):
-        here.service.operations.plan("node3", Medium.ISO, "uid=0")
+        here.service.media.plan("node3", Medium.ISO, ROOT)
 
 
 def test_an_apply_says_what_stays_as_it_was_sealed(here: Site) -> None:
@@ -96,7 +97,7 @@ def test_an_apply_says_what_stays_as_it_was_sealed(here: Site) -> None:
 
 def test_what_was_set_to_another_place_on_purpose_is_no_note(here: Site) -> None:
     for name in ("node1", "node2"):
-        here.service.credentials.put(name, "token", Secret(b"x"), "/etc/moved", None, "uid=0")
+        here.service.credentials.put(name, "token", Secret(b"x"), "/etc/moved", None, ROOT)
     _, changes, _ = here.service.inventories.preview(sources(TWO.replace("/etc/token", "/etc/moved")), False)
     assert changes.notes == ()
 

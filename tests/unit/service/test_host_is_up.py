@@ -22,6 +22,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.service import Service
 from provision.web import boot_app
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     INVENTORY,
@@ -203,7 +204,7 @@ def test_a_window_that_is_older_than_its_last_word_is_no_override(here: Site) ->
     with pytest.raises(Denied) as caught:
         charged(netboot.seed(origin(), None))
     assert caught.value.rule == "host-is-up"
-    here.service.operations.close_window("node1", "uid=0")
+    here.service.windows.close("node1", ROOT)
     assert b"window-closed" in netboot.pxelinux_config(origin(), origin().requester.mac or "")
 
 
@@ -225,13 +226,13 @@ def test_it_is_told_to_the_journal_and_shown(here: Site, caplog: pytest.LogCaptu
             answer(here, "seed")
     told = [record.getMessage() for record in caplog.records if "ALERT host-is-up: node2:" in record.getMessage()]
     assert len(told) == 1
-    row = here.service.operations.status("node2")["hosts"][0]
-    assert [(alert["event"], alert["count"]) for alert in row["alerts"]] == [("host-is-up", 20)]
-    assert row["heard"] == here.clock.now.isoformat()
+    row = here.service.reports.status("node2").hosts[0]
+    assert [(alert.event, alert.count) for alert in row.alerts] == [("host-is-up", 20)]
+    assert row.heard == here.clock.now.isoformat()
     denied = [entry for entry in here.audit("decision") if entry.get("rule") == "host-is-up"]
     assert denied and denied[0]["host"] == "node2"
     here.clock.advance(hours=25)
-    assert here.service.operations.status("node2")["hosts"][0]["alerts"] == []
+    assert here.service.reports.status("node2").hosts[0].alerts == ()
 
 
 def _started_again(here: Site, features: tuple[str, ...]) -> Service:
@@ -273,11 +274,11 @@ def test_only_an_image_with_the_agent_is_waited_for(here: Site) -> None:
 
 
 def test_explain_names_an_image_without_the_agent(here: Site) -> None:
-    rows = here.service.operations.explain("node2")
-    marked = {(row["medium"], row["channel"]) for row in rows if "caution" in row}
+    rows = here.service.reports.explain("node2", ROOT)
+    marked = {(row.medium, row.channel) for row in rows if row.caution}
     assert marked == {("pxe", "management:mgmt"), ("http-boot", "management:mgmt")}
     here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE,))
-    assert not any("caution" in row for row in here.service.operations.explain("node2"))
+    assert not any(row.caution for row in here.service.reports.explain("node2", ROOT))
 
 
 # Over HTTP
@@ -332,5 +333,5 @@ def test_what_is_no_message(here: Site, change: dict[str, Any]) -> None:
 def test_a_clock_that_was_set_back_keeps_nobody_up(here: Site) -> None:
     booted(here)
     here.clock.now -= timedelta(days=1)
-    here.service.core.footing.accept_clock("it was a day ahead", "uid=0")
+    here.service.core.footing.accept_clock("it was a day ahead", ROOT)
     assert TOKEN2 in answer(here, "seed")

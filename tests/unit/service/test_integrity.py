@@ -9,6 +9,7 @@ import pytest
 
 from provision.boot import Medium
 from provision.errors import Unavailable
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC2, Site, boot_iso, everything, origin, site, touch
 
 
@@ -32,15 +33,15 @@ def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptur
     core.integrity.look()
     assert "base.iso: is damaged" in caplog.text
     for call in (
-        lambda: here.service.operations.plan("node2", Medium.ISO, "uid=0"),
+        lambda: here.service.media.plan("node2", Medium.ISO, ROOT),
         lambda: boot_iso(netboot, origin(MAC2), 0, everything),
         lambda: netboot.kernel(here.base.id),
     ):
         with pytest.raises(Unavailable, match="damaged"):
             call()
     assert b"(rule: unavailable)" in netboot.pxelinux_config(origin(MAC2), MAC2)
-    assert "damaged" in here.service.images.listing()[0]["problem"]
+    assert "damaged" in str(here.service.images.listing()[0])
     here.base.iso.path.write_bytes(whole)
     touch(here.base.iso.path)
     here.service.images.verify("base")
-    assert here.service.operations.plan("node2", Medium.ISO, "uid=0").size
+    assert here.service.media.plan("node2", Medium.ISO, ROOT).size

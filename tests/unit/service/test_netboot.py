@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from provision.api.status import HostStatus
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, Gone, NotFound, ProvisionError
 from provision.media.reader import Reader
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
@@ -185,24 +187,24 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     with pytest.raises(Denied, match="which is closed"):
         charged(netboot.seed(origin(), revision))
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
-    assert here.service.operations.status("node1")["hosts"][0]["stage"] == "up"
+    assert here.service.reports.status("node1").hosts[0].stage == "up"
 
 
 @pytest.mark.parametrize("written_first", [True, False])
 def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_first: bool) -> None:
-    netboot, operations = here.service.netboot, here.service.operations
-    plans = [operations.plan("node1", Medium.ISO, "uid=0")] if written_first else []
+    netboot, media, reports = here.service.netboot, here.service.media, here.service.reports
+    plans = [media.plan("node1", Medium.ISO, ROOT)] if written_first else []
     here.window()
     _, key = phone_home(charged(netboot.seed(origin(), seed_url(here))).data)
     here.clock.advance(seconds=60)
     netboot.arrivals.up("node1", key)
-    assert operations.status("node1")["hosts"][0]["medium"] == "pxe"
-    plans = plans or [operations.plan("node1", Medium.ISO, "uid=0")]
+    assert reports.status("node1").hosts[0].medium == "pxe"
+    plans = plans or [media.plan("node1", Medium.ISO, ROOT)]
     (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
     here.clock.advance(seconds=60)
     netboot.arrivals.up("node1", phone_home(seed)[1])
-    row = operations.status("node1")["hosts"][0]
-    assert (row["stage"], row["medium"], row["parts"]) == ("up", "iso", {})
+    row = reports.status("node1").hosts[0]
+    assert (row.stage, row.medium, row.parts) == ("up", "iso", {})
     with pytest.raises(Conflict, match="has already said"):
         netboot.arrivals.up("node1", phone_home(seed)[1])
     with pytest.raises(Denied, match="fits no boot"):
@@ -280,11 +282,11 @@ def test_unknown_machines_are_listed_with_their_uuid(here: Site) -> None:
     here.service.netboot.note_uuid(origin(STRANGER), uuid)
     here.service.netboot.note_uuid(origin(MAC1), uuid)
     here.service.netboot.note_uuid(origin(None), uuid)
-    (seen,) = here.service.operations.status()["unknown"]
-    assert (seen["mac"], seen["uuid"], seen["network"]) == (STRANGER, uuid, "mgmt")
+    (seen,) = here.service.reports.status().unknown
+    assert (seen.mac, seen.uuid, seen.network) == (STRANGER, uuid, "mgmt")
     local = origin("52:54:00:00:00:98", local=True)
     here.service.netboot.pxelinux_config(local, "52:54:00:00:00:98")
-    assert len(here.service.operations.status()["unknown"]) == 1
+    assert len(here.service.reports.status().unknown) == 1
 
 
 # Bytes without secrets
@@ -309,18 +311,18 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     revision = seed_url(here)
     netboot = here.service.netboot
 
-    def status() -> dict[str, Any]:
-        found: dict[str, Any] = here.service.operations.status("node1")["hosts"][0]
-        return found
+    def status() -> HostStatus:
+        return here.service.reports.status("node1").hosts[0]
 
-    assert (status()["stage"], status()["parts"]) == ("configuration", {"configuration": 100})
+    assert (status().stage, status().parts) == ("configuration", {"configuration": 100})
     netboot.sent(origin(), "kernel", 0.5)
     netboot.sent(origin(), "kernel", 0.4)
     netboot.sent(origin(STRANGER), "kernel", 0.9)
-    assert (status()["stage"], status()["parts"]["kernel"]) == ("kernel", 50)
+    assert (status().stage, status().parts["kernel"]) == ("kernel", 50)
     charged(netboot.seed(origin(), revision))
     netboot.sent(origin(), "seed", 1.0, 0.9)
-    assert "seed" not in status()["parts"], "an end is not all of it"
+    assert "seed" not in status().parts, "an end is not all of it"
     netboot.sent(origin(), "seed", 7.0)
-    assert (status()["stage"], status()["parts"]["seed"]) == ("seed", 100)
-    assert status()["window"]["used"] == 1
+    assert (status().stage, status().parts["seed"]) == ("seed", 100)
+    window = status().window
+    assert window is not None and window.used == 1

@@ -11,6 +11,7 @@ import pytest
 from provision.accounts import Accounts
 from provision.errors import Problems
 from provision.media.library import Library
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, origin, seed_url, site, sources, unpaid
 
 OWNED = INVENTORY.replace("path: /etc/token}", "path: /etc/token, mode: 0640, group: libvirt-qemu}")
@@ -64,7 +65,7 @@ def test_a_host_whose_new_image_lacks_the_account_gets_no_seed(here: Site, monke
     here.service.core._known = (-1, {})  # as after the import
     (missing,) = here.service.core.state("node1").missing
     assert missing == "the group 'libvirt-qemu' of its credential 'token' in its base image"
-    told = str(here.service.operations.explain("node1"))
+    told = str(here.service.reports.explain("node1", ROOT))
     assert "incomplete" in told and missing.replace("'", "") in told.replace("'", "").replace("\\", "")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +53,7 @@ def listen(here: Site, **fields: object) -> None:
 )
 def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: type[ProvisionError], said: str) -> None:
     listen(here, **fields)
-    for call in (here.service.operations.dhcp, here.service.operations.tree):
+    for call in (here.service.exports.dhcp, here.service.exports.tree):
         with pytest.raises(kind, match=said):
             call()
     assert here.service.core.endpoints.of("mgmt") is None, "media are made without it"
@@ -60,7 +62,7 @@ def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: ty
 def test_a_block_that_is_missing_may_be_one_that_was_not_read(here: Site) -> None:
     settle(here)
     with pytest.raises(NotFound, match=r"add one for mgmt to provision.toml; a running service must be restarted"):
-        here.service.operations.dhcp()
+        here.service.exports.dhcp()
 
 
 def test_render_ends_with_an_error(tmp_path: Path) -> None:
@@ -70,18 +72,24 @@ def test_render_ends_with_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "tree").exists()
 
 
+def tree(here: Site) -> dict[str, bytes]:
+    """The files of the boot tree by their paths."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(here.service.exports.tree()))) as archive:
+        return {member.name: file.read() for member in archive if (file := archive.extractfile(member))}
+
+
 def test_hosts_on_other_networks_are_left_out_with_their_images(here: Site) -> None:
     here.apply(INVENTORY + NODE4)
-    texts = here.service.operations.tree()
+    texts = tree(here)
     assert f"pxelinux.cfg/01-{MAC1.replace(':', '-')}" in texts
     assert not [name for name in texts if "00-04" in name or "00:04" in name]
-    assert f"images/{here.base.id}/kernel" in here.service.operations.images_of_tree()
+    assert f"images/{here.base.id}/kernel" in texts
 
 
 def test_a_host_without_its_base_is_named(here: Site) -> None:
     here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: gone\n"))
     with pytest.raises(NotFound, match=r"^node2: its base image 'gone' is not imported \(there: base\)"):
-        here.service.operations.tree()
+        here.service.exports.tree()
 
 
 def test_a_tree_has_one_set_of_loaders(here: Site) -> None:
@@ -90,8 +98,8 @@ def test_a_tree_has_one_set_of_loaders(here: Site) -> None:
     core.store.bases.name("other", other.id)
     here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: other\n"))
     with pytest.raises(Conflict, match=r"'base' and 'other' bring different ones"):
-        here.service.operations.images_of_tree()
+        here.service.exports.tree()
     core._bases[other.id] = replace(other, loaders=here.base.loaders)
-    found = here.service.operations.images_of_tree()
-    assert hashlib.sha256(found["lpxelinux.0"].read_bytes()).hexdigest() == here.base.loaders["lpxelinux.0"].sha256
+    found = tree(here)
+    assert hashlib.sha256(found["lpxelinux.0"]).hexdigest() == here.base.loaders["lpxelinux.0"].sha256
     assert {f"images/{base.id}/kernel" for base in (here.base, other)} <= set(found)

@@ -159,8 +159,8 @@ def test_a_clone_that_reads_after_the_host_is_seen_and_the_window_closes(
         charged(here.service.netboot.seed(origin(), None))
     assert caught.value.rule == "window-closed"
     assert "ALERT seed-read-again: node1" in caplog.text
-    row = here.service.operations.status("node1")["hosts"][0]
-    assert [alert["event"] for alert in row["alerts"]] == ["seed-read-again"]
+    row = here.service.reports.status("node1").hosts[0]
+    assert [alert.event for alert in row.alerts] == ["seed-read-again"]
 
 
 def test_a_clone_at_another_address(here: Site) -> None:

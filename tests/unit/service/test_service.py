@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 
 from provision import netcheck
+from provision.api.inventory import Discrepancy
+from provision.api.status import Status
 from provision.boot import Medium
 from provision.errors import Conflict, Invalid, NotFound, Problems, Unavailable
 from provision.policy import Denial
 from provision.secret import Secret
-from provision.service.service import Digests, Service
+from provision.service.media import Digests
+from provision.service.service import Service
 from provision.settings import Settings
 from provision.site import Inventory
 from provision.store.keys import create_key
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, MAC1, Site, charged, closed_site, make_base, origin, settings, site
 
 
@@ -52,19 +56,19 @@ def test_without_its_audit_log_a_service_opens_and_gives_nothing(tmp_path: Path)
     (state / "audit.log").mkdir()
     service = Service.open(settings(state))
     for call in (
-        lambda: service.operations.plan("node1", Medium.ISO, "uid=0"),
-        lambda: service.operations.open_window("node1", 5, 1, "uid=0"),
-        lambda: service.audit_entries(None, 10),
-        lambda: service.audit_verify(),
+        lambda: service.media.plan("node1", Medium.ISO, ROOT),
+        lambda: service.windows.open("node1", 5, 1, ROOT),
+        lambda: service.core.audit.entries(None, 10),
+        lambda: service.auditing.verify(),
     ):
         with pytest.raises(Unavailable, match=r"audit\.log"):
             call()
-    assert service.operations.explain("node1")
+    assert service.reports.explain("node1", ROOT)
     service.close()
     (state / "audit.log").rmdir()
     (state / "audit.moved").rename(state / "audit.log")
     service = Service.open(settings(state))
-    assert service.operations.plan("node1", Medium.ISO, "uid=0").size
+    assert service.media.plan("node1", Medium.ISO, ROOT).size
     service.close()
 
 
@@ -84,8 +88,8 @@ def test_nothing_is_there_before_the_first_apply(tmp_path: Path) -> None:
     service = Service.open(Settings(state=state))
     try:
         assert service.inventories.hosts() == []
-        assert service.operations.status() == {"hosts": [], "unknown": [], "warnings": [], "problems": []}
-        for call in (service.operations.dhcp, service.inventories.current, lambda: service.check(None)):
+        assert service.reports.status() == Status(hosts=(), unknown=(), warnings=(), problems=())
+        for call in (service.exports.dhcp, service.inventories.current, lambda: service.inventories.check(None)):
             with pytest.raises(Conflict, match="nothing has been applied"):
                 call()
         with pytest.raises(NotFound):
@@ -95,7 +99,7 @@ def test_nothing_is_there_before_the_first_apply(tmp_path: Path) -> None:
 
 
 def test_what_a_host_lacks_is_named(here: Site) -> None:
-    here.service.credentials.remove("node1", "token", "uid=0")
+    here.service.credentials.remove("node1", "token", ROOT)
     assert here.service.core.state("node1").missing == ("its credential 'token'",)
     here.apply(INVENTORY.replace("base: base", "base: nothing"))
     assert here.service.core.state("node1").missing == ("its credential 'token'", "its base image 'nothing'")
@@ -145,18 +149,18 @@ def test_a_host_that_comes_back_under_its_name_has_no_boots(here: Site) -> None:
 def test_a_load_is_all_or_nothing(here: Site) -> None:
     items = [("node1", "token", Secret(b"good")), ("node9", "token", Secret(b"x")), ("node2", "nothing", Secret(b"y"))]
     with pytest.raises(Problems) as told:
-        here.service.credentials.put_many(items, "uid=0")
+        here.service.credentials.put_many(items, ROOT)
     assert [problem.file for problem in told.value.problems] == ["node2/nothing", "node9/token"]
-    assert [row["version"] for row in here.service.credentials.listing(None)] == [1, 1]
+    assert [row.version for row in here.service.credentials.listing(None)] == [1, 1]
 
 
 def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = Digests()
-    plan = here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    plan = here.service.media.plan("node1", Medium.ISO, ROOT)
     first = digests.of(plan)
     here.base.iso.path.unlink()
     assert digests.of(plan) == first
-    other = here.service.operations.plan("node2", Medium.ISO, "uid=0")
+    other = here.service.media.plan("node2", Medium.ISO, ROOT)
     with pytest.raises(Unavailable):
         digests.of(other)
 
@@ -166,13 +170,13 @@ def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pyt
 )
 def test_a_resolver_is_an_address(here: Site, server: str) -> None:
     with pytest.raises(Invalid, match="ADDRESS"):
-        here.service.check(server)
+        here.service.inventories.check(server)
 
 
 def test_a_resolvers_port_is_one(here: Site) -> None:
     for server in ("127.0.0.1:0", "127.0.0.1:65536", "[::1]:99999"):
         with pytest.raises(Invalid, match=r"server: port \d+ is not in 1 to 65535; such as"):
-            here.service.check(server)
+            here.service.inventories.check(server)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ def test_which_resolver_is_asked(
         return [netcheck.Finding(host, str(port), "") for host, port in resolvers]
 
     monkeypatch.setattr(netcheck, "check", check)
-    assert here.service.check(server) == [{"subject": asked[0], "fact": str(asked[1]), "remedy": ""}]
+    assert here.service.inventories.check(server) == [Discrepancy(subject=asked[0], fact=str(asked[1]), remedy="")]
 
 
 def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:
@@ -203,22 +207,22 @@ def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:
     assert core.base_of(core.hosts["node1"]).id == other.id
     assert core.base_of(core.hosts["node2"]).id == core.base_of(None).id == here.base.id
     with pytest.raises(Conflict, match="is used by node1"):
-        here.service.images.remove("other", "uid=0")
+        here.service.images.remove("other", ROOT)
 
 
 def test_what_did_not_happen_is_not_recorded(here: Site) -> None:
     service = here.service
     with pytest.raises(Conflict):
-        service.images.remove("base", "uid=0")
+        service.images.remove("base", ROOT)
     with pytest.raises(NotFound):
-        service.images.remove("nothing", "uid=0")
+        service.images.remove("nothing", ROOT)
     for host, name in (("node3", "token"), ("node1", "nothing"), ("node9", "token")):
         with pytest.raises(NotFound):
-            service.credentials.remove(host, name, "uid=0")
-    service.operations.close_window("node1", "uid=0")
+            service.credentials.remove(host, name, ROOT)
+    service.windows.close("node1", ROOT)
     assert not [e for e in here.audit() if e["event"] in ("image-removed", "credential-removed", "window-closed")]
     here.window()
-    service.operations.close_window("node1", "uid=0")
-    service.operations.close_window("node1", "uid=0")
-    service.credentials.remove("node1", "token", "uid=0")
+    service.windows.close("node1", ROOT)
+    service.windows.close("node1", ROOT)
+    service.credentials.remove("node1", "token", ROOT)
     assert [len(here.audit(event)) for event in ("window-closed", "credential-removed")] == [1, 1]

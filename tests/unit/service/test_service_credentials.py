@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from provision.boot import Medium
 from provision.errors import Invalid, Problems
 from provision.secret import Secret
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, NOW, Site, site
 
 MORE = """\
@@ -35,7 +36,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 
 def put(here: Site, name: str, data: bytes = b"x", path: str | None = None, mode: str | None = None) -> None:
-    here.service.credentials.put("node1", name, Secret(data), path, mode, "uid=0")
+    here.service.credentials.put("node1", name, Secret(data), path, mode, ROOT)
 
 
 def pair() -> tuple[bytes, bytes]:
@@ -73,7 +74,7 @@ def test_a_path_that_this_hosts_seed_leaves_free_is_taken(here: Site, path: str)
     put(here, "cert", certificate)
     put(here, "key", key)
     put(here, "file", path=path)
-    assert here.service.operations.plan("node1", Medium.ISO, "uid=0").size
+    assert here.service.media.plan("node1", Medium.ISO, ROOT).size
 
 
 @pytest.mark.parametrize("mode", ["0604", "0777", "0601"])
@@ -96,17 +97,17 @@ def test_a_certificate_with_its_key_is_kept_like_a_key(here: Site) -> None:
 
 def test_what_the_host_does_not_name_is_refused(here: Site) -> None:
     with pytest.raises(Invalid, match=r"node3/token: node3 does not name this credential, .*; add it to the host's"):
-        here.service.credentials.put("node3", "token", Secret(b"x"), None, None, "uid=0")
+        here.service.credentials.put("node3", "token", Secret(b"x"), None, None, ROOT)
 
 
 def test_a_load_replaces_a_pair_and_swaps_places(here: Site) -> None:
     old, new = pair(), pair()
     for certificate, key in (old, new):
         items = [("node1", "cert", Secret(certificate)), ("node1", "key", Secret(key))]
-        here.service.credentials.put_many(items, "uid=0")
+        here.service.credentials.put_many(items, ROOT)
     here.apply(CREDENTIALS.replace("/etc/cert.pem", "/etc/other").replace("/etc/key.pem", "/etc/cert.pem"))
-    here.service.credentials.put_many([items[1], items[0]], "uid=0")
-    rows = {row["name"]: row["path"] for row in here.service.credentials.listing("node1")}
+    here.service.credentials.put_many([items[1], items[0]], ROOT)
+    rows = {row.name: row.path for row in here.service.credentials.listing("node1")}
     assert (rows["cert"], rows["key"]) == ("/etc/other", "/etc/cert.pem")
 
 
@@ -115,4 +116,4 @@ def test_what_would_be_sealed_can_be_asked(here: Site) -> None:
     assert len(here.service.credentials.fitting([good])) == 1
     with pytest.raises(Problems, match="the file is empty"):
         here.service.credentials.fitting([good, bad])
-    assert [row["version"] for row in here.service.credentials.listing("node1")] == [1]
+    assert [row.version for row in here.service.credentials.listing("node1")] == [1]

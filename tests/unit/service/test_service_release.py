@@ -15,6 +15,7 @@ from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.errors import Denied, Gone, Invalid, Unavailable
 from provision.media.layout import SEED
 from provision.media.reader import Reader
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     INVENTORY,
@@ -160,7 +161,7 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
         return really(host, names)
 
     monkeypatch.setattr(credentials, "open", spy)
-    netboot, operations = here.service.netboot, here.service.operations
+    netboot, media, reports = here.service.netboot, here.service.media, here.service.reports
     here.window()
     with deny_all():
         netboot.pxelinux_config(origin(), MAC1)
@@ -168,15 +169,15 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
         boot_iso(netboot, origin(), 0, everything)
         for call in (
             lambda: charged(netboot.seed(origin(), None)),
-            lambda: operations.plan("node1", Medium.ISO, "uid=0"),
-            lambda: operations.plan("node1", Medium.DISK, "uid=0"),
+            lambda: media.plan("node1", Medium.ISO, ROOT),
+            lambda: media.plan("node1", Medium.DISK, ROOT),
         ):
             with pytest.raises(Denied):
                 call()
     netboot.pxelinux_config(origin(), MAC1)
-    operations.explain("node1")
-    operations.status()
-    operations.tree()
+    reports.explain("node1", ROOT)
+    reports.status()
+    list(here.service.exports.tree())
     assert opened == []
     charged(netboot.seed(origin(), None))
     assert opened == ["node1"]
@@ -194,11 +195,11 @@ def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
 
 
 def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
-    maker, core = here.service.operations._maker, here.service.core
-    here.service.operations.plan("node1", Medium.ISO, "uid=0")
+    maker, core = here.service.media._maker, here.service.core
+    here.service.media.plan("node1", Medium.ISO, ROOT)
     state = core.state("node1")
     boot = Copy("node1", Medium.ISO, state.identity[:32])
-    release = core.decide(state, Medium.ISO, OPERATOR, Requester(operator="uid=0"))
+    release = core.decide(state, Medium.ISO, OPERATOR, Requester(principal=ROOT))
     plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
     assert any(CANARY in patch.data for patch in plan.patches)
     here.clock.advance(hours=1)
@@ -238,7 +239,7 @@ def test_every_decision_is_recorded(here: Site) -> None:
         ("denied", None, "http-boot", "management:mgmt", STRANGER, "unknown-host"),
         ("denied", "node3", "pxe", "management:mgmt", MAC3, "netboot-never"),
     ]
-    assert here.service.audit_verify()["ok"]
+    assert here.service.auditing.verify().ok
 
 
 def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
@@ -246,7 +247,7 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
     for _ in range(3):
         for call in (
             lambda: charged(here.service.netboot.seed(origin(STRANGER), None)),
-            lambda: here.service.operations.plan("node3", Medium.PXE, "uid=0"),
+            lambda: here.service.media.plan("node3", Medium.PXE, ROOT),
         ):
             with pytest.raises(Denied):
                 call()
@@ -320,10 +321,10 @@ def test_a_range_that_comes_first_is_on_disk_before_its_bytes(here: Site, monkey
         with pytest.raises(Unavailable):
             boot_iso(netboot, origin(), 1, lambda plan: range(1, plan.size))
         with pytest.raises(Unavailable):
-            here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
+            here.service.media.plan("node1", Medium.ISO, ROOT, first=False)
     assert used(here) == 0
     monkeypatch.setattr(os, "fdatasync", note)
     boot_iso(netboot, origin(), 1, lambda plan: range(1, plan.size))
-    here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False)
+    here.service.media.plan("node1", Medium.ISO, ROOT, first=False)
     assert synced == [log._file.descriptor] * 2
     assert used(here) == 1

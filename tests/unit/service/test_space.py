@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.api.status import Status
 from provision.cli.operate import _show
 from provision.service import complaints, space
 from provision.service.complaints import Complaints
@@ -54,13 +55,13 @@ def test_status_and_check_and_the_log_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with site(tmp_path) as here:
-        assert here.service.operations.status()["warnings"] == []
+        assert here.service.reports.status().warnings == ()
         monkeypatch.setattr(space, "LEAST", 1 << 60)
         monkeypatch.setattr(Foresight, "look", lambda _: Space(1 << 20, 1 << 40))
-        (warning,) = here.service.operations.status()["warnings"]
+        (warning,) = here.service.reports.status().warnings
         assert warning.startswith(f"{here.state}: has 1 MiB left") and "make room" in warning
         monkeypatch.setattr("provision.netcheck.check", lambda *_: [])
-        assert [found["subject"] for found in here.service.check(None)] == [str(here.state)]
+        assert [found.subject for found in here.service.inventories.check(None)] == [str(here.state)]
         for _ in range(3):
             here.service.core.tick()
         assert caplog.text.count("has 1 MiB left") == 1, "once, and not every second"
@@ -91,7 +92,8 @@ def test_complaints_are_few_and_of_each_network(
 
 
 def test_what_the_service_says_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    said = {"hosts": [], "unknown": [], "problems": ["[/bold] [red]a[/red]"], "warnings": ["[/bold] [red]b[/red]"]}
+    problems, warnings = ("[/bold] [red]a[/red]",), ("[/bold] [red]b[/red]",)
+    said = Status(hosts=(), unknown=(), problems=problems, warnings=warnings)
     _show(said, as_json=False)
     shown = capsys.readouterr().out
     assert "ATTENTION: [/bold] [red]a[/red]" in shown and "WARNING: [/bold] [red]b[/red]" in shown

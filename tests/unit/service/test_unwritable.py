@@ -14,6 +14,7 @@ from provision.boot import Medium
 from provision.errors import Unavailable
 from provision.media.reader import Reader
 from provision.secret import Secret
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     INVENTORY,
@@ -71,10 +72,10 @@ def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.M
         lambda: charged(netboot.seed(origin(), revision)),
         lambda: unpaid(netboot.seed(origin(), revision)),
         lambda: boot_iso(netboot, origin(), 4096, everything),
-        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0"),
-        lambda: here.service.operations.plan("node1", Medium.ISO, "uid=0", first=False),
-        lambda: here.service.operations.open_window("node1", 5, 5, "uid=0"),
-        lambda: here.service.credentials.put("node1", "token", Secret(b"x"), None, None, "uid=0"),
+        lambda: here.service.media.plan("node1", Medium.ISO, ROOT),
+        lambda: here.service.media.plan("node1", Medium.ISO, ROOT, first=False),
+        lambda: here.service.windows.open("node1", 5, 5, ROOT),
+        lambda: here.service.credentials.put("node1", "token", Secret(b"x"), None, None, ROOT),
         lambda: here.apply(CHANGED),
     ]
     for call in calls:

@@ -20,6 +20,7 @@ from provision.store.keys import load_key
 from provision.store.ledger import Record, Standing
 from provision.store.trust import Found, distrust
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC1, MAC2, TOML, Clock
 from tests.helpers.stored_site import TRUTH, Past, gains, make_past, opened, raw
 
@@ -95,7 +96,7 @@ def test_an_upgrade_takes_what_is_there_once(past: Past, tmp_path: Path) -> None
     for _ in range(2):
         with opened(state) as service:
             assert service.core.store.database.distrust == "" and gains(service) == TRUTH
-            events = [entry["event"] for entry in service.audit_entries(None, 1000)]
+            events = [entry["event"] for entry in service.core.audit.entries(None, 1000)]
             assert events.count("store-authenticated") == 1
     for name in ("audit.log", "audit.head"):
         shutil.copy(state / name, tmp_path / name)
@@ -150,7 +151,7 @@ def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
             lambda n: store.boots.charge(store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", now, str(n)), now),
             lambda n: [store.boots.of(name) for name in ("node1", "node2")],
             lambda n: store.windows.open("node1", 60, 3, now, "x"),
-            lambda n: service.credentials.put("node1", "token", Secret(b"%d" % n), None, None, "uid=0"),
+            lambda n: service.credentials.put("node1", "token", Secret(b"%d" % n), None, None, ROOT),
             lambda n: store.credentials.open("node1", ["token"]),
             lambda n: store.database.recheck() if n % 2 else service.core.footing.watch(),
             lambda n: store.bases.name("other", f"{n:064x}"),

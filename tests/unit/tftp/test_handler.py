@@ -93,8 +93,8 @@ def test_progress_is_told(here: Site) -> None:
     assert found.progress is not None
     found.progress(here.base.kernel.size // 2)
     found.content.close()
-    status = here.service.operations.status("node1")["hosts"][0]
-    assert status["parts"] == {"configuration": 100, "kernel": 50}
+    status = here.service.reports.status("node1").hosts[0]
+    assert status.parts == {"configuration": 100, "kernel": 50}
 
 
 def test_the_pxelinux_configuration_over_tftp_is_the_same(here: Site) -> None:
@@ -163,7 +163,7 @@ def test_a_general_network_has_no_seed(here: Site) -> None:
 def test_grub_tells_the_uuid_of_an_unknown_machine(here: Site) -> None:
     uuid = "12345678-1234-1234-1234-123456789abc"
     assert get(here, f"grub/uuid/{uuid}.cfg", IP[STRANGER]).strip() == b""
-    assert here.service.operations.status()["unknown"][0]["uuid"] == uuid
+    assert here.service.reports.status().unknown[0].uuid == uuid
 
 
 def test_a_withdrawn_seed_is_gone(here: Site) -> None:

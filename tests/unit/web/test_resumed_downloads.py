@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from provision.web import operator_app
 from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.helpers.site_fixture import Reply, Site, request, site
 
 
@@ -23,7 +24,7 @@ def call(app: Guard, method: str, path: str, headers: Mapping[str, str] | None =
 
 
 def test_the_rest_of_a_download_is_of_the_medium_that_it_began_with(here: Site) -> None:
-    app = operator_app.create(here.service)
+    app = operator_app.create(here.service, by_peer_credentials)
     url, rest = "/v1/hosts/node1/iso", {"range": "bytes=262100-"}
     assert call(app, "HEAD", url).status == 200
     assert call(app, "GET", url, headers=rest).problem["status"] == 410
@@ -43,7 +44,7 @@ def test_the_rest_of_a_download_is_of_the_medium_that_it_began_with(here: Site) 
 
 
 def test_what_another_operator_began_is_another_download(here: Site) -> None:
-    app, url = operator_app.create(here.service), "/v1/hosts/node1/disk"
+    app, url = operator_app.create(here.service, by_peer_credentials), "/v1/hosts/node1/disk"
     assert call(app, "GET", url, {"range": "bytes=0-0"}).status == 206
     assert call(app, "GET", url, {"range": "bytes=1-"}, peer="uid=1").status == 410
     assert call(app, "GET", "/v1/hosts/node1/iso", {"range": "bytes=1-"}).status == 410

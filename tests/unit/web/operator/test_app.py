@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from provision.errors import Unavailable
-from provision.web import operator_app
 from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
 from tests.fixtures.media import image_archive, kernel
 from tests.helpers.site_fixture import (
     CANARY,
@@ -42,7 +43,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def app(here: Site) -> Guard:
-    return operator_app.create(here.service)
+    return operator_app.create(here.service, by_peer_credentials)
 
 
 def call(app: Guard, method: str, path: str, body: Any = None, **fields: Any) -> Reply:
@@ -377,11 +378,11 @@ def test_a_base_that_lost_its_name_is_adopted(tmp_path: Path) -> None:
     with site(tmp_path) as here:
         here.apply(INVENTORY.replace("  base: base\n", ""))
         here.service.core.store.bases.forget("base")
-        assert data(operator_app.create(here.service), "GET", "/v1/images") == []
+        assert data(operator_app.create(here.service, by_peer_credentials), "GET", "/v1/images") == []
     again = Service.open(settings(here.state), here.clock)
     try:
         assert dict(again.core.bases()) == {"base": here.base.id}
-        assert again.audit_entries(None, 1)[0]["event"] == "image-imported"
+        assert again.core.audit.entries(None, 1)[0]["event"] == "image-imported"
     finally:
         again.close()
 

@@ -1,0 +1,1 @@
+"""What the operator's application takes and answers, as models that it shares with its clients."""

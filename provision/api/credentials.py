@@ -1,0 +1,58 @@
+"""Credentials: sealing them, and what may be told of them. Nothing here gives content back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from provision.api.wire import Answer, Bytes, Count, Request, Time, examples
+from provision.model import ContentId, FileMode, Name, SeedPath
+from provision.site import CredentialKind
+
+
+class NewCredential(Request):
+    """One secret of a load."""
+
+    model_config = examples({"host": "node1", "name": "token", "data": "dGhlIHRva2Vu"})
+
+    host: Name
+    name: Name
+    data: Bytes = Field(repr=False)
+
+
+class Sealed(Answer):
+    """A credential's new version."""
+
+    model_config = examples({"host": "node1", "name": "token", "version": 2})
+
+    host: Name
+    name: Name
+    version: Count
+
+
+class CredentialRow(Answer):
+    """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
+    certificate's."""
+
+    model_config = examples(
+        {
+            "host": "node1",
+            "name": "token",
+            "kind": "token",
+            "path": "/etc/token",
+            "mode": "0600",
+            "version": 2,
+            "sha256": "",
+            "not_after": None,
+        }
+    )
+
+    host: Name
+    name: Name
+    kind: CredentialKind
+    path: SeedPath
+    mode: FileMode
+    version: Count
+    sha256: ContentId | Literal[""]
+    not_after: Time | None

@@ -1,0 +1,93 @@
+"""Base images: uploads, imports and their steps, and what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from provision.api.problem import ProblemDocument
+from provision.api.wire import Answer, Line, Size, examples
+from provision.model import ContentId, LoaderName, Model, Name, TypedPath, UploadId
+
+
+class Upload(Answer):
+    """An upload's id, good for one import."""
+
+    model_config = examples({"id": "0" * 32})
+
+    id: UploadId
+
+
+class ImportOrder(Model):
+    """A base image from uploads, by their ids. `names` has the path of each as it was typed."""
+
+    model_config = examples(
+        {"names": {"0" * 32: "vmlinuz"}, "kernel": "0" * 32, "initrds": ["1" * 32], "kernel_arguments": ["quiet"]}
+    )
+
+    names: dict[UploadId, TypedPath] = Field(default={}, max_length=1024)
+    kernel: UploadId
+    initrds: tuple[UploadId, ...] = Field(max_length=64)
+    kernel_arguments: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=1024)
+    loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
+    seed_size: int | None = None
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Every upload once."""
+        return tuple(dict.fromkeys((self.kernel, *self.initrds, *(self.loaders or {}).values())))
+
+    @model_validator(mode="after")
+    def _each_file_has_its_place(self) -> Self:
+        names = self.loaders or {}
+        if any(name.partition("/")[0] in names for name in names if "/" in name):
+            raise ValueError("a loader's file is another one's directory")
+        return self
+
+
+class Image(Answer):
+    """A base image under one of its names; sizes in bytes."""
+
+    model_config = examples(
+        {
+            "name": "base",
+            "id": "a" * 64,
+            "kernel": "6.1.0-18-amd64",
+            "kernel_arguments": ["console=ttyS0"],
+            "seed_size": 4194304,
+            "signing": "Debian's",
+            "iso_size": 67108864,
+            "disk_size": 134217728,
+            "loaders": ["grubx64.efi", "ldlinux.c32", "lpxelinux.0", "shimx64.efi"],
+        }
+    )
+
+    name: Name
+    id: ContentId
+    kernel: Line
+    kernel_arguments: tuple[Line, ...]
+    seed_size: Size
+    signing: Line
+    iso_size: Size
+    disk_size: Size
+    loaders: tuple[LoaderName, ...]
+
+
+class DamagedImage(Answer):
+    """A base image that is not as it was imported, and what is wrong with it."""
+
+    name: Name
+    id: ContentId
+    problem: Line
+
+
+class Step(Answer):
+    """A step of an import: what is being done and how far it is, or its end, which is an `image` or a `problem`."""
+
+    model_config = examples({"stage": "reading the kernel", "fraction": 0.5})
+
+    stage: Line | None = None
+    fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    image: Image | None = None
+    problem: ProblemDocument | None = None

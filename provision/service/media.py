@@ -1,0 +1,63 @@
+"""Media that an operator downloads: decided, made, and described."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from provision.api.media import MediumDescription
+from provision.boot import OPERATOR, Copy, Medium, Requester
+from provision.media.plan import Plan
+from provision.media.reader import Reader
+from provision.policy import Denial
+from provision.principal import Principal
+from provision.service.core import Core
+from provision.service.media_builder import Maker
+
+_KEPT = 4096
+"""Digests remembered; of more, the oldest goes."""
+
+
+class Media:
+    """ISOs and disk images for operators."""
+
+    def __init__(self, core: Core, maker: Maker) -> None:
+        self._core, self._maker = core, maker
+        self.digests = Digests()
+
+    def plan(self, name: str, medium: Medium, principal: Principal, *, first: bool = True) -> Plan:
+        """The host's ISO or disk image for `principal`; raises NotFound or Denied.
+
+        `first` is False for a range from the middle: a client makes thousands of those, and they are counted.
+        """
+        state, asks = self._core.state(name), Requester(principal=principal)
+        answer = self._core.decide(state, medium, OPERATOR, asks, durable=True, counted=not first)
+        if isinstance(answer, Denial):
+            raise answer.error()
+        return self._maker.plan(answer, state, Copy(name, medium, state.identity[:32]))
+
+    def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
+        """What such a download is; reads all of it the first time. Raises like `plan`."""
+        plan = self.plan(name, medium, principal)
+        return MediumDescription(host=name, medium=medium, sha256=self.digests.of(plan), size=plan.size, etag=plan.etag)
+
+
+class Digests:
+    """Whole-file SHA-256 sums of media, computed on demand and remembered by entity tag."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, plan: Plan) -> str:
+        """Hex SHA-256 of the whole medium; reads all of it the first time."""
+        with self._lock:
+            known = self._known.get(plan.etag)
+        if known is None:
+            with Reader(plan) as reader:
+                known = reader.digest()
+            with self._lock:
+                self._known[plan.etag] = known
+                while len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+        return known

@@ -1,0 +1,51 @@
+"""Windows: an operator lets a host boot from the network for a while."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from provision.api import hosts as api
+from provision.boot import Window
+from provision.errors import Invalid
+from provision.host import Netboot
+from provision.principal import Principal
+from provision.service.core import Core
+
+
+class Windows:
+    """Opens and closes the windows of hosts."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def open(self, name: str, minutes: int | None, boots: int | None, principal: Principal) -> api.OpenedWindow:
+        """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
+        core, state = self._core, self._core.state(name)
+        # A host that may boot at any time needs one only while it says that it is up.
+        if state.host.netboot is Netboot.NEVER:
+            raise Invalid(name, "is set to 'netboot: never'", "set 'netboot: window' to use windows")
+        lifetime, count = core.window_default()
+        minutes = minutes if minutes is not None else int(lifetime.total_seconds() // 60)
+        boots = boots if boots is not None else count
+        if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
+            raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
+        with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots):
+            opened = core.store.windows.open(name, minutes, boots, core.clock(), principal.name)
+        core.witness()
+        return api.OpenedWindow(host=name, **dict(shown(opened, core.clock())))
+
+    def close(self, name: str, principal: Principal) -> None:
+        """Close the host's window, if it has one. One that is used up may be closed: its boot then ends, too."""
+        window = self._core.state(name).window
+        if window is None or window.closed:
+            return
+        with self._core.act("window-closed", principal, host=name):
+            self._core.store.windows.close(name)
+        self._core.witness()
+
+
+def shown(window: Window, now: datetime) -> api.Window:
+    """A window as it is at `now`, for operators."""
+    return api.Window(
+        open=window.is_open(now), expires=window.expires.isoformat(), boots=window.boots, used=window.used
+    )

@@ -1,0 +1,40 @@
+"""The operator's application, put together: one authentication, then bodies, then downloads, then routes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import FastAPI
+
+from provision.service.service import Service
+from provision.web import problems
+from provision.web.bodies import Bodies
+from provision.web.guard import Guard
+from provision.web.operator import audit, credentials, hosts, images, inventory, media
+from provision.web.operator.authentication import Authenticate, Authenticated
+from provision.web.operator.description import describe
+
+
+def create(service: Service, authenticate: Authenticate) -> Guard:
+    """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know."""
+    download = media.Download(service)
+    routers = (
+        inventory.router(service),
+        hosts.router(service),
+        credentials.router(service),
+        images.router(service),
+        media.router(service, download),
+        audit.router(service),
+    )
+    app = FastAPI(
+        title="provision",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
+        # As they are: including a router would wrap each of its routes once more.
+        routes=[route for router in routers for route in router.routes],
+    )
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    problems.install(app)
+    return Guard(app, Authenticated(Bodies(media.Downloads(app, download)), authenticate))

@@ -1,0 +1,60 @@
+"""Routes of credentials: they go in, and never out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from provision.api.credentials import CredentialRow, NewCredential, Sealed
+from provision.model import FileMode, SeedPath
+from provision.secret import Secret
+from provision.service.service import Service
+from provision.web.operator.request import Asked, InPath, Operator, failures, new_router
+
+_SECRET = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes over `service`."""
+    routes = new_router()
+
+    @routes.get("/v1/credentials", responses=failures(404))
+    def list_credentials(host: Asked = None) -> list[CredentialRow]:
+        """Every credential's name, place and version; never its content."""
+        return service.credentials.listing(host)
+
+    @routes.put(
+        "/v1/hosts/{host}/credentials/{name}",
+        responses=failures(400, 404, 413),
+        openapi_extra={"requestBody": {**_SECRET, "required": True}},
+    )
+    async def set_credential(
+        host: InPath,
+        name: InPath,
+        request: Request,
+        principal: Operator,
+        path: SeedPath | None = None,
+        mode: FileMode | None = None,
+    ) -> Sealed:
+        """Check and seal the request's body as a new version of the credential."""
+        data = Secret(await request.body())
+        return await asyncio.to_thread(service.credentials.put, host, name, data, path, mode, principal)
+
+    @routes.post("/v1/credentials", responses=failures(400, 404, 413))
+    def load_credentials(body: list[NewCredential], principal: Operator, dry_run: bool = False) -> list[Sealed]:
+        """Check and seal many credentials in one transaction, or only check them (`dry_run`)."""
+        items = [(item.host, item.name, Secret(item.data)) for item in body]
+        if dry_run:
+            service.credentials.fitting(items)
+            return []
+        return service.credentials.put_many(items, principal)
+
+    @routes.delete("/v1/hosts/{host}/credentials/{name}", status_code=204, responses=failures(404))
+    def remove_credential(host: InPath, name: InPath, principal: Operator) -> Response:
+        """Remove a credential."""
+        service.credentials.remove(host, name, principal)
+        return Response(status_code=204)
+
+    return routes

@@ -1,0 +1,55 @@
+"""Routes of hosts: what they are, how far they have come, what policy says of them, their windows."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from provision.api.hosts import HostDetail, HostRow, OpenedWindow, OpenWindow
+from provision.api.status import Explanation, Health, Status
+from provision.model import LabelKey, LabelValue
+from provision.service.service import Service
+from provision.web.operator.request import Asked, InPath, Operator, Reader, failures, new_router
+
+
+def router(service: Service) -> APIRouter:
+    """The routes over `service`."""
+    routes = new_router()
+
+    @routes.get("/v1/hosts", responses=failures())
+    def list_hosts(label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
+        """All hosts in short, or those whose label has that value."""
+        return service.inventories.hosts(label, value)
+
+    @routes.get("/v1/hosts/{name}", responses=failures(404))
+    def get_host(name: InPath) -> HostDetail:
+        """One host, whole."""
+        return service.inventories.host(name)
+
+    @routes.post("/v1/hosts/{name}/window", responses=failures(400, 404, 413))
+    def open_window(name: InPath, body: OpenWindow, principal: Operator) -> OpenedWindow:
+        """Let the host boot from the network for a while."""
+        return service.windows.open(name, body.minutes, body.boots, principal)
+
+    @routes.delete("/v1/hosts/{name}/window", status_code=204, responses=failures(404))
+    def close_window(name: InPath, principal: Operator) -> Response:
+        """Close the host's window."""
+        service.windows.close(name, principal)
+        return Response(status_code=204)
+
+    @routes.get("/v1/explain/{name}", response_model_exclude_unset=True, responses=failures(404))
+    def explain(name: InPath, principal: Reader) -> list[Explanation]:
+        """For every medium and network: allowed or denied, with reason and remedy."""
+        return service.reports.explain(name, principal)
+
+    @routes.get("/v1/status", responses=failures(404))
+    def get_status(host: Asked = None) -> Status:
+        """How far each boot has come, and the unknown machines seen."""
+        return service.reports.status(host)
+
+    @routes.get("/v1/health", responses=failures())
+    def get_health() -> Health:
+        """What this process is serving."""
+        return service.reports.health(service.listeners())
+
+    return routes

@@ -1,0 +1,45 @@
+"""Routes of the inventory: applying it, reading it, checking it against DNS."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
+from provision.document import Source
+from provision.service.inventory import shown
+from provision.service.service import Service
+from provision.site import Inventory
+from provision.web.operator.request import Operator, failures, new_router
+
+_APPLIED = {"content": {"application/json": {"example": APPLIED}}}
+
+
+def router(service: Service) -> APIRouter:
+    """The routes over `service`."""
+    routes = new_router()
+
+    @routes.post("/v1/inventory", responses=failures(400, 409, 413))
+    def apply_inventory(body: Apply, principal: Operator) -> Changes:
+        """Show the difference (`dry_run`), or make it in one transaction."""
+        files = [Source(file.name, file.text, file.attachments) for file in body.files]
+        if body.dry_run:
+            _, changes, confirm = service.inventories.preview(files, body.prune)
+            return shown(changes, applied=False, confirm=confirm)
+        changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, principal=principal)
+        return shown(changes, applied=True, confirm=False)
+
+    @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
+    def get_inventory() -> Inventory:
+        """The site and every host as they were applied."""
+        return service.inventories.current()
+
+    @routes.get("/v1/check", responses=failures(409))
+    def check_inventory(
+        principal: Operator, server: Annotated[str | None, Query(max_length=128)] = None
+    ) -> list[Discrepancy]:
+        """What DNS says against what the inventory says."""
+        return service.inventories.check(server)
+
+    return routes

@@ -1,0 +1,110 @@
+"""Routes of media that are downloaded, and what answers most of them before FastAPI does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from provision.api.media import MediumDescription
+from provision.boot import Medium
+from provision.errors import NotFound, ProvisionError
+from provision.service.service import Service
+from provision.web import problems
+from provision.web.operator.request import InPath, Reader, content, failures, new_router, principal_of
+from provision.web.resumed_downloads import Begun
+from provision.web.stream import PlanResponse, first_byte
+
+_MEDIUM = re.compile(r"/v1/hosts/([a-z0-9-]{1,63})/(iso|disk)")
+_BINARY = {"type": "string", "format": "binary"}
+_WHOLE = {"description": "The medium.", **content("application/octet-stream", _BINARY)}
+_PART = {"description": "The range that was asked for.", **content("application/octet-stream", _BINARY)}
+_TREE = content("application/x-tar", _BINARY)
+_DHCP = content("text/plain", {"type": "string"}, "interface=eth1\n")
+
+
+class Download:
+    """A host's ISO or disk image, with Range, HEAD and a strong ETag."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._begun = service, Begun()
+
+    def answer(self, name: str, medium: str, request: Request) -> Response:
+        """The response; raises what keeps the principal from having it."""
+        principal = principal_of(request.scope)
+        first = first_byte(request.headers.get("range")) == 0
+        plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
+        if request.method == "GET":
+            self._begun.follow(principal.name, name, medium, request.headers, plan)
+        return PlanResponse(plan, media_type="application/octet-stream")
+
+
+class Downloads:
+    """Stands before FastAPI and answers what asks for a medium: the first byte of a new host's ISO must not wait for
+    FastAPI's layers. What does not fit is FastAPI's to refuse. Who asks is known here already."""
+
+    def __init__(self, app: ASGIApp, download: Download) -> None:
+        self._app, self._download = app, download
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = _MEDIUM.fullmatch(scope["path"])
+        if asked is None or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await asyncio.to_thread(self._download.answer, asked[1], asked[2], Request(scope))
+            await response(scope, receive, send)
+        except ProvisionError as error:  # before its first byte: a medium that breaks off later raises another
+            await problems.response(error)(scope, receive, send)
+
+
+def _medium_of(text: str) -> Medium:
+    if text not in ("iso", "disk"):
+        raise NotFound("medium", "there is none of this name", "use iso or disk")
+    return Medium(text)
+
+
+def router(service: Service, download: Download) -> APIRouter:
+    """The routes over `service`."""
+    routes = new_router()
+    answers: dict[int | str, dict[str, Any]] = {
+        200: _WHOLE,
+        206: _PART,
+        304: {"description": "It has the ETag that If-None-Match names."},
+    }
+
+    @routes.get(
+        "/v1/hosts/{name}/{medium}",
+        response_class=Response,
+        responses={**answers, **failures(404, 409, 410, 412, 416)},
+    )
+    def download_medium(name: InPath, medium: str, request: Request) -> Response:
+        """The host's ISO or disk image, with Range and a strong ETag."""
+        return download.answer(name, medium, request)
+
+    @routes.head("/v1/hosts/{name}/{medium}", response_class=Response, responses={**answers, **failures(404, 409, 412)})
+    def head_medium(name: InPath, medium: str, request: Request) -> Response:
+        """What a download of the host's ISO or disk image would answer, without its body."""
+        return download.answer(name, medium, request)
+
+    @routes.get("/v1/hosts/{name}/{medium}/sha256", responses=failures(404, 409))
+    def describe_medium(name: InPath, medium: str, principal: Reader) -> MediumDescription:
+        """The SHA-256 of the whole medium, computed on demand and remembered."""
+        return service.media.describe(name, _medium_of(medium), principal)
+
+    @routes.get("/v1/dhcp", response_class=PlainTextResponse, responses={200: _DHCP, **failures(404, 409)})
+    def get_dhcp() -> PlainTextResponse:
+        """The dnsmasq configuration for the management networks of this server."""
+        return PlainTextResponse(service.exports.dhcp())
+
+    @routes.get("/v1/tree", response_class=StreamingResponse, responses={200: _TREE, **failures(404, 409)})
+    def get_tree(images: bool = True) -> StreamingResponse:
+        """The secret-free tree for a TFTP server of the operator's own as a ustar archive; its kernels and initrds
+        are empty without `images`."""
+        return StreamingResponse(service.exports.tree(images=images), media_type="application/x-tar")
+
+    return routes

@@ -1,0 +1,105 @@
+"""The description of the operator's API: stable operation ids, typed answers, errors, and examples that are right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args, get_origin
+
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter
+
+from provision.api.images import Step
+from provision.api.problem import MEDIA_TYPE, ProblemDocument
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_peer_credentials
+
+NOTHING: Any = None
+APP = operator_app.create(NOTHING, by_peer_credentials).app
+ROUTES = [route for route in APP.routes if isinstance(route, APIRoute)]
+OPERATIONS = {
+    *("accept_clock", "accept_store", "apply_inventory", "check_inventory", "close_window", "describe_medium"),
+    *("download_medium", "explain", "get_dhcp", "get_health", "get_host", "get_inventory", "get_status", "get_tree"),
+    *("head_medium", "import_image", "list_audit", "list_credentials", "list_hosts", "list_images", "load_credentials"),
+    *("open_window", "remove_credential", "remove_image", "set_credential", "upload", "verify_audit", "verify_image"),
+}
+"""What clients are generated with; one that is renamed breaks them."""
+OTHER_TYPES = {
+    "download_medium": "application/octet-stream",
+    "head_medium": "application/octet-stream",
+    "get_dhcp": "text/plain",
+    "get_tree": "application/x-tar",
+    "import_image": "application/x-ndjson",
+}
+"""Operations whose answers are no JSON document."""
+
+
+def operation(route: APIRoute) -> dict[str, Any]:
+    [method] = list(route.methods or ())
+    found: dict[str, Any] = APP.openapi()["paths"][route.path][method.lower()]
+    return found
+
+
+def models(kind: Any) -> list[Any]:
+    """The types that an annotation is made of, without lists and unions."""
+    return [model for inner in get_args(kind) for model in models(inner)] if get_origin(kind) else [kind]
+
+
+def strict(kind: Any, example: Any) -> None:
+    TypeAdapter(kind).validate_json(json.dumps(example), strict=True)
+
+
+def test_operation_ids_are_unique_and_stay() -> None:
+    ids = [item["operationId"] for path in APP.openapi()["paths"].values() for item in path.values()]
+    assert len(ids) == len(set(ids)) == len(ROUTES)
+    assert set(ids) == OPERATIONS
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_operation_has_a_typed_answer_with_an_example(route: APIRoute) -> None:
+    described = operation(route)["responses"]
+    assert operation(route)["description"]
+    if route.status_code == 204:
+        assert "content" not in described["204"]
+    elif kind := OTHER_TYPES.get(route.name):
+        answer = described["200"]["content"]
+        assert set(answer) == {kind} and answer[kind]["schema"]
+        if kind == "application/x-ndjson":
+            strict(Step, answer[kind]["example"])
+    else:
+        assert all(issubclass(model, BaseModel) for model in models(route.response_model)), route.response_model
+        assert set(described["200"]["content"]) == {"application/json"}
+        strict(route.response_model, described["200"]["content"]["application/json"]["example"])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_operation_has_its_errors_with_examples(route: APIRoute) -> None:
+    errors = {status: answer for status, answer in operation(route)["responses"].items() if status >= "400"}
+    assert {"403", "422", "500", "503"} <= set(errors)
+    for status, answer in errors.items():
+        if status in ("412", "416"):
+            assert "content" not in answer
+            continue
+        assert set(answer["content"]) == {MEDIA_TYPE}
+        example = answer["content"][MEDIA_TYPE]["example"]
+        strict(ProblemDocument, example)
+        assert example["status"] == int(status) and example["type"] == f"about:blank#{example['title']}"
+        assert answer["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/ProblemDocument"}
+
+
+@pytest.mark.parametrize("route", [r for r in ROUTES if r.body_field], ids=lambda route: route.name)
+def test_every_body_has_an_example_that_is_taken(route: APIRoute) -> None:
+    assert route.body_field is not None
+    for model in models(route.body_field.field_info.annotation):
+        examples = model.model_config["json_schema_extra"]["examples"]
+        assert examples
+        for example in examples:
+            model.model_validate(example)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = APP.openapi()
+    text = json.dumps(document)
+    named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert named <= set(document["components"]["schemas"]) and "HTTPValidationError" not in named
+    assert "$defs" not in text
