@@ -74,8 +74,10 @@ def foreign_attributes(tree: ast.AST, own: set[str]) -> Iterator[str]:
 
 def inherited(cls: type, tree: ast.AST) -> Iterator[str]:
     """The private members of a library's class that the body of its subclass `cls` overrides or uses."""
-    [body] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == cls.__name__]
-    names = {n.attr for n in ast.walk(body) if isinstance(n, ast.Attribute)} | set(defined(body))
+    # A generic class with its parameters is made at run time, and has no body.
+    bodies = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == cls.__name__]
+    names = {n.attr for body in bodies for n in ast.walk(body) if isinstance(n, ast.Attribute)}
+    names |= {name for body in bodies for name in defined(body)}
     for base in cls.__mro__[1:]:
         if base.__module__.split(".")[0] not in TOPS:
             yield from (f"{base.__module__}.{base.__qualname__}.{n}" for n in names & set(vars(base)) if is_private(n))

@@ -59,7 +59,7 @@ NIC = "mac: 52:54:00:00:00:09"
         (f"{{{NIC}, routes: [{{to: 10.9.9.9/8, via: q}}]}}", "set behind its prefix length; did you mean 10.0.0.0/8?"),
         (f"{{{NIC}, routes: [{{to: 10.9.9.9/8, via: q}}]}}", "via: 'q' is not an IP address"),
         (f"{{{NIC}, routes: [{{to: zz, via: q}}]}}", "to: 'zz' is not an IP prefix"),
-        (f"{{{NIC}, routes: [{{to: 10.0.0.0/8}}]}}", "routes.0.via: 'via' is missing"),
+        (f"{{{NIC}, routes: [{{to: 10.0.0.0/8}}]}}", "routes: routes without 'network'; name the network"),
         (f"{{{NIC}, bridge: Br 0}}", "bridge: 'Br 0' is not allowed; an interface name"),
     ],
 )  # fmt: skip

@@ -93,7 +93,7 @@ def leaves(value: Any, path: document.Path = ()) -> Iterator[document.Path]:
         yield from leaves(inner, (*path, key))
 
 
-def changed(tree: Any, path: document.Path, value: str = "%", key: str | None = None) -> Any:
+def changed(tree: Any, path: document.Path, value: str = "%\n", key: str | None = None) -> Any:
     """A copy of the tree with another value or key at `path`."""
     tree = json.loads(json.dumps(tree))
     owner = tree
