@@ -14,7 +14,7 @@ MAX_NAME = 253
 """Characters of a full DNS name without its last dot (RFC 1035 section 2.3.4: 255 octets on the wire)."""
 
 
-def address_findings(site: Site) -> Iterator[Violation]:
+def address_violations(site: Site) -> Iterator[Violation]:
     """Everything wrong with the addresses and names of a site by themselves."""
     for name, network in site.networks.items():
         path: Path = ("site", "networks", name)
@@ -39,7 +39,7 @@ def _service(service: Service, site: Site, path: Path) -> Iterator[Violation]:
         yield from _length(f"{service.srv}.{site.domain}", (*path, "srv"))
 
 
-def name_findings(site: Site, hosts: Sequence[Host]) -> Iterator[Violation]:
+def name_violations(site: Site, hosts: Sequence[Host]) -> Iterator[Violation]:
     """Hosts whose name does not fit into DNS together with the site's domain."""
     for host in hosts:
         yield from _length(f"{host.name}.{site.domain}", ("hosts", host.name))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from provision.document import Path
 from provision.host import Host, Interface
-from provision.inventory.site_index import View
+from provision.inventory.site_index import SiteIndex
 from provision.inventory.violation import Violation
 
 _NIC_NAME = re.compile(r"eth[0-9]+|en[opsxP][a-z0-9-]*")
@@ -19,7 +19,7 @@ _MADE_BY_OTHERS = re.compile(r"(dummy|ifb|tunl|gre|gretap|erspan|sit|ip6tnl|ip6g
 _BOND_NAME = re.compile(r"bond([0-9]|1[0-5])")
 
 
-def device_findings(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+def device_violations(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """Everything wrong with how the interfaces of one host stand on its NICs, and on one another."""
     items = list(host.interfaces.items())
     yield from _devices(host, path)
@@ -106,7 +106,7 @@ def _mtu(host: Host, interface: Interface, path: Path) -> Iterator[Violation]:
             yield Violation((*path, "mtu"), fact, "leave it out, or give the VLAN no more", rests_on)
 
 
-def _guests(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _guests(host: Host, name: str, interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """A guest bridge on a management LAN would make every guest a machine of that LAN."""
     if interface.bridge is None:
         return

@@ -84,8 +84,8 @@ def merge(old: Inventory | None, new: Inventory, prune: bool) -> Inventory:
     if not kept:
         return new
     problems = [
-        Problem(STORE, 0, dotted(finding.path), finding.fact, _remedy(finding.remedy))
-        for finding in check(new.site, [*new.hosts, *kept])
+        Problem(STORE, 0, dotted(violation.path), violation.fact, _remedy(violation.remedy))
+        for violation in check(new.site, [*new.hosts, *kept])
     ]
     if problems:
         raise Problems(problems)

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from provision.document import Path
 from provision.host import Addressing, Host, Interface, Route
-from provision.inventory.device_rules import device_findings
-from provision.inventory.port_rules import port_findings
-from provision.inventory.site_index import View
-from provision.inventory.site_rules import argument_findings, edge
+from provision.inventory.device_rules import device_violations
+from provision.inventory.port_rules import port_violations
+from provision.inventory.site_index import SiteIndex
+from provision.inventory.site_rules import argument_violations, edge
 from provision.inventory.violation import Violation
 from provision.messages import nearest
 from provision.site import Address, Network
@@ -22,7 +22,7 @@ _LOCAL_NAMES = frozenset(("localhost", "ip6-localhost", "ip6-loopback", "ip6-all
 _NO_UUID = (UUID(int=0), UUID(int=2**128 - 1))
 
 
-def host_findings(host: Host, seen: View) -> Iterator[Violation]:
+def host_violations(host: Host, seen: SiteIndex) -> Iterator[Violation]:
     """Everything wrong with one host by itself and against its site."""
     path: Path = ("hosts", host.name)
     if host.name in _LOCAL_NAMES:
@@ -38,8 +38,8 @@ def host_findings(host: Host, seen: View) -> Iterator[Violation]:
         yield from _network(interface, where, seen)
         yield from _routes(interface, where, seen)
         yield from _detours(host, interface, where, seen)
-    yield from device_findings(host, path, seen)
-    yield from port_findings(host, path, seen)
+    yield from device_violations(host, path, seen)
+    yield from port_violations(host, path, seen)
     yield from _credentials(host, path, seen)
     yield from _command_line(host, path, seen)
 
@@ -86,7 +86,7 @@ def _addressing(interface: Interface, path: Path) -> Iterator[Violation]:
             yield Violation((*path, "ipv6_addressing"), fact, "keep one of them")
 
 
-def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _network(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     name, network = interface.network, seen.network(interface.network)
     if name is None or seen.site is None:
         return
@@ -132,7 +132,7 @@ def _network(interface: Interface, path: Path, seen: View) -> Iterator[Violation
         yield Violation((*path, "ipv4"), fact, "take one outside, or 'addressing: dhcp' with 'reservation'")
 
 
-def _routes(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _routes(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     if interface.routes and interface.network is None:
         remedy = "name the network that the routers are on"
         yield Violation((*path, "routes"), "routes without 'network'", remedy, ((*path, "network"),))
@@ -174,7 +174,7 @@ def _family(interface: Interface, route: Route, path: Path, subject: str) -> Ite
         yield Violation(place, f"{subject}: the interface has no '{family}'", remedy, ((*path[:-2], family),))
 
 
-def _detours(host: Host, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _detours(host: Host, interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """Routes to a network that the host is on itself: which of the two is taken would depend on their metrics."""
     for index, route in enumerate(interface.routes):
         for name, other in host.interfaces.items():
@@ -204,7 +204,7 @@ def _router(interface: Interface, route: Route, via: Address, network: Network, 
         yield Violation((*path, "to"), fact, remedy)
 
 
-def _credentials(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+def _credentials(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     if seen.site is None:
         return
     names, files = set(), dict[str, str]()
@@ -228,9 +228,9 @@ def _credentials(host: Host, path: Path, seen: View) -> Iterator[Violation]:
         names.add(name)
 
 
-def _command_line(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+def _command_line(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     where = (*path, "kernel_arguments")
-    yield from argument_findings(host.kernel_arguments, where)
+    yield from argument_violations(host.kernel_arguments, where)
     arguments = (*(seen.site.kernel_arguments if seen.site else ()), *host.kernel_arguments)
     size = len(" ".join(arguments))
     if size > MAX_COMMAND_LINE:

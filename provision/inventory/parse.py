@@ -14,7 +14,7 @@ from provision.host import Host
 from provision.inventory.certificates import authorities
 from provision.inventory.layout import Layout, merge
 from provision.inventory.rules import check
-from provision.inventory.unreadable import Cuts, without
+from provision.inventory.unreadable import Unreadable, without
 from provision.inventory.vocabulary import INVENTORY
 from provision.messages import Complaint, complaints, nearest, quoted
 from provision.site import Inventory, Site
@@ -44,7 +44,7 @@ class _Parser:
         self.layout = Layout()
         self.attachments: dict[str, Source] = {}
         self.inherited: set[tuple[str, int, str]] = set()
-        self.cuts = Cuts()
+        self.unreadable = Unreadable()
         self.broken_file = False
 
     def run(self, files: Sequence[Source]) -> Inventory:
@@ -56,8 +56,8 @@ class _Parser:
             layer = merge(self.layout.defaults, group) if self.layout.defaults else group
             self._layer(layer, ("site", "groups", name))
         hosts = [host for name in self.layout.hosts if (host := self._host(name)) is not None]
-        for finding in check(site, hosts, self.cuts):
-            self._add(self.cuts.as_written(finding.path), finding.fact, finding.remedy)
+        for violation in check(site, hosts, self.unreadable):
+            self._add(self.unreadable.as_written(violation.path), violation.fact, violation.remedy)
         if self.problems or site is None:
             raise Problems(dict.fromkeys(self.problems))
         return Inventory(site=site, hosts=tuple(sorted(hosts, key=lambda host: host.name)))
@@ -259,7 +259,7 @@ class _Parser:
 
     def _lacks_a_group(self, name: str) -> None:
         """What the host does not have may be in the group that is meant, so any part of it may be cut."""
-        self.cuts.add(("hosts", name))
+        self.unreadable.add(("hosts", name))
 
     # -- models --------------------------------------------------------------------------------------------------
 
@@ -275,13 +275,13 @@ class _Parser:
             self._complain(complaint, node, prefix)
         rest, cuts = without(model, data, found, stand_ins)
         for path in cuts:
-            self.cuts.add((*prefix, *path))
+            self.unreadable.add((*prefix, *path))
         return rest
 
     def _complain(self, complaint: Complaint, node: Node, prefix: Path) -> None:
         path, fact, remedy, kind = complaint
         if kind == "extra_forbidden":
-            self.cuts.add_unknown((*prefix, *path))
+            self.unreadable.add_unknown((*prefix, *path))
         file, line = place(node, path)
         if kind == "missing" and prefix[0] == "hosts":
             # What a host lacks is to be added at the host, also when the rest of that mapping is inherited.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from provision.document import Path
 from provision.host import BondMode, BondOptions, Host, Interface
-from provision.inventory.site_index import View
+from provision.inventory.site_index import SiteIndex
 from provision.inventory.violation import Violation
 from provision.model import is_infiniband
 
@@ -14,7 +14,7 @@ _HASHED = (BondMode.LACP, BondMode.BALANCE_XOR, BondMode.BALANCE_TLB)
 _NO_BRIDGE = (BondMode.BALANCE_ALB, BondMode.BALANCE_TLB)
 
 
-def port_findings(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+def port_violations(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """Everything wrong with the options of the host's bonds, with its VLAN-aware bridges, and with route metrics."""
     for name, interface in host.interfaces.items():
         where = (*path, "interfaces", name)
@@ -59,7 +59,7 @@ def _bridged_bond(interface: Interface, path: Path) -> Iterator[Violation]:
         yield Violation((*path, "bond"), fact, "take active-backup, which needs nothing of the switch, or 802.3ad")
 
 
-def _infiniband(interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _infiniband(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """IP over InfiniBand has no Ethernet frames (RFC 4391), so nothing that is made of them."""
     if not any(map(is_infiniband, interface.macs)):
         return
@@ -71,7 +71,7 @@ def _infiniband(interface: Interface, path: Path, seen: View) -> Iterator[Violat
         yield Violation((*path, "network"), fact, "name a general network")
 
 
-def _vlan_aware(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _vlan_aware(host: Host, name: str, interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     if not interface.bridge_vlans:
         return
     where = (*path, "bridge_vlans")
@@ -87,7 +87,7 @@ def _vlan_aware(host: Host, name: str, interface: Interface, path: Path, seen: V
     yield from _bridged_tags(host, name, interface, where, seen)
 
 
-def _bridged_tags(host: Host, name: str, interface: Interface, path: Path, seen: View) -> Iterator[Violation]:
+def _bridged_tags(host: Host, name: str, interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """What comes with a tag goes to the bridge or to an interface of the host, and never to guests on a management LAN.
 
     All of a host's interfaces are asked: the site may not say which tag a management network has, the interface does.
@@ -134,7 +134,7 @@ def _metrics(host: Host, path: Path) -> Iterator[Violation]:
             )
 
 
-def _scopes(host: Host, path: Path, seen: View) -> Iterator[Violation]:
+def _scopes(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     """A host on networks of two scopes would let them meet."""
     first: tuple[str, str] | None = None
     for name, interface in host.interfaces.items():

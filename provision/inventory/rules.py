@@ -7,38 +7,38 @@ from functools import partial
 
 from provision.document import Path
 from provision.host import Host
-from provision.inventory.address_rules import address_findings, name_findings
-from provision.inventory.host_rules import host_findings
-from provision.inventory.site_index import View, view
-from provision.inventory.site_rules import site_findings
-from provision.inventory.unreadable import Cuts
+from provision.inventory.address_rules import address_violations, name_violations
+from provision.inventory.host_rules import host_violations
+from provision.inventory.site_index import SiteIndex, site_index
+from provision.inventory.site_rules import site_violations
+from provision.inventory.unreadable import Unreadable
 from provision.inventory.violation import Violation
 from provision.site import Site
 
 Keyed = Iterator[tuple[str, Path]]
 
 
-def check(site: Site | None, hosts: Sequence[Host], cuts: Cuts | None = None) -> Iterator[Violation]:
+def check(site: Site | None, hosts: Sequence[Host], unreadable: Unreadable | None = None) -> Iterator[Violation]:
     """Everything that is wrong, the site first, then host by host, then hosts against one another.
 
-    `site` is None when it could not be read; rules that need it are then left out. `cuts` has what is written but could
-    not be read: nothing is said that rests on its absence. Of two hosts that collide, the later one in `hosts` is
+    `site` is None when it could not be read; rules that need it are then left out. `unreadable` has what is written but
+    could not be read: nothing is said that rests on its absence. Of two hosts that collide, the later one in `hosts` is
     objected to.
     """
-    for finding in _findings(site, hosts):
-        if cuts is None or not any(map(cuts.touch, finding.rests_on)):
-            yield finding
+    for violation in _violations(site, hosts):
+        if unreadable is None or not any(map(unreadable.touch, violation.rests_on)):
+            yield violation
 
 
-def _findings(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
+def _violations(site: Site | None, hosts: Sequence[Host]) -> Iterator[Violation]:
     if site is not None:
-        yield from site_findings(site)
-        yield from address_findings(site)
-        yield from name_findings(site, hosts)
+        yield from site_violations(site)
+        yield from address_violations(site)
+        yield from name_violations(site, hosts)
         yield from _borrowed(site, hosts)
-    seen = view(site)
+    seen = site_index(site)
     for host in hosts:
-        yield from host_findings(host, seen)
+        yield from host_violations(host, seen)
     yield from _twice("host name", hosts, _names, "give one of them another name")
     yield from _twice("UUID", hosts, _uuids, "ask the firmware of both: dmidecode -s system-uuid")
     yield from _twice("MAC", hosts, _macs, "a NIC belongs to one host")
@@ -83,7 +83,7 @@ def _macs(host: Host) -> Keyed:
     yield from once.items()
 
 
-def _addresses(seen: View, host: Host) -> Keyed:
+def _addresses(seen: SiteIndex, host: Host) -> Keyed:
     """Every address, with the scope in which it must be the only one."""
     for name, interface in host.interfaces.items():
         network = seen.network(interface.network)

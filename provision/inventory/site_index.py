@@ -11,7 +11,7 @@ from provision.site import Address, Network, Site
 
 
 @dataclass(frozen=True)
-class View:
+class SiteIndex:
     """What host rules know of the site, which is None when it could not be read."""
 
     site: Site | None
@@ -32,12 +32,12 @@ class View:
         return network is not None and network.role is Role.MANAGEMENT
 
 
-def view(site: Site | None) -> View:
-    """The view of a site."""
+def site_index(site: Site | None) -> SiteIndex:
+    """The index of a site."""
     if site is None:
-        return View(None)
+        return SiteIndex(None)
     tags = {n.vlan: name for name, n in site.networks.items() if n.role is Role.MANAGEMENT and n.vlan}
-    return View(site, tags, dict(_servers(site)))
+    return SiteIndex(site, tags, dict(_servers(site)))
 
 
 def _servers(site: Site) -> Iterator[tuple[tuple[str | None, Address], str]]:

@@ -12,7 +12,7 @@ from provision.inventory.violation import Violation
 from provision.site import Address, CredentialKind, CredentialSpec, Network, Service, Site, exposure
 
 
-def site_findings(site: Site) -> Iterator[Violation]:
+def site_violations(site: Site) -> Iterator[Violation]:
     """Everything wrong with the site's own lines."""
     if _ends_in_a_number(site.domain):
         fact = f"'{site.domain}' ends in a number, so names in it could be read as addresses"
@@ -39,7 +39,7 @@ def site_findings(site: Site) -> Iterator[Violation]:
         if fact := exposure(spec.kind, spec.mode):
             yield Violation(("site", "credentials", name, "mode"), fact, "write 0600")
         yield from _scope(spec, ("site", "credentials", name), site)
-    yield from argument_findings(site.kernel_arguments, ("site", "kernel_arguments"))
+    yield from argument_violations(site.kernel_arguments, ("site", "kernel_arguments"))
 
 
 def _scope(spec: CredentialSpec, path: Path, site: Site) -> Iterator[Violation]:
@@ -65,7 +65,7 @@ def _server_name(name: str, path: Path) -> Iterator[Violation]:
         )
 
 
-def argument_findings(arguments: tuple[str, ...], path: Path) -> Iterator[Violation]:
+def argument_violations(arguments: tuple[str, ...], path: Path) -> Iterator[Violation]:
     """Kernel arguments that belong to the boot loader."""
     for index, argument in enumerate(arguments):
         if word := reserved(argument):

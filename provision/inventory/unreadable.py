@@ -13,7 +13,7 @@ from provision.messages import Complaint
 _M = TypeVar("_M", bound=BaseModel)
 
 
-class Cuts:
+class Unreadable:
     """The paths of values that are written but not in the models."""
 
     def __init__(self) -> None:

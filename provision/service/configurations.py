@@ -10,7 +10,7 @@ from provision.media.library import BaseImage
 from provision.policy import HostState
 from provision.render import grub, pxelinux
 from provision.render.target import BootTarget
-from provision.service.media_builder import Maker
+from provision.service.media_builder import MediaBuilder
 
 _KEPT = 4096
 
@@ -18,8 +18,8 @@ _KEPT = 4096
 class Configurations:
     """Makes them. `revision` is that of the seed that the boot is to read."""
 
-    def __init__(self, maker: Maker) -> None:
-        self._maker = maker
+    def __init__(self, builder: MediaBuilder) -> None:
+        self._builder = builder
         self._pxelinux: dict[tuple[str, str, str], bytes] = {}
 
     def pxelinux(self, state: HostState, base: BaseImage, revision: str, server: str) -> bytes:
@@ -45,7 +45,7 @@ class Configurations:
             kernel=kernel,
             initrds=initrds,
             seed=server + boot_paths.http(SeedFile(revision)),
-            arguments=self._maker.arguments(state.host, base),
+            arguments=self._builder.arguments(state.host, base),
         )
 
 

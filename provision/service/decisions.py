@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from provision.boot import Channel, ChannelKind, Medium, Requester
 from provision.host import Host
 from provision.policy import Denial, Release
-from provision.service.denial_limiter import Crowds, is_itself
+from provision.service.denial_limiter import DenialLimiter, is_itself
 from provision.store.audit import Audit, Bound
 
 
@@ -17,7 +17,7 @@ class Decisions:
     """Records every decision in the audit log."""
 
     def __init__(self, audit: Audit) -> None:
-        self._audit, self._crowds = audit, Crowds()
+        self._audit, self._limiter = audit, DenialLimiter()
         # What the log has of the releases that are in use, for what follows from them.
         self._events: WeakKeyDictionary[Release, tuple[dict[str, Any], Bound | None]] = WeakKeyDictionary()
 
@@ -40,7 +40,7 @@ class Decisions:
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
             asker = str(requester.address), requester.mac or "", answer.subject
-            if not self._crowds.admit(event["channel"], itself, asker, now):
+            if not self._limiter.admit(event["channel"], itself, asker, now):
                 others = "too many different machines; these are counted only"
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
@@ -50,7 +50,7 @@ class Decisions:
         kind = "released to" if durable else "configured for" if isinstance(answer, Release) else "denied"
         # An operator's acts are told apart, all of them.
         outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
-        bound = self._crowds.bound(event["channel"], name, kind) if outside else None
+        bound = self._limiter.bound(event["channel"], name, kind) if outside else None
         self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound)
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound
@@ -63,7 +63,7 @@ class Decisions:
 
     def forget_hosts(self) -> None:
         """Hosts have changed: keep nothing of those that may be gone."""
-        self._crowds.forget()
+        self._limiter.forget()
 
 
 def _event(host: Host | None, medium: Medium, channel: Channel, requester: Requester, now: datetime) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What an outsider can cause costs a bounded number of audit entries: a minute, a day, and on its own network.
 
-Whoever makes addresses up must not be able to fill the disk, nor to hide what happens on another network.
+A machine that makes addresses up must not be able to fill the disk, nor to hide what happens on another network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from provision.boot import Requester
 from provision.host import Host
 from provision.store.bounds import Bound
 
-CROWD = 256
+MACHINES_A_MINUTE = 256
 """Different machines a minute, on each network, whose denials are recorded one by one."""
 
 STRANGERS_A_DAY = 20_000
@@ -25,9 +25,8 @@ _KEPT = frozenset(("event", "medium", "channel", "answer", "rule"))
 _KEPT_OF_HOST = _KEPT | {"host", "mac", "revision"}
 
 
-class Crowd:
-    """Tells the first CROWD different askers of each minute from the rest: whoever makes addresses up must not be able
-    to fill the disk with an audit entry for each."""
+class MinuteLimiter:
+    """Tells the first MACHINES_A_MINUTE different askers of each minute from the rest."""
 
     def __init__(self) -> None:
         self._since = datetime.min.replace(tzinfo=UTC)
@@ -37,22 +36,22 @@ class Crowd:
         """Whether `asker` (address, MAC, and the host it asks for) gets an entry of its own."""
         if not timedelta() <= now - self._since < timedelta(minutes=1):
             self._since, self._seen = now, set()
-        if len(self._seen) < CROWD:
+        if len(self._seen) < MACHINES_A_MINUTE:
             self._seen.add(asker)
         return asker in self._seen
 
 
-class Crowds:
-    """A crowd for each network, and on each of them one more for machines that the kernel knows by a host's MAC; and
-    what decisions are counted under in the audit log."""
+class DenialLimiter:
+    """A `MinuteLimiter` for each network, and on each of them one more for machines that the kernel knows by a host's
+    MAC; and what decisions are counted under in the audit log."""
 
     def __init__(self) -> None:
-        self._crowds: dict[tuple[str, bool], Crowd] = {}
+        self._minutes: dict[tuple[str, bool], MinuteLimiter] = {}
         self._bounds: dict[tuple[str, str, str], Bound] = {}
 
     def admit(self, channel: str, known: bool, asker: tuple[str, ...], now: datetime) -> bool:
-        """`Crowd.admit` among those on that network who are `known`, or are not."""
-        return self._crowds.setdefault((channel, known), Crowd()).admit(asker, now)
+        """`MinuteLimiter.admit` among those on that network who are `known`, or are not."""
+        return self._minutes.setdefault((channel, known), MinuteLimiter()).admit(asker, now)
 
     def bound(self, channel: str, host: str, kind: str) -> Bound:
         """The bound of one kind of answers to a host that asks itself ("": to all machines that do not)."""
@@ -71,10 +70,10 @@ class Crowds:
 
 
 def is_itself(host: Host | None, requester: Requester) -> bool:
-    """Whether the kernel knows who asks by a MAC of the host that it asks for."""
+    """Whether the kernel knows the machine that asks by a MAC of the host that it asks for."""
     return host is not None and requester.mac in host.macs
 
 
 def reporting(network: str | None) -> Bound:
-    """What is counted under that is no decision: refused reports that a host is up, and refused charges."""
+    """The bound of what is not a decision: refused reports that a host is up, and refused charges."""
     return Bound(f"refused reports on {network}", STRANGERS_A_DAY, _KEPT)

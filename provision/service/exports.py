@@ -28,7 +28,7 @@ from provision.render.target import BootTarget
 from provision.service.core import Core
 from provision.service.endpoints import Endpoint
 from provision.service.inventory import without_collector
-from provision.service.media_builder import Maker
+from provision.service.media_builder import MediaBuilder
 from provision.site import Inventory
 
 _PIECE = 1 << 20
@@ -41,8 +41,8 @@ in_tree = partial(boot_paths.path, Place.TREE)
 class Exports:
     """Configurations of all hosts, without a secret."""
 
-    def __init__(self, core: Core, maker: Maker) -> None:
-        self._core, self._maker = core, maker
+    def __init__(self, core: Core, builder: MediaBuilder) -> None:
+        self._core, self._builder = core, builder
 
     def dhcp(self) -> str:
         """The dnsmasq configuration of the management networks that this server serves."""
@@ -97,7 +97,7 @@ class Exports:
                 kernel="/" + in_tree(Kernel(base.id)),
                 initrds=tuple("/" + in_tree(Initrd(base.id, n)) for n in range(len(base.initrds))),
                 seed=f"{endpoint.url}{_SEED}",
-                arguments=self._maker.arguments(host, base),
+                arguments=self._builder.arguments(host, base),
             )
             # Signed GRUB has no HTTP module.
             over_tftp = replace(target, seed=grub.on_server(endpoint.address, _SEED))

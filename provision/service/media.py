@@ -12,7 +12,7 @@ from provision.media.reader import Reader
 from provision.policy import Denial
 from provision.principal import Principal
 from provision.service.core import Core
-from provision.service.media_builder import Maker
+from provision.service.media_builder import MediaBuilder
 
 _KEPT = 4096
 """Digests remembered; of more, the oldest goes."""
@@ -21,8 +21,8 @@ _KEPT = 4096
 class Media:
     """ISOs and disk images for operators."""
 
-    def __init__(self, core: Core, maker: Maker) -> None:
-        self._core, self._maker = core, maker
+    def __init__(self, core: Core, builder: MediaBuilder) -> None:
+        self._core, self._builder = core, builder
         self.digests = Digests()
 
     def plan(self, name: str, medium: Medium, principal: Principal, *, first: bool = True) -> Plan:
@@ -34,7 +34,7 @@ class Media:
         answer = self._core.decide(state, medium, OPERATOR, asks, durable=True, counted=not first)
         if isinstance(answer, Denial):
             raise answer.error()
-        return self._maker.plan(answer, state, Copy(name, medium, state.identity[:32]))
+        return self._builder.plan(answer, state, Copy(name, medium, state.identity[:32]))
 
     def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
         """What such a download is; reads all of it the first time. Raises like `plan`."""

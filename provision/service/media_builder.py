@@ -26,7 +26,7 @@ _PLANS = 64
 _REVISIONS = 20_000
 
 
-class Maker:
+class MediaBuilder:
     """Builds seeds and plans. A seed is a pure function of the host, the site, the credentials and the boot."""
 
     def __init__(self, core: Core) -> None:

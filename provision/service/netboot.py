@@ -23,8 +23,8 @@ from provision.service.configurations import Configurations
 from provision.service.core import Core
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.denial_limiter import reporting
-from provision.service.media_builder import Maker
-from provision.service.phone_home import Arrivals
+from provision.service.media_builder import MediaBuilder
+from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
@@ -61,14 +61,14 @@ class Origin:
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(self, core: Core, maker: Maker, tracker: Tracker) -> None:
-        self._core, self._maker, self._tracker = core, maker, tracker
+    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker) -> None:
+        self._core, self._builder, self._tracker = core, builder, tracker
         self.rereads = Rereads(core)
-        self.arrivals = Arrivals(core, tracker, self.rereads.reads)
+        self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._beginnings = Beginnings(core.store)
-        self._configurations = Configurations(maker)
+        self._configurations = Configurations(builder)
         self._complaints = Complaints(_log)
 
     # Configurations
@@ -114,7 +114,7 @@ class Netboot:
     def _pxelinux(self, state: HostState, origin: Origin, progress: Progress) -> bytes:
         base = self._core.base_of(state.host)
         self.sent(origin, "configuration", 1.0)
-        revision = self._maker.revision(state, origin.channel, progress.boot)
+        revision = self._builder.revision(state, origin.channel, progress.boot)
         return self._configurations.pxelinux(state, base, revision, origin.base_url)
 
     def _cannot(self, origin: Origin, error: Unavailable) -> bytes:
@@ -133,7 +133,7 @@ class Netboot:
             base = self._core.base_of(state.host)
             progress = self._begin(state, Medium.PXE, origin)
             self.sent(origin, "configuration", 1.0)
-            revision = self._maker.revision(state, origin.channel, progress.boot)
+            revision = self._builder.revision(state, origin.channel, progress.boot)
             return self._configurations.grub(state, base, revision)
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
@@ -258,10 +258,12 @@ class Netboot:
             progress = self._begin(state, Medium.PXE, origin)
         else:
             progress = self._pinned(state, Medium.PXE, origin)
-        present = self._maker.revision(state, origin.channel, progress.boot)
+        present = self._builder.revision(state, origin.channel, progress.boot)
         if revision not in (None, present):
             raise Gone(state.host.name, "this revision of its seed is withdrawn", "power-cycle the host")
-        return self._deliver(origin, state, release, progress, self._maker.seed(release, state, progress.boot, present))
+        return self._deliver(
+            origin, state, release, progress, self._builder.seed(release, state, progress.boot, present)
+        )
 
     def http_boot(self, origin: Origin, start: int, *, sends: bool = True) -> Plan | Delivery:
         """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
@@ -276,7 +278,7 @@ class Netboot:
                 raise
             self._complaints.error(origin.channel.network, error)
             state = self._core.state_by_mac(origin.requester.mac)
-            return self._maker.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
+            return self._builder.refusal(self._core.base_of(state.host if state else None), _lines(_UNAVAILABLE))
 
     def _http_boot(self, origin: Origin, start: int, sends: bool) -> Plan | Delivery:
         state = self._core.state_by_mac(origin.requester.mac)
@@ -286,13 +288,13 @@ class Netboot:
                 raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
             base = self._core.base_of(state.host if state else None)
             passes = isinstance(answer, Denial) and answer.passes
-            return self._maker.refusal(base, _lines(answer), unknown=state is None, passes=passes)
+            return self._builder.refusal(base, _lines(answer), unknown=state is None, passes=passes)
         if start:
             progress = self._pinned(state, Medium.HTTP_BOOT, origin)
         else:
             progress = self._begin(state, Medium.HTTP_BOOT, origin)
             self.sent(origin, "configuration", 1.0)
-        plan = self._maker.plan(answer, state, progress.boot)
+        plan = self._builder.plan(answer, state, progress.boot)
         return self._deliver(
             origin, state, answer, progress, plan, self._core.base_of(state.host).iso.slots[SEED].offset
         )
@@ -300,8 +302,8 @@ class Netboot:
     def _has_begun(self, state: HostState, origin: Origin) -> bool:
         """Whether this machine may be in the middle of its own medium, which the refusing one must not continue."""
         place = origin.requester.mac, Medium.HTTP_BOOT
-        paid = any((boot.mac, boot.medium) == place for boot in state.boots)
-        return paid or self._running(state, Medium.HTTP_BOOT, origin) is not None
+        charged = any((boot.mac, boot.medium) == place for boot in state.boots)
+        return charged or self._running(state, Medium.HTTP_BOOT, origin) is not None
 
     # Bytes without secrets
 

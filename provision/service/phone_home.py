@@ -15,7 +15,7 @@ from provision.service.progress import Tracker
 from provision.service.reads import Reads
 
 
-class Arrivals:
+class PhoneHome:
     """Takes phone-home messages."""
 
     def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:

@@ -14,7 +14,7 @@ from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
 from provision.service.media import Media
-from provision.service.media_builder import Maker
+from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
 from provision.service.progress import Tracker
 from provision.service.status import Reports
@@ -27,16 +27,16 @@ class Service:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        tracker, maker = Tracker(), Maker(core)
+        tracker, builder = Tracker(), MediaBuilder(core)
         self.inventories = Inventories(core)
         self.credentials = Credentials(core)
         self.images = Images(core)
         self.windows = Windows(core)
-        self.media = Media(core, maker)
+        self.media = Media(core, builder)
         self.reports = Reports(core, tracker)
-        self.exports = Exports(core, maker)
+        self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
-        self.netboot = Netboot(core, maker, tracker)
+        self.netboot = Netboot(core, builder, tracker)
         self.listeners: Callable[[], Mapping[str, str]] = dict
 
     @classmethod

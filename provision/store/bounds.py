@@ -1,4 +1,4 @@
-"""How many entries a day one cause may make: an outsider pays nothing for a request, and the disk is everybody's."""
+"""How many entries a day one cause may make: a request costs an outsider nothing, and the disk is everybody's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bound:
 
 
 class Spent(Enum):
-    """What became of an entry that wants to be paid for."""
+    """Whether an entry is within its bound."""
 
     WITHIN = "within"
     FIRST_OVER = "first-over"
@@ -52,7 +52,7 @@ class Days:
         self._spent: dict[str, int] = {}
 
     def spend(self, bound: Bound, now: datetime) -> Spent:
-        """Pay for one event: for its entry, and for the entry with the count of its repeats."""
+        """Count one event: its entry, and the entry with the count of its repeats."""
         if now.date() != self._day:
             self._day, self._spent = now.date(), {}
         spent = self._spent.get(bound.name, 0)

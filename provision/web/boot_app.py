@@ -143,13 +143,13 @@ def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     async def up(request: Request) -> Response:
         """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
         host, key = _phone_home(await request.body())
-        await asyncio.to_thread(netboot.arrivals.up, host, key, edge.channel)
+        await asyncio.to_thread(netboot.phone_home.up, host, key, edge.channel)
         return Response(status_code=204)
 
     @app.post(boot_paths.ALIVE, status_code=204)
     async def alive(request: Request) -> Response:
         """The booted host says that it stays up or goes down, signed with the key from its seed."""
-        await asyncio.to_thread(netboot.arrivals.alive, _message(await request.body()), edge.channel)
+        await asyncio.to_thread(netboot.phone_home.alive, _message(await request.body()), edge.channel)
         return Response(status_code=204)
 
 

@@ -9,7 +9,7 @@ from provision.media.plan import Plan
 from provision.web.stream import sent_of
 
 
-class Begun:
+class ResumedDownloads:
     """What each operator has begun to download of each medium. `curl -C -` asks for the rest without a condition, and
     the rest of another medium would make a file of two seeds."""
 

@@ -227,7 +227,7 @@ def charged(delivery: Delivery) -> Seed:
     return delivery.what
 
 
-def unpaid(delivery: Delivery) -> Seed:
+def uncharged(delivery: Delivery) -> Seed:
     """The seed of which no byte has arrived."""
     delivery.end()
     assert isinstance(delivery.what, Seed)

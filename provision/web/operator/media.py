@@ -16,7 +16,7 @@ from provision.errors import NotFound, ProvisionError
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.operator.request import InPath, Reader, content, failures, new_router, principal_of
-from provision.web.resumed_downloads import Begun
+from provision.web.resumed_downloads import ResumedDownloads
 from provision.web.stream import PlanResponse, first_byte
 
 _MEDIUM = re.compile(r"/v1/hosts/([a-z0-9-]{1,63})/(iso|disk)")
@@ -31,7 +31,7 @@ class Download:
     """A host's ISO or disk image, with Range, HEAD and a strong ETag."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._begun = service, Begun()
+        self._service, self._resumed = service, ResumedDownloads()
 
     def answer(self, name: str, medium: str, request: Request) -> Response:
         """The response; raises what keeps the principal from having it."""
@@ -39,7 +39,7 @@ class Download:
         first = first_byte(request.headers.get("range")) == 0
         plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
         if request.method == "GET":
-            self._begun.follow(principal.name, name, medium, request.headers, plan)
+            self._resumed.follow(principal.name, name, medium, request.headers, plan)
         return PlanResponse(plan, media_type="application/octet-stream")
 
 

@@ -204,7 +204,7 @@ STEPS: dict[str, Callable[[Service], object]] = {
     "applied": lambda service: service.inventories.apply(
         sources(INVENTORY.replace("always", "never")), prune=True, confirmed=True, principal=ROOT
     ),
-    "up": lambda service: service.netboot.arrivals.up("node2", up_key(service)),
+    "up": lambda service: service.netboot.phone_home.up("node2", up_key(service)),
 }
 
 

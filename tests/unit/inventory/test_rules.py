@@ -107,7 +107,7 @@ def test_one_host_with_an_address_twice() -> None:
 def test_names_are_unique_also_among_hosts_from_elsewhere() -> None:
     inventory = read(SITE, HOSTS)
     one = inventory.hosts[0]
-    facts = [finding.fact for finding in check(inventory.site, [one, one])]
+    facts = [violation.fact for violation in check(inventory.site, [one, one])]
     assert "the host name node1 is already that of node1" in facts
     assert list(check(inventory.site, inventory.hosts)) == []
 

@@ -9,7 +9,7 @@ import pytest
 from provision import document
 from provision.errors import Problem, Problems
 from provision.inventory.parse import Source, parse
-from provision.inventory.unreadable import Cuts
+from provision.inventory.unreadable import Unreadable
 from tests.helpers.inventory_samples import HOSTS, NOW, SITE, host, lines
 from tests.helpers.paths import EXAMPLES
 
@@ -18,29 +18,29 @@ EXAMPLE = EXAMPLES / "site.yaml"
 
 
 def test_what_a_cut_touches() -> None:
-    cuts = Cuts()
-    cuts.add(("site", "networks", "office", "prefix6"))
-    assert cuts.touch(("site", "networks", "office", "prefix6"))
-    assert cuts.touch(("site", "networks", "office")), "a part of it was cut"
-    assert cuts.touch(("site", "networks", "office", "prefix6", "x")), "it would be a part of what was cut"
-    assert not cuts.touch(("site", "networks", "office", "prefix"))
-    assert not cuts.touch(("site", "networks", "mgmt"))
+    unreadable = Unreadable()
+    unreadable.add(("site", "networks", "office", "prefix6"))
+    assert unreadable.touch(("site", "networks", "office", "prefix6"))
+    assert unreadable.touch(("site", "networks", "office")), "a part of it was cut"
+    assert unreadable.touch(("site", "networks", "office", "prefix6", "x")), "it would be a part of what was cut"
+    assert not unreadable.touch(("site", "networks", "office", "prefix"))
+    assert not unreadable.touch(("site", "networks", "mgmt"))
 
 
 def test_a_key_beside_an_unknown_one_may_be_the_one_that_was_meant() -> None:
-    cuts = Cuts()
-    cuts.add_unknown(("hosts", "n", "interfaces", "a", "vlam"))
-    assert cuts.touch(("hosts", "n", "interfaces", "a", "vlan"))
-    assert not cuts.touch(("hosts", "n", "netboot"))
-    assert not cuts.touch(("hosts", "n", "interfaces", "b", "vlan"))
+    unreadable = Unreadable()
+    unreadable.add_unknown(("hosts", "n", "interfaces", "a", "vlam"))
+    assert unreadable.touch(("hosts", "n", "interfaces", "a", "vlan"))
+    assert not unreadable.touch(("hosts", "n", "netboot"))
+    assert not unreadable.touch(("hosts", "n", "interfaces", "b", "vlan"))
 
 
 def test_lists_are_counted_as_they_are_written() -> None:
-    cuts = Cuts()
+    unreadable = Unreadable()
     for index in (2, 0):
-        cuts.add(("hosts", "n", "routes", index))
-    assert [cuts.as_written(("hosts", "n", "routes", i, "via"))[3] for i in range(3)] == [1, 3, 4]
-    assert cuts.as_written(("hosts", "m", "routes", 0)) == ("hosts", "m", "routes", 0)
+        unreadable.add(("hosts", "n", "routes", index))
+    assert [unreadable.as_written(("hosts", "n", "routes", i, "via"))[3] for i in range(3)] == [1, 3, 4]
+    assert unreadable.as_written(("hosts", "m", "routes", 0)) == ("hosts", "m", "routes", 0)
 
 
 def test_one_wrong_value_hides_nothing_else_of_an_interface() -> None:

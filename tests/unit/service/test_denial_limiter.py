@@ -4,45 +4,45 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from provision.service.denial_limiter import CROWD, Crowd, Crowds
+from provision.service.denial_limiter import MACHINES_A_MINUTE, DenialLimiter, MinuteLimiter
 from provision.service.recent import Recent
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def test_the_first_ones_are_told_apart_and_the_rest_counted() -> None:
-    crowd = Crowd()
-    admitted = [crowd.admit((str(n), ""), NOW) for n in range(2 * CROWD)]
-    assert admitted == [True] * CROWD + [False] * CROWD
-    assert crowd.admit(("0", ""), NOW + timedelta(seconds=59))
+    minute = MinuteLimiter()
+    admitted = [minute.admit((str(n), ""), NOW) for n in range(2 * MACHINES_A_MINUTE)]
+    assert admitted == [True] * MACHINES_A_MINUTE + [False] * MACHINES_A_MINUTE
+    assert minute.admit(("0", ""), NOW + timedelta(seconds=59))
 
 
 def test_each_minute_begins_anew_also_when_the_clock_is_set_back() -> None:
-    crowd = Crowd()
-    for n in range(CROWD):
-        crowd.admit((str(n), ""), NOW)
-    assert not crowd.admit(("new", ""), NOW)
-    assert crowd.admit(("new", ""), NOW + timedelta(minutes=1))
-    assert crowd.admit(("newer", ""), NOW - timedelta(hours=1))
+    minute = MinuteLimiter()
+    for n in range(MACHINES_A_MINUTE):
+        minute.admit((str(n), ""), NOW)
+    assert not minute.admit(("new", ""), NOW)
+    assert minute.admit(("new", ""), NOW + timedelta(minutes=1))
+    assert minute.admit(("newer", ""), NOW - timedelta(hours=1))
 
 
-def test_networks_and_known_hosts_have_crowds_of_their_own() -> None:
-    crowds = Crowds()
-    for n in range(2 * CROWD):
-        crowds.admit("general:guest", False, (str(n),), NOW)
-    assert not crowds.admit("general:guest", False, ("new",), NOW)
-    assert crowds.admit("management:mgmt", False, ("new",), NOW)
-    assert crowds.admit("general:guest", True, ("new",), NOW)
+def test_networks_and_known_hosts_have_limits_of_their_own() -> None:
+    limiter = DenialLimiter()
+    for n in range(2 * MACHINES_A_MINUTE):
+        limiter.admit("general:guest", False, (str(n),), NOW)
+    assert not limiter.admit("general:guest", False, ("new",), NOW)
+    assert limiter.admit("management:mgmt", False, ("new",), NOW)
+    assert limiter.admit("general:guest", True, ("new",), NOW)
 
 
 def test_what_a_stranger_claims_does_not_make_more_entries_beyond_the_bound() -> None:
-    crowds = Crowds()
-    stranger, host = crowds.bound("general:guest", "", "denied"), crowds.bound("management:mgmt", "n1", "denied")
+    limiter = DenialLimiter()
+    stranger, host = limiter.bound("general:guest", "", "denied"), limiter.bound("management:mgmt", "n1", "denied")
     assert "host" not in stranger.kept and "mac" not in stranger.kept and "host" in host.kept
     assert stranger.entries > host.entries
-    assert {"host", "mac", "revision"} <= crowds.bound("management:mgmt", "n1", "released to").kept
+    assert {"host", "mac", "revision"} <= limiter.bound("management:mgmt", "n1", "released to").kept
     kinds = ("denied", "configured for", "released to")
-    names = {crowds.bound(c, h, kind).name for c in "xy" for h in ("", "n1", "n2") for kind in kinds}
+    names = {limiter.bound(c, h, kind).name for c in "xy" for h in ("", "n1", "n2") for kind in kinds}
     assert len(names) == 2 * (1 + 2 * 3)
 
 

@@ -38,7 +38,7 @@ from tests.helpers.site_fixture import (
     seed_url,
     settings,
     site,
-    unpaid,
+    uncharged,
 )
 
 TOKEN2 = b"token-of-node2"
@@ -61,7 +61,7 @@ class Agent:
 
     def up(self) -> None:
         """Say once that the boot has come up."""
-        self.here.service.netboot.arrivals.up(self.about["host"], bytes.fromhex(self.about["phone_home"]["key"]))
+        self.here.service.netboot.phone_home.up(self.about["host"], bytes.fromhex(self.about["phone_home"]["key"]))
 
     def message(self, up: bool = True) -> Message:
         self.sequence += 1
@@ -70,7 +70,7 @@ class Agent:
         return replace(said, tag=hmac.digest(key, said.signed, hashlib.sha256))
 
     def says(self, up: bool = True) -> None:
-        self.here.service.netboot.arrivals.alive(self.message(up))
+        self.here.service.netboot.phone_home.alive(self.message(up))
 
 
 def booted(here: Site) -> Agent:
@@ -88,7 +88,7 @@ WAYS: dict[str, Ask] = {
     "pxelinux": lambda netboot: netboot.pxelinux_config(origin(MAC2), MAC2),
     "grub": lambda netboot: netboot.grub_config(origin(MAC2)),
     "seed": lambda netboot: charged(netboot.seed(origin(MAC2), None)).data,
-    "size": lambda netboot: unpaid(netboot.seed(origin(MAC2), None)).data,
+    "size": lambda netboot: uncharged(netboot.seed(origin(MAC2), None)).data,
     "iso": lambda netboot: _read(netboot, 0),
 }
 
@@ -148,15 +148,15 @@ def test_a_clean_shutdown_says_so(here: Site) -> None:
 
 def test_what_was_said_before_cannot_be_said_again_by_others(here: Site) -> None:
     agent = booted(here)
-    down, arrivals = agent.message(up=False), here.service.netboot.arrivals
-    arrivals.alive(down)
+    down, phone_home = agent.message(up=False), here.service.netboot.phone_home
+    phone_home.alive(down)
     seed = charged(here.service.netboot.seed(origin(MAC2), seed_url(here, MAC2))).data
     again = Agent(here, seed, "run2")
     again.up()
     again.says()
     for copied in (down, replace(down, sequence=down.sequence + 1), replace(down, run="run2", sequence=99)):
         with pytest.raises(Denied, match="alive"):
-            arrivals.alive(copied)
+            phone_home.alive(copied)
         assert b"host-is-up" in answer(here, "seed")
     refused = [entry for entry in here.audit("alive") if entry["answer"] == "denied"]
     assert sum(entry.get("count", 1) for entry in refused) == 3
@@ -259,7 +259,7 @@ def test_old_words_say_nothing_to_a_server_that_was_started_again(here: Site) ->
     copies = [agent.message(), agent.message(), agent.message(up=False)]
     _started_again(here, (ALIVE,))
     for copied in copies:
-        here.service.netboot.arrivals.alive(copied)
+        here.service.netboot.phone_home.alive(copied)
     assert b"host-is-up" in answer(here, "seed")
     agent.run = "run2"
     agent.says()

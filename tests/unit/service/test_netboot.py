@@ -31,7 +31,7 @@ from tests.helpers.site_fixture import (
     origin,
     seed_url,
     site,
-    unpaid,
+    uncharged,
     used,
 )
 
@@ -58,7 +58,7 @@ def test_the_seed_costs_the_boot_and_nothing_else_does(here: Site) -> None:
     revision = seed_url(here)
     netboot.kernel(here.base.id)
     netboot.initrd(here.base.id, 0)
-    assert CANARY in unpaid(netboot.seed(origin(), revision)).data
+    assert CANARY in uncharged(netboot.seed(origin(), revision)).data
     boot_iso(netboot, origin(), 0, None)
     assert used(here) == 0
     assert CANARY in charged(netboot.seed(origin(), revision)).data
@@ -172,18 +172,18 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     assert url == "http://10.0.0.1/up"
     for host, wrong in (("node1", b"\0" * 32), ("node2", key), ("node9", key), ("node1", b"")):
         with pytest.raises(Denied, match="the key fits no boot of this host"):
-            netboot.arrivals.up(host, wrong)
+            netboot.phone_home.up(host, wrong)
     here.service.core.audit.flush()
     tried = [e for e in here.service.core.audit.entries(None, 50) if e["event"] == "up"]
     assert {(e.get("host"), e["answer"], e["rule"]) for e in tried} == {
         (host, "denied", "phone-home") for host in ("node1", "node2", None)
     }
-    assert netboot.arrivals.up("node1", key).up == here.clock.now
+    assert netboot.phone_home.up("node1", key).up == here.clock.now
     window = here.service.core.store.windows.of("node1")
     assert window is not None
     assert window.closed
     with pytest.raises(Conflict, match="has already said"):
-        netboot.arrivals.up("node1", key)
+        netboot.phone_home.up("node1", key)
     with pytest.raises(Denied, match="which is closed"):
         charged(netboot.seed(origin(), revision))
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
@@ -197,18 +197,18 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     here.window()
     _, key = phone_home(charged(netboot.seed(origin(), seed_url(here))).data)
     here.clock.advance(seconds=60)
-    netboot.arrivals.up("node1", key)
+    netboot.phone_home.up("node1", key)
     assert reports.status("node1").hosts[0].medium == "pxe"
     plans = plans or [media.plan("node1", Medium.ISO, ROOT)]
     (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
     here.clock.advance(seconds=60)
-    netboot.arrivals.up("node1", phone_home(seed)[1])
+    netboot.phone_home.up("node1", phone_home(seed)[1])
     row = reports.status("node1").hosts[0]
     assert (row.stage, row.medium, row.parts) == ("up", "iso", {})
     with pytest.raises(Conflict, match="has already said"):
-        netboot.arrivals.up("node1", phone_home(seed)[1])
+        netboot.phone_home.up("node1", phone_home(seed)[1])
     with pytest.raises(Denied, match="fits no boot"):
-        netboot.arrivals.up("node2", phone_home(seed)[1])
+        netboot.phone_home.up("node2", phone_home(seed)[1])
 
 
 def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site) -> None:
@@ -216,7 +216,7 @@ def test_a_boot_that_is_up_gets_no_seed_even_when_a_new_window_opens(here: Site)
     netboot = here.service.netboot
     revision = seed_url(here)
     _, key = phone_home(charged(netboot.seed(origin(), revision)).data)
-    netboot.arrivals.up("node1", key)
+    netboot.phone_home.up("node1", key)
     here.clock.advance(seconds=1)
     here.window()
     with pytest.raises(Gone):

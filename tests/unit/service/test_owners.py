@@ -12,7 +12,7 @@ from provision.accounts import Accounts
 from provision.errors import Problems
 from provision.media.library import Library
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, Site, origin, seed_url, site, sources, unpaid
+from tests.helpers.site_fixture import INVENTORY, Site, origin, seed_url, site, sources, uncharged
 
 OWNED = INVENTORY.replace("path: /etc/token}", "path: /etc/token, mode: 0640, group: libvirt-qemu}")
 QEMU = Accounts({"libvirt-qemu": 64055}, {"kvm": 109, "libvirt-qemu": 64055})
@@ -38,7 +38,7 @@ def test_the_seed_gives_it_to_the_account(here: Site, monkeypatch: pytest.Monkey
     here.window("node1")
     revision = seed_url(here)
     delivery = here.service.netboot.seed(origin(), revision)
-    seed = unpaid(delivery).data
+    seed = uncharged(delivery).data
     text = seed[seed.index(b'{"format": 1') : seed.index(b"\n]}")] + b"\n]}"
     (owned,) = [entry for entry in json.loads(text)["files"] if entry["owner"] != "0:0"]
     assert (owned["path"], owned["mode"], owned["owner"]) == ("/etc/token", "0640", "0:64055")

@@ -36,7 +36,7 @@ def key_of(here: Site, medium: Medium) -> bytes:
 def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
     here: Site, monkeypatch: pytest.MonkeyPatch, medium: Medium
 ) -> None:
-    key, core, arrivals = key_of(here, medium), here.service.core, here.service.netboot.arrivals
+    key, core, phone_home = key_of(here, medium), here.service.core, here.service.netboot.phone_home
     before = core.store.windows.of("node1"), core.store.boots.of("node1")
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -45,28 +45,28 @@ def test_without_a_record_nothing_changes_and_the_host_may_say_it_again(
     with monkeypatch.context() as broken:
         broken.setattr(core.audit, "record", full)
         with pytest.raises(Unavailable):
-            arrivals.up("node1", key)
+            phone_home.up("node1", key)
     assert (core.store.windows.of("node1"), core.store.boots.of("node1")) == before
-    assert arrivals.up("node1", key).up == here.clock.now
+    assert phone_home.up("node1", key).up == here.clock.now
     for _ in range(2):
         with pytest.raises(Conflict):
-            arrivals.up("node1", key)
+            phone_home.up("node1", key)
     assert len(here.audit("up")) == 1
 
 
 @pytest.mark.parametrize("medium", [Medium.ISO, Medium.DISK])
 def test_the_key_of_a_copy_is_good_once_however_many_others_came_up_since(here: Site, medium: Medium) -> None:
     """A host that is sent out with the first medium says that it is up, and is replaced again and again."""
-    core, arrivals = here.service.core, here.service.netboot.arrivals
+    core, phone_home = here.service.core, here.service.netboot.phone_home
     keys = [
         core.store.keys.of_copy(Copy("node1", medium, f"{number:032x}")).reveal() for number in range(HISTORY * 2 + 2)
     ]
     for key in keys:
-        arrivals.up("node1", key)
+        phone_home.up("node1", key)
         here.clock.advance(seconds=1)
     for key in (keys[0], keys[1], keys[HISTORY], keys[-1]):
         with pytest.raises(Conflict):
-            arrivals.up("node1", key)
+            phone_home.up("node1", key)
     assert len(here.audit("up")) == len(keys)
     assert len(core.store.boots.of("node1")) == HISTORY
     with Store.open(here.state, load_key(here.state)) as again:

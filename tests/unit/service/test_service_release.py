@@ -184,27 +184,27 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
 
 
 def test_a_release_for_another_host_makes_nothing(here: Site) -> None:
-    maker, core = here.service.netboot._maker, here.service.core
+    builder, core = here.service.netboot._builder, here.service.core
     one, two = core.state("node1"), core.state("node2")
     release = core.decide(two, Medium.PXE, origin(MAC2).channel, origin(MAC2).requester)
     boot = core.store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", here.clock.now, one.identity)
-    revision = maker.revision(one, origin().channel, boot)
+    revision = builder.revision(one, origin().channel, boot)
     for forged in (release, None, object()):
         with pytest.raises(Denied):
-            maker.seed(forged, one, boot, revision)  # type: ignore[arg-type]
+            builder.seed(forged, one, boot, revision)  # type: ignore[arg-type]
 
 
 def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
-    maker, core = here.service.media._maker, here.service.core
+    builder, core = here.service.media._builder, here.service.core
     here.service.media.plan("node1", Medium.ISO, ROOT)
     state = core.state("node1")
     boot = Copy("node1", Medium.ISO, state.identity[:32])
     release = core.decide(state, Medium.ISO, OPERATOR, Requester(principal=ROOT))
-    plan = maker.plan(release, state, boot)  # type: ignore[arg-type]
+    plan = builder.plan(release, state, boot)  # type: ignore[arg-type]
     assert any(CANARY in patch.data for patch in plan.patches)
     here.clock.advance(hours=1)
     with pytest.raises(Denied, match="expired"):
-        maker.plan(release, state, boot)  # type: ignore[arg-type]
+        builder.plan(release, state, boot)  # type: ignore[arg-type]
 
 
 def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
 def test_one_machine_that_claims_to_be_every_host_is_one_of_the_crowd(
     here: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provision.service.denial_limiter.CROWD", 2)
+    monkeypatch.setattr("provision.service.denial_limiter.MACHINES_A_MINUTE", 2)
     for mac in (MAC1, MAC2, MAC3):
         assert b"foreign-mac" in here.service.netboot.pxelinux_config(origin(STRANGER), mac)
     assert [entry.get("host") for entry in here.audit("decision")] == ["node1", "node2", None]

@@ -26,7 +26,7 @@ from tests.helpers.site_fixture import (
     origin,
     seed_url,
     site,
-    unpaid,
+    uncharged,
     used,
 )
 
@@ -70,7 +70,7 @@ def test_without_an_audit_log_the_answer_is_no(here: Site, monkeypatch: pytest.M
     netboot = here.service.netboot
     calls: list[Callable[[], Any]] = [
         lambda: charged(netboot.seed(origin(), revision)),
-        lambda: unpaid(netboot.seed(origin(), revision)),
+        lambda: uncharged(netboot.seed(origin(), revision)),
         lambda: boot_iso(netboot, origin(), 4096, everything),
         lambda: here.service.media.plan("node1", Medium.ISO, ROOT),
         lambda: here.service.media.plan("node1", Medium.ISO, ROOT, first=False),
