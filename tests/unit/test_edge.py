@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import pytest
 
@@ -16,16 +14,10 @@ from provision.errors import Denied, Unavailable
 from provision.net.pins import Pin, Place
 from provision.net.rules import Stack
 from tests.helpers.fakes import FakeNeighbours, FakePin, FakePins
-from tests.helpers.site_fixture import GENERAL, INVENTORY, IP, MAC1, MAC2, MANAGEMENT, Site, site
+from tests.helpers.site_fixture import GENERAL, INVENTORY, IP, MAC1, MAC2, MANAGEMENT, Site
 
 OFFICE = "office: {role: general, prefix: 10.1.0.0/24, gateway: 10.1.0.1}"
 MGMT = "mgmt: {role: management"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
 
 
 def asked(here: Site, channel: Channel, address: str) -> Channel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,7 @@ import pytest
 from provision.boot import Medium
 from provision.errors import Unavailable
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import MAC2, Site, boot_iso, everything, origin, site, touch
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
+from tests.helpers.site_fixture import MAC2, Site, boot_iso, everything, origin, touch
 
 
 def rot(path: Path, at: int = 100) -> bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,16 +10,10 @@ from provision.accounts import Accounts
 from provision.errors import Problems
 from provision.media.library import Library
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, Site, origin, seed_url, site, sources, uncharged
+from tests.helpers.site_fixture import INVENTORY, Site, origin, seed_url, sources, uncharged
 
 OWNED = INVENTORY.replace("path: /etc/token}", "path: /etc/token, mode: 0640, group: libvirt-qemu}")
 QEMU = Accounts({"libvirt-qemu": 64055}, {"kvm": 109, "libvirt-qemu": 64055})
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
 
 
 def let_base_have(monkeypatch: pytest.MonkeyPatch, here: Site, accounts: Accounts) -> None:

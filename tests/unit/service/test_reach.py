@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from provision.errors import Conflict, Exit, Invalid, NotFound, ProvisionError, 
 from provision.service.endpoints import Endpoints
 from provision.settings import Listen
 from tests.helpers.cli_runner import cli
-from tests.helpers.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base, site
+from tests.helpers.site_fixture import INVENTORY, MAC1, Site, closed_site, make_base
 
 NODE4 = """\
   node4:
@@ -23,12 +22,6 @@ NODE4 = """\
     interfaces:
       office: {mac: "52:54:00:00:00:04", network: office, addressing: dhcp}
 """
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
 
 
 def settle(here: Site, *blocks: Listen) -> None:

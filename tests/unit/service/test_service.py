@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,7 @@ from provision.settings import Settings
 from provision.site import Inventory
 from provision.store.keys import create_key
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, MAC1, Site, charged, closed_site, make_base, origin, settings, site
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
+from tests.helpers.site_fixture import INVENTORY, MAC1, Site, charged, closed_site, make_base, origin, settings
 
 
 def test_a_state_directory_is_opened_once(here: Site) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +28,8 @@ from tests.helpers.site_fixture import (
     everything,
     origin,
     seed_url,
-    site,
     used,
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
-
 
 # Pinned revisions
 

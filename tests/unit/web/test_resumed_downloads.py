@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-import pytest
+from collections.abc import Mapping
 
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
-from tests.helpers.site_fixture import Reply, Site, request, site
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
+from tests.helpers.site_fixture import Reply, Site, request
 
 
 def call(app: Guard, method: str, path: str, headers: Mapping[str, str] | None = None, peer: str = "uid=0") -> Reply:

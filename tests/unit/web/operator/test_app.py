@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,6 @@ from tests.helpers.site_fixture import (
     sources,
     touch,
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import Authenticated, by_peer_credentials
 from tests.helpers.principals import with_role
-from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request, site
+from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request
 from tests.project.test_deny_all import HEADERS, body_of, methods, paths_of, routes
 
 READABLE = {
@@ -24,12 +22,6 @@ READABLE = {
 }
 AUDITED = {"GET /v1/audit", "GET /v1/audit/verify"}
 ACCEPTED = {"POST /v1/store/accept", "POST /v1/clock/accept"}
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as opened:
-        yield opened
 
 
 def scope(client: Any, **fields: Any) -> dict[str, Any]:
