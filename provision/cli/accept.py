@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 _Accepted = TypeVar("_Accepted", bound="BaseModel")
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it goes to the audit log")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the audit log")]
 
 
 def accept_store(reason: Reason) -> None:
-    """Believe the database as it is now, after a restore or when something else has changed it.
+    """Accept the database as it is now.
 
-    Look first: 'provision apply --dry-run' with the inventory files, 'provision credential list', 'provision status'.
-    Every window is closed.
+    After a restore, or when something other than the service changed it. Look first: 'provision apply --dry-run' with
+    the inventory files, 'provision credential list', 'provision status'. Every window is closed.
     """
     from provision.api.audit import AcceptedStore
 
@@ -31,7 +31,10 @@ def accept_store(reason: Reason) -> None:
 
 
 def accept_clock(reason: Reason) -> None:
-    """Take the clock as it is, when it is right now and was ahead before. Every window is closed."""
+    """Accept the clock as it is now.
+
+    When it is right now, and was ahead before. Every window is closed.
+    """
     from provision.api.audit import AcceptedClock
 
     done = _accept(AcceptedClock, "clock", reason)

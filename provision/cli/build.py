@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
 _LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
 _Platform = Annotated[
-    str | None, typer.Option("--platform", metavar="FILE", help="Only for this platform: a file, or common, or q35")
+    str | None, typer.Option("--platform", metavar="FILE", help="Only for this platform: a file, common or q35")
 ]
 _MIB = 1 << 20
 
@@ -30,17 +30,18 @@ def build(
     lock: _LockFile = None,
     platform: _Platform = None,
     release: Annotated[
-        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
     ] = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
     allow_newer: Annotated[
-        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+        bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
 ) -> None:
-    """Build the host image from Debian packages: a kernel and an initrd, the same bytes every time.
+    """Build the host image, kernel and initrd, of Debian packages.
 
-    Needs no root. Packages come by this machine's APT configuration; what was built before is taken from the cache.
+    The same inputs give the same bytes. Needs no root. Packages come by this machine's APT configuration; what was
+    built before is taken from the cache.
     """
     from provision.image import build as builder
     from provision.image import diff as differ
@@ -78,15 +79,15 @@ def strip(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     platform: Annotated[
         str,
-        typer.Option("--platform", metavar="FILE", help="The platform: a file, or common, or q35", show_default=False),
+        typer.Option("--platform", metavar="FILE", help="The platform: a file, common or q35", show_default=False),
     ],
     directory: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Write the stripped image there", show_default=False)
     ],
 ) -> None:
-    """Take out of a finished image what one platform does not need; no packages are fetched.
+    """Remove what one platform does not need from a built image.
 
-    Kernel and initrd become what 'image build --platform' makes.
+    Kernel and initrd become what 'image build --platform' makes. No packages are fetched.
     """
     from provision.image import strip as stripper
 
@@ -104,7 +105,10 @@ def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
 ) -> None:
-    """Show what is different between two built images: sizes, packages, files."""
+    """Show how two built images differ.
+
+    In sizes, packages and files.
+    """
     from provision.image import diff as differ
 
     changes = differ.diff(differ.load(old), differ.load(new))
@@ -118,11 +122,12 @@ def diff(
 def publish(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that 'image build -o' filled")],
     root: Annotated[Path, typer.Option("--to", metavar="ROOT", help="Where images are published", show_default=False)],
-    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="Keep this many, the newest")] = 7,
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="Keep the newest N images")] = 7,
 ) -> None:
-    """Copy a built image to ROOT/NAME-VERSION, let ROOT/current lead to it, and remove old ones.
+    """Publish a built image as ROOT/current, and remove old ones.
 
-    A break at any moment leaves a whole current image. What is different from the one before is in publication.json.
+    It is copied to ROOT/NAME-VERSION, and ROOT/current links to it. An interruption at any moment leaves a whole
+    current image. How it differs from the one before is in publication.json.
     """
     from provision.image import publish as publisher
 

@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "image": Group(
-        "Import and look at base images.",
+        "Build, probe, import and list base images.",
         {
             "import": "provision.cli.image:import_",
             "list": "provision.cli.image:list_",
@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "platform": Group(
-        "Find out what a kind of machine needs of its image.",
+        "Find out which drivers a machine needs.",
         {"detect": "provision.cli.platform:detect"},
     ),
     "completion": Group(
@@ -78,11 +78,11 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "store": Group(
-        "The database, when the server does not believe it.",
+        "Accept a database that the server does not trust.",
         {"accept": "provision.cli.accept:accept_store"},
     ),
     "clock": Group(
-        "The clock, when it has gone back.",
+        "Accept a clock that has gone back.",
         {"accept": "provision.cli.accept:accept_clock"},
     ),
 }

@@ -24,7 +24,6 @@ PATIENCE = 5
 """Seconds in which words are found, or there are none."""
 _WORD = re.compile(r"-{0,2}[A-Za-z0-9][A-Za-z0-9-]*")
 """What is offered: names, commands and options. No shell does anything with these characters."""
-_HOSTS = frozenset({"HOST", "[HOST]"})
 
 
 BASH = """\
@@ -65,7 +64,7 @@ def bash() -> None:
 
 
 def zsh() -> None:
-    """Print zsh's script, for a file _provision in a directory of $fpath."""
+    """Print zsh's script, for _provision in a directory of $fpath."""
     output.text(ZSH)
 
 
@@ -74,8 +73,11 @@ def fish() -> None:
     output.text(FISH)
 
 
-def words(run: typer.Context, typed: Annotated[list[str] | None, typer.Argument(metavar="[WORD]...")] = None) -> None:
-    """Print what may stand in the place of the last word, a line each; the scripts ask for it."""
+def words(run: typer.Context, typed: Annotated[list[str] | None, typer.Argument(metavar="WORD")] = None) -> None:
+    """Print candidates for the last word, a line each.
+
+    The shells' scripts ask for them.
+    """
     *before, begun = typed or [""]
     with _in_time():
         found = set(_candidates(run.find_root().command, before))
@@ -118,7 +120,7 @@ def _candidates(command: Any, before: Sequence[str]) -> Iterator[str]:
     yield "--help"
     yield from getattr(command, "commands", ())
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
-    if position < len(arguments) and arguments[position].metavar in _HOSTS:
+    if position < len(arguments) and arguments[position].metavar == "HOST":
         yield from _hosts(given)
 
 

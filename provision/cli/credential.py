@@ -44,19 +44,19 @@ def _read(path: Path) -> bytes:
 def set_(
     host: HostName,
     name: CredentialName,
-    file: Annotated[Path, typer.Option("--file", help="The secret; - for standard input")],
+    file: Annotated[Path, typer.Option("--file", metavar="FILE", help="The secret; - for standard input")],
     path: Annotated[
-        str | None, typer.Option("--path", help="Where it stands on the host [as the site declares]")
+        str | None, typer.Option("--path", metavar="PATH", help="Where it stands on the host [as the site declares]")
     ] = None,
     mode: Annotated[
-        str | None, typer.Option("--mode", help="Its mode there, such as 0600 [as the site declares]")
+        str | None, typer.Option("--mode", metavar="MODE", help="Its mode there, such as 0600 [as the site declares]")
     ] = None,
 ) -> None:
     """Check a secret and seal it for a host.
 
-    A keytab must have the host's principal and realm, a certificate must fit its key and not be expired. A certificate
-    and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the host names
-    just one of each.
+    A keytab must have the host's principal and realm, a certificate must match its key and not have expired. A
+    certificate and a key belong together when their names differ by -cert, -crt, -certificate or -key only, or when the
+    host names just one of each.
     """
     from provision.api.credentials import Sealed
 
@@ -74,7 +74,10 @@ def set_(
 def load(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a file HOST/NAME for each secret")],
 ) -> None:
-    """Seal a whole directory, DIR/HOST/NAME for each secret: all of them, or none and every problem."""
+    """Seal every secret of a directory, or none of them.
+
+    The directory has a file HOST/NAME for each secret. Every problem is reported at once.
+    """
     from provision.api.credentials import NewCredential, Sealed
     from provision.site import Inventory
 
@@ -105,8 +108,8 @@ def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list
         return error.items, list(error.problems)
 
 
-def list_(host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None) -> None:
-    """List credentials: name, place, version, fingerprint. Contents are never shown."""
+def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only this host")] = None) -> None:
+    """List credentials, without their contents."""
     from provision.api.credentials import CredentialRow
 
     given = context()

@@ -7,8 +7,9 @@ from provision.cli.context import context
 
 
 def demo() -> None:
-    """Power on a virtual machine that boots on a private management LAN, then one on a guest LAN that is refused.
+    """Boot two virtual machines: one is served, one is refused.
 
+    The first is on a private management LAN, the second on a guest LAN.
     Needs root (network namespaces) and the packages that `make demo` installs. Leaves nothing behind.
     """
     from provision.demo.show import show

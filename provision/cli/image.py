@@ -25,11 +25,13 @@ _CHUNK = 1 << 20
 
 def import_(
     name: ImageName,
-    kernel: Annotated[Path | None, typer.Option("--kernel", help="A Linux bzImage")] = None,
+    kernel: Annotated[Path | None, typer.Option("--kernel", metavar="FILE", help="A Linux bzImage")] = None,
     initrd: Annotated[
-        list[Path] | None, typer.Option("--initrd", help="An initrd; give it again for more, in order")
+        list[Path] | None, typer.Option("--initrd", metavar="FILE", help="An initrd; give it again for more, in order")
     ] = None,
-    cmdline: Annotated[str | None, typer.Option("--cmdline", help="Default kernel arguments")] = None,
+    cmdline: Annotated[
+        str | None, typer.Option("--cmdline", metavar="ARGUMENTS", help="Default kernel arguments")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", metavar="DIR", help="All three from a directory of 'image build -o'")
     ] = None,
@@ -40,9 +42,10 @@ def import_(
         int | None, typer.Option("--seed-size", metavar="MIB", min=1, max=256, help="Room for the seed, up to 256 [4]")
     ] = None,
 ) -> None:
-    """Check kernel, initrds and boot loaders, and build the base ISO and the base disk from them once.
+    """Check an image, and build its base ISO and base disk.
 
-    The image is immutable and known by its content. An interrupted import leaves nothing.
+    Kernel, initrds and boot loaders are checked. The image never changes, and its hash is its id. An interrupted
+    import leaves nothing behind.
     """
     if source is not None:
         kernel, initrd, cmdline = _built(source, given=any(value for value in (kernel, initrd, cmdline)))

@@ -22,7 +22,7 @@ _OURS = frozenset({"key", "provision.db", "provision.toml"})
 
 
 def init() -> None:
-    """Make a state directory: a fresh master key, and a settings file to edit.
+    """Make a state directory: a master key, and settings to edit.
 
     An existing state directory is left as it is.
     """
@@ -68,18 +68,16 @@ def init() -> None:
 
 
 def apply(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Inventory files (YAML), or directories of them")
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Inventory files (YAML), or directories of them")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove hosts that the files do not name")] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask, also when more than a tenth of the hosts goes")
+        bool, typer.Option("--yes", help="Do not ask, even when more than a tenth of the hosts goes")
     ] = False,
 ) -> None:
-    """Show what the inventory changes, then make it so in one transaction.
+    """Show what the inventory changes, then apply it as a whole.
 
-    Every problem of the files is reported at once, with file and line, and then nothing is changed.
+    Every problem in the files is reported at once, with file and line, and then nothing is changed.
     """
     from provision.api.inventory import Apply, Changes
     from provision.inventory.files import load
@@ -128,10 +126,16 @@ def _file(source: Source) -> File:
 
 def check(
     server: Annotated[
-        str | None, typer.Option("--server", metavar="ADDRESS[:PORT]", help="DNS server to ask; [IPV6]:PORT")
+        str | None,
+        typer.Option(
+            "--server", metavar="ADDRESS[:PORT]", help="DNS server to ask; an IPv6 address with a port as [IPV6]:PORT"
+        ),
     ] = None,
 ) -> None:
-    """Ask DNS what the inventory cannot know: SRV, A, AAAA and PTR records that exist and agree."""
+    """Check that DNS agrees with the inventory.
+
+    It looks up SRV, A, AAAA and PTR records.
+    """
     from provision.api.inventory import Discrepancy
 
     given = context()
@@ -164,7 +168,7 @@ def host_list(selector: Selector = None) -> None:
 
 
 def host_show(name: HostName) -> None:
-    """Show one host, whole."""
+    """Show everything about one host."""
     from provision.api.hosts import HostDetail
 
     with context().client() as client:

@@ -13,7 +13,7 @@ from provision.cli.arguments import Selector, route
 from provision.cli.context import context
 from provision.errors import Conflict
 
-Host = Annotated[str | None, typer.Argument(metavar="[HOST]", help="The host; or use --selector")]
+Host = Annotated[str | None, typer.Argument(metavar="HOST", help="The host; or use --selector")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [HOST.iso, HOST.img]")
 ]
@@ -21,17 +21,20 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where th
 
 
 def iso(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
-    """Write a host's ISO: for a CD, a USB stick or a BMC's virtual medium, BIOS and UEFI.
+    """Write a host's ISO.
 
-    It carries the host's credentials in clear, so the file is readable by you alone.
+    It boots by BIOS and UEFI from a CD, a USB stick or a BMC's virtual medium. It carries the host's credentials in
+    clear, so only you can read the file. With --selector and --out a batch of ISOs is written, with a manifest; run it
+    again to resume.
     """
     _write("iso", host, file, selector, out)
 
 
 def disk(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
-    """Write a host's OEM preinstall disk image (GPT, BIOS and UEFI), sparse.
+    """Write a host's OEM preinstall disk image.
 
-    With --selector and --out a batch with a manifest; run it again and it resumes.
+    It boots by BIOS and UEFI, and is a sparse file with a GPT. It carries the host's credentials in clear, so only you
+    can read the file. With --selector and --out a batch of images is written, with a manifest; run it again to resume.
     """
     _write("disk", host, file, selector, out)
 
@@ -67,12 +70,12 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
 
 
 def render(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A directory that is not there yet")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="A directory that does not exist yet")],
     links: Annotated[bool, typer.Option("--links", help="Link kernels and initrds instead of copying them")] = False,
 ) -> None:
-    """Write the secret-free boot tree of all hosts, for a TFTP server of your own.
+    """Write the boot tree of all hosts for another TFTP server.
 
-    The seeds are not in it: hosts fetch them from this server, which decides each time.
+    It has no secrets and no seeds: hosts fetch those from this server, which decides each time.
     """
     from provision.cli.unpack import unpack
     from provision.writing import making, unwritable
@@ -103,7 +106,10 @@ def dhcp(
         str | None, typer.Option("--unit", metavar="CONF", help="Render the systemd unit for that configuration")
     ] = None,
 ) -> None:
-    """Render the dnsmasq configuration of the management networks that this server serves."""
+    """Render dnsmasq's configuration for the management networks.
+
+    It has those that this server serves.
+    """
     from provision.writing import replacing, require_file, unwritable
 
     if file is not None:

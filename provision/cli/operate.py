@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def explain(host: HostName) -> None:
-    """For every medium and network: allowed or denied, why, and the way out."""
+    """Say which boots policy allows a host, and why.
+
+    For every medium and network: allowed or denied, why, and the way out.
+    """
     from provision.api.status import Explanation
 
     given = context()
@@ -47,11 +50,16 @@ def _explanations(rows: Sequence[Explanation]) -> list[str]:
 
 def window(
     host: HostName,
-    minutes: Annotated[int | None, typer.Option("--minutes", help="How long [the site's policy]")] = None,
-    boots: Annotated[int | None, typer.Option("--boots", help="How many boots [the site's policy]")] = None,
+    minutes: Annotated[int | None, typer.Option("--minutes", metavar="N", help="How long [the site's policy]")] = None,
+    boots: Annotated[
+        int | None, typer.Option("--boots", metavar="N", help="How many boots [the site's policy]")
+    ] = None,
     close: Annotated[bool, typer.Option("--close", help="Close the host's window")] = False,
 ) -> None:
-    """Let a host boot from the network for a while; the window closes when the host says that it is up."""
+    """Let a host boot from the network for a while.
+
+    The window closes when the host says that it is up.
+    """
     from provision.api import hosts as api
 
     given = context()
@@ -72,10 +80,13 @@ def window(
 
 
 def status(
-    host: Annotated[str | None, typer.Argument(metavar="[HOST]")] = None,
+    host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only this host")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until interrupted")] = False,
 ) -> None:
-    """How far each boot has come, seen by the server alone, and which unknown machines asked."""
+    """Show how far each boot has come.
+
+    It is what the server itself has seen, unknown machines that asked for a boot included.
+    """
     from provision.api.status import Status
 
     given = context()
@@ -142,14 +153,20 @@ def _window(window: Window | None) -> str | None:
 
 
 def audit(
-    host: Annotated[str | None, typer.Option("--host", help="Only this host")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10000, help="How many entries")] = 50,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10000, help="How many entries")] = 50,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain from its first entry to its head")] = False,
     heads: Annotated[
-        list[str] | None, typer.Option("--head", metavar="SEQ:CHAIN", help="Check that it has this head, too")
+        list[str] | None,
+        typer.Option(
+            "--head", metavar="SEQ:CHAIN", help="Check that the chain contains this head; give it again for more"
+        ),
     ] = None,
 ) -> None:
-    """Show the audit log's newest entries, or check that nothing in it was changed or removed."""
+    """Show the audit log's newest entries, or verify all of them.
+
+    --verify finds what was changed or removed.
+    """
     from provision.api.audit import AuditEntry, Verified
 
     given, verify = context(), verify or bool(heads)

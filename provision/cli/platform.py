@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 def detect(
-    target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it there")] = None,
+    target: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [standard output]")
+    ] = None,
     sysfs: Annotated[
-        Path, typer.Option("--sysfs", metavar="PATH", help="A copy of /sys (directory or tar), or a capture [/sys]")
+        Path, typer.Option("--sysfs", metavar="PATH", help="A copy of /sys (directory or tar), or a capture")
     ] = Path("/sys"),
-    name: Annotated[str | None, typer.Option("--name", help="What to call the platform [its model]")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call the platform [its model]")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")
     ] = None,
@@ -28,16 +32,17 @@ def detect(
         Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")
     ] = None,
     release: Annotated[
-        str | None, typer.Option("--release", metavar="NUMBER", help="Debian's: 12 or 13 [this machine's]")
+        str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
     ] = None,
     allow_newer: Annotated[
-        bool, typer.Option("--allow-newer", help="Where locked versions are gone from the archive, take today's")
+        bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
     ] = False,
 ) -> None:
-    """Match a machine's devices with the modules of the locked kernel, and write platform.yaml for 'image build'.
+    """Find the kernel modules that a machine's devices need.
 
-    Looks at this machine, at a copy of another's /sys, or at what /usr/lib/provision/capture-platform printed on a
-    booted host.
+    It writes a platform file for 'image build'. The modules are those of the locked kernel; the devices are this
+    machine's, or those of a copy of another machine's /sys, or of what /usr/lib/provision/capture-platform printed on
+    a booted host.
     """
     from provision.image import build, capture, detect, platforms, releases
     from provision.image.versions import Versions

@@ -18,12 +18,14 @@ _Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory tha
 def probe(
     directory: _Directory,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="This use case; give it again for more [all]")
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only this use case; give it again for more [all]"),
     ] = None,
 ) -> None:
-    """Boot an image in a virtual machine, try what hypervisors do, and say what works; fails when anything does not.
+    """Try a built image in a virtual machine.
 
-    Needs root (network namespaces), QEMU, swtpm, tgt and nfs-ganesha. Leaves nothing behind.
+    The machine does what hypervisors do, and each use case has a verdict. Fails when a use case fails. Needs root
+    (network namespaces), QEMU, swtpm, tgt and nfs-ganesha. Leaves nothing behind.
     """
     from provision.image.trial import usecases
 
@@ -51,9 +53,10 @@ def minimal_set(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the proposed rules there")
     ] = None,
 ) -> None:
-    """Boot an image while the kernel records every file that is opened, and propose rules that drop the others.
+    """Propose rules that drop the files which an image never opens.
 
-    It proposes only: what the use cases do not touch may still be wanted. Needs what 'image probe' needs.
+    It boots the image while the kernel records every file that is opened. These are proposals only: files that the use
+    cases do not open may still be wanted. Needs what 'image probe' needs.
     """
     from provision.image.trial import minimal, opened, usecases
 

@@ -6,9 +6,10 @@ from provision.cli.context import context
 
 
 def serve() -> None:
-    """Serve: boot files on every network of the settings, and the operator's socket. Ends on SIGTERM or Ctrl-C.
+    """Serve boot files and the operator's socket.
 
-    A network that cannot be served safely (a bridge with unlisted ports, the default route's interface) is refused.
+    It serves every network of the settings until SIGTERM or Ctrl-C. A network that it cannot serve safely (a bridge
+    with unlisted ports, the default route's interface) is refused.
     """
     from provision.server.run import run
 
