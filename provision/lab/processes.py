@@ -51,11 +51,6 @@ class Process:
         return self._child.pid
 
     @property
-    def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
-        return self._child.poll()
-
-    @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self._child.poll() is None

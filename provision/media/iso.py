@@ -7,7 +7,6 @@ back where the slots are, and a GPT is written around them (ECMA-119, El Torito 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import pycdlib
@@ -144,17 +143,3 @@ def locate(image: Path, files: Mapping[str, Path], slots: Mapping[str, str]) -> 
     except PyCdlibException as error:
         raise Unavailable(image.name, f"is not readable as an ISO ({error})") from None
     return found
-
-
-def read_file(image: Path, path: str) -> bytes:
-    """One file of an ISO, for checks; raises Unavailable when it has none of that path."""
-    iso, content = pycdlib.PyCdlib(), BytesIO()
-    try:
-        iso.open(str(image))
-        try:
-            iso.get_file_from_iso_fp(content, rr_path=f"/{path}")
-        finally:
-            iso.close()
-    except PyCdlibException as error:
-        raise Unavailable(image.name, f"{path} cannot be read ({error})") from None
-    return content.getvalue()

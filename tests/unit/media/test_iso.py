@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import struct
+from io import BytesIO
 from pathlib import Path
 
+import pycdlib
 import pytest
+from pycdlib.pycdlibexception import PyCdlibInvalidInput
 
 from provision import proc
 from provision.errors import Unavailable
 from provision.media import authoring, gpt, iso
 from provision.media.authoring import Ingredients, claim, reserve
-from provision.media.iso import build_iso, read_file
+from provision.media.iso import build_iso
 from provision.media.loaders import copy_loaders, find_loaders
 from provision.media.plan import Slot
 from provision.media.refusal import build_refusal
@@ -32,6 +35,17 @@ def ingredients(tmp_path_factory: pytest.TempPathFactory) -> Ingredients:
 def built(ingredients: Ingredients, root: Path) -> tuple[Path, dict[str, Slot]]:
     (root / "scratch").mkdir(parents=True)
     return root / "base.iso", build_iso(ingredients, root / "base.iso", root / "scratch")
+
+
+def read_file(image: Path, path: str) -> bytes:
+    """One file of an ISO."""
+    disc, content = pycdlib.PyCdlib(), BytesIO()
+    disc.open(str(image))
+    try:
+        disc.get_file_from_iso_fp(content, rr_path=f"/{path}")
+    finally:
+        disc.close()
+    return content.getvalue()
 
 
 @pytest.mark.integration
@@ -111,7 +125,7 @@ def test_the_refusal_has_grub_and_nothing_of_a_host(ingredients: Ingredients, tm
     assert list(slots) == ["grub.cfg"]
     assert read_file(image, "boot/grub/grub.cfg") == b"\n" * slots["grub.cfg"].size
     assert read_file(image, ".disk/info") == f"provision {ingredients.id}\n".encode()
-    with pytest.raises(Unavailable, match=r"refusal.iso: boot/vmlinuz cannot be read"):
+    with pytest.raises(PyCdlibInvalidInput, match="find"):
         read_file(image, "boot/vmlinuz")
     assert image.stat().st_size < 8 << 20
     done = proc.run(["xorriso", "-indev", image, "-report_el_torito", "plain"], package="xorriso")
