@@ -7,12 +7,10 @@ import json
 import secrets
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from provision import boot_paths, keytab, proc
 from provision.boot_paths import BootIso
-from provision.demo.probe import Probe
-from provision.image.build import Image
 from provision.lab.lans import Lab, Lan
 from provision.lab.processes import Process
 from provision.secret import Secret
@@ -52,6 +50,17 @@ interface = "guest"
 """
 
 
+class Bootable(Protocol):
+    """What is imported as a base image."""
+
+    @property
+    def kernel(self) -> Path: ...
+    @property
+    def initrd(self) -> Path: ...
+    @property
+    def kernel_arguments(self) -> tuple[str, ...]: ...
+
+
 class DemoSite:
     """A state directory in a laboratory, driven by the command line as an operator drives it."""
 
@@ -78,7 +87,7 @@ class DemoSite:
         """The same, with its JSON output parsed."""
         return json.loads(self.call("--json", *arguments))
 
-    def fill(self, image: Image | Probe) -> None:
+    def fill(self, image: Bootable) -> None:
         """Import the image as base image `demo`, apply the inventory, and give node1 fresh secrets."""
         arguments = " ".join(image.kernel_arguments)
         files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", arguments)

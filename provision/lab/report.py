@@ -1,4 +1,4 @@
-"""The report that the probe prints on its console between two marks, one `key: value` per line; see images/probe."""
+"""The report that the probe prints on its console between two marks, one `key: value` per line."""
 
 from __future__ import annotations
 

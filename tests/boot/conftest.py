@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.probe import Probe, build_probe
 from provision.lab.lans import Lab
 from tests.boot.site import BootSite
+from tests.helpers.probe_image import Probe, build_probe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

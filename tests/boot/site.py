@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from provision.demo.probe import Probe
 from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
 from provision.lab.lans import Lab, Lan
 from provision.lab.vm import Nic
+from tests.helpers.probe_image import Probe
 from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record

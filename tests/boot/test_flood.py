@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from provision.demo.probe import Probe
 from provision.demo.site import GUEST, MAC, MANAGEMENT, TOKEN_PATH, DemoSite
 from provision.lab import report
 from provision.lab.lans import Lab, ip
 from provision.lab.vm import VM, Device, Machine, Nic
 from tests.helpers.paths import FIXTURES
+from tests.helpers.probe_image import Probe
 
 FLOOD = FIXTURES / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from provision import cpio
-from provision.demo.probe import Probe
 from provision.errors import Invalid
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Machine
 from provision.media.initrd import inspect_initrd
+from tests.helpers.probe_image import Probe
 
 INIT = b"""#!/bin/busybox sh
 for name in $(/bin/busybox ls /seen); do echo "unpacked: $name"; done

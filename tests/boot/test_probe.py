@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from provision.demo.probe import Probe
 from provision.lab.lans import Lab
 from provision.lab.report import Report
 from provision.lab.vm import VM, Machine, Nic
 from tests.boot import seeds
 from tests.boot.web import serve
+from tests.helpers.probe_image import Probe
 
 MAC = "52:54:00:00:00:07"
 KEY = "00ff" * 16

@@ -315,7 +315,6 @@ RENAMES = {
     "image/cache.py": "what was made in a temporary directory, file or directory",
     "image/packages.py": "apt downloads to names of its own",
     "service/images.py": "uploads that are in the state directory already",
-    "demo/probe.py": "a cache of directories",
 }
 
 

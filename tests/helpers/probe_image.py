@@ -1,7 +1,7 @@
 """The probe: a base image of Debian's stock server kernel and a small systemd root that tells what it has become.
 
-It consumes a seed by the contract in docs/media-format.md. What it is made of stands in images/probe; this module
-only gathers, so that the same packages give the same bytes.
+It consumes a seed by the contract in docs/media-format.md. What it is made of stands in tests/fixtures/probe;
+this module only gathers, so that the same packages give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from provision.errors import Unavailable
 from provision.image import elf, packages
 from provision.image.cache import user_cache
 from provision.image.packages import Progress
+from tests.helpers.paths import FIXTURES
 
 KERNEL_ARGUMENTS = ("console=ttyS0,115200n8", "quiet", "loglevel=3", "systemd.show_status=false", "panic=10")
 _KEPT_BUILDS = 4
@@ -67,7 +68,7 @@ def build_probe(output: Path | None = None, progress: Progress = lambda what, do
 
 @dataclass(frozen=True)
 class _Recipe:
-    """The files of images/probe: lists by name, files of the final root, and a digest of all and of this code.
+    """The files of tests/fixtures/probe: lists by name, files of the final root, and a digest of all and of this code.
 
     `shared` is the initramfs that takes the seed in every image, `agent` the host image's program that says that the
     host is up.
@@ -80,7 +81,7 @@ class _Recipe:
 
     @classmethod
     def load(cls) -> _Recipe:
-        directory = assets.directory("images") / "probe"
+        directory = FIXTURES / "probe"
         shared = assets.directory("images") / "common" / "initramfs"
         agent = assets.directory("images") / "host" / "root" / "usr" / "lib" / "provision" / "alive"
         sources = [p for top in (directory, shared) for p in sorted(top.rglob("*")) if p.is_file()] + [agent]
@@ -186,7 +187,7 @@ def _final_root(recipe: _Recipe, pool: dict[str, cpio.Entry], version: str) -> l
     for pattern in recipe.names("keep"):
         found = [path for path in pool if fnmatchcase(path, _plain(pattern))]
         if not found and not pattern.startswith(_OPTIONAL):
-            raise Unavailable("probe image", f"no package has {pattern}", "correct images/probe/keep")
+            raise Unavailable("probe image", f"no package has {pattern}", "correct tests/fixtures/probe/keep")
         root |= {path: pool[path] for path in found}
     _add_libraries(root, pool)
     root |= {entry.path: entry for entry in _modules(recipe.names("modules"), pool, version)}
@@ -227,7 +228,9 @@ def _modules(names: list[str], pool: dict[str, cpio.Entry], version: str) -> lis
         if path in chosen or name in builtin:
             continue
         if not path:
-            raise Unavailable("probe image", f"{name} is no module of Linux {version}", "correct images/probe/modules")
+            raise Unavailable(
+                "probe image", f"{name} is not a module of Linux {version}", "correct tests/fixtures/probe/modules"
+            )
         chosen[path] = pool[path]
         depends = re.search(rb"\0depends=([^\0]*)\0", pool[path].data)
         pending += [d for d in (depends[1].decode().split(",") if depends else ()) if d]

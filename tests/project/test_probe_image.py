@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from provision import assets, cpio
-from provision.demo import probe
 from provision.errors import Unavailable
 from provision.image import packages
 from tests.boot import seeds
+from tests.helpers import probe_image
 
 GOOD = seeds.manifest("node7", seeds.files("node7"))
 
@@ -63,15 +63,15 @@ def test_packages_are_seen_as_on_a_merged_usr_system() -> None:
 def test_a_library_that_no_package_has_is_an_error() -> None:
     program = cpio.file("usr/bin/true", Path("/bin/true").read_bytes(), 0o755)
     with pytest.raises(Unavailable, match="usr/bin/true needs "):
-        probe._add_libraries({program.path: program}, {})
+        probe_image._add_libraries({program.path: program}, {})
     libc = {name: cpio.file(name, b"") for name in ("usr/lib/x/libc.so.6", "usr/lib64/ld-linux-x86-64.so.2")}
     root = {program.path: program}
-    probe._add_libraries(root, libc)
+    probe_image._add_libraries(root, libc)
     assert set(root) == {program.path, *libc}
 
 
 def test_the_recipe_s_units_are_kept_or_its_own() -> None:
-    recipe = probe._Recipe.load()
+    recipe = probe_image._Recipe.load()
     own = {entry.path for entry in recipe.root()}
     kept = {path.lstrip("/") for path in recipe.names("keep")}
     for line in recipe.names("links"):
@@ -83,20 +83,20 @@ def test_the_recipe_s_units_are_kept_or_its_own() -> None:
 
 def test_the_cache_follows_the_user_s_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert probe.default_cache() == tmp_path / "provision" / "probe"
+    assert probe_image.default_cache() == tmp_path / "provision" / "probe"
 
 
 @pytest.mark.integration
 def test_the_same_packages_give_the_same_bytes(tmp_path: Path) -> None:
-    first = probe.build_probe()
+    first = probe_image.build_probe()
     # A second cache that has the packages, but not the result.
-    (tmp_path / "archives").symlink_to(probe.default_cache() / "archives")
+    (tmp_path / "archives").symlink_to(probe_image.default_cache() / "archives")
     seen: list[str] = []
-    second = probe.build_probe(tmp_path, lambda what, done: seen.append(what))
+    second = probe_image.build_probe(tmp_path, lambda what, done: seen.append(what))
     assert second.initrd != first.initrd and "packing the initrd" in seen
     assert second.initrd.read_bytes() == first.initrd.read_bytes()
     assert second.kernel.read_bytes() == first.kernel.read_bytes()
     assert second.initrd.stat().st_size % 512 == 0 and second.initrd.stat().st_size < 40 * 2**20
     seen.clear()
-    assert probe.build_probe(tmp_path, lambda what, done: seen.append(what)) == second
+    assert probe_image.build_probe(tmp_path, lambda what, done: seen.append(what)) == second
     assert "packing the initrd" not in seen
