@@ -19,7 +19,7 @@ def is_part(text: str) -> bool:
 
 
 def join(directory: Path, *parts: str) -> Path:
-    """`directory`/part/part...; raises ValueError for a part that is no name of one file, and for none at all.
+    """`directory`/part/part...; raises ValueError for a part that is not the name of one file, and for none at all.
 
     Whoever gives a name has parsed it already; that it is looked at here again is for what is deleted and written.
     """
@@ -36,8 +36,8 @@ def is_relative(path: str) -> bool:
 def remove(directory: Path, name: str, *, ignore_errors: bool = False) -> None:
     """Delete `name`, a file, a link or a tree, in `directory` itself; nothing is followed out of it.
 
-    What is not there is no error. Raises OSError when it cannot be deleted (with `ignore_errors` a tree goes as far as
-    it can), ValueError for what is no name of one file.
+    What is not there is not an error. Raises OSError when it cannot be deleted (with `ignore_errors` a tree goes as far
+    as it can), ValueError for what is not the name of one file.
     """
     join(directory, name)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

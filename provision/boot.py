@@ -1,4 +1,4 @@
-"""The words of booting: media, channels, who asks, and what policy is told of the bytes."""
+"""The words of booting: media, channels, requesters, and what policy is told of the bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Channel:
     """Where a request came in, as the socket says it: never derived from an address or a header.
 
     `network`, `interface`, `address` (the server's own) and `prefix` are None for the operator's application, however
-    it is reached: who asks there is the requester's principal.
+    it is reached: its requester has a principal.
     """
 
     kind: ChannelKind

@@ -328,7 +328,7 @@ def _listing(directory: Path, problems: list[Problem]) -> list[Path]:
 
 
 def _misfit(file: Path, host: Host, site: Site) -> str:
-    """Why a file is no credential of the host; "" when it is one."""
+    """Why a file is not a credential of the host; "" when it is one."""
     if file.name not in site.credentials:
         return "the site declares no credential of this name"
     if file.name not in host.credentials:

@@ -145,7 +145,7 @@ class Edge:
             return recorded
         if recorded not in wanted:
             found = await self._who_answers(address, wanted)
-            # Meanwhile what the kernel had may be gone: nobody is refused by an entry that there is no more.
+            # What the kernel had may be gone by now: an entry that no longer exists refuses nobody.
             found = found or self.neighbours.confirmed_now(self.ifindex, address)
             if found is not None or recorded is None:
                 return found

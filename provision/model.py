@@ -123,7 +123,7 @@ def unscoped(value: _Six) -> _Six:
 
 
 def with_length(value: Any) -> Any:
-    """The text of a prefix that has its length, or its netmask; anything else that is no text is left to the type.
+    """The text of a prefix that has its length, or its netmask; anything else that is not text is left to the type.
 
     Raises ValueError for a bare address, which would be a prefix of that one address, and for a wildcard mask.
     """

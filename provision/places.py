@@ -17,7 +17,7 @@ from enum import IntEnum
 from typing import Generic, Protocol, TypeVar
 
 WAITING_SECONDS = 1.0
-"""How long nobody else makes one who has not begun give way: a request is on its way, or the peer's MAC is."""
+"""How long a connection that has not begun need not give way: a request is on its way, or the peer's MAC is."""
 
 STALL_SECONDS = 3.0
 """Without progress for so long a peer counts as stalled: twice what the first two packets lost cost TFTP."""

@@ -65,7 +65,7 @@ class Reader:
     def members(self) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Each file with its bytes, which have to be read before the next one.
 
-        Raises Invalid, naming the subject, for anything that is no plain file, and for an archive that ends early.
+        Raises Invalid, naming the subject, for anything that is not a plain file, and for an archive that ends early.
         """
         while any(block := self._exactly(BLOCK)):
             member = self._member(block)

@@ -16,12 +16,12 @@ from provision.errors import Conflict, Invalid, Unavailable
 
 
 def require_file(path: Path) -> None:
-    """Refuse a `path` whose place a new file must not take: Conflict for a directory, Invalid for what else is no file.
+    """Refuse a `path` whose place a new file must not take: Conflict for a directory, Invalid for other than a file.
 
     A device would be renamed over: its node would hold the secrets, and the stick would stay empty.
     """
     try:
-        # Not followed: a link to a device is no place either, and the rename would replace the link.
+        # Not followed: a link to a device is not a place either, and the rename would replace the link.
         mode = path.lstat().st_mode
     except OSError:
         return  # there is nothing yet; whether there can be, the writing says

@@ -33,7 +33,7 @@ def unpack(pieces: Iterable[bytes], target: Path, bases: Path | None = None) -> 
     """Write the files of the archive below the new directory `target`: files 0644, directories 0755.
 
     With `bases`, the library's directory, a file of an image becomes a link to where the library has it; the archive
-    says which there are, and no more. Raises Invalid for what is no boot tree, OSError when it cannot be written.
+    says which there are, and no more. Raises Invalid for what is not a boot tree, OSError when it cannot be written.
     """
     done, total = Unpacked(), 0
     top = os.open(target, _DIRECTORY)

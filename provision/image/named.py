@@ -1,6 +1,6 @@
 """Programs and libraries that files of an image name and that are not in it.
 
-A name is no need: most are for a case that never happens on a host. But what is executed or opened by such a name is
+A name is not a need: most are for a case that never happens on a host. But what is executed or opened by such a name is
 missed only when it happens, so the report lists them, and a difference between two reports shows new ones.
 """
 

@@ -47,9 +47,9 @@ class Published:
 def publish(source: Path, root: Path, keep: int) -> Published:
     """Copy the image in `source` to `root`/NAME-VERSION, make it current, and keep only the `keep` newest.
 
-    What is current is never removed. Raises NotFound and Invalid for what is no whole image, Conflict for other bytes
-    of a version that is published, for an image of another kind, and while another run is at work, and Unavailable
-    when the disk is full or not writable.
+    What is current is never removed. Raises NotFound and Invalid for what is not a whole image, Conflict for other
+    bytes of a version that is published, for an image of another kind, and while another run is at work, and
+    Unavailable when the disk is full or not writable.
     """
     said = strip.read(source).about
     if not _NAME.fullmatch(name := f"{said['name']}-{said['version']}"):
@@ -158,7 +158,7 @@ def _record(root: Path, work: Path, previous: str | None) -> dict[str, Any]:
     try:
         changes = [asdict(change) for change in diff.diff(diff.load(root / previous), diff.load(work))]
     except (NotFound, Invalid) as error:
-        # That the old one is damaged is no reason to keep the new one back.
+        # A damaged old one does not hold the new one back.
         return record | {"changes": None, "problem": str(error)}
     return record | {"changes": changes, "problem": None}
 

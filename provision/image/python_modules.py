@@ -33,7 +33,7 @@ class PythonIndex:
 
 
 def name_of(path: str) -> str | None:
-    """The dotted name of the module at a path; None for what is no module."""
+    """The dotted name of the module at a path; None for what is not a module."""
     top = _longest_top(path)
     if top is None:
         return None

@@ -61,8 +61,8 @@ def strip(
 ) -> Image:
     """Write the image in `source`, for the platform that `given` means, to `target`; needs no privileges.
 
-    Raises NotFound and Invalid for what is no whole image, Conflict for an image that is for a platform already or has
-    another kernel than the platform, Problems for a platform that needs what the image has not.
+    Raises NotFound and Invalid for what is not a whole image, Conflict for an image that is for a platform already or
+    has another kernel than the platform, Problems for a platform that needs what the image has not.
     """
     progress("reading the image", 0.0)
     whole = read(source)

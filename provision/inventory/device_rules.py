@@ -120,7 +120,7 @@ def _guests(host: Host, name: str, interface: Interface, path: Path, seen: SiteI
         yield Violation(where, fact, "take another VLAN")
     elif interface.vlan is None and not interface.bridge_vlans:
         # A bridge with a list of VLANs passes nothing else, and nothing untagged.
-        # A tagged management interface is no exception: guests may tag frames themselves, and the bridge sends them on.
+        # A tagged management interface too: guests may tag frames themselves, and the bridge sends them on.
         for other_name, other in host.interfaces.items():
             if other_name != name and seen.is_management(other) and set(other.macs) & set(interface.macs):
                 fact = f"{guests} untagged on the NIC that is connected to '{other.network}'"

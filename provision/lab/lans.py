@@ -207,7 +207,7 @@ class Lan:
         return descriptor
 
     def answer_router_solicitations(self) -> None:
-        """Tell who asks that there is no IPv6 router, from now on; see provision.lab.router."""
+        """Say from now on, when asked, that there is no IPv6 router; see provision.lab.router."""
         if self.namespace not in self.lab._routers:
             with inside(self.namespace):
                 self.lab._routers[self.namespace] = Router("br0")

@@ -68,7 +68,7 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
 
 
 def _words(content: bytes) -> tuple[str, ...]:
-    """The features, sorted; what is no word of the contract's alphabet says nothing."""
+    """The features, sorted; a word outside the contract's alphabet says nothing."""
     words = content.decode("ascii", errors="replace").split("\n")
     return tuple(sorted({word for word in words if re.fullmatch(r"[a-z0-9-]{1,32}", word)}))
 

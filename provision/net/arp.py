@@ -54,7 +54,7 @@ def parse(frame: bytes) -> Reply | None:
 
 def replies_of(macs: Iterable[bytes]) -> list[Instruction]:
     """A filter for a packet socket that takes ARP replies in frames from these MACs only, so that nobody else can
-    wake whoever waits for one. Too many for a filter are no reason to miss one: then it takes every reply."""
+    wake what waits for one. Too many for a filter must not make it miss one: then it takes every reply."""
     wanted = sorted(set(macs))
     if not wanted:
         return [ret(False)]

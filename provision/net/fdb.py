@@ -1,7 +1,7 @@
 """Which port of a bridge a MAC was learned on, as the kernel's forwarding table (FDB) has it; needs no privilege.
 
-A bridge sends a host's frames to the port on which it last saw the host's MAC. So whoever lets a secret go to a MAC on
-a management bridge has to know that this port is one of those that the operator listed.
+A bridge sends a host's frames to the port on which it last saw the host's MAC. So code that lets a secret go to a MAC
+on a management bridge has to know that this port is one of those that the operator listed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Entry:
 
 
 def parse(body: bytes) -> Entry | None:
-    """An entry from the body of a neighbour message of family AF_BRIDGE; None when it is about no Ethernet address."""
+    """An entry from the body of a neighbour message of family AF_BRIDGE; None when it has no Ethernet address."""
     family, port, state, flags, _ = _HEADER.unpack_from(body)
     found = dict(attributes.unpack(body[_HEADER.size :]))
     mac = found.get(_NDA_LLADDR, b"")

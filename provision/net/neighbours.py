@@ -44,7 +44,7 @@ _Known = tuple[str, int]
 
 
 def _entry(message: Any) -> tuple[_Key, _Known | None] | None:
-    """What a message says: the neighbour, and what is known of it or None; None when it is about no IPv4 neighbour."""
+    """What a message says: the neighbour, and what is known of it or None; None for another family."""
     if message["family"] != socket.AF_INET or message["flags"] & ndmsg.NTF_PROXY:
         return None
     address, mac = message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")

@@ -83,7 +83,7 @@ class Helper:
 
 
 class Pin:
-    """An address that is pinned to a MAC until `release`; `lost` when the kernel's entry is no longer that."""
+    """An address that is pinned to a MAC until `release`; `lost` when the kernel's entry has changed."""
 
     def __init__(self, place: Place, pins: Pins, release: Callable[[Pin], None]) -> None:
         self.place, self.lost, self._pins, self._release = place, False, pins, release

@@ -88,7 +88,7 @@ def check_binding(
     """Why `binding` may not be served, in the order of `RULES`; empty means it may.
 
     Pure. `others` are the other networks of this server. `overrides` maps a rule to the operator's written reason;
-    a blank reason overrides nothing. A missing interface is no refusal: binding the socket says so.
+    a blank reason overrides nothing. A missing interface is not refused here: binding the socket says so.
     """
     found = [*_wildcard(binding), *_forwarding(binding, others, machine), *_port_of_bridge(binding, machine)]
     if binding.role is Role.MANAGEMENT:

@@ -48,7 +48,7 @@ def sources(routed: Iterable[IPv4Network], own: Iterable[IPv4Address]) -> Source
 def program(heard: Sources) -> list[Instruction]:
     """The filter that lets IPv4 packets from these sources through.
 
-    An interface with more prefixes than fit is no management LAN: then the whole wire is heard.
+    An interface with more prefixes than fit is not a management LAN: then the whole wire is heard.
     """
     if len(heard.routed) + len(heard.own) > _MOST:
         heard = Sources((IPv4Network("0.0.0.0/0"),), heard.own[:_MOST])

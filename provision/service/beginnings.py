@@ -49,7 +49,7 @@ class Beginnings:
         try:
             boots = self._store.boots.begin_all([start for start, _ in waiting])
         except Exception as error:
-            boots = error  # of whoever waits
+            boots = error  # for all that wait
         if loop is None:
             _tell(waiting, boots)
         else:

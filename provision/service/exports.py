@@ -64,7 +64,7 @@ class Exports:
     def tree(self, *, images: bool = True) -> Iterator[bytes]:
         """The boot tree of all hosts as a ustar archive, in pieces. What carries secrets is never part of it.
 
-        The files of images are empty without `images`: who asks knows by which names they are found. Raises
+        The files of images are empty without `images`: the caller knows where to find them. Raises
         Unavailable and Conflict before the first piece.
         """
         parts: list[tuple[str, int, bytes | BinaryIO]] = [(p, len(d), d) for p, d in self._configurations().items()]

@@ -122,7 +122,7 @@ class Netboot:
         return pxelinux.refusal(_lines(_UNAVAILABLE))
 
     def grub_config(self, origin: Origin) -> bytes:
-        """The GRUB configuration for the neighbour who asks, like `pxelinux_config`."""
+        """The GRUB configuration for the neighbour that asks, like `pxelinux_config`."""
         state = self._core.state_by_mac(origin.requester.mac)
         try:
             answer = self._decide(state, Medium.PXE, origin)
@@ -266,7 +266,7 @@ class Netboot:
         )
 
     def http_boot(self, origin: Origin, start: int, *, sends: bool = True) -> Plan | Delivery:
-        """The ISO for the neighbour who asks, read from byte `start` on; a refusal medium when policy says no.
+        """The ISO for the neighbour that asks, read from byte `start` on; a refusal medium when policy says no.
 
         It `sends` no byte for HEAD. A read from the middle is pinned to the revision the boot began
         with; raises Gone when that is withdrawn, and Unavailable when it cannot be recorded.

@@ -23,7 +23,7 @@ from provision.site import Reread
 _KEPT = 20_000
 """Readings remembered; of more, the oldest goes."""
 _KINDS = 8
-"""Different things that are told of one boot: whoever makes addresses up is not to fill the log."""
+"""Different things that are told of one boot: a machine that makes addresses up must not fill the log."""
 _log = logging.getLogger(__name__)
 
 

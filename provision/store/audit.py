@@ -167,7 +167,7 @@ class Audit:
             self._save(*content, durable=False)
 
     def close(self) -> None:
-        """Write what is counted, sync and close; raises Unavailable when that fails. Twice is no error."""
+        """Write what is counted, sync and close; raises Unavailable when that fails. Twice is not an error."""
         with self._lock:
             if self._file.descriptor < 0:
                 return

@@ -119,7 +119,7 @@ def encode(key: Secret, head: Head, seq: int, fields: Mapping[str, Any]) -> tupl
 
 
 def decode(line: bytes) -> tuple[dict[str, Any], bytes, str] | None:
-    """A line without its newline as (fields, chained bytes, chain), or None when it is no line of a log."""
+    """A line without its newline as (fields, chained bytes, chain), or None when it is not a line of a log."""
     match = _TAIL.match(line)
     if match is None:
         return None

@@ -38,8 +38,8 @@ class Transaction:
         self.connection, self.change, self._database = connection, change, database
 
     def owned(self, statement: Statement, table: Table, host_id: str) -> list[Row]:
-        """All rows of a host, as the driver gives them; `statement` reads them by its parameter `host`. For who holds
-        the database's lock.
+        """All rows of a host, as the driver gives them; `statement` reads them by its parameter `host`. For callers
+        that hold the database's lock.
 
         Raises Unavailable when they are not what was written last.
         """
@@ -190,8 +190,8 @@ class Database:
             self._record, self._stored_record = record, stored
 
     def _put_record(self, connection: Connection, change: Change, durable: bool) -> tuple[Record, str]:
-        """Write what the rows are to be now. What a power cut may undo is no generation of its own: with it or without
-        it, the same has been given away."""
+        """Write what the rows are to be now. What a power cut may undo is not a generation of its own: with it or
+        without it, the same has been given away."""
         if not change.differences:
             return self._record, self._stored_record
         self.require_trust()

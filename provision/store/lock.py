@@ -36,13 +36,13 @@ class StateLock:
             self.close()
             fact = f"another provision process ({holder}) is using this state directory"
             raise Conflict(str(state), fact, "wait for it, or stop it") from None
-        # Who holds it is for people only, so a full disk is no reason to refuse the lock.
+        # Who holds it is for people only, so a full disk does not refuse the lock.
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
-        """Let the next process in; doing it twice is no error."""
+        """Let the next process in; doing it twice is not an error."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -156,7 +156,7 @@ class LogFile:
     def turn(self, now: datetime) -> None:
         """Begin a new file, and let go of the oldest beyond those that are kept.
 
-        A file that cannot be made is no reason for a no: the present one goes on, and it is tried again.
+        A file that cannot be made denies nothing: the present one goes on, and the next is tried again.
         """
         if self.descriptor < 0 or (self._not_before and now < self._not_before):
             return

@@ -26,7 +26,7 @@ def as_text(value: datetime | None) -> str | None:
 
 
 def as_time(value: str | None) -> datetime | None:
-    """And back; raises ValueError, and TypeError for what is no text."""
+    """And back; raises ValueError, and TypeError for what is not text."""
     return None if value is None else datetime.fromisoformat(value)
 
 

@@ -40,7 +40,7 @@ class _Asked:
 
 
 def handler(netboot: Netboot, edge: Edge) -> Handler:
-    """The handler of the TFTP listener that `edge` describes. Who asks is the neighbour; a MAC in a path is a claim."""
+    """The handler of the TFTP listener that `edge` describes. A MAC in a path is a claim; the neighbour's counts."""
 
     async def handle(request: TftpRequest) -> Answer:
         asked = _Asked(netboot, edge, await edge.origin(str(request.peer)))

@@ -41,7 +41,7 @@ class Guard:
         try:
             await self._entry(scope, receive, watched)
         except ConnectionAbortedError:
-            raise  # whoever broke the answer off has said why
+            raise  # the code that broke the answer off has said why
         except Exception as error:
             if scope["type"] != "http":
                 raise

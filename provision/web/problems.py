@@ -43,7 +43,7 @@ def install(app: FastAPI) -> None:
         return response(plain("request", str(error.detail).lower(), error.status_code, ""))
 
     async def gone(_: Request, error: Exception) -> JSONResponse:
-        # Nobody is there to read it. The client has left in the middle of its body, which is no fault of ours.
+        # Nobody is there to read it. The client has left in the middle of its body, which is not our fault.
         return response(plain("request", "the body is not whole", 400, ""))
 
     app.add_exception_handler(ProvisionError, known)

@@ -1,6 +1,6 @@
 """Use cases of a hypervisor, tried in a virtual machine that boots a built image with a seed of their own.
 
-What runs on the host stands in images/usecases, travels in the seed, and is no part of the image.
+What runs on the host stands in images/usecases, travels in the seed, and is not part of the image.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.web import problems
 
 Authenticate = Callable[[Scope], Principal]
-"""Says of a request's ASGI scope who asks; raises ProvisionError for whoever is nobody. Quick: the event loop waits."""
+"""Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. Quick: the event loop waits."""
 
 PRINCIPAL = "provision.principal"
 """Where the scope of an authenticated request has its principal."""
