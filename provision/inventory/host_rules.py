@@ -101,6 +101,14 @@ def _network(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Viol
     if interface.ipv6_addressing is not None and network.prefix6 is None:
         fact, remedy = f"network '{name}' has no 'prefix6'", "add it, or leave 'ipv6_addressing' out"
         yield Violation((*path, "ipv6_addressing"), fact, remedy, ((*place, "prefix6"),))
+    yield from _addresses(interface, name, network, path, seen)
+    pool, static = network.pool, interface.ipv4
+    if pool and static and pool.first <= static <= pool.last:
+        fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"
+        yield Violation((*path, "ipv4"), fact, "take one outside, or 'addressing: dhcp' with 'reservation'")
+
+
+def _addresses(interface: Interface, name: str, network: Network, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     for field_name, prefix, gateway in (
         ("ipv4", network.prefix, network.gateway),
         ("reservation", network.prefix, network.gateway),
@@ -113,7 +121,7 @@ def _network(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Viol
         if prefix is None:
             key = "prefix6" if field_name == "ipv6" else "prefix"
             fact, remedy = f"network '{name}' has no '{key}'", f"add it, or leave '{field_name}' out"
-            yield Violation(where, fact, remedy, ((*place, key),))
+            yield Violation(where, fact, remedy, (("site", "networks", name, key),))
         elif address not in prefix:
             yield Violation(where, f"{address} is outside {prefix}, the prefix of network '{name}'", "correct one")
         elif kind := edge(address, prefix):
@@ -126,10 +134,6 @@ def _network(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Viol
             yield Violation(where, f"{address} is the gateway of network '{name}'", "take another")
         elif server := seen.server(network, address):
             yield Violation(where, f"{address} is {server}", "take another")
-    pool, static = network.pool, interface.ipv4
-    if pool and static and pool.first <= static <= pool.last:
-        fact = f"{static} is inside the pool {pool.first}-{pool.last}, so DHCP may lease it to another host"
-        yield Violation((*path, "ipv4"), fact, "take one outside, or 'addressing: dhcp' with 'reservation'")
 
 
 def _routes(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Violation]:

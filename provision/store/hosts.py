@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 from sqlalchemy.exc import IntegrityError
 
 from provision.errors import Invalid
+from provision.host import Host
 from provision.site import Inventory, Site
 from provision.store import schema
 from provision.store.database import Database
@@ -95,12 +96,25 @@ def _apply(
     old_macs = delete(schema.macs).where(schema.macs.c.host_id == bindparam("key"))
     _many(connection, old_macs, [{"key": ids[host.name]} for host in changed])
     ids = {name: key for name, key in ids.items() if name in new.hosts} | {host.name: str(uuid4()) for host in added}
+    _write_hosts(connection, change, ids, new, added, changed)
+    names = tuple(sorted(host.name for host in added)), tuple(sorted(host.name for host in changed))
+    return Applied(*names, tuple(removed), site_changed), ids
+
+
+def _write_hosts(
+    connection: Connection,
+    change: Change,
+    ids: Mapping[str, str],
+    new: Stored,
+    added: Sequence[Host],
+    changed: Sequence[Host],
+) -> None:
     documents = [
         {"key": ids[h.name], "name": h.name, "document": h.canonical().decode(), "revision": new.hosts[h.name]}
         for h in (*added, *changed)
     ]
     _many(connection, insert(schema.hosts).values(id=bindparam("key")), documents[: len(added)])
-    _many(connection, update(schema.hosts).where(columns.id == bindparam("key")), documents[len(added) :])
+    _many(connection, update(schema.hosts).where(schema.hosts.c.id == bindparam("key")), documents[len(added) :])
     for row in documents:
         change.drop(schema.hosts, row["key"])
         change.add(schema.hosts, tuple(row.values()))
@@ -109,8 +123,6 @@ def _apply(
     _many(connection, insert(schema.macs), macs)
     for nic in macs:
         change.add(schema.macs, tuple(nic.values()))
-    names = tuple(sorted(host.name for host in added)), tuple(sorted(host.name for host in changed))
-    return Applied(*names, tuple(removed), site_changed), ids
 
 
 def _write_site(connection: Connection, change: Change, site: Site, revision: str, actor: str) -> None:
