@@ -36,7 +36,7 @@ FORMAT = 1
 
 RENDERING = 4
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
-one revision differ. tests/test_seed.py holds the bytes to it."""
+one revision differ. tests/unit/test_seed.py holds the bytes to it."""
 
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
