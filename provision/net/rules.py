@@ -146,9 +146,8 @@ def _bridges(binding: Binding, machine: Machine) -> Iterator[Refusal]:
         if one.kind in _BUNDLES:
             unlisted = [port for port in unlisted if machine.interfaces[port].kind]
         if unlisted and one.kind in ("bridge", *_BUNDLES):
-            fact = (
-                f"{one.name} is a {one.kind}, and whoever is on its port {', '.join(unlisted)} would be on this network"
-            )
+            ports = ", ".join(unlisted)
+            fact = f"{one.name} is a {one.kind}, and every machine on its port {ports} would be on this network"
             yield _refuse("bridge-ports", binding, fact, "use a NIC of its own, or list every port in 'bridge_ports'")
 
 
@@ -167,7 +166,9 @@ def _shared(binding: Binding, machine: Machine) -> Iterator[Refusal]:
     for one in chain:
         for child in sorted(machine.interfaces.values(), key=lambda i: i.name):
             if child.lower == one.name and child.kind in SHARING and child.name not in names:
-                fact = f"{child.name} is a {child.kind} over {one.name}, and whoever has it would be on this network"
+                fact = (
+                    f"{child.name} is a {child.kind} over {one.name}, and a guest that has it would be on this network"
+                )
                 yield _refuse("shared-nic", binding, fact, f"ip link del {child.name}, or use a NIC of its own")
         unseen = [mac for mac in one.stations if mac not in known]
         if unseen:

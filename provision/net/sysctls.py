@@ -85,7 +85,7 @@ def advise(
         )
     if values.get("arp_accept", 0):
         yield Advice(
-            f"arp_accept of {interface} is {values['arp_accept']}, so whoever speaks first makes neighbour entries",
+            f"arp_accept of {interface} is {values['arp_accept']}, so any machine's ARP makes neighbour entries",
             f"sysctl net.ipv4.conf.all.arp_accept=0 net.ipv4.conf.{interface}.arp_accept=0",
         )
     if values.get("accept_ra", 0):

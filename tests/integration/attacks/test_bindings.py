@@ -53,7 +53,7 @@ def test_a_bridge_with_an_unlisted_port_is_refused(wired: Wired) -> None:
     wired.ip("tuntap", "add", "vnet0", "mode", "tap")
     wired.ip("link", "set", "vnet0", "master", "brm", "up")
     said = wired.refusal('bridge_ports = ["uplink"]')
-    assert "whoever is on its port vnet0 would be on this network" in said
+    assert "every machine on its port vnet0 would be on this network" in said
     assert "list every port in 'bridge_ports'" in said
     process = wired.serve('bridge_ports = ["uplink", "vnet0"]')
     assert "boots from the network" in wired.config(), "a bridge whose ports are all listed is served"

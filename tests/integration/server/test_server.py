@@ -239,7 +239,7 @@ def test_it_does_not_start_on_what_it_may_not_serve(tmp_path: Path) -> None:
     sh("ip link add tap0 type veth peer name guest; ip link set tap0 master br0 up")
     ran = run(state, "serve")
     assert ran.returncode == Exit.INVALID
-    assert "whoever is on its port tap0" in ran.stderr
+    assert "every machine on its port tap0" in ran.stderr
     override = '[listen.override]\nbridge-ports = "a lab without guests"\n'
     (state / "provision.toml").write_text(NETWORK.format(interface="br0") + override)
     with serve(state):
