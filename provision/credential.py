@@ -166,8 +166,11 @@ def _require_own(case: _Case, chain: Sequence[x509.Certificate]) -> None:
 def _is_own(case: _Case, certificate: x509.Certificate) -> bool:
     names, addresses = _names(case, certificate)
     own = (case.fqdn, *case.spec.names)
-    named = any(_matches(name, wanted) for name in names for wanted in own)
-    return named or not _addresses(case.host).isdisjoint(addresses)
+    if any(_matches(name, wanted) for name in names for wanted in own):
+        return True
+    # In another scope its addresses may be another host's, who would have a name in the site's domain as well.
+    others = any(name.lower().removesuffix(".").endswith(f".{case.site.domain}") for name in names)
+    return not others and not _addresses(case.host).isdisjoint(addresses)
 
 
 def _check_key(case: _Case) -> Checked:
