@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,19 @@ def test_members_follow_one_another_after_padding(tmp_path: Path, name: str) -> 
     members = inspect_initrd(tmp_path / "initrd", tmp_path).members
     assert members[1].offset == len(first)
     assert not content[members[1].offset + members[1].size : members[2].offset].strip(b"\0")
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4", "lzo"])
+def test_a_member_is_not_unpacked_to_the_disk(tmp_path: Path, name: str) -> None:
+    """Some KiB of an upload could fill it, and then nothing more could be recorded."""
+    packed = PACKERS[name](archive({"bulk": bytes(32 << 20)}) + image_archive())
+    assert len(packed) < 1 << 20
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        assert inspect(tmp_path, packed) == ([name], b"1\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", PACKERS)
