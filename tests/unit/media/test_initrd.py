@@ -79,6 +79,20 @@ def test_a_member_is_not_unpacked_to_the_disk(tmp_path: Path, name: str) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_file_has_so_many_archives(tmp_path: Path) -> None:
+    assert inspect(tmp_path, archive({"a": b"x"}) * 999 + image_archive()) == (["cpio"] * 1000, b"1\n")
+    with pytest.raises(Invalid, match="holds more than 1000 archives; build the initrd again"):
+        inspect(tmp_path, archive({"a": b"x"}) * 1000 + image_archive())
+
+
+@pytest.mark.parametrize("name", [name for name in PACKERS if name != "cpio"])
+def test_an_archive_unpacks_to_so_much(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.media.initrd.MOST_UNPACKED", len(archive(BULK)))
+    inspect(tmp_path, PACKERS[name](archive(BULK)))
+    with pytest.raises(Invalid, match=rf"its archive at byte 0 \({name}\) unpacks to more than 0 GiB"):
+        inspect(tmp_path, PACKERS[name](archive(BULK) + b"\0"))
+
+
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("lost", [1, 40])
 def test_a_member_cut_short_is_refused(tmp_path: Path, name: str, lost: int) -> None:
