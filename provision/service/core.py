@@ -230,7 +230,9 @@ class Core:
             raise Unavailable(host.name, fact, "import an image that has it, or correct the credential") from None
 
     def _owned(self, host: Host) -> dict[str, CredentialSpec]:
-        declared = self.site.credentials
+        # Hosts without a site are what is left of a database that is not to be relied on; they get nothing anyway.
+        site = self.store.snapshot.site
+        declared = site.credentials if site is not None else {}
         specs = {name: declared[name] for name in host.credentials if name in declared}
         return {name: spec for name, spec in specs.items() if spec.owner or spec.group}
 

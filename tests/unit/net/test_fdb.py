@@ -69,8 +69,13 @@ def test_the_port_of_a_mac() -> None:
             # Another machine speaks with that MAC.
             two.sh(f"ip link set eth0 down && ip link set eth0 address {MAC} && ip link set eth0 up")
             eventually(lambda: two.sh("ping -c 1 -W 1 192.0.2.1 || true") != "" and fdb.port_of(bridge, MAC) == "eth2")
-            moves = [entry.port for entry in seen if entry.mac == MAC and entry.fresh]
-            assert moves[0] == socket.if_nametoindex("eth1") and moves[-1] == socket.if_nametoindex("eth2")
+            ports = [socket.if_nametoindex("eth1"), socket.if_nametoindex("eth2")]
+
+            def told() -> bool:
+                moves = [entry.port for entry in seen if entry.mac == MAC and entry.fresh]
+                return moves[:1] + moves[-1:] == ports
+
+            eventually(told)  # the news come in a thread of their own
             # Nobody speaks any more: a port without a carrier has learned nothing.
             for host in (one, two):
                 host.sh("ip link set eth0 down")
