@@ -51,7 +51,7 @@ class FakePins(Pins):
     def __init__(self, off: Sequence[str] = (), rechecked: Mapping[str, str] | None = None) -> None:
         self.off, self.made, self.rechecked = off, list[Pin](), rechecked or {}
 
-    def behind(self, ifindex: int, address: IPv4Address, mac: str | None) -> str | None:
+    def behind(self, ifindex: int, address: IPv4Address | str, mac: str | None) -> str | None:
         return self.rechecked.get(str(address), mac) if mac == self.ASIDE else mac
 
     async def confirm(self, place: Place) -> bool:
