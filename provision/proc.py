@@ -96,9 +96,14 @@ def filtered(argv: Sequence[str], file: BinaryIO, *, package: str, timeout: floa
     command = _confined([find(tool, package), *argv[1:]])
     with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe, env={"LC_ALL": "C", "TZ": "UTC"}) as process:
         assert process.stdout is not None and process.stderr is not None  # noqa: S101  (both are pipes)
-        last = deque[bytes](maxlen=1)
+        last, expired = deque[bytes](maxlen=1), threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
         listener = threading.Thread(target=last.extend, args=(process.stderr,), daemon=True)
-        late = threading.Timer(timeout, process.kill)
+        late = threading.Timer(timeout, expire)
         listener.start()
         late.start()
         try:
@@ -106,11 +111,10 @@ def filtered(argv: Sequence[str], file: BinaryIO, *, package: str, timeout: floa
                 yield data
             code = process.wait()
             listener.join()
-            killed = not late.is_alive()
         finally:
             late.cancel()
             process.kill()
-    if killed:
+    if expired.is_set():
         raise _endless(tool, timeout)
     if code:
         raise _failed(tool, code, b"".join(last))
