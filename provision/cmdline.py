@@ -29,7 +29,7 @@ def reserved(argument: str) -> str:
         name, equals, _ = word.partition("=")
         if name.lower() in (one.lower() for one in RESERVED):
             return name + equals
-    return argument if argument in _SEPARATORS else ""
+    return argument if argument.replace('"', "") in _SEPARATORS else ""
 
 
 def split(text: str) -> tuple[str, ...]:

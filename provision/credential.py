@@ -166,8 +166,12 @@ def _require_own(case: _Case, chain: Sequence[x509.Certificate]) -> None:
 def _is_own(case: _Case, certificate: x509.Certificate) -> bool:
     names, addresses = _names(case, certificate)
     own = (case.fqdn, *case.spec.names)
-    named = any(_matches(name, wanted) for name in names for wanted in own)
-    return named or not _addresses(case.host).isdisjoint(addresses)
+    if any(_matches(name, wanted) for name in names for wanted in own):
+        return True
+    # In another scope its addresses may be another host's, who is named in the site's domain then.
+    said = {name.lower().removesuffix(".") for name in (*names, *_common_names(certificate))} - {case.fqdn}
+    others = any(name.endswith(f".{case.site.domain}") for name in said)
+    return not others and not _addresses(case.host).isdisjoint(addresses)
 
 
 def _check_key(case: _Case) -> Checked:
@@ -217,10 +221,14 @@ def _names(case: _Case, certificate: x509.Certificate) -> tuple[list[str], list[
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return found.get_values_for_type(x509.DNSName), [str(a) for a in found.get_values_for_type(x509.IPAddress)]
     except x509.ExtensionNotFound:
-        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return [name.value for name in names if isinstance(name.value, str)], []
+        return _common_names(certificate), []
     except ValueError:
         raise case.invalid("the certificate has a broken extension", "request it again") from None
+
+
+def _common_names(certificate: x509.Certificate) -> list[str]:
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return [name.value for name in names if isinstance(name.value, str)]
 
 
 def _matches(name: str, fqdn: str) -> bool:

@@ -136,20 +136,26 @@ class Edge:
         also when the kernel has no entry yet. Else it is the one that the kernel has, when that has been heard of
         lately or answers.
         """
-        confirmed = self.neighbours.confirmed(self.ifindex, address)
+        confirmed = self._heard_of(address, self.neighbours.confirmed(self.ifindex, address))
         wanted = self.macs_at(self.channel.network or "", address)
         if confirmed is not None and (not wanted or confirmed in wanted):
             return confirmed
         recorded = await self.neighbours.find_mac(self.ifindex, address)
         if self.pins is None:
             return recorded
+        recorded = self.pins.behind(self.ifindex, address, recorded)
         if recorded not in wanted:
             found = await self._who_answers(address, wanted)
             # What the kernel had may be gone by now: an entry that no longer exists refuses nobody.
-            found = found or self.neighbours.confirmed_now(self.ifindex, address)
+            found = found or self._heard_of(address, self.neighbours.confirmed_now(self.ifindex, address))
             if found is not None or recorded is None:
                 return found
         return await self._who_answers(address, (recorded,))
+
+    def _heard_of(self, address: IPv4Address, confirmed: str | None) -> str | None:
+        """The MAC, unless it is only what the address has while its machine is asked whether it is still there."""
+        own = self.pins is None or self.pins.behind(self.ifindex, address, confirmed) == confirmed
+        return confirmed if own else None
 
     async def _who_answers(self, address: IPv4Address, macs: Sequence[str]) -> str | None:
         if self.pins is None:

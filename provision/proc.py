@@ -7,8 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from provision import confined as confined_by
 from provision.errors import Unavailable
@@ -18,8 +21,13 @@ from provision.errors import Unavailable
 _KEPT = ("PATH", "HOME", "TMPDIR", "SOURCE_DATE_EPOCH", "APT_CONFIG")
 
 
+_PIECE = 1 << 20
 Companion = subprocess.Popen[bytes]
 StillRunning = subprocess.TimeoutExpired
+
+
+class Unconfined(Unavailable):
+    """A program that may only run confined was not started."""
 
 
 def find(tool: str, package: str) -> str:
@@ -63,18 +71,65 @@ def run(
     tool = str(argv[0])
     command = [find(tool, package), *map(str, argv[1:])]
     if confined:
-        command = [sys.executable, "-I", confined_by.__file__, *command]
+        command = _confined(command)
     environment = {k: os.environ[k] for k in _KEPT if k in os.environ}
     environment |= {"LC_ALL": "C", "TZ": "UTC"} | dict(env or {})
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=timeout)
     except subprocess.TimeoutExpired:
-        raise Unavailable(
-            tool, f"did not finish within {timeout:.0f} s", "look at the machine's load and try again"
-        ) from None
+        raise _endless(tool, timeout) from None
     except OSError as error:
         raise Unavailable(tool, f"could not be started ({error.strerror})", f"apt-get install {package}") from None
     if done.returncode not in ok:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise Unavailable(tool, f"failed with exit code {done.returncode}: {lines[-1]}")
+        raise _failed(tool, done.returncode, done.stderr)
     return done
+
+
+def filtered(argv: Sequence[str], file: BinaryIO, *, package: str, timeout: float = 120.0) -> Iterator[bytes]:
+    """What a confined program makes of `file`, which is its standard input, in pieces of at most 1 MiB as it prints
+    them: nothing is kept, however much it is.
+
+    Raises Unavailable as `run` does, after the last piece when the program fails, and Unconfined. Who stops earlier
+    ends the program.
+    """
+    tool, pipe = argv[0], subprocess.PIPE
+    command = _confined([find(tool, package), *argv[1:]])
+    with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe, env={"LC_ALL": "C", "TZ": "UTC"}) as process:
+        assert process.stdout is not None and process.stderr is not None  # noqa: S101  (both are pipes)
+        last, expired = deque[bytes](maxlen=1), threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        listener = threading.Thread(target=last.extend, args=(process.stderr,), daemon=True)
+        late = threading.Timer(timeout, expire)
+        listener.start()
+        late.start()
+        try:
+            while data := process.stdout.read(_PIECE):
+                yield data
+            code = process.wait()
+            listener.join()
+        finally:
+            late.cancel()
+            process.kill()
+    if expired.is_set():
+        raise _endless(tool, timeout)
+    if code:
+        raise _failed(tool, code, b"".join(last))
+
+
+def _confined(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-I", confined_by.__file__, *command]
+
+
+def _endless(tool: str, timeout: float) -> Unavailable:
+    return Unavailable(tool, f"did not finish within {timeout:.0f} s", "look at the machine's load and try again")
+
+
+def _failed(tool: str, code: int, said: bytes) -> Unavailable:
+    lines = said.decode(errors="replace").strip().splitlines() or ["no message"]
+    if code == confined_by.FAILED:
+        return Unconfined(tool, lines[-1], "look at the rules that the service runs under")
+    return Unavailable(tool, f"failed with exit code {code}: {lines[-1]}")

@@ -31,6 +31,9 @@ def download(
             if answer.headers.get("content-length") != str(size) or "content-encoding" in answer.headers:
                 raise foreign("gave another medium than it had described")
             for chunk in answer.iter_raw(1 << 20):
+                # A chunked answer may have any length, whatever it says beside that (RFC 9112 section 6.3).
+                if done + len(chunk) > size:
+                    raise foreign("gave another medium than it had described")
                 _write_sparse(descriptor, done, chunk)
                 done += len(chunk)
                 progress(done)

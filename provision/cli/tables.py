@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 _GAP = "  "
 _NARROW = 16
 """Columns that a text of several words gets at least, before rows are written as records."""
+_ALIGNED = 120
+"""Columns that a text of some row can move those of all others: an answer of many rows may have a very long one."""
 
 
 def lines(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | None = None) -> list[str]:
@@ -19,7 +21,7 @@ def lines(columns: Sequence[str], rows: Iterable[Sequence[str]], width: int | No
     table = [tuple(columns), *map(tuple, rows)]
     natural = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     if width is None or _total(natural) <= width:
-        return [_joined(row, natural) for row in table]
+        return [_joined(row, [min(one, _ALIGNED) for one in natural]) for row in table]
     widths = _shrunk(natural, [_least(cells) for cells in zip(*table, strict=True)], width)
     if widths is None:
         return _records(table[0], table[1:])

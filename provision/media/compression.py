@@ -2,7 +2,8 @@
 
 Each format says by itself where it ends, because a member may be followed by another. zstd and lz4 are not in
 Python's library, nor is LZO: their frames are walked here (RFC 8878 section 3.1.1; lz4's doc/lz4_Frame_format.md,
-legacy frame, the one that the kernel reads; lib/decompress_unlzo.c) and handed to the programs zstd, lz4 and lzop.
+legacy frame, the one that the kernel reads; lib/decompress_unlzo.c) and handed to the programs zstd, lz4 and lzop,
+which run confined: who made an image may be a stranger.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ _MAGIC = {
     "lzo": b"\x89LZO\x00\r",
 }
 FORMATS = tuple(_MAGIC)
-_PROGRAMS = {"zstd": "zstd", "lz4": "lz4", "lzo": "lzop"}
+# Confined, zstd could not start the thread that writes.
+_PROGRAMS = {
+    "zstd": ("zstd", "-q", "-d", "-c", "--no-asyncio"),
+    "lz4": ("lz4", "-q", "-d", "-c"),
+    "lzo": ("lzop", "-q", "-d", "-c"),
+}
 
 
 class Damaged(Exception):
@@ -148,27 +154,24 @@ class _ByProgram:
         self.end = {"zstd": _zstd_end, "lz4": _lz4_end, "lzo": _lzo_end}[format_](file)
 
     def __iter__(self) -> Iterator[bytes]:
-        packed, unpacked = self._scratch / "member.packed", self._scratch / "member"
+        program, *options = _PROGRAMS[self._format]
+        # Found first, so that a missing program is told from a damaged member.
+        proc.find(program, program)
+        # Never unpacked to the disk: a member of some KiB may be one of many GiB.
+        packed = self._scratch / "member.packed"
         try:
             self._file.seek(self._start)
             with packed.open("wb") as out:
                 for offset in range(self._start, self.end, CHUNK):
                     out.write(self._file.read(min(CHUNK, self.end - offset)))
-            # Found first, so that a missing program is told from a damaged member.
-            program = _PROGRAMS[self._format]
-            proc.find(program, program)
-            target = [unpacked] if self._format == "lz4" else ["-o", unpacked]
-            command = [program, "-q", "-d", "-f", packed, *target]
-            try:
-                proc.run(command, package=program, timeout=_UNPACK_TIME)
-            except Unavailable as error:
-                raise Damaged(f"is damaged ({error.fact})") from None
-            with unpacked.open("rb") as result:
-                while data := result.read(CHUNK):
-                    yield data
+            with packed.open("rb") as member:
+                yield from proc.filtered([program, *options], member, package=program, timeout=_UNPACK_TIME)
+        except proc.Unconfined:
+            raise
+        except Unavailable as error:
+            raise Damaged(f"is damaged ({error.fact})") from None
         finally:
             packed.unlink(missing_ok=True)
-            unpacked.unlink(missing_ok=True)
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

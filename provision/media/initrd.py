@@ -19,6 +19,10 @@ from provision.media.newc import FEATURES, GROUP, MAGICS, MARKER, PASSWD, CpioSc
 CONTRACT = b"1\n"
 ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
+MOST_MEMBERS = 1000
+"""Archives of a file; what makes initrds puts a handful into one."""
+MOST_UNPACKED = 64 << 30
+"""Bytes that one archive may unpack to: a few MiB can be made to unpack for days."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def inspect_initrd(path: Path, scratch: Path) -> Initrd:
         with path.open("rb") as file:
             offset = _skip_zeros(file, 0)
             while offset is not None:
+                if len(members) == MOST_MEMBERS:
+                    raise Invalid(subject, f"holds more than {MOST_MEMBERS} archives", "build the initrd again")
                 previous = members[-1].format if members else ""
                 format_, found, end = _member(file, offset, previous, scratch, subject)
                 markers |= found
@@ -120,6 +126,8 @@ def _scan(stream: Iterable[bytes], first: bool) -> dict[str, bytes]:
     complete, position = False, 0
     for piece in _nonempty(stream):
         data = piece
+        if position + len(data) > MOST_UNPACKED:
+            raise Damaged(f"unpacks to more than {MOST_UNPACKED >> 30} GiB")
         while data:
             if scanner is None:
                 rest = data.lstrip(b"\0")

@@ -139,15 +139,21 @@ class Pinner:
         elif now - probe.since >= _ANEW_SECONDS:
             probe.since, probe.asked = now, 0
         probe.waiting.append((order["id"], order["do"] == "pin", now + ANSWER_SECONDS))
-        if order["do"] == "recheck":
-            self._hold(probe)
+        if order["do"] == "recheck" and not self._hold(probe):
+            # What cannot be kept from it meanwhile, it does not get at all.
+            self._say({"id": probe.waiting.pop()[0], "ok": False})
+            if not probe.waiting:
+                self._end(probe)
 
-    def _hold(self, probe: _Probe) -> None:
-        """Nothing more goes to the machine until it has answered."""
+    def _hold(self, probe: _Probe) -> bool:
+        """Whether nothing more goes to the machine until it has answered."""
         if self._pinned[probe.entry] and probe.entry not in self._held:
-            with contextlib.suppress(OSError):
+            try:
                 self._entries.pin(replace(probe.entry, mac=self._own_mac(probe.name)))
-                self._held.add(probe.entry)
+            except OSError:
+                return False
+            self._held.add(probe.entry)
+        return True
 
     def _resume(self, entry: Entry) -> bool:
         """It has answered; whether frames go to it again."""

@@ -175,6 +175,11 @@ class Pins:
         """The same for an address that is pinned: meanwhile nothing is sent there."""
         return bool((await self._ask("recheck", place))["ok"])
 
+    def behind(self, ifindex: int, address: IPv4Address | str, mac: str | None) -> str | None:
+        """The machine that an entry's `mac` stands for: itself, but for what an address has while it is rechecked."""
+        held = self._held.get((ifindex, str(address)))
+        return held.mac if held is not None and mac == held.aside else mac
+
     async def pin(self, place: Place) -> Pin | None:
         """Confirm, and keep the address at that MAC until the pin is released; None when it is not there."""
         if self._stopped:

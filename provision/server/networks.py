@@ -243,6 +243,8 @@ class Networks:
         """Who counts as one: the MAC that the kernel has for `address` now, as good as its word is. This is about
         fairness only, never about what anybody may have."""
         mac = self._neighbours.known(ifindex, address)
+        if isinstance(self._pins, Pins):
+            mac = self._pins.behind(ifindex, address, mac)
         if mac is None:
             return NOBODY
         return Group(mac, known=mac in self._service.core.store.snapshot.by_mac)

@@ -20,12 +20,13 @@ class Configurations:
 
     def __init__(self, builder: MediaBuilder) -> None:
         self._builder = builder
-        self._pxelinux: dict[tuple[str, str, str], bytes] = {}
+        self._pxelinux: dict[tuple[str, str, str, str], bytes] = {}
 
     def pxelinux(self, state: HostState, base: BaseImage, revision: str, server: str) -> bytes:
         """PXELINUX's configuration, whose URLs begin with `server`."""
-        # All that is in it comes of the host and its base (the identity), of the boot (the revision), and of the URL.
-        key = state.identity, revision, server
+        # All that is in it comes of the host (the identity), the base, the boot (the revision), and the URL. The base
+        # may have been imported anew since `state` was looked up: its identity does not say which of the two this is.
+        key = state.identity, base.id, revision, server
         known = self._pxelinux.get(key)
         if known is None:
             known = pxelinux.boot_config(self._target(state, base, revision, server))

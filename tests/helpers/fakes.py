@@ -43,10 +43,16 @@ class FakePin(Pin):
 
 
 class FakePins(Pins):
-    """Every machine is where the table has it, but those at the addresses `off`."""
+    """Every machine is where the table has it, but those at the addresses `off`. Those in `rechecked`, MACs by address,
+    are just being asked whether they still are: their entries have the MAC ASIDE."""
 
-    def __init__(self, off: Sequence[str] = ()) -> None:
-        self.off, self.made = off, list[Pin]()
+    ASIDE = "52:54:00:00:00:a5"
+
+    def __init__(self, off: Sequence[str] = (), rechecked: Mapping[str, str] | None = None) -> None:
+        self.off, self.made, self.rechecked = off, list[Pin](), rechecked or {}
+
+    def behind(self, ifindex: int, address: IPv4Address | str, mac: str | None) -> str | None:
+        return self.rechecked.get(str(address), mac) if mac == self.ASIDE else mac
 
     async def confirm(self, place: Place) -> bool:
         return str(place.address) not in self.off

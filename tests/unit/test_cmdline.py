@@ -25,7 +25,7 @@ def test_a_word_of_the_boot_loader_is_refused(word: str) -> None:
         command_line([], SITE, HOST.model_copy(update={"kernel_arguments": (word,)}))
 
 
-@pytest.mark.parametrize("argument", ['x="a initrd=/b"', '"BootIf=1 x"', "-", "--"])
+@pytest.mark.parametrize("argument", ['x="a initrd=/b"', '"BootIf=1 x"', "-", "--", '"--"'])
 def test_a_word_of_the_boot_loader_within_quotes_and_the_end_of_arguments_are_refused(argument: str) -> None:
     with pytest.raises(Invalid, match=r"node7: the kernel argument .* belongs to the boot loader"):
         command_line([], SITE, HOST.model_copy(update={"kernel_arguments": (argument,)}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,17 @@ def test_a_certificate_for_an_address_of_the_host(addresses: list[str], fact: st
         return
     with pytest.raises(Invalid, match=fact):
         looked_at("certificate", data, interfaces=interfaces)
+
+
+def test_a_name_in_the_sites_domain_says_more_than_an_address_that_two_scopes_may_have() -> None:
+    interface = {"macs": ("52:54:00:00:00:01",), "network": "mgmt", "addressing": "static", "ipv4": "192.0.2.11"}
+    interfaces = {"a": Interface.model_validate(interface)}
+    at = partial(certificate, key(1), addresses=["192.0.2.11"])
+    for data in (at(["n2.Example.org"]), at([], "n2.example.org")):
+        with pytest.raises(Invalid, match=r"is for .*192\.0\.2\.11, not for n1"):
+            looked_at("certificate", data, interfaces=interfaces)
+    for data in (at(["a.example.net"]), at([], "N1.example.org")):
+        assert looked_at("certificate", data, interfaces=interfaces)
 
 
 def test_an_address_as_a_dns_or_common_name_is_none() -> None:

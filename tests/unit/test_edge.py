@@ -91,6 +91,17 @@ def test_nobody_is_refused_for_an_entry_that_the_kernel_no_longer_has(here: Site
         assert asyncio.run(edge.origin(IP[MAC1])).requester.mac == kernel
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_nobody_is_taken_for_the_server_while_it_holds_an_address(here: Site, known: bool, there: bool) -> None:
+    """The address of a machine that is rechecked has the server's own MAC, with the word of the kernel for it."""
+    address = IP[MAC1]
+    pins = FakePins(off=[] if there else [address], rechecked={address: MAC1})
+    macs_at = here.service.core.macs_at if known else lambda network, address: ()
+    edge = Edge(MANAGEMENT, 1, 80, FakeNeighbours({address: FakePins.ASIDE}), pins=pins, macs_at=macs_at)
+    assert asyncio.run(edge.origin(address)).requester.mac == (MAC1 if there else None)
+
+
 @pytest.mark.parametrize(("port", "mac"), [("eth5", MAC1), ("tap0", None), (None, None)])
 def test_on_a_bridge_a_mac_counts_on_a_listed_port_only(
     monkeypatch: pytest.MonkeyPatch, port: str | None, mac: str | None

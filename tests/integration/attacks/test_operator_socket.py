@@ -251,6 +251,17 @@ def test_a_medium_is_as_long_as_it_was_described(state: Path, medium: list[bytes
     assert list((state.parent / "target").iterdir()) == []
 
 
+def test_a_medium_that_goes_on_behind_its_length_is_left(state: Path) -> None:
+    described = answer(json.dumps(MEDIUM).encode())
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    medium = [head, *[b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"] * 64]
+    with fake(state / "operator.sock", lambda m, p: [described] if p.endswith("sha256") else medium) as one:
+        ran = cli(state, *COMMANDS[13])
+    assert ran.code == Exit.UNAVAILABLE and "another medium" in ran.err, ran
+    assert one.sent < 16 << 20
+    assert list((state.parent / "target").iterdir()) == []
+
+
 @pytest.mark.parametrize("size", [-1, 1 << 50, "10", None, 1.5])
 def test_a_medium_has_a_size_that_can_be(state: Path, size: Any) -> None:
     assert attacked(state, value({**MEDIUM, "size": size}), COMMANDS[13]).code == Exit.UNAVAILABLE

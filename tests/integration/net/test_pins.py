@@ -101,6 +101,8 @@ def test_nothing_goes_to_a_machine_while_it_is_asked_whether_it_is_still_there()
             await asyncio.sleep(0)
             assert not asked.done()
         assert "PERMANENT" in entry()
+        at = place().ifindex, place().address
+        assert pins.behind(*at, ours) == MAC, "the entry says nothing of who asks"
         there.sh("ip link set eth0 arp on")
         assert await asked and MAC in entry() and "PERMANENT" in entry()
         there.sh("ip link set eth0 arp off")
@@ -117,6 +119,7 @@ def test_nothing_goes_to_a_machine_while_it_is_asked_whether_it_is_still_there()
         one.release()
         three.release()
         assert await pins.confirm(place()) and MAC in entry() and "PERMANENT" not in entry()
+        assert pins.behind(*at, ours) == ours and pins.behind(*at, None) is None
 
     with_pins(test)
 

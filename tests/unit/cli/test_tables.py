@@ -93,3 +93,9 @@ def test_what_is_so_of_several_media_is_said_once(tmp_path: Path) -> None:
     assert sum(line.count(reason) for line in lines for reason in reasons) == len(reasons)
     assert any(line.startswith("all: ") for line in lines) == (len(reasons) == 1)
     assert len(lines) > 1 + len(rows), "a table, and the reasons below it"
+
+
+def test_one_long_text_does_not_make_every_row_as_long() -> None:
+    made = tables.lines(("NAME", "TEXT", "N"), [("a", "x" * 60_000, "1"), *[("b", "y", "2")] * 1000])
+    assert made[1] == f"a     {'x' * 60_000}  1"
+    assert max(map(len, made[2:])) < 140

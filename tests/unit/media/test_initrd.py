@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,33 @@ def test_members_follow_one_another_after_padding(tmp_path: Path, name: str) -> 
     members = inspect_initrd(tmp_path / "initrd", tmp_path).members
     assert members[1].offset == len(first)
     assert not content[members[1].offset + members[1].size : members[2].offset].strip(b"\0")
+
+
+@pytest.mark.parametrize("name", ["zstd", "lz4", "lzo"])
+def test_a_member_is_not_unpacked_to_the_disk(tmp_path: Path, name: str) -> None:
+    """Some KiB of an upload could fill it, and then nothing more could be recorded."""
+    packed = PACKERS[name](archive({"bulk": bytes(32 << 20)}) + image_archive())
+    assert len(packed) < 1 << 20
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        assert inspect(tmp_path, packed) == ([name], b"1\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_has_so_many_archives(tmp_path: Path) -> None:
+    assert inspect(tmp_path, archive({"a": b"x"}) * 999 + image_archive()) == (["cpio"] * 1000, b"1\n")
+    with pytest.raises(Invalid, match="holds more than 1000 archives; build the initrd again"):
+        inspect(tmp_path, archive({"a": b"x"}) * 1000 + image_archive())
+
+
+@pytest.mark.parametrize("name", [name for name in PACKERS if name != "cpio"])
+def test_an_archive_unpacks_to_so_much(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.media.initrd.MOST_UNPACKED", len(archive(BULK)))
+    inspect(tmp_path, PACKERS[name](archive(BULK)))
+    with pytest.raises(Invalid, match=rf"its archive at byte 0 \({name}\) unpacks to more than 0 GiB"):
+        inspect(tmp_path, PACKERS[name](archive(BULK) + b"\0"))
 
 
 @pytest.mark.parametrize("name", PACKERS)

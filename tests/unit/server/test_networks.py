@@ -13,10 +13,14 @@ from provision.errors import Unavailable
 from provision.net.interfaces import Machine
 from provision.net.rules import Stack
 from provision.net.sources import Sources
+from provision.places import Group
 from provision.server import networks
 from provision.server.networks import Networks
 from provision.settings import Listen
+from tests.helpers.fakes import FakePins
 
+MAC = "52:54:00:00:00:01"
+MACS = {MAC: "node1"}
 LISTEN = Listen(network="mgmt", interface="eth1")
 
 
@@ -27,6 +31,17 @@ def with_networks(step: Callable[[Networks, Any], Any]) -> None:
         made = step(Networks(service, None, kernel, Unavailable("", "")), service)  # type: ignore[arg-type]
         if made is not None:
             await made
+
+    asyncio.run(run())
+
+
+def test_a_host_stays_one_of_the_inventory_while_it_is_rechecked() -> None:
+    async def run() -> None:
+        service = SimpleNamespace(core=SimpleNamespace(store=SimpleNamespace(snapshot=SimpleNamespace(by_mac=MACS))))
+        kernel = SimpleNamespace(watch_links=lambda told: None, known=lambda ifindex, address: FakePins.ASIDE)
+        serving = Networks(service, None, kernel, FakePins(rechecked={"10.0.0.11": MAC}))  # type: ignore[arg-type]
+        assert serving._who(2, "10.0.0.11") == Group(MAC, known=True)
+        assert serving._who(2, "10.0.0.12") == Group(FakePins.ASIDE)
 
     asyncio.run(run())
 
