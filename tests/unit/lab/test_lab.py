@@ -161,9 +161,9 @@ def test_escape_sequences_are_left_out_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(
         b"\x1bc\x1b[2J\x1b[01;01H\x1b[0m\x1b[37m>>Start PXE\r\n"
-        b"\x1b(B\x1b[m\x1b]104\x1b\\\x1b]0;a title\x07\xff done\0\r\n"
+        b"\x1b(B\x1b[m\x1b]104\x1b\\\x1b]0;a title\x07\xff done\0\r\nCtrl-B\x08\x08 \x08\r\n"
     )
-    assert plain(log) == ">>Start PXE\n\ufffd done\n"
+    assert plain(log) == ">>Start PXE\n\ufffd done\nCtrl-B \n"
     assert plain(tmp_path / "none") == ""
 
 
