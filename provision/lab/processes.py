@@ -19,7 +19,9 @@ MOST_SECONDS = 1200.0
 
 # CSI, OSC and other escape sequences (ECMA-48), with which firmware, GRUB and systemd paint their screens, and the
 # backspaces with which iPXE wipes out its prompt: that stays, since it was shown.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00\x08]")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[0-Z\\-~])|[\r\x00\x08]"
+)
 
 
 class Process:
@@ -85,7 +87,7 @@ class Process:
 
 
 def plain(path: Path) -> str:
-    """The text of a log without escape sequences, carriage returns and backspaces; empty when there is no such file yet."""
+    """The text of a log without escape sequences, carriage returns and backspaces; empty while there is no such file."""
     try:
         return _ESCAPES.sub("", path.read_bytes().decode("utf-8", "replace"))
     except FileNotFoundError:
