@@ -87,7 +87,7 @@ class Process:
 
 
 def plain(path: Path) -> str:
-    """The text of a log without escape sequences, carriage returns and backspaces; empty while there is no such file."""
+    """The text of a log without escapes, carriage returns and backspaces; empty while there is no such file."""
     try:
         return _ESCAPES.sub("", path.read_bytes().decode("utf-8", "replace"))
     except FileNotFoundError:
