@@ -168,6 +168,7 @@ class BootSite(DemoSite):
     def __init__(self, lab: Lab, probe: Image) -> None:
         self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
         self.authority = _authority()
+        self.arguments = (*probe.kernel_arguments, *ODD_ARGUMENTS)
         super().__init__(lab, inventory(self.authority.decode()), SETTINGS)
         self.secrets = {name: fresh_secrets(member) for name, member in MEMBERS.items()}
         self.call("image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, *_cmdline(probe))
