@@ -1,7 +1,8 @@
 """The probe: a base image of Debian's stock server kernel and a small systemd root that tells what it has become.
 
 It consumes a seed by the contract in docs/media-format.md. Its recipe is tests/fixtures/probe-image; what the host
-image has for the contract, it has from there.
+image has for the contract, it has from there. `python -m tests.helpers.probe_image` locks today's packages for this
+machine's release.
 """
 
 from __future__ import annotations
@@ -63,3 +64,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     else:
         shutil.copyfile(source, target)
+
+
+if __name__ == "__main__":
+    with request(Versions.TODAY) as today:
+        build.build(today)
