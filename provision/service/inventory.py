@@ -70,7 +70,7 @@ class Inventories:
                     "removed": len(changes.removed),
                 }
                 with self._core.act("apply", principal, **numbers):
-                    self._core.store.hosts.apply(merged, principal.name)
+                    self._core.store.hosts.apply(merged, principal)
                 self._core.witness()
             return changes
 
