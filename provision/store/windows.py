@@ -37,7 +37,8 @@ class Windows:
     def open(self, host: str, minutes: int, boots: int, now: datetime, principal: Principal) -> Window:
         """Let a host boot from the network `boots` times within `minutes`; replaces any earlier window.
 
-        `principal` is who did it. Raises NotFound, and Invalid when a number is out of range (1 to 10080 minutes, 1 to 100 boots).
+        `principal` is who did it. Raises NotFound, and Invalid when a number is out of range (1 to 10080 minutes, 1 to
+        100 boots).
         """
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             fact = f"{minutes} minutes and {boots} boots are out of range"
