@@ -1,4 +1,4 @@
-"""Becomes another program that may do next to nothing, on amd64: `python -I confined.py [--threads] PROGRAM ARGUMENT...`
+"""Becomes another program that may do next to nothing, on amd64: `python -I confined.py [--threads] PROGRAM ...`
 
 The program runs as nobody, with no group, capability or environment, cannot gain a privilege, and can neither start
 another program nor make a process: the kernel refuses the calls (seccomp(2)). With `--threads` it may make threads,
