@@ -129,7 +129,10 @@ def _argument_words(context: Context, values: Iterable[str]) -> list[str]:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
+    template = _environment().get_template(name)
+    # One dictionary instead of a chain of several, which every rendering would walk.
+    template.globals = dict(template.globals)
+    return template
 
 
 @cache
