@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bench import site
-from bench.common import Row, paired, process, python, table, workspace
+from bench.common import Row, paired, process, python, table
 
 HOSTS, PAIRS, SECONDS = 200, 7, 2.0
 FRESH = 1500
@@ -116,15 +116,7 @@ class Ground:
     """Both servers, running in a namespace of their own, and the hosts in another."""
 
     def __init__(self, stack: ExitStack, hosts: int) -> None:
-        root = stack.enter_context(workspace("provision-bench-"))
-        state = root / "state"
-        site.make_state(state, listen=True)
-        service = site.open_service(state)
-        site.fill(service, hosts, root, 4096)
-        now = service.core.clock()
-        for n in range(hosts):
-            service.core.store.windows.open(site.name(n), 60, 1, now, "bench")
-        service.close()
+        state = site.make_site(stack, hosts)
         self._server, self._hosts = stack.enter_context(site.lan(hosts))
         serve = self._server.argv(python("provision", "--state", state, "serve"))
         self.ours = stack.enter_context(process(serve, (state / "operator.sock").exists))

@@ -7,10 +7,11 @@ import secrets
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from bench.common import workspace
 from provision import cpio
 from provision.document import Source
 from provision.media.importing import ImportRequest
@@ -109,6 +110,20 @@ def fill(service: Service, hosts: int, parts: Path, initrd_size: int) -> None:
     service.inventories.apply([inventory(hosts)], prune=False, confirmed=False, principal=OPERATOR)
     tokens = [(name(n), _TOKEN, Secret(secrets.token_hex(32).encode())) for n in range(hosts)]
     service.credentials.put_many(tokens, OPERATOR)
+
+
+def make_site(stack: ExitStack, hosts: int) -> Path:
+    """A state directory of so many hosts that serves the management network, each with a window for one boot."""
+    root = stack.enter_context(workspace("provision-bench-"))
+    state = root / "state"
+    make_state(state, listen=True)
+    service = open_service(state)
+    fill(service, hosts, root, 4096)
+    now = service.core.clock()
+    for number in range(hosts):
+        service.core.store.windows.open(name(number), 60, 1, now, OPERATOR)
+    service.close()
+    return state
 
 
 def import_base(service: Service, parts: Path, initrd_size: int) -> None:

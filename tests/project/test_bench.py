@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from bench import __main__ as runner
-from bench import boot, cli, configs, first_byte, image, scale, site, stream, tftp
+from bench import boot, cli, configs, first_byte, image, pinning, scale, site, stream, tftp
 from bench.common import Row, paired, table
 from tests.helpers.paths import ROOT
 
@@ -102,6 +102,13 @@ def test_first_bytes_come_and_nothing_is_stored() -> None:
 def test_configurations_are_asked_for_from_every_hosts_own_address() -> None:
     kept, new = configs.main(hosts=4, pairs=1, seconds=0.3, fresh=10)
     assert min(kept.ours, kept.peer, new.ours, new.peer) > 0
+
+
+@pytest.mark.integration
+def test_a_host_is_asked_and_pinned() -> None:
+    alone, seed = pinning.main(pins=3, hosts=3)
+    assert alone.ours > alone.peer > 0
+    assert min(seed.ours, seed.peer) > 0
 
 
 @pytest.mark.integration

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = variants(given.only)
     if given.runs < 1 or given.jobs < 1 or not chosen:
         parser.error(f"no variant has {' or '.join(given.only)!r}" if not chosen else "RUNS and --jobs are at least 1")
+    if given.keep and given.keep.exists() and any(given.keep.iterdir()):
+        parser.error(f"--keep {given.keep}: is not empty; name a directory that is, or a new one")
     signal.signal(signal.SIGTERM, end_by_signal)
     begin = time.monotonic()
     wanted = turns(chosen, given.runs)

@@ -27,8 +27,9 @@ def test_a_bundle_gives_each_certificate_alone_and_bare() -> None:
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not a PEM certificate"),
         ("", "not a PEM certificate"),
     ],
+    ids=["no-ca", "ca-unsaid", "curve", "expired", "not-yet", "words", "not-der", "empty"],
 )
-def test_what_is_no_usable_authority(pem: str, words: str) -> None:
+def test_what_is_not_a_usable_authority(pem: str, words: str) -> None:
     with pytest.raises(Invalid, match=words):
         authorities("x", pem.encode(), NOW)
 
