@@ -185,9 +185,10 @@ class Core:
 
     def has_agent(self, host: Host) -> bool:
         """Whether the host's image says of itself that it goes on saying that it is up."""
-        with suppress(NotFound, Unavailable):
+        try:
             return ALIVE in self.base_of(host).features
-        return False
+        except (NotFound, Unavailable):
+            return False
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""
@@ -233,8 +234,8 @@ class Core:
         # Hosts without a site are what is left of a database that is not to be relied on; they get nothing anyway.
         site = self.store.snapshot.site
         declared = site.credentials if site is not None else {}
-        specs = {name: declared[name] for name in host.credentials if name in declared}
-        return {name: spec for name, spec in specs.items() if spec.owner or spec.group}
+        found = ((name, declared.get(name)) for name in host.credentials)
+        return {name: spec for name, spec in found if spec is not None and (spec.owner or spec.group)}
 
     def _strangers(self, host: Host) -> Iterator[str]:
         """What the host's base image lacks of the accounts that its credentials belong to."""
