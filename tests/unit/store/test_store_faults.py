@@ -106,6 +106,7 @@ def test_killed_at_every_point(tmp_path: Path, act: Callable[[Store], None], che
 LOOP = """
     import sys
     from pathlib import Path
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     from tests.unit.store.test_store_faults import A, B
     store = open_store(Path(sys.argv[1]))
@@ -201,6 +202,7 @@ FULL = """
     from provision.errors import Unavailable
     from provision.store.audit import Audit
     from provision.store.keys import create_key, load_key
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     state = Path(sys.argv[1])
     small, large = inventory(host(1)), inventory(*(host(i) for i in range(1, 4000)))
@@ -261,6 +263,7 @@ READ_ONLY = """
     from provision.store.audit import Audit
     from provision.store.keys import create_key, load_key
     from provision.store.lock import StateLock
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     state = Path(sys.argv[1])
     store = open_store(state)
