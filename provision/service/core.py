@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -273,11 +273,13 @@ class Core:
         *,
         durable: bool = False,
         counted: bool = False,
+        written: Callable[[Release], None] | None = None,
     ) -> Release | Denial:
         """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no.
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
-        minute is, and how many more there were follows.
+        minute is, and how many more there were follows. `written` is called with a durable release whose
+        entry is on its way to the disk: what it begins may be given to nobody before this returns.
         """
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
@@ -285,7 +287,9 @@ class Core:
         host = state.host if state else None
         if isinstance(answer, Denial) and answer.passes:
             self.alerts.raise_(answer.subject, answer.rule, str(answer), now)
-        self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
+        self.decisions.record(
+            answer, host, medium, channel, requester, now, durable=durable, counted=counted, written=written
+        )
         return answer
 
     def note(self, event: str, principal: Principal | None, **fields: str | int | None) -> None:
