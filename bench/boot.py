@@ -10,6 +10,7 @@ why) is measured again.
 
 from __future__ import annotations
 
+import platform
 import shutil
 import tempfile
 import time
@@ -30,7 +31,6 @@ HOST = "10.77.1.21"
 MEMORY, PEER_MEMORY = 512, 1024
 PAIRS, TRIES = 3, 5
 PEER = ("-comp", "zstd", "-Xcompression-level", "15")
-RELEASE = "bookworm"
 _SAID, _GAVE_UP = "LIBVIRT ANSWERS", "Boot failed: press a key"
 _DIRECTORY = "/etc/systemd/system"
 FILES = {
@@ -53,7 +53,7 @@ def unstripped(image: Image, directory: Path) -> Image:
     tar, root, kernel = directory / "root.tar", directory / "root.squashfs", image.about["kernel_version"]
     argv: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={wanted}"]
     argv += ['--aptopt=APT::Install-Recommends "false"', f'--customize-hook=test -d "$1/usr/lib/modules/{kernel}"']
-    argv += ['--customize-hook=rm -rf "$1"/boot/* "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*', RELEASE, tar]
+    argv += ['--customize-hook=rm -rf "$1"/boot/* "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*', _codename(), tar]
     proc.run(argv, package="mmdebstrap", timeout=1800)
     argv = ["mksquashfs", "-", root, "-tar", "-noappend", "-no-progress", "-quiet", *PEER]
     proc.run(argv, package="squashfs-tools", stdin=tar.read_bytes(), timeout=1800)
@@ -61,6 +61,11 @@ def unstripped(image: Image, directory: Path) -> Image:
     (directory / "initrd").write_bytes(assemble.initrd(strip.read(image.directory).initramfs, archive))
     shutil.copyfile(image.kernel, directory / "vmlinuz")
     return Image(directory, image.about)
+
+
+def _codename() -> str:
+    """What mirrors call this machine's release, of which the image is, too."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import lzma
 import stat
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from provision import cpio, proc
@@ -21,6 +23,8 @@ CLOCK = 1577836800
 """All times in an image: the first second of 2020 in UTC, as on the media."""
 MARKER = cpio.file("etc/provision-seed-contract", b"1\n")
 _BUSYBOX = "usr/bin/busybox"
+HANDED = "handed"
+"""The directory of the initramfs with files of the root that only the initramfs has; it hands them over."""
 
 
 def complete(kept: Mapping[str, Node], known: Mapping[str, Node], made: Mapping[str, str]) -> dict[str, Node]:
@@ -66,7 +70,7 @@ def _apart(nodes: Sequence[Node], patterns: Sequence[str]) -> Iterator[str]:
 
 def squashfs(nodes: Iterable[Node], how: Squashfs, target: Path) -> None:
     """Pack a complete, sorted tree; needs no privileges, for nothing of it is ever unpacked."""
-    stream = BytesIO()
+    stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for node in nodes:
             _add(archive, node)
@@ -92,15 +96,18 @@ def _add(archive: tarfile.TarFile, node: Node) -> None:
     else:
         data = node.content.read()
         member.size = len(data)
-        archive.addfile(member, BytesIO(data))
+        archive.addfile(member, io.BytesIO(data))
 
 
 def initramfs(kept: Mapping[str, Node], applets: Sequence[str], modules: Sequence[Node], own: Iterable[Node]) -> bytes:
-    """The small first archive, compressed: BusyBox, the modules that mount the root in their order, and `own` files."""
-    entries = [cpio.file("bin/busybox", kept[_BUSYBOX].content.read(), 0o755), MARKER]
+    """The small first archive, compressed: BusyBox, the modules that mount the root in their order, and `own` files.
+
+    BusyBox and the modules stand below `handed/` at their paths in the root, and in the root's archives no second time.
+    """
+    entries = [cpio.symlink("bin/busybox", f"/{HANDED}/{_BUSYBOX}"), MARKER]
+    entries += [cpio.file(f"{HANDED}/{n.path}", n.content.read(), n.mode & 0o7777) for n in (kept[_BUSYBOX], *modules)]
     entries += [cpio.symlink(f"bin/{applet}", "busybox") for applet in applets]
-    entries += [cpio.file(f"modules/{n.path.rsplit('/', 1)[-1]}", n.content.read()) for n in modules]
-    order = "".join(f"{n.path.rsplit('/', 1)[-1]}\n" for n in modules)
+    order = "".join(f"/{HANDED}/{n.path}\n" for n in modules)
     entries.append(cpio.file("modules/order", order.encode()))
     entries += [cpio.Entry(n.path, n.mode, n.content.read()) for n in own]
     # What accounts the root has, so that an import knows the numbers of owners (docs/media-format.md).
@@ -110,8 +117,25 @@ def initramfs(kept: Mapping[str, Node], applets: Sequence[str], modules: Sequenc
         if path in kept
     ]
     archive = cpio.pack(cpio.tree(entries))
-    # The kernel's own decompressor knows no other check than CRC32.
-    return proc.run(["xz", "-9", "--check=crc32", "-T1", "-c"], package="xz-utils", stdin=archive, timeout=600).stdout
+    # The kernel's own decompressor knows no other check than CRC32. Nearly all of it is code.
+    argv = ["xz", "--x86", "--lzma2=preset=9e", "--check=crc32", "-T1", "-c"]
+    return proc.run(argv, package="xz-utils", stdin=archive, timeout=600).stdout
+
+
+def handed(initramfs: bytes) -> Iterator[cpio.Entry]:
+    """The files of the root that a packed initramfs hands over, by their paths in the root.
+
+    Raises Invalid for what is not an archive.
+    """
+    try:
+        # Not lzma.decompress, which takes the zeros behind the archive for a second one.
+        archive = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(initramfs)
+    except lzma.LZMAError:
+        raise Invalid("initrd", "does not begin with an initramfs of this program", "build the image again") from None
+    top = f"{HANDED}/"
+    for entry in cpio.read(io.BytesIO(archive), "initrd"):
+        if entry.path.startswith(top) and stat.S_ISREG(entry.mode):
+            yield replace(entry, path=entry.path.removeprefix(top))
 
 
 def load_order(names: Sequence[str], modules: Modules) -> Iterator[str]:

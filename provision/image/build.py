@@ -292,11 +292,12 @@ def put_report(target: Path, written: dict[str, Any]) -> None:
 
 def packed_root(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
     """The packed root: made again only when a file of it, or the way to pack it, changed."""
-    rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in gathered.nodes.values()]
+    nodes = tuple(n for n in gathered.nodes.values() if n.path not in gathered.handed)
+    rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in nodes]
     how, early = loaded.recipe.squashfs, loaded.early
     ways = how.model_dump(), early and early.model_dump()
     key = digest(rows, ways, tools["mksquashfs"], _code(assemble))
-    made = cache.made("roots", key, partial(assemble.root, tuple(gathered.nodes.values()), how, early))
+    made = cache.made("roots", key, partial(assemble.root, nodes, how, early))
     cache.prune("roots", _KEPT_IMAGES)
     return made
 

@@ -32,6 +32,8 @@ class Gathered:
     selection: Selection
     closure: Closure
     modules: Modules
+    handed: frozenset[str]
+    """Paths of what the initramfs has and hands over, so that the packed root need not have it."""
 
     @property
     def kernel(self) -> Node:
@@ -96,7 +98,8 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
     progress("making indexes", 0.55)
     finished = finish.finish(kept, found.version)
     nodes = assemble.complete(finished, packages, _directories(loaded))
-    return Gathered(nodes, packages, chosen, closure, found)
+    handed = frozenset({applets.BUSYBOX, *assemble.load_order(loaded.recipe.initramfs.modules, found)})
+    return Gathered(nodes, packages, chosen, closure, found, handed)
 
 
 def _absent(loaded: Loaded, chosen: Selection, found: Modules, absent: str) -> Iterator[Problem]:

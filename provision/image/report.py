@@ -29,7 +29,8 @@ def report(
 ) -> Any:
     """All of it as JSON can hold it; sizes in bytes. `origins` as in `origin`, for every package of the image.
 
-    `packed` of a package is its share of the packed root file system, by what its files come to one by one.
+    `packed` of a package is its share of the packed root file system, by what its files come to one by one. What the
+    initramfs hands over counts there, and not here.
     """
     files = [_file(node, gathered) for node in gathered.nodes.values() if not node.is_directory]
     total = sum(row["weight"] for row in files) or 1
@@ -65,7 +66,7 @@ def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
         "size": 0 if node.is_link else len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "why": "the recipe brings it" if node.source == OWN else why,
-        "weight": len(zlib.compress(data, 1)),
+        "weight": 0 if node.path in gathered.handed else len(zlib.compress(data, 1)),
     }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from provision import cpio, proc
 from provision.errors import Conflict, Invalid, NotFound
-from provision.image import build, diff, lock, platforms, recipe, report, tree
+from provision.image import assemble, build, diff, lock, platforms, recipe, report, tree
 from provision.image.build import Image
 from provision.image.cache import Cache, user_cache
 from provision.image.gather import regather
@@ -139,6 +139,10 @@ def _contents(whole: Whole, scratch: Path) -> Iterator[Node]:
         proc.run(argv, package="squashfs-tools")
     rows = {row["path"]: row for row in whole.report["files"]}
     yield tree.file(f"boot/vmlinuz-{whole.about['kernel_version']}", whole.kernel)
+    for entry in assemble.handed(whole.initramfs):
+        if (row := rows.get(f"/{entry.path}")) is None:
+            raise Invalid("report.json", f"does not know /{entry.path}, which the initramfs has", _AGAIN)
+        yield tree.file(entry.path, entry.data, int(row["mode"], 8), source=row["package"])
     for path in sorted(root.rglob("*")):
         name, found = path.relative_to(root).as_posix(), path.lstat()
         row = rows.get(f"/{name}")

@@ -84,7 +84,13 @@ def test_the_initrd_is_the_initramfs_and_the_root(tmp_path: Path) -> None:
     assert (root.path, root.data) == ("root.squashfs", b"hsqs")
     unpacked = subprocess.run(["xz", "-dc"], input=packed, capture_output=True, check=True).stdout
     entries = {member.path: member for member in cpio.read(io.BytesIO(unpacked))}
-    assert entries["modules/order"].data == b"squashfs.ko\n" and entries["bin/sh"].data == b"busybox"
+    busybox = "handed/usr/bin/busybox"
+    assert entries["modules/order"].data == f"/handed/{ko.path}\n".encode() and entries["bin/sh"].data == b"busybox"
+    assert entries["bin/busybox"].data == f"/{busybox}".encode() and entries[busybox].mode & 0o777 == 0o755
+    handed = {entry.path: entry.data for entry in assemble.handed(packed + bytes(3))}
+    assert handed == {"usr/bin/busybox": b"busy", ko.path: ko.content.read()}
+    with pytest.raises(Invalid, match="does not begin with an initramfs"):
+        list(assemble.handed(b"070701" * 9))
     assert entries["etc/provision-seed-contract"].data == b"1\n" and entries["init"].mode & 0o111
     assert entries["etc/provision-seed-passwd"].data == b"kvm:x:1:1\n"
     assert entries["etc/provision-seed-group"].data == b"kvm:x:2:\n"

@@ -42,7 +42,7 @@ ORIGINS = {
 RULES = "rules:\n  files:\n    - needed: [/b]\n    - drop: [/c, /gone]\nreport_groups: {small: [ti*]}\n"
 
 
-def made(scratch: Path, *more: Any) -> Any:
+def made(scratch: Path, *more: Any, handed: frozenset[str] = frozenset()) -> Any:
     nodes = [file("a", "a" * 100), file("b"), file("c", "x" * 50), file("d", "<b>", source="big"), *more]
     rules = image_samples.loaded(RULES)
     around, decisions = image_samples.around(nodes, rules, scratch)
@@ -50,7 +50,7 @@ def made(scratch: Path, *more: Any) -> Any:
     kept = {path: around.tree[path] for path in closure.kept if not path.startswith(("boot/", "usr/lib/modules"))}
     chosen = selection.select(around.tree, rules)
     nodes_of = assemble.complete(kept, around.tree, {})
-    gathered = Gathered(nodes_of, Tree(around.tree.values()), chosen, closure, around.modules)
+    gathered = Gathered(nodes_of, Tree(around.tree.values()), chosen, closure, around.modules, handed)
     return report.report(ABOUT, rules, LOCK, gathered, ORIGINS, ["xz is 5.4 here and 5.2 in the lock"])
 
 
@@ -66,6 +66,13 @@ def test_every_byte_belongs_to_a_group_and_every_path_to_a_reason(tmp_path: Path
     assert found["idle_rules"] == ["'drop /gone' (recipe.yaml:6)"]
     assert {p["name"]: p["version"] for p in found["packages"]} == {"tiny": "1:2", "big": "3"}
     json.dumps(found)
+
+
+def test_what_the_initramfs_hands_over_counts_there(tmp_path: Path) -> None:
+    found = made(tmp_path, handed=frozenset({"a"}))
+    packed = {row["path"]: row["packed"] for row in found["files"]}
+    assert packed["/a"] == 0 and packed["/d"] == 1000
+    assert {row["path"]: row["size"] for row in found["files"]}["/a"] == 100
 
 
 class _Reader(HTMLParser):

@@ -36,7 +36,7 @@ opens:
 directories: {/run: "0755", /tmp: "1777", /root: "0700"}
 initramfs: {modules: [squashfs], applets: [sh]}
 squashfs: {compression: zstd, block: 128, level: 1}
-early: {squashfs: {compression: zstd, block: 4, level: 1}, files: ["/usr/{bin,share}/**"]}
+early: {squashfs: {compression: zstd, block: 4, level: 1}, files: ["/{etc,usr/bin,usr/share}/**"]}
 """
 PLATFORM = "name: small\nmodules:\n  nic_a: []\nrules:\n  files:\n    - drop: [/usr/bin/tool, /usr/share/**]\n"
 LOCK = Lock(("tiny",), (Package("tiny", "1", "amd64", "a" * 64, 5),), {"xz": "0.1"})
