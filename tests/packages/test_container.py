@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     pip = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
     subprocess.run([*pip, "-r", context / "requirements-server.lock", "-d", wheels], check=True, timeout=1200)
     settings.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-    podman = Podman(directory / "podman")
+    # podman takes short paths only.
+    short = tempfile.mkdtemp(prefix="podman-", dir="/var/tmp")
+    podman = Podman(Path(short))
     try:
         podman("import", str(bootstrap(directory / "base.tar")), BASE)
         mounted = (f"--volume={wheels}:/wheels:ro", f"--volume={settings}:/etc/pip.conf:ro")
@@ -91,6 +94,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     finally:
         podman("rm", "--all", "--force", "--time=5")
         podman("rmi", "--all", "--force")
+        shutil.rmtree(short)
 
 
 def test_it_starts_and_answers_and_keeps_its_state(podman: Podman) -> None:
