@@ -1,7 +1,8 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each. `make flaky RUNS=N` runs the tests N times in random order on a busy machine,
-# `make lowest` the unit tests with the lowest versions of libraries that are declared; `make wheel` builds what is
-# installed. Each installs what it needs.
+# `make lowest` the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an
+# image and its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of
+# it, and `make packages` tries both. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench attacks flaky lowest wheel $(STAGES) lock clean
+.PHONY: demo test bench attacks flaky lowest other-release wheel deb packages $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -33,7 +34,7 @@ types: $(VENV)/.ready
 
 unit: $(VENV)/.ready
 	tools/need boot
-	$(BIN)/pytest -m "not integration and not boot" -n $(JOBS) --timeout 120
+	$(BIN)/pytest -m "not integration and not boot and not packages" -n $(JOBS) --timeout 120
 
 integration: $(VENV)/.ready
 	tools/need boot bench integration
@@ -54,20 +55,34 @@ attacks: $(VENV)/.ready
 
 flaky: $(VENV)/.ready
 	tools/need boot bench
-	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot" -n $(WAITING_JOBS) --dist loadfile --timeout 600
+	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot and not packages" -n $(WAITING_JOBS) --dist loadfile --timeout 600
 
 # The lowest versions that pyproject.toml declares have to work, too. Nothing else uses this environment.
 lowest: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[test]'
-	$(LOWEST)/bin/python -m pytest -m "not integration and not boot" --ignore tests/project -n $(JOBS) --timeout 120
+	$(LOWEST)/bin/python -m pytest -m "not integration and not boot and not packages" --ignore tests/project -n $(JOBS) --timeout 120
+
+# The last commit, on Debian 13 when this is 12, and the reverse. The demonstration builds an image and boots it.
+other-release:
+	tools/need bench
+	tools/other-release make test STAGES="unit integration demo"
 
 # Beside the wheel is what it is installed with: its libraries, each by version and hash.
 wheel: $(VENV)/.ready
 	rm -rf dist
 	$(BIN)/hatchling build -t wheel
 	cp requirements-server.lock dist/
+
+deb: wheel
+	tools/need packages
+	tools/deb dist/provision-*.whl dist
+
+# Installs the Debian package and the container image in roots of their own, and serves from them.
+packages: $(VENV)/.ready
+	tools/need boot integration packages
+	$(BIN)/pytest -m packages -n $(JOBS) --dist loadfile --timeout 3600
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	tools/need base

@@ -121,7 +121,7 @@ def make_site(stack: ExitStack, hosts: int) -> Path:
     fill(service, hosts, root, 4096)
     now = service.core.clock()
     for number in range(hosts):
-        service.core.store.windows.open(name(number), 60, 1, now, OPERATOR.name)
+        service.core.store.windows.open(name(number), 60, 1, now, OPERATOR)
     service.close()
     return state
 

@@ -222,10 +222,57 @@ InterfaceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,14}
 VlanRange = Annotated[str, BeforeValidator(_text), AfterValidator(vlan_range)]
 """A VLAN or a range of them."""
 _INK = r"!#-&(-\[\]-~"  # printable ASCII without space, quotes and backslash
-KERNEL_ARGUMENT = rf'^([{_INK}]+|([!#-&(-<>-\[\]-~]+=)?"[ {_INK}]+")$'
-KernelArgument = Annotated[str, StringConstraints(pattern=KERNEL_ARGUMENT, max_length=256)]
-"""One argument as the kernel reads it (next_arg() of lib/cmdline.c): a word, or ``name="with spaces"``. GRUB would put
-a backslash before single quotes, double quotes within and backslashes, so no argument has them."""
+_BARE = rf"(?:[{_INK}]|\\\\)"
+_BLANK = rf"(?:[{_INK}]|\\[\\'])*"
+KERNEL_ARGUMENT = (
+    rf"^((?:{_BARE}|\\'{_BARE}*\\'|\\\"{_BARE}*\\\")+"
+    rf'|(?:[!#-&(-<>-\[\]-~]+=)?"(?:{_BARE}+|{_BLANK}(?: {_BLANK})+)")$'
+)
+
+
+def kernel_argument(value: Any) -> Any:
+    """The value itself; raises ValueError for a text that cannot arrive on every kernel's command line as it is."""
+    if isinstance(value, str) and not re.fullmatch(KERNEL_ARGUMENT, value):
+        fact, remedy = _argument_fault(value)
+        raise ValueError(f"{fact}; {_meant_argument(value) or remedy}")
+    return value
+
+
+def _argument_fault(text: str) -> tuple[str, str]:
+    """What is wrong with a text that is not a kernel argument, and the way out."""
+    single = text.replace("\\\\", "")
+    if not text or re.search(r"[^ -~]", text):
+        return "is not a kernel argument, which is printable ASCII", "leave the rest out"
+    if re.search(r"\\(?![\"'])", single):
+        return "has a single backslash, which GRUB doubles", r"leave it out, or write \\ to have two on the host"
+    if re.search(r"(?<!\\)'", single):
+        return "has a single quote, before which GRUB puts a backslash", r"leave it out, or write \'...\' to have both"
+    if " " in re.sub(r'"[^"]*"', "", text):
+        return "has a space outside of double quotes", 'write name="a b", or several arguments'
+    if re.search(r'(?<!\\)"', single):
+        return "has double quotes that are neither around the whole nor around the value", 'write name="a b"'
+    return "has a quote without its partner, which systemd looks for in the next arguments", r"write \'...\' or \"...\""
+
+
+def _meant_argument(text: str) -> str:
+    """A question that names the argument which was probably meant; "" for nothing."""
+    name, equals, rest = text.strip().partition("=")
+    bare = rest.replace('"', "")
+    for guess in (text.replace("'", '"'), f"{name}{equals}{bare}", f'{name}{equals}"{bare}"'):
+        if equals and re.fullmatch(KERNEL_ARGUMENT, guess):
+            return f"did you mean {guess}?"
+    return ""
+
+
+KernelArgument = Annotated[
+    str, StringConstraints(pattern=KERNEL_ARGUMENT, max_length=256), BeforeValidator(kernel_argument)
+]
+"""One argument as the kernel reads it (next_arg() of lib/cmdline.c): a word, or ``name="with spaces"``.
+
+GRUB puts a backslash before each backslash and quote (grub_create_loader_cmdline() of grub-core/lib/cmdline.c), so of
+these only pairs of a backslash and one of them can arrive as they are written. Quotes have partners: the kernel (of the
+double ones) and systemd (of both kinds) would take the next arguments for a part of this one.
+"""
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 SrvName = Annotated[str, StringConstraints(pattern=r"^_[a-z0-9-]{1,15}\._(tcp|udp)$")]

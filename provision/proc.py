@@ -85,15 +85,17 @@ def run(
     return done
 
 
-def filtered(argv: Sequence[str], file: BinaryIO, *, package: str, timeout: float = 120.0) -> Iterator[bytes]:
+def filtered(
+    argv: Sequence[str], file: BinaryIO, *, package: str, threads: bool = False, timeout: float = 120.0
+) -> Iterator[bytes]:
     """What a confined program makes of `file`, which is its standard input, in pieces of at most 1 MiB as it prints
-    them: nothing is kept, however much it is.
+    them: nothing is kept, however much it is. It may make threads if it is told to.
 
     Raises Unavailable as `run` does, after the last piece when the program fails, and Unconfined. Who stops earlier
     ends the program.
     """
     tool, pipe = argv[0], subprocess.PIPE
-    command = _confined([find(tool, package), *argv[1:]])
+    command = _confined([find(tool, package), *argv[1:]], threads)
     with subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe, env={"LC_ALL": "C", "TZ": "UTC"}) as process:
         assert process.stdout is not None and process.stderr is not None  # noqa: S101  (both are pipes)
         last, expired = deque[bytes](maxlen=1), threading.Event()
@@ -120,8 +122,8 @@ def filtered(argv: Sequence[str], file: BinaryIO, *, package: str, timeout: floa
         raise _failed(tool, code, b"".join(last))
 
 
-def _confined(command: Sequence[str]) -> list[str]:
-    return [sys.executable, "-I", confined_by.__file__, *command]
+def _confined(command: Sequence[str], threads: bool = False) -> list[str]:
+    return [sys.executable, "-I", confined_by.__file__, *([confined_by.THREADS] if threads else []), *command]
 
 
 def _endless(tool: str, timeout: float) -> Unavailable:

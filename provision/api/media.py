@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from provision.api.wire import Answer, ETag, Size, examples
+from typing import Literal
+
+from provision.api.wire import Answer, ETag, Line, Size, examples
 from provision.boot import Medium
-from provision.model import ContentId, Name
+from provision.model import ContentId, Mac, Name
 
 
 class MediumDescription(Answer):
@@ -19,3 +21,40 @@ class MediumDescription(Answer):
     sha256: ContentId
     size: Size
     etag: ETag
+
+
+class BatchRow(Answer):
+    """What became of one host in a batch of media; every member stands in the manifest.
+
+    `file` is the name of the medium in the manifest's directory, `size` its bytes; both and `sha256` are null when the
+    host was denied its medium, and `reason` is null when it was not.
+    """
+
+    model_config = examples(
+        {
+            "host": "node1",
+            "medium": "iso",
+            "macs": ["52:54:00:00:00:01"],
+            "decision": "released",
+            "file": "node1.iso",
+            "sha256": "a" * 64,
+            "size": 67108864,
+            "reason": None,
+        }
+    )
+
+    host: Name
+    medium: Medium
+    macs: tuple[Mac, ...]
+    decision: Literal["released", "denied"]
+    file: str | None = None
+    sha256: ContentId | None = None
+    size: Size | None = None
+    reason: Line | None = None
+
+
+class Manifest(Answer):
+    """The manifest of a batch: a row for each host, sorted by name."""
+
+    format: Literal[1]
+    hosts: tuple[BatchRow, ...]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from provision.api.hosts import HostRow
-from provision.api.media import MediumDescription
+from provision.api.media import BatchRow, Manifest, MediumDescription
+from provision.boot import Medium
 from provision.cli import output
 from provision.cli.arguments import route, selector_parameters
 from provision.cli.client import Client
@@ -21,7 +21,7 @@ from provision.writing import replacing, unwritable
 MANIFEST = "manifest.json"
 
 
-def write_batch(medium: str, selector: str, directory: Path) -> None:
+def write_batch(medium: Medium, selector: str, directory: Path) -> None:
     """Write each selected host's medium below `directory`, and a manifest row for each, denied ones included.
 
     A host whose file is whole and still of the present revision is not written again.
@@ -40,9 +40,9 @@ def write_batch(medium: str, selector: str, directory: Path) -> None:
         except OSError as error:
             raise unwritable(error.filename or directory, error) from None
     selected = [rows[host.name] for host in hosts]
-    denied = [row for row in selected if row["decision"] != "released"]
+    denied = [row for row in selected if row.decision == "denied"]
     if given.json:
-        output.data(selected)
+        output.data([row.model_dump(mode="json") for row in selected])
     else:
         output.say(
             f"{len(selected) - len(denied)} written or up to date, {len(denied)} denied; see {directory / MANIFEST}"
@@ -59,11 +59,10 @@ class _Partial(ProvisionError):
 
 
 def _one(
-    client: Client, medium: str, host: HostRow, directory: Path, before: dict[str, Any] | None, quiet: bool
-) -> dict[str, Any]:
+    client: Client, medium: Medium, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool
+) -> BatchRow:
     name = host.name
-    path = directory / f"{name}.{'iso' if medium == 'iso' else 'img'}"
-    row: dict[str, Any] = {"host": name, "medium": medium, "macs": list(host.macs)}
+    path = directory / f"{name}.{'iso' if medium is Medium.ISO else 'img'}"
     try:
         described = client.call(MediumDescription, "GET", route("hosts", name, medium, "sha256"))
     except ProvisionError as error:
@@ -71,8 +70,16 @@ def _one(
             raise
         if not quiet:
             output.say(f"{name}: {error}")
-        return {**row, "file": None, "sha256": None, "decision": "denied", "reason": str(error)}
-    row |= {"file": path.name, "sha256": described.sha256, "size": described.size, "decision": "released"}
+        return BatchRow(host=name, medium=medium, macs=host.macs, decision="denied", reason=str(error))
+    row = BatchRow(
+        host=name,
+        medium=medium,
+        macs=host.macs,
+        decision="released",
+        file=path.name,
+        sha256=described.sha256,
+        size=described.size,
+    )
     if before == row and path.is_file() and _digest(path) == described.sha256:
         if not quiet:
             output.say(f"{name}: {path.name} is up to date")
@@ -89,15 +96,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _previous(path: Path) -> dict[str, dict[str, Any]]:
+def _previous(path: Path) -> dict[str, BatchRow]:
+    """The rows of an earlier run by host; none when there is no manifest, or none that can be read."""
     try:
-        rows = json.loads(path.read_text())["hosts"]
-        return {row["host"]: row for row in rows}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {row.host: row for row in Manifest.model_validate_json(path.read_bytes()).hosts}
+    except (FileNotFoundError, ValueError):
         return {}
 
 
-def _save(path: Path, rows: dict[str, dict[str, Any]]) -> None:
-    document = json.dumps({"format": 1, "hosts": [rows[name] for name in sorted(rows)]}, indent=2) + "\n"
+def _save(path: Path, rows: Mapping[str, BatchRow]) -> None:
+    manifest = Manifest(format=1, hosts=tuple(rows[name] for name in sorted(rows)))
     with replacing(path) as descriptor, os.fdopen(descriptor, "w", closefd=False) as file:
-        file.write(document)
+        file.write(manifest.model_dump_json(indent=2) + "\n")

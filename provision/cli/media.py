@@ -43,9 +43,10 @@ def _write(medium: str, host: str | None, file: Path | None, selector: str | Non
     if host is not None and selector is None and out is None:
         _write_one(medium, host, file)
     elif host is None and selector is not None and out is not None:
+        from provision.boot import Medium
         from provision.cli.batch import write_batch
 
-        write_batch(medium, selector, out)
+        write_batch(Medium(medium), selector, out)
     else:
         raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
-import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from debian.deb822 import Packages
 
-from provision import cpio, proc
+from provision import proc
 from provision.below import is_relative
 from provision.errors import Invalid, Unavailable
 
@@ -23,8 +22,6 @@ Progress = Callable[[str, float], None]
 """Called with what is being done and how far it is, 0 to 1."""
 
 _MERGED = ("bin/", "sbin/", "lib/", "lib64/")
-_ARCHIVES = "archives"
-_LISTS = Path("/var/lib/apt/lists")
 _TOGETHER = 24
 _PACKED = ".ko.xz"
 _UPDATE = "run 'apt-get update' as root, then try again"
@@ -49,30 +46,13 @@ class Package:
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
 
-def lists_stamp() -> str:
-    """A text that changes when apt's package lists change, so that an answer of apt can be remembered."""
-    files = sorted(path for path in _LISTS.glob("*") if path.is_file())
-    return "".join(f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}\n" for p in files)
-
-
-def resolve(names: Sequence[str], directory: Path) -> list[tuple[str, str]]:
-    """File name and size (with a checksum, if any) of every package that `names` need on an empty machine, sorted.
-
-    Raises Unavailable when apt does not know a package.
-    """
-    # apt does not list what its archive directory holds already, so it is shown an empty one.
-    # Lines are: 'URL' FILE SIZE [MD5Sum:CHECKSUM]; suites that list stronger sums only show none here.
-    lines = [line.split() for line in _apt(directory, "nothing", "--print-uris", *names).splitlines()]
-    return sorted((line[1], " ".join(line[2:])) for line in lines if len(line) >= 3)
-
-
 def pin(names: Sequence[str], directory: Path, lists: Lists = ()) -> list[Package]:
     """Every package that `names` need on an empty machine, with its version and the checksum apt's lists have.
 
     Raises Unavailable when apt does not know a package, or has no SHA-256 of one.
     """
     # Lines are: Inst NAME (VERSION ORIGIN [ARCHITECTURE]) ...
-    lines = [line.split() for line in _apt(directory, "nothing", "--simulate", *lists, *names).splitlines()]
+    lines = [line.split() for line in _resolution(directory, *lists, *names).splitlines()]
     wanted = [f"{line[1].partition(':')[0]}={line[2].lstrip('(')}" for line in lines if line[:1] == ["Inst"]]
     known = {(p.name, p.version): p for p in _shown(wanted, lists)}
     missing = [want for want in wanted if tuple(want.split("=", 1)) not in known]
@@ -112,11 +92,6 @@ def _shown(wanted: Sequence[str], lists: Lists = ()) -> Iterator[Package]:
             yield Package(
                 fields["Package"], fields["Version"], fields["Architecture"], fields["SHA256"], int(fields["Size"])
             )
-
-
-def fetch(names: Sequence[str], directory: Path) -> None:
-    """Download the packages that `names` need into `directory`, unless they are there; raises Unavailable."""
-    _apt(directory, _ARCHIVES, "--download-only", *names)
 
 
 def fetch_pinned(pinned: Iterable[Package], directory: Path, progress: Progress, lists: Lists = ()) -> None:
@@ -163,11 +138,6 @@ def _download(batch: Sequence[Package], directory: Path, lists: Lists) -> None:
             file.rename(pinned_path(package, directory))
 
 
-def path_of(name: str, directory: Path) -> Path:
-    """Where `fetch` puts the package file that `resolve` calls `name`."""
-    return directory / _ARCHIVES / name
-
-
 def unpacked(package: Path) -> bytes:
     """The files of a package as an uncompressed tar archive, its kernel modules uncompressed too."""
     return plain_modules(proc.run(["dpkg-deb", "--fsys-tarfile", package], package="dpkg", timeout=300).stdout)
@@ -195,23 +165,6 @@ def plain_modules(archive: bytes) -> bytes:
     return stream.getvalue()
 
 
-def read(package: Path, wanted: Callable[[str], bool]) -> Iterator[cpio.Entry]:
-    """The files and links of a package whose path is `wanted`, with /bin, /sbin and /lib merged into /usr.
-
-    Paths have no leading slash. Set-user-id bits, directories and device nodes do not come.
-    """
-    with tarfile.open(fileobj=BytesIO(unpacked(package))) as archive:
-        for member in archive:
-            path = merged(member.name.removeprefix("./"))
-            if not wanted(path):
-                continue
-            require_relative(path, package.name)
-            if member.issym():
-                yield cpio.symlink(path, merged_target(member.linkname))
-            elif (stream := archive.extractfile(member)) is not None:
-                yield cpio.Entry(path, stat.S_IFREG | (member.mode & 0o755), stream.read())
-
-
 def require_relative(path: str, package: str) -> None:
     """Raise Invalid for the path of a package's member that is not relative and normal."""
     if not is_relative(path):
@@ -228,10 +181,10 @@ def merged_target(target: str) -> str:
     return f"/{merged(target[1:])}" if target.startswith("/") else target
 
 
-def _apt(directory: Path, held: str, *arguments: str) -> str:
+def _resolution(directory: Path, *arguments: str) -> str:
     # An empty status file makes apt resolve for an empty machine, so the answer depends on the package lists only.
     status = directory / "status"
-    archives = directory / held
+    archives = directory / "nothing"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     status.touch()
     options = {
@@ -241,7 +194,7 @@ def _apt(directory: Path, held: str, *arguments: str) -> str:
         "APT::Sandbox::User": "",
     }
     given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    argv = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *given, *arguments]
+    argv = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "--simulate", *given, *arguments]
     try:
         return proc.run(argv, package="apt", timeout=900).stdout.decode()
     except Unavailable as error:

@@ -50,15 +50,6 @@ class Difference:
         marked += [(name, f"~ {name}: {change}") for name, changes in self.changed.items() for change in changes]
         return [f"~ site: {change}" for change in self.site] + [line for _, line in sorted(marked, key=lambda m: m[0])]
 
-    def json(self) -> dict[str, Any]:
-        """The same for programs; long texts such as certificates are named by their SHA-256."""
-        return {
-            "added": list(self.added),
-            "removed": list(self.removed),
-            "changed": {name: [_json(change) for change in changes] for name, changes in self.changed.items()},
-            "site": [_json(change) for change in self.site],
-        }
-
 
 def difference(old: Inventory | None, new: Inventory) -> Difference:
     """What is different in `new`. `old` is None before anything has been applied; then the site is all new."""
@@ -132,20 +123,17 @@ def _says(value: Any) -> bool:
     return value is not None and value != [] and value != {}
 
 
-def _brief(value: Any) -> Any:
+def brief(value: Any) -> Any:
+    """A value of a change, with long texts such as certificates named by their SHA-256."""
     if isinstance(value, list):
-        return [_brief(item) for item in value]
+        return [brief(item) for item in value]
     if isinstance(value, str) and ("\n" in value or len(value) > 120):
         return f"(text, SHA-256 {hashlib.sha256(value.encode()).hexdigest()[:16]})"
     return value
 
 
-def _json(change: Change) -> dict[str, Any]:
-    return {"path": change.path, "old": _brief(change.old), "new": _brief(change.new)}
-
-
 def _shown(value: Any) -> str:
-    value = _brief(value)
+    value = brief(value)
     if not _says(value):
         return "none"
     if isinstance(value, list):

@@ -21,10 +21,6 @@ _WORDS: Mapping[str, str] = {
             types.InterfaceName,
             "an interface name has at most 15 of a-z, 0-9 and '-', a letter first",
         ),
-        (
-            types.KernelArgument,
-            'a kernel argument is printable ASCII without \' and \\; spaces stand in double quotes: name="a b"',
-        ),
         (types.LabelKey, "a label's name has at most 63 of a-z, 0-9 and ._/-"),
         (types.LabelValue, "a label's value has at most 63 letters, digits and ._-"),
         (types.SrvName, "write a service as '_name._tcp' or '_name._udp'; the site's domain is added"),

@@ -14,7 +14,7 @@ EXPORT = "/export"
 _LUN = 64 << 20
 _PROGRAMS = 3600
 _GANESHA = """\
-NFS_CORE_PARAM {{ Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; }}
+NFS_CORE_PARAM {{ Protocols = 4; Enable_NLM = false; Enable_RQUOTA = false; Allow_Set_Io_Flusher_Fail = true; }}
 NFSV4 {{ Graceless = true; RecoveryRoot = "{directory}"; Minor_Versions = 1, 2; }}
 MEM {{ Inode_Size = 2097152; }}
 EXPORT {{ Export_Id = 1; Path = {export}; Pseudo = {export}; Protocols = 4; Access_Type = RW;

@@ -44,6 +44,8 @@ _PROGRAMS = {
     "lz4": ("lz4", "-q", "-d", "-c"),
     "lzo": ("lzop", "-q", "-d", "-c"),
 }
+# lz4 begins with threads since 1.10, and no option keeps it from that.
+_THREADED = {"lz4"}
 
 
 class Damaged(Exception):
@@ -165,7 +167,13 @@ class _ByProgram:
                 for offset in range(self._start, self.end, CHUNK):
                     out.write(self._file.read(min(CHUNK, self.end - offset)))
             with packed.open("rb") as member:
-                yield from proc.filtered([program, *options], member, package=program, timeout=_UNPACK_TIME)
+                yield from proc.filtered(
+                    [program, *options],
+                    member,
+                    package=program,
+                    threads=self._format in _THREADED,
+                    timeout=_UNPACK_TIME,
+                )
         except proc.Unconfined:
             raise
         except Unavailable as error:

@@ -152,9 +152,11 @@ def _request_problems(request: ImportRequest) -> Iterator[Problem]:
     for argument in request.kernel_arguments:
         try:
             TypeAdapter(KernelArgument).validate_python(argument)
-        except ValidationError:
-            fact = "is not a kernel argument that every boot loader passes on"
-            remedy = 'write printable ASCII without \' and \\, and spaces in double quotes: name="a b"'
+        except ValidationError as error:
+            cause = (
+                error.errors(include_url=False)[0].get("ctx", {}).get("error", "is too long; at most 256 characters")
+            )
+            fact, _, remedy = str(cause).partition("; ")
             yield Problem(quoted(argument)[1:-1], 0, "", fact, remedy)
     for fact, remedy in faults({"--cmdline": request.kernel_arguments}):
         yield Problem(request.name, 0, "", fact, remedy)

@@ -106,10 +106,18 @@ def _arguments(context: Context, values: Iterable[str]) -> Checked:
 
 @jinja2.pass_context
 def _grub_arguments(context: Context, values: Iterable[str]) -> Checked:
-    """Nothing is special within single quotes. Double quotes around a word with spaces GRUB writes itself for the
-    kernel (grub_create_loader_cmdline), which takes ``"name=a b"`` as ``name="a b"``."""
-    words = [word.replace('"', "") for word in _argument_words(context, values)]
-    return Checked(" ".join(word if _BARE.fullmatch(word) else f"'{word}'" for word in words))
+    return Checked(" ".join(map(_grub_word, _argument_words(context, values))))
+
+
+def _grub_word(argument: str) -> str:
+    """The word of a GRUB script of which the kernel gets `argument`.
+
+    GRUB itself puts a backslash before each backslash and quote, and double quotes around a word with spaces
+    (grub_create_loader_cmdline); the kernel takes ``"name=a b"`` as ``name="a b"``.
+    """
+    word = re.sub(r'\\(.)|"', r"\1", argument)
+    # Nothing is special within single quotes, where no single quote can be.
+    return word if _BARE.fullmatch(word) else "'" + word.replace("'", r"'\''") + "'"
 
 
 def _argument_words(context: Context, values: Iterable[str]) -> list[str]:
@@ -121,7 +129,10 @@ def _argument_words(context: Context, values: Iterable[str]) -> list[str]:
 
 @cache
 def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
+    template = _environment().get_template(name)
+    # One dictionary instead of a chain of several, which every rendering would walk.
+    template.globals = dict(template.globals)
+    return template
 
 
 @cache

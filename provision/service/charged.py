@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from threading import Lock
 
 from provision.boot import Boot
@@ -20,8 +19,9 @@ class Charged:
 
     def of(self, host: str) -> tuple[Boot, ...]:
         """The host's boots that are charged and not up. Raises NotFound."""
-        with suppress(KeyError):
-            return self._known[host]
+        known = self._known.get(host)
+        if known is not None:
+            return known
         before = self._forgotten
         boots = self._store.boots.of(host)
         found = tuple(boot for boot in boots if boot.charged and not boot.up and boot.medium.from_network)

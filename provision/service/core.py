@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -185,9 +185,10 @@ class Core:
 
     def has_agent(self, host: Host) -> bool:
         """Whether the host's image says of itself that it goes on saying that it is up."""
-        with suppress(NotFound, Unavailable):
+        try:
             return ALIVE in self.base_of(host).features
-        return False
+        except (NotFound, Unavailable):
+            return False
 
     def state_by_mac(self, mac: str | None) -> HostState | None:
         """The host that has the NIC `mac`, or None."""
@@ -233,8 +234,8 @@ class Core:
         # Hosts without a site are what is left of a database that is not to be relied on; they get nothing anyway.
         site = self.store.snapshot.site
         declared = site.credentials if site is not None else {}
-        specs = {name: declared[name] for name in host.credentials if name in declared}
-        return {name: spec for name, spec in specs.items() if spec.owner or spec.group}
+        found = ((name, declared.get(name)) for name in host.credentials)
+        return {name: spec for name, spec in found if spec is not None and (spec.owner or spec.group)}
 
     def _strangers(self, host: Host) -> Iterator[str]:
         """What the host's base image lacks of the accounts that its credentials belong to."""
@@ -273,11 +274,13 @@ class Core:
         *,
         durable: bool = False,
         counted: bool = False,
+        written: Callable[[Release], None] | None = None,
     ) -> Release | Denial:
         """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no.
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
-        minute is, and how many more there were follows.
+        minute is, and how many more there were follows. `written` is called with a durable release whose
+        entry is on its way to the disk: what it begins may be given to nobody before this returns.
         """
         payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
         now = self.clock()
@@ -285,7 +288,9 @@ class Core:
         host = state.host if state else None
         if isinstance(answer, Denial) and answer.passes:
             self.alerts.raise_(answer.subject, answer.rule, str(answer), now)
-        self.decisions.record(answer, host, medium, channel, requester, now, durable=durable, counted=counted)
+        self.decisions.record(
+            answer, host, medium, channel, requester, now, durable=durable, counted=counted, written=written
+        )
         return answer
 
     def note(self, event: str, principal: Principal | None, **fields: str | int | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,6 +34,7 @@ class Decisions:
         *,
         durable: bool,
         counted: bool,
+        written: Callable[[Release], None] | None = None,
     ) -> None:
         """Record an answer; raises Unavailable, and then the answer is no. See `Core.decide`."""
         event = _event(host, medium, channel, requester, now)
@@ -51,7 +54,8 @@ class Decisions:
         # An operator's acts are told apart, all of them.
         outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
         bound = self._limiter.bound(event["channel"], name, kind) if outside else None
-        self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound)
+        begin = partial(written, answer) if written is not None and isinstance(answer, Release) else None
+        self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound, written=begin)
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound
 

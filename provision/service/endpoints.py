@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -62,7 +61,7 @@ class Endpoints:
         return found
 
     def _place(self, network: str) -> Endpoint | Unavailable | None:
-        with suppress(KeyError):
+        if network in self._endpoints:
             return self._endpoints[network]
         # Imported here, as below: the command line does without in most runs.
         from provision.net.interfaces import Binding, address_of, look

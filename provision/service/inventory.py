@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 
 from provision import netcheck
 from provision.api import hosts as api
-from provision.api.inventory import Changes, Discrepancy
+from provision.api.inventory import Change, Changes, Discrepancy
 from provision.document import Source
 from provision.errors import Conflict, Invalid, Problems
 from provision.host import Host
-from provision.inventory.diff import Difference, difference, merge, needs_confirmation
+from provision.inventory.diff import Change as FieldChange
+from provision.inventory.diff import Difference, brief, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
 from provision.principal import Principal
 from provision.service import compatibility
@@ -70,7 +71,7 @@ class Inventories:
                     "removed": len(changes.removed),
                 }
                 with self._core.act("apply", principal, **numbers):
-                    self._core.store.hosts.apply(merged, principal.name)
+                    self._core.store.hosts.apply(merged, principal)
                 self._core.witness()
             return changes
 
@@ -110,8 +111,19 @@ class Inventories:
 def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
     """A difference for operators: whether it was `applied`, or needs to be confirmed."""
     return Changes(
-        **changes.json(), lines=tuple(changes.lines()), notes=changes.notes, applied=applied, confirm=confirm
+        added=changes.added,
+        removed=changes.removed,
+        changed={name: _fields(fields) for name, fields in changes.changed.items()},
+        site=_fields(changes.site),
+        lines=tuple(changes.lines()),
+        notes=changes.notes,
+        applied=applied,
+        confirm=confirm,
     )
+
+
+def _fields(changes: Iterable[FieldChange]) -> tuple[Change, ...]:
+    return tuple(Change(path=c.path, old=brief(c.old), new=brief(c.new)) for c in changes)
 
 
 def _resolver(text: str) -> tuple[str, int]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.media.plan import Plan
 from provision.media.reader import Reader
-from provision.policy import Denial
+from provision.policy import Denial, HostState, Release
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
 
+_AT_A_TIME = 4
 _KEPT = 4096
 """Digests remembered; of more, the oldest goes."""
 
@@ -24,6 +27,7 @@ class Media:
     def __init__(self, core: Core, builder: MediaBuilder) -> None:
         self._core, self._builder = core, builder
         self.digests = Digests()
+        self._building = ThreadPoolExecutor(_AT_A_TIME, "building")
 
     def plan(self, name: str, medium: Medium, principal: Principal, *, first: bool = True) -> Plan:
         """The host's ISO or disk image for `principal`; raises NotFound or Denied.
@@ -31,10 +35,20 @@ class Media:
         `first` is False for a range from the middle: a client makes thousands of those, and they are counted.
         """
         state, asks = self._core.state(name), Requester(principal=principal)
-        answer = self._core.decide(state, medium, OPERATOR, asks, durable=True, counted=not first)
+        begun: list[Future[Plan]] = []
+
+        def begin(release: Release) -> None:
+            with suppress(RuntimeError):  # there is no thread for it now
+                begun.append(self._building.submit(self._plan, release, state, medium))
+
+        # A medium takes about as long to make as the disk needs for the entry that has to be on it first.
+        answer = self._core.decide(state, medium, OPERATOR, asks, durable=True, counted=not first, written=begin)
         if isinstance(answer, Denial):
             raise answer.error()
-        return self._builder.plan(answer, state, Copy(name, medium, state.identity[:32]))
+        return begun[0].result() if begun else self._plan(answer, state, medium)
+
+    def _plan(self, release: Release, state: HostState, medium: Medium) -> Plan:
+        return self._builder.plan(release, state, Copy(state.host.name, medium, state.identity[:32]))
 
     def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
         """What such a download is; reads all of it the first time. Raises like `plan`."""

@@ -30,7 +30,7 @@ class Windows:
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
         with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots):
-            opened = core.store.windows.open(name, minutes, boots, core.clock(), principal.name)
+            opened = core.store.windows.open(name, minutes, boots, core.clock(), principal)
         core.witness()
         return api.OpenedWindow(host=name, **dict(shown(opened, core.clock())))
 

@@ -24,7 +24,7 @@ from provision.store.chain import Head, Known, Segment, VerifyResult
 from provision.store.fields import FIELDS, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
-from provision.store.logfile import ROOM, LogFile
+from provision.store.logfile import ROOM, LogFile, Written
 from provision.store.pending import Pending
 from provision.store.repeats import REPEAT, Repeat, Repeats, Signature, iso
 from provision.store.segments import Limits, newest
@@ -108,13 +108,15 @@ class Audit:
         bound: Bound | None = None,
         begins: int | None = None,
         ends: int | None = None,
+        written: Written | None = None,
     ) -> int:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
 
         A durable event is on disk when this returns. `counted` ones that repeat are counted only, and a durable one
         only after one that is on disk; None: all but durable ones. What is beyond its `bound` is always counted, and
         no longer told apart from what is like it. `begins` says that an act begins of which so many entries will tell,
-        and `ends` is the number of the entry with which one began; it is written later when it cannot be now.
+        and `ends` is the number of the entry with which one began; it is written later when it cannot be now. `written`
+        is called when a durable event is in the file and on its way to the disk, never for one that is counted only.
 
         Returns the number of the log's last entry. Raises Unavailable when it cannot be written, or the file was
         replaced or cut: then nothing was recorded.
@@ -127,7 +129,7 @@ class Audit:
                 self._make_ready(now)
                 if begins is not None:
                     self._begin(fields, begins)
-                self._take(fields, now, durable, counted, bound)
+                self._take(fields, now, durable, counted, bound, written=written)
             except Unavailable:
                 if begins is not None:
                     self._end(self._file.head.seq + 1)
@@ -221,11 +223,12 @@ class Audit:
         counted: bool,
         bound: Bound | None,
         over: bool = False,
+        written: Written | None = None,
     ) -> None:
         """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it must be), or
         when it is beyond its bound."""
         if not counted and bound is None:
-            self._file.append({"time": iso(now), **fields}, durable)
+            self._file.append({"time": iso(now), **fields}, durable, written=written)
             return
         signature, table = _signature(fields), self._repeats.table(fields, over)
         self._write_counts(table.ended(now))
@@ -243,7 +246,7 @@ class Audit:
         if counted and not self._counting:
             self._counting = True
             self._mark()
-        self._file.append({"time": iso(now), **fields}, durable)
+        self._file.append({"time": iso(now), **fields}, durable, written=written)
         if repeat is not None:
             repeat.durable = True
         elif counted and (ended := table.add(signature, Repeat(now, now, fields, durable))) is not None:

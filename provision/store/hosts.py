@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from provision.errors import Invalid
 from provision.host import Host
+from provision.principal import Principal
 from provision.site import Inventory, Site
 from provision.store import schema
 from provision.store.database import Database
@@ -41,10 +42,10 @@ class Hosts:
         snapshot = self._picture.snapshot
         return Inventory(site=snapshot.site, hosts=tuple(snapshot.hosts.values())) if snapshot.site else None
 
-    def apply(self, inventory: Inventory, actor: str) -> Applied:
+    def apply(self, inventory: Inventory, principal: Principal) -> Applied:
         """Make the stored inventory exactly this one, in one transaction that writes only what differs.
 
-        A host that is not in it is removed with its credentials, windows and boots. `actor` says who did it. Raises
+        A host that is not in it is removed with its credentials, windows and boots. `principal` is who did it. Raises
         Invalid when two hosts share a name or a MAC, Unavailable when the database cannot be written; then nothing
         has been changed.
         """
@@ -55,7 +56,7 @@ class Hosts:
             with self._database.write() as tx:
                 try:
                     old = dict(self._picture.snapshot.ids), self._picture.stored
-                    applied, ids = _apply(tx.connection, tx.change, inventory, old, new, actor)
+                    applied, ids = _apply(tx.connection, tx.change, inventory, old, new, principal)
                 except IntegrityError:
                     raise Invalid("inventory", "two hosts share a MAC", "give every NIC to one host") from None
             known = ids.keys() - frozenset(applied.added)
@@ -75,7 +76,7 @@ def _apply(
     inventory: Inventory,
     old: tuple[dict[str, str], Stored],
     new: Stored,
-    actor: str,
+    principal: Principal,
 ) -> tuple[Applied, dict[str, str]]:
     """Write the difference to the `old` ids and revisions, and return it with the ids of all hosts that there are now.
 
@@ -87,7 +88,7 @@ def _apply(
     removed = sorted(before.hosts.keys() - new.hosts.keys())
     site_changed = before.site != new.site
     if site_changed:
-        _write_site(connection, change, inventory.site, new.site, actor)
+        _write_site(connection, change, inventory.site, new.site, principal)
     # Gone MACs first: a NIC may have moved from one host to another.
     _many(connection, delete(schema.hosts).where(columns.id == bindparam("key")), [{"key": ids[n]} for n in removed])
     for name in removed:
@@ -125,12 +126,12 @@ def _write_hosts(
         change.add(schema.macs, tuple(nic.values()))
 
 
-def _write_site(connection: Connection, change: Change, site: Site, revision: str, actor: str) -> None:
+def _write_site(connection: Connection, change: Change, site: Site, revision: str, principal: Principal) -> None:
     document = site.canonical().decode()
     connection.execute(delete(schema.site))
-    connection.execute(insert(schema.site).values(id=1, document=document, revision=revision, actor=actor))
+    connection.execute(insert(schema.site).values(id=1, document=document, revision=revision, actor=principal.name))
     change.drop(schema.site, "")
-    change.add(schema.site, (1, document, revision, actor))
+    change.add(schema.site, (1, document, revision, principal.name))
 
 
 def _many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:

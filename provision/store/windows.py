@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from provision.boot import Window
 from provision.errors import Invalid
+from provision.principal import Principal
 from provision.store import rows
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
@@ -33,10 +34,11 @@ class Windows:
         """The host's newest window, open or not."""
         return self._newest.get(host)
 
-    def open(self, host: str, minutes: int, boots: int, now: datetime, actor: str) -> Window:
+    def open(self, host: str, minutes: int, boots: int, now: datetime, principal: Principal) -> Window:
         """Let a host boot from the network `boots` times within `minutes`; replaces any earlier window.
 
-        Raises NotFound, and Invalid when a number is out of range (1 to 10080 minutes, 1 to 100 boots).
+        `principal` is who did it. Raises NotFound, and Invalid when a number is out of range (1 to 10080 minutes, 1 to
+        100 boots).
         """
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             fact = f"{minutes} minutes and {boots} boots are out of range"
@@ -46,7 +48,7 @@ class Windows:
         with self._database.lock:
             with self._database.write() as tx:
                 _part_with(tx, host_id, _close(tx, host_id)[HISTORY - 1 :])
-                row = rows.add(tx, _windows, values | {"actor": actor})
+                row = rows.add(tx, _windows, values | {"actor": principal.name})
                 rows.forget(tx, _windows, _OLD_WINDOWS.run(tx.connection, host_id=host_id))
             self._newest[host] = rows.window(row)
             return self._newest[host]

@@ -84,7 +84,7 @@ class _Booting:
             if busy
             else await netboot.pxelinux_config_of_many(origin, asked.mac)
         )
-        return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
+        return _Text(body)
 
     async def _pxelinux_by_uuid(self, asked: PxelinuxByUuid, _: Scope, origin: Origin) -> Response:
         """None: pxelinux goes on to ask by its MAC."""
@@ -122,6 +122,15 @@ class _Booting:
             return PlanResponse(made, media_type="application/vnd.efi-iso")
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
+
+
+class _Text(Response):
+    """A configuration. Its header is made for it alone: every machine waits for one, and a general one takes longer."""
+
+    def __init__(self, body: bytes) -> None:
+        self.status_code, self.body, self.background = 200, body, None
+        length = b"content-length", b"%d" % len(body)
+        self.raw_headers = [length, (b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
 
 
 async def _no_configuration(_: Request) -> Response:

@@ -33,6 +33,7 @@ def from_network(site: BootSite, member: Member, firmware: str, medium: str = "p
         expect.network(site, member, report)
     sent = Sent.over(capture)
     expect.identity(site, member, report, sent)
+    expect.arguments(site, report, syslinux=firmware == "bios")
     expect.firmware(report, firmware)
     expect.up(site, member, report, medium)
     needles = site.needles(member)
@@ -60,6 +61,7 @@ def from_medium(site: BootSite, member: Member, firmware: str, device: Device, f
         report = vm.report(TIMEOUT)
         expect.network(site, member, report)
     expect.identity(site, member, report, Sent.on(file))
+    expect.arguments(site, report, syslinux=firmware == "bios" and device is not Device.DISK)
     expect.firmware(report, firmware)
     if first:
         expect.up(site, member, report, "disk" if device is Device.DISK else "iso")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from provision.image.build import Image
 from provision.lab.lans import Lab
 from tests.boot.site import BootSite
-from tests.helpers.probe_image import Probe, build_probe
+from tests.helpers.images import note
+from tests.helpers.probe_image import build_probe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,9 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def probe() -> Probe:
+def probe() -> Image:
     """The tests' base image, from its cache when the packages have not changed."""
-    return build_probe()
+    return build_probe(say=note)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def site(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootSite]:
+def site(probe: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootSite]:
     """One running site for all tests of this process; every test boots hosts that no other test boots."""
     with Lab("site", tmp_path_factory.mktemp("site")) as lab:
         yield BootSite(lab, probe)

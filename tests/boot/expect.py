@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
-from provision.cmdline import split
 from provision.lab.report import File, Report
 from provision.seed import BOOT_SERVERS, CA_BUNDLE, HOST_JSON
 from tests.boot.neighbour import who_has
 from tests.boot.site import CERTIFICATE, DOMAIN, GUESTS_VLAN, PLACES, ROUTE, ROUTE6, STORAGE_VLAN, BootSite, Member
 from tests.boot.wire import Sent
-from tests.helpers.rendering import ODD_ARGUMENTS
+from tests.helpers.loaders import quoted_by_grub
 
 COMMON = {
     "/etc/hostname",
@@ -47,9 +47,6 @@ def identity(site: BootSite, member: Member, report: Report, sent: Sent) -> None
     revision, files = sent.manifest(member.name)
     assert report["hostname"] == report["kernel-hostname"] == member.name
     assert report["seed"] == revision
-    # GRUB writes double quotes around the word, SYSLINUX leaves them where they are; for the kernel it is the same.
-    given = [argument.replace('"', "") for argument in split(report["cmdline"])]
-    assert {argument.replace('"', "") for argument in ODD_ARGUMENTS} <= set(given)
     assert report.files == files
     assert {"0:0"} == {file.owner for file in files.values()}
     made = site.secrets[member.name]
@@ -67,6 +64,14 @@ def identity(site: BootSite, member: Member, report: Report, sent: Sent) -> None
     assert report["leftover"] == "none"
     assert report["system"] == "running", report.all("failed")
     assert report.all("failed") == []
+
+
+def arguments(site: BootSite, report: Report, *, syslinux: bool) -> None:
+    """Every byte of the command line is what the inventory says and what the loader is known to add; GRUB writes double
+    quotes around the whole of an argument, which is the same to the kernel."""
+    written = " ".join(site.arguments if syslinux else map(quoted_by_grub, site.arguments))
+    added = r"( initrd=\S+( BOOTIF=\S+)?)" if syslinux else ""
+    assert re.fullmatch(rf"BOOT_IMAGE=\S+ {re.escape(written)}{added}", report["cmdline"]), report["cmdline"]
 
 
 def network(site: BootSite, member: Member, report: Report) -> None:

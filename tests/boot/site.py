@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
+from provision.image.build import Image
 from provision.lab.lans import Lab, Lan
 from provision.lab.vm import Nic
-from tests.helpers.probe_image import Probe
 from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record
@@ -165,9 +165,10 @@ def fresh_secrets(member: Member) -> dict[str, bytes]:
 class BootSite(DemoSite):
     """A server that serves both LANs, with everything in it that the hosts need."""
 
-    def __init__(self, lab: Lab, probe: Probe) -> None:
+    def __init__(self, lab: Lab, probe: Image) -> None:
         self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
         self.authority = _authority()
+        self.arguments = (*probe.kernel_arguments, *ODD_ARGUMENTS)
         super().__init__(lab, inventory(self.authority.decode()), SETTINGS)
         self.secrets = {name: fresh_secrets(member) for name, member in MEMBERS.items()}
         self.call("image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, *_cmdline(probe))
@@ -234,7 +235,7 @@ def _authority() -> bytes:
     return builder.sign(private, SHA256()).public_bytes(Encoding.PEM)
 
 
-def _cmdline(probe: Probe) -> tuple[str, str]:
+def _cmdline(probe: Image) -> tuple[str, str]:
     return "--cmdline", " ".join(probe.kernel_arguments)
 
 

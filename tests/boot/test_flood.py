@@ -12,11 +12,11 @@ from datetime import datetime
 from pathlib import Path
 
 from provision.demo.site import GUEST, MAC, MANAGEMENT, TOKEN_PATH, DemoSite
+from provision.image.build import Image
 from provision.lab import report
 from provision.lab.lans import Lab, ip
 from provision.lab.vm import VM, Device, Machine, Nic
 from tests.helpers.paths import FIXTURES
-from tests.helpers.probe_image import Probe
 
 FLOOD = FIXTURES / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]
@@ -65,7 +65,7 @@ def flooded(site: DemoSite, attacker: str, base: str) -> Iterator[None]:
         process.stop()
 
 
-def test_a_flood_on_the_guest_lan_does_not_hold_up_a_boot(lab: Lab, probe: Probe) -> None:
+def test_a_flood_on_the_guest_lan_does_not_hold_up_a_boot(lab: Lab, probe: Image) -> None:
     mgmt, guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
     site = DemoSite(lab)
     site.fill(probe)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from provision import proc
 from provision.demo.show import wait_up
 from provision.demo.site import INVENTORY, MAC, MANAGEMENT, PRINCIPAL, DemoSite
+from provision.errors import Unavailable
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.ear import heard_tcp, heard_udp
 from tests.helpers.images import host_image
+from tests.unit.test_credential import pem
 
 SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
 COLLECTD, AUDIT = 25826, 60
@@ -40,6 +45,18 @@ FILES = {
 }
 """What a site would bring so that its hosts report: more of their credentials, by where they stand."""
 
+QEMU = "libvirt-qemu"
+OWNED = {
+    "qemu-key": ("key", "/etc/pki/qemu/server-key.pem", "0640", "root", QEMU),
+    "monitor": ("token", "/etc/provision/monitor.token", "0400", QEMU, "kvm"),
+}
+"""Credentials that belong to accounts of the image: kind, path, mode, owner and group by name."""
+# Prints the SHA-256 of a file, as the account of that name may read it.
+READ_AS = (
+    "import hashlib, os, pwd, sys; found = pwd.getpwnam(sys.argv[1]); os.setgroups([]); os.setgid(found.pw_gid); "
+    "os.setuid(found.pw_uid); print(hashlib.sha256(open(sys.argv[2], 'rb').read()).hexdigest())"
+)
+
 
 class HostSite(DemoSite):
     """A site whose one host boots the host image, reports to the server, and lets the server in by SSH."""
@@ -53,15 +70,22 @@ class HostSite(DemoSite):
         declared = "".join(
             f'    file{n}: {{kind: file, path: {path}, mode: "0640"}}\n' for n, path in enumerate(self.files)
         )
-        names = "".join(f", file{n}" for n in range(len(self.files)))
+        declared += "".join(
+            f'    {name}: {{kind: {kind}, path: {path}, mode: "{mode}", owner: {owner}, group: {group}}}\n'
+            for name, (kind, path, mode, owner, group) in OWNED.items()
+        )
+        names = "".join(f", {name}" for name in (*(f"file{n}" for n in range(len(self.files))), *OWNED))
         inventory = inventory.replace("hosts:\n", f"{declared}hosts:\n", 1).replace("enrolment]", f"enrolment{names}]")
         super().__init__(lab, inventory, SETTINGS)
         self.fill(host_image())
         for n, text in enumerate(self.files.values()):
             self.call("credential", "set", "node1", f"file{n}", "--file", "-", stdin=text.encode())
+        self.owned = {"qemu-key": pem(ec.generate_private_key(ec.SECP256R1())), "monitor": b"0123456789abcdef" * 4}
+        for name, data in self.owned.items():
+            self.call("credential", "set", "node1", name, "--file", "-", stdin=data)
 
     def ssh(self, *command: str) -> str:
-        """Run a command on the host as root."""
+        """Run a command on the host as root; raises Unavailable when it fails."""
         options = ("BatchMode=yes", "StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={self.identity}.known")
         given = [word for option in options for word in ("-o", option)]
         argv: list[str | Path] = ["ip", "netns", "exec", self.lab.server, "ssh", "-i", self.identity]
@@ -82,6 +106,16 @@ def medium_of(site: DemoSite, kind: str) -> Path:
     path = site.lab.directory / f"node1.{kind}"
     site.call(kind, "node1", "-o", path)
     return path
+
+
+def belongs_to_its_accounts(site: HostSite) -> None:
+    """What is an account's has its owner, group and mode on the host; that account reads it, and no other does."""
+    for name, (_, path, mode, owner, group) in OWNED.items():
+        assert site.ssh("stat", "-c", "%a:%U:%G", path).strip() == f"{mode[1:]}:{owner}:{group}"
+        read = ("python3", "-c", shlex.quote(READ_AS))
+        assert site.ssh(*read, QEMU, path).strip() == hashlib.sha256(site.owned[name]).hexdigest()
+        with pytest.raises(Unavailable, match="Permission denied"):
+            site.ssh(*read, "nobody", path)
 
 
 def comes_up(site: HostSite, vm: VM, medium: str) -> None:
@@ -113,5 +147,6 @@ def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) 
             "node1",
             "qemu:///system",
         ]
+        belongs_to_its_accounts(site)
         metrics.wait_for(b"node1", 60)
         events.wait_for(b"type=SERVICE_START", 60)

@@ -14,10 +14,10 @@ import pytest
 
 from provision import cpio
 from provision.errors import Invalid
+from provision.image.build import Image
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Machine
 from provision.media.initrd import inspect_initrd
-from tests.helpers.probe_image import Probe
 
 INIT = b"""#!/bin/busybox sh
 for name in $(/bin/busybox ls /seen); do echo "unpacked: $name"; done
@@ -94,7 +94,7 @@ def joined() -> tuple[bytes, list[str]]:
     return content, names
 
 
-def test_the_kernel_unpacks_what_the_reader_takes(lab: Lab, probe: Probe, tmp_path: Path) -> None:
+def test_the_kernel_unpacks_what_the_reader_takes(lab: Lab, probe: Image, tmp_path: Path) -> None:
     content, names = joined()
     good = tmp_path / "good"
     good.write_bytes(content)

@@ -7,19 +7,19 @@ from collections.abc import Callable
 
 import pytest
 
+from provision.image.build import Image
 from provision.lab.lans import Lab
 from provision.lab.report import Report
 from provision.lab.vm import VM, Machine, Nic
 from tests.boot import seeds
 from tests.boot.web import serve
-from tests.helpers.probe_image import Probe
 
 MAC = "52:54:00:00:00:07"
 KEY = "00ff" * 16
 Tree = dict[str, tuple[int, bytes]]
 
 
-def machine(lab: Lab, probe: Probe, *parts: bytes, nics: tuple[Nic, ...] = ()) -> Machine:
+def machine(lab: Lab, probe: Image, *parts: bytes, nics: tuple[Nic, ...] = ()) -> Machine:
     """A machine that is given the kernel, the probe's initrd and whatever stands behind that."""
     initrd = lab.directory / "initrd"
     initrd.write_bytes(probe.initrd.read_bytes() + b"".join(parts))
@@ -27,7 +27,7 @@ def machine(lab: Lab, probe: Probe, *parts: bytes, nics: tuple[Nic, ...] = ()) -
     return Machine("probe", nics=nics, kernel=probe.kernel, initrd=initrd, arguments=arguments)
 
 
-def test_the_probe_becomes_the_host_of_its_seed(lab: Lab, probe: Probe) -> None:
+def test_the_probe_becomes_the_host_of_its_seed(lab: Lab, probe: Image) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     tree = seeds.files("node7", {"key": KEY, "url": f"http://{lan.address}:8080/up"})
     tree |= seeds.network("mgmt", MAC, "10.77.1.20/24")
@@ -76,7 +76,7 @@ def with_another(tree: Tree) -> Tree:
     [(changed, "/etc/krb5.keytab"), (without, "/etc/krb5.keytab"), (with_another, "/etc/ssh/sshd_config")],
 )
 def test_a_damaged_seed_configures_no_network(
-    lab: Lab, probe: Probe, damage: Callable[[Tree], Tree], culprit: str
+    lab: Lab, probe: Image, damage: Callable[[Tree], Tree], culprit: str
 ) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     tree = seeds.files("node7") | seeds.network("mgmt", MAC, "10.77.1.20/24")
@@ -91,7 +91,7 @@ def test_a_damaged_seed_configures_no_network(
     assert capture.frames() == []
 
 
-def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe: Probe) -> None:
+def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe: Image) -> None:
     through = {"/etc/resolv.conf/planted": (0o644, b"x")}
     with VM(lab, machine(lab, probe, seeds.seed("node7", seeds.files("node7") | through))) as vm:
         report = vm.report(240)
@@ -99,7 +99,7 @@ def test_a_seed_that_writes_through_a_link_leaves_nothing_behind(lab: Lab, probe
     assert report["hostname"] == "" and report.files == {}, "what was copied before is gone"
 
 
-def test_no_seed_configures_no_network(lab: Lab, probe: Probe) -> None:
+def test_no_seed_configures_no_network(lab: Lab, probe: Image) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
         report = vm.report(240)

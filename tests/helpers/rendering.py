@@ -171,14 +171,16 @@ SMUGGLED = ["a\nb", "a b", 'a"', "a'", "a\\", "a#b", "é", "", "a\x00", "a\r", "
 """Values that no type of the domain lets through; only `model_construct` or a bug brings them to a renderer."""
 
 
+_PLAIN = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "\\'\"")
 ODD_ARGUMENTS = (
     "quiet",
-    'dyndbg="file a.c +p"',
+    'dyndbg="file a.c  +p "',
     '"a b=c d"',
-    "x=!#$%&()*+,-./:;<=>?@[]^_`{|}~",
+    rf"x={_PLAIN}\\\'y\'\"z\"",
+    rf'y="{_PLAIN} \\ it\'s "',
     "cpus=1-3;5",
 )
-"""Arguments with every character that one may have."""
+"""Arguments with every character that one may have, which is every printable one: bare, and within quotes."""
 
 NO_ARGUMENT = ["a\nb", "a b", 'a"', "a'", "a\\", "é", "", "a\x00", "a\r"]
 """Those of them that no kernel argument can be; the others stand between quotes, or mean nothing to the loader."""

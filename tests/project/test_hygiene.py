@@ -68,12 +68,12 @@ def is_somewhere(host: str) -> bool:
     return IPv4Address(address).is_global
 
 
-def complaints(text: str) -> list[str]:
+def complaints(text: str, root: Path = ROOT) -> list[str]:
     found = [match.group() for match in MACHINE_PATH.finditer(text)]
     found += [match.group() for match in URL.finditer(text) if is_somewhere(match.group(1))]
     found += [match.group() for match in TRACKER.finditer(text)]
-    if len(ROOT.parts) > 2 and str(ROOT) in text:
-        found.append(str(ROOT))
+    if len(root.parts) > 2 and str(root) in text:
+        found.append(str(root))
     return found
 
 
@@ -116,11 +116,11 @@ def test_a_lock_file_names_no_index(name: str) -> None:
         "https" + "://pypi" + ".org/simple",
         "http" + "://8.8.8.8/x",
         "as in iss" + "ue 17",
-        f"{ROOT}/x",
+        "cd /opt/checkouts/provision/x",
     ],
 )
 def test_a_machine_is_seen(text: str) -> None:
-    assert complaints(text)
+    assert complaints(text, Path("/opt/checkouts/provision"))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,21 @@
-"""How the probe image is gathered, and how it reads a manifest."""
+"""What the probe image is made of, and how it reads a manifest."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from provision import assets, cpio
-from provision.errors import Unavailable
-from provision.image import packages
+from provision import assets
+from provision.image import build, lock, releases
+from provision.image.cache import user_cache
+from provision.media.initrd import CONTRACT, inspect_initrd
 from tests.boot import seeds
 from tests.helpers import probe_image
+from tests.helpers.images import note
 
 GOOD = seeds.manifest("node7", seeds.files("node7"))
 
@@ -54,49 +58,38 @@ def test_a_manifest_that_is_not_the_contract_s_is_damage(old: bytes, new: bytes)
     assert read_manifest(GOOD.replace(old, new, 1))[0] == 1
 
 
-def test_packages_are_seen_as_on_a_merged_usr_system() -> None:
-    assert packages.merged("bin/ip") == "usr/bin/ip" and packages.merged("lib64/ld.so") == "usr/lib64/ld.so"
-    assert packages.merged("usr/bin/ip") == "usr/bin/ip" and packages.merged("etc/lib/x") == "etc/lib/x"
-    assert packages.merged_target("/bin/ip") == "/usr/bin/ip" and packages.merged_target("../bin/ip") == "../bin/ip"
+@pytest.mark.parametrize("release", ["debian-12", "debian-13"])
+def test_every_release_has_a_lock_of_the_recipe(release: str) -> None:
+    with probe_image.request(release=release) as wanted:
+        loaded = build.load(wanted)
+        assert wanted.lock is not None
+        locked = lock.read(wanted.lock, loaded.recipe.packages)
+    releases.check(locked.packages, release)
+    assert {"busybox-static", "linux-image-amd64", "systemd"} <= {package.name for package in locked.packages}
 
 
-def test_a_library_that_no_package_has_is_an_error() -> None:
-    program = cpio.file("usr/bin/true", Path("/bin/true").read_bytes(), 0o755)
-    with pytest.raises(Unavailable, match="usr/bin/true needs "):
-        probe_image._add_libraries({program.path: program}, {})
-    libc = {name: cpio.file(name, b"") for name in ("usr/lib/x/libc.so.6", "usr/lib64/ld-linux-x86-64.so.2")}
-    root = {program.path: program}
-    probe_image._add_libraries(root, libc)
-    assert set(root) == {program.path, *libc}
-
-
-def test_the_recipe_s_units_are_kept_or_its_own() -> None:
-    recipe = probe_image._Recipe.load()
-    own = {entry.path for entry in recipe.root()}
-    kept = {path.lstrip("/") for path in recipe.names("keep")}
-    for line in recipe.names("links"):
-        link, target = line.split()
-        if target.endswith((".service", ".socket", ".target")):
-            place = Path(link).parent.parent / Path(target).name if target.startswith("..") else Path(target)
-            assert str(place).lstrip("/") in own | kept, line
-
-
-def test_the_cache_follows_the_user_s_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert probe_image.default_cache() == tmp_path / "provision" / "probe"
+def test_what_is_shared_is_the_host_image_s_own() -> None:
+    host = assets.directory("images") / "host"
+    with probe_image.request() as wanted:
+        assert wanted.recipe is not None
+        here = wanted.recipe.parent
+        for name in ("initramfs/final-root", "initramfs/etc/provision-seed-features", "root/usr/lib/provision/alive"):
+            assert (here / name).read_bytes() == (host / name).read_bytes()
+            assert not (probe_image.RECIPE.parent / name).exists()
 
 
 @pytest.mark.integration
 def test_the_same_packages_give_the_same_bytes(tmp_path: Path) -> None:
-    first = probe_image.build_probe()
-    # A second cache that has the packages, but not the result.
-    (tmp_path / "archives").symlink_to(probe_image.default_cache() / "archives")
-    seen: list[str] = []
-    second = probe_image.build_probe(tmp_path, lambda what, done: seen.append(what))
-    assert second.initrd != first.initrd and "packing the initrd" in seen
+    first = probe_image.build_probe(say=note)
+    # A second cache that has the packages and the lock that was taken, but not the result.
+    cache = tmp_path / "cache"
+    shutil.copytree(user_cache() / "probe" / "packages", cache / "packages", copy_function=os.link)
+    if (kept := user_cache() / "probe" / "locks").exists():
+        shutil.copytree(kept, cache / "locks")
+    with probe_image.request(cache=cache) as wanted:
+        second = build.build(wanted, say=note)
+    assert second.directory != first.directory and second.about == first.about
     assert second.initrd.read_bytes() == first.initrd.read_bytes()
     assert second.kernel.read_bytes() == first.kernel.read_bytes()
-    assert second.initrd.stat().st_size % 512 == 0 and second.initrd.stat().st_size < 40 * 2**20
-    seen.clear()
-    assert probe_image.build_probe(tmp_path, lambda what, done: seen.append(what)) == second
-    assert "packing the initrd" not in seen
+    assert second.initrd.stat().st_size < 16 * 2**20, "it is copied, sent and unpacked by every boot test"
+    assert inspect_initrd(second.initrd, tmp_path).marker == CONTRACT

@@ -13,10 +13,11 @@ from tests.helpers.inventory_samples import HOSTS, SITE, host, lines
 
 def test_every_pattern_of_the_domain_has_words() -> None:
     requests = (model.UploadId, model.ContentId, model.LoaderName)  # they stand in no inventory
+    speaking = (model.KernelArgument,)  # its validator says itself what is wrong
     patterns = {
         part.pattern
         for alias in vars(model).values()
-        if alias not in requests
+        if alias not in (*requests, *speaking)
         for part in get_args(alias)
         if isinstance(part, StringConstraints) and part.pattern
     }
@@ -81,7 +82,7 @@ def test_interface_messages(text: str, said: str) -> None:
         ("    labels: {A B: x}", "labels.A B: 'A B' is not allowed; a label's name"),
         ("    storage:", "storage: is empty; give it a value or leave the key out"),
         ("    name: node1", "name: a host's name is its key"),
-        ("    kernel_arguments: [a b]", "kernel_arguments.0: 'a b' is not allowed"),
+        ("    kernel_arguments: [a b]", "kernel_arguments.0: 'a b' has a space outside of double quotes"),
         ("    credentials: {a: b}", "credentials: must be a list"),
         ("    labels: {rack: 12, spare: no, v: 1.10}", "ok"),
     ],

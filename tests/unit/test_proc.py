@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -60,3 +61,28 @@ def test_nothing_runs_that_cannot_be_confined(
     monkeypatch.setattr(confined, "__file__", str(refusal))
     with pytest.raises(Unconfined, match="cat: cannot be confined: no"):
         list(filtered(["cat"], content, package="coreutils"))
+
+
+THREADED = """
+import os, sys, threading
+thread = threading.Thread(target=print, args=("a thread",))
+thread.start()
+thread.join()
+for what in (os.fork, lambda: os.posix_spawn("/bin/true", ["true"], {}), lambda: os.execv("/bin/true", ["true"])):
+    try:
+        what()
+    except PermissionError:
+        print("refused", flush=True)
+"""
+
+
+def test_threads_are_no_way_to_a_process(content: BinaryIO) -> None:
+    """A program that needs threads gets them, and still no process and no other program."""
+    said = filtered([sys.executable, "-I", "-c", THREADED], content, package="python3", threads=True)
+    assert b"".join(said) == b"a thread\n" + b"refused\n" * 3
+    with pytest.raises(Unavailable, match="start new thread"):
+        list(
+            filtered(
+                [sys.executable, "-I", "-c", "import _thread; _thread.start_new_thread(int, ())"], content, package="p"
+            )
+        )

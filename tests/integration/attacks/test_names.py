@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from provision import below, cpio
 from provision.errors import Exit, Invalid, Problems, ProvisionError
-from provision.image import packages, recipe, tree
+from provision.image import recipe, tree
 from provision.image.gather import own_files
 from provision.media import base as bases
 from provision.media.importing import ImportRequest
@@ -261,8 +261,6 @@ def test_no_member_of_an_archive_climbs(path: str, tmp_path: Path) -> None:
     if len(path) > 99:
         return  # no name in a tar header is as long
     deb = archive(member("./usr/bin/a", b"x"), member(f"./{path}" if path != "./a" else "././a", b"x"))
-    with patch.object(packages, "unpacked", lambda _: deb), pytest.raises(Invalid, match="not relative and normal"):
-        list(packages.read(Path("a.deb"), lambda _: True))
     (tmp_path / "a.tar").write_bytes(deb)
     with pytest.raises(Invalid, match="not relative and normal"):
         tree._index(tmp_path / "a.tar")

@@ -301,7 +301,9 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
         assert connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'boots'").fetchone()[0] >= 1
     with opened(state) as service:
         newest = service.core.store.boots.begin("node2", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
-        service.inventories._core.store.hosts.apply(service.inventories.current().model_copy(update={"hosts": ()}), "x")
+        service.inventories._core.store.hosts.apply(
+            service.inventories.current().model_copy(update={"hosts": ()}), ROOT
+        )
         service.core.witness()
     with raw(state) as connection:
         connection.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'boots'")
@@ -311,6 +313,6 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
         hosts = Host.model_validate(
             {"name": "node9", "interfaces": {"mgmt": {"macs": [MAC2], "network": "mgmt", "addressing": "dhcp"}}}
         )
-        store.hosts.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), "x")
+        store.hosts.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), ROOT)
         with pytest.raises(Unavailable, match="provision store accept"):
             store.boots.begin("node9", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")

@@ -11,6 +11,8 @@ done
 ip addr add 2001:db8:20::1/64 dev lan0 nodad
 ip addr add 10.20.0.1/16 dev lan0
 ip link set lan0 up
+# On a machine without a running systemd it may be missing.
+mkdir -p /run/systemd
 mount -t tmpfs -o mode=0755 none /run/systemd
 mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
 cp "$1"/*.network /run/systemd/network/

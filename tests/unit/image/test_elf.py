@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,9 @@ def test_a_stub_is_taken_by_the_dynamic_linker(tmp_path: Path) -> None:
     assert done.stdout == "0 True\nno other\n", done.stderr
 
 
+EXECUTABLE = "^rwxp|cannot enable executable stack"
+
+
 def test_a_stub_leaves_the_stack_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "lib.so"
     code = (
@@ -62,11 +66,12 @@ def test_a_stub_leaves_the_stack_as_it_is(tmp_path: Path) -> None:
         "print(*(line.split()[1] for line in open('/proc/self/maps') if '[stack]' in line))"
     )
     whole = elf.stub("lib.so", (("function", 2),))
-    # The third header says that the stack need not be executable; without its type it is ignored.
-    for data, expected in ((whole, "rw-p"), (whole[: 64 + 2 * 56] + bytes(4) + whole[64 + 2 * 56 + 4 :], "rwxp")):
+    # The third header says that the stack need not be executable; without its type it is ignored. Then the C library
+    # makes the stack executable, or since its version 2.41 refuses the library.
+    for data, expected in ((whole, "^rw-p"), (whole[: 64 + 2 * 56] + bytes(4) + whole[64 + 2 * 56 + 4 :], EXECUTABLE)):
         path.write_bytes(data)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-        assert done.stdout.split() == [expected], done.stderr
+        assert re.search(expected, done.stdout + done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("count", [0, 1, 40, 400])

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from provision.errors import Problems
 from provision.inventory.diff import Difference, difference, merge, needs_confirmation
+from provision.service.inventory import shown
 from provision.site import Inventory
 from tests.helpers.inventory_samples import HOSTS, SITE, certificate, host, read
 
@@ -54,15 +53,15 @@ def test_an_interface_appears_and_the_order_counts() -> None:
     assert difference(both, swapped).lines() == ["~ n: interfaces: a, b -> b, a"]
 
 
-def test_json_names_certificates_by_their_hash() -> None:
+def test_certificates_are_named_by_their_hash() -> None:
     block = "".join(f"      {line}\n" for line in certificate().splitlines())
     new = read(f"{SITE}  ca_certificates:\n    - |\n{block}", HOSTS)
     found = difference(OLD, new)
-    data = json.loads(json.dumps(found.json()))
-    assert data["added"] == data["removed"] == [] and data["changed"] == {}
-    (change,) = data["site"]
-    assert change["path"] == "ca_certificates" and change["old"] == []
-    assert change["new"][0].startswith("(text, SHA-256 ")
+    data = shown(found, applied=False, confirm=False)
+    assert data.added == data.removed == () and data.changed == {}
+    (change,) = data.site
+    assert (change.path, change.old) == ("ca_certificates", [])
+    assert "(text, SHA-256 " in change.model_dump_json() and "BEGIN" not in data.model_dump_json()
     assert len(found.lines()) == 1 and "BEGIN" not in found.lines()[0]
 
 

@@ -125,7 +125,7 @@ def test_all_problems_come_at_once(library: Library, tmp_path: Path) -> None:
         "bad: its archive at byte 0 has no known format",
         f"{tmp_path}: is not a file",
         "Bad Name: is not a valid name",
-        "a='b': is not a kernel argument",
+        "a='b': has a single quote, before which GRUB puts a backslash",
         "1000: is not a valid size for the seed",
         "gcdx64.efi.signed: is missing; add it",
     ):

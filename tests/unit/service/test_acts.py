@@ -218,10 +218,10 @@ KILLED = """
         os.kill(os.getpid(), signal.SIGKILL)
 
     real = LogFile.append
-    def append(self, fields, durable, seq=None):
+    def append(self, fields, *rest, **named):
         if step == "begun" or (step == "said" and fields["event"] != "begun"):
             die()
-        real(self, fields, durable, seq)
+        real(self, fields, *rest, **named)
     LogFile.append = append
     if step == "act":
         store.database.write = die

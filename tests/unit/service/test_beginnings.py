@@ -18,6 +18,7 @@ from provision.errors import NotFound, Unavailable
 from provision.service.beginnings import Beginnings
 from provision.store.boots import Start
 from provision.store.store import Store
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, host, inventory, mac, open_store
 
 HOSTS = 50
@@ -26,7 +27,7 @@ HOSTS = 50
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path) as opened:
-        opened.hosts.apply(inventory(*(host(number) for number in range(HOSTS))), "x")
+        opened.hosts.apply(inventory(*(host(number) for number in range(HOSTS))), ROOT)
         yield opened
 
 

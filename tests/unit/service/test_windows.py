@@ -17,6 +17,7 @@ from provision.errors import Invalid, NotFound, Unavailable
 from provision.host import Addressing, BondMode, Interface, Netboot
 from provision.store.rows import HISTORY
 from provision.store.store import Store
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, host, inventory, mac, open_store
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -25,7 +26,7 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    store.hosts.apply(inventory(host(1), host(2, Netboot.ALWAYS), host(3, Netboot.NEVER)), "x")
+    store.hosts.apply(inventory(host(1), host(2, Netboot.ALWAYS), host(3, Netboot.NEVER)), ROOT)
     return store
 
 
@@ -34,18 +35,18 @@ def begin(store: Store, number: int = 1, now: datetime = NOW, revision: str = "r
 
 
 def test_a_window_has_limits(store: Store) -> None:
-    window = store.windows.open("n1", 10, 2, NOW, "uid=0")
+    window = store.windows.open("n1", 10, 2, NOW, ROOT)
     assert (window.boots, window.used, window.expires) == (2, 0, NOW + 10 * MINUTE)
     assert store.windows.of("n1") == window and store.windows.of("n2") is None
     for minutes, boots in ((0, 1), (10081, 1), (1, 0), (1, 101)):
         with pytest.raises(Invalid):
-            store.windows.open("n1", minutes, boots, NOW, "x")
+            store.windows.open("n1", minutes, boots, NOW, ROOT)
     with pytest.raises(NotFound):
-        store.windows.open("n9", 1, 1, NOW, "x")
+        store.windows.open("n9", 1, 1, NOW, ROOT)
 
 
 def test_charging_uses_the_window_up(store: Store, tmp_path: Path) -> None:
-    store.windows.open("n1", 30, 2, NOW, "x")
+    store.windows.open("n1", 30, 2, NOW, ROOT)
     charged = store.boots.charge(begin(store), NOW)
     assert charged is not None and charged.charged == NOW and charged.window == 1
     second = NOW + SAME_BOOT
@@ -63,17 +64,17 @@ def test_charging_uses_the_window_up(store: Store, tmp_path: Path) -> None:
 def test_no_window_no_bytes(store: Store) -> None:
     boot = begin(store)
     assert store.boots.charge(boot, NOW) is None
-    store.windows.open("n1", 1, 1, NOW, "x")
+    store.windows.open("n1", 1, 1, NOW, ROOT)
     assert store.boots.charge(boot, NOW + MINUTE) is None, "expired at its last moment"
-    store.windows.open("n1", 1, 1, NOW, "x")
+    store.windows.open("n1", 1, 1, NOW, ROOT)
     store.windows.close("n1")
     assert store.boots.charge(boot, NOW) is None, "closed"
-    store.windows.open("n1", 1, 1, NOW, "x")
+    store.windows.open("n1", 1, 1, NOW, ROOT)
     assert store.boots.charge(boot, NOW + MINUTE - SECOND)
 
 
 def test_rereads_are_the_same_boot(store: Store) -> None:
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     boot = begin(store)
     assert store.boots.charge(boot, NOW)
     for delta in (SECOND, SAME_BOOT - SECOND):
@@ -84,7 +85,7 @@ def test_rereads_are_the_same_boot(store: Store) -> None:
 
 
 def test_a_clock_set_back_makes_nothing_free(store: Store) -> None:
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     boot = begin(store)
     assert store.boots.charge(boot, NOW)
     assert store.boots.charge(boot, NOW - SECOND)
@@ -93,15 +94,15 @@ def test_a_clock_set_back_makes_nothing_free(store: Store) -> None:
 
 
 def test_never_counts_at_once(store: Store) -> None:
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     boot = begin(store)
     assert store.boots.charge(boot, NOW)
-    store.hosts.apply(inventory(host(1, Netboot.NEVER)), "x")
+    store.hosts.apply(inventory(host(1, Netboot.NEVER)), ROOT)
     assert store.boots.charge(boot, NOW + SECOND) is None
 
 
 def test_a_free_reread_survives_a_restart(store: Store, tmp_path: Path) -> None:
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     boot = begin(store)
     store.boots.charge(boot, NOW)
     store.close()
@@ -124,21 +125,21 @@ def test_what_makes_another_boot(store: Store) -> None:
 def test_always_and_never(store: Store) -> None:
     charged = store.boots.charge(begin(store, 2), NOW)
     assert charged is not None and charged.charged == NOW and charged.window is None
-    store.windows.open("n3", 10, 1, NOW, "x")
+    store.windows.open("n3", 10, 1, NOW, ROOT)
     assert store.boots.charge(begin(store, 3), NOW) is None
     window = store.windows.of("n3")
     assert window is not None and window.used == 0
 
 
 def test_a_new_window_replaces_the_old(store: Store) -> None:
-    store.windows.open("n1", 60, 5, NOW, "x")
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 5, NOW, ROOT)
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     assert store.boots.charge(begin(store), NOW)
     assert store.boots.charge(begin(store, revision="r2"), NOW) is None
 
 
 def test_up_once_closes_the_window(store: Store, tmp_path: Path) -> None:
-    store.windows.open("n1", 60, 5, NOW, "x")
+    store.windows.open("n1", 60, 5, NOW, ROOT)
     boot = begin(store)
     charged = store.boots.charge(boot, NOW)
     assert charged is not None
@@ -155,9 +156,9 @@ def test_up_once_closes_the_window(store: Store, tmp_path: Path) -> None:
 
 
 def test_up_leaves_a_newer_window_open(store: Store) -> None:
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     charged = store.boots.charge(begin(store), NOW)
-    newer = store.windows.open("n1", 60, 1, NOW, "x")
+    newer = store.windows.open("n1", 60, 1, NOW, ROOT)
     assert charged is not None and store.boots.mark_up(charged, NOW)
     assert store.windows.of("n1") == newer
 
@@ -170,8 +171,8 @@ def test_phone_home_keys(store: Store, tmp_path: Path) -> None:
     assert not [p.name for p in tmp_path.iterdir() if key.reveal() in p.read_bytes()]
     with open_store(tmp_path) as again:
         assert again.keys.phone_home(1, "n1") == key
-        again.hosts.apply(inventory(), "x")
-        again.hosts.apply(inventory(host(1)), "x")
+        again.hosts.apply(inventory(), ROOT)
+        again.hosts.apply(inventory(host(1)), ROOT)
         assert again.keys.phone_home(1, "n1") != key, "another machine under the old name"
 
 
@@ -189,8 +190,8 @@ def test_the_key_of_a_copy_says_which_copy_it_is(store: Store, tmp_path: Path) -
     store.close()
     with open_store(tmp_path) as again:
         assert again.keys.copy_of("n1", key) == copies[0]
-        again.hosts.apply(inventory(), "x")
-        again.hosts.apply(inventory(host(1)), "x")
+        again.hosts.apply(inventory(), ROOT)
+        again.hosts.apply(inventory(host(1)), ROOT)
         assert again.keys.copy_of("n1", key) is None, "another machine under the old name"
 
 
@@ -215,10 +216,10 @@ def _of(copy: Copy) -> tuple[Medium, str]:
 
 def test_numbers_never_come_back(store: Store, tmp_path: Path) -> None:
     boot = begin(store)
-    store.hosts.apply(inventory(), "x")
+    store.hosts.apply(inventory(), ROOT)
     store.close()
     with open_store(tmp_path) as again:
-        again.hosts.apply(inventory(host(1)), "x")
+        again.hosts.apply(inventory(host(1)), ROOT)
         assert begin(again).id > boot.id
 
 
@@ -226,7 +227,7 @@ def test_history_is_bounded_by_medium(store: Store) -> None:
     iso = store.boots.mark_copy_up(Copy("n1", Medium.ISO, "0" * 32), NOW)
     for number in range(HISTORY + 5):
         begin(store, revision=str(number))
-        store.windows.open("n1", 1, 1, NOW, "x")
+        store.windows.open("n1", 1, 1, NOW, ROOT)
     boots = store.boots.of("n1")
     assert len(boots) == HISTORY + 1 and boots[-1] == iso
     assert boots[0].seed_revision == str(HISTORY + 4)
@@ -240,8 +241,8 @@ def many_nics(state: Path) -> list[str]:
     nics = {f"eth{i}": Interface(macs=tuple(macs[i * 5 : i * 5 + 5]), bond=BondMode.LACP) for i in range(10)}
     nics["eth0"] = nics["eth0"].model_copy(update={"network": "mgmt", "addressing": Addressing.DHCP})
     with open_store(state) as store:
-        store.hosts.apply(inventory(host(1, interfaces=nics)), "x")
-        store.windows.open("n1", 10, 1, NOW, "x")
+        store.hosts.apply(inventory(host(1, interfaces=nics)), ROOT)
+        store.windows.open("n1", 10, 1, NOW, ROOT)
     return macs
 
 
@@ -302,11 +303,11 @@ def test_two_processes_one_boot(tmp_path: Path) -> None:
 def test_boots_outlive_their_windows(store: Store, tmp_path: Path) -> None:
     boots = []
     for number in range(HISTORY + 8):
-        store.windows.open("n1", 60, 1, NOW, "x")
+        store.windows.open("n1", 60, 1, NOW, ROOT)
         boots.append(store.boots.charge(begin(store, revision=str(number % 20)), NOW + number * MINUTE))
     kept = store.boots.of("n1")
     assert all(boots) and store.database.distrust == "" and len(kept) == HISTORY
-    store.windows.open("n1", 60, 1, NOW, "x")
+    store.windows.open("n1", 60, 1, NOW, ROOT)
     store.boots.mark_up(kept[0], NOW)
     assert store.database.recheck() and store.boots.of("n1")
     store.close()
@@ -316,7 +317,7 @@ def test_boots_outlive_their_windows(store: Store, tmp_path: Path) -> None:
 
 def test_only_a_boot_that_gives_nothing_away_is_not_synced(store: Store) -> None:
     """What a charge or a downloaded medium rests on must survive a power cut; an asked-for configuration need not."""
-    store.windows.open("n1", 10, 1, NOW, "x")
+    store.windows.open("n1", 10, 1, NOW, ROOT)
 
     def synced(act: Callable[[], object]) -> list[int]:
         seen: list[int] = []

@@ -161,6 +161,26 @@ def test_durable_is_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     log.close()
 
 
+def test_what_is_begun_meanwhile_comes_between_file_and_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    log = opened(path)
+    before = path.stat().st_size
+
+    def written() -> None:
+        steps.append("written" if path.stat().st_size > before else "too early")
+
+    monkeypatch.setattr(os, "fdatasync", lambda _: steps.append("synced"))
+    for _ in range(3):
+        log.record(DENIAL | {"time": NOW}, durable=True, counted=True, written=written)
+    assert steps == ["written", "synced"], "what is counted only begins nothing"
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(Unavailable):
+        log.record({"event": "b", "time": NOW}, durable=True, written=written)
+    assert steps == ["written", "synced"], "what was not written begins nothing"
+    monkeypatch.undo()
+    log.close()
+
+
 # Faults
 
 

@@ -18,6 +18,7 @@ from provision.store import dialect, migrations, schema
 from provision.store.keys import MasterKey, create_key
 from provision.store.migrations import MIGRATIONS, Migration, migrate
 from provision.store.store import Store
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import host, inventory, open_store
 
 NEW, NOW = len(MIGRATIONS) + 1, str(len(MIGRATIONS))
@@ -85,7 +86,7 @@ def test_numbers_are_in_order() -> None:
 
 def test_a_second_migration_keeps_the_data(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        store.hosts.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), ROOT)
     engine = dialect.open_file(tmp_path / "provision.db")
     for _ in range(2):
         migrate(dialect.writer(engine), "x", (*MIGRATIONS, NEXT))
@@ -109,7 +110,7 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
-        store.hosts.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), ROOT)
     before = stored(tmp_path / "provision.db")
     broken = Migration(NEW, "broken", (*NEXT.statements, "CREATE TABLE hosts (x TEXT)"))
     engine = dialect.open_file(tmp_path / "provision.db")
@@ -166,7 +167,7 @@ def test_killed_at_every_point_of_a_migration(tmp_path: Path) -> None:
     origin = tmp_path / "origin"
     origin.mkdir()
     with open_store(origin) as store:
-        store.hosts.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), ROOT)
     old = stored(origin / "provision.db")
     seen, point, running = set(), 0, True
     while running:
@@ -205,7 +206,7 @@ def test_killed_at_every_point_of_the_first_opening(tmp_path: Path) -> None:
         assert (number == "0" and not tables) or (number in "12345" and set(schema.metadata.tables) <= tables)
         seen.add(number)
         with Store.open(state, key) as store:
-            store.hosts.apply(inventory(host(1)), "x")
+            store.hosts.apply(inventory(host(1)), ROOT)
         with pytest.raises(Unavailable, match="another master key"):
             Store.open(state, MasterKey(Secret(bytes(32))))
     assert seen == {"0", *(str(migration.number) for migration in MIGRATIONS)} and point > len(

@@ -19,6 +19,7 @@ from provision.store.credentials import CredentialInput
 from provision.store.keys import MasterKey, Purpose, create_key, load_key
 from provision.store.seal import Place, seal, unseal
 from provision.store.store import Store
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, credential, host, inventory, open_store, statements
 
 KEY = Secret(bytes(range(32)))
@@ -28,7 +29,7 @@ PLACE = Place("id-1", "n1", "tls", 3, "key", "/etc/tls.key", "0600")
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path)
-    store.hosts.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), ROOT)
     return store
 
 
@@ -163,8 +164,8 @@ def test_opening_asks_the_database_only_for_what_is_large(store: Store, tmp_path
         with pytest.raises(NotFound):
             again.credentials.open("n1", ["tls"])
         again.credentials.set("n1", credential(b"gone"), NOW)
-        again.hosts.apply(inventory(host(2)), "x")
-        again.hosts.apply(inventory(host(1), host(2)), "x")
+        again.hosts.apply(inventory(host(2)), ROOT)
+        again.hosts.apply(inventory(host(1), host(2)), ROOT)
         with pytest.raises(NotFound):
             again.credentials.open("n1", ["tls"])
         assert not again.credentials._sealed, "nothing is kept of a host that was removed"

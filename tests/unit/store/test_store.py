@@ -24,6 +24,7 @@ from provision.store.keys import create_key
 from provision.store.lock import StateLock
 from provision.store.sightings import LIMIT
 from provision.store.store import Store
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, credential, host, inventory, mac, open_store, statements
 
 
@@ -39,7 +40,7 @@ def test_nothing_applied(store: Store) -> None:
 
 def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
     wanted = inventory(host(1), host(2, Netboot.ALWAYS, labels={"rack": "r1"}))
-    applied = store.hosts.apply(wanted, "uid=0")
+    applied = store.hosts.apply(wanted, ROOT)
     assert (applied.added, applied.changed, applied.removed, applied.site) == (("n1", "n2"), (), (), True)
     assert store.hosts.inventory() == wanted
     before = store.snapshot
@@ -53,9 +54,9 @@ def test_apply_is_what_comes_back(store: Store, tmp_path: Path) -> None:
 
 
 def test_snapshot_is_immutable_and_replaced(store: Store) -> None:
-    store.hosts.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
     first = store.snapshot
-    store.hosts.apply(inventory(host(2)), "x")
+    store.hosts.apply(inventory(host(2)), ROOT)
     assert set(first.hosts) == {"n1"} and set(store.snapshot.hosts) == {"n2"}
     assert store.snapshot.change > first.change
     with pytest.raises(TypeError):
@@ -65,14 +66,14 @@ def test_snapshot_is_immutable_and_replaced(store: Store) -> None:
 
 
 def test_only_the_difference_is_written(store: Store) -> None:
-    store.hosts.apply(inventory(*(host(i) for i in range(20))), "x")
+    store.hosts.apply(inventory(*(host(i) for i in range(20))), ROOT)
     with statements() as seen:
-        applied = store.hosts.apply(inventory(*(host(i, labels={"a": "b"} if i == 7 else {}) for i in range(20))), "x")
+        applied = store.hosts.apply(inventory(*(host(i, labels={"a": "b"} if i == 7 else {}) for i in range(20))), ROOT)
     assert applied.changed == ("n7",) and not applied.added and not applied.site
     writes = [(s.split()[0], s.split()[1:3], n) for s, n in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
     assert [(verb, count) for verb, _, count in writes] == [("DELETE", 1), ("UPDATE", 1), ("INSERT", 1)]
     with statements() as seen:
-        store.hosts.apply(store.hosts.inventory() or inventory(), "x")
+        store.hosts.apply(store.hosts.inventory() or inventory(), ROOT)
     assert not [s for s, _ in seen if s.split()[0] in ("INSERT", "UPDATE", "DELETE")]
 
 
@@ -82,7 +83,7 @@ def test_work_grows_with_rows_only(tmp_path: Path) -> None:
         state = tmp_path / str(size)
         state.mkdir()
         with open_store(state) as store, statements() as seen:
-            store.hosts.apply(inventory(*(host(i) for i in range(size))), "x")
+            store.hosts.apply(inventory(*(host(i) for i in range(size))), ROOT)
             counts.append(len(seen))
     assert counts[0] == counts[1]
 
@@ -92,7 +93,7 @@ def test_ten_thousand_hosts(tmp_path: Path) -> None:
     hosts = [host(i) for i in range(10_000)]
     with open_store(tmp_path) as store:
         began = time.monotonic()
-        store.hosts.apply(inventory(*hosts), "x")
+        store.hosts.apply(inventory(*hosts), ROOT)
         assert time.monotonic() - began < 20
         assert len(store.snapshot.by_mac) == 10_000
     with open_store(tmp_path) as store:
@@ -100,26 +101,26 @@ def test_ten_thousand_hosts(tmp_path: Path) -> None:
 
 
 def test_a_mac_may_move(store: Store) -> None:
-    store.hosts.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), ROOT)
     swapped = inventory(host(1, interfaces=host(2).interfaces), host(2, interfaces=host(1).interfaces))
-    store.hosts.apply(swapped, "x")
+    store.hosts.apply(swapped, ROOT)
     assert store.snapshot.by_mac == {mac(1): "n2", mac(2): "n1"}
-    store.hosts.apply(inventory(host(3, interfaces=host(1).interfaces)), "x")
+    store.hosts.apply(inventory(host(3, interfaces=host(1).interfaces)), ROOT)
     assert store.snapshot.by_mac == {mac(1): "n3"}
 
 
 @pytest.mark.parametrize("other", [host(1), host(2, interfaces=host(1).interfaces)], ids=["name", "mac"])
 def test_two_of_one_change_nothing(store: Store, other: object) -> None:
-    store.hosts.apply(inventory(host(9)), "x")
+    store.hosts.apply(inventory(host(9)), ROOT)
     with pytest.raises(Invalid):
-        store.hosts.apply(inventory(host(1), other), "x")  # type: ignore[arg-type]
+        store.hosts.apply(inventory(host(1), other), ROOT)  # type: ignore[arg-type]
     assert store.hosts.inventory() == inventory(host(9))
     with store.database.read() as tx:
         assert [row.name for row in tx.connection.execute(schema.hosts.select())] == ["n9"]
 
 
 def test_files_are_private(store: Store, tmp_path: Path) -> None:
-    store.hosts.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert files == dict.fromkeys(("key", "provision.db", "provision.db-wal", "provision.db-shm"), 0o600)
 
@@ -139,14 +140,14 @@ def test_an_open_database_is_made_private(store: Store, tmp_path: Path) -> None:
 
 
 def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> None:
-    store.hosts.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), ROOT)
     for name in ("n1", "n2"):
         store.credentials.set(name, credential(b"canary " * 40), NOW)
-        store.windows.open(name, 10, 1, NOW, "x")
+        store.windows.open(name, 10, 1, NOW, ROOT)
         store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
-    store.hosts.apply(inventory(host(2)), "x")
+    store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
     assert len(tables) == 5
     with store.database.read() as tx:
@@ -160,13 +161,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
 
 
 def test_the_canary_is_nowhere_in_clear(store: Store, tmp_path: Path) -> None:
-    store.hosts.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
     store.credentials.set("n1", credential(b"canary-canary-canary"), NOW)
     assert not [p.name for p in tmp_path.iterdir() if b"canary-canary" in p.read_bytes()]
 
 
 def test_revisions_follow_what_the_seed_is_made_of(store: Store) -> None:
-    store.hosts.apply(inventory(host(1), host(2)), "x")
+    store.hosts.apply(inventory(host(1), host(2)), ROOT)
     seen = [store.snapshot.revisions["n1"]]
     other = store.snapshot.revisions["n2"]
 
@@ -184,21 +185,21 @@ def test_revisions_follow_what_the_seed_is_made_of(store: Store) -> None:
     changed(True)
     store.credentials.set("n1", credential(b"a", "not-named-by-the-host"), NOW)
     changed(False)
-    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2)), "x")
+    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2)), ROOT)
     changed(True)
     assert store.snapshot.revisions["n2"] == other
-    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2), domain="example.net"), "x")
+    store.hosts.apply(inventory(host(1, labels={"a": "b"}), host(2), domain="example.net"), ROOT)
     changed(True)
     assert store.snapshot.revisions["n2"] != other
-    store.hosts.apply(inventory(host(2)), "x")
-    store.hosts.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(2)), ROOT)
+    store.hosts.apply(inventory(host(1)), ROOT)
     store.credentials.set("n1", credential(b"other bytes, same version number"), NOW)
     changed(True)
 
 
 def test_reading_needs_no_sql(store: Store) -> None:
-    store.hosts.apply(inventory(host(1)), "x")
-    store.windows.open("n1", 10, 1, NOW, "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
+    store.windows.open("n1", 10, 1, NOW, ROOT)
     boot = store.boots.begin("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
     assert store.boots.charge(boot, NOW)
     with statements() as seen:
@@ -214,7 +215,7 @@ def test_bases(store: Store, tmp_path: Path) -> None:
     store.bases.name("debian", "a" * 64)
     store.bases.name("debian", "b" * 64)
     store.bases.name("alma", "c" * 64)
-    store.hosts.apply(inventory(host(1, base="debian")), "x")
+    store.hosts.apply(inventory(host(1, base="debian")), ROOT)
     store.close()
     with open_store(tmp_path) as again:
         assert again.snapshot.bases == {"alma": "c" * 64, "debian": "b" * 64}
@@ -223,13 +224,13 @@ def test_bases(store: Store, tmp_path: Path) -> None:
         again.bases.forget("alma")
         with pytest.raises(NotFound):
             again.bases.forget("alma")
-        again.hosts.apply(inventory(), "x")
+        again.hosts.apply(inventory(), ROOT)
         again.bases.forget("debian")
         assert again.snapshot.bases == {}
 
 
 def test_unknown_macs(store: Store, tmp_path: Path) -> None:
-    store.hosts.apply(inventory(host(1)), "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
     store.sightings.seen(mac(5), None, "mgmt", NOW)
     store.sightings.seen(mac(6), "4c4c4544-0000-1000-8000-000000000001", "mgmt", NOW)
     store.sightings.seen(mac(5), None, "office", NOW + timedelta(minutes=1))
@@ -241,7 +242,7 @@ def test_unknown_macs(store: Store, tmp_path: Path) -> None:
         of_first = [(mac(6), "mgmt", 2), (mac(5), "mgmt", 1)]
         assert [(s.mac, s.network, s.count) for s in again.sightings.all()] == of_first
         assert again.sightings.all()[0].first == NOW and again.sightings.all()[0].last == NOW + timedelta(minutes=2)
-        again.hosts.apply(inventory(host(5)), "x")
+        again.hosts.apply(inventory(host(5)), ROOT)
         assert [s.mac for s in again.sightings.all()] == [mac(6)]
 
 
@@ -315,7 +316,7 @@ def test_a_lock_of_somebody_else_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_url_names_another_database(tmp_path: Path) -> None:
     key = create_key(tmp_path)
     with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
-        store.hosts.apply(inventory(host(1)), "x")
+        store.hosts.apply(inventory(host(1)), ROOT)
     assert not (tmp_path / "provision.db").exists()
     with Store.open(tmp_path, key, f"sqlite+pysqlite:///{tmp_path}/elsewhere.db") as store:
         assert store.hosts.inventory() == inventory(host(1))

@@ -22,7 +22,8 @@ from provision.errors import Unavailable
 from provision.secret import Secret
 from provision.store import dialect
 from provision.store.store import Store
-from tests.helpers.paths import ROOT
+from tests.helpers import paths
+from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, credential, host, inventory, mac, open_store
 from tests.unit.store.test_migrations import killed_after
 
@@ -33,14 +34,14 @@ B = inventory(host(2, interfaces=host(1).interfaces), host(3, labels={"a": "b"})
 def prepare(state: Path) -> None:
     state.mkdir()
     with open_store(state) as store:
-        store.hosts.apply(A, "x")
+        store.hosts.apply(A, ROOT)
         store.credentials.set("n1", credential(b"one"), NOW)
-        store.windows.open("n2", 10, 1, NOW, "x")
+        store.windows.open("n2", 10, 1, NOW, ROOT)
         store.boots.begin("n2", mac(2), Medium.PXE, "mgmt", NOW, "r")
 
 
 def apply(store: Store) -> None:
-    store.hosts.apply(B, "x")
+    store.hosts.apply(B, ROOT)
 
 
 def check_apply(store: Store) -> str:
@@ -105,11 +106,12 @@ def test_killed_at_every_point(tmp_path: Path, act: Callable[[Store], None], che
 LOOP = """
     import sys
     from pathlib import Path
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     from tests.unit.store.test_store_faults import A, B
     store = open_store(Path(sys.argv[1]))
     for number in range(100000):
-        store.hosts.apply(A if number % 2 else B, "x")
+        store.hosts.apply(A if number % 2 else B, ROOT)
         store.credentials.set("n3", credential(b"%d" % number), NOW)
         print(number, flush=True)
 """
@@ -120,7 +122,7 @@ def test_killed_at_random(tmp_path: Path) -> None:
     prepare(tmp_path / "state")
     for seed in range(4):
         command = [sys.executable, "-c", textwrap.dedent(LOOP), str(tmp_path / "state")]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=paths.ROOT)
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(random.Random(seed).uniform(0, 0.05))
@@ -189,7 +191,7 @@ def in_namespace(setup: str, script: str, directory: Path) -> None:
     """Run Python in a mount namespace of its own, after `setup` (shell); it ends with the child."""
     command = f'set -e; {setup}; exec "$0" -c "$1" "$2"'
     argv = ["unshare", "-m", "sh", "-c", command, sys.executable, textwrap.dedent(script), str(directory)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, cwd=paths.ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -200,11 +202,12 @@ FULL = """
     from provision.errors import Unavailable
     from provision.store.audit import Audit
     from provision.store.keys import create_key, load_key
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     state = Path(sys.argv[1])
     small, large = inventory(host(1)), inventory(*(host(i) for i in range(1, 4000)))
     store = open_store(state)
-    store.hosts.apply(small, "x")
+    store.hosts.apply(small, ROOT)
     store.credentials.set("n1", credential(b"one"), NOW)
     audit = Audit(state / "audit.log", load_key(state, {}))
     audit.record({"event": "before"}, durable=True)
@@ -212,7 +215,7 @@ FULL = """
     ballast = os.open(state / "ballast", os.O_WRONLY | os.O_CREAT)
     os.write(ballast, bytes(200000))
     with pytest.raises(Unavailable, match="provision.db: cannot be written: the disk is full; make room"):
-        store.hosts.apply(large, "x")
+        store.hosts.apply(large, ROOT)
     assert store.hosts.inventory() == small
 
     with pytest.raises(OSError):
@@ -260,13 +263,14 @@ READ_ONLY = """
     from provision.store.audit import Audit
     from provision.store.keys import create_key, load_key
     from provision.store.lock import StateLock
+    from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
     state = Path(sys.argv[1])
     store = open_store(state)
     audit = Audit(state / "audit.log", load_key(state, {}))
     audit.record({"event": "before"})
-    store.hosts.apply(inventory(host(1)), "x")
-    store.windows.open("n1", 10, 1, NOW, "x")
+    store.hosts.apply(inventory(host(1)), ROOT)
+    store.windows.open("n1", 10, 1, NOW, ROOT)
     boot = store.boots.begin("n1", mac(1), Medium.PXE, "mgmt", NOW, "r")
     store.close()
     audit.close()
@@ -304,7 +308,7 @@ def test_turned_read_only_while_running(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match=r"cannot be written: it is read-only"):
             store.boots.charge(boot, NOW)
         with pytest.raises(Unavailable, match="read-only"):
-            store.hosts.apply(B, "x")
+            store.hosts.apply(B, ROOT)
         store.sightings.seen(mac(9), None, "mgmt", NOW)
         assert [seen.mac for seen in store.sightings.all()] == [mac(9)]
         window = store.windows.of("n2")

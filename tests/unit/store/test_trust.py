@@ -150,7 +150,7 @@ def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
             lambda n: store.boots.begin("node2", MAC2, Medium.PXE, "mgmt", now, str(n)),
             lambda n: store.boots.charge(store.boots.begin("node1", MAC1, Medium.PXE, "mgmt", now, str(n)), now),
             lambda n: [store.boots.of(name) for name in ("node1", "node2")],
-            lambda n: store.windows.open("node1", 60, 3, now, "x"),
+            lambda n: store.windows.open("node1", 60, 3, now, ROOT),
             lambda n: service.credentials.put("node1", "token", Secret(b"%d" % n), None, None, ROOT),
             lambda n: store.credentials.open("node1", ["token"]),
             lambda n: store.database.recheck() if n % 2 else service.core.footing.watch(),

@@ -1,0 +1,76 @@
+"""A medium is made while the disk works on the entry that says so, and given away only afterwards."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from provision.boot import Medium
+from provision.errors import Unavailable
+from provision.media.reader import Reader
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import CANARY, Site
+
+PATIENCE = 60.0
+
+
+def test_a_medium_is_made_meanwhile_and_waits_for_the_disk(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    media, made, durable = here.service.media, threading.Event(), threading.Event()
+    build, real = media._builder.plan, os.fdatasync
+
+    def building(*args: object) -> object:
+        plan = build(*args)  # type: ignore[arg-type]
+        made.set()
+        return plan
+
+    def sync(descriptor: int) -> None:
+        assert made.wait(PATIENCE), "it was not made while the disk worked"
+        assert durable.wait(PATIENCE)
+        real(descriptor)
+
+    monkeypatch.setattr(media._builder, "plan", building)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(media.plan, "node1", Medium.ISO, ROOT)
+        assert made.wait(PATIENCE)
+        assert not asked.done(), "it was given away before its entry was on the disk"
+        durable.set()
+        with Reader(asked.result(PATIENCE)) as reader:
+            assert CANARY in reader.pread(0, reader.plan.size)
+
+
+def test_what_was_made_for_an_entry_that_failed_is_given_to_nobody(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    media, made = here.service.media, threading.Event()
+    build = media._builder.plan
+
+    def building(*args: object) -> object:
+        try:
+            return build(*args)  # type: ignore[arg-type]
+        finally:
+            made.set()
+
+    def broken(_descriptor: int) -> None:
+        assert made.wait(PATIENCE)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(media._builder, "plan", building)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fdatasync", broken)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="Input/output error"):
+                media.plan("node1", Medium.ISO, ROOT)
+    assert not [entry for entry in here.service.core.audit.entries() if entry.get("medium") == "iso"]
+    media.plan("node1", Medium.ISO, ROOT)
+    assert len([entry for entry in here.service.core.audit.entries() if entry.get("medium") == "iso"]) == 1
+
+
+def test_a_medium_is_made_without_another_thread(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    media = here.service.media
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no more threads")))
+    before = media.plan("node1", Medium.ISO, ROOT)
+    monkeypatch.undo()
+    assert media.plan("node1", Medium.ISO, ROOT).etag == before.etag
+    assert here.service.core.audit.verify().ok
