@@ -21,7 +21,7 @@ _MAX_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Bound:
+class BodyLimit:
     """How many bytes the body of a route may have; None: the route writes it to the disk as it comes."""
 
     method: str
@@ -31,11 +31,11 @@ class Bound:
 
 BOUNDS = (
     # An inventory of ten thousand hosts has 5 MB as YAML, and the body has it as base64.
-    Bound("POST", re.compile("/v1/inventory"), 64 * MIB),
-    Bound("POST", re.compile("/v1/credentials"), 64 * MIB),
-    Bound("PUT", re.compile("/v1/hosts/[^/]+/credentials/[^/]+"), 1 * MIB),
-    Bound("POST", re.compile("/v1/images/[^/]+"), 1 * MIB),
-    Bound("POST", re.compile("/v1/uploads"), None),
+    BodyLimit("POST", re.compile("/v1/inventory"), 64 * MIB),
+    BodyLimit("POST", re.compile("/v1/credentials"), 64 * MIB),
+    BodyLimit("PUT", re.compile("/v1/hosts/[^/]+/credentials/[^/]+"), 1 * MIB),
+    BodyLimit("POST", re.compile("/v1/images/[^/]+"), 1 * MIB),
+    BodyLimit("POST", re.compile("/v1/uploads"), None),
 )
 
 
