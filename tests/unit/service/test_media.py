@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from provision.boot import Medium
+from provision.boot import Copy, Medium
 from provision.errors import Unavailable
 from provision.media.reader import Reader
 from tests.helpers.principals import ROOT
@@ -74,3 +74,16 @@ def test_a_medium_is_made_without_another_thread(here: Site, monkeypatch: pytest
     monkeypatch.undo()
     assert media.plan("node1", Medium.ISO, ROOT).etag == before.etag
     assert here.service.core.audit.verify().ok
+
+
+@pytest.mark.parametrize("medium", [Medium.ISO, Medium.DISK])
+def test_a_medium_holds_the_secrets_of_its_own_host_alone(here: Site, medium: Medium) -> None:
+    own, others = CANARY, b"token-of-node2"
+    for name, held, absent in (("node1", own, others), ("node2", others, own)):
+        with Reader(here.service.media.plan(name, medium, ROOT)) as reader:
+            content = b"".join(reader.chunks())
+        state, keys = here.service.core.state, here.service.core.store.keys
+        copies = {host: Copy(host, medium, state(host).identity[:32]) for host in ("node1", "node2")}
+        key = {host: keys.of_copy(copy).reveal().hex().encode() for host, copy in copies.items()}
+        assert held in content and key.pop(name) in content
+        assert absent not in content and key.popitem()[1] not in content
