@@ -14,12 +14,13 @@ from pathlib import Path
 
 from tests.helpers.paths import ROOT
 
-# Whatever is mounted or started there goes with the first process of its namespaces.
+# Whatever is mounted or started there goes with the first process of its namespaces. That one stays root's shell: a
+# process that becomes another user is no longer ended with its parent (PR_SET_PDEATHSIG of prctl(2)).
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
 _ENTER = """\
 mount -t proc proc "$0/proc"
 mount --rbind /dev "$0/dev"
-exec chroot "$0" "$@"
+chroot "$0" "$@" && exit 0 || exit "$?"
 """
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
 
