@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,10 +27,9 @@ from provision.errors import Invalid, Problems
 from provision.host import Interface
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec, Inventory, Site
-from tests.helpers.store_samples import host, inventory
+from tests.helpers.store_samples import NOW, host, inventory
 from tests.unit.test_keytab import keytab, record
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 KINDS = {"tls": "certificate", "tls-key": "key", "krb5": "keytab", "enrol": "token", "motd": "file"}
 
