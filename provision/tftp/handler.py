@@ -25,7 +25,8 @@ from provision.errors import NotFound
 from provision.media.content import Memory, open_file
 from provision.media.layout import FileEntry
 from provision.service.delivery import Delivery
-from provision.service.netboot import Netboot, Origin
+from provision.service.netboot import Netboot
+from provision.service.origin import Origin
 from provision.tftp.server import Handler, TftpRequest
 from provision.tftp.session import Answer
 
