@@ -84,7 +84,7 @@ async def _initrd(asked: _Asked, path: Initrd) -> Answer:
 
 async def _seed(asked: _Asked, path: SeedFile) -> Answer:
     delivery: Delivery = await asked.edge.deliver(asked.origin, lambda pin: asked.netboot.seed(pin, path.revision))
-    return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), guard=delivery)
+    return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), delivery=delivery)
 
 
 async def _loader(asked: _Asked, path: Loader) -> Answer:

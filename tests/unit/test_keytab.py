@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision import proc
-from provision.credential import Checked, check
+from provision.credential import Validity, check
 from provision.errors import Invalid
 from provision.keytab import pack, parse
 from provision.secret import Secret
@@ -162,7 +162,7 @@ def field_site(realm: str = "EXAMPLE.TEST", **fields: Any) -> Site:
     return inventory().site.model_copy(update=update)
 
 
-def set_keytab(data: bytes, site: Site, name: str = "hv1") -> Checked:
+def set_keytab(data: bytes, site: Site, name: str = "hv1") -> Validity:
     target = host(1, name=name, credentials=("keytab",))
     return check(CredentialKind.KEYTAB, "keytab", Secret(data), target, site, (), NOW)
 
