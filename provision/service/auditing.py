@@ -19,7 +19,7 @@ class Auditing:
 
     def entries(self, host: str | None, limit: int) -> list[AuditEntry]:
         """The newest `limit` entries, of one host or of all, oldest first."""
-        return [AuditEntry(entry) for entry in self._core.audit.entries(host, limit)]
+        return [AuditEntry.model_validate(entry) for entry in self._core.audit.entries(host, limit)]
 
     def verify(self, heads: Sequence[str] = ()) -> Verified:
         """The state of the log's chain; `heads` ("SEQ:CHAIN", as the journal has them) must be in it."""

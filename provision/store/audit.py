@@ -21,7 +21,7 @@ from provision.errors import Unavailable
 from provision.store import chain, pending, segments, verifying
 from provision.store.bounds import Bound, Days, Spent
 from provision.store.chain import Head, Known, Segment, VerifyResult
-from provision.store.fields import FIELDS, checked
+from provision.store.fields import FIELDS, Entry, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
 from provision.store.logfile import ROOM, LogFile, Written
@@ -196,7 +196,7 @@ class Audit:
                 found = _opened(stack, self._path, self._file.size)
             return verifying.verify(found, self._key, [*witnesses, head])
 
-    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def entries(self, host: str | None = None, limit: int = 100) -> list[Entry]:
         """The newest `limit` entries, of one host or of all, oldest first; without their chains."""
         with ExitStack() as stack:
             with self._lock:
