@@ -144,10 +144,12 @@ def _check_certificate(case: _Case) -> Validity:
         raise case.invalid(f"the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC", "check the clocks")
     _require_own(case, chain)
     if holds_key(case.data) and case.read(_key_spki) != case.read(_certificate_spki):
-        raise case.invalid("the certificate does not fit the key in the same file")
+        raise case.invalid("the certificate does not match the key in the same file")
     for other in _partners(case, CredentialKind.KEY):
         if replace(case, name=other.name, data=other.secret).read(_key_spki) != case.read(_certificate_spki):
-            raise case.invalid(f"the certificate does not fit the key '{other.name}'", "set the key that belongs to it")
+            raise case.invalid(
+                f"the certificate does not match the key '{other.name}'", "set the key that belongs to it"
+            )
     return Validity(end)
 
 
@@ -181,11 +183,11 @@ def _check_key(case: _Case) -> Validity:
     case.read(pem.require_tls_key)
     public = case.read(_key_spki)
     if pem.CERTIFICATE_MARK in case.data.reveal() and case.read(_certificate_spki) != public:
-        raise case.invalid("the key does not fit the certificate in the same file")
+        raise case.invalid("the key does not match the certificate in the same file")
     for other in _partners(case, CredentialKind.CERTIFICATE):
         if replace(case, name=other.name, data=other.secret).read(_certificate_spki) != public:
             remedy = f"set the key that belongs to it, or remove '{other.name}' first"
-            raise case.invalid(f"the key does not fit the certificate '{other.name}'", remedy)
+            raise case.invalid(f"the key does not match the certificate '{other.name}'", remedy)
     return Validity()
 
 

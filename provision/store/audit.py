@@ -1,6 +1,6 @@
 """The append-only audit log: every decision, and what operators did, in a chain that shows any later change.
 
-Whoever gives something away records it first; when `record` raises, the answer is no.
+What gives something away records it first; when `record` raises, the answer is no.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ class Audit:
 
     def flush(self, now: datetime | None = None) -> None:
         """Write the counts whose time has ended (`now` None: all), and to the file beside the log those that go on, and
-        tell the journal of durable events since the last time: a service does this every second, so that who waits
-        for an answer waits neither for the journal nor for what is counted.
+        tell the journal of durable events since the last time: a service does this every second, so that a client that
+        waits for an answer waits neither for the journal nor for what is counted.
 
         Raises Unavailable.
         """
@@ -307,7 +307,7 @@ class Audit:
         return self._asked, found
 
     def _save(self, number: int, content: Pending, durable: bool) -> None:
-        """Write the file beside the log, unless a newer one is there; takes no lock of whoever records."""
+        """Write the file beside the log, unless a newer one is there; takes no lock that recording needs."""
         with self._pending_lock:
             if number < self._written:
                 return

@@ -238,11 +238,11 @@ def test_times() -> None:
 def test_a_certificate_fits_its_key_in_either_order(private: CertificateIssuerPrivateKeyTypes) -> None:
     mine, his = Other("tls-key", CredentialKind.KEY, Secret(pem(private))), pem(key(2))
     assert looked_at("certificate", certificate(private), [mine]) == Validity(NOW + DAY)
-    with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not fit the key 'tls-key'"):
+    with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not match the key 'tls-key'"):
         looked_at("certificate", certificate(key(2)), [mine])
     held = Other("tls", CredentialKind.CERTIFICATE, Secret(certificate(private)))
     assert looked_at("key", pem(private), [held], "tls-key") == Validity()
-    with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not fit the certificate 'tls'"):
+    with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not match the certificate 'tls'"):
         looked_at("key", his, [held], "tls-key")
 
 
@@ -267,7 +267,7 @@ def test_the_only_two_are_a_pair_whatever_their_names() -> None:
     two, credentials = site(public="certificate", secret="key"), ("public", "secret")
     held = Other("secret", CredentialKind.KEY, Secret(pem(key(1))))
     assert looked_at("certificate", certificate(key(1)), [held], "public", two, credentials=credentials)
-    with pytest.raises(Invalid, match="does not fit the key 'secret'"):
+    with pytest.raises(Invalid, match="does not match the key 'secret'"):
         looked_at("certificate", certificate(key(2)), [held], "public", two, credentials=credentials)
 
 

@@ -59,7 +59,7 @@ def _at_least(role: PrincipalRole) -> Any:
         principal = principal_of(request.scope)
         if not principal.may(role):
             fact = f"has the role {principal.role}, and this takes {role}"
-            raise Denied(principal.name, fact, f"let somebody do it who is {role}")
+            raise Denied(principal.name, fact, f"ask somebody with the role {role}")
         return principal
 
     return Depends(asking)
@@ -70,7 +70,7 @@ Operator = Annotated[Principal, _at_least(PrincipalRole.OPERATOR)]
 Admin = Annotated[Principal, _at_least(PrincipalRole.ADMIN)]
 """Who asks, and that they may. A route that names none of these is for every principal; policy decides on media."""
 Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]
-"""Who asks, whoever it is."""
+"""Who asks, with any role."""
 
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -89,7 +89,7 @@ def _failure(status: int) -> dict[str, Any]:
 
 
 def content(media_type: str, schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
-    """The description of an answer that is no JSON; media are described without an example."""
+    """The description of an answer that is not JSON; media are described without an example."""
     described = {"schema": schema} if example is None else {"schema": schema, "example": example}
     return {"content": {media_type: described}}
 
