@@ -209,8 +209,7 @@ KILLED = """
     from pathlib import Path
     from provision.service.service import Service
     from provision.store.logfile import LogFile
-    from provision.store.fields import Entry
-from tests.helpers.site_fixture import settings
+    from tests.helpers.site_fixture import settings
     from tests.unit.service.test_acts import ACTS
     service = Service.open(settings(Path(sys.argv[1])))
     name, step = sys.argv[2], sys.argv[3]
