@@ -169,7 +169,7 @@ class RaceSite:
         return self.ports.take()
 
     def keep(self, name: str, strays: dict[str, list[bytes]]) -> None:
-        """Keep frames of a run that lost something, for whoever looks later."""
+        """Keep frames of a run that lost something, for a later look."""
         for port, frames in strays.items():
             write_pcap(self.lab.directory / f"{name}-{port}-{time.monotonic_ns()}.pcap", frames)
 
