@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,6 +13,15 @@ from provision.errors import Invalid
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only hosts with this label")]
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
+
+
+def labels(selectors: Sequence[str]) -> dict[str, str]:
+    """Each LABEL=VALUE; exits with a usage error when one has another form, or a label is there twice."""
+    parts = [selector_parameters(text) for text in selectors]
+    found = {part["label"]: part["value"] for part in parts}
+    if len(found) < len(parts):
+        raise typer.BadParameter("a host has one value of a label", param_hint="--selector")
+    return found
 
 
 def selector_parameters(selector: str | None) -> dict[str, str]:

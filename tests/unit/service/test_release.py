@@ -166,7 +166,7 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
                 call()
     netboot.pxelinux_config(origin(), MAC1)
     reports.explain("node1", ROOT)
-    reports.status()
+    reports.status(ROOT)
     list(here.service.exports.tree())
     assert opened == []
     charged(netboot.seed(origin(), None))
@@ -229,7 +229,7 @@ def test_every_decision_is_recorded(here: Site) -> None:
         ("denied", None, "http-boot", "management:mgmt", STRANGER, "unknown-host"),
         ("denied", "node3", "pxe", "management:mgmt", MAC3, "netboot-never"),
     ]
-    assert here.service.auditing.verify().ok
+    assert here.service.auditing.verify(ROOT).ok
 
 
 def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:
