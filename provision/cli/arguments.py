@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,6 +13,14 @@ from provision.errors import Invalid
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only hosts with this label")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
+LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
+Release = Annotated[
+    str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
+]
+AllowNewer = Annotated[
+    bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
+]
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
 
 

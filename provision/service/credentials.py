@@ -107,8 +107,8 @@ class Credentials:
         self._require_room(state.host, entry, paths)
         others: list[Held] = [*sealed, *map(_held, fellows)]
         now = core.clock()
-        checked = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
-        return replace(entry, not_after=checked.not_after)
+        found = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
+        return replace(entry, not_after=found.not_after)
 
     def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:
         """Raise Invalid when another file of the host's seed is in the way; what is not sealed yet will stand where the

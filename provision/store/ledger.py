@@ -110,9 +110,9 @@ class Ledger:
             for kind, value in zip(kinds, row, strict=True)
         )
 
-    def commit(self, change: Change) -> None:
+    def commit(self, posting: Posting) -> None:
         """Take over what was written."""
-        for (table, who), difference in change.differences.items():
+        for (table, who), difference in posting.differences.items():
             self._add(table, who, difference)
 
     def _add(self, table: str, who: str, difference: int) -> None:
@@ -145,7 +145,7 @@ class Ledger:
         return not any(self._sums.values())
 
 
-class Change:
+class Posting:
     """What one transaction does to the sums."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -65,7 +65,7 @@ class Tokens:
                 raise Conflict("tokens", f"there are {MOST} already", "revoke those that are not used any more")
             with self._database.write() as tx:
                 tx.connection.execute(insert(schema.tokens).values(values))
-                tx.change.add(schema.tokens, [raw(value) for value in values.values()])
+                tx.posting.add(schema.tokens, [raw(value) for value in values.values()])
             self._keep(digest, token)
 
     def require(self, name: str) -> Token:
@@ -81,7 +81,7 @@ class Tokens:
             with self._database.write() as tx:
                 tx.connection.execute(delete(schema.tokens).where(schema.tokens.c.name == name))
                 tx.connection.execute(delete(schema.token_uses).where(schema.token_uses.c.name == name))
-                tx.change.drop(schema.tokens, name)
+                tx.posting.drop(schema.tokens, name)
             del self._by_digest[self._digests.pop(name)]
             self._used.pop(name, None)
             self._unwritten.discard(name)

@@ -15,6 +15,7 @@ from provision.web.operator.request import Asked, InPath, Operator, Reader, fail
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_windows(routes, service)
 
     @routes.get("/v1/hosts", responses=failures())
     def list_hosts(principal: Reader, label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
@@ -25,17 +26,6 @@ def router(service: Service) -> APIRouter:
     def get_host(name: InPath, principal: Reader) -> HostDetail:
         """One host, whole."""
         return service.inventories.host(name, principal)
-
-    @routes.post("/v1/hosts/{name}/window", responses=failures(400, 404, 413))
-    def open_window(name: InPath, body: OpenWindow, principal: Operator) -> OpenedWindow:
-        """Let the host boot from the network for a while."""
-        return service.windows.open(name, body.minutes, body.boots, principal)
-
-    @routes.delete("/v1/hosts/{name}/window", status_code=204, responses=failures(404))
-    def close_window(name: InPath, principal: Operator) -> Response:
-        """Close the host's window."""
-        service.windows.close(name, principal)
-        return Response(status_code=204)
 
     @routes.get("/v1/explain/{name}", response_model_exclude_unset=True, responses=failures(404))
     def explain(name: InPath, principal: Reader) -> list[Explanation]:
@@ -53,3 +43,18 @@ def router(service: Service) -> APIRouter:
         return service.reports.health(service.listeners())
 
     return routes
+
+
+def _add_windows(routes: APIRouter, service: Service) -> None:
+    """The routes of a host's boot window."""
+
+    @routes.post("/v1/hosts/{name}/window", responses=failures(400, 404, 413))
+    def open_window(name: InPath, body: OpenWindow, principal: Operator) -> OpenedWindow:
+        """Let the host boot from the network for a while."""
+        return service.windows.open(name, body.minutes, body.boots, principal)
+
+    @routes.delete("/v1/hosts/{name}/window", status_code=204, responses=failures(404))
+    def close_window(name: InPath, principal: Operator) -> Response:
+        """Close the host's window."""
+        service.windows.close(name, principal)
+        return Response(status_code=204)

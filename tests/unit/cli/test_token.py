@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provision.errors import Exit
 from tests.helpers.cli_runner import cli, failed, good
-from tests.helpers.site_fixture import site
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
-    with site(tmp_path) as opened:
-        directory = opened.state
-    yield directory
 
 
 def test_a_token_is_printed_once(state: Path) -> None:

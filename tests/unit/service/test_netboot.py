@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,22 @@ from provision.api.status import HostStatus
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, Gone, NotFound, ProvisionError
 from provision.media.reader import Reader
+from provision.web import boot_app
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
     INVENTORY,
+    IP,
     MAC1,
     MAC2,
     MAC3,
     STRANGER,
     Site,
+    ask,
     boot_iso,
     charged,
+    edge,
     everything,
     origin,
     seed_url,
@@ -320,3 +326,35 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     assert (status().stage, status().parts["seed"]) == ("seed", 100)
     window = status().window
     assert window is not None and window.used == 1
+
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+@pytest.mark.parametrize("lock", ["store.database.lock", "audit._lock"])
+@pytest.mark.parametrize("peer", [IP[MAC1], IP[STRANGER]])
+@pytest.mark.parametrize("name", [f"01-{MAC1.replace(':', '-')}", UUID])
+def test_the_loop_goes_on_while_somebody_writes(tmp_path: Path, lock: str, peer: str, name: str) -> None:
+    with site(tmp_path) as here:
+        here.window()
+        app = boot_app.create(here.service.netboot, edge())
+        held = attrgetter(lock)(here.service.core)
+        has, may_end, went_on = threading.Event(), threading.Event(), list[bool]()
+
+        def write() -> None:
+            with held:
+                has.set()
+                went_on.append(may_end.wait(5))
+
+        async def run() -> int:
+            asked = asyncio.create_task(ask(app, "GET", f"/pxe/pxelinux.cfg/{name}", peer=peer))
+            await asyncio.sleep(0.05)
+            may_end.set()
+            return (await asked).status
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert has.wait(5)
+        assert asyncio.run(run()) in (200, 404)
+        writer.join()
+        assert went_on == [True]

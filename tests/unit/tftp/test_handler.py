@@ -40,8 +40,8 @@ def answer(here: Site, path: str, peer: str = IP[MAC1], general: bool = False) -
 def get(here: Site, path: str, peer: str = IP[MAC1]) -> bytes:
     found = answer(here, path, peer)
     try:
-        if found.guard is not None:
-            asyncio.run(found.guard.acknowledged())
+        if found.delivery is not None:
+            asyncio.run(found.delivery.acknowledged())
         return found.content.read(0, found.content.size)
     finally:
         found.close()
@@ -71,14 +71,14 @@ def test_a_boot_over_tftp(here: Site) -> None:
 def test_the_size_of_a_seed_costs_nothing(here: Site) -> None:
     get(here, "grub/grub.cfg")
     found = answer(here, "boot/seed/current/seed.cpio")
-    assert found.guard is not None and found.content.read_now(0, 512)
+    assert found.delivery is not None and found.content.read_now(0, 512)
     assert used(here) == 0, "what is sent costs nothing before it has arrived"
-    asyncio.run(found.guard.acknowledged())
+    asyncio.run(found.delivery.acknowledged())
     assert used(here) == 1
 
 
 def test_a_seed_is_withheld_when_its_host_changes_before_its_first_byte(here: Site) -> None:
-    found = answer(here, "boot/seed/current/seed.cpio").guard
+    found = answer(here, "boot/seed/current/seed.cpio").delivery
     assert found is not None
     found.check()
     here.secret("node1", b"another-token")

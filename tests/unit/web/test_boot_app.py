@@ -21,7 +21,7 @@ import pytest
 from provision.boot import Requester
 from provision.edge import Edge
 from provision.media.reader import Reader
-from provision.service.netboot import Origin
+from provision.service.origin import Origin
 from provision.web import boot_app
 from provision.web.guard import Guard
 from provision.web.limits import Limits

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from provision.errors import Exit
-from tests.helpers.cli_runner import cli
-from tests.helpers.site_fixture import closed_site
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return closed_site(tmp_path)
+from tests.helpers.cli_runner import cli, good
 
 
 def test_an_altered_audit_log_is_told(state: Path) -> None:
@@ -50,3 +45,14 @@ def test_what_is_no_head_is_refused(state: Path, text: str) -> None:
     refused = cli(state, "audit", "--head", text)
     assert refused.code == Exit.INVALID
     assert "is not one of the audit log; write SEQ:CHAIN" in refused.err
+
+
+def test_windows_and_what_is_explained(state: Path) -> None:
+    assert "window-closed" in good(cli(state, "explain", "node1")).out
+    assert "2 times" in good(cli(state, "window", "node1", "--boots", "2")).out
+    rows = good(cli(state, "explain", "node1", "--json")).json
+    assert {r["medium"] for r in rows if r["channel"] == "management:mgmt" and r["allowed"]} == {"pxe", "http-boot"}
+    assert "open, 0 of 2 used" in good(cli(state, "status", "node1")).out
+    good(cli(state, "window", "node1", "--close"))
+    assert "closed, 0 of 2 used" in good(cli(state, "status", "node1")).out
+    assert f"uid={os.getuid()}" in good(cli(state, "audit")).out

@@ -1,4 +1,4 @@
-"""What the audit log counts: each network by itself, bounded by the day, and not lost when the process is killed."""
+"""Counts outlive a process that is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,111 +14,15 @@ import pytest
 
 from provision import writing
 from provision.errors import Unavailable
-from provision.store.audit import Audit, Bound, verify
+from provision.store.audit import Audit, verify
 from provision.store.repeats import MAX_REPEATS
 from tests.helpers.audit_samples import DENIAL, KEY, NOW, SECOND, journal_of, lines, opened
 from tests.helpers.paths import ROOT
-
-KEPT = frozenset(("event", "channel", "answer", "rule"))
-RELEASE = {"event": "decision", "host": "n1", "medium": "http-boot", "channel": "management:m", "answer": "released"}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "audit.log"
-
-
-# Networks
-
-
-def test_one_networks_flood_ends_no_count_of_another(path: Path) -> None:
-    log = opened(path)
-    quiet = DENIAL | {"channel": "management:m", "time": NOW}
-    log.record(quiet)
-    for number in range(3 * MAX_REPEATS):
-        log.record(DENIAL | {"channel": "general:g", "time": NOW, "address": f"10.{number >> 8}.{number & 255}.1"})
-    for _ in range(7):
-        log.record(quiet)
-    assert [line for line in lines(path) if line.get("channel") == "management:m"][1:] == [], "still one and counting"
-    log.close()
-    told = [line for line in lines(path) if line.get("channel") == "management:m"]
-    assert [line.get("count") for line in told] == [None, 7]
-
-
-# A day's bound
-
-
-def test_beyond_a_days_bound_entries_are_counted_and_one_says_so(path: Path) -> None:
-    log, bound = opened(path), Bound("general:g", 20, KEPT)
-    for number in range(500):
-        event = DENIAL | {"channel": "general:g", "time": NOW + number * SECOND, "mac": f"m{number}"}
-        log.record(event, bound=bound)
-    log.record(DENIAL | {"channel": "general:h", "mac": "x", "time": NOW}, bound=Bound("general:h", 20, KEPT))
-    log.close()
-    found = lines(path)
-    assert [line["mac"] for line in found if "mac" in line] == [*(f"m{n}" for n in range(10)), "x"]
-    (said,) = [line for line in found if line["event"] == "bounded"]
-    assert (said["channel"], said["count"]) == ("general:g", 20)
-    coarse = [line for line in found if "beyond" in line.get("reason", "")]
-    assert [line.get("count") for line in coarse] == [None, 489] and "mac" not in coarse[0]
-    assert verify(path, KEY).ok
-
-
-def test_the_next_day_begins_anew(path: Path) -> None:
-    log, bound = opened(path), Bound("general:g", 2, KEPT)
-    for day in range(3):
-        for number in range(5):
-            moment = NOW + timedelta(days=day, seconds=number)
-            log.record(DENIAL | {"channel": "general:g", "time": moment, "mac": f"m{day}{number}"}, bound=bound)
-    log.close()
-    found = lines(path)
-    assert [line["mac"] for line in found if "mac" in line] == ["m00", "m10", "m20"]
-    assert len([line for line in found if line["event"] == "bounded"]) == 3
-
-
-def test_a_release_beyond_the_bound_is_on_disk_before_it_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr("os.fdatasync", synced.append)
-    log, bound = opened(path), Bound("n1", 4, KEPT | {"host"})
-    for number in range(100):
-        event = RELEASE | {"time": NOW + number * SECOND, "address": f"10.0.0.{number}"}
-        log.record(event, durable=True, counted=False, bound=bound)
-    assert len(synced) == 3, "two of their own, and the first beyond the bound"
-    log.close()
-    assert [line.get("count") for line in lines(path) if line["event"] == "decision"] == [None, None, None, 97]
-
-
-# Transfers
-
-
-def test_ranges_of_a_transfer_are_one_entry(path: Path) -> None:
-    log = opened(path)
-    for second in range(600):
-        event = RELEASE | {"time": NOW + second * SECOND}
-        log.record(event, durable=True, counted=True)
-        log.extend(event, range(100 + second, 101 + second))
-    log.record({"event": "other", "time": NOW + 605 * SECOND})
-    log.flush(NOW + 700 * SECOND)
-    first, other, told = lines(path)
-    assert "count" not in first and other["event"] == "other"
-    assert (told["count"], told["bytes"], told["from"], told["to"]) == (599, 600, 100, 699)
-    assert (told["since"], told["time"]) == ("2026-03-01T12:00:00.000000Z", "2026-03-01T12:09:59.000000Z")
-    log.close()
-
-
-def test_a_transfer_ends_when_it_is_idle_and_when_it_is_long(path: Path) -> None:
-    log = opened(path)
-    for second in (0, 1, 50, 100, 161, 162):  # idle after 100
-        log.record(RELEASE | {"time": NOW + second * SECOND}, durable=True, counted=True)
-    assert [line.get("count") for line in lines(path)] == [None, 3, None]
-    for second in range(190, 2000, 30):
-        log.record(RELEASE | {"time": NOW + second * SECOND}, durable=True, counted=True)
-    log.close()
-    begun = [line["time"] for line in lines(path) if "count" not in line]
-    assert len(begun) == 5, "a transfer has ten minutes at most"
-
-
-# Killed
 
 
 LOOP = """

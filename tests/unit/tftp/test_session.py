@@ -18,7 +18,7 @@ ERROR = b"\0\5\0\0stop\0"
 
 
 class Watched:
-    """A guard that lets its steps be held up."""
+    """A delivery that lets its steps be held up."""
 
     def __init__(self) -> None:
         self.charged = self.ended = 0
@@ -50,17 +50,17 @@ class Watched:
         self.ended += 1
 
 
-def of(guard: Watched, size: int = 5000) -> Callable[[TftpRequest], asyncio.Future[Answer]]:
+def of(delivery: Watched, size: int = 5000) -> Callable[[TftpRequest], asyncio.Future[Answer]]:
     async def handler(request: TftpRequest) -> Answer:
-        return Answer(Memory(BIG[:size]), guard=guard)
+        return Answer(Memory(BIG[:size]), delivery=delivery)
 
     return handler  # type: ignore[return-value]
 
 
 def test_an_error_right_behind_the_acknowledgment_spares_nobody_the_charge(run: Run) -> None:
     async def test() -> None:
-        guard = Watched()
-        async with serving(of(guard)) as (server, port):
+        delivery = Watched()
+        async with serving(of(delivery)) as (server, port):
             wire = Wire(port)
             wire.ask(b"seed", b"windowsize", b"64")
             await wire.get()
@@ -69,9 +69,9 @@ def test_an_error_right_behind_the_acknowledgment_spares_nobody_the_charge(run: 
                 await wire.get()
             wire.ack(10)
             wire.sock.sendto(ERROR, wire.tid)
-            while server.active or not guard.charged:
+            while server.active or not delivery.charged:
                 await asyncio.sleep(0.002)
-            assert (guard.charged, guard.ended) == (1, 1)
+            assert (delivery.charged, delivery.ended) == (1, 1)
 
     run(test())
 
@@ -80,20 +80,20 @@ def test_nothing_is_sent_before_the_charge_whatever_else_is_under_way(run: Run) 
     """The client is being asked whether it is there, because somebody repeated its request, when it acknowledges."""
 
     async def test() -> None:
-        guard = Watched()
-        guard.may_charge.clear()
-        guard.may_answer.clear()
-        async with serving(of(guard)) as (_, port):
+        delivery = Watched()
+        delivery.may_charge.clear()
+        delivery.may_answer.clear()
+        async with serving(of(delivery)) as (_, port):
             wire = Wire(port)
             wire.ask(b"seed")
             await wire.get()
             wire.ask(b"seed")
-            await guard.asked.wait()
+            await delivery.asked.wait()
             wire.ack(1)
-            await guard.charging.wait()
-            guard.may_answer.set()
+            await delivery.charging.wait()
+            delivery.may_answer.set()
             assert await wire.silent(), "it is not charged yet"
-            guard.may_charge.set()
+            delivery.may_charge.set()
             assert (await wire.get())[:4] == b"\0\3\0\2"
 
     run(test())
@@ -101,19 +101,19 @@ def test_nothing_is_sent_before_the_charge_whatever_else_is_under_way(run: Run) 
 
 def test_an_acknowledgment_of_the_options_is_not_forgotten(run: Run) -> None:
     async def test() -> None:
-        guard = Watched()
-        guard.may_answer.clear()
-        async with serving(of(guard)) as (server, port):
+        delivery = Watched()
+        delivery.may_answer.clear()
+        async with serving(of(delivery)) as (server, port):
             wire = Wire(port)
             wire.ask(b"seed", b"timeout", b"30")
             await wire.get()
             wire.ask(b"seed", b"timeout", b"30")
-            await guard.asked.wait()
+            await delivery.asked.wait()
             wire.ack(0)
             (slot,) = server._slots.values()
             while slot.session is None or not slot.session.transfer.answered:
                 await asyncio.sleep(0.002)
-            guard.may_answer.set()
+            delivery.may_answer.set()
             assert (await wire.get())[:4] == b"\0\3\0\1"
 
     run(test())
@@ -123,11 +123,11 @@ def test_copies_of_a_request_do_not_keep_its_transfer_alive(run: Run, monkeypatc
     monkeypatch.setattr("provision.tftp.transfer.RETRIES", 0)
 
     async def test() -> None:
-        guard = Watched()
-        async with serving(of(guard)) as (_, port):
+        delivery = Watched()
+        async with serving(of(delivery)) as (_, port):
             wire = Wire(port)
             async with asyncio.timeout(10):
-                while not guard.ended:
+                while not delivery.ended:
                     wire.ask(b"seed")
                     await asyncio.sleep(0.01)
 

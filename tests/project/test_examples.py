@@ -1,3 +1,5 @@
+"""The examples are valid inventories, and one of them shows everything."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime

@@ -108,7 +108,7 @@ LOOP = """
     from pathlib import Path
     from tests.helpers.principals import ROOT
     from tests.helpers.store_samples import *
-    from tests.unit.store.test_store_faults import A, B
+    from tests.unit.store.test_database import A, B
     store = open_store(Path(sys.argv[1]))
     for number in range(100000):
         store.hosts.apply(A if number % 2 else B, ROOT)
