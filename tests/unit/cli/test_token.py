@@ -12,7 +12,8 @@ from tests.helpers.cli_runner import cli, failed, good
 
 
 def test_a_token_is_printed_once(state: Path) -> None:
-    made = good(cli(state, "token", "create", "rack7", "--role", "operator", "--selector", "rack=a"))
+    made = cli(state, "token", "create", "rack7", "--role", "operator", "--selector", "rack=a")
+    assert made.code == 0 and made.err.startswith("note: token rack7 is good until ")
     assert re.fullmatch(r"provision_[A-Za-z0-9_-]{43}\n", made.out), "a script takes it from standard output"
     listed = good(cli(state, "token", "list")).out
     assert "rack7" in listed and "rack=a" in listed and made.out.strip() not in listed
@@ -30,16 +31,27 @@ def test_for_programs(state: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("create", "ci"), Exit.USAGE),
-        (("create", "ci", "--role", "root"), Exit.USAGE),
-        (("create", "ci", "--role", "reader", "--days", "366"), Exit.USAGE),
-        (("create", "ci", "--role", "reader", "--selector", "rack"), Exit.USAGE),
         (("create", "A b", "--role", "reader"), Exit.INVALID),
         (("create", "ci", "--role", "reader", "--selector", "RACK=7"), Exit.INVALID),
-        (("create", "ci", "--role", "reader", "--selector", "rack=a", "--selector", "rack=b"), Exit.USAGE),
         (("revoke", "ci"), Exit.NOT_FOUND),
     ],
 )
-def test_what_is_wrong_is_said(state: Path, words: tuple[str, ...], code: Exit) -> None:
+def test_what_nothing_can_have_is_refused(state: Path, words: tuple[str, ...], code: Exit) -> None:
     failed(cli(state, "token", *words), code)
+    assert good(cli(state, "token", "list", "--json")).json == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ci",),
+        ("ci", "--role", "root"),
+        ("ci", "--role", "reader", "--days", "366"),
+        ("ci", "--role", "reader", "--selector", "rack"),
+        ("ci", "--role", "reader", "--selector", "rack=a", "--selector", "rack=b"),
+    ],
+)
+def test_what_is_not_its_form_is_a_wrong_use(state: Path, words: tuple[str, ...]) -> None:
+    ran = cli(state, "token", "create", *words)
+    assert ran.code == Exit.USAGE and "Usage: provision token create" in ran.err
     assert good(cli(state, "token", "list", "--json")).json == []
