@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -21,6 +22,15 @@ AllowNewer = Annotated[
     bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
 ]
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
+
+
+def labels(selectors: Sequence[str]) -> dict[str, str]:
+    """Each LABEL=VALUE; exits with a usage error when one has another form, or a label is there twice."""
+    parts = [selector_parameters(text) for text in selectors]
+    found = {part["label"]: part["value"] for part in parts}
+    if len(found) < len(parts):
+        raise typer.BadParameter("a host has one value of a label", param_hint="--selector")
+    return found
 
 
 def selector_parameters(selector: str | None) -> dict[str, str]:

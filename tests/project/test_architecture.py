@@ -23,7 +23,7 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot",),
+    ("boot", "token"),
     ("host",),
     ("site",),
     ("cmdline", "boot_paths", "accounts"),

@@ -18,14 +18,14 @@ def router(service: Service) -> APIRouter:
     _add_windows(routes, service)
 
     @routes.get("/v1/hosts", responses=failures())
-    def list_hosts(label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
+    def list_hosts(principal: Reader, label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
         """All hosts in short, or those whose label has that value."""
-        return service.inventories.hosts(label, value)
+        return service.inventories.hosts(principal, label, value)
 
     @routes.get("/v1/hosts/{name}", responses=failures(404))
-    def get_host(name: InPath) -> HostDetail:
+    def get_host(name: InPath, principal: Reader) -> HostDetail:
         """One host, whole."""
-        return service.inventories.host(name)
+        return service.inventories.host(name, principal)
 
     @routes.get("/v1/explain/{name}", response_model_exclude_unset=True, responses=failures(404))
     def explain(name: InPath, principal: Reader) -> list[Explanation]:
@@ -33,9 +33,9 @@ def router(service: Service) -> APIRouter:
         return service.reports.explain(name, principal)
 
     @routes.get("/v1/status", responses=failures(404))
-    def get_status(host: Asked = None) -> Status:
+    def get_status(principal: Reader, host: Asked = None) -> Status:
         """How far each boot has come, and the unknown machines seen."""
-        return service.reports.status(host)
+        return service.reports.status(principal, host)
 
     @routes.get("/v1/health", responses=failures())
     def get_health() -> Health:

@@ -37,7 +37,9 @@ def test_every_command_has_help(command: tuple[str, ...], flag: str) -> None:
 
 def test_the_commands_are_those_of_the_plan() -> None:
     there = {path[0] for path in every_command() if path}
-    wanted = "init apply check host credential image platform explain iso disk render dhcp serve window status audit"
+    wanted = (
+        "init apply check host credential token image platform explain iso disk render dhcp serve window status audit"
+    )
     assert there == {*wanted.split(), "demo", "store", "clock", "completion"}
 
 
@@ -63,8 +65,15 @@ READS: list[tuple[str, ...]] = [
 def test_what_only_reads_prints_for_people_and_for_programs(state: Path, command: tuple[str, ...]) -> None:
     people, first, last = cli(state, *command), cli(state, "--json", *command), cli(state, *command, "--json")
     assert good(people).out.strip()
-    assert good(first).json == good(last).json
+    assert unread(good(first).json) == unread(good(last).json)
     assert CANARY.decode() not in people.out + first.out
+
+
+def unread(answer: Any) -> Any:
+    """An answer without what reading the audit log adds to it."""
+    if isinstance(answer, list):
+        return [row for row in answer if not isinstance(row, dict) or row.get("event") != "audit-read"]
+    return {key: value for key, value in answer.items() if key != "entries"}
 
 
 def test_what_changes_something_prints_json(state: Path, tmp_path: Path) -> None:

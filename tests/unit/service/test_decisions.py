@@ -51,7 +51,7 @@ def test_every_decision_is_recorded(here: Site) -> None:
         ("denied", None, "http-boot", "management:mgmt", STRANGER, "unknown-host"),
         ("denied", "node3", "pxe", "management:mgmt", MAC3, "netboot-never"),
     ]
-    assert here.service.auditing.verify().ok
+    assert here.service.auditing.verify(ROOT).ok
 
 
 def test_repeated_denials_do_not_fill_the_log(here: Site) -> None:

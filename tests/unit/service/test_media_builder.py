@@ -79,7 +79,7 @@ def test_no_credential_is_opened_without_a_release(here: Site, monkeypatch: pyte
                 call()
     netboot.pxelinux_config(origin(), MAC1)
     reports.explain("node1", ROOT)
-    reports.status()
+    reports.status(ROOT)
     list(here.service.exports.tree())
     assert opened == []
     charged(netboot.seed(origin(), None))

@@ -187,7 +187,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     with pytest.raises(Denied, match="which is closed"):
         charged(netboot.seed(origin(), revision))
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
-    assert here.service.reports.status("node1").hosts[0].stage == "up"
+    assert here.service.reports.status(ROOT, "node1").hosts[0].stage == "up"
 
 
 @pytest.mark.parametrize("written_first", [True, False])
@@ -198,12 +198,12 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     _, key = phone_home(charged(netboot.seed(origin(), seed_url(here))).data)
     here.clock.advance(seconds=60)
     netboot.phone_home.up("node1", key)
-    assert reports.status("node1").hosts[0].medium == "pxe"
+    assert reports.status(ROOT, "node1").hosts[0].medium == "pxe"
     plans = plans or [media.plan("node1", Medium.ISO, ROOT)]
     (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
     here.clock.advance(seconds=60)
     netboot.phone_home.up("node1", phone_home(seed)[1])
-    row = reports.status("node1").hosts[0]
+    row = reports.status(ROOT, "node1").hosts[0]
     assert (row.stage, row.medium, row.parts) == ("up", "iso", {})
     with pytest.raises(Conflict, match="has already said"):
         netboot.phone_home.up("node1", phone_home(seed)[1])
@@ -282,11 +282,11 @@ def test_unknown_machines_are_listed_with_their_uuid(here: Site) -> None:
     here.service.netboot.note_uuid(origin(STRANGER), uuid)
     here.service.netboot.note_uuid(origin(MAC1), uuid)
     here.service.netboot.note_uuid(origin(None), uuid)
-    (seen,) = here.service.reports.status().unknown
+    (seen,) = here.service.reports.status(ROOT).unknown
     assert (seen.mac, seen.uuid, seen.network) == (STRANGER, uuid, "mgmt")
     local = origin("52:54:00:00:00:98", local=True)
     here.service.netboot.pxelinux_config(local, "52:54:00:00:00:98")
-    assert len(here.service.reports.status().unknown) == 1
+    assert len(here.service.reports.status(ROOT).unknown) == 1
 
 
 # Bytes without secrets
@@ -312,7 +312,7 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     netboot = here.service.netboot
 
     def status() -> HostStatus:
-        return here.service.reports.status("node1").hosts[0]
+        return here.service.reports.status(ROOT, "node1").hosts[0]
 
     assert (status().stage, status().parts) == ("configuration", {"configuration": 100})
     netboot.sent(origin(), "kernel", 0.5)

@@ -20,13 +20,13 @@ def test_it_is_told_to_the_journal_and_shown(here: Site, caplog: pytest.LogCaptu
             answer(here, "seed")
     told = [record.getMessage() for record in caplog.records if "ALERT host-is-up: node2:" in record.getMessage()]
     assert len(told) == 1
-    row = here.service.reports.status("node2").hosts[0]
+    row = here.service.reports.status(ROOT, "node2").hosts[0]
     assert [(alert.event, alert.count) for alert in row.alerts] == [("host-is-up", 20)]
     assert row.heard == here.clock.now.isoformat()
     denied = [entry for entry in here.audit("decision") if entry.get("rule") == "host-is-up"]
     assert denied and denied[0]["host"] == "node2"
     here.clock.advance(hours=25)
-    assert here.service.reports.status("node2").hosts[0].alerts == ()
+    assert here.service.reports.status(ROOT, "node2").hosts[0].alerts == ()
 
 
 def test_explain_names_an_image_without_the_agent(here: Site) -> None:

@@ -14,6 +14,7 @@ from provision.tftp.handler import handler
 from provision.tftp.packet import TftpError, clean_name
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Answer
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, GENERAL, IP, MAC1, MAC2, STRANGER, Site, edge, site
 
 CONFIG = f"pxelinux.cfg/01-{MAC1.replace(':', '-')}"
@@ -93,7 +94,7 @@ def test_progress_is_told(here: Site) -> None:
     assert found.progress is not None
     found.progress(here.base.kernel.size // 2)
     found.content.close()
-    status = here.service.reports.status("node1").hosts[0]
+    status = here.service.reports.status(ROOT, "node1").hosts[0]
     assert status.parts == {"configuration": 100, "kernel": 50}
 
 
@@ -163,7 +164,7 @@ def test_a_general_network_has_no_seed(here: Site) -> None:
 def test_grub_tells_the_uuid_of_an_unknown_machine(here: Site) -> None:
     uuid = "12345678-1234-1234-1234-123456789abc"
     assert get(here, f"grub/uuid/{uuid}.cfg", IP[STRANGER]).strip() == b""
-    assert here.service.reports.status().unknown[0].uuid == uuid
+    assert here.service.reports.status(ROOT).unknown[0].uuid == uuid
 
 
 def test_a_withdrawn_seed_is_gone(here: Site) -> None:
