@@ -256,7 +256,7 @@ def test_pairs_by_name() -> None:
     for name, number in (("web-cert", 0), ("vpn", 1)):
         data = certificate(key(number))
         assert looked_at("certificate", data, [web, vpn], name, many, credentials=credentials)
-        with pytest.raises(Invalid, match="does not fit"):
+        with pytest.raises(Invalid, match="does not match"):
             looked_at("certificate", certificate(key(1 - number)), [web, vpn], name, many, credentials=credentials)
     other = "ldap"
     assert looked_at("certificate", certificate(key(9)), [web, vpn], other, many, credentials=(*credentials, other))
