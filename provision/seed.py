@@ -175,6 +175,11 @@ def obstacle(host: Host, site: Site, path: str) -> str | None:
     return next((other for other in (*_generated(host, site), HOST_JSON, BOOT_SERVERS) if overlap(path, other)), None)
 
 
+def contents(host: Host, site: Site) -> list[str]:
+    """The paths that a seed of the host has besides those of credentials, sorted. A path is no secret."""
+    return sorted((*_generated(host, site), HOST_JSON, BOOT_SERVERS))
+
+
 def overlap(path: str, other: str) -> bool:
     """Whether two files cannot both stand there: at one path, or one in the other as its directory."""
     return path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/")

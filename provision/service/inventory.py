@@ -44,14 +44,16 @@ class Inventories:
         Raises Problems with every problem of the files, or with all that does not fit what the store holds.
         """
         with without_collector():
-            new = parse(files, self._core.clock())
-            old = self._core.store.hosts.inventory()
-            merged = merge(old, new, prune)
-            sealed = self._core.store.credentials.places()
-            if problems := compatibility.problems(self._core, merged, sealed):
-                raise Problems(problems)
-            changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
-            return merged, changes, prune and needs_confirmation(changes, old)
+            return self._compared(parse(files, self._core.clock()), prune)
+
+    def _compared(self, new: Inventory, prune: bool) -> tuple[Inventory, Difference, bool]:
+        old = self._core.store.hosts.inventory()
+        merged = merge(old, new, prune)
+        sealed = self._core.store.credentials.places()
+        if problems := compatibility.problems(self._core, merged, sealed):
+            raise Problems(problems)
+        changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
+        return merged, changes, prune and needs_confirmation(changes, old)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
@@ -64,16 +66,32 @@ class Inventories:
                     f"pruning would remove {count} hosts, more than a tenth of all",
                     "look at the difference with --dry-run, then say --yes",
                 )
-            if changes:
-                numbers = {
-                    "added": len(changes.added),
-                    "changed": len(changes.changed),
-                    "removed": len(changes.removed),
-                }
-                with self._core.act("apply", principal, **numbers):
-                    self._core.store.hosts.apply(merged, principal)
-                self._core.witness()
+            self._make(merged, changes, principal)
             return changes
+
+    def _make(self, merged: Inventory, changes: Difference, principal: Principal) -> None:
+        if not changes:
+            return
+        numbers = {"added": len(changes.added), "changed": len(changes.changed), "removed": len(changes.removed)}
+        with self._core.act("apply", principal, **numbers):
+            self._core.store.hosts.apply(merged, principal)
+        self._core.witness()
+
+    def adoption(self, host: Host) -> tuple[Inventory, Difference]:
+        """What one host more would make of the store, and the difference. Raises Conflict for a name that is taken,
+        and Problems with all that does not fit."""
+        if host.name in self._core.hosts:
+            raise Conflict(host.name, "a host of this name is in the inventory", "choose another name")
+        with without_collector():
+            merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=(host,)), prune=False)
+        return merged, changes
+
+    def adopt(self, host: Host, principal: Principal) -> Difference:
+        """Take one host more into the inventory. Raises like `adoption`."""
+        with self._core.lock:
+            merged, changes = self.adoption(host)
+            self._make(merged, changes, principal)
+        return changes
 
     def host(self, name: str, principal: Principal) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""

@@ -16,6 +16,7 @@ from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.denial_limiter import STRANGERS_A_DAY, MinuteLimiter
 from provision.store.bounds import Bound
+from provision.token import Token
 
 TRIES = 20
 """How often a minute a peer may ask in vain; then it is told to wait."""
@@ -35,21 +36,29 @@ class Logins:
         self._told_apart = MinuteLimiter()
 
     def by_token(self, shown: bytes | None, peer: str) -> Principal:
-        """Whoever at the address `peer` has `shown` a token, or nothing.
+        """Whoever at the address `peer` has `shown` a token, or nothing. Raises like `token`."""
+        return self.token(shown, peer).principal
+
+    def token(self, shown: bytes | None, peer: str) -> Token:
+        """The good token that somebody at the address `peer` has `shown`.
 
         Raises Unauthenticated, TooMany, and Unavailable while store or clock are not to be relied on.
         """
         core, now = self._core, self._core.clock()
-        ground = core.ground
-        if ground.distrust or ground.behind:
-            # What is wrong is for those to know who may look at it.
-            raise Unavailable("tokens", "cannot be checked now", "see 'provision status' on the server")
+        self.require_ground()
         secret = token.parse(shown) if shown is not None else None
         known = core.store.tokens.find(secret) if secret is not None else None
         if known is not None and known.is_good(now):
             core.store.tokens.used(known, now)
-            return known.principal
+            return known
         raise self.failed(peer, now)
+
+    def require_ground(self) -> None:
+        """Raise Unavailable while store or clock are not to be relied on."""
+        ground = self._core.ground
+        if ground.distrust or ground.behind:
+            # What is wrong is for those to know who may look at it.
+            raise Unavailable("tokens", "cannot be checked now", "see 'provision status' on the server")
 
     def failed(self, peer: str, now: datetime) -> Unauthenticated | TooMany:
         """Count and record one that was in vain, and return what to say."""

@@ -17,7 +17,9 @@ from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
+from provision.service.overview import Overview
 from provision.service.progress import Tracker
+from provision.service.sessions import Sessions
 from provision.service.status import Reports
 from provision.service.tokens import Tokens
 from provision.service.windows import Windows
@@ -36,10 +38,12 @@ class Service:
         self.windows = Windows(core)
         self.media = Media(core, builder)
         self.reports = Reports(core, tracker)
+        self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
+        self.sessions = Sessions(core, self.logins)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Callable[[], Mapping[str, str]] = dict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
@@ -30,14 +30,13 @@ class Reports:
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
         NotFound."""
-        followed = self._tracker.all()
         names = [host.name for host in self._core.visible(principal)]
         if name:
             names = [self._core.seen(name, principal).host.name]
         # Whose an unknown machine is, nobody can say.
         unknown = [] if name or principal.selector else self._core.store.sightings.all()
         return api.Status(
-            hosts=tuple(self._host(n, followed.get(n)) for n in names),
+            hosts=self.of_hosts(names),
             unknown=tuple(
                 api.UnknownMachine(mac=u.mac, uuid=u.uuid, network=u.network, last=u.last.isoformat(), count=u.count)
                 for u in unknown
@@ -45,6 +44,11 @@ class Reports:
             warnings=tuple(str(warning) for warning in self._core.warnings()),
             problems=tuple(self._core.footing.problems()),
         )
+
+    def of_hosts(self, names: Iterable[str]) -> tuple[api.HostStatus, ...]:
+        """How far these hosts have come, which must be there and be whoever asks's to see."""
+        followed = self._tracker.all()
+        return tuple(self._host(name, followed.get(name)) for name in names)
 
     def _host(self, name: str, progress: Progress | None) -> api.HostStatus:
         state, now = self._core.state(name), self._core.clock()

@@ -47,6 +47,10 @@ class Tokens:
         """The token, expired or not."""
         return self._by_digest.get(self._digest(secret))
 
+    def holds(self, token: Token) -> bool:
+        """Whether this very token is still there: neither revoked nor made anew under its name."""
+        return self._by_digest.get(self._digests.get(token.name, "")) == token
+
     def all(self) -> list[tuple[Token, datetime | None]]:
         """Every token by its name, and when it was used last."""
         with self._database.lock:

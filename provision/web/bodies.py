@@ -36,6 +36,9 @@ BOUNDS = (
     BodyLimit("PUT", re.compile("/v1/hosts/[^/]+/credentials/[^/]+"), 1 * MIB),
     BodyLimit("POST", re.compile("/v1/images/[^/]+"), 1 * MIB),
     BodyLimit("POST", re.compile("/v1/uploads"), None),
+    # Of the pages. Whoever logs in is not known yet, and a form has an inventory with each odd byte as three.
+    BodyLimit("POST", re.compile("/login"), 4 * KIB),
+    BodyLimit("POST", re.compile("/inventory"), 16 * MIB),
 )
 
 

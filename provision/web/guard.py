@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from provision.errors import ProvisionError
@@ -22,7 +22,7 @@ class Guard:
     An exception nobody foresaw is logged by type and place only: its message could hold a secret.
     """
 
-    def __init__(self, app: FastAPI, entry: ASGIApp | None = None) -> None:
+    def __init__(self, app: Starlette, entry: ASGIApp | None = None) -> None:
         """`entry` is what requests go to when that is not `app` itself, which it then stands before."""
         self.app = app
         self._entry = entry or app

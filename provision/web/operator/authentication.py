@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.errors import Denied, ProvisionError
@@ -14,6 +15,8 @@ from provision.web import problems
 
 Authenticate = Callable[[Scope], Principal]
 """Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. Quick: the event loop waits."""
+Refuse = Callable[[ProvisionError], Response]
+"""The answer to whom `Authenticate` does not know."""
 
 PRINCIPAL = "provision.principal"
 """Where the scope of an authenticated request has its principal."""
@@ -50,8 +53,8 @@ def by_token(service: Service) -> Authenticate:
 class Authenticated:
     """Lets requests through to `app` that `authenticate` knows the principal of, and answers all others itself."""
 
-    def __init__(self, app: ASGIApp, authenticate: Authenticate) -> None:
-        self._app, self._authenticate = app, authenticate
+    def __init__(self, app: ASGIApp, authenticate: Authenticate, refuse: Refuse = problems.response) -> None:
+        self._app, self._authenticate, self._refuse = app, authenticate, refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +62,7 @@ class Authenticated:
         try:
             principal = self._authenticate(scope)
         except ProvisionError as error:
-            answer = problems.response(error)
+            answer = self._refuse(error)
             answer.headers["connection"] = "close"  # what body there is, is not read
             await answer(scope, receive, send)
             return

@@ -69,18 +69,23 @@ def principal_of(scope: Scope) -> Principal:
     return principal
 
 
+def required(scope: Scope, role: PrincipalRole, whole: bool = False) -> Principal:
+    """Who asks, when they may do what `role` may, and see all hosts if it is about the `whole` site; raises Denied."""
+    principal = principal_of(scope)
+    if not principal.may(role):
+        fact = f"has the role {principal.role}, and this takes {role}"
+        raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
+    if whole and principal.selector:
+        fact = f"sees only hosts with {spelled(principal.selector)}, and this concerns the whole site"
+        raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
+    return principal
+
+
 def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
-    """Who asks, when they may do what `role` may, and see all hosts if it is about the `whole` site."""
+    """`required` as what a route depends on."""
 
     async def asking(request: Request) -> Principal:
-        principal = principal_of(request.scope)
-        if not principal.may(role):
-            fact = f"has the role {principal.role}, and this takes {role}"
-            raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
-        if whole and principal.selector:
-            fact = f"sees only hosts with {spelled(principal.selector)}, and this concerns the whole site"
-            raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
-        return principal
+        return required(request.scope, role, whole)
 
     return Depends(asking)
 

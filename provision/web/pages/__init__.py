@@ -1,0 +1,1 @@
+"""The web page: what operators do with a browser, over the same service as the API."""
