@@ -78,10 +78,13 @@ class Inventories:
         self._core.witness()
 
     def adoption(self, host: Host) -> tuple[Inventory, Difference]:
-        """What one host more would make of the store, and the difference. Raises Conflict for a name that is taken,
-        and Problems with all that does not fit."""
+        """What one host more would make of the store, and the difference. Raises Conflict for a name or a NIC that is
+        taken, and Problems with all that does not fit."""
         if host.name in self._core.hosts:
             raise Conflict(host.name, "a host of this name is in the inventory", "choose another name")
+        for mac in host.macs:
+            if (other := self._core.state_by_mac(mac)) is not None:
+                raise Conflict(mac, f"is a NIC of {other.host.name} by now", "look at that host")
         with without_collector():
             merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=(host,)), prune=False)
         return merged, changes

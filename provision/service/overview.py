@@ -68,9 +68,11 @@ class Overview:
     def __init__(self, core: Core, reports: Reports) -> None:
         self._core, self._reports = core, reports
 
-    def hosts(self, principal: Principal, text: str = "", label: str = "", value: str = "", first: int = 0) -> HostsPage:
+    def hosts(
+        self, principal: Principal, text: str = "", label: str = "", value: str = "", first: int = 0
+    ) -> HostsPage:
         """A page of the hosts that the principal sees, whose name or MAC has `text` in it, and which have the `label`,
-        with that `value` when it is not "". """
+        with that `value` when it is not ""."""
         found = list(self._found(principal, text.strip().lower(), label, value))
         first = max(0, min(first, len(found) - 1))
         shown = list(islice(found, first, first + PAGE))

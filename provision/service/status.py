@@ -33,16 +33,20 @@ class Reports:
         names = [host.name for host in self._core.visible(principal)]
         if name:
             names = [self._core.seen(name, principal).host.name]
-        # Whose an unknown machine is, nobody can say.
-        unknown = [] if name or principal.selector else self._core.store.sightings.all()
         return api.Status(
             hosts=self.of_hosts(names),
-            unknown=tuple(
-                api.UnknownMachine(mac=u.mac, uuid=u.uuid, network=u.network, last=u.last.isoformat(), count=u.count)
-                for u in unknown
-            ),
+            unknown=() if name else self.unknown(principal),
             warnings=tuple(str(warning) for warning in self._core.warnings()),
             problems=tuple(self._core.footing.problems()),
+        )
+
+    def unknown(self, principal: Principal) -> tuple[api.UnknownMachine, ...]:
+        """The unknown machines that asked, the latest first; none for whom sees some hosts only."""
+        # Whose an unknown machine is, nobody can say.
+        seen = [] if principal.selector else self._core.store.sightings.all()
+        return tuple(
+            api.UnknownMachine(mac=u.mac, uuid=u.uuid, network=u.network, last=u.last.isoformat(), count=u.count)
+            for u in seen
         )
 
     def of_hosts(self, names: Iterable[str]) -> tuple[api.HostStatus, ...]:

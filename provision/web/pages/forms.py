@@ -80,7 +80,11 @@ def parse(body: bytes) -> Mapping[str, str]:
     """The fields of a form; raises Invalid for what is none, or has a field twice."""
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), errors="strict", max_num_fields=_MOST
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=_MOST,
         )
     except ValueError:
         raise Invalid("request", "its form cannot be read", _REMEDY) from None

@@ -1,0 +1,72 @@
+"""The pages, put together: headers around everything, then the session, then bodies and forms, then routes."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from provision.errors import ProvisionError
+from provision.service.service import Service
+from provision.web.bodies import MIB, Bodies
+from provision.web.guard import Guard
+from provision.web.operator.authentication import Authenticate, Authenticated
+from provision.web.pages import audit, hosts, inventory, login, media, site, tokens, unknown
+from provision.web.pages.forms import Forms
+from provision.web.pages.headers import Headers
+from provision.web.pages.live import Live
+from provision.web.pages.rendering import STATIC, Pages
+from provision.web.problems import plain
+
+_BODIES = 32 * MIB
+
+
+def create(service: Service, authenticate: Authenticate) -> Guard:
+    """The pages over `service`. But for the form to log in and the static files, which know nothing of any host,
+    nothing of them answers whom `authenticate` does not know."""
+    pages = Pages(service)
+    live = Live(pages)
+    modules = (hosts.routes(pages, live), media.routes(pages), unknown.routes(pages), inventory.routes(pages))
+    modules += (site.routes(pages), audit.routes(pages), tokens.routes(pages), login.routes(pages))
+    app = Starlette(routes=[route for module in modules for route in module])
+    app.router.redirect_slashes = False
+
+    async def failed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProvisionError)  # noqa: S101  (registered for this type only)
+        return pages.error(error, request)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        return pages.error(
+            plain("page", str(error.detail).lower(), error.status_code, "see the list of hosts"), request
+        )
+
+    app.add_exception_handler(ProvisionError, failed)
+    app.add_exception_handler(HTTPException, http)
+    inner = Bodies(Forms(app, service.sessions, pages.refusal), _BODIES)
+    return Guard(app, Headers(Doors(inner, Authenticated(inner, authenticate, pages.refusal))))
+
+
+class Doors:
+    """Which requests go to `app` as they are: the form to log in, and static files. All others are `known`'s."""
+
+    def __init__(self, app: ASGIApp, known: ASGIApp) -> None:
+        self._app, self._known = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_open = scope["type"] == "http" and (scope["path"] == "/login" or scope["path"].startswith(STATIC))
+        await (self._app if is_open else self._known)(scope, receive, send)
+
+
+class Front:
+    """The pages and the API behind one address. The API, which knows tokens and no cookies, has all that is below its
+    version's path."""
+
+    def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
+        self._api, self._pages = api, pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_the_api = scope["type"] != "http" or scope["path"].lstrip("/").startswith("v1/")
+        await (self._api if of_the_api else self._pages)(scope, receive, send)

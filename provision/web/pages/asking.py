@@ -1,0 +1,81 @@
+"""What the pages' routes take of a request: names, numbers and forms, each parsed before anything uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from provision.errors import Invalid
+from provision.model import Name
+from provision.web import problems
+from provision.web.pages.forms import FORM
+
+Handler = Callable[[Request], Response]
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_DIGITS = 9
+
+
+def name_in(request: Request, parameter: str = "name") -> str:
+    """The name in a request's path; raises Invalid for what is none."""
+    return name(request.path_params[parameter])
+
+
+def name(text: str) -> str:
+    """A host's, a token's or a network's name; raises Invalid for what is none."""
+    try:
+        return _NAME.validate_python(text)
+    except ValidationError:
+        raise problems.no_such_name() from None
+
+
+def asked(request: Request, field: str) -> str:
+    """A field of the query, "" without."""
+    return request.query_params.get(field, "").strip()
+
+
+def asked_number(request: Request, field: str) -> int:
+    """A number in the query, 0 without."""
+    return number(request.query_params, field) or 0
+
+
+def form_of(request: Request) -> Mapping[str, str]:
+    """The fields of the form that was sent."""
+    form: Mapping[str, str] = request.scope[FORM]
+    return form
+
+
+def number(fields: Mapping[str, str], field: str) -> int | None:
+    """A field that is a number, None when it is empty; raises Invalid for what is none."""
+    text = fields.get(field, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise Invalid(field, "is not a number", "write digits only")
+    return int(text)
+
+
+def get(path: str, handler: Handler) -> Route:
+    """The route of a page."""
+    return Route(path, handler, methods=["GET"], name=f"get {path}")
+
+
+def post(path: str, handler: Handler) -> Route:
+    """The route of a form."""
+    return Route(path, handler, methods=["POST"], name=f"post {path}")
+
+
+def to(path: str) -> Response:
+    """Where a browser goes after a form has done what it says, by GET."""
+    return RedirectResponse(path, 303)
+
+
+def labels(text: str) -> Sequence[tuple[str, str]]:
+    """Labels as people write them, "rack=7,row=a"; raises Invalid."""
+    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if not all(label and sign and value for label, sign, value in pairs):
+        raise Invalid("labels", "are not of the form rack=7,row=a", "write LABEL=VALUE, with commas between")
+    return [(label.strip(), value.strip()) for label, _, value in pairs]
