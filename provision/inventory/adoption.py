@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from provision.errors import Invalid
 from provision.host import Host
 
-_INTERFACE = 15  # bytes of an interface's name (IFNAMSIZ, less its end)
+_INTERFACE: TypeAdapter[str] = TypeAdapter(InterfaceName)
 
 
 def suggested(mac: str) -> str:
@@ -38,5 +38,8 @@ def fragment(adopted: Host) -> str:
 
 
 def _interface(network: str) -> str:
-    """Interfaces have their networks' names, by custom, where these are short enough."""
-    return network if len(network) <= _INTERFACE else "lan"
+    """Interfaces have their networks' names, by custom, where these are names of interfaces."""
+    try:
+        return _INTERFACE.validate_python(network)
+    except ValidationError:
+        return "lan"
