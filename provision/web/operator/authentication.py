@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.errors import Denied, ProvisionError
 from provision.principal import Authentication, Principal, PrincipalRole
+from provision.service.service import Service
 from provision.web import problems
 
 Authenticate = Callable[[Scope], Principal]
@@ -31,6 +32,15 @@ def by_peer_credentials(scope: Scope) -> Principal:
     return Principal(name, PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
 
 
+def by_token(_service: Service) -> Authenticate:
+    """Who has a token of the service's. There are none yet, so everybody is refused."""
+
+    def refuse(_scope: Scope) -> Principal:
+        raise problems.plain("request", "has no valid credential", 401, "ask by the operator's Unix socket")
+
+    return refuse
+
+
 class Authenticated:
     """Lets requests through to `app` that `authenticate` knows the principal of, and answers all others itself."""
 
@@ -44,6 +54,8 @@ class Authenticated:
             principal = self._authenticate(scope)
         except ProvisionError as error:
             answer = problems.response(error)
+            if error.status == 401:
+                answer.headers["www-authenticate"] = 'Bearer realm="provision"'
             answer.headers["connection"] = "close"  # what body there is, is not read
             await answer(scope, receive, send)
             return
