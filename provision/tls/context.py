@@ -112,18 +112,22 @@ def _der(key: PublicKeyTypes) -> bytes:
 
 def _read(path: Path, *, private: bool) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unavailable(str(path), "is not a regular file", "correct [api]")
             content = file.read(_MOST)
     except OSError as error:
         raise Unavailable(
             str(path), f"cannot be read ({error.strerror})", "check [api], and the file's owner"
         ) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise Unavailable(str(path), "is not a regular file", "correct [api]")
     if private and status.st_uid not in (0, os.geteuid()):
         raise Unavailable(str(path), f"the key belongs to user id {status.st_uid}", "give it to the service's user")
     if private and status.st_mode & _OTHERS_MAY:
         mode = stat.S_IMODE(status.st_mode)
         raise Unavailable(str(path), f"others may read or write the key (mode {mode:04o})", f"chmod 600 {path}")
     return content
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to must not be waited for

@@ -48,7 +48,7 @@ class HandshakeLimits:
     and how many begin in a second, when more than `burst` want to. Each costs a signature."""
 
     seconds: float = 10.0
-    connections: int = 256
-    per_peer: int = 16
+    connections: int = 512
+    per_peer: int = 64
     rate: float = 100.0
     burst: int = 50
