@@ -15,7 +15,8 @@ import ssl
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
-from provision.places import Bounds, Group, Places, State
+from provision.places import Group
+from provision.web.handshakes import Handshake, Handshakes
 from provision.web.limits import HandshakeLimits
 from provision.web.peer import plain
 from provision.web.turns import Turns
@@ -37,27 +38,6 @@ def by_network(address: str) -> Group:
     return Group(name, known=True)
 
 
-class Handshake:
-    """A connection that is not TLS yet. It always waits for its peer, so it gives way when others need its place."""
-
-    def __init__(self, sock: socket.socket, address: str, since: float) -> None:
-        self.sock, self.address, self._since = sock, address, since
-        self.task: asyncio.Task[None] | None = None
-
-    def state(self, now: float) -> tuple[State, float]:
-        """See `places.Holder`."""
-        return State.WAITING, now - self._since
-
-    def pace(self, now: float) -> float:
-        """See `places.Holder`."""
-        return 0.0
-
-    def end(self) -> None:
-        """Break it off."""
-        if self.task is not None:
-            self.task.cancel()
-
-
 class Entrance:
     """Accepts on the listening socket `sock`; `make` makes the protocol of a connection that speaks TLS."""
 
@@ -70,7 +50,7 @@ class Entrance:
     ) -> None:
         self._sock, self._context, self._make = sock, context, make
         self._limits = limits or HandshakeLimits()
-        self._places: Places[Handshake] = Places(Bounds(self._limits.connections, self._limits.per_peer), by_network)
+        self._handshakes = Handshakes(self._limits.connections, self._limits.per_peer)
         self._turns = Turns(self._limits.rate, self._limits.burst)
         self._accepting: asyncio.Task[None] | None = None
 
@@ -82,7 +62,7 @@ class Entrance:
         """Accept nothing more, and break handshakes off; harmless when said before."""
         if self._accepting is not None:
             self._accepting.cancel()
-        for one in list(self._places):
+        for one in list(self._handshakes):
             one.end()
 
     async def _accept(self) -> None:
@@ -98,12 +78,12 @@ class Entrance:
                     await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             scarce = False
-            self._admit(Handshake(sock, plain(peer[0]), loop.time()), loop)
+            self._admit(Handshake(sock, by_network(plain(peer[0])).name), loop)
 
     def _admit(self, new: Handshake, loop: asyncio.AbstractEventLoop) -> None:
-        fits, lost = self._places.admit(new, loop.time())
-        for one in lost:
-            one.end()
+        fits, lost = self._handshakes.admit(new)
+        if lost is not None:
+            lost.end()
         if not fits:
             new.sock.close()
             return
@@ -115,7 +95,7 @@ class Entrance:
             # What ends it early is the peer's doing, or its time is over; nobody wants to hear of each.
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(seconds):
-                    await self._turns.take(by_network(one.address).name)
+                    await self._turns.take(one.peer)
                     if (context := self._context()) is None:
                         return
                     handed = True  # to the transport, which closes it from now on
@@ -127,6 +107,6 @@ class Entrance:
                         ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
                     )
         finally:
-            self._places.leave(one)
+            self._handshakes.leave(one)
             if not handed:
                 one.sock.close()
