@@ -120,7 +120,7 @@ def main(size: int = SIZE, pairs: int = PAIRS) -> list[Row]:
         ):
             for count in CLIENTS:
                 label = f"{size // MIB} MiB, {count} client{'s' if count > 1 else ''}"
-                fetch(root, port, count, size), fetch(root, peer, count, size)
+                measured(root, port, ours.pid, count, size), measured(root, peer, theirs.pid, count, size)
                 found = [
                     (measured(root, port, ours.pid, count, size), measured(root, peer, theirs.pid, count, size))
                     for _ in range(pairs)

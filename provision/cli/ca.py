@@ -72,10 +72,7 @@ def export(
     root, _ = files.read(context().state, Kind.FIRMWARE if firmware else Kind.OPERATORS)
     data = trusted.encoded(root, trusted.Form(form))
     if file is None:
-        if form != "pem" and sys.stdout.isatty():
-            raise Invalid("standard output", "is a terminal", "name a file with -o")
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        _print(data, form == "pem")
         return
     require_file(file)
     try:
@@ -88,6 +85,16 @@ def export(
         output.data({"file": str(file), "sha256": trusted.fingerprint(root)})
     else:
         output.say(f"wrote {file}; the certificate's SHA-256 is {trusted.fingerprint(root)}")
+
+
+def _print(data: bytes, is_text: bool) -> None:
+    if is_text:
+        output.text(data.decode())
+        return
+    if sys.stdout.isatty():
+        raise Invalid("standard output", "is a terminal", "name a file with -o")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
 
 
 def renew(names: ServerNames = None, addresses: ServerAddresses = None) -> None:

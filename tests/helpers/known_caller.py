@@ -19,9 +19,9 @@ HEADER = "Authorization: Bearer known-in-tests"
 _refusing = authentication.by_token
 
 
-def by_token(service: Service) -> Authenticate:
+def by_token(_service: Service) -> Authenticate:
     """Knows the one caller, and refuses all others as the real one does."""
-    refuse = _refusing(service)
+    refuse = _refusing(_service)
 
     def authenticate(scope: Any) -> Principal:
         name, _, value = HEADER.partition(": ")

@@ -25,7 +25,8 @@ NOW = clock.now()
 @pytest.mark.parametrize("kind", Kind)
 def test_a_root_signs_certificates_and_nothing_else(kind: Kind) -> None:
     found = root(kind).certificate.extensions
-    basic, usage = (found.get_extension_for_class(one) for one in (x509.BasicConstraints, x509.KeyUsage))
+    basic = found.get_extension_for_class(x509.BasicConstraints)
+    usage = found.get_extension_for_class(x509.KeyUsage)
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
     assert usage.critical and usage.value.key_cert_sign and usage.value.crl_sign and not usage.value.digital_signature
 
