@@ -42,29 +42,12 @@ def init(
 
 def _make_state() -> tuple[bool, list[str]]:
     """Whether there is a new master key, and what else was made or changed."""
-    from provision.settings import TEMPLATE, load
+    from provision.settings import load
     from provision.store.keys import create_key, load_key
-    from provision.writing import replacing
 
     given = context()
     state, config = given.state, given.config
-    changed = []
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        there = {path.name for path in state.iterdir()} - {"lost+found"}
-        if there and not there & _OURS:
-            fact = f"is not a state directory, and is not empty: it has {min(there)} in it"
-            raise Conflict(str(state), fact, "choose an empty or a new one with --state")
-        if state.stat().st_mode & 0o777 != 0o700:
-            state.chmod(0o700)
-            changed.append("its mode is 0700 now")
-        if not config.exists():
-            with replacing(config) as descriptor:
-                os.write(descriptor, TEMPLATE.encode())
-                os.fchmod(descriptor, 0o644)
-            changed.append(f"made {config}")
-    except OSError as error:
-        raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
+    changed = _prepare(state, config)
     load(state, config)
     made = not (state / "key").exists()
     if made:
@@ -92,6 +75,31 @@ def _tell_of_state(made: bool, changed: list[str], block: str | None) -> None:
     output.say(
         f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
     )
+
+
+def _prepare(state: Path, config: Path) -> list[str]:
+    """Make the directory and the settings, where they are missing; returns what was changed, in words."""
+    from provision.settings import TEMPLATE
+    from provision.writing import replacing
+
+    changed = []
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        there = {path.name for path in state.iterdir()} - {"lost+found"}
+        if there and not there & _OURS:
+            fact = f"is not a state directory, and is not empty: it has {min(there)} in it"
+            raise Conflict(str(state), fact, "choose an empty or a new one with --state")
+        if state.stat().st_mode & 0o777 != 0o700:
+            state.chmod(0o700)
+            changed.append("its mode is 0700 now")
+        if not config.exists():
+            with replacing(config) as descriptor:
+                os.write(descriptor, TEMPLATE.encode())
+                os.fchmod(descriptor, 0o644)
+            changed.append(f"made {config}")
+    except OSError as error:
+        raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
+    return changed
 
 
 def apply(

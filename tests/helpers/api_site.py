@@ -13,7 +13,7 @@ from pathlib import Path
 from provision import clock
 from provision.tls import files
 from tests.helpers.certificates import NAMES
-from tests.helpers.known_caller import HEADER
+from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import closed_site, touch
 
 SETTINGS = """\
@@ -30,11 +30,16 @@ names = ["prov.example.test"]
 
 @dataclass(frozen=True)
 class ApiSite:
-    """The state directory, and where its API is."""
+    """The state directory, where its API is, and the token of an admin."""
 
     state: Path
     port: int
+    token: str
     address: str = "127.0.0.1"
+
+    @property
+    def header(self) -> str:
+        return f"Authorization: Bearer {self.token}"
 
     @property
     def url(self) -> str:
@@ -46,7 +51,7 @@ class ApiSite:
 
     def curl(self, path: str, *arguments: str | Path, known: bool = True) -> tuple[int, bytes]:
         """Status (0: there was none) and body of a request to the API."""
-        given = ["--header", HEADER] if known else []
+        given = ["--header", self.header] if known else []
         argv = ["curl", "--silent", "--max-time", "60", "--cacert", str(self.ca), "--write-out", "\n%{http_code}"]
         ran = subprocess.run([*argv, *given, *map(str, arguments), self.url + path], capture_output=True, timeout=90)
         body, _, status = ran.stdout.rpartition(b"\n")
@@ -66,7 +71,9 @@ def api_site(directory: Path, toml: str = "", address: str = "127.0.0.1", *, ca:
     state = closed_site(directory, toml=toml + SETTINGS.format(address=address, port=port))
     if ca:
         files.create(state, NAMES, clock.now())
-    return ApiSite(state, port, address)
+    made = cli(state, "token", "create", "tests", "--role", "admin", "--json")
+    assert made.code == 0, made.err
+    return ApiSite(state, port, made.json["token"], address)
 
 
 def enlarge(state: Path, size: int) -> None:

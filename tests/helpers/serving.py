@@ -40,13 +40,11 @@ class Served:
 
 
 @contextmanager
-def serve(
-    state: Path, log_file: Path | None = None, prefix: Sequence[str] = (), program: Sequence[str] = PROVISION
-) -> Iterator[Served]:
+def serve(state: Path, log_file: Path | None = None, prefix: Sequence[str] = ()) -> Iterator[Served]:
     """The service on a state directory, from when its socket is there."""
     path = log_file or state.parent / "serve.log"
     with path.open("wb") as log:
-        argv = [*prefix, *program, "--state", str(state), "serve"]
+        argv = [*prefix, *PROVISION, "--state", str(state), "serve"]
         process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     served = Served(process, path)
     try:

@@ -18,6 +18,7 @@ Authenticate = Callable[[Scope], Principal]
 PRINCIPAL = "provision.principal"
 """Where the scope of an authenticated request has its principal."""
 
+_BEARER = re.compile(rb"(?i:bearer) +([^ ]{1,200}) *")
 _PEER = re.compile(r"uid=[0-9]{1,10}")
 
 
@@ -32,13 +33,16 @@ def by_peer_credentials(scope: Scope) -> Principal:
     return Principal(name, PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
 
 
-def by_token(_service: Service) -> Authenticate:
-    """Who has a token of the service's. There are none yet, so everybody is refused."""
+def by_token(service: Service) -> Authenticate:
+    """Whoever shows a good token (RFC 6750 section 2.1: in the request's header, and nowhere else)."""
 
-    def refuse(_scope: Scope) -> Principal:
-        raise problems.plain("request", "has no valid credential", 401, "ask by the operator's Unix socket")
+    def authenticate(scope: Scope) -> Principal:
+        shown = [value for name, value in scope["headers"] if name == b"authorization"]
+        bearer = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
+        peer = scope["client"][0] if scope.get("client") else ""
+        return service.logins.by_token(bearer[1] if bearer else None, peer)
 
-    return refuse
+    return authenticate
 
 
 class Authenticated:
@@ -54,8 +58,6 @@ class Authenticated:
             principal = self._authenticate(scope)
         except ProvisionError as error:
             answer = problems.response(error)
-            if error.status == 401:
-                answer.headers["www-authenticate"] = 'Bearer realm="provision"'
             answer.headers["connection"] = "close"  # what body there is, is not read
             await answer(scope, receive, send)
             return

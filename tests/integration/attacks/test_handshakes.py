@@ -15,7 +15,6 @@ import pytest
 
 from tests.helpers.api_site import ApiSite, api_site
 from tests.helpers.cli_runner import cli
-from tests.helpers.known_caller import PROGRAM
 from tests.helpers.netns import Peer, isolated, lan
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import MAC1
@@ -110,7 +109,7 @@ def slowest(measure: Callable[[], float], count: int = 15) -> tuple[float, float
 @contextmanager
 def flooded(directory: Path) -> Iterator[tuple[ApiSite, Served, Peer]]:
     site = api_site(directory, NETWORK)
-    with lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1) as machine, serve(site.state, program=PROGRAM) as served:
+    with lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1) as machine, serve(site.state) as served:
         served.wait_for("serving the operators' API at")
         served.wait_for("serving network 'mgmt'")
         yield site, served, machine

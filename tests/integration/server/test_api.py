@@ -16,7 +16,6 @@ import pytest
 
 from tests.helpers.api_site import ApiSite, api_site, enlarge
 from tests.helpers.cli_runner import cli
-from tests.helpers.known_caller import HEADER, PROGRAM
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY
 
@@ -29,7 +28,7 @@ OLD = ("--ciphers", "DEFAULT@SECLEVEL=0")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSite]:
     made = api_site(tmp_path_factory.mktemp("api"))
-    with serve(made.state, program=PROGRAM) as served:
+    with serve(made.state) as served:
         served.wait_for(READY)
         yield made
         assert served.stop() == 0
@@ -56,7 +55,7 @@ def test_versions_and_ciphers(site: ApiSite, tmp_path: Path, versions: tuple[str
 def test_a_name_needs_no_address(site: ApiSite) -> None:
     there = f"prov.example.test:{site.port}:127.0.0.1"
     url = f"https://prov.example.test:{site.port}/v1/health"
-    argv = ["curl", "--silent", "--fail", "--cacert", str(site.ca), "--header", HEADER, "--resolve", there, url]
+    argv = ["curl", "--silent", "--fail", "--cacert", str(site.ca), "--header", site.header, "--resolve", there, url]
     assert subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
 
 
@@ -84,7 +83,7 @@ def test_a_peer_is_who_it_is_whatever_it_says(site: ApiSite) -> None:
 
 def test_plain_http_gets_no_answer(site: ApiSite) -> None:
     with socket.create_connection(("127.0.0.1", site.port), 20) as sock:
-        sock.sendall(f"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n{HEADER}\r\n\r\n".encode())
+        sock.sendall(f"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n{site.header}\r\n\r\n".encode())
         received = b""
         with suppress(ConnectionResetError):
             while part := sock.recv(4096):
@@ -122,11 +121,11 @@ def fingerprint(site: ApiSite) -> str:
 def test_a_certificate_is_replaced_under_a_running_download(tmp_path: Path) -> None:
     site = api_site(tmp_path)
     enlarge(site.state, size := 48 << 20)
-    with serve(site.state, program=PROGRAM) as served:
+    with serve(site.state) as served:
         served.wait_for(READY)
         first = fingerprint(site)
         with connected(site) as sock:
-            sock.sendall(f"GET /v1/hosts/node1/iso HTTP/1.1\r\nHost: 127.0.0.1\r\n{HEADER}\r\n\r\n".encode())
+            sock.sendall(f"GET /v1/hosts/node1/iso HTTP/1.1\r\nHost: 127.0.0.1\r\n{site.header}\r\n\r\n".encode())
             received = bytearray(sock.recv(1000))
             assert received.startswith(b"HTTP/1.1 200")
             assert cli(site.state, "ca", "renew", "--name", "prov.example.test").code == 0
@@ -156,7 +155,7 @@ def test_a_bad_pair_is_told_and_changes_nothing(tmp_path: Path) -> None:
     site = api_site(tmp_path)
     certificate = site.state / "tls" / "server.pem"
     good = certificate.read_bytes()
-    with serve(site.state, program=PROGRAM) as served:
+    with serve(site.state) as served:
         served.wait_for(READY)
         first = fingerprint(site)
         certificate.write_bytes(b"damaged")
