@@ -6,6 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from provision.errors import Invalid
 from provision.host import Host
+from provision.model import InterfaceName
 
 _INTERFACE: TypeAdapter[str] = TypeAdapter(InterfaceName)
 

@@ -26,6 +26,9 @@ from provision.settings import Settings
 from provision.web.limits import Limits
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials, by_token
+from provision.web.pages import app as pages_app
+from provision.web.pages.app import Front
+from provision.web.pages.session import by_session
 from provision.web.servers import Servers
 
 _SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
@@ -109,6 +112,7 @@ async def _serve_with(
                     task.result()
         finally:
             _notify("STOPPING=1")
+            service.sessions.close()  # and with them streams, which would not end by themselves
             for task in going:
                 task.cancel()
             networks.close()
@@ -117,11 +121,11 @@ async def _serve_with(
 
 
 def _api(service: Service, servers: Servers) -> ApiServer | None:
-    """The operator's application over TLS, when the settings have it."""
+    """The operator's application and the pages over TLS, when the settings have it."""
     settings = service.core.settings
     if settings.api is None:
         return None
-    app = operator_app.create(service, by_token(service))
+    app = Front(operator_app.create(service, by_token(service)), pages_app.create(service, by_session(service)))
     return ApiServer(app, settings.api, settings, servers, service.core.clock)
 
 

@@ -67,7 +67,9 @@ def pages_of(here: Site) -> Guard:
     return pages_app.create(here.service, by_session(here.service))
 
 
-def logged_in(here: Site, role: PrincipalRole = PrincipalRole.ADMIN, app: Guard | None = None, **wanted: Any) -> Browser:
+def logged_in(
+    here: Site, role: PrincipalRole = PrincipalRole.ADMIN, app: Guard | None = None, **wanted: Any
+) -> Browser:
     """A browser that is logged in with that role, at `app` or pages of its own."""
     browser = Browser(app or pages_of(here))
     reply = browser.log_in(token(here, wanted.pop("name", str(role)), role, **wanted))

@@ -47,7 +47,7 @@ RANK = {unit: rank for rank, row in enumerate(LAYERS) for unit in row}
 
 # What only the named files or directories may use, and why when that is not plain.
 DOORS = {
-    "jinja2": ("render/", "image/page.py"),  # the page is for people: its values are escaped, not refused
+    "jinja2": ("render/", "image/page.py", "web/pages/"),  # pages are for people: values are escaped, not refused
     "pycdlib": ("media/",),
     "pefile": ("media/signing.py",),
     "sqlalchemy": ("store/",),

@@ -49,7 +49,9 @@ class Pages:
         scope = request.scope
         principal = principal_of(scope) if PRINCIPAL in scope else None
         key = self.service.sessions.form_key(cookie_of(scope)) if principal else ""
-        return self._response(template, status, {"principal": principal, "key": key, "path": request.url.path, **values})
+        return self._response(
+            template, status, {"principal": principal, "key": key, "path": request.url.path, **values}
+        )
 
     def part(self, template: str, /, **values: Any) -> str:
         """A part of a page, which changes while it is looked at."""

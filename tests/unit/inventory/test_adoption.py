@@ -10,7 +10,12 @@ from provision.errors import Invalid
 from provision.inventory import adoption
 from provision.inventory.parse import parse
 
-SITE = "site: {domain: example.test, networks: {NET: {role: management, prefix: 10.0.0.0/24, pool: {first: 10.0.0.9, last: 10.0.0.99}}}}\n"
+SITE = """\
+site:
+  domain: example.test
+  networks:
+    NET: {role: management, prefix: 10.0.0.0/24, pool: {first: 10.0.0.9, last: 10.0.0.99}}
+"""
 
 
 @pytest.mark.parametrize("network", ["mgmt", "1", "no", "a-network-of-a-very-long-name"])

@@ -1,0 +1,98 @@
+"""The pages as a whole: who may do what, as by the API, and nobody without a session."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from provision.principal import PrincipalRole
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_token
+from provision.web.pages.app import Front
+from tests.helpers.browser import HOST, OURS, PEER, Browser, logged_in, pages_of, token
+from tests.helpers.site_fixture import CANARY, STRANGER, Site, request
+
+ADOPT = f"/unknown/adopt?mac={STRANGER}&network=mgmt"
+READABLE = ["/hosts", "/hosts/node1", "/unknown", "/inventory", "/images", "/networks"]
+AUDITED = ["/audit", "/audit/chain"]
+OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
+OF_ADMINS = ["/tokens", ADOPT]
+FORMS = {
+    "/hosts/node1/window": {"minutes": "5"},
+    "/hosts/node1/window/close": {},
+    "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
+    "/inventory": {"text": "site: {}"},
+    "/tokens": {"name": "another", "role": "admin"},
+    "/tokens/ci/revoke": {},
+}
+_FORMS_OF_OPERATORS = 2
+
+
+@pytest.mark.parametrize("role", list(PrincipalRole))
+def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole) -> None:
+    browser = logged_in(here, role)
+    here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    allowed = [*READABLE]
+    allowed += AUDITED if role.includes(PrincipalRole.AUDITOR) else []
+    allowed += OF_OPERATORS if role.includes(PrincipalRole.OPERATOR) else []
+    allowed += OF_ADMINS if role.includes(PrincipalRole.ADMIN) else []
+    for path in (*READABLE, *AUDITED, *OF_OPERATORS, *OF_ADMINS):
+        reply = browser.get(path)
+        assert reply.status == (200 if path in allowed else 403), path
+        assert (CANARY in reply.body) is (path in OF_OPERATORS and path in allowed), path
+        shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
+        assert ("Open window" in shown) <= role.includes(PrincipalRole.OPERATOR)
+        assert ("Adopt<" in shown or "Show what changes" in shown) <= role.includes(PrincipalRole.ADMIN)
+
+
+@pytest.mark.parametrize("role", [PrincipalRole.READER, PrincipalRole.AUDITOR, PrincipalRole.OPERATOR])
+def test_a_form_that_is_not_shown_is_refused_when_it_is_sent(here: Site, role: PrincipalRole) -> None:
+    browser = logged_in(here, role)
+    token(here)
+    here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    before = here.state.joinpath("provision.db").read_bytes()
+    allowed = list(FORMS)[:_FORMS_OF_OPERATORS] if role is PrincipalRole.OPERATOR else []
+    for path, fields in FORMS.items():
+        if path not in allowed:
+            reply = browser.post(path, **fields)
+            assert reply.status == 403 and b"and this takes" in reply.body, path
+    assert here.state.joinpath("provision.db").read_bytes() == before
+
+
+def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
+    browser = logged_in(here, PrincipalRole.ADMIN, selector={"rack": "b"})
+    here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    for path in ("/hosts/node1", "/hosts/node1/media/iso", "/hosts/node1/events", "/audit?host=node1"):
+        reply, other = browser.get(path), browser.get(path.replace("node1", "node9"))
+        assert reply.status == other.status == 404
+        assert reply.body.replace(b"node1", b"node9") == other.body
+    for path in ("/hosts", "/hosts?search=node1", "/unknown", "/networks", "/images"):
+        body = browser.get(path).body
+        assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
+    for path in ("/audit/chain", "/tokens", ADOPT):
+        assert browser.get(path).status == 403
+    assert browser.post("/hosts/node1/window").status == 404
+    assert browser.post("/inventory", text="x").status == 403
+
+
+def test_the_api_takes_no_cookie_and_the_pages_take_no_token(here: Site) -> None:
+    pages = pages_of(here)
+    front = Front(operator_app.create(here.service, by_token(here.service)), pages)
+    browser, shown = logged_in(here, app=pages), token(here)
+    with_cookie = {**OURS, "cookie": browser.cookie}
+    for path in ("/v1/hosts", "//v1/hosts", "/v1/hosts/node1/iso", "/v1/openapi.json"):
+        reply = request(front, "GET", path, headers=with_cookie, peer=PEER)
+        assert reply.problem["status"] == 401 and b"node1" not in reply.body
+    bearer = {"host": HOST, "authorization": f"Bearer {shown}"}
+    assert len(json.loads(request(front, "GET", "/v1/hosts", headers=bearer, peer=PEER).body)) == 3
+    assert request(front, "GET", "/hosts", headers=bearer, peer=PEER).status == 303
+    assert request(front, "GET", "/hosts", headers=with_cookie, peer=PEER).status == 200
+
+
+def test_what_is_not_there(here: Site) -> None:
+    browser = logged_in(here)
+    assert browser.get("/nothing").status == 404 and browser.get("/hosts/").status == 404
+    assert browser.get("/").headers["location"] == "/hosts"
+    assert browser.get("/hosts/Node1").status == 422
+    assert Browser(browser.app).get("/nothing").status == 303, "who is nobody does not learn what is there"

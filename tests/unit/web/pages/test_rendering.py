@@ -1,0 +1,147 @@
+"""Whatever strings an inventory, an unknown machine, the log or a request has: in a page they are text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from pydantic import BaseModel
+
+from provision.api.audit import Verified
+from provision.errors import Invalid
+from provision.principal import PrincipalRole
+from tests.helpers.browser import Browser, logged_in
+from tests.helpers.site_fixture import STRANGER, Site
+
+EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
+SERVICE = [
+    ("inventories", "host", "/hosts/node1"),
+    ("reports", "explain", "/hosts/node1"),
+    ("overview", "host", "/hosts/node1"),
+    ("overview", "contents", "/hosts/node1"),
+    ("credentials", "listing", "/hosts/node1"),
+    ("overview", "hosts", "/hosts"),
+    ("reports", "unknown", "/unknown"),
+    ("images", "listing", "/images"),
+    ("reports", "health", "/networks"),
+    ("overview", "networks", "/networks"),
+    ("auditing", "entries", "/audit"),
+    ("tokens", "listing", "/tokens"),
+]
+
+
+def hostile(value: Any) -> Any:
+    """The same with every string that is not of a fixed set replaced, and every null by a string where there may be
+    one."""
+    if isinstance(value, Enum) or value is None:
+        return value
+    if isinstance(value, str):
+        return EVIL
+    if isinstance(value, BaseModel):
+        inner = {name: getattr(value, name) for name in type(value).model_fields}
+        keys = {"root": lambda root: {name: hostile(v) for name, v in root.items()}}
+        return type(value).model_construct(**{n: keys.get(n, hostile)(v) for n, v in inner.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: hostile(getattr(value, f.name)) for f in fields(value)})
+    if isinstance(value, dict):
+        return {hostile(key): hostile(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(hostile(inner) for inner in value)
+    return value
+
+
+def harmless(browser: Browser, path: str, **form: str) -> str:
+    """The page, in which nothing of EVIL is markup."""
+    reply = browser.post(path, **form) if form else browser.get(path)
+    text = reply.body.decode()
+    assert reply.status < 500, path
+    for markup in ("<script>alert", "<img", "</textarea></title>", '" autofocus', "' autofocus", "\"'", "'\""):
+        assert markup not in text, (path, markup)
+    return text
+
+
+@pytest.mark.parametrize(("part", "method", "path"), SERVICE)
+def test_every_string_of_the_service_is_text(
+    here: Site, monkeypatch: pytest.MonkeyPatch, part: str, method: str, path: str
+) -> None:
+    browser = logged_in(here)
+    here.window()
+    here.service.core.store.sightings.seen(STRANGER, "a uuid", "mgmt", here.clock())
+    here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
+    here.service.listeners = lambda: {"mgmt": "served", "[api]": "begins"}
+    owner = getattr(here.service, part)
+    original: Callable[..., Any] = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))
+    assert "&lt;script&gt;alert(1)" in harmless(browser, path)
+
+
+def test_what_is_wrong_with_the_log_is_text(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = logged_in(here)
+    verified = Verified(ok=False, entries=1, starts=1, problems=(EVIL,))
+    monkeypatch.setattr(here.service.auditing, "verify", lambda *_: verified)
+    assert "The chain is broken" in (text := harmless(browser, "/audit/chain")) and "&lt;script&gt;alert(1)" in text
+
+
+def test_an_unknown_machine_says_what_it_likes(here: Site) -> None:
+    browser = logged_in(here)
+    here.service.core.store.sightings.seen(EVIL, EVIL, EVIL, here.clock())
+    assert "&lt;img" in harmless(browser, "/unknown")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/hosts?search={}&label={}&value={}",
+        "/hosts?label={}",
+        "/audit?search={}",
+        "/audit?host={}",
+        "/unknown/adopt?mac={}&network={}&name={}",
+        "/hosts?first={}",
+        "/{}",
+        "/hosts/{}",
+        "/hosts/node1/media/{}",
+    ],
+)
+def test_a_request_says_what_it_likes(here: Site, path: str) -> None:
+    harmless(logged_in(here), path.replace("{}", quote(EVIL, safe="") if "?" in path else EVIL.replace("/", "")))
+
+
+def test_forms_say_what_they_like(here: Site) -> None:
+    browser = logged_in(here)
+    assert "&lt;/textarea&gt;" in harmless(browser, "/inventory", text=EVIL)
+    assert "&lt;/textarea&gt;" in harmless(browser, "/inventory", text=f"site:\n  domain: {EVIL!r}\n")
+    harmless(browser, "/tokens", name=EVIL, role=EVIL, days=EVIL, selector=EVIL)
+    harmless(browser, "/hosts/node1/window", minutes=EVIL, boots=EVIL)
+
+
+def test_an_adoption_is_shown_as_text(here: Site) -> None:
+    browser = logged_in(here)
+    here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    text = harmless(browser, f"/unknown/adopt?mac={STRANGER}&network=mgmt&name={quote(EVIL, safe='')}")
+    assert "<h2>The inventory fragment</h2>" not in text
+
+
+def test_an_error_is_shown_as_text(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = logged_in(here, PrincipalRole.OPERATOR)
+
+    def refuse(*_: object) -> None:
+        raise Invalid(EVIL, EVIL, EVIL)
+
+    monkeypatch.setattr(here.service.windows, "open", refuse)
+    assert "&lt;script&gt;" in harmless(browser, "/hosts/node1/window", minutes="1")
+
+
+def test_a_failure_that_nobody_foresaw_is_not_told(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = logged_in(here)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(here.service.images, "listing", fail)
+    reply = browser.get("/images")
+    assert reply.status == 500 and b"a secret" not in reply.body
+    assert "content-security-policy" in reply.headers
