@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.routing import Route
@@ -29,7 +30,10 @@ from provision.tftp.server import TftpRequest
 from provision.web import boot_app
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
-from provision.web.operator.authentication import by_peer_credentials
+from provision.web.operator.authentication import Authenticate, by_peer_credentials
+from provision.web.pages import app as pages_app
+from provision.web.pages.session import by_session
+from tests.helpers.browser import OURS, PEER, logged_in
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
@@ -38,6 +42,7 @@ from tests.helpers.site_fixture import (
     MAC1,
     MAC2,
     READS_AGAIN,
+    STRANGER,
     Reply,
     Site,
     ask,
@@ -65,6 +70,7 @@ PARAMETERS = {
     "credential": ["token"],
     "image": ["base"],
     "access": ["ci"],
+    "file": ["style.css"],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
@@ -75,6 +81,7 @@ SPECIAL = {
     ("/v1/images/{name}", "name"): "image",
     ("/v1/images/{name}/verify", "name"): "image",
     ("/v1/tokens/{name}", "name"): "access",
+    ("/tokens/{name}/revoke", "name"): "access",
 }
 
 TFTP_PATHS = [
@@ -162,6 +169,36 @@ def walk(app: Guard, here: Site, revision: str, peer: str) -> list[tuple[str, Re
     return asyncio.run(all_of_them())
 
 
+FIELDS = {
+    "/login": {"token": "provision_" + "A" * 43},
+    "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
+    "/inventory": {"text": sources()[0].text.decode()},
+    "/tokens": {"name": "ci", "role": "reader"},
+}
+"""What the forms of the pages are sent with, so that they do all that they can."""
+
+
+def page_walk(here: Site, authenticate: Authenticate, cookie: str = "") -> list[tuple[str, Reply]]:
+    """Every page, with the forms that it takes as a browser sends them."""
+    app = pages_app.create(here.service, authenticate)
+    shown = cookie.partition("=")[2].encode() or None
+    headers = {**OURS, **({"cookie": cookie} if cookie else {})}
+
+    async def all_of_them() -> list[tuple[str, Reply]]:
+        replies = []
+        for route in sorted(routes(app), key=lambda route: route.path in ("/logout", "/tokens/{name}/revoke")):
+            for path in paths_of(route, here, ""):
+                for method in sorted(methods(route)):
+                    fields = {"key": here.service.sessions.form_key(shown), **FIELDS.get(path, {})}
+                    body = urlencode(fields).encode() if method == "POST" else b""
+                    for given in HEADERS:
+                        reply = await ask(app, method, path, headers={**headers, **given}, body=body, peer=PEER)
+                        replies.append((f"{method} {path}", reply))
+        return replies
+
+    return asyncio.run(all_of_them())
+
+
 def tftp_walk(here: Site, revision: str, general: bool) -> list[tuple[str, bytes]]:
     """Content or error text of every TFTP path."""
     serve = tftp.handler(here.service.netboot, edge(GENERAL, {"10.1.0.11": MAC1}) if general else edge())
@@ -204,6 +241,9 @@ def test_no_route_gives_a_secret_when_policy_denies(here: Site, caplog: pytest.L
             }
             assert found == set(), name
             assert not any(reply.status >= 500 for _, reply in replies), [a for a, r in replies if r.status >= 500]
+        pages = page_walk(here, lambda _: ROOT)
+        assert {asked for asked, reply in pages if leaks(forms, reply.body, reply.headers, reply.error)} == set()
+        assert [asked for asked, reply in pages if reply.status >= 500] == []
         for general in (False, True):
             assert {path for path, data in tftp_walk(here, revision, general) if leaks(forms, data)} == set()
     assert leaks(forms, caplog.text, (here.state / "audit.log").read_bytes()) == []
@@ -224,6 +264,43 @@ def test_no_route_gives_a_byte_when_nobody_is_known(here: Site) -> None:
     assert {asked for asked, reply in replies if leaks(forms, reply.body, reply.headers)} == set()
     assert len({reply.body for _, reply in replies}) == 1
     assert [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")] == before
+
+
+OPEN = {"GET /login", "HEAD /login", "POST /login", "GET /static/style.css", "HEAD /static/style.css"}
+
+
+@pytest.mark.parametrize("kind", ["none", "made up", "logged out", "revoked", "expired", "idle", "two"])
+def test_no_page_gives_a_byte_without_a_session(here: Site, kind: str) -> None:
+    revision = begin(here)
+    forms = [*secret_forms(here), b"node1", MAC1.encode(), b"mgmt", revision.encode()]
+    here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    browser = logged_in(here, name="gone")
+    cookie = browser.cookie
+    assert browser.get("/hosts/node1").status == 200
+    if kind in ("none", "made up", "two"):
+        cookie = {"none": "", "made up": f"{cookie.partition('=')[0]}={'A' * 43}", "two": f"{cookie}; {cookie}"}[kind]
+    elif kind == "logged out":
+        browser.post("/logout")
+    elif kind == "revoked":
+        here.service.tokens.revoke("gone", ROOT)
+    here.clock.advance(**{"expired": {"days": 91}, "idle": {"hours": 1}}.get(kind, {}))
+    here.service.core.store.tokens.flush(at_once=True)
+    before = here.state.joinpath("provision.db").read_bytes()
+    replies = page_walk(here, by_session(here.service), cookie)
+    assert len(replies) > 80 and {asked for asked, reply in replies if leaks(forms, reply.body, reply.headers)} == set()
+    answered = {asked for asked, reply in replies if reply.status not in (303, 401, 403, 429)}
+    assert answered <= OPEN and all(r.headers.get("location", "/login") == "/login" for _, r in replies)
+    assert all("set-cookie" not in reply.headers for _, reply in replies)
+    assert here.state.joinpath("provision.db").read_bytes() == before
+
+
+def test_pages_have_the_secret_in_media_only(here: Site) -> None:
+    begin(here)
+    forms = secret_forms(here)
+    replies = page_walk(here, lambda _: ROOT)
+    found = {asked for asked, reply in replies if leaks(forms, reply.body)}
+    assert found == {"GET /hosts/node1/media/iso", "GET /hosts/node1/media/disk"}
+    assert [asked for asked, reply in replies if reply.status >= 500] == []
 
 
 def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:

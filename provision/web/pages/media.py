@@ -19,9 +19,6 @@ def routes(pages: Pages) -> list[Route]:
 
     async def send(request: Request) -> Response:
         name, medium = name_in(request), request.path_params["medium"]
-        answer = await asyncio.to_thread(download.answer, name, medium, request)
-        answer.headers["content-disposition"] = f'attachment; filename="{name}.{medium}"'
-        return answer
+        return await asyncio.to_thread(download.answer, name, medium, request)
 
-    # After all other routes of a host, whose last part would be a medium.
     return [Route("/hosts/{name}/media/{medium}", send, methods=["GET"], name="get a medium")]

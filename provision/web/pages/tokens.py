@@ -48,9 +48,9 @@ def _admin(request: Request) -> Principal:
 def _wanted(request: Request) -> NewToken:
     form = form_of(request)
     fields = {"name": form.get("name", "").strip(), "role": form.get("role", "")}
-    days, selector = number(form, "days") or DEFAULT_DAYS, dict(labels(form.get("selector", "")))
+    days, selector = number(form, "days"), dict(labels(form.get("selector", "")))
     try:
-        return NewToken.model_validate({**fields, "days": days, "selector": selector})
+        return NewToken.model_validate({**fields, "days": DEFAULT_DAYS if days is None else days, "selector": selector})
     except ValidationError as error:
         where = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
         raise Invalid("token", f"its {where} is not valid", "correct it, and send the form again") from None
