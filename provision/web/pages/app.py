@@ -28,9 +28,9 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     nothing of them answers whom `authenticate` does not know."""
     pages = Pages(service)
     live = Live(pages)
-    modules = (hosts.routes(pages, live), media.routes(pages), unknown.routes(pages), inventory.routes(pages))
-    modules += (site.routes(pages), audit.routes(pages), tokens.routes(pages), login.routes(pages))
-    app = Starlette(routes=[route for module in modules for route in module])
+    routes = [*hosts.routes(pages, live), *media.routes(pages), *unknown.routes(pages), *inventory.routes(pages)]
+    routes += [*site.routes(pages), *audit.routes(pages), *tokens.routes(pages), *login.routes(pages)]
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 
     async def failed(request: Request, error: Exception) -> Response:

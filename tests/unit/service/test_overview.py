@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def names(here: Site, **wanted: str) -> list[str]:
+def names(here: Site, **wanted: Any) -> list[str]:
     return [line.name for line in here.service.overview.hosts(ROOT, **wanted).lines]
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, get_args, get_origin
 
 import pytest
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
@@ -16,6 +17,7 @@ from provision.web.operator.authentication import by_peer_credentials
 
 NOTHING: Any = None
 APP = operator_app.create(NOTHING, by_peer_credentials).app
+assert isinstance(APP, FastAPI)
 ROUTES = [route for route in APP.routes if isinstance(route, APIRoute)]
 OPERATIONS = {
     *("accept_clock", "accept_store", "apply_inventory", "check_inventory", "close_window", "describe_medium"),

@@ -55,7 +55,7 @@ def test_a_form_that_is_not_shown_is_refused_when_it_is_sent(here: Site, role: P
     allowed = list(FORMS)[:_FORMS_OF_OPERATORS] if role is PrincipalRole.OPERATOR else []
     for path, fields in FORMS.items():
         if path not in allowed:
-            reply = browser.post(path, **fields)
+            reply = browser.post(path, None, **fields)
             assert reply.status == 403 and b"and this takes" in reply.body, path
     assert here.state.joinpath("provision.db").read_bytes() == before
 

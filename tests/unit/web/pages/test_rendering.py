@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import BaseModel
 
-from provision.api.audit import Verified
+from provision.api.audit import AuditEntry, Verified
 from provision.errors import Invalid
 from provision.principal import PrincipalRole
 from tests.helpers.browser import Browser, logged_in
@@ -42,9 +42,10 @@ def hostile(value: Any) -> Any:
     if isinstance(value, str):
         return EVIL
     if isinstance(value, BaseModel):
-        inner = {name: getattr(value, name) for name in type(value).model_fields}
-        keys = {"root": lambda root: {name: hostile(v) for name, v in root.items()}}
-        return type(value).model_construct(**{n: keys.get(n, hostile)(v) for n, v in inner.items()})
+        if isinstance(value, AuditEntry):
+            return AuditEntry.model_construct({name: hostile(inner) for name, inner in value.root.items()})
+        inner = {name: hostile(getattr(value, name)) for name in type(value).model_fields}
+        return type(value).model_construct(**inner)
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: hostile(getattr(value, f.name)) for f in fields(value)})
     if isinstance(value, dict):
@@ -56,7 +57,7 @@ def hostile(value: Any) -> Any:
 
 def harmless(browser: Browser, path: str, **form: str) -> str:
     """The page, in which nothing of EVIL is markup."""
-    reply = browser.post(path, **form) if form else browser.get(path)
+    reply = browser.post(path, None, **form) if form else browser.get(path)
     text = reply.body.decode()
     assert reply.status < 500, path
     for markup in ("<script>alert", "<img", "</textarea></title>", '" autofocus', "' autofocus", "\"'", "'\""):

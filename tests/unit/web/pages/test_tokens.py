@@ -34,5 +34,5 @@ def test_a_token_is_revoked(here: Site) -> None:
 )
 def test_a_token_that_cannot_be(here: Site, wrong: dict[str, str]) -> None:
     fields = {"name": "ci", "role": "reader", "days": "30", "selector": "", **wrong}
-    reply = logged_in(here).post("/tokens", **fields)
+    reply = logged_in(here).post("/tokens", None, **fields)
     assert reply.status == 422 and len(here.audit("token-created")) == 1

@@ -1,0 +1,234 @@
+"""The pages in a real browser, served by a process of its own: what an operator does, and what axe-core says of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from provision import clock, settings
+from provision.service.service import Service
+from tests.helpers.api_site import ApiSite, api_site
+from tests.helpers.chromium import chromium, context_of, violations
+from tests.helpers.cli_runner import cli
+from tests.helpers.serving import Served, serve
+from tests.helpers.site_fixture import CANARY, STRANGER
+
+pytestmark = pytest.mark.integration
+
+READY = "serving the operators' API at"
+PICTURES = os.environ.get("PICTURES")
+"""The directory for pictures of the pages; `make pictures` says where."""
+
+_PAGES = (
+    "/hosts",
+    "/hosts/node1",
+    "/unknown",
+    "/inventory",
+    "/images",
+    "/networks",
+    "/audit",
+    "/audit/chain",
+    "/tokens",
+)
+_ADOPT = f"/unknown/adopt?mac={STRANGER}&network=mgmt"
+_PHONE = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiSite, Served]]:
+    made = api_site(tmp_path_factory.mktemp("browser"))
+    service = Service.open(settings.load(made.state, made.state / "provision.toml"))
+    for mac in (STRANGER, "52:54:00:00:00:98"):
+        service.core.store.sightings.seen(mac, None, "mgmt", clock.now())
+    service.core.store.sightings.flush()
+    service.close()
+    with serve(made.state) as served:
+        served.wait_for(READY)
+        yield made, served
+        assert served.stop() == 0
+        assert "Traceback" not in served.log and "internal error" not in served.log
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+def log_in(context: BrowserContext, made: ApiSite, token: str | None = None) -> Page:
+    """A page of somebody who has logged in."""
+    page = context.new_page()
+    page.goto(f"{made.url}/hosts")
+    page.get_by_label("Token").fill(token or made.token)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Hosts")).to_be_visible()
+    return page
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep how a page looks, when somebody wants to have it."""
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+def complaints(page: Page) -> list[str]:
+    """What the browser's console will have said of the page: a script or style that its policy refuses, for example."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
+    site: tuple[ApiSite, Served], browser: Browser, tmp_path: Path
+) -> None:
+    made, _ = site
+    with context_of(browser) as context:
+        page = context.new_page()
+        said = complaints(page)
+        page.goto(f"{made.url}/")
+        expect(page).to_have_url(f"{made.url}/login")
+        page.get_by_label("Token").fill("provision_" + "A" * 43)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_contain_text("This token is not valid")
+        assert any("401" in text for text in said)
+        said.clear()
+        page.get_by_label("Token").fill(made.token)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{made.url}/hosts")
+        (cookie,) = context.cookies()
+        assert cookie["name"] == "__Host-provision" and cookie["secure"] and cookie["httpOnly"]
+        assert cookie["sameSite"] == "Strict" and cookie["path"] == "/"
+
+        page.get_by_role("link", name="node1", exact=True).click()
+        expect(page.get_by_role("heading", name="node1")).to_be_visible()
+        expect(
+            page.get_by_text("had no open boot window").or_(page.get_by_text("has no open boot window")).first
+        ).to_be_visible()
+        with page.expect_download() as waited:
+            page.get_by_role("link", name="Download node1.iso").click()
+        waited.value.save_as(tmp_path / "node1.iso")
+        assert waited.value.suggested_filename == "node1.iso" and CANARY in (tmp_path / "node1.iso").read_bytes()
+
+        # One page follows what is done on another.
+        other = context.new_page()
+        other.goto(f"{made.url}/hosts/node1")
+        expect(other.locator("[data-events] .state")).to_have_text("idle")
+        page.get_by_label("Minutes").fill("20")
+        page.get_by_role("button", name="Open window").click()
+        expect(page.get_by_text("0 of 1 boots used")).to_be_visible()
+        expect(other.locator("[data-events] .state")).to_have_text("ready to boot")
+        page.get_by_role("button", name="Close window").click()
+        expect(page.get_by_text("No window is open")).to_be_visible()
+        expect(other.locator("[data-events] .state")).to_have_text("idle")
+        assert said == []
+
+        page.goto(f"{made.url}/hosts/node3")
+        page.get_by_role("button", name="Open window").click()
+        expect(page.get_by_role("alert")).to_contain_text("Way out: set 'netboot: window' to use windows")
+        picture(page, "refused")
+
+        page.get_by_role("link", name="Unknown machines").click()
+        page.get_by_role("link", name=f"Adopt {STRANGER}").click()
+        expect(page.get_by_label("Inventory fragment")).to_contain_text(f'mgmt: {{mac: "{STRANGER}"')
+        picture(page, "adopt")
+        page.get_by_role("button", name="Apply").click()
+        expect(page.get_by_role("heading", name="host-525400000099")).to_be_visible()
+
+
+def test_an_inventory_is_sent_looked_at_and_applied(
+    site: tuple[ApiSite, Served], browser: Browser, tmp_path: Path
+) -> None:
+    from tests.helpers.site_fixture import INVENTORY
+
+    made, _ = site
+    file = tmp_path / "site.yaml"
+    file.write_text(INVENTORY.replace("rack: a", "rack: b", 1))
+    with context_of(browser) as context:
+        page = log_in(context, made)
+        page.get_by_role("link", name="Inventory").click()
+        page.get_by_label("A file of yours").set_input_files(file)
+        expect(page.get_by_label("Inventory as YAML")).to_have_value(re.compile("rack: b"))
+        page.get_by_role("button", name="Show what changes").click()
+        expect(page.get_by_text("labels.rack")).to_be_visible()
+        page.get_by_role("button", name="Apply").click()
+        expect(page.get_by_role("status")).to_contain_text("Applied.")
+
+
+def test_another_site_cannot_act_for_who_is_logged_in(site: tuple[ApiSite, Served], browser: Browser) -> None:
+    """The same server by another name is another origin, and nearer to the first than any other."""
+    made, _ = site
+    with context_of(browser) as context:
+        log_in(context, made)
+        evil = context.new_page()
+        evil.set_content(
+            f'<form method="post" action="{made.url}/hosts/node1/window"><button>Win a prize</button></form>'
+            f'<iframe src="{made.url}/hosts"></iframe>'
+        )
+        evil.get_by_role("button", name="Win a prize").click()
+        expect(evil).to_have_url(f"{made.url}/login")  # SameSite: the cookie did not come along
+        assert context.cookies()
+        evil.goto(f"{made.url}/hosts/node1")
+        expect(evil.get_by_text("No window is open")).to_be_visible()
+
+
+def test_a_revoked_token_ends_what_is_followed(site: tuple[ApiSite, Served], browser: Browser) -> None:
+    made, _ = site
+    created = cli(made.state, "token", "create", "short", "--role", "reader", "--json")
+    assert created.code == 0, created.err
+    with context_of(browser) as context:
+        page = log_in(context, made, created.json["token"])
+        expect(page.get_by_role("link", name="Tokens")).to_have_count(0)
+        page.goto(f"{made.url}/hosts/node1")
+        expect(page.get_by_role("button", name="Open window")).to_have_count(0)
+        expect(page.get_by_text("follows no longer what happens")).to_be_hidden()
+        assert cli(made.state, "token", "revoke", "short").code == 0
+        expect(page.get_by_text("follows no longer what happens")).to_be_visible()
+        page.reload()
+        expect(page).to_have_url(f"{made.url}/login")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_keeps_anybody_out(site: tuple[ApiSite, Served], browser: Browser, scheme: str) -> None:
+    """WCAG 2.2 AA as far as a program can judge; in both schemes, and on a phone without scrolling sideways."""
+    made, _ = site
+    with context_of(browser, color_scheme=scheme, bypass_csp=True) as context:
+        page = context.new_page()
+        page.goto(f"{made.url}/login")
+        found = {"/login": violations(page)}
+        page = log_in(context, made)
+        last = "/unknown/adopt?mac=52:54:00:00:00:98&network=mgmt"
+        for path in (*_PAGES, last, "/hosts/nothing", "/hosts?search=nothing"):
+            page.goto(made.url + path)
+            found[path] = violations(page)
+            if path in ("/hosts", "/hosts/node1", "/audit"):
+                picture(page, f"{path.strip('/').replace('/', '-')}-{scheme}")
+        assert {path: wrong for path, wrong in found.items() if wrong} == {}
+        page.set_viewport_size(_PHONE)  # type: ignore[arg-type]
+        for path in _PAGES:
+            page.goto(made.url + path)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= _PHONE["width"], path
+
+
+def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], browser: Browser) -> None:
+    made, _ = site
+    with context_of(browser) as context:
+        page = log_in(context, made)
+        page.goto(f"{made.url}/hosts")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
+        for name in ("Hosts", "Unknown machines", "Inventory", "Images", "Networks", "Audit log", "Tokens"):
+            page.keyboard.press("Tab")
+            expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Log out")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{made.url}/login")
+        assert context.cookies() == []
