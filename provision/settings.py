@@ -99,6 +99,20 @@ def config_file(given: Path | None, state: Path) -> Path:
     return given or (Path(named) if named else state / "provision.toml")
 
 
+def server(given: str | None) -> str | None:
+    """The server that commands ask: as given, else $PROVISION_SERVER; None for the one on this machine."""
+    return given or os.environ.get("PROVISION_SERVER") or None
+
+
+def user_directory() -> Path:
+    """Where this user's own settings stand: $XDG_CONFIG_HOME/provision, else ~/.config/provision.
+
+    A relative $XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification wants it.
+    """
+    named = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    return (named if named.is_absolute() else Path.home() / ".config") / "provision"
+
+
 def load(state: Path, config: Path) -> Settings:
     """The settings of `state`; raises Problems with all of them, each with its key, or Unavailable."""
     try:

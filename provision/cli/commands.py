@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, str | Group] = {
     "window": "provision.cli.operate:window",
     "status": "provision.cli.operate:status",
     "audit": "provision.cli.operate:audit",
+    "login": "provision.cli.login:login",
+    "logout": "provision.cli.login:logout",
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
