@@ -61,7 +61,7 @@ def parse(text: str) -> Address:
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
         raise _no_url() from None
-    bare = parts.scheme == "https" and parts.username is None and parts.path in ("", "/")
+    bare = text.isprintable() and parts.scheme == "https" and parts.username is None and parts.path in ("", "/")
     if not bare or parts.query or parts.fragment or port == 0 or not _is_host(host):
         raise _no_url()
     return Address(host, PORT if port is None else port)
