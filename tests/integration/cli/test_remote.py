@@ -73,7 +73,12 @@ def test_somebody_compares_the_fingerprint_and_types_the_token(
     server: Front, laptop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("getpass.getpass", lambda prompt: asked.append(prompt) or TOKEN)
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return TOKEN
+
+    monkeypatch.setattr("getpass.getpass", ask)
     ran = run("--server", server.url, "login", typed="no\n")
     assert (ran.code, asked) == (Exit.DENIED, []), "nobody types a token for a server that is not the right one"
     assert AUTHORITY.fingerprint in ran.err and "CN=CA of a test" in ran.err and "'system'" not in ran.err
