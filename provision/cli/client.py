@@ -129,7 +129,8 @@ class Client:
 
         if not isinstance(error, httpx.HTTPError):
             return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
-        fact = f"the connection broke ({type(error).__name__})"
+        begun = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        fact = f"{'the connection broke' if begun else 'it does not answer'} ({type(error).__name__})"
         if self.url is None:
             return Broken("service", fact, "look at the service's log")
         from provision.cli.trust import refusal

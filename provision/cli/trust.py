@@ -20,13 +20,14 @@ def context_of(ca: str | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9525 section 2
     if ca is None:
         context.load_default_certs()
         return context
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(cadata=ca)
-    except (ssl.SSLError, ValueError):
+    except (ssl.SSLError, ValueError, TypeError):
         raise Invalid("CA", "is not a PEM certificate", "give the file that the server's admin exported") from None
     return context
 
@@ -58,7 +59,8 @@ def refusal(url: str, error: BaseException) -> ProvisionError | None:
         return None  # it was only cut off
     if isinstance(found, ssl.SSLCertVerificationError):
         return _unverified(url, found)
-    fact = f"TLS 1.2 or newer fails there ({found.reason or type(found).__name__})"
+    # Only errors of OpenSSL's own have a reason.
+    fact = f"TLS 1.2 or newer fails there ({getattr(found, 'reason', None) or type(found).__name__})"
     return Unavailable(url, fact, "check the port, and what stands between")
 
 

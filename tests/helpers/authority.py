@@ -58,10 +58,12 @@ class Authority:
         path.write_bytes(self.pem)
         return path
 
-    def issue(self, *names: str, days: tuple[int, int] = (-1, 20), shows_ca: bool = True) -> Pair:
-        """A server's certificate for names and addresses, good from and until so many days from now."""
+    def issue(self, *names: str, days: tuple[int, int] = (-1, 20), shows_ca: bool = True, named: bool = True) -> Pair:
+        """A server's certificate for names and addresses, good from and until so many days from now; the first name
+        is its subject, and the only place of a name unless it is `named`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign(_name(names[0]), self._name, key.public_key(), self._key, days, names=names)
+        alternatives = names if named else ()
+        certificate = _sign(_name(names[0]), self._name, key.public_key(), self._key, days, names=alternatives)
         chain = certificate.public_bytes(Encoding.PEM) + (self.pem if shows_ca else b"")
         return Pair(chain, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 

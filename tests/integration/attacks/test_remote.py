@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,39 @@ def test_a_certificate_that_is_swapped_after_the_login_is_refused(tmp_path: Path
         # It renews its own certificate, and nobody has to do anything.
         context.load_cert_chain(*PINNED.issue("127.0.0.1").write(tmp_path, "renewed"))
         assert run("--server", url, "login", stdin=CANARY.encode()).code == 0
+
+
+def test_nobody_talks_to_it_by_an_older_tls(tmp_path: Path) -> None:
+    context = PINNED.issue("127.0.0.1").context(tmp_path)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with fake_tls(context, value(WHO)) as (server, port):
+        url = enter(port)
+        assert f"{url}: TLS 1.2 or newer fails there (" in refused(url, "host", "list").err
+        for how in (("--ca", "ca.pem"), ("--fingerprint", PINNED.fingerprint), ()):
+            PINNED.file(tmp_path)
+            refused(url, "login", *how, stdin=CANARY.encode())
+        assert server.heads == []
+
+
+def test_a_name_that_stands_in_the_subject_alone_is_none(tmp_path: Path) -> None:
+    with fake_tls(PINNED.issue("localhost", named=False).context(tmp_path), value(WHO)) as (server, port):
+        url = enter(port, host="localhost")
+        assert "its certificate is for other names" in refused(url, "host", "list").err
+        assert server.heads == []
+
+
+def test_by_tls_1_3_alone_the_ca_comes_from_elsewhere(tmp_path: Path) -> None:
+    context = PINNED.issue("127.0.0.1").context(tmp_path)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with fake_tls(context, value(WHO)) as (_, port):
+        url = f"https://127.0.0.1:{port}"
+        for how in ((), ("--fingerprint", PINNED.fingerprint)):
+            ran = refused(url, "login", *how, stdin=CANARY.encode())
+            assert "it does not show its certificates by TLS 1.2; check the port; or give its CA by --ca" in ran.err
+        assert run("--server", url, "login", "--ca", PINNED.file(tmp_path), stdin=CANARY.encode()).code == 0
 
 
 def redirect(target: str, status: int) -> Behaviour:

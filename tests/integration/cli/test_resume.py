@@ -138,7 +138,7 @@ def test_a_server_that_stays_away_is_given_up(server: Front, laptop: Path) -> No
     with breaking(server, [100_000, *[0] * 10]) as way:
         ran = fetch(way.port)
     assert (ran.code, len(way.passed)) == (Exit.UNAVAILABLE, 1 + len(download.PAUSES))
-    assert f"https://127.0.0.1:{way.port}: the connection broke (" in ran.err
+    assert f"https://127.0.0.1:{way.port}: it does not answer (" in ran.err
     assert not (laptop / "node1.img").exists() and parts() == []
 
 
