@@ -14,7 +14,7 @@ from provision.errors import Exit
 from tests.fixtures import media
 from tests.helpers.authority import Authority
 from tests.helpers.cli_runner import Ran, run
-from tests.helpers.front import TOKEN, Front, front
+from tests.helpers.front import Front, front
 from tests.helpers.site_fixture import CANARY, INVENTORY, closed_site
 from tests.integration.attacks.test_operator_socket import COMMANDS, LOCAL
 
@@ -47,8 +47,9 @@ def at(server: Front, laptop: Path) -> str:
     return server.url
 
 
-def login(server: Front, *arguments: str | Path, token: str = TOKEN) -> Ran:
-    return run("--server", server.url, "login", *arguments, stdin=f"{token}\n".encode())
+def login(server: Front, *arguments: str | Path, token: str | None = None) -> Ran:
+    shown = server.token if token is None else token
+    return run("--server", server.url, "login", *arguments, stdin=f"{shown}\n".encode())
 
 
 def test_a_login_is_kept_for_its_user_alone(server: Front, laptop: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_login_is_kept_for_its_user_alone(server: Front, laptop: Path) -> None
     again = json.loads(login(server, "--json").out)
     assert again == {"server": server.url, "name": "token:laptop", "role": "admin", "expires": None}
     ran = run("--server", server.url, "logout")
-    assert (ran.code, TOKEN in kept.read_text()) == (0, False)
+    assert (ran.code, server.token in kept.read_text()) == (0, False)
     assert run("--server", server.url, "logout").code == Exit.NOT_FOUND
     ran = run("--server", server.url, "status")
     assert ran.err == (
@@ -76,7 +77,7 @@ def test_somebody_compares_the_fingerprint_and_types_the_token(
 
     def ask(prompt: str) -> str:
         asked.append(prompt)
-        return TOKEN
+        return server.token
 
     monkeypatch.setattr("getpass.getpass", ask)
     ran = run("--server", server.url, "login", typed="no\n")
@@ -92,7 +93,7 @@ def test_somebody_compares_the_fingerprint_and_types_the_token(
 def test_the_system_may_know_the_ca(server: Front, laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert login(server, "--system-ca").code == Exit.DENIED
     monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY.file(laptop)))
-    monkeypatch.setattr("getpass.getpass", lambda _: TOKEN)
+    monkeypatch.setattr("getpass.getpass", lambda _: server.token)
     ran = run("--server", server.url, "login", typed="system\n")
     assert (ran.code, "'pin'" in ran.err and "'system'" in ran.err) == (0, True), ran
     assert run("--server", server.url, "host", "list").code == 0
@@ -112,7 +113,7 @@ def test_without_anybody_to_ask_a_ca_has_to_be_named(server: Front, laptop: Path
 
 def test_a_token_is_a_private_file_and_is_never_shown(server: Front, laptop: Path) -> None:
     token = laptop / "token"
-    token.write_text(TOKEN)
+    token.write_text(server.token)
     token.chmod(0o640)
     pin = ("--fingerprint", AUTHORITY.fingerprint)
     ran = login(server, *pin, "--token-file", token)

@@ -17,7 +17,7 @@ from provision.secret import Secret
 from tests.helpers.authority import Authority
 from tests.helpers.cli_runner import Ran, run
 from tests.helpers.cutting import Cutting, Meanwhile, cutting
-from tests.helpers.front import TOKEN, Front, front
+from tests.helpers.front import Front, front
 from tests.helpers.site_fixture import closed_site
 
 pytestmark = pytest.mark.integration
@@ -40,20 +40,20 @@ def laptop(server: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(download, "PAUSES", (0.0,) * 5)
-    enter(server.port)
+    enter(server, server.port)
     return tmp_path
 
 
-def enter(port: int) -> None:
+def enter(server: Front, port: int) -> None:
     """Be logged in to the server by way of that port."""
-    servers.save(Login(Address("127.0.0.1", port), AUTHORITY.pem.decode(), Secret(TOKEN.encode())))
+    servers.save(Login(Address("127.0.0.1", port), AUTHORITY.pem.decode(), Secret(server.token.encode())))
 
 
 @contextmanager
 def breaking(server: Front, cuts: Sequence[int | None], meanwhile: Meanwhile = lambda _: None) -> Iterator[Cutting]:
     """A way to the server that breaks, with somebody logged in by it."""
     with cutting(server.port, cuts, meanwhile) as way:
-        enter(way.port)
+        enter(server, way.port)
         yield way
 
 
