@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,6 +199,26 @@ def test_the_environment_names_a_server_and_an_option_another(
     ran = run("--server", at, "--state", "/nonexistent", "host", "list")
     assert (ran.code, "is for another server than --state" in " ".join(ran.err.split())) == (Exit.USAGE, True)
     assert run("--server", "https://127.0.0.1:1", "host", "list").code == Exit.DENIED
+
+
+_LOADED = """
+import sys
+from provision.cli import main
+sys.argv[0] = "provision"
+try:
+    main()
+finally:
+    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def test_nothing_of_a_server_is_loaded(at: str, laptop: Path) -> None:
+    argv = [sys.executable, "-c", _LOADED, "--server", at, "status"]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert "node1" in ran.stdout
+    loaded = set(ran.stderr.split())
+    assert loaded & {"fastapi", "starlette", "uvicorn", "sqlalchemy", "sqlite3", "cryptography", "pyroute2"} == set()
+    assert {"httpx", "ssl"} <= loaded
 
 
 def test_ansible_gets_hosts_from_elsewhere(at: str, laptop: Path) -> None:

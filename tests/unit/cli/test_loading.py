@@ -9,16 +9,12 @@ from pathlib import Path
 import pytest
 
 from provision.api.status import Status
-from provision.cli import servers
 from provision.cli.alone import connect
 from provision.cli.client import Client
 from provision.cli.commands import COMMANDS, Group
-from provision.cli.servers import Address, Login
-from provision.secret import Secret
 from provision.settings import load
-from tests.helpers.authority import Authority
 from tests.helpers.site_fixture import closed_site
-from tests.integration.attacks.fake_service import fake, fake_tls, value
+from tests.integration.attacks.fake_service import fake, value
 
 WEB = {"fastapi", "starlette", "uvicorn", "httptools", "uvloop"}
 STORE = {"sqlalchemy", "cryptography", "sqlite3"}
@@ -72,15 +68,6 @@ def test_with_a_service_no_part_of_it_is_loaded(tmp_path: Path) -> None:
     with fake(tmp_path / "operator.sock", value(NOTHING)):
         # httpx loads rich for a command line of its own.
         assert loaded("--state", tmp_path, "status") & HEAVY <= CLIENT
-
-
-def test_nor_is_it_for_another_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    authority = Authority()
-    with fake_tls(authority.issue("127.0.0.1").context(tmp_path), value(NOTHING)) as (_, port):
-        address = Address("127.0.0.1", port)
-        servers.save(Login(address, authority.pem.decode(), Secret(b"a-token")))
-        assert loaded("--server", address.url, "status") & HEAVY <= CLIENT
 
 
 def test_status_says_the_same_with_and_without_the_application(tmp_path: Path) -> None:
