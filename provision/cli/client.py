@@ -108,7 +108,7 @@ class Client:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
         with self.stream("POST", path, body=body) as answer:
             _require_type(answer, "application/x-ndjson")
-            for line in _lines(answer.iter_raw(64 << 10)):
+            for line in _lines(answer.iter_raw()):
                 step = received(Step, line)
                 if step.problem is not None:
                     raise error_of(step.problem)
@@ -141,7 +141,8 @@ class Client:
     def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:
         _require_type(answer, kind)
         data, end = bytearray(), time.monotonic() + _BODY_SECONDS
-        for piece in answer.iter_raw(1 << 20):
+        # As they come: a server that gives a byte now and then would not be noticed in pieces of one size.
+        for piece in answer.iter_raw():
             data += piece
             if len(data) > most or time.monotonic() > end:
                 raise foreign("gave an answer that does not end")

@@ -53,7 +53,10 @@ class _Certificate:
         """Whose it is, and who has signed it; raises ValueError when it is none."""
         from cryptography import x509
 
-        parsed = x509.load_der_x509_certificate(self.der)
+        try:
+            parsed = x509.load_der_x509_certificate(self.der)
+        except x509.InvalidVersion as error:
+            raise ValueError(str(error)) from None
         return parsed.subject.rfc4514_string(), parsed.issuer.rfc4514_string()
 
 
@@ -68,7 +71,8 @@ class Wanted:
 
 def enter(address: Address, wanted: Wanted, token_file: Path | None) -> WhoAmI:
     """Log in to a server, and remember it. Raises what is wrong with the server, its CA or the token."""
-    pinned = None if wanted.system else _pinned(address, wanted.fingerprint, wanted.ca)
+    before = servers.load().get(address.url)  # first: what cannot be kept later is not asked for
+    pinned = None if wanted.system else _pinned(address, wanted, before)
     trust.require(address, pinned)
     # Only now: nobody types a token for a server that is not the right one.
     found = Login(address, pinned, _token(token_file))
@@ -78,18 +82,17 @@ def enter(address: Address, wanted: Wanted, token_file: Path | None) -> WhoAmI:
     return who
 
 
-def _pinned(address: Address, fingerprint: str | None, ca: Path | None) -> str | None:
-    """The CA to pin, as PEM; None when the user has chosen those that the system trusts."""
-    if ca is not None:
-        return _certificates_of(ca)
-    if fingerprint is not None:
-        wanted = _digest(fingerprint)
+def _pinned(address: Address, wanted: Wanted, before: Login | None) -> str | None:
+    """The CA to pin, as PEM; None when the user has chosen those that the system trusts, now or in the login before."""
+    if wanted.ca is not None:
+        return _certificates_of(wanted.ca)
+    if wanted.fingerprint is not None:
+        digest = _digest(wanted.fingerprint)
         for certificate in _shown(address):
-            if certificate.fingerprint == wanted:
+            if certificate.fingerprint == digest:
                 return certificate.pem
         fact = "it shows no certificate with that fingerprint"
         raise Denied(address.url, fact, "ask the server's admin for the file of its CA, and give it by --ca")
-    before = servers.load().get(address.url)
     return before.ca if before is not None else _chosen(address)
 
 
