@@ -13,24 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision.api.wire import Answer, Line, Time
+from provision import token
+from provision.api.tokens import WhoAmI
 from provision.cli import chain, output, servers, trust
 from provision.cli.client import over_tls
 from provision.cli.servers import Address, Login
 from provision.errors import Denied, Invalid, ProvisionError, Unavailable
 from provision.secret import Secret
 
-_TOKEN = re.compile(rb"[!-~]{8,200}")
 _DIGEST = re.compile(r"(?:sha256:)?((?:[0-9a-f]{2}:){31}[0-9a-f]{2}|[0-9a-f]{64})", re.IGNORECASE)
 _COMPARE = "compare it with what the server's admin has told you"
-
-
-class WhoAmI(Answer):
-    """Who asks, as the server sees it."""
-
-    name: Line
-    role: Line
-    expires: Time | None
 
 
 @dataclass(frozen=True)
@@ -183,9 +175,10 @@ def _token(file: Path | None) -> Secret:
         data, source = getpass.getpass("Token: ").encode(), "token"
     else:
         data, source = sys.stdin.buffer.read(4096), "standard input"
-    if not _TOKEN.fullmatch(data.strip()):
+    found = token.parse(data.strip())
+    if found is None:
         raise Invalid(source, "is not a valid token", "give it alone, on one line, as it was shown when it was made")
-    return Secret(data.strip())
+    return found
 
 
 def _read(path: Path) -> bytes:

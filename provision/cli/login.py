@@ -42,8 +42,9 @@ def login(
     if context().json:
         output.data({"server": address.url, **output.members(who)})
         return
+    hosts = "".join(f", for hosts with {label}={value}" for label, value in who.selector.items())
     until = f", until {who.expires}" if who.expires is not None else ""
-    output.say(f"{address.url}: you are {who.name}, with the role {who.role}{until}")
+    output.say(f"{address.url}: you are {who.name}, with the role {who.role}{hosts}{until}")
 
 
 def logout() -> None:

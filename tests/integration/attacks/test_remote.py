@@ -25,9 +25,15 @@ from tests.integration.attacks.fake_service import Behaviour, answer, endless, f
 
 pytestmark = pytest.mark.integration
 
-CANARY = "provision_canary-token-of-an-operator"
+CANARY = f"provision_canary{'x' * 37}"
 PINNED, OTHER, EXPIRED = Authority(), Authority(), Authority(days=(-9, -1))
-WHO = {"name": "token:laptop", "role": "operator", "expires": None}
+WHO: dict[str, Any] = {
+    "name": "token:laptop",
+    "role": "operator",
+    "authentication": "token",
+    "selector": {},
+    "expires": None,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -190,15 +196,16 @@ def test_garbage_is_refused(tmp_path: Path, name: str) -> None:
         before = (tmp_path / "config/provision/servers.json").read_bytes()
         refused(url, "host", "list")
         refused(url, "host", "list", "--ansible")
-        refused(url, "login", stdin=b"provision_another-token")
+        refused(url, "login", stdin=CANARY.encode().upper().replace(b"PROVISION", b"provision"))
         assert (tmp_path / "config/provision/servers.json").read_bytes() == before
 
 
 def test_what_is_printed_of_a_login_does_not_act_on_the_terminal(tmp_path: Path) -> None:
-    odd = WHO | {"name": "a\x1b[2J\nb", "role": "\x9b1m", "expires": "\u202e"}
+    odd = WHO | {"name": "a\x1b[2J\nb", "expires": "\u202e", "selector": {"rack": "7"}}
     with fake_tls(PINNED.issue("127.0.0.1").context(tmp_path), value(odd)) as (_, port):
         ran = run("--server", enter(port), "login", stdin=CANARY.encode())
-        assert (ran.code, ran.out) == (0, f"https://127.0.0.1:{port}: you are a?[2J b, with the role ?1m, until ?\n")
+        told = "you are a?[2J b, with the role operator, for hosts with rack=7, until ?"
+        assert (ran.code, ran.out) == (0, f"https://127.0.0.1:{port}: {told}\n")
 
 
 def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:

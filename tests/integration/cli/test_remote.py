@@ -57,12 +57,12 @@ def login(server: Front, *arguments: str | Path, token: str | None = None) -> Ra
 def test_a_login_is_kept_for_its_user_alone(server: Front, laptop: Path) -> None:
     ran = login(server, "--fingerprint", AUTHORITY.fingerprint.replace(":", "").lower())
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == f"{server.url}: you are token:laptop, with the role admin\n"
+    assert ran.out.startswith(f"{server.url}: you are token:laptop, with the role admin, until 20")
     kept = laptop / "config" / "provision" / "servers.json"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, kept.parent)] == [0o600, 0o700]
     assert list(kept.parent.iterdir()) == [kept]
     again = json.loads(login(server, "--json").out)
-    assert again == {"server": server.url, "name": "token:laptop", "role": "admin", "expires": None}
+    assert (again["server"], again["name"], again["authentication"]) == (server.url, "token:laptop", "token")
     ran = run("--server", server.url, "logout")
     assert (ran.code, server.token in kept.read_text()) == (0, False)
     assert run("--server", server.url, "logout").code == Exit.NOT_FOUND
@@ -122,10 +122,11 @@ def test_a_token_is_a_private_file_and_is_never_shown(server: Front, laptop: Pat
     assert (ran.code, "token: is open to other users (mode 0640)" in ran.err) == (Exit.DENIED, True)
     token.chmod(0o600)
     assert login(server, *pin, "--token-file", token, token="").code == 0
-    ran = login(server, *pin, token="wrong-canary-token")
+    wrong = f"provision_canary{'x' * 37}"
+    ran = login(server, *pin, token=wrong)
     assert (ran.code, "does not accept your token" in ran.err) == (Exit.DENIED, True)
     assert "canary" not in ran.out + ran.err
-    for text in ("", "two words", "ä" * 20, "x" * 300):
+    for text in ("", "two words", "ä" * 20, "x" * 300, wrong[:-1], wrong + "x", f"{wrong} {wrong}"):
         ran = login(server, *pin, token=text)
         assert (ran.code, ran.err.startswith("error: standard input: is not a valid token;")) == (Exit.INVALID, True)
 
@@ -162,18 +163,21 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("window", "node1", "--close"): "no window is open",
         ("audit",): "window-opened",
         ("audit", "--verify"): "is whole",
-        ("store", "accept", "--reason", "a good reason"): "is believed",
         ("clock", "accept", "--reason", "a good reason"): "no longer",
         ("credential", "remove", "node2", "token"): "removed token",
+        ("token", "create", "ci", "--role", "reader"): "provision_",
+        ("token", "list"): "laptop",
+        ("token", "revoke", "ci"): "revoked ci",
     }
     for command, text in done.items():
         ran = run("--server", at, *command)
         assert (ran.code, text in ran.out) == (0, True), (command, ran)
     ran = run("--server", at, "check")
     assert ran.code in (0, Exit.INVALID) and "node1" in ran.out + ran.err, "what DNS says here is not ours"
-    names = {command[:2] if command[0] in ("host", "credential", "image", "store") else command[:1] for command in done}
-    known = {c[:2] if c[0] in ("host", "credential", "image", "store") else c[:1] for c in COMMANDS}
-    assert known - names == {("check",), ("completion",)}
+    grouped = ("host", "credential", "image", "token", "store")
+    names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
+    # The latter revokes every token.
+    assert known - names == {("check",), ("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()
     assert b"another-token" in iso and stat.S_IMODE((laptop / "target" / "node1.iso").stat().st_mode) == 0o600
     described = run("--server", at, "--json", "iso", "node1", "-o", "again.iso").json
