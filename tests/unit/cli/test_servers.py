@@ -60,7 +60,7 @@ def test_a_url_says_where_a_server_is(text: str, url: str) -> None:
         *(
             "https://[fe80::1%eth0]",
             "https://[::1",
-            "https://a..b",
+            "https://a..test",
             "https://-a",
             "https://ä",
             "https://a\n",
