@@ -79,11 +79,16 @@ def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
         replacing(tmp_path).__enter__()
 
 
+def acts(state: Path) -> int:
+    """The entries of the audit log, without those of reading it."""
+    return sum(entry["event"] != "audit-read" for entry in cli(state, "audit", "--json").json)
+
+
 @pytest.mark.parametrize("command", [("iso", "node1"), ("disk", "node1"), ("dhcp",), ("render",)], ids=" ".join)
 def test_no_command_writes_to_a_device(tmp_path: Path, command: tuple[str, ...]) -> None:
     state, path = closed_site(tmp_path), tmp_path / "sdx"
     os.mkfifo(path)
-    entries = len(cli(state, "audit", "--json").json)
+    entries = acts(state)
     ran = cli(state, *command, "-o", path)
     assert (ran.code, ran.out, ran.err.count("\n")) == (
         Exit.CONFLICT if command == ("render",) else Exit.INVALID,
@@ -91,7 +96,7 @@ def test_no_command_writes_to_a_device(tmp_path: Path, command: tuple[str, ...])
         1,
     )
     assert path.is_fifo()
-    assert len(cli(state, "audit", "--json").json) == entries, "nothing was asked for"
+    assert acts(state) == entries, "nothing was asked for"
 
 
 def test_no_batch_writes_to_a_device(tmp_path: Path) -> None:

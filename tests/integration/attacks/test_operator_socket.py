@@ -58,6 +58,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("clock", "accept", "--reason", "it was ahead"),
     ("audit",),
     ("audit", "--verify"),
+    ("token", "create", "ci", "--role", "reader"),
+    ("token", "list"),
+    ("token", "revoke", "ci"),
     ("completion", "words", "--", "--state", "state", "explain", ""),
 )
 LOCAL = {"init", "serve", "demo", "platform detect", "completion bash", "completion zsh", "completion fish"} | {
