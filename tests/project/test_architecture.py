@@ -63,7 +63,15 @@ DOORS = {
     "starlette": ("web/",),
     "uvicorn": ("web/",),
     "httptools": ("web/",),
-    "ssl": ("tls/", "web/entrance.py"),  # which gives each connection what `tls/` has made
+    "ssl": (
+        "tls/",
+        "web/entrance.py",  # which gives each connection what `tls/` has made
+        # The other end: what a server shows and has to prove.
+        "cli/chain.py",
+        "cli/trust.py",
+        "cli/enrolment.py",
+        "cli/client.py",
+    ),
     "uvloop": ("web/", "server/run.py"),
     "httpx": ("cli/client.py", "cli/alone.py"),
     "typer": ("cli/",),

@@ -66,6 +66,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 LOCAL = {"init", "serve", "demo", "platform detect", "completion bash", "completion zsh", "completion fish"} | {
     f"image {name}" for name in ("build", "strip", "diff", "publish", "probe", "minimal-set")
 }
+LOCAL |= {"ca show", "ca export", "ca renew"}
 """What asks no service."""
 ELSEWHERE = {"login", "logout"}
 """What asks a server elsewhere, or nobody: `test_remote.py`."""
