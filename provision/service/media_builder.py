@@ -32,8 +32,9 @@ class MediaBuilder:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
+        # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
-            tuple[str, tuple[tuple[str, str], ...], PhoneHomeId | None, tuple[BootServer, ...]], str
+            tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
         ] = {}
         self._lock = Lock()
 
@@ -61,18 +62,19 @@ class MediaBuilder:
         host, snapshot = state.host, self._core.store.snapshot
         owners = self._core.owners(host)
         said, there = self._phone_home(state, channel, boot), self._core.endpoints.boot_servers(host)
-        key = state.revision, tuple(owners.items()), said, there
-        found = self._revisions.get(key)
-        if found is None:
-            sealed = snapshot.credentials.get(host.name, {})
-            versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
-            site = snapshot.site or self._core.site
-            found = seeds.seed_revision(host, site, versions, said, there, owners)
-            # Not when the inventory has changed since `state` was looked up: then it is of two states.
-            if snapshot.revisions.get(host.name) == state.revision:
-                if len(self._revisions) >= _REVISIONS:
-                    self._revisions.clear()
-                self._revisions[key] = found
+        key = state.revision, tuple(owners.items()), said.url if said else None, boot.label
+        known = self._revisions.get(key)
+        if known is not None and known[0] == there:
+            return known[1]
+        sealed = snapshot.credentials.get(host.name, {})
+        versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
+        site = snapshot.site or self._core.site
+        found = seeds.seed_revision(host, site, versions, said, there, owners)
+        # Not when the inventory has changed since `state` was looked up: then it is of two states.
+        if snapshot.revisions.get(host.name) == state.revision:
+            if len(self._revisions) >= _REVISIONS:
+                self._revisions.clear()
+            self._revisions[key] = there, found
         return found
 
     def seed(self, release: Release, state: HostState, boot: Boot | Copy, revision: str) -> Seed:
