@@ -74,7 +74,7 @@ class Asker:
 
 
 def ask_for(port: int, numbers: Sequence[int], seconds: float) -> dict[str, float]:
-    """Ask for `seconds` (0: each host once): answers, how many a second, whether each was its host's, and their size."""
+    """Ask for `seconds` (0: each host once): how many answers, at what rate, whose, and of what size."""
     with selectors.DefaultSelector() as selector:
         askers = [Asker(port, n, selector) for n in numbers]
         start = time.perf_counter()
