@@ -77,7 +77,7 @@ class Edge:
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
         address, loopback = _peer(peer) if peer else (None, True)
-        local = address is None or loopback or self.neighbours.is_local(address)
+        local = address is None or peer is None or loopback or self.neighbours.is_local(peer)
         channel, mac = self._present(), None
         if address is not None and not local and channel.prefix and address in channel.prefix:
             mac = await self._mac(address)
