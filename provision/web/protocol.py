@@ -18,6 +18,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from provision.places import State, is_stalled
+from provision.web.header import HeldHeader
 from provision.web.peer import acknowledged, client_of, credentials, is_routed, unacknowledged
 from provision.web.problems import origin_of_error
 
@@ -31,44 +32,6 @@ EXCHANGE = "provision.exchange"
 """The extension of the ASGI scope under which a response finds its `Exchange`."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Head:
-    """Stands in for the transport until the header block is written: GRUB's HTTP client wants `Content-Length` so.
-
-    The header of an answer whose length is known goes out with the first bytes of its body, since it costs the kernel
-    and the network as much as they do; or by `flush`, when there are none.
-    """
-
-    def __init__(self, cycle: Any, transport: asyncio.Transport) -> None:
-        self._cycle, self._transport = cycle, transport
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if self._held:
-            self._held += data
-            self.flush()
-        elif data.startswith(b"HTTP/1.1 100"):
-            self._transport.write(data)
-        else:
-            self._held = data.replace(b"\r\ncontent-length: ", b"\r\nContent-Length: ", 1)
-            if self._held == data:
-                self.flush()  # nobody knows when a body without a length begins
-
-    def flush(self) -> None:
-        """Write what is held; what follows goes past this."""
-        if self._held:
-            self._cycle.transport = self._transport
-            if not self._transport.is_closing():
-                self._transport.write(self._held)
-            self._held = b""
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 @dataclass(frozen=True)
@@ -104,7 +67,7 @@ class Exchange:
 
     def begin(self) -> None:
         """Give the header to the connection now, and not with the first bytes of the body."""
-        if isinstance(self.cycle.transport, _Head):
+        if isinstance(self.cycle.transport, HeldHeader):
             self.cycle.transport.flush()
 
     async def drain(self) -> None:
@@ -330,7 +293,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        cycle.transport = head = _Head(cycle, self.transport)
+        cycle.transport = header = HeldHeader(cycle, self.transport)
         cycle.scope["extensions"] = extensions = {EXCHANGE: Exchange(self, cycle)}
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
@@ -355,7 +318,7 @@ class BoundedProtocol(HttpToolsProtocol):
             finally:
                 # What refers to itself waits for Python's collector of cycles, which is in no hurry.
                 extensions.clear()
-                head.flush()
+                header.flush()
                 cycle.transport = self.transport
 
         super()._start_asgi_task(cycle, bounded)
