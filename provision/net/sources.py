@@ -90,7 +90,7 @@ def by_loopback(connection: int) -> bool:
     """
     try:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, connection)
-    except OSError:
+    except (OSError, ValueError):  # it is closed already
         return False
     try:
         packet = sock.getsockopt(socket.IPPROTO_TCP, _TCP_SAVED_SYN, 256)
