@@ -9,12 +9,13 @@ from functools import lru_cache
 from ipaddress import IPv4Address
 
 from provision.boot import FETCHING, Channel, Medium, Requester
+from provision.denial import Denial
 from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
 from provision.net.pins import Pin
-from provision.policy import Denial, HostState, Release, unsound
+from provision.policy import HostState, Release, unsound
 from provision.render import grub, pxelinux
 from provision.seed import Seed
 from provision.service.beginnings import Beginnings

@@ -18,7 +18,7 @@ from provision.store.chain import Known
 from provision.store.dialect import Statement
 from provision.store.keys import DATABASE, MasterKey, Purpose
 from provision.store.ledger import Change, Ledger, Record, Row, Standing
-from provision.store.schema import credentials, meta, windows
+from provision.store.schema import credentials, links, meta, windows
 from provision.store.trust import Found
 
 _RECORD = "record"
@@ -127,13 +127,14 @@ class Database:
         return True
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed, as newer than the generation `known`.
+        """Believe the database as it is now, with every window closed and every link revoked, as newer than the
+        generation `known`.
 
         `load` comes next. Returns the generations that it had and has. Raises Unavailable.
         """
         with self.lock:
             before = self._record.generation
-            self._authenticate(max(before, known) + 1, close_windows=True)
+            self._authenticate(max(before, known) + 1, as_found=True)
             return before, self._record.generation
 
     def recheck(self) -> bool:
@@ -232,11 +233,12 @@ class Database:
         self._found = Found(standing, self._record, self._ledger.is_empty)
         self._distrust = trust.alone(self._found)
 
-    def _authenticate(self, generation: int, close_windows: bool = False) -> None:
-        """Write the record of the rows that there are."""
+    def _authenticate(self, generation: int, as_found: bool = False) -> None:
+        """Write the record of the rows that there are; what lets anybody do anything is over in those `as_found`."""
         with self.lock, dialect.errors(self.subject), self._writer.begin() as connection:
-            if close_windows:
+            if as_found:
                 connection.execute(update(windows).values(closed=True))
+                connection.execute(update(links).values(revoked=True))
             self._read_ledger(connection)
             last_boot = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM boots").scalar()
             record = Record(generation, max(self._record.last_boot, int(last_boot or 0)))

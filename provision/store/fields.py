@@ -8,7 +8,7 @@ from typing import Any
 _FIELD_NAMES = """
     time event host medium channel network interface address mac operator answer rule reason remedy override
     revision boot window minutes boots credential kind version image base label selector file sha256
-    added changed removed count since subject before accepted of bytes from to first last
+    link uses added changed removed count since subject before accepted of bytes from to first last
 """
 FIELDS = frozenset(_FIELD_NAMES.split())
 """The fields that an event may have."""

@@ -60,6 +60,17 @@ MIGRATIONS = (
     ),
     # An older program would change rows without their record. What is there gets one when the audit log is open.
     Migration(2, "rows are authenticated, by a record in meta", ()),
+    Migration(
+        3,
+        "links",
+        (
+            f"CREATE TABLE links (id {{id}}, {_HOST}, digest TEXT NOT NULL UNIQUE, medium TEXT NOT NULL,"
+            " identity TEXT NOT NULL, seed_revision TEXT NOT NULL, copy TEXT NOT NULL, made VARCHAR NOT NULL,"
+            " expires VARCHAR NOT NULL, uses INTEGER NOT NULL, actor TEXT NOT NULL, address TEXT, taken TEXT NOT NULL,"
+            " revoked BOOLEAN NOT NULL)",
+            "CREATE INDEX links_host ON links (host_id, id)",
+        ),
+    ),
 )
 
 

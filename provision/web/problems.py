@@ -11,14 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from provision.api.problem import MEDIA_TYPE
-from provision.errors import Exit, Invalid, ProvisionError
+from provision.errors import Exit, Invalid, ProvisionError, TooMany
 
 _NAMES = "names of hosts, credentials and images have at most 63 lower-case letters, digits and '-'"
 
 
 def response(error: ProvisionError) -> JSONResponse:
     """`error` as an application/problem+json response."""
-    return JSONResponse(error.details(), error.status, media_type=MEDIA_TYPE)
+    headers = {"retry-after": str(error.seconds)} if isinstance(error, TooMany) else None
+    return JSONResponse(error.details(), error.status, headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -157,7 +157,7 @@ class _Pipe:
 class PlanResponse(Response):
     """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
     to now: after every 4 MiB, and at the end of the range. With a `delivery` the medium's seed goes to one machine
-    only, and as long as it may.
+    only, and as long as it may; `check` is asked before each piece, and raises a ProvisionError when it may not go.
 
     Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
     """
@@ -168,9 +168,10 @@ class PlanResponse(Response):
         media_type: str,
         progress: Callable[[int, int], None] | None = None,
         delivery: Delivery | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(media_type=media_type)
-        self.plan, self._progress, self._delivery = plan, progress, delivery
+        self.plan, self._progress, self._delivery, self._check = plan, progress, delivery, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan, get = self.plan, scope["method"] == "GET"
@@ -223,6 +224,7 @@ class PlanResponse(Response):
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
         try:
             while at + len(data) < stop:
+                self._check()
                 if watch is not None:
                     watch.check()
                 if data:
@@ -243,6 +245,7 @@ class PlanResponse(Response):
                     if exchange is not None and not known:
                         await exchange.drain()
                     data = await self._read(content, at, until, CHUNK if known else _PIECE)
+            self._check()
             if watch is not None:
                 watch.check()
                 await send({"type": "http.response.body", "body": data, "more_body": True})

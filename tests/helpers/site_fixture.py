@@ -20,12 +20,12 @@ from typing import Any
 from unittest.mock import patch
 
 from provision.boot import Channel, ChannelKind, Copy, Medium, Requester
+from provision.denial import Denial
 from provision.document import Source
 from provision.edge import Edge
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
 from provision.media.plan import Plan
-from provision.policy import Denial
 from provision.secret import Secret
 from provision.seed import Seed
 from provision.service.delivery import Delivery
