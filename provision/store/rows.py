@@ -35,7 +35,7 @@ _OF_HOST = {table.name: _of_host(table) for table in _TABLES}
 
 
 def of_host(tx: Transaction, table: Table, host_id: str) -> list[Row]:
-    """A host's windows, boots or links, the newest first; raises Unavailable when they are not what was written last."""
+    """A host's windows, boots or links, the newest first; raises Unavailable when they are not as written last."""
     return tx.owned(_OF_HOST[table.name], table, host_id)
 
 
