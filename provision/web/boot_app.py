@@ -22,8 +22,8 @@ from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
 from provision.service.alive import Message
-from provision.service.links import Links
 from provision.service.netboot import Netboot, Origin
+from provision.service.service import Service
 from provision.web import problems
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
@@ -33,8 +33,8 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
 
-def create(netboot: Netboot, edge: Edge, links: Links | None = None) -> Guard:
-    """The boot application for the listener that `edge` describes; it honours `links` when it has them."""
+def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
+    """The boot application for the listener that `edge` describes; it honours the links of the service `links`."""
     app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
     # What has one of these paths and comes here has another method, or a value in it that cannot be.

@@ -16,7 +16,8 @@ from provision.boot import OPERATOR
 from provision.edge import Edge
 from provision.errors import ProvisionError
 from provision.link import DIRECTORY
-from provision.service.links import Asked, Links
+from provision.service.links import Asked
+from provision.service.service import Service
 from provision.web import problems
 from provision.web.stream import PlanResponse
 
@@ -46,8 +47,8 @@ def on_network(edge: Edge) -> Asking:
 class LinkDownloads:
     """Answers GET and HEAD of what is below the links' directory, and leaves the rest to `app`."""
 
-    def __init__(self, app: ASGIApp, links: Links, asking: Asking) -> None:
-        self._app, self._links, self._asking = app, links, asking
+    def __init__(self, app: ASGIApp, service: Service, asking: Asking) -> None:
+        self._app, self._service, self._asking = app, service, asking
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         concerned = scope["type"] == "http" and scope["path"].startswith(DIRECTORY)
@@ -57,7 +58,7 @@ class LinkDownloads:
             return
         try:
             sends = scope["method"] == "GET"
-            taken = await asyncio.to_thread(self._links.take, scope["path"], asked, sends=sends)
+            taken = await asyncio.to_thread(self._service.links.take, scope["path"], asked, sends=sends)
             answer = PlanResponse(
                 taken.plan, "application/octet-stream", lambda first, last: taken.seen(), check=taken.check
             )

@@ -1,38 +1,21 @@
-"""Links in tests: a site whose management network honours them, and what somebody gets who has one."""
+"""Links in tests: made by an operator, and what somebody gets who has one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from pathlib import Path
 
 from provision.api.links import LinkMedium, MadeLink, MakeLink
 from provision.boot import OPERATOR, Channel
 from provision.media.plan import Plan
 from provision.media.reader import Reader
 from provision.service.links import Asked, Taken
-from provision.service.service import Service
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, MANAGEMENT, SETTINGS, Site, settings, site
+from tests.helpers.site_fixture import MANAGEMENT, Site
 
 BMC, OTHER = "10.0.0.201", "10.0.0.202"
 PLAIN = replace(MANAGEMENT, links=True)
 """A boot listener that honours links."""
-
-
-@contextmanager
-def linked_site(directory: Path, inventory: str = INVENTORY) -> Iterator[Site]:
-    """`site`, opened by a service whose settings let links be used on the management network."""
-    with site(directory, inventory) as made:
-        pass
-    listen = tuple(one.model_copy(update={"links": True}) for one in SETTINGS)
-    service = Service.open(settings(made.state, listen=listen), made.clock)
-    try:
-        yield Site(made.state, service, made.clock, made.base)
-    finally:
-        service.close()
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ hosts:
 READS_AGAIN = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n")
 """The same site for tests that read one boot's seed more than once."""
 
-SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1")),)
+SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1"), links=True),)
 MANAGEMENT = Channel(ChannelKind.MANAGEMENT, "mgmt", "lo", IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/24"))
 GENERAL = Channel(ChannelKind.GENERAL, "office", "lo", IPv4Address("10.1.0.1"), IPv4Network("10.1.0.0/24"))
 
@@ -301,6 +301,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     peer: str = "10.0.0.11",
+    scheme: str = "http",
     on_body: Callable[[], None] = lambda: None,
 ) -> Reply:
     """One request to an ASGI application, its path exactly as given; `on_body` runs after each part of the body."""
@@ -311,7 +312,7 @@ async def ask(
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": method,
-        "scheme": "http",
+        "scheme": scheme,
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),

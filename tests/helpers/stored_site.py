@@ -42,7 +42,7 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
 
-TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "bases")
+TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases")
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
 

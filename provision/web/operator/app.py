@@ -41,4 +41,4 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app)
     known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
-    return Guard(app, LinkDownloads(known, service.links, over_tls))
+    return Guard(app, LinkDownloads(known, service, over_tls))

@@ -71,7 +71,9 @@ def test_the_help_lists_every_exit_code() -> None:
 
 def test_the_commands_are_those_of_the_plan() -> None:
     there = {path[0] for path in every_command() if path}
-    wanted = "init apply check host credential image platform explain iso disk render dhcp serve window status audit"
+    wanted = (
+        "init apply check host credential image platform explain iso disk link render dhcp serve window status audit"
+    )
     assert there == {*wanted.split(), "demo", "store", "clock", "completion"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, Provisio
 from provision.link import MOST_CHARACTERS
 from provision.principal import PrincipalRole
 from provision.service.guesses import AT_ONCE
+from provision.service.service import Service
 from provision.store.audit import Audit
-from tests.helpers.links import BMC, OTHER, PLAIN, Made, content, linked_site, make, take
+from tests.helpers.links import BMC, OTHER, PLAIN, Made, content, make, take
 from tests.helpers.principals import ROOT, with_role
-from tests.helpers.site_fixture import CANARY, INVENTORY, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, Site, settings, site
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
-    with linked_site(tmp_path) as opened:
+    with site(tmp_path) as opened:
         yield opened
 
 
@@ -207,8 +209,11 @@ def test_no_link_is_made_to_what_policy_would_not_give(here: Site) -> None:
 
 
 def test_nothing_is_made_where_nothing_is_honoured(tmp_path: Path) -> None:
-    with site(tmp_path) as opened, pytest.raises(Conflict) as error:
-        make(opened)
+    with site(tmp_path) as here:
+        pass
+    service = Service.open(settings(here.state, listen=()), here.clock)
+    with closing(service), pytest.raises(Conflict) as error:
+        make(replace(here, service=service))
     assert "links = true" in error.value.remedy
 
 
