@@ -51,7 +51,7 @@ def withdrawn(bearer: Bearer, identity: str) -> Denial | None:
     link = bearer.link
     if link.identity == identity:
         return None
-    return Denial(WITHDRAWN, link.host, f"{link.host} has changed since link {link.id} was made", _another(link))
+    return Denial("link-withdrawn", link.host, f"{link.host} has changed since link {link.id} was made", _another(link))
 
 
 def standing(link: Link, now: datetime) -> str:
