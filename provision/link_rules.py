@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 
-from provision.boot import Bearer, Channel, ChannelKind, Link
+from provision.boot import Bearer, Channel, ChannelKind, Link, Medium
 from provision.denial import Denial
 
 NO_SUCH_LINK = frozenset(("link-ended", "link-elsewhere"))
@@ -12,6 +13,12 @@ NO_SUCH_LINK = frozenset(("link-ended", "link-elsewhere"))
 
 WITHDRAWN = "link-withdrawn"
 """The rule that keeps a link to what it was made for."""
+
+
+def imagined(host: str, medium: Medium, identity: str, now: datetime, address: IPv4Address | None = None) -> Bearer:
+    """Who would have a link to the host's medium if it were made now, to ask policy about."""
+    link = Link("", 0, host, medium, identity, "", "", now, now + timedelta(minutes=1), 1, "")
+    return Bearer(link, address or IPv4Address(0))
 
 
 def ended(bearer: Bearer, now: datetime) -> Denial | None:

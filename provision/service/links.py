@@ -8,13 +8,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 
 from provision import link as secret_links
 from provision import link_rules, policy
 from provision.api import links as api
-from provision.boot import OPERATOR, Bearer, Channel, Copy, Link, Medium, Requester
+from provision.boot import OPERATOR, Bearer, Channel, Copy, Link, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone, NotFound
 from provision.media.plan import Plan
@@ -26,8 +26,6 @@ from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
 from provision.service.media_builder import MediaBuilder
 from provision.store.links import Wanted
-
-_NOBODY = IPv4Address(0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Links:
             remedy = "set 'links = true' in the [[listen]] block of a management network"
             raise Conflict(name, "this server gives no media to links", remedy)
         copy = secrets.token_hex(16)
-        fresh = imagined(state, medium, core.clock())
+        fresh = link_rules.imagined(name, medium, state.identity, core.clock())
         answer = policy.decide(
             state, core.site, medium, OPERATOR, Requester(bearer=fresh), core.payload(state, OPERATOR), core.clock()
         )
@@ -211,12 +209,6 @@ class Links:
         """The error for whoever has no link that is good, noted."""
         self._guesses.note(asked.address)
         return NotFound("link", "there is no such link", "ask whoever gave it to you for another one")
-
-
-def imagined(state: HostState, medium: Medium, now: datetime) -> Bearer:
-    """Who would have a link to the host's medium if it were made now."""
-    expires = now + timedelta(minutes=1)
-    return Bearer(Link("", 0, state.host.name, medium, state.identity, "", "", now, expires, 1, ""), _NOBODY)
 
 
 def _requester(link: Link, asked: Asked) -> Requester:

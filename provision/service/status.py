@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from ipaddress import IPv4Address
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from provision.api import status as api
 from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester
 from provision.denial import Denial
+from provision.link_rules import imagined
 from provision.policy import HostState, decide
 from provision.principal import Principal
 from provision.service.core import Core
-from provision.service.links import imagined
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
 
@@ -96,7 +95,8 @@ class Reports:
         elif medium.from_network:
             requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
-            requester = Requester(bearer=replace(imagined(state, medium, core.clock()), address=first))
+            bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
+            requester = Requester(bearer=bearer)
         answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}

@@ -96,7 +96,8 @@ def test_whatever_ended_it_the_answer_is_that_of_a_guess(here: Site) -> None:
     take(here, used, OTHER)
     here.service.links.revoke(revoked.id, ROOT)
     here.clock.advance(minutes=1)
-    for peer, link in enumerate((used, revoked, bound, expired, "/b/", "/b/../v1/hosts", f"{used.path}/")):
+    asked: list[Made | str] = [used, revoked, bound, expired, "/b/", "/b/../v1/hosts", f"{used.path}/"]
+    for peer, link in enumerate(asked):
         error = refused(NotFound, here, link, f"10.0.0.{peer + 50}")
         assert error.details() == guess.details()
     rules = [entry["rule"] for entry in here.audit("decision") if entry["answer"] == "denied"]
@@ -202,7 +203,8 @@ def test_no_link_is_made_to_what_policy_would_not_give(here: Site) -> None:
     assert error.value.rule == "incomplete"
     with pytest.raises(NotFound):
         make(here, "node9")
-    for fields in ({"minutes": 0}, {"uses": 0}, {"uses": 101}, {"minutes": 10081}):
+    limits: tuple[dict[str, Any], ...] = ({"minutes": 0}, {"uses": 0}, {"uses": 101}, {"minutes": 10081})
+    for fields in limits:
         with pytest.raises(Invalid):
             make(here, "node2", **fields)
     assert here.service.links.listing(ROOT) == [] and here.audit("link-made") == []

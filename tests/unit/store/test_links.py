@@ -31,7 +31,14 @@ def store(tmp_path: Path) -> Store:
 
 
 def make(store: Store, name: str = "n1", secret: Secret | None = None, now: Any = NOW, **fields: Any) -> Link:
-    usual = {"medium": Medium.ISO, "identity": "i", "seed_revision": "s", "copy": "c" * 32, "minutes": 60, "uses": 1}
+    usual: dict[str, Any] = {
+        "medium": Medium.ISO,
+        "identity": "i",
+        "seed_revision": "s",
+        "copy": "c" * 32,
+        "minutes": 60,
+        "uses": 1,
+    }
     return store.links.make(name, secret or secret_links.new(), Wanted(**usual | fields), now, ROOT)
 
 
@@ -56,7 +63,8 @@ def test_a_link_is_found_by_its_secret_alone(store: Store, tmp_path: Path) -> No
 
 
 def test_links_have_limits(store: Store) -> None:
-    for fields in ({"minutes": 0}, {"minutes": 10081}, {"uses": 0}, {"uses": 101}):
+    limits: tuple[dict[str, Any], ...] = ({"minutes": 0}, {"minutes": 10081}, {"uses": 0}, {"uses": 101})
+    for fields in limits:
         with pytest.raises(Invalid):
             make(store, **fields)
     with pytest.raises(NotFound):
