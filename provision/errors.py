@@ -98,6 +98,12 @@ class Denied(ProvisionError):
         return {**super().details(), "rule": self.rule}
 
 
+class Unauthenticated(ProvisionError):
+    """Nobody knows who asks. What it says is the same whatever is wrong."""
+
+    exit, status, kind = Exit.DENIED, 401, "unauthenticated"
+
+
 class TooMany(ProvisionError):
     """The same was asked in vain too often; after `seconds` it may be asked again."""
 

@@ -58,7 +58,7 @@ class Links:
     def make(self, name: str, order: api.MakeLink, principal: Principal) -> api.MadeLink:
         """A new link to the host's medium. Raises NotFound, Invalid, Denied when policy would give nothing by it, and
         Conflict when this server gives nothing to links, or the host has too many."""
-        core, state, medium = self._core, self._core.state(name), order.medium.medium
+        core, state, medium = self._core, self._core.seen(name, principal), order.medium.medium
         bases = core.endpoints.for_links()
         if not bases:
             remedy = "set 'links = true' in the [[listen]] block of a management network"
@@ -83,11 +83,12 @@ class Links:
         return _made(link, tuple(f"{base}{path}" for base in bases))
 
     def listing(self, principal: Principal, host: str | None = None) -> list[api.LinkRow]:
-        """Every link, or those of one host, the newest first; never a secret."""
-        now, found = self._core.clock(), self._core.store.links.all()
-        if host is not None:
-            self._core.state(host)
-        return [self._row(link, now) for link in found if host in (None, link.host)]
+        """Every link to hosts that the principal sees, or to one host, the newest first; never a secret."""
+        core, now = self._core, self._core.clock()
+        names = (
+            {one.name for one in core.visible(principal)} if host is None else {core.seen(host, principal).host.name}
+        )
+        return [self._row(link, now) for link in core.store.links.all() if link.host in names]
 
     def _row(self, link: Link, now: datetime) -> api.LinkRow:
         withdrawn = self._core.state(link.host).identity != link.identity
@@ -108,7 +109,7 @@ class Links:
     def revoke(self, name: str, principal: Principal) -> None:
         """Let the link with that id be good for nothing; what goes out by it now is cut off. Raises NotFound."""
         link = self._core.store.links.get(name)
-        if link is None:
+        if link is None or not principal.sees(self._core.state(link.host).host.labels):
             raise NotFound(f"link {name}", "there is none with this id", "see 'provision link list'")
         if not link.revoked:
             with self._core.act("link-revoked", principal, host=link.host, medium=str(link.medium), link=link.id):

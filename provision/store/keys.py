@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     CHECK = "check"
     STORE = "store"
     LINKS = "links"
+    TOKENS = "tokens"
 
 
 class MasterKey:

@@ -15,6 +15,7 @@ from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
+from provision.store.tokens import Tokens
 from provision.store.windows import Windows
 
 
@@ -35,6 +36,7 @@ class Store:
         self.keys = BootKeys(picture, key)
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
+        self.tokens = Tokens(database, key)
         self._load()
 
     @classmethod
@@ -57,8 +59,8 @@ class Store:
         return self._picture.snapshot
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed and every link revoked, as newer than the
-        generation `known`.
+        """Believe the database as it is now, with every window closed, and every token and link revoked, as newer than
+        the generation `known`.
 
         Returns the generations that it had and has. Raises Unavailable.
         """
@@ -71,6 +73,7 @@ class Store:
         """Write what is in memory only, then close every connection."""
         self.sightings.flush()
         self.links.flush(at_once=True)
+        self.tokens.flush(at_once=True)
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -80,7 +83,7 @@ class Store:
         self.close()
 
     def _load(self) -> None:
-        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.links
+        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:

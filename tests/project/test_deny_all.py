@@ -68,6 +68,7 @@ PARAMETERS = {
     "credential": ["token"],
     "image": ["base"],
     "link": ["0" * 12],
+    "access": ["ci"],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
@@ -77,6 +78,7 @@ SPECIAL = {
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
     ("/v1/images/{name}", "name"): "image",
     ("/v1/images/{name}/verify", "name"): "image",
+    ("/v1/tokens/{name}", "name"): "access",
 }
 
 TFTP_PATHS = [
@@ -132,6 +134,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
         "/v1/hosts/node1/links": {"medium": "iso", "uses": 9},
         "/up": {"host": "node1", "key": "00" * 32},
+        "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT":

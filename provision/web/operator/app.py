@@ -11,7 +11,7 @@ from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
-from provision.web.operator import audit, credentials, hosts, images, inventory, links, media
+from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.description import describe
 
@@ -28,6 +28,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         media.router(service, download),
         links.router(service),
         audit.router(service),
+        tokens.router(service),
     )
     app = FastAPI(
         title="provision",

@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/links", responses=failures(404))
     def list_links(principal: Reader, host: Asked = None) -> list[LinkRow]:
-        """Every link without its secret, ended ones too, the newest first."""
+        """Every link to the hosts that one sees, without its secret, ended ones too, the newest first."""
         return service.links.listing(principal, host)
 
     @routes.delete("/v1/links/{link}", status_code=204, responses=failures(404))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from provision.api.links import LinkMedium
+from provision.api.links import LinkMedium, MakeLink
 from provision.boot import LINK_IDLE, ChannelKind, Copy, Medium
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, ProvisionError, TooMany, Unavailable
 from provision.link import MOST_CHARACTERS
@@ -234,3 +234,18 @@ def test_explain_shows_who_gets_it_by_link(here: Site) -> None:
         **{(medium, "management:mgmt"): (True, None) for medium in ("iso", "disk")},
         **{(medium, "general:office"): (False, "link-in-clear") for medium in ("iso", "disk")},
     }
+
+
+def test_who_sees_other_hosts_sees_and_revokes_no_link_of_this_one(here: Site) -> None:
+    made, other = make(here), replace(ROOT, name="token:x", selector=(("rack", "b"),))
+    assert here.service.links.listing(other) == []
+    for ask in (
+        lambda: here.service.links.listing(other, "node1"),
+        lambda: here.service.links.revoke(made.id, other),
+        lambda: here.service.links.make("node1", MakeLink(medium=LinkMedium.ISO), other),
+    ):
+        with pytest.raises(NotFound):
+            ask()
+    same = replace(other, selector=(("rack", "a"),))
+    assert [row.id for row in here.service.links.listing(same, "node1")] == [made.id]
+    here.service.links.revoke(made.id, same)
