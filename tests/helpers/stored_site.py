@@ -17,6 +17,7 @@ from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
+from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
@@ -65,10 +66,12 @@ def make_past(directory: Path) -> Past:
     with site(directory) as here:
         here.secret("node1", OLD)
         here.window(boots=2)
+        make(here)
         older = directory / "older.db"
         backup(here.state, older)
         charged(here.service.netboot.seed(origin(), seed_url(here)))
         here.service.windows.close("node1", ROOT)
+        here.service.links.revoke(here.service.links.listing(ROOT)[0].id, ROOT)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 
