@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -18,7 +18,7 @@ from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
 from provision.denial import Denial
-from provision.errors import Conflict, NotFound, Unavailable
+from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
@@ -68,6 +68,8 @@ class Core:
         # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
         self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
         self._foresight, self._warned = Foresight(settings.state), False
+        self.cautions: list[Callable[[], Sequence[ProvisionError]]] = []
+        """What else has warnings for operators."""
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -320,7 +322,7 @@ class Core:
         when that is new. Raises Unavailable."""
         now = self.clock()
         self._foresight.note(now, self.audit.growth)
-        told = self.warnings()
+        told = self._of_the_disk()
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
@@ -328,8 +330,11 @@ class Core:
         self.store.tokens.flush()
         self.audit.flush(now)
 
-    def warnings(self) -> list[Unavailable]:
-        """What an operator should see to before it stops everything."""
+    def warnings(self) -> list[ProvisionError]:
+        """What an operator should see to before it stops everything, or nobody can reach the server."""
+        return [*self._of_the_disk(), *(warning for ask in self.cautions for warning in ask())]
+
+    def _of_the_disk(self) -> list[Unavailable]:
         try:
             fact = self._foresight.look().warning
         except OSError as error:
