@@ -11,6 +11,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from provision.web.operator.authentication import Authenticate, by_peer_credenti
 from provision.web.pages import app as pages_app
 from provision.web.pages.session import by_session
 from tests.helpers.browser import OURS, PEER, logged_in
+from tests.helpers.links import BMC, make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
@@ -41,6 +43,7 @@ from tests.helpers.site_fixture import (
     IP,
     MAC1,
     MAC2,
+    MANAGEMENT,
     READS_AGAIN,
     STRANGER,
     Reply,
@@ -69,6 +72,7 @@ PARAMETERS = {
     "medium": ["iso", "disk", "pxe"],
     "credential": ["token"],
     "image": ["base"],
+    "link": ["0" * 12],
     "access": ["ci"],
     "file": ["style.css"],
 }
@@ -135,6 +139,7 @@ def body_of(method: str, path: str) -> bytes:
     bodies: dict[str, Any] = {
         "/v1/inventory": {"files": files, "prune": True, "confirmed": True},
         "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
+        "/v1/hosts/node1/links": {"medium": "iso", "uses": 9},
         "/up": {"host": "node1", "key": "00" * 32},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
@@ -301,6 +306,24 @@ def test_pages_have_the_secret_in_media_only(here: Site) -> None:
     found = {asked for asked, reply in replies if leaks(forms, reply.body)}
     assert found == {"GET /hosts/node1/media/iso", "GET /hosts/node1/media/disk"}
     assert [asked for asked, reply in replies if reply.status >= 500] == []
+
+
+def test_a_link_gives_nothing_when_policy_denies(here: Site) -> None:
+    """It is what nobody is asked for, so it is asked for by itself, on both applications that honour it."""
+    link, forms = make(here, uses=9), secret_forms(here)
+    served = edge(replace(MANAGEMENT, links=True))
+    applications = [
+        (operator_app.create(here.service, nobody), "https"),
+        (boot_app.create(here.service.netboot, served, here.service), "http"),
+    ]
+    for app, scheme in applications:
+        with deny_all():
+            for method in ("GET", "HEAD"):
+                for headers in HEADERS:
+                    reply = asyncio.run(ask(app, method, link.path, headers=headers, peer=BMC, scheme=scheme))
+                    assert reply.status == 403 and leaks(forms, reply.body, reply.headers) == []
+        reply = asyncio.run(ask(app, "GET", link.path, peer=BMC, scheme=scheme))
+        assert reply.status == 200 and leaks([CANARY], reply.body) == [CANARY]
 
 
 def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:

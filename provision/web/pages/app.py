@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.errors import ProvisionError
+from provision.link import DIRECTORY
 from provision.service.service import Service
 from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
@@ -21,6 +22,7 @@ from provision.web.pages.rendering import STATIC, Pages
 from provision.web.problems import plain
 
 _BODIES = 32 * MIB
+_OF_THE_API = ("/v1/", DIRECTORY)
 
 
 def create(service: Service, authenticate: Authenticate) -> Guard:
@@ -62,11 +64,12 @@ class Doors:
 
 class Front:
     """The pages and the API behind one address. The API, which knows tokens and no cookies, has all that is below its
-    version's path."""
+    version's path, and links what is below theirs."""
 
     def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
         self._api, self._pages = api, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        of_the_api = scope["type"] != "http" or scope["path"].lstrip("/").startswith("v1/")
+        # A doubled slash is a single one to both.
+        of_the_api = scope["type"] != "http" or f"/{scope['path'].lstrip('/')}".startswith(_OF_THE_API)
         await (self._api if of_the_api else self._pages)(scope, receive, send)

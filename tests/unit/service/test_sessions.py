@@ -12,7 +12,7 @@ from provision.policy import Ground
 from provision.principal import PrincipalRole
 from provision.service import sessions
 from provision.service.footing import Footing
-from provision.service.logins import TRIES
+from provision.service.guesses import AT_ONCE as TRIES
 from provision.service.sessions import STREAMS, Sessions, parse
 from tests.helpers.browser import token
 from tests.helpers.principals import ROOT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from provision.service.logins import TRIES
+from provision.service.guesses import AT_ONCE as TRIES
 from provision.web.pages.headers import POLICY
 from tests.helpers.browser import Browser, pages_of, token
 from tests.helpers.site_fixture import Site
