@@ -1,5 +1,5 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
-# races for a host's secrets N times each. `make flaky RUNS=N` runs the tests N times in random order on a busy machine,
+# races for a host's secrets N times each, `make pictures` takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine,
 # `make lowest` the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an
 # image and its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of
 # it, and `make packages` tries both. Each installs what it needs.
@@ -15,7 +15,7 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench attacks flaky lowest other-release wheel deb packages $(STAGES) lock clean
+.PHONY: demo test bench attacks pictures flaky lowest other-release wheel deb packages $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -37,7 +37,7 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest -m "not integration and not boot and not packages" -n $(JOBS) --timeout 120
 
 integration: $(VENV)/.ready
-	tools/need boot bench integration
+	tools/need boot bench integration browser
 	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
 # Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere.
@@ -54,8 +54,13 @@ attacks: $(VENV)/.ready
 	$(BIN)/python -m tests.integration.attacks $(RUNS) --jobs $(WAITING_JOBS)
 
 flaky: $(VENV)/.ready
-	tools/need boot bench
+	tools/need boot bench browser
 	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot and not packages" -n $(WAITING_JOBS) --dist loadfile --timeout 600
+
+# How the pages look, for the documentation.
+pictures: $(VENV)/.ready
+	tools/need browser
+	PICTURES=docs/pictures $(BIN)/pytest tests/integration/web/test_browser.py --timeout 300
 
 # The lowest versions that pyproject.toml declares have to work, too. Nothing else uses this environment.
 lowest: $(VENV)/.ready

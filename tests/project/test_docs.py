@@ -8,9 +8,9 @@ import re
 import socket
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
-from fastapi import FastAPI
 from pydantic_core import PydanticUndefined
 from starlette.routing import Route
 from typer.main import get_command
@@ -31,6 +31,7 @@ from provision.store.pending import BEGUN, FAILED
 from provision.web import boot_app
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
+from provision.web.pages import app as pages_app
 from tests.helpers.documents import Document, codes
 from tests.helpers.netns import isolated, lan, sh
 from tests.helpers.paths import ROOT
@@ -149,7 +150,6 @@ def test_every_example_of_settings_is_taken() -> None:
 
 def routes(guard: Any) -> set[tuple[str, str]]:
     app = guard.app
-    assert isinstance(app, FastAPI)
     return {
         (method, route.path)
         for route in app.routes
@@ -168,6 +168,7 @@ def test_every_route_is_described() -> None:
     nothing: Any = None
     assert described_routes("Boot routes") == routes(boot_app.create(nothing, nothing))
     assert described_routes("Operator routes") == routes(operator_app.create(nothing, by_peer_credentials))
+    assert described_routes("Page routes") == routes(pages_app.create(MagicMock(), by_peer_credentials))
 
 
 def test_every_tftp_path_is_described() -> None:

@@ -34,6 +34,8 @@ PAGES = {
     "www.debian.org",
     # The first line of Git's pointers to large files.
     "git-lfs.github.com",
+    # The namespace of SVG.
+    "www.w3.org",
     # The text of the licence.
     "www.apache.org",
     "dep.debian.net",

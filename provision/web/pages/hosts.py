@@ -24,7 +24,7 @@ _FILTERS = ("search", "label", "value")
 
 def routes(pages: Pages, live: Live) -> list[Route]:
     """The routes over the pages' service."""
-    return [*_all(pages, live), *_one(pages, live)]
+    return [*_all(pages, live), *_one(pages, live), *_windows(pages)]
 
 
 def _all(pages: Pages, live: Live) -> list[Route]:
@@ -92,20 +92,24 @@ def _one(pages: Pages, live: Live) -> list[Route]:
         await asyncio.to_thread(make)  # raises for a host that is not there, while there is time to say so
         return await live.stream(request, ("host", principal.selector, name), make)
 
+    return [
+        get("/hosts/{name}", show),
+        Route("/hosts/{name}/events", events, methods=["GET"], name="get /hosts/{name}/events"),
+    ]
+
+
+def _windows(pages: Pages) -> list[Route]:
+    windows = pages.service.windows
+
     def open_window(request: Request) -> Response:
         principal, form = required(request.scope, PrincipalRole.OPERATOR), form_of(request)
         name = name_in(request)
-        service.windows.open(name, number(form, "minutes"), number(form, "boots"), principal)
+        windows.open(name, number(form, "minutes"), number(form, "boots"), principal)
         return to(f"/hosts/{name}")
 
     def close_window(request: Request) -> Response:
         principal, name = required(request.scope, PrincipalRole.OPERATOR), name_in(request)
-        service.windows.close(name, principal)
+        windows.close(name, principal)
         return to(f"/hosts/{name}")
 
-    return [
-        get("/hosts/{name}", show),
-        Route("/hosts/{name}/events", events, methods=["GET"], name="get /hosts/{name}/events"),
-        post("/hosts/{name}/window", open_window),
-        post("/hosts/{name}/window/close", close_window),
-    ]
+    return [post("/hosts/{name}/window", open_window), post("/hosts/{name}/window/close", close_window)]

@@ -59,11 +59,19 @@ def test_a_name_needs_no_address(site: ApiSite) -> None:
     assert subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("path", ["/v1/health", "/v1/hosts/node1/iso", "/v1/openapi.json", "/nothing", "/"])
+@pytest.mark.parametrize("path", ["/v1/health", "/v1/hosts/node1/iso", "/v1/openapi.json", "/v1/nothing"])
 def test_nobody_is_answered_without_a_credential(site: ApiSite, path: str) -> None:
     status, body = site.curl(path, known=False)
     assert status == 401 and b"node1" not in body and CANARY not in body
     assert b'www-authenticate: bearer realm="provision"' in site.curl(path, "--include", known=False)[1].lower()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("path", ["/", "/hosts/node1", "/hosts/node1/media/iso", "/nothing", "/inventory/v1/hosts"])
+def test_pages_lead_to_their_form_without_a_session(site: ApiSite, path: str, known: bool) -> None:
+    status, body = site.curl(path, "--include", known=known)
+    assert status == 303 and b"\r\nlocation: /login\r\n" in body.lower()
+    assert b"node1" not in body and CANARY not in body
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -105,7 +105,7 @@ def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
 
         page.get_by_role("link", name="node1", exact=True).click()
         expect(page.get_by_role("heading", name="node1")).to_be_visible()
-        expect(page.get_by_text("node1 has no open boot window")).to_be_visible()
+        expect(page.get_by_text("node1 has no open boot window").first).to_be_visible()
         with page.expect_download() as waited:
             page.get_by_role("link", name="Download node1.iso").click()
         waited.value.save_as(tmp_path / "node1.iso")

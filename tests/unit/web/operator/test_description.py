@@ -16,8 +16,9 @@ from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
 
 NOTHING: Any = None
-APP = operator_app.create(NOTHING, by_peer_credentials).app
-assert isinstance(APP, FastAPI)
+_MADE = operator_app.create(NOTHING, by_peer_credentials).app
+assert isinstance(_MADE, FastAPI)
+APP = _MADE
 ROUTES = [route for route in APP.routes if isinstance(route, APIRoute)]
 OPERATIONS = {
     *("accept_clock", "accept_store", "apply_inventory", "check_inventory", "close_window", "describe_medium"),
