@@ -43,7 +43,7 @@ class Held(Protocol):
 
 
 @dataclass(frozen=True)
-class Checked:
+class Validity:
     """What a check found out: when a certificate ends, None for everything else."""
 
     not_after: datetime | None = None
@@ -88,7 +88,7 @@ def check(
     others: Iterable[Held],
     now: datetime,
     path: str = "",
-) -> Checked:
+) -> Validity:
     """Check a credential against its kind, its host and the host's `others`; raises Invalid.
 
     `path` is where it will stand, when that is not where the site says: a key below /etc/ssh is read by OpenSSH, any
@@ -111,7 +111,7 @@ def holds_key(data: Secret) -> bool:
     return pem.KEY_MARK in data.reveal()
 
 
-def _check_keytab(case: _Case) -> Checked:
+def _check_keytab(case: _Case) -> Validity:
     if case.site.realm is None:
         raise case.invalid("the site has no Kerberos realm", "set site.realm and run 'provision apply'")
     entries = case.read(lambda content: keytab.parse(Secret(content)))
@@ -123,7 +123,7 @@ def _check_keytab(case: _Case) -> Checked:
             f"use a principal such as host/{case.fqdn}@{case.site.realm}; 'names' of the credential has shared ones"
         )
         raise case.invalid(f"holds a key for {other.principal!r}, which is not {case.host.name}", remedy)
-    return Checked()
+    return Validity()
 
 
 def _other_realm(realm: str, own: str) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def _other_realm(realm: str, own: str) -> tuple[str, str]:
     return fact, f"export a keytab of {own}, or list the realm in 'realms' of the credential"
 
 
-def _check_certificate(case: _Case) -> Checked:
+def _check_certificate(case: _Case) -> Validity:
     case.read(pem.require_tls_certificates)
     chain = case.read(pem.certificates)
     certificate = chain[0]
@@ -148,7 +148,7 @@ def _check_certificate(case: _Case) -> Checked:
     for other in _partners(case, CredentialKind.KEY):
         if replace(case, name=other.name, data=other.secret).read(_key_spki) != case.read(_certificate_spki):
             raise case.invalid(f"the certificate does not fit the key '{other.name}'", "set the key that belongs to it")
-    return Checked(end)
+    return Validity(end)
 
 
 def _require_own(case: _Case, chain: Sequence[x509.Certificate]) -> None:
@@ -174,10 +174,10 @@ def _is_own(case: _Case, certificate: x509.Certificate) -> bool:
     return not others and not _addresses(case.host).isdisjoint(addresses)
 
 
-def _check_key(case: _Case) -> Checked:
+def _check_key(case: _Case) -> Validity:
     if _is_ssh(case.path or case.spec.path):
         case.read(pem.require_ssh_key)
-        return Checked()
+        return Validity()
     case.read(pem.require_tls_key)
     public = case.read(_key_spki)
     if pem.CERTIFICATE_MARK in case.data.reveal() and case.read(_certificate_spki) != public:
@@ -186,10 +186,10 @@ def _check_key(case: _Case) -> Checked:
         if replace(case, name=other.name, data=other.secret).read(_certificate_spki) != public:
             remedy = f"set the key that belongs to it, or remove '{other.name}' first"
             raise case.invalid(f"the key does not fit the certificate '{other.name}'", remedy)
-    return Checked()
+    return Validity()
 
 
-def _check_token(case: _Case) -> Checked:
+def _check_token(case: _Case) -> Validity:
     content = case.data.reveal()
     if len(content) > MAX_TOKEN:
         raise case.invalid(f"the token has {len(content)} bytes, more than {MAX_TOKEN}")
@@ -198,14 +198,14 @@ def _check_token(case: _Case) -> Checked:
         raise case.invalid("the token is empty", "give one line")
     if any(byte in line for byte in b"\r\n\0"):
         raise case.invalid("the token has more than one line, or a zero byte", "give one line")
-    return Checked()
+    return Validity()
 
 
-def _check_file(case: _Case) -> Checked:
-    return Checked()
+def _check_file(case: _Case) -> Validity:
+    return Validity()
 
 
-_CHECKS: dict[CredentialKind, Callable[[_Case], Checked]] = {
+_CHECKS: dict[CredentialKind, Callable[[_Case], Validity]] = {
     CredentialKind.KEYTAB: _check_keytab,
     CredentialKind.CERTIFICATE: _check_certificate,
     CredentialKind.KEY: _check_key,

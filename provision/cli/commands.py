@@ -49,6 +49,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "remove": "provision.cli.credential:remove",
         },
     ),
+    "token": Group(
+        "Let people and programs in that are not on the server.",
+        {
+            "create": "provision.cli.token:create",
+            "list": "provision.cli.token:list_",
+            "revoke": "provision.cli.token:revoke",
+        },
+    ),
     "image": Group(
         "Build, probe, import and list base images.",
         {

@@ -26,12 +26,35 @@ def init() -> None:
 
     An existing state directory is left as it is.
     """
-    from provision.settings import TEMPLATE, load
+    from provision.settings import load
     from provision.store.keys import create_key, load_key
-    from provision.writing import replacing
 
     given = context()
     state, config = given.state, given.config
+    changed = _prepare(state, config)
+    load(state, config)
+    made = not (state / "key").exists()
+    if made:
+        create_key(state)
+    else:
+        load_key(state, {})
+    if given.json:
+        output.data({"state": str(state), "config": str(config), "made": made})
+        return
+    if not made:
+        output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
+        return
+    output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
+    output.say(
+        f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
+    )
+
+
+def _prepare(state: Path, config: Path) -> list[str]:
+    """Make the directory and the settings, where they are missing; returns what was changed, in words."""
+    from provision.settings import TEMPLATE
+    from provision.writing import replacing
+
     changed = []
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,22 +72,7 @@ def init() -> None:
             changed.append(f"made {config}")
     except OSError as error:
         raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
-    load(state, config)
-    made = not (state / "key").exists()
-    if made:
-        create_key(state)
-    else:
-        load_key(state, {})
-    if given.json:
-        output.data({"state": str(state), "config": str(config), "made": made})
-        return
-    if not made:
-        output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
-        return
-    output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
-    output.say(
-        f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
-    )
+    return changed
 
 
 def apply(

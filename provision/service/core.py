@@ -163,12 +163,24 @@ class Core:
         if fixed is None:
             host = snapshot.hosts.get(name)
             if host is None:
-                raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
+                raise _unknown(name)
             revision = snapshot.revisions[name]
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         window, boots = self.store.windows.of(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+
+    def seen(self, name: str, principal: Principal) -> HostState:
+        """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not
+        there."""
+        host = self.store.snapshot.hosts.get(name)
+        if host is not None and not principal.sees(host.labels):
+            raise _unknown(name)
+        return self.state(name)
+
+    def visible(self, principal: Principal) -> Iterator[Host]:
+        """Every host that the principal sees, by name."""
+        return (host for host in self.hosts.values() if principal.sees(host.labels))
 
     def _heard(self, name: str, host: Host) -> datetime | None:
         """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
@@ -311,6 +323,7 @@ class Core:
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
+        self.store.tokens.flush()
         self.audit.flush(now)
 
     def warnings(self) -> list[Unavailable]:
@@ -338,6 +351,10 @@ def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
 def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
     base = host.base or (snapshot.site.base if snapshot.site else None)
     return hashlib.sha256(f"{revision} {snapshot.bases.get(base or '')}".encode()).hexdigest()
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
 
 
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:

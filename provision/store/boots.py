@@ -129,7 +129,7 @@ class Boots:
         ((number,),) = _NEW_BOOT.run(tx.connection, **values)
         tx.begin_boot(number)
         # As rows.note would make it, for what a whole site waits for.
-        tx.change.add(_boots, (number, host_id, *place, started, None, None, start.seed_revision, None))
+        tx.posting.add(_boots, (number, host_id, *place, started, None, None, start.seed_revision, None))
         if start.host in self._booted:
             of = {"host_id": host_id, "medium": start.medium.value, "mac": start.mac}
             rows.forget(tx, _boots, _OLD_BOOTS.run(tx.connection, **of))

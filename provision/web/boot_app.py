@@ -22,7 +22,8 @@ from provision.errors import Denied, Invalid, NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
 from provision.service.alive import Message
-from provision.service.netboot import Netboot, Origin
+from provision.service.netboot import Netboot
+from provision.service.origin import Origin
 from provision.web import problems
 from provision.web.guard import Guard
 from provision.web.stream import PlanResponse, SeedResponse, first_byte

@@ -29,7 +29,8 @@ from provision.policy import Denial
 from provision.secret import Secret
 from provision.seed import Seed
 from provision.service.delivery import Delivery
-from provision.service.netboot import Netboot, Origin
+from provision.service.netboot import Netboot
+from provision.service.origin import Origin
 from provision.service.service import Service
 from provision.settings import Listen, Settings
 from provision.store.keys import create_key

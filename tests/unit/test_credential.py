@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,15 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from provision.credential import MAX_FILE, MAX_TOKEN, Checked, Held, bulk, check
+from provision.credential import MAX_FILE, MAX_TOKEN, Held, Validity, bulk, check
 from provision.errors import Invalid, Problems
 from provision.host import Interface
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec, Inventory, Site
-from tests.helpers.store_samples import host, inventory
+from tests.helpers.store_samples import NOW, host, inventory
 from tests.unit.test_keytab import keytab, record
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 KINDS = {"tls": "certificate", "tls-key": "key", "krb5": "keytab", "enrol": "token", "motd": "file"}
 
@@ -55,7 +54,7 @@ class Other:
 
 def looked_at(
     kind: str, data: bytes, others: Sequence[Held] = (), name: str = "tls", site: Site = SITE, **fields: Any
-) -> Checked:
+) -> Validity:
     target = HOST.model_copy(update=fields)
     return check(CredentialKind(kind), name, Secret(data), target, site, others, NOW)
 
@@ -104,7 +103,7 @@ def certificate(
     ],
 )
 def test_fitting_keytabs(principal: str) -> None:
-    assert looked_at("keytab", keytab(record(f"{principal}@EXAMPLE.ORG"))) == Checked(None)
+    assert looked_at("keytab", keytab(record(f"{principal}@EXAMPLE.ORG"))) == Validity(None)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def test_a_broken_keytab() -> None:
 
 @pytest.mark.parametrize("names", [["n1.example.org"], ["x", "N1.example.ORG"], ["*.example.org"]])
 def test_fitting_certificates(names: list[str]) -> None:
-    assert looked_at("certificate", certificate(key(1), names)) == Checked(NOW + DAY)
+    assert looked_at("certificate", certificate(key(1), names)) == Validity(NOW + DAY)
 
 
 def test_the_common_name_counts_alone_only() -> None:
@@ -185,7 +184,7 @@ def test_a_certificate_for_an_address_of_the_host(addresses: list[str], fact: st
     }
     data = certificate(key(1), [], addresses=addresses)
     if not fact:
-        assert looked_at("certificate", data, interfaces=interfaces) == Checked(NOW + DAY)
+        assert looked_at("certificate", data, interfaces=interfaces) == Validity(NOW + DAY)
         return
     with pytest.raises(Invalid, match=fact):
         looked_at("certificate", data, interfaces=interfaces)
@@ -238,11 +237,11 @@ def test_times() -> None:
 )
 def test_a_certificate_fits_its_key_in_either_order(private: CertificateIssuerPrivateKeyTypes) -> None:
     mine, his = Other("tls-key", CredentialKind.KEY, Secret(pem(private))), pem(key(2))
-    assert looked_at("certificate", certificate(private), [mine]) == Checked(NOW + DAY)
+    assert looked_at("certificate", certificate(private), [mine]) == Validity(NOW + DAY)
     with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not fit the key 'tls-key'"):
         looked_at("certificate", certificate(key(2)), [mine])
     held = Other("tls", CredentialKind.CERTIFICATE, Secret(certificate(private)))
-    assert looked_at("key", pem(private), [held], "tls-key") == Checked()
+    assert looked_at("key", pem(private), [held], "tls-key") == Validity()
     with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not fit the certificate 'tls'"):
         looked_at("key", his, [held], "tls-key")
 
@@ -304,7 +303,7 @@ def test_a_key_below_etc_ssh_is_read_by_openssh_and_is_no_part_of_a_pair() -> No
         looked_at("key", openssh, [held], "key", two, credentials=credentials)
     subject = HOST.model_copy(update={"credentials": credentials})
     elsewhere = check(CredentialKind.KEY, "key", Secret(openssh), subject, two, (), NOW, "/etc/ssh/ssh_host_ecdsa_key")
-    assert elsewhere == Checked(), "a --path counts"
+    assert elsewhere == Validity(), "a --path counts"
 
 
 def test_an_encrypted_key() -> None:
@@ -318,7 +317,7 @@ def test_an_encrypted_key() -> None:
 
 @pytest.mark.parametrize("data", [b"x", b"x y\n", b"x\r\n", b"x" * MAX_TOKEN])
 def test_tokens(data: bytes) -> None:
-    assert looked_at("token", data) == Checked()
+    assert looked_at("token", data) == Validity()
 
 
 @pytest.mark.parametrize(
@@ -340,7 +339,7 @@ def test_no_tokens(data: bytes, fact: str) -> None:
 
 
 def test_files() -> None:
-    assert looked_at("file", bytes(MAX_FILE)) == Checked()
+    assert looked_at("file", bytes(MAX_FILE)) == Validity()
     with pytest.raises(Invalid, match="more than 1048576"):
         looked_at("file", bytes(MAX_FILE + 1))
     with pytest.raises(Invalid, match="is empty"):

@@ -24,6 +24,7 @@ from provision.tftp.packet import Terms, clean_name
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Session
 from provision.web import boot_app
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     IP,
@@ -159,7 +160,7 @@ def test_a_clone_that_reads_after_the_host_is_seen_and_the_window_closes(
         charged(here.service.netboot.seed(origin(), None))
     assert caught.value.rule == "window-closed"
     assert "ALERT seed-read-again: node1" in caplog.text
-    row = here.service.reports.status("node1").hosts[0]
+    row = here.service.reports.status(ROOT, "node1").hosts[0]
     assert [alert.event for alert in row.alerts] == ["seed-read-again"]
 
 
