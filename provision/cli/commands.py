@@ -72,6 +72,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "minimal-set": "provision.cli.probe:minimal_set",
         },
     ),
+    "ca": Group(
+        "Look after the internal CA of the API.",
+        {
+            "show": "provision.cli.ca:show",
+            "export": "provision.cli.ca:export",
+            "renew": "provision.cli.ca:renew",
+        },
+    ),
     "platform": Group(
         "Find out which drivers a machine needs.",
         {"detect": "provision.cli.platform:detect"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,13 @@ def main() -> None:
     wants_json = len(arguments) != len(sys.argv) - 1
     # `--json` is taken anywhere: people write it last.
     sys.argv[1:] = (["--json"] if wants_json else []) + arguments
+    try:
+        _run(wants_json)
+    finally:
+        gc.freeze()  # Python's end would look through all that was loaded, which takes as long as most commands
+
+
+def _run(wants_json: bool) -> None:
     try:
         app(prog_name="provision")
     except ProvisionError as error:

@@ -32,7 +32,7 @@ LAYERS = (
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
-    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab"),
     ("seed", "credential_files"),
     ("image",),
     # Everything together, then its faces.
@@ -63,6 +63,7 @@ DOORS = {
     "starlette": ("web/",),
     "uvicorn": ("web/",),
     "httptools": ("web/",),
+    "ssl": ("tls/", "web/entrance.py"),  # which gives each connection what `tls/` has made
     "uvloop": ("web/", "server/run.py"),
     "httpx": ("cli/client.py", "cli/alone.py"),
     "typer": ("cli/",),

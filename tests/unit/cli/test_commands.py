@@ -40,7 +40,7 @@ def test_the_commands_are_those_of_the_plan() -> None:
     wanted = (
         "init apply check host credential token image platform explain iso disk render dhcp serve window status audit"
     )
-    assert there == {*wanted.split(), "demo", "store", "clock", "completion"}
+    assert there == {*wanted.split(), "demo", "store", "clock", "completion", "ca"}
 
 
 READS: list[tuple[str, ...]] = [
