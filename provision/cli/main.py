@@ -48,9 +48,15 @@ def _options(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings [$PROVISION_CONFIG, DIR/provision.toml]")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="Ask this server, https://HOST[:PORT] [$PROVISION_SERVER]"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, errors included")] = False,
 ) -> None:
-    use(Context(state, config, json))
+    if server is not None and (state is not None or config is not None):
+        raise typer.BadParameter("is for another server than --state and --config are", param_hint="--server")
+    use(Context(state, config, json, server))
 
 
 def main() -> None:

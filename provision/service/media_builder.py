@@ -8,7 +8,7 @@ from threading import Lock
 from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import Boot, Channel, Copy, Medium, Role
+from provision.boot import OPERATOR, Boot, Channel, Copy, Medium, Role
 from provision.cmdline import command_line
 from provision.errors import Gone
 from provision.host import Host
@@ -39,11 +39,13 @@ class MediaBuilder:
         ] = {}
         self._lock = Lock()
 
-    def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
+    def _phone_home_url(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str | None:
         """Where the booted host says that it is up: the network it boots on, else its own management network.
 
         None when it gets no key to say so with, or nobody would hear it.
         """
+        # A copy is the same wherever it goes out: a BMC's network is not the host's.
+        channel = OPERATOR if isinstance(boot, Copy) else channel
         if not self._core.carries_key(channel):
             return None
         endpoints = self._core.endpoints
@@ -58,7 +60,7 @@ class MediaBuilder:
         return next(filter(None, endpoints), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
-        return _said(self._phone_home_url(state, channel), boot)
+        return _said(self._phone_home_url(state, channel, boot), boot)
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
@@ -68,7 +70,7 @@ class MediaBuilder:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
         owners = self._core.owners(host)
-        url, there = self._phone_home_url(state, channel), self._core.endpoints.boot_servers(host)
+        url, there = self._phone_home_url(state, channel, boot), self._core.endpoints.boot_servers(host)
         key = state.revision, tuple(owners.items()), url, boot.label
         known = self._revisions.get(key)
         if known is not None and known[0] == there:
