@@ -121,13 +121,13 @@ def files(image: Image, around: Site, names: Sequence[str]) -> dict[str, File]:
         "target": storage.TARGET,
     }
     own = {f"{_DIRECTORY}/{p.name}": p.read_bytes() for p in assets.directory("images").joinpath("usecases").iterdir()}
-    own[f"{_DIRECTORY}/visitor.pub"] = f"{around.key}\n".encode()
     own[f"{_DIRECTORY}/settings"] = "".join(f"{key}={value}\n" for key, value in settings.items()).encode()
     if {"kvm", "vsock"} & set(names):
         # The guest has the kernel of its host.
         own[f"{_DIRECTORY}/vmlinuz"] = image.kernel.read_bytes()
     texts = {
         "/etc/hostname": f"{HOST}\n",
+        "/etc/ssh/authorized_keys.d/root": f"{around.key}\n",
         "/etc/provision/host.json": json.dumps({"format": 1, "host": HOST, "servers": {}}),
         "/etc/systemd/network/10-mgmt.network": _NETWORK.format(mac=_MACS[0], address=_address(around.mgmt)),
         "/etc/systemd/system/provision-usecases.service": _UNIT.format(directory=_DIRECTORY, names=" ".join(names)),
