@@ -46,7 +46,7 @@ class Gathered:
     modules: Modules
     handed: frozenset[str]
     """Paths of what the initramfs has and hands over, so that the packed root need not have it."""
-    together: frozenset[str]
+    together: frozenset[str] = frozenset()
     """Paths of what a platform has in one piece behind the initramfs, which hands it over as well."""
 
     @property
