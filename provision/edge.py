@@ -16,7 +16,7 @@ from provision.net.neighbours import Neighbours
 from provision.net.pins import Pins, Place
 from provision.net.rules import Stack
 from provision.service.delivery import Delivery
-from provision.service.netboot import Origin
+from provision.service.origin import Origin
 from provision.site import Site
 
 T = TypeVar("T", Plan, Delivery, Plan | Delivery)

@@ -98,6 +98,22 @@ class Denied(ProvisionError):
         return {**super().details(), "rule": self.rule}
 
 
+class Unauthenticated(ProvisionError):
+    """Nobody knows who asks. What it says is the same whatever is wrong."""
+
+    exit, status, kind = Exit.DENIED, 401, "unauthenticated"
+
+
+class TooMany(ProvisionError):
+    """The same was asked in vain too often; after `seconds` it may be asked again."""
+
+    exit, status, kind = Exit.DENIED, 429, "too-many"
+
+    def __init__(self, subject: str, fact: str, remedy: str, seconds: int) -> None:
+        super().__init__(subject, fact, remedy)
+        self.seconds = seconds
+
+
 class Unavailable(ProvisionError):
     """An outside thing (disk, interface, store, tool) that does not work now."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
@@ -11,7 +13,24 @@ from provision.errors import Invalid
 
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="The host's name in the inventory")]
 Selector = Annotated[str | None, typer.Option("--selector", metavar="LABEL=VALUE", help="Only hosts with this label")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
+LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
+Release = Annotated[
+    str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
+]
+AllowNewer = Annotated[
+    bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
+]
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
+
+
+def labels(selectors: Sequence[str]) -> dict[str, str]:
+    """Each LABEL=VALUE; exits with a usage error when one has another form, or a label is there twice."""
+    parts = [selector_parameters(text) for text in selectors]
+    found = {part["label"]: part["value"] for part in parts}
+    if len(found) < len(parts):
+        raise typer.BadParameter("a host has one value of a label", param_hint="--selector")
+    return found
 
 
 def selector_parameters(selector: str | None) -> dict[str, str]:

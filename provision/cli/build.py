@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
+from provision.cli.arguments import AllowNewer, LockFile, RecipeFile, Release
 from provision.cli.context import context
 
 if TYPE_CHECKING:
     from provision.image.build import Image
+    from provision.image.versions import Versions
 
-_RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")]
-_LockFile = Annotated[Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")]
 _Platform = Annotated[
     str | None, typer.Option("--platform", metavar="FILE", help="Only for this platform: a file, common or q35")
 ]
@@ -26,16 +26,12 @@ def build(
     directory: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Copy kernel, initrd and report there")
     ] = None,
-    recipe: _RecipeFile = None,
-    lock: _LockFile = None,
+    recipe: RecipeFile = None,
+    lock: LockFile = None,
     platform: _Platform = None,
-    release: Annotated[
-        str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
-    ] = None,
+    release: Release = None,
     update_lock: Annotated[bool, typer.Option("--update-lock", help="Take today's packages, and lock them")] = False,
-    allow_newer: Annotated[
-        bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
-    ] = False,
+    allow_newer: AllowNewer = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice and compare every byte")] = False,
 ) -> None:
     """Build the host image, kernel and initrd, of Debian packages.
@@ -46,17 +42,9 @@ def build(
     from provision.image import build as builder
     from provision.image import diff as differ
     from provision.image import releases
-    from provision.image.versions import Versions
 
-    given = context()
-    if update_lock and allow_newer:
-        from provision.errors import Invalid
-
-        raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
-    versions = Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
-    request = builder.Request(
-        recipe, lock, versions, platform=platform, release=releases.named(release) if release else None
-    )
+    given, chosen = context(), releases.named(release) if release else None
+    request = builder.Request(recipe, lock, _versions(update_lock, allow_newer), platform=platform, release=chosen)
     with output.stages(given.json) as progress:
         image = (builder.verify if verify else builder.build)(request, progress, output.notes(given.json))
         image = builder.export(image, directory) if directory else image
@@ -67,6 +55,15 @@ def build(
     if named := differ.load(image.directory)["named"]:
         output.say(f"{len(named)} programs and libraries that its files name are left out: see report.html")
     output.say("built twice, byte by byte the same" if verify else f"id {image.about['id'][:16]}")
+
+
+def _versions(update_lock: bool, allow_newer: bool) -> Versions:
+    from provision.errors import Invalid
+    from provision.image.versions import Versions
+
+    if update_lock and allow_newer:
+        raise Invalid("--allow-newer", "contradicts --update-lock, which takes today's versions anyway", "give one")
+    return Versions.TODAY if update_lock else Versions.OBTAINABLE if allow_newer else Versions.LOCKED
 
 
 def _line(image: Image) -> str:

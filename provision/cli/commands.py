@@ -49,6 +49,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "remove": "provision.cli.credential:remove",
         },
     ),
+    "token": Group(
+        "Let people and programs in that are not on the server.",
+        {
+            "create": "provision.cli.token:create",
+            "list": "provision.cli.token:list_",
+            "revoke": "provision.cli.token:revoke",
+        },
+    ),
     "image": Group(
         "Build, probe, import and list base images.",
         {
@@ -62,6 +70,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "publish": "provision.cli.build:publish",
             "probe": "provision.cli.probe:probe",
             "minimal-set": "provision.cli.probe:minimal_set",
+        },
+    ),
+    "ca": Group(
+        "Look after the internal CA of the API.",
+        {
+            "show": "provision.cli.ca:show",
+            "export": "provision.cli.ca:export",
+            "renew": "provision.cli.ca:renew",
         },
     ),
     "platform": Group(

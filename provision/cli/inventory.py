@@ -11,6 +11,7 @@ import typer
 
 from provision.cli import output
 from provision.cli.arguments import HostName, Selector, route, selector_parameters
+from provision.cli.ca import ServerAddresses, ServerNames, make
 from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
 
@@ -21,17 +22,66 @@ if TYPE_CHECKING:
 _OURS = frozenset({"key", "provision.db", "provision.toml"})
 
 
-def init() -> None:
+def init(
+    ca: Annotated[bool, typer.Option("--ca", help="Make an internal CA, and this server's certificates by it")] = False,
+    names: ServerNames = None,
+    addresses: ServerAddresses = None,
+) -> None:
     """Make a state directory: a master key, and settings to edit.
 
-    An existing state directory is left as it is.
+    An existing state directory is left as it is, and gets a CA with --ca.
     """
-    from provision.settings import TEMPLATE, load
+    if not ca and (names or addresses):
+        raise typer.BadParameter("are for --ca", param_hint="--name and --address")
+    if ca and not names and not addresses:
+        raise typer.BadParameter("needs a --name or an --address that clients use", param_hint="--ca")
+    made, changed = _make_state()
+    block = make(context().state, names, addresses) if ca else None
+    _tell_of_state(made, changed, block)
+
+
+def _make_state() -> tuple[bool, list[str]]:
+    """Whether there is a new master key, and what else was made or changed."""
+    from provision.settings import load
     from provision.store.keys import create_key, load_key
-    from provision.writing import replacing
 
     given = context()
     state, config = given.state, given.config
+    changed = _prepare(state, config)
+    load(state, config)
+    made = not (state / "key").exists()
+    if made:
+        create_key(state)
+    else:
+        load_key(state, {})
+    return made, changed
+
+
+def _tell_of_state(made: bool, changed: list[str], block: str | None) -> None:
+    given = context()
+    state, config = given.state, given.config
+    if given.json:
+        settings = {} if block is None else {"settings": block}
+        output.data({"state": str(state), "config": str(config), "made": made, **settings})
+        return
+    if block is not None:
+        changed = [*changed, "made an internal CA"]
+        output.say(f"made an internal CA in {state / 'tls'}; to serve the API with it, put this into {config}:")
+        output.text(f"\n{block}")
+    if not made:
+        output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
+        return
+    output.say(f"made {state} with a new master key: back up {state / 'key'}: without it, nothing that is sealed opens")
+    output.say(
+        f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
+    )
+
+
+def _prepare(state: Path, config: Path) -> list[str]:
+    """Make the directory and the settings, where they are missing; returns what was changed, in words."""
+    from provision.settings import TEMPLATE
+    from provision.writing import replacing
+
     changed = []
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,22 +99,7 @@ def init() -> None:
             changed.append(f"made {config}")
     except OSError as error:
         raise Unavailable(str(state), f"cannot be made ({error.strerror})", "choose another with --state") from None
-    load(state, config)
-    made = not (state / "key").exists()
-    if made:
-        create_key(state)
-    else:
-        load_key(state, {})
-    if given.json:
-        output.data({"state": str(state), "config": str(config), "made": made})
-        return
-    if not made:
-        output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
-        return
-    output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
-    output.say(
-        f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
-    )
+    return changed
 
 
 def apply(

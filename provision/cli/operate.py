@@ -15,6 +15,7 @@ from provision.cli.context import context
 from provision.errors import Exit
 
 if TYPE_CHECKING:
+    from provision.api.audit import AuditEntry
     from provision.api.hosts import Window
     from provision.api.status import Explanation, Status
 
@@ -167,27 +168,37 @@ def audit(
 
     --verify finds what was changed or removed.
     """
-    from provision.api.audit import AuditEntry, Verified
+    from provision.api.audit import AuditEntry
 
-    given, verify = context(), verify or bool(heads)
+    if verify or heads:
+        raise typer.Exit(Exit.OK if _verified(heads or []) else Exit.FAILED)
+    given, parameters = context(), {"limit": str(limit), **of_host(host)}
     with given.client() as client:
-        if verify:
-            found = client.call(Verified, "GET", "/v1/audit/verify", params={"head": heads or []})
-        else:
-            parameters = {"limit": str(limit), **of_host(host)}
-            entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
-    if verify:
-        if given.json:
-            output.data(found)
-        elif found.ok:
-            since = f", starts at entry {found.starts}" if found.starts > 1 else ""
-            output.say(f"the audit log is whole: {found.entries} entries{since}")
-        else:
-            output.say(f"the audit log is NOT whole: {'; '.join(found.problems)}")
-        raise typer.Exit(Exit.OK if found.ok else Exit.FAILED)
+        entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
     if given.json:
         output.data(entries)
-        return
+    else:
+        _entries(entries)
+
+
+def _verified(heads: list[str]) -> bool:
+    """Say whether the audit log is whole, and has these heads."""
+    from provision.api.audit import Verified
+
+    given = context()
+    with given.client() as client:
+        found = client.call(Verified, "GET", "/v1/audit/verify", params={"head": heads})
+    if given.json:
+        output.data(found)
+    elif found.ok:
+        since = f", starts at entry {found.starts}" if found.starts > 1 else ""
+        output.say(f"the audit log is whole: {found.entries} entries{since}")
+    else:
+        output.say(f"the audit log is NOT whole: {'; '.join(found.problems)}")
+    return found.ok
+
+
+def _entries(entries: list[AuditEntry]) -> None:
     columns = ("TIME", "EVENT", "ANSWER", "HOST", "MEDIUM", "CHANNEL", "WHO", "RULE")
     output.table(
         columns,

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
+from provision.cli.arguments import AllowNewer, LockFile, RecipeFile, Release
 from provision.cli.context import context
 from provision.errors import Invalid
 
 if TYPE_CHECKING:
+    from provision.image.build import Request
+    from provision.image.capture import Capture
     from provision.image.detect import Detected
 
 
@@ -25,18 +28,10 @@ def detect(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="What to call the platform [its model]")
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe [the host image's]")
-    ] = None,
-    lock: Annotated[
-        Path | None, typer.Option("--lock", metavar="FILE", help="The lock file [beside the recipe]")
-    ] = None,
-    release: Annotated[
-        str | None, typer.Option("--release", metavar="NUMBER", help="Debian release: 12 or 13 [this machine's]")
-    ] = None,
-    allow_newer: Annotated[
-        bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
-    ] = False,
+    recipe: RecipeFile = None,
+    lock: LockFile = None,
+    release: Release = None,
+    allow_newer: AllowNewer = False,
 ) -> None:
     """Find the kernel modules that a machine's devices need.
 
@@ -44,30 +39,34 @@ def detect(
     machine's, or those of a copy of another machine's /sys, or of what /usr/lib/provision/capture-platform printed on
     a booted host.
     """
-    from provision.image import build, capture, detect, platforms, releases
+    from provision.image import build, capture, platforms, releases
     from provision.image.versions import Versions
 
-    given = context()
     if name is not None:
         _check_name(name)
     seen = capture.read(sysfs)
     versions = Versions.OBTAINABLE if allow_newer else Versions.LOCKED
     request = build.Request(recipe, lock, versions, release=releases.named(release) if release else None)
-    with output.stages(given.json) as progress:
-        loaded, packages, modules = build.packages_of(request, progress, output.notes(given.json))
-    called = name or detect.slug(seen.dmi.get("product_name", ""))
-    found = detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
+    found = _found(seen, request, name)
     text = platforms.write(found.platform)
     platforms.parse(text.encode(), "--name" if name else "platform.yaml")
     if target:
         _write(target, text)
-    if given.json:
-        idle = [{"at": device.address, "what": detect.describe(device)} for device in found.idle]
-        output.data({**found.platform.model_dump(mode="json"), "idle": idle})
+    if context().json:
+        _data(found)
     elif target:
         _summary(found, len(seen.devices), target)
     else:
         output.text(text)
+
+
+def _found(seen: Capture, request: Request, name: str | None) -> Detected:
+    from provision.image import build, detect
+
+    with output.stages(context().json) as progress:
+        loaded, packages, modules = build.packages_of(request, progress, output.notes(context().json))
+    called = name or detect.slug(seen.dmi.get("product_name", ""))
+    return detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)
 
 
 def _check_name(name: str) -> None:
@@ -80,6 +79,13 @@ def _check_name(name: str) -> None:
     except ValidationError:
         fact = "is not a valid name for a platform"
         raise Invalid(f"'{name[:63]}'", fact, "use at most 63 lower-case letters, digits and '-' with --name") from None
+
+
+def _data(found: Detected) -> None:
+    from provision.image import detect
+
+    idle = [{"at": device.address, "what": detect.describe(device)} for device in found.idle]
+    output.data({**found.platform.model_dump(mode="json"), "idle": idle})
 
 
 def _summary(found: Detected, devices: int, target: Path) -> None:

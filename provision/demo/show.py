@@ -11,7 +11,7 @@ from provision.errors import Unavailable
 from provision.image.build import Request, build
 from provision.image.versions import Versions
 from provision.lab import disk
-from provision.lab.lans import Lab
+from provision.lab.lans import Lab, Lan
 from provision.lab.processes import Patience
 from provision.lab.vm import VM, Device, Machine, Nic
 
@@ -38,28 +38,36 @@ def show(say: Say, progress: Progress) -> None:
         say(site.call("explain", "node1"))
         say("$ provision window node1 --minutes 10 --boots 1")
         say(site.call("window", "node1", "--minutes", "10", "--boots", "1"))
-        say("Power on: a machine that boots from the network, on the management LAN. Its console:")
-        with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
-            watch(vm, r"^ +system +(running|degraded)$", 600, say)
-            shown = f"keytab       {PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}"
-            if not re.search(r"^    node1$", vm.console, re.MULTILINE) or shown not in vm.console:
-                raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
-            wait_up(site)
-        say("It is node1, a hypervisor, and its keytab has the SHA-256 of the one that was sealed.")
-        say("$ provision status node1")
-        say(site.call("status", "node1"))
-        say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
-        local = disk.local_disk(lab.directory / "local.img")
-        order = (Device.NETWORK, Device.DISK)
-        stray = Machine("stray", nics=(Nic(guest, MAC),), disk=local, order=order, firmware_text=True)
-        with VM(lab, stray) as vm:
-            watch(vm, re.escape(disk.TEXT), 150, say)
-            if "secrets-on-general" not in vm.console:
-                raise Unavailable("demonstration", "the machine did not say which rule refused it", "see it above")
-        say(f"  │ {disk.TEXT}")
+        _boot(lab, mgmt, site, say)
+        _refuse(lab, guest, say)
         say("It said why, and went on to its disk. The audit log has both decisions:")
         say(site.call("audit", "--host", "node1", "--limit", "8"))
         say(site.call("audit", "--verify"))
+
+
+def _boot(lab: Lab, mgmt: Lan, site: DemoSite, say: Say) -> None:
+    say("Power on: a machine that boots from the network, on the management LAN. Its console:")
+    with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
+        watch(vm, r"^ +system +(running|degraded)$", 600, say)
+        shown = f"keytab       {PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}"
+        if not re.search(r"^    node1$", vm.console, re.MULTILINE) or shown not in vm.console:
+            raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
+        wait_up(site)
+    say("It is node1, a hypervisor, and its keytab has the SHA-256 of the one that was sealed.")
+    say("$ provision status node1")
+    say(site.call("status", "node1"))
+
+
+def _refuse(lab: Lab, guest: Lan, say: Say) -> None:
+    say("Power on: the same machine, cabled to the guest LAN by mistake. Its console:")
+    local = disk.local_disk(lab.directory / "local.img")
+    order = (Device.NETWORK, Device.DISK)
+    stray = Machine("stray", nics=(Nic(guest, MAC),), disk=local, order=order, firmware_text=True)
+    with VM(lab, stray) as vm:
+        watch(vm, re.escape(disk.TEXT), 150, say)
+        if "secrets-on-general" not in vm.console:
+            raise Unavailable("demonstration", "the machine did not say which rule refused it", "see it above")
+    say(f"  │ {disk.TEXT}")
 
 
 def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 240) -> None:

@@ -13,7 +13,7 @@ from provision.image.report import FORMAT
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One difference of a kind ("package", "file", "size", "named"): what was and what is; None where there is nothing.
 
     "named" is a program or library that is left out, with the files that name it.
@@ -42,38 +42,38 @@ def load(directory: Path) -> Mapping[str, Any]:
     return found
 
 
-def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     """All differences: the sizes first, then packages, files and names of what is left out, each in order."""
     return [*_sizes(old, new), *_packages(old, new), *_files(old, new), *_named(old, new)]
 
 
-def _named(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _named(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
     # A report of an earlier version does not say.
     before, after = (found.get("named", {}) for found in (old, new))
     for path in sorted({*before, *after}):
         said = [" ".join(found[path]) if path in found else None for found in (before, after)]
         if said[0] != said[1]:
-            yield Change("named", path, said[0], said[1], 0)
+            yield Difference("named", path, said[0], said[1], 0)
 
 
-def _sizes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _sizes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
     before, after = old["image"]["files"], new["image"]["files"]
     for name in sorted({*before, *after}):
         sizes = [found[name]["size"] if name in found else 0 for found in (before, after)]
         if before.get(name) != after.get(name):
-            yield Change("size", name, str(sizes[0]), str(sizes[1]), sizes[1] - sizes[0])
+            yield Difference("size", name, str(sizes[0]), str(sizes[1]), sizes[1] - sizes[0])
 
 
-def _packages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _packages(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
     before, after = ({p["name"]: p for p in found["packages"]} for found in (old, new))
     for name in sorted({*before, *after}):
         versions = [found[name]["version"] if name in found else None for found in (before, after)]
         if versions[0] != versions[1]:
             sizes = [found[name]["packed"] if name in found else 0 for found in (before, after)]
-            yield Change("package", name, versions[0], versions[1], sizes[1] - sizes[0])
+            yield Difference("package", name, versions[0], versions[1], sizes[1] - sizes[0])
 
 
-def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
     before, after = ({f["path"]: f for f in found["files"]} for found in (old, new))
     for path in sorted({*before, *after}):
         said = [
@@ -82,4 +82,4 @@ def _files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
         ]
         if said[0] != said[1]:
             sizes = [found[path]["size"] if path in found else 0 for found in (before, after)]
-            yield Change("file", path, said[0], said[1], sizes[1] - sizes[0])
+            yield Difference("file", path, said[0], said[1], sizes[1] - sizes[0])

@@ -153,7 +153,7 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     # Index 1 is the library itself; what has no version is index 1 as well.
     indexes = [0, *(known.index(chosen[name]) + 2 if name in chosen else 1 for name, _ in symbols)]
     parts = [
-        _padded(hashes),
+        _padded(_hash_table(count)),
         _padded(struct.pack(f"<{count}H", *indexes)),
         _padded(_definitions(soname, known, offsets)),
     ]
@@ -168,14 +168,24 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     dynamic = b"".join(struct.pack("<QQ", *tag) for tag in (*tags, (0, 0)))
     at_code = at_dynamic + len(dynamic)
     at_data = 2 * _PAGE * -(-(at_code + 16) // _PAGE)
-    table = bytearray(24)
-    for name, kind in symbols:
-        value = at_code if kind in (2, 10) else at_data
-        table += struct.pack("<IBBHQQ", offsets[name], 1 << 4 | (1 if kind not in (2, 10) else 2), 0, 1, value, 8)
-    body = (b"".join(parts) + bytes(table) + bytes(strings)).ljust(at_dynamic - headers, b"\0")
+    table = b"".join(_symbol(offsets[name], kind, at_code, at_data) for name, kind in symbols)
+    body = (b"".join(parts) + bytes(24) + table + bytes(strings)).ljust(at_dynamic - headers, b"\0")
     # "xor eax, eax; ret"
     code = b"\x31\xc0\xc3".ljust(16, b"\0")
     return _stub_headers(at_dynamic, len(dynamic), at_code + len(code), at_data) + body + dynamic + code
+
+
+def _hash_table(count: int) -> bytes:
+    """DT_HASH of `count` symbols, the null symbol included. One bucket holds the whole chain: a stub is not looked up
+    often."""
+    chain = b"".join(struct.pack("<I", i + 1 if i + 1 < count else 0) for i in range(1, count))
+    return struct.pack("<4I", 1, count, 1 if count > 1 else 0, 0) + chain
+
+
+def _symbol(name: int, kind: int, at_code: int, at_data: int) -> bytes:
+    """The row of a global symbol: a function (also an indirect one) is the code, all else is data."""
+    is_code = kind in (2, 10)
+    return struct.pack("<IBBHQQ", name, 1 << 4 | (2 if is_code else 1), 0, 1, at_code if is_code else at_data, 8)
 
 
 def _stub_headers(at_dynamic: int, length: int, end: int, at_data: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -17,7 +17,7 @@ from provision.accounts import ROOT_ONLY
 from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
-from provision.errors import Conflict, NotFound, Unavailable
+from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
@@ -67,6 +67,8 @@ class Core:
         # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
         self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
         self._foresight, self._warned = Foresight(settings.state), False
+        self.cautions: list[Callable[[], Sequence[ProvisionError]]] = []
+        """What else has warnings for operators."""
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -163,12 +165,24 @@ class Core:
         if fixed is None:
             host = snapshot.hosts.get(name)
             if host is None:
-                raise NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
+                raise _unknown(name)
             revision = snapshot.revisions[name]
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         window, boots = self.store.windows.of(name), self.charged.of(name)
         return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+
+    def seen(self, name: str, principal: Principal) -> HostState:
+        """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not
+        there."""
+        host = self.store.snapshot.hosts.get(name)
+        if host is not None and not principal.sees(host.labels):
+            raise _unknown(name)
+        return self.state(name)
+
+    def visible(self, principal: Principal) -> Iterator[Host]:
+        """Every host that the principal sees, by name."""
+        return (host for host in self.hosts.values() if principal.sees(host.labels))
 
     def _heard(self, name: str, host: Host) -> datetime | None:
         """When the host last said that it is up. What it said to an earlier process is not known, so that for a moment
@@ -307,14 +321,18 @@ class Core:
         when that is new. Raises Unavailable."""
         now = self.clock()
         self._foresight.note(now, self.audit.growth)
-        told = self.warnings()
+        told = self._of_the_disk()
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
+        self.store.tokens.flush()
         self.audit.flush(now)
 
-    def warnings(self) -> list[Unavailable]:
-        """What an operator should see to before it stops everything."""
+    def warnings(self) -> list[ProvisionError]:
+        """What an operator should see to before it stops everything, or nobody can reach the server."""
+        return [*self._of_the_disk(), *(warning for ask in self.cautions for warning in ask())]
+
+    def _of_the_disk(self) -> list[Unavailable]:
         try:
             fact = self._foresight.look().warning
         except OSError as error:
@@ -338,6 +356,10 @@ def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
 def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
     base = host.base or (snapshot.site.base if snapshot.site else None)
     return hashlib.sha256(f"{revision} {snapshot.bases.get(base or '')}".encode()).hexdigest()
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
 
 
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:

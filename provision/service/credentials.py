@@ -35,6 +35,7 @@ class Credentials:
         Raises NotFound for an unknown host, Invalid for an undeclared name, a bad path or content that does not fit.
         """
         with self._core.lock:
+            self._core.seen(host, principal)
             entry = self._checked(host, name, data, path, mode, (), ())
             with self._core.act("credential-set", principal, host=host, credential=name):
                 version = self._core.store.credentials.set(host, entry, self._core.clock())
@@ -45,7 +46,7 @@ class Credentials:
         """The same for (host, name, data) of many: all of them in one transaction, or Problems with every misfit."""
         core = self._core
         with core.lock:
-            entries = self.fitting(items)
+            entries = self.fitting(items, principal)
             if not entries:
                 return []
             told = [{"host": host, "credential": entry.name} for host, entry in entries]
@@ -55,7 +56,9 @@ class Credentials:
         rows = zip(entries, versions, strict=True)
         return [Sealed(host=host, name=entry.name, version=version) for (host, entry), version in rows]
 
-    def fitting(self, items: Sequence[tuple[str, str, Secret]]) -> list[tuple[str, CredentialInput]]:
+    def fitting(
+        self, items: Sequence[tuple[str, str, Secret]], principal: Principal
+    ) -> list[tuple[str, CredentialInput]]:
         """What `put_many` would seal, by host; raises Problems with every misfit. Nothing is sealed."""
         coming: dict[str, set[str]] = {}
         for host, name, _ in items:
@@ -64,6 +67,7 @@ class Credentials:
         entries, problems = [], []
         for host, name, data in items:
             try:
+                self._core.seen(host, principal)
                 entry = self._checked(host, name, data, None, None, fellows[host], coming[host])
             except ProvisionError as error:
                 problems.append(Problem(f"{host}/{name}", 0, "", error.fact, error.remedy))
@@ -103,8 +107,8 @@ class Credentials:
         self._require_room(state.host, entry, paths)
         others: list[Held] = [*sealed, *map(_held, fellows)]
         now = core.clock()
-        checked = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
-        return replace(entry, not_after=checked.not_after)
+        found = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
+        return replace(entry, not_after=found.not_after)
 
     def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:
         """Raise Invalid when another file of the host's seed is in the way; what is not sealed yet will stand where the
@@ -117,16 +121,18 @@ class Credentials:
     def remove(self, host: str, name: str, principal: Principal) -> None:
         """Remove a credential; raises NotFound when there is none."""
         with self._core.lock:
+            self._core.seen(host, principal)
             self._core.store.credentials.require(host, name)
             with self._core.act("credential-removed", principal, host=host, credential=name):
                 self._core.store.credentials.remove(host, name)
             self._core.witness()
 
-    def listing(self, host: str | None) -> list[CredentialRow]:
-        """Name, kind, place, version and fingerprint of every credential, or of one host's."""
+    def listing(self, host: str | None, principal: Principal) -> list[CredentialRow]:
+        """Name, kind, place, version and fingerprint of every credential that the principal sees, or of one host's."""
         if host is not None:
-            self._core.state(host)
-        return [_info(info) for info in self._core.store.credentials.infos(host)]
+            self._core.seen(host, principal)
+        seen = {one.name for one in self._core.visible(principal)}
+        return [_info(info) for info in self._core.store.credentials.infos(host) if info.host in seen]
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ class Inventories:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def current(self) -> Inventory:
-        """What was applied last; raises Conflict before the first time."""
-        return Inventory(site=self._core.site, hosts=tuple(self._core.hosts.values()))
+    def current(self, principal: Principal) -> Inventory:
+        """What was applied last, with the hosts that the principal sees; raises Conflict before the first time."""
+        return Inventory(site=self._core.site, hosts=tuple(self._core.visible(principal)))
 
     def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
         """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
@@ -75,14 +75,14 @@ class Inventories:
                 self._core.witness()
             return changes
 
-    def host(self, name: str) -> api.HostDetail:
+    def host(self, name: str, principal: Principal) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""
-        state = self._core.state(name)
+        state = self._core.seen(name, principal)
         fields = {name: getattr(state.host, name) for name in Host.model_fields}
         return api.HostDetail(**fields, revision=state.revision, missing=state.missing)
 
-    def hosts(self, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
-        """All hosts in short, or those with a label."""
+    def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
+        """All hosts in short that the principal sees, or those with a label."""
         return [
             api.HostRow(
                 name=host.name,
@@ -93,17 +93,17 @@ class Inventories:
                 netboot=host.netboot,
                 labels=host.labels,
             )
-            for host in self._core.hosts.values()
+            for host in self._core.visible(principal)
             if label is None or host.labels.get(label) == value
         ]
 
-    def check(self, server: str | None) -> list[Discrepancy]:
+    def check(self, server: str | None, principal: Principal) -> list[Discrepancy]:
         """DNS against the inventory, and whether the disk will last.
 
         `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
         """
         resolvers = [_resolver(server)] if server is not None else None
-        found = [(f.subject, f.fact, f.remedy) for f in netcheck.check(self.current(), resolvers)]
+        found = [(f.subject, f.fact, f.remedy) for f in netcheck.check(self.current(principal), resolvers)]
         found += [(w.subject, w.fact, w.remedy) for w in self._core.warnings()]
         return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
 

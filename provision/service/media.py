@@ -34,7 +34,7 @@ class Media:
 
         `first` is False for a range from the middle: a client makes thousands of those, and they are counted.
         """
-        state, asks = self._core.state(name), Requester(principal=principal)
+        state, asks = self._core.seen(name, principal), Requester(principal=principal)
         begun: list[Future[Plan]] = []
 
         def begin(release: Release) -> None:

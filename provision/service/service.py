@@ -13,11 +13,13 @@ from provision.service.credentials import Credentials
 from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
+from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
 from provision.service.progress import Tracker
 from provision.service.status import Reports
+from provision.service.tokens import Tokens
 from provision.service.windows import Windows
 from provision.settings import Settings
 
@@ -36,6 +38,8 @@ class Service:
         self.reports = Reports(core, tracker)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
+        self.tokens = Tokens(core)
+        self.logins = Logins(core)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Callable[[], Mapping[str, str]] = dict
 

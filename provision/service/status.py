@@ -27,11 +27,15 @@ class Reports:
     def __init__(self, core: Core, tracker: Tracker) -> None:
         self._core, self._tracker = core, tracker
 
-    def status(self, name: str | None = None) -> api.Status:
-        """How far every host (or one) has come, and which unknown machines asked; raises NotFound."""
+    def status(self, principal: Principal, name: str | None = None) -> api.Status:
+        """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
+        NotFound."""
         followed = self._tracker.all()
-        names = [name] if name else list(self._core.hosts)
-        unknown = [] if name else self._core.store.sightings.all()
+        names = [host.name for host in self._core.visible(principal)]
+        if name:
+            names = [self._core.seen(name, principal).host.name]
+        # Whose an unknown machine is, nobody can say.
+        unknown = [] if name or principal.selector else self._core.store.sightings.all()
         return api.Status(
             hosts=tuple(self._host(n, followed.get(n)) for n in names),
             unknown=tuple(
@@ -69,7 +73,7 @@ class Reports:
 
         Downloads are explained to the `principal` who asks.
         """
-        state = self._core.state(name)
+        state = self._core.seen(name, principal)
         downloads = [
             self._explain_one(state, medium, OPERATOR, principal) for medium in Medium if not medium.from_network
         ]
@@ -101,7 +105,8 @@ class Reports:
     def health(self, listeners: Mapping[str, str]) -> api.Health:
         """What is served: each listener's network and state."""
         problems = tuple(self._core.footing.problems())
-        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems)
+        warnings = tuple(str(warning) for warning in self._core.warnings())
+        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems, warnings=warnings)
 
 
 def _stage(boot: Boot | None) -> str:

@@ -20,7 +20,7 @@ class Windows:
 
     def open(self, name: str, minutes: int | None, boots: int | None, principal: Principal) -> api.OpenedWindow:
         """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
-        core, state = self._core, self._core.state(name)
+        core, state = self._core, self._core.seen(name, principal)
         # A host that may boot at any time needs one only while it says that it is up.
         if state.host.netboot is Netboot.NEVER:
             raise Invalid(name, "is set to 'netboot: never'", "set 'netboot: window' to use windows")
@@ -36,7 +36,7 @@ class Windows:
 
     def close(self, name: str, principal: Principal) -> None:
         """Close the host's window, if it has one. One that is used up may be closed: its boot then ends, too."""
-        window = self._core.state(name).window
+        window = self._core.seen(name, principal).window
         if window is None or window.closed:
             return
         with self._core.act("window-closed", principal, host=name):

@@ -22,15 +22,15 @@ class Bases:
             with self._database.write() as tx:
                 tx.connection.execute(delete(schema.bases).where(schema.bases.c.name == name))
                 tx.connection.execute(insert(schema.bases).values(name=name, base_id=base_id))
-                tx.change.drop(schema.bases, name)
-                tx.change.add(schema.bases, (name, base_id))
+                tx.posting.drop(schema.bases, name)
+                tx.posting.add(schema.bases, (name, base_id))
             self._picture.show_bases({**self._picture.snapshot.bases, name: base_id})
 
     def require_unused(self, name: str) -> None:
         """Raise what `forget` would, and change nothing."""
         snapshot = self._picture.snapshot
         if name not in snapshot.bases:
-            raise NotFound(f"base image '{name}'", "there is none of this name", "see 'provision image list'")
+            raise NotFound(f"base image '{name}'", "does not exist", "see 'provision image list'")
         users = [host.name for host in snapshot.hosts.values() if host.base == name]
         if snapshot.site is not None and snapshot.site.base == name:
             users.insert(0, "the site")
@@ -45,5 +45,5 @@ class Bases:
             self.require_unused(name)
             with self._database.write() as tx:
                 tx.connection.execute(delete(schema.bases).where(schema.bases.c.name == name))
-                tx.change.drop(schema.bases, name)
+                tx.posting.drop(schema.bases, name)
             self._picture.show_bases({n: i for n, i in self._picture.snapshot.bases.items() if n != name})

@@ -1,7 +1,7 @@
 """Boots: which there were, and what each was charged to.
 
 One transaction decides: a boot is charged to its host's rows as they are read in it, and only when they are what was
-written last. So of any number of clients as many win as the window has boots, and whoever changes a row gains nothing.
+written last. So of any number of clients as many win as the window has boots, and changing a row gains nothing.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Boots:
         ((number,),) = _NEW_BOOT.run(tx.connection, **values)
         tx.begin_boot(number)
         # As rows.note would make it, for what a whole site waits for.
-        tx.change.add(_boots, (number, host_id, *place, started, None, None, start.seed_revision, None))
+        tx.posting.add(_boots, (number, host_id, *place, started, None, None, start.seed_revision, None))
         if start.host in self._booted:
             of = {"host_id": host_id, "medium": start.medium.value, "mac": start.mac}
             rows.forget(tx, _boots, _OLD_BOOTS.run(tx.connection, **of))

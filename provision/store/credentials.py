@@ -20,7 +20,7 @@ from provision.store.schema import as_text, credential_versions, credentials
 from provision.store.seal import Place, Sealed, seal, unseal
 from provision.store.snapshot import Picture
 
-# A hash of a short token would let whoever reads the database guess it.
+# A hash of a short token would let anyone who reads the database guess it.
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
 
 _c = credentials.c
@@ -229,7 +229,7 @@ class Credentials:
         }
         tx.connection.execute(insert(credentials).values(row))
         stored = row | {"not_after": as_text(value.not_after), "created": as_text(now)}
-        tx.change.add(credentials, tuple(stored.values()))
+        tx.posting.add(credentials, tuple(stored.values()))
         return version
 
     def _delete(self, tx: Transaction, host_id: str, name: str) -> bool:
@@ -238,7 +238,7 @@ class Credentials:
         tx.connection.execute(delete(credentials).where((_c.host_id == host_id) & (_c.name == name)))
         gone = [row for row in rows if row[1] == name]
         for row in gone:
-            tx.change.remove(credentials, row)
+            tx.posting.remove(credentials, row)
         return bool(gone)
 
     def _next_version(self, tx: Transaction, host_id: str, name: str) -> int:
@@ -247,10 +247,10 @@ class Credentials:
         if latest:
             row = (_v.host_id == host_id) & (_v.name == name)
             tx.connection.execute(update(credential_versions).where(row).values(latest=latest + 1))
-            tx.change.remove(credential_versions, (host_id, name, latest))
+            tx.posting.remove(credential_versions, (host_id, name, latest))
         else:
             tx.connection.execute(insert(credential_versions).values(host_id=host_id, name=name, latest=1))
-        tx.change.add(credential_versions, (host_id, name, latest + 1))
+        tx.posting.add(credential_versions, (host_id, name, latest + 1))
         return int(latest) + 1
 
 

@@ -17,8 +17,8 @@ from provision.store import dialect, migrations, trust
 from provision.store.chain import Known
 from provision.store.dialect import Statement
 from provision.store.keys import DATABASE, MasterKey, Purpose
-from provision.store.ledger import Change, Ledger, Record, Row, Standing
-from provision.store.schema import credentials, meta, windows
+from provision.store.ledger import Ledger, Posting, Record, Row, Standing
+from provision.store.schema import credentials, meta, token_uses, tokens, windows
 from provision.store.trust import Found
 
 _RECORD = "record"
@@ -34,8 +34,8 @@ _NEW_RECORD = Statement(
 class Transaction:
     """One transaction of the store: its `connection`, and what it does to the rows that are believed."""
 
-    def __init__(self, connection: Connection, database: Database, change: Change) -> None:
-        self.connection, self.change, self._database = connection, change, database
+    def __init__(self, connection: Connection, database: Database, posting: Posting) -> None:
+        self.connection, self.posting, self._database = connection, posting, database
 
     def owned(self, statement: Statement, table: Table, host_id: str) -> list[Row]:
         """All rows of a host, as the driver gives them; `statement` reads them by its parameter `host`. For callers
@@ -44,15 +44,15 @@ class Transaction:
         Raises Unavailable when they are not what was written last.
         """
         rows = statement.run(self.connection, host=host_id)
-        if not self.change.owns(table, host_id, rows):
+        if not self.posting.owns(table, host_id, rows):
             raise self._database.lost_trust()
         return list(rows)
 
     def begin_boot(self, number: int) -> None:
         """A boot gets this number. What its seed says comes of it, so no number may come back; raises Unavailable."""
-        if number <= max(self._database.last_boot, self.change.last_boot):
+        if number <= max(self._database.last_boot, self.posting.last_boot):
             raise self._database.lost_trust()
-        self.change.last_boot = number
+        self.posting.last_boot = number
 
 
 class Database:
@@ -127,13 +127,14 @@ class Database:
         return True
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed, as newer than the generation `known`.
+        """Believe the database as it is now, with every window closed and every token revoked, as newer than the
+        generation `known`.
 
         `load` comes next. Returns the generations that it had and has. Raises Unavailable.
         """
         with self.lock:
             before = self._record.generation
-            self._authenticate(max(before, known) + 1, close_windows=True)
+            self._authenticate(max(before, known) + 1, as_found=True)
             return before, self._record.generation
 
     def recheck(self) -> bool:
@@ -175,7 +176,7 @@ class Database:
     def read(self) -> Iterator[Transaction]:
         """A transaction that changes nothing."""
         with dialect.errors(self.subject), self.engine.begin() as connection:
-            yield Transaction(connection, self, Change(self._ledger))
+            yield Transaction(connection, self, Posting(self._ledger))
 
     @contextmanager
     def write(self, durable: bool = True) -> Iterator[Transaction]:
@@ -183,21 +184,21 @@ class Database:
         writer = self._writer if durable else self._quick_writer
         with self.lock, dialect.errors(self.subject):
             with writer.begin() as connection:
-                tx = Transaction(connection, self, Change(self._ledger))
+                tx = Transaction(connection, self, Posting(self._ledger))
                 yield tx
-                record, stored = self._put_record(connection, tx.change, durable)
-            self._ledger.commit(tx.change)
+                record, stored = self._put_record(connection, tx.posting, durable)
+            self._ledger.commit(tx.posting)
             self._record, self._stored_record = record, stored
 
-    def _put_record(self, connection: Connection, change: Change, durable: bool) -> tuple[Record, str]:
+    def _put_record(self, connection: Connection, posting: Posting, durable: bool) -> tuple[Record, str]:
         """Write what the rows are to be now. What a power cut may undo is not a generation of its own: with it or
         without it, the same has been given away."""
-        if not change.differences:
+        if not posting.differences:
             return self._record, self._stored_record
         self.require_trust()
-        last_boot = max(self._record.last_boot, change.last_boot)
+        last_boot = max(self._record.last_boot, posting.last_boot)
         record = Record(self._record.generation + (1 if durable else 0), last_boot)
-        stored = self._ledger.record(record, change.total)
+        stored = self._ledger.record(record, posting.total)
         if not _NEW_RECORD.run(connection, old=self._stored_record, new=stored):
             raise self.lost_trust()
         return record, stored
@@ -232,11 +233,13 @@ class Database:
         self._found = Found(standing, self._record, self._ledger.is_empty)
         self._distrust = trust.alone(self._found)
 
-    def _authenticate(self, generation: int, close_windows: bool = False) -> None:
-        """Write the record of the rows that there are."""
+    def _authenticate(self, generation: int, as_found: bool = False) -> None:
+        """Write the record of the rows that there are; what lets anybody do anything is none of those `as_found`."""
         with self.lock, dialect.errors(self.subject), self._writer.begin() as connection:
-            if close_windows:
+            if as_found:
                 connection.execute(update(windows).values(closed=True))
+                connection.execute(delete(tokens))
+                connection.execute(delete(token_uses))
             self._read_ledger(connection)
             last_boot = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM boots").scalar()
             record = Record(generation, max(self._record.last_boot, int(last_boot or 0)))

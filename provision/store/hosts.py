@@ -16,7 +16,7 @@ from provision.principal import Principal
 from provision.site import Inventory, Site
 from provision.store import schema
 from provision.store.database import Database
-from provision.store.ledger import OF_HOSTS, Change
+from provision.store.ledger import OF_HOSTS, Posting
 from provision.store.snapshot import EMPTY, Picture, Stored
 
 
@@ -56,7 +56,7 @@ class Hosts:
             with self._database.write() as tx:
                 try:
                     old = dict(self._picture.snapshot.ids), self._picture.stored
-                    applied, ids = _apply(tx.connection, tx.change, inventory, old, new, principal)
+                    applied, ids = _apply(tx.connection, tx.posting, inventory, old, new, principal)
                 except IntegrityError:
                     raise Invalid("inventory", "two hosts share a MAC", "give every NIC to one host") from None
             known = ids.keys() - frozenset(applied.added)
@@ -72,7 +72,7 @@ class Hosts:
 
 def _apply(
     connection: Connection,
-    change: Change,
+    posting: Posting,
     inventory: Inventory,
     old: tuple[dict[str, str], Stored],
     new: Stored,
@@ -88,23 +88,23 @@ def _apply(
     removed = sorted(before.hosts.keys() - new.hosts.keys())
     site_changed = before.site != new.site
     if site_changed:
-        _write_site(connection, change, inventory.site, new.site, principal)
+        _write_site(connection, posting, inventory.site, new.site, principal)
     # Gone MACs first: a NIC may have moved from one host to another.
     _many(connection, delete(schema.hosts).where(columns.id == bindparam("key")), [{"key": ids[n]} for n in removed])
     for name in removed:
         for table in (schema.hosts.name, *OF_HOSTS):
-            change.drop(table, ids[name])
+            posting.drop(table, ids[name])
     old_macs = delete(schema.macs).where(schema.macs.c.host_id == bindparam("key"))
     _many(connection, old_macs, [{"key": ids[host.name]} for host in changed])
     ids = {name: key for name, key in ids.items() if name in new.hosts} | {host.name: str(uuid4()) for host in added}
-    _write_hosts(connection, change, ids, new, added, changed)
+    _write_hosts(connection, posting, ids, new, added, changed)
     names = tuple(sorted(host.name for host in added)), tuple(sorted(host.name for host in changed))
     return Applied(*names, tuple(removed), site_changed), ids
 
 
 def _write_hosts(
     connection: Connection,
-    change: Change,
+    posting: Posting,
     ids: Mapping[str, str],
     new: Stored,
     added: Sequence[Host],
@@ -117,21 +117,21 @@ def _write_hosts(
     _many(connection, insert(schema.hosts).values(id=bindparam("key")), documents[: len(added)])
     _many(connection, update(schema.hosts).where(schema.hosts.c.id == bindparam("key")), documents[len(added) :])
     for row in documents:
-        change.drop(schema.hosts, row["key"])
-        change.add(schema.hosts, tuple(row.values()))
-        change.drop(schema.macs, row["key"])
+        posting.drop(schema.hosts, row["key"])
+        posting.add(schema.hosts, tuple(row.values()))
+        posting.drop(schema.macs, row["key"])
     macs = [{"mac": mac, "host_id": ids[host.name]} for host in (*added, *changed) for mac in host.macs]
     _many(connection, insert(schema.macs), macs)
     for nic in macs:
-        change.add(schema.macs, tuple(nic.values()))
+        posting.add(schema.macs, tuple(nic.values()))
 
 
-def _write_site(connection: Connection, change: Change, site: Site, revision: str, principal: Principal) -> None:
+def _write_site(connection: Connection, posting: Posting, site: Site, revision: str, principal: Principal) -> None:
     document = site.canonical().decode()
     connection.execute(delete(schema.site))
     connection.execute(insert(schema.site).values(id=1, document=document, revision=revision, actor=principal.name))
-    change.drop(schema.site, "")
-    change.add(schema.site, (1, document, revision, principal.name))
+    posting.drop(schema.site, "")
+    posting.add(schema.site, (1, document, revision, principal.name))
 
 
 def _many(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """What the database must hold: a keyed sum over every row that is believed, in one record that only the key can write.
 
-Each row has a value, HMAC-SHA256 (RFC 2104) of its table and all its columns, as a number; the sum of all values
-modulo 2^256 and a generation stand in the record under an HMAC of their own. Whoever has no key cannot say what a row's
+Each row has a value, HMAC-SHA256 (RFC 2104) of its table and all its columns, as a number; the sum of all values modulo
+2^256 and a generation stand in the record under an HMAC of their own. Without the key, nobody can say what a row's
 value is, so no row can be changed, exchanged, left out, doubled or brought back without the sum being another. A change
 costs the values of the rows that it touches, whatever the size of the database.
 
@@ -26,7 +26,7 @@ from provision.store.dialect import Statement
 
 _MODULUS = 1 << 256
 # Whose row it is, by the column that says so; a table that is not here has one owner.
-_OWNERS = {"hosts": "id", "bases": "name"}
+_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name"}
 
 TABLES = (
     schema.site,
@@ -37,8 +37,9 @@ TABLES = (
     schema.windows,
     schema.boots,
     schema.bases,
+    schema.tokens,
 )
-"""The tables whose rows are believed. Unknown MACs are believed by nobody."""
+"""The tables whose rows are believed. Unknown MACs are believed by nobody, and nor is when a token was used."""
 
 
 def _kind(column: Column[Any]) -> type:
@@ -77,7 +78,8 @@ class Record:
 
 
 class Ledger:
-    """The sums of all rows by table and owner (a host's id, a base image's name), kept in memory; it has one writer."""
+    """The sums of all rows by table and owner (a host's id, the name of a base image or token), kept in memory; it has
+    one writer."""
 
     def __init__(self, key: Secret) -> None:
         self._key = key.reveal()
@@ -108,9 +110,9 @@ class Ledger:
             for kind, value in zip(kinds, row, strict=True)
         )
 
-    def commit(self, change: Change) -> None:
+    def commit(self, posting: Posting) -> None:
         """Take over what was written."""
-        for (table, who), difference in change.differences.items():
+        for (table, who), difference in posting.differences.items():
             self._add(table, who, difference)
 
     def _add(self, table: str, who: str, difference: int) -> None:
@@ -143,7 +145,7 @@ class Ledger:
         return not any(self._sums.values())
 
 
-class Change:
+class Posting:
     """What one transaction does to the sums."""
 
     def __init__(self, ledger: Ledger) -> None:

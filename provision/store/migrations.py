@@ -60,6 +60,15 @@ MIGRATIONS = (
     ),
     # An older program would change rows without their record. What is there gets one when the audit log is open.
     Migration(2, "rows are authenticated, by a record in meta", ()),
+    Migration(
+        3,
+        "tokens",
+        (
+            "CREATE TABLE tokens (name TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL UNIQUE, role TEXT NOT NULL,"
+            " selector TEXT NOT NULL, created VARCHAR NOT NULL, expires VARCHAR NOT NULL, actor TEXT NOT NULL)",
+            "CREATE TABLE token_uses (name TEXT NOT NULL PRIMARY KEY, used VARCHAR NOT NULL)",
+        ),
+    ),
 )
 
 

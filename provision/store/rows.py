@@ -54,7 +54,7 @@ def note(tx: Transaction, table: Table, values: dict[str, Any]) -> Row:
     row = tuple(raw(values.get(name)) for name in _NAMES[table.name])
     if table is schema.boots:
         tx.begin_boot(row[0])
-    tx.change.add(table, row)
+    tx.posting.add(table, row)
     return row
 
 
@@ -63,15 +63,15 @@ def put(tx: Transaction, table: Table, row: Row, values: dict[str, Any]) -> Row:
     tx.connection.execute(update(table).where(table.c.id == row[0]).values(values))
     old = dict(zip(_NAMES[table.name], row, strict=True))
     changed = tuple(raw(values[name]) if name in values else old[name] for name in old)
-    tx.change.remove(table, row)
-    tx.change.add(table, changed)
+    tx.posting.remove(table, row)
+    tx.posting.add(table, changed)
     return changed
 
 
 def forget(tx: Transaction, table: Table, gone: Sequence[Row]) -> None:
     """These rows were just deleted."""
     for row in gone:
-        tx.change.remove(table, row)
+        tx.posting.remove(table, row)
 
 
 def find(rows: Sequence[Row], number: int) -> Row | None:

@@ -142,4 +142,19 @@ unknown_macs = Table(
     Column("count", Integer, nullable=False),
 )
 
+# A token itself is nowhere: `digest` is its HMAC with a key of its own.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("created", Time, nullable=False),
+    Column("expires", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+token_uses = Table("token_uses", metadata, Column("name", Text, primary_key=True), Column("used", Time, nullable=False))
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -14,6 +14,7 @@ from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
+from provision.store.tokens import Tokens
 from provision.store.windows import Windows
 
 
@@ -33,6 +34,7 @@ class Store:
         self.boots = Boots(database, picture, self.windows)
         self.keys = BootKeys(picture, key)
         self.sightings = Sightings(database, picture)
+        self.tokens = Tokens(database, key)
         self._load()
 
     @classmethod
@@ -55,7 +57,8 @@ class Store:
         return self._picture.snapshot
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed, as newer than the generation `known`.
+        """Believe the database as it is now, with every window closed and every token revoked, as newer than the
+        generation `known`.
 
         Returns the generations that it had and has. Raises Unavailable.
         """
@@ -67,6 +70,7 @@ class Store:
     def close(self) -> None:
         """Write what is in memory only, then close every connection."""
         self.sightings.flush()
+        self.tokens.flush(at_once=True)
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -76,7 +80,7 @@ class Store:
         self.close()
 
     def _load(self) -> None:
-        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings
+        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.tokens
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:

@@ -25,7 +25,8 @@ from provision.errors import NotFound
 from provision.media.content import Memory, open_file
 from provision.media.layout import FileEntry
 from provision.service.delivery import Delivery
-from provision.service.netboot import Netboot, Origin
+from provision.service.netboot import Netboot
+from provision.service.origin import Origin
 from provision.tftp.server import Handler, TftpRequest
 from provision.tftp.session import Answer
 
@@ -83,7 +84,7 @@ async def _initrd(asked: _Asked, path: Initrd) -> Answer:
 
 async def _seed(asked: _Asked, path: SeedFile) -> Answer:
     delivery: Delivery = await asked.edge.deliver(asked.origin, lambda pin: asked.netboot.seed(pin, path.revision))
-    return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), guard=delivery)
+    return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), delivery=delivery)
 
 
 async def _loader(asked: _Asked, path: Loader) -> Answer:

@@ -204,7 +204,7 @@ class TftpServer:
 
     def _socket(self, peer: tuple[str, int], answer: Answer) -> socket.socket:
         """A socket connected to `peer` on a free port of the range, chosen at random so that it cannot be guessed."""
-        prepare = answer.guard.guard if answer.guard is not None else None
+        prepare = answer.delivery.guard if answer.delivery is not None else None
         for port in random.sample(self._ports, len(self._ports)):
             try:
                 sock = sibling(self._sock, port, prepare)

@@ -26,8 +26,8 @@ _REPEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
-class Guard(Protocol):
-    """What stands before secret content, as `service.delivery.Delivery` does."""
+class SecretDelivery(Protocol):
+    """The way of secret content to its machine, as `service.delivery.Delivery` is one."""
 
     def guard(self, sock: socket.socket) -> None:
         """Let the transfer's socket hear one machine alone. Raises OSError."""
@@ -51,17 +51,17 @@ class Guard(Protocol):
 @dataclass(frozen=True)
 class Answer:
     """What a handler gives: the content, and whom to tell how many bytes the client has (at most once per 64 KiB).
-    Secret content has a `guard`."""
+    Secret content has a `delivery`."""
 
     content: Content
     progress: Callable[[int], None] | None = None
-    guard: Guard | None = None
+    delivery: SecretDelivery | None = None
 
     def close(self) -> None:
         """Give back what a transfer that never begins does not need."""
         self.content.close()
-        if self.guard is not None:
-            self.guard.end()
+        if self.delivery is not None:
+            self.delivery.end()
 
 
 class Session:
@@ -80,7 +80,7 @@ class Session:
         self._next, self._until = NOTHING
         self._reading: asyncio.Task[None] | None = None
         self._size = answer.content.size
-        self._guard, self._confirmed = answer.guard, answer.guard is None
+        self._delivery, self._confirmed = answer.delivery, answer.delivery is None
         self._asking: asyncio.Task[None] | None = None
         self._charging: asyncio.Task[None] | None = None
         self._repeated = -_REPEAT_SECONDS
@@ -109,7 +109,7 @@ class Session:
 
     def repeat(self) -> None:
         """The client sent its request again: its first answer was lost."""
-        if self._guard is None:
+        if self._delivery is None:
             self._next, self._until = self.transfer.start()
             self._push()
         elif not self._waits and self._loop.time() - self._repeated >= _REPEAT_SECONDS:
@@ -135,9 +135,9 @@ class Session:
             self._content.close()
         if self._asking is not None:
             self._asking.cancel()
-        if self._guard is not None:
-            self._guard.taken(range(min(self.transfer.delivered, self._size)))
-            self._guard.end()
+        if self._delivery is not None:
+            self._delivery.taken(range(min(self.transfer.delivered, self._size)))
+            self._delivery.end()
         self._chunk = b""
         self._on_end()
 
@@ -226,8 +226,8 @@ class Session:
 
     async def _charge(self) -> None:
         """The first secret byte has arrived. It is charged however the transfer ends."""
-        if self._guard is not None:
-            await self._guard.acknowledged()
+        if self._delivery is not None:
+            await self._delivery.acknowledged()
 
     def _refuse(self, failure: ProvisionError) -> None:
         known = told(failure)
@@ -242,7 +242,7 @@ class Session:
                 self.end()
                 return
             self._deadline = now + self.transfer.wait
-            if self._guard is None:
+            if self._delivery is None:
                 self._next, self._until = blocks
                 self._push()
             else:
@@ -253,7 +253,7 @@ class Session:
     async def _again(self, first: int, last: int) -> None:
         """What was not acknowledged goes out once more, when the client is still there."""
         before = self.transfer.answered, self.transfer.acknowledged
-        if self._guard is not None and not await self._guard.reconfirm():
+        if self._delivery is not None and not await self._delivery.reconfirm():
             _log.info("tftp: %s: the client is no longer there", self.name)
             self.end()
         elif (self.transfer.answered, self.transfer.acknowledged) == before:
@@ -263,9 +263,9 @@ class Session:
         """Send the blocks from `_next` to `_until`, until the socket is full or a block has to be read from disk."""
         if self._blocked or self._reading is not None or self._waits:
             return
-        if self._guard is not None:
+        if self._delivery is not None:
             try:
-                self._guard.check()
+                self._delivery.check()
             except ProvisionError as failure:
                 self._refuse(failure)
                 return

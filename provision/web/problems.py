@@ -11,14 +11,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from provision.api.problem import MEDIA_TYPE
-from provision.errors import Exit, Invalid, ProvisionError
+from provision.errors import Exit, Invalid, ProvisionError, TooMany, Unauthenticated
 
 _NAMES = "names of hosts, credentials and images have at most 63 lower-case letters, digits and '-'"
 
 
 def response(error: ProvisionError) -> JSONResponse:
     """`error` as an application/problem+json response."""
-    return JSONResponse(error.details(), error.status, media_type=MEDIA_TYPE)
+    return JSONResponse(error.details(), error.status, _headers(error), MEDIA_TYPE)
+
+
+def _headers(error: ProvisionError) -> dict[str, str] | None:
+    if isinstance(error, Unauthenticated):
+        return {"www-authenticate": 'Bearer realm="provision"'}  # RFC 6750 section 3
+    return {"retry-after": str(error.seconds)} if isinstance(error, TooMany) else None
 
 
 def install(app: FastAPI) -> None:
@@ -59,7 +65,7 @@ def install(app: FastAPI) -> None:
 
 def no_such_name() -> Invalid:
     """The error for a path with a name that nothing can have."""
-    return Invalid("request", "a name in its path is none that anything can have", _NAMES)
+    return Invalid("request", "a name in its path is not a valid name", _NAMES)
 
 
 def _ours(item: dict[str, Any]) -> bool:

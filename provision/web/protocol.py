@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from provision.web.gate import Gate
 
 _UNKNOWN = -1
-_UNSENT = 8 * 1024  # what a transport may hold before whoever sends has to wait
+_UNSENT = 8 * 1024  # what a transport may hold before the sender has to wait
 
 EXCHANGE = "provision.exchange"
 """The extension of the ASGI scope under which a response finds its `Exchange`."""
@@ -78,7 +78,7 @@ class Exchange:
 
     @property
     def is_operator(self) -> bool:
-        """Whether an operator is at the other end, by the kernel's word."""
+        """Whether an operator is at the other end, by the kernel's word or an application's that authenticates."""
         return self.connection.is_operator
 
     async def drain(self) -> None:
@@ -148,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def is_operator(self) -> bool:
         """See `Exchange.is_operator`."""
-        return self._limits.operators is not None
+        return not self._limits.strangers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -161,7 +161,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif sock is not None and self.client:
             self.client = client_of(sock, self.client)
         self.address = self.client[0] if self.client else ""
-        if self._limits.operators is None:  # strangers may be many; operators are known, and want it fast
+        if self._limits.strangers:
             transport.set_write_buffer_limits(high=_UNSENT)
         if (sock is not None and is_routed(sock)) or not self._gate.admit(self):
             transport.abort()

@@ -1,7 +1,8 @@
 """Streaming a medium over HTTP: HEAD, single ranges, conditions (RFC 9110 sections 13 and 14), straight from its plan.
 
 Bytes that are in the page cache are read and sent in the event loop; anything else is read in a thread, so a cold read
-stalls nobody. A plan is immutable: whoever has begun gets this medium to its end, or a broken connection, never a mix.
+stalls nobody. A plan is immutable: a reader that has begun gets this medium to its end, or a broken connection, never a
+mix.
 """
 
 from __future__ import annotations
@@ -238,16 +239,9 @@ class PlanResponse(Response):
                     await asyncio.sleep(0)  # a fast reader never makes `send` wait; others want their turn
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
-                    until = stop if pipe is None else content.next_patch_end(at, stop)
-                    known = exchange is None or exchange.is_operator
-                    if exchange is not None and not known:
-                        await exchange.drain()
-                    data = await self._read(content, at, until, CHUNK if known else _PIECE)
+                    data = await self._next(content, at, content.next_patch_end(at, stop) if pipe else stop, exchange)
             if watch is not None:
-                watch.check()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                data = b""
-                await watch.settle(stop - chosen.start)
+                data = await _settle(watch, data, send, stop - chosen.start)
         except (ProvisionError, OSError) as error:
             _log.error("streaming stopped at byte %d: %s", at, error)
             raise ConnectionAbortedError("the medium cannot be read any further") from None
@@ -258,9 +252,23 @@ class PlanResponse(Response):
         await send({"type": "http.response.body", "body": data, "more_body": False})
         self._tell(chosen.start, stop)
 
+    async def _next(self, content: PlanContent, at: int, stop: int, exchange: Exchange | None) -> bytes:
+        if exchange is None or exchange.is_operator:
+            return await self._read(content, at, stop)
+        await exchange.drain()
+        return await self._read(content, at, stop, _PIECE)
+
     def _tell(self, start: int, stop: int) -> None:
         if self._progress is not None:
             self._progress(start, stop)
+
+
+async def _settle(watch: Watch, last: bytes, send: Send, length: int) -> bytes:
+    """Send the `last` bytes of `length` and wait until their machine has them all; returns what is left to send."""
+    watch.check()
+    await send({"type": "http.response.body", "body": last, "more_body": True})
+    await watch.settle(length)
+    return b""
 
 
 class SeedResponse(Response):

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from provision.cli import main
+from provision.errors import Exit
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,27 @@ def cli(state: Path | str, *arguments: str | Path, stdin: bytes = b"", terminal:
         except SystemExit as ended:
             code = ended.code
     return Ran(int(code or 0) if isinstance(code, int) or code is None else 1, out.getvalue(), err.getvalue())
+
+
+def good(ran: Ran) -> Ran:
+    """The run, which went well and had nothing to say of it."""
+    assert ran.code == 0, ran
+    assert ran.err == ""
+    return ran
+
+
+def failed(ran: Ran, code: Exit) -> str:
+    """The one line of an error."""
+    assert ran.code == code, ran
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err + ran.out
+    return ran.err
+
+
+def document(ran: Ran, code: Exit) -> dict[str, Any]:
+    """The problem document that it ended with."""
+    found = json.loads(ran.err)
+    assert isinstance(found, dict)
+    assert ran.code == found["exit"] == code, ran
+    return found

@@ -29,9 +29,11 @@ from provision.policy import Denial
 from provision.secret import Secret
 from provision.seed import Seed
 from provision.service.delivery import Delivery
-from provision.service.netboot import Netboot, Origin
+from provision.service.netboot import Netboot
+from provision.service.origin import Origin
 from provision.service.service import Service
 from provision.settings import Listen, Settings
+from provision.store.fields import Entry
 from provision.store.keys import create_key
 from tests.helpers.fakes import FakeNeighbours, FakePins
 from tests.helpers.principals import ROOT
@@ -161,7 +163,7 @@ class Site:
         """Open a window."""
         self.service.windows.open(host, 60, boots, ROOT)
 
-    def audit(self, event: str | None = None) -> list[dict[str, Any]]:
+    def audit(self, event: str | None = None) -> list[Entry]:
         """The audit log, of one kind of event or whole."""
         self.service.core.audit.flush()
         entries = self.service.core.audit.entries(None, 10_000)

@@ -141,7 +141,7 @@ def refused(state: Path) -> str:
             why = service.core.store.database.distrust
             assert why, "believed"
             assert gains(service) == set()
-            (problem,) = service.reports.status().problems
+            (problem,) = service.reports.status(ROOT).problems
             assert why in problem and "provision store accept" in problem
             events = [entry["event"] for entry in service.core.audit.entries(None, 1000)]
             assert "store-not-trusted" in events

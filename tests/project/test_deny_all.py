@@ -64,6 +64,7 @@ PARAMETERS = {
     "medium": ["iso", "disk", "pxe"],
     "credential": ["token"],
     "image": ["base"],
+    "access": ["ci"],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
@@ -73,6 +74,7 @@ SPECIAL = {
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
     ("/v1/images/{name}", "name"): "image",
     ("/v1/images/{name}/verify", "name"): "image",
+    ("/v1/tokens/{name}", "name"): "access",
 }
 
 TFTP_PATHS = [
@@ -127,6 +129,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/inventory": {"files": files, "prune": True, "confirmed": True},
         "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
         "/up": {"host": "node1", "key": "00" * 32},
+        "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT":

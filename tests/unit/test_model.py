@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from provision.model import IPv4Prefix, IPv6, IPv6Prefix, normalize_mac
+from provision.model import IPv4Prefix, IPv6, IPv6Prefix, KernelArgument, normalize_mac
 from tests.helpers.inventory_samples import SITE, host, lines
 
 MAC = "52:54:00:12:34:56"
@@ -144,3 +144,25 @@ def test_a_refused_value_of_the_site_names_what_was_meant(line: str, said: str) 
     rest = "" if key == "domain" else "  domain: a.test\n"
     (found,) = lines(f"site:\n{rest}  networks: {{}}\n  {line}\n")
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("a=it's", "has a single quote, before which GRUB puts a backslash; leave it out, or"),
+        (
+            "dyndbg='file a +p'",
+            'has a single quote, before which GRUB puts a backslash; did you mean dyndbg="file a +p"?',
+        ),
+        ("a=b\\c", r"has a single backslash, which GRUB doubles; leave it out, or write \\"),
+        ("a=b c", 'has a space outside of double quotes; did you mean a="b c"?'),
+        ("a b", 'has a space outside of double quotes; write name="a b", or several arguments'),
+        ('a=b"c d"', 'double quotes that are neither around the whole nor around the value; did you mean a="bc d"?'),
+        ("a=it\\'s", "has a quote without its partner, which systemd looks for in the next arguments; write"),
+        ("a\tb", "is not a kernel argument, which is printable ASCII; leave the rest out"),
+    ],
+)
+def test_a_refusal_says_why_and_what_was_meant(argument: str, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(KernelArgument).validate_python(argument)
+    assert words in str(caught.value)

@@ -10,7 +10,7 @@ from provision.service.service import Service
 from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
-from provision.web.operator import audit, credentials, hosts, images, inventory, media
+from provision.web.operator import audit, credentials, hosts, images, inventory, media, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.description import describe
 
@@ -25,6 +25,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         images.router(service),
         media.router(service, download),
         audit.router(service),
+        tokens.router(service),
     )
     app = FastAPI(
         title="provision",

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.errors import Denied, ProvisionError
 from provision.principal import Authentication, Principal, PrincipalRole
+from provision.service.service import Service
 from provision.web import problems
 
 Authenticate = Callable[[Scope], Principal]
@@ -17,6 +18,7 @@ Authenticate = Callable[[Scope], Principal]
 PRINCIPAL = "provision.principal"
 """Where the scope of an authenticated request has its principal."""
 
+_BEARER = re.compile(rb"(?i:bearer) +([^ ]{1,200}) *")
 _PEER = re.compile(r"uid=[0-9]{1,10}")
 
 
@@ -27,8 +29,22 @@ def by_peer_credentials(scope: Scope) -> Principal:
     """
     name = scope["client"][0] if scope.get("client") else ""
     if not _PEER.fullmatch(name):
-        raise Denied("request", "does not come by the operator's Unix socket", "ask there, on the server itself")
+        raise Denied(
+            "request", "did not come through the operator's Unix socket", "use that socket, on the server itself"
+        )
     return Principal(name, PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
+
+
+def by_token(service: Service) -> Authenticate:
+    """Whoever shows a good token (RFC 6750 section 2.1: in the request's header, and nowhere else)."""
+
+    def authenticate(scope: Scope) -> Principal:
+        shown = [value for name, value in scope["headers"] if name == b"authorization"]
+        bearer = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
+        peer = scope["client"][0] if scope.get("client") else ""
+        return service.logins.by_token(bearer[1] if bearer else None, peer)
+
+    return authenticate
 
 
 class Authenticated:

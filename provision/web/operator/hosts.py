@@ -15,16 +15,38 @@ from provision.web.operator.request import Asked, InPath, Operator, Reader, fail
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_windows(routes, service)
 
     @routes.get("/v1/hosts", responses=failures())
-    def list_hosts(label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
+    def list_hosts(principal: Reader, label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
         """All hosts in short, or those whose label has that value."""
-        return service.inventories.hosts(label, value)
+        return service.inventories.hosts(principal, label, value)
 
     @routes.get("/v1/hosts/{name}", responses=failures(404))
-    def get_host(name: InPath) -> HostDetail:
+    def get_host(name: InPath, principal: Reader) -> HostDetail:
         """One host, whole."""
-        return service.inventories.host(name)
+        return service.inventories.host(name, principal)
+
+    @routes.get("/v1/explain/{name}", response_model_exclude_unset=True, responses=failures(404))
+    def explain(name: InPath, principal: Reader) -> list[Explanation]:
+        """For every medium and network: allowed or denied, with reason and remedy."""
+        return service.reports.explain(name, principal)
+
+    @routes.get("/v1/status", responses=failures(404))
+    def get_status(principal: Reader, host: Asked = None) -> Status:
+        """How far each boot has come, and the unknown machines seen."""
+        return service.reports.status(principal, host)
+
+    @routes.get("/v1/health", responses=failures())
+    def get_health() -> Health:
+        """What this process is serving."""
+        return service.reports.health(service.listeners())
+
+    return routes
+
+
+def _add_windows(routes: APIRouter, service: Service) -> None:
+    """The routes of a host's boot window."""
 
     @routes.post("/v1/hosts/{name}/window", responses=failures(400, 404, 413))
     def open_window(name: InPath, body: OpenWindow, principal: Operator) -> OpenedWindow:
@@ -36,20 +58,3 @@ def router(service: Service) -> APIRouter:
         """Close the host's window."""
         service.windows.close(name, principal)
         return Response(status_code=204)
-
-    @routes.get("/v1/explain/{name}", response_model_exclude_unset=True, responses=failures(404))
-    def explain(name: InPath, principal: Reader) -> list[Explanation]:
-        """For every medium and network: allowed or denied, with reason and remedy."""
-        return service.reports.explain(name, principal)
-
-    @routes.get("/v1/status", responses=failures(404))
-    def get_status(host: Asked = None) -> Status:
-        """How far each boot has come, and the unknown machines seen."""
-        return service.reports.status(host)
-
-    @routes.get("/v1/health", responses=failures())
-    def get_health() -> Health:
-        """What this process is serving."""
-        return service.reports.health(service.listeners())
-
-    return routes

@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from provision.api.images import DamagedImage, Image, ImportOrder, Step, Upload
 from provision.service.service import Service
-from provision.web.operator.request import InPath, Operator, content, failures, new_router
+from provision.web.operator.request import InPath, SiteAdmin, SiteOperator, content, failures, new_router
 
 STEPS = "application/x-ndjson"
 _STEP = content(STEPS, {"$ref": "#/components/schemas/Step"}, {"stage": "reading the kernel", "fraction": 0.5})
@@ -22,12 +22,12 @@ def router(service: Service) -> APIRouter:
     routes = new_router()
 
     @routes.post("/v1/uploads", responses=failures(400, 413), openapi_extra={"requestBody": _BYTES})
-    async def upload(request: Request, principal: Operator) -> Upload:
+    async def upload(request: Request, principal: SiteAdmin) -> Upload:
         """Take the request's body into the state directory; the id it gets is good for one import."""
         return await service.images.receive(request.stream())
 
     @routes.post("/v1/images/{name}", response_class=StreamingResponse, responses={200: _STEP, **failures(400, 413)})
-    async def import_image(name: InPath, body: ImportOrder, principal: Operator) -> StreamingResponse:
+    async def import_image(name: InPath, body: ImportOrder, principal: SiteAdmin) -> StreamingResponse:
         """Import a base image; answers with a line of JSON for each step, the last one with `image` or `problem`."""
         steps = service.images.import_steps(name, body, principal)
         return StreamingResponse(_lines(steps), media_type=STEPS)
@@ -38,12 +38,12 @@ def router(service: Service) -> APIRouter:
         return service.images.listing()
 
     @routes.post("/v1/images/{name}/verify", responses=failures(404))
-    def verify_image(name: InPath, principal: Operator) -> Image:
+    def verify_image(name: InPath, principal: SiteOperator) -> Image:
         """Read every file of the image and compare it with its hash."""
         return service.images.verify(name)
 
     @routes.delete("/v1/images/{name}", status_code=204, responses=failures(404, 409))
-    def remove_image(name: InPath, principal: Operator) -> Response:
+    def remove_image(name: InPath, principal: SiteAdmin) -> Response:
         """Remove a base image that no host uses."""
         service.images.remove(name, principal)
         return Response(status_code=204)

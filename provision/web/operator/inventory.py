@@ -11,7 +11,7 @@ from provision.document import Source
 from provision.service.inventory import shown
 from provision.service.service import Service
 from provision.site import Inventory
-from provision.web.operator.request import Operator, failures, new_router
+from provision.web.operator.request import Reader, SiteAdmin, SiteOperator, failures, new_router
 
 _APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
@@ -21,7 +21,7 @@ def router(service: Service) -> APIRouter:
     routes = new_router()
 
     @routes.post("/v1/inventory", responses=failures(400, 409, 413))
-    def apply_inventory(body: Apply, principal: Operator) -> Changes:
+    def apply_inventory(body: Apply, principal: SiteAdmin) -> Changes:
         """Show the difference (`dry_run`), or make it in one transaction."""
         files = [Source(file.name, file.text, file.attachments) for file in body.files]
         if body.dry_run:
@@ -31,15 +31,15 @@ def router(service: Service) -> APIRouter:
         return shown(changes, applied=True, confirm=False)
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
-    def get_inventory() -> Inventory:
+    def get_inventory(principal: Reader) -> Inventory:
         """The site and every host as they were applied."""
-        return service.inventories.current()
+        return service.inventories.current(principal)
 
     @routes.get("/v1/check", responses=failures(409))
     def check_inventory(
-        principal: Operator, server: Annotated[str | None, Query(max_length=128)] = None
+        principal: SiteOperator, server: Annotated[str | None, Query(max_length=128)] = None
     ) -> list[Discrepancy]:
         """What DNS says against what the inventory says."""
-        return service.inventories.check(server)
+        return service.inventories.check(server, principal)
 
     return routes

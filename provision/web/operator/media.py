@@ -15,7 +15,7 @@ from provision.boot import Medium
 from provision.errors import NotFound, ProvisionError
 from provision.service.service import Service
 from provision.web import problems
-from provision.web.operator.request import InPath, Reader, content, failures, new_router, principal_of
+from provision.web.operator.request import InPath, Reader, SiteReader, content, failures, new_router, principal_of
 from provision.web.resumed_downloads import ResumedDownloads
 from provision.web.stream import PlanResponse, first_byte
 
@@ -64,7 +64,7 @@ class Downloads:
 
 def _medium_of(text: str) -> Medium:
     if text not in ("iso", "disk"):
-        raise NotFound("medium", "there is none of this name", "use iso or disk")
+        raise NotFound("medium", "does not exist", "use iso or disk")
     return Medium(text)
 
 
@@ -97,12 +97,12 @@ def router(service: Service, download: Download) -> APIRouter:
         return service.media.describe(name, _medium_of(medium), principal)
 
     @routes.get("/v1/dhcp", response_class=PlainTextResponse, responses={200: _DHCP, **failures(404, 409)})
-    def get_dhcp() -> PlainTextResponse:
+    def get_dhcp(principal: SiteReader) -> PlainTextResponse:
         """The dnsmasq configuration for the management networks of this server."""
         return PlainTextResponse(service.exports.dhcp())
 
     @routes.get("/v1/tree", response_class=StreamingResponse, responses={200: _TREE, **failures(404, 409)})
-    def get_tree(images: bool = True) -> StreamingResponse:
+    def get_tree(principal: SiteReader, images: bool = True) -> StreamingResponse:
         """The secret-free tree for a TFTP server of the operator's own as a ustar archive; its kernels and initrds
         are empty without `images`."""
         return StreamingResponse(service.exports.tree(images=images), media_type="application/x-tar")

@@ -9,9 +9,20 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.types import Scope
 
 from provision.api.problem import MEDIA_TYPE
-from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, ProvisionError, TooLarge, Unavailable
+from provision.errors import (
+    Conflict,
+    Denied,
+    Gone,
+    Invalid,
+    NotFound,
+    ProvisionError,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 from provision.model import Name
-from provision.principal import Principal, PrincipalRole
+from provision.principal import Principal, PrincipalRole, spelled
 from provision.web import problems
 from provision.web.operator.authentication import PRINCIPAL
 
@@ -23,6 +34,7 @@ Asked = Annotated[Name | None, Query()]
 PROBLEM = "#/components/schemas/ProblemDocument"
 _WORDS = {
     400: "The body is not whole.",
+    401: "Nobody knows who asks.",
     403: "The request is not allowed.",
     404: "What it names is not there.",
     409: "The present state does not allow it.",
@@ -31,19 +43,22 @@ _WORDS = {
     413: "The body is too large.",
     416: "The range is not of the medium.",
     422: "The request is not of the right form, or its content cannot be taken.",
+    429: "Its peer has asked too often in vain.",
     500: "A failure that nobody foresaw; its type is all that is said.",
     503: "Something outside (disk, interface, store) does not work now, so nothing is done.",
 }
 _SAMPLES: dict[int, ProvisionError] = {
+    401: Unauthenticated("request", "has no valid token", "log in with 'provision login', or show another token"),
     403: Denied("node1", "has 'storage: none', so no disk could take its image", "write its ISO", "no-storage"),
     404: NotFound("node9", "no host of this name is in the inventory", "see 'provision host list'"),
     409: Conflict("inventory", "nothing has been applied yet", "run 'provision apply FILE'"),
     410: Gone("node1: iso", "its medium has changed since your download began", "download it from the first byte"),
     413: TooLarge("request", "its body has more than 64 KiB", "send less, or in parts"),
     422: Invalid("node1", "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges"),
+    429: TooMany("request", "there were too many without a valid token", "wait 30 seconds", 30),
     503: Unavailable("audit.log", "the audit log cannot be written (No space left on device)", "make room"),
 }
-_ALWAYS = (403, 422, 500, 503)
+_ALWAYS = (401, 403, 422, 429, 500, 503)
 _WITHOUT_BODY = (412, 416)
 
 
@@ -54,23 +69,33 @@ def principal_of(scope: Scope) -> Principal:
     return principal
 
 
-def _at_least(role: PrincipalRole) -> Any:
+def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
+    """Who asks, when they may do what `role` may, and see all hosts if it is about the `whole` site."""
+
     async def asking(request: Request) -> Principal:
         principal = principal_of(request.scope)
         if not principal.may(role):
             fact = f"has the role {principal.role}, and this takes {role}"
-            raise Denied(principal.name, fact, f"let somebody do it who is {role}")
+            raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
+        if whole and principal.selector:
+            fact = f"sees only hosts with {spelled(principal.selector)}, and this concerns the whole site"
+            raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
         return principal
 
     return Depends(asking)
 
 
+Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]
+"""Who asks, with any role. A route that names nobody is for every principal; policy decides on media."""
 Auditor = Annotated[Principal, _at_least(PrincipalRole.AUDITOR)]
 Operator = Annotated[Principal, _at_least(PrincipalRole.OPERATOR)]
 Admin = Annotated[Principal, _at_least(PrincipalRole.ADMIN)]
-"""Who asks, and that they may. A route that names none of these is for every principal; policy decides on media."""
-Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]
-"""Who asks, whoever it is."""
+"""Who asks, and that they may. What the service does for them concerns hosts that they see."""
+SiteReader = Annotated[Principal, _at_least(PrincipalRole.READER, whole=True)]
+SiteAuditor = Annotated[Principal, _at_least(PrincipalRole.AUDITOR, whole=True)]
+SiteOperator = Annotated[Principal, _at_least(PrincipalRole.OPERATOR, whole=True)]
+SiteAdmin = Annotated[Principal, _at_least(PrincipalRole.ADMIN, whole=True)]
+"""The same for what concerns the whole site."""
 
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -89,7 +114,7 @@ def _failure(status: int) -> dict[str, Any]:
 
 
 def content(media_type: str, schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
-    """The description of an answer that is no JSON; media are described without an example."""
+    """The description of an answer that is not JSON; media are described without an example."""
     described = {"schema": schema} if example is None else {"schema": schema, "example": example}
     return {"content": {media_type: described}}
 

@@ -76,7 +76,7 @@ def test_set_back_over_a_restart(here: Site, tmp_path: Path, now: datetime, kill
     for _ in range(2):
         with opened(state, clock) as service:
             assert gains(service) == set() and rules(service) == {"clock-went-back"}
-            (problem,) = service.reports.status().problems
+            (problem,) = service.reports.status(ROOT).problems
             assert "2026-03-01T14:00:00" in problem and "provision clock accept" in problem
             assert "clock-went-back" in [e["event"] for e in service.core.audit.entries(None, 1000)]
     clock.now = NOW + 121 * MINUTE

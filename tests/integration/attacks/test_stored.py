@@ -1,4 +1,5 @@
-"""Whoever can write the database, but has no key: nothing goes to a wrong MAC, nothing older opens, and it is reported.
+"""An attacker who can write the database, but has no key: nothing goes to a wrong MAC, nothing older opens, and it is
+reported.
 
 The rows are changed through SQLite by another process's connection, with the service stopped and with it running.
 """
@@ -42,7 +43,7 @@ def test_everybody_gets_what_is_his(past: Past, tmp_path: Path) -> None:
     """What the other tests rest on."""
     with opened(past.copy(tmp_path / "state")) as service:
         assert gains(service) == TRUTH and service.core.store.database.recheck()
-        assert service.reports.status().problems == ()
+        assert service.reports.status(ROOT).problems == ()
 
 
 def document(connection: sqlite3.Connection, name: str, **fields: Any) -> None:
@@ -132,7 +133,7 @@ def test_changed_while_it_runs(past: Past, tmp_path: Path, attack: Attack) -> No
             attack(connection)
         assert gains(service) <= TRUTH
         assert not service.core.store.database.recheck()
-        assert gains(service) == set() and service.reports.status().problems
+        assert gains(service) == set() and service.reports.status(ROOT).problems
         for write in (
             lambda: service.windows.open("node1", 60, 1, ROOT),
             lambda: service.credentials.remove("node1", "token", ROOT),
@@ -302,7 +303,7 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
     with opened(state) as service:
         newest = service.core.store.boots.begin("node2", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")
         service.inventories._core.store.hosts.apply(
-            service.inventories.current().model_copy(update={"hosts": ()}), ROOT
+            service.inventories.current(ROOT).model_copy(update={"hosts": ()}), ROOT
         )
         service.core.witness()
     with raw(state) as connection:
@@ -313,6 +314,6 @@ def test_numbers_of_boots_never_come_back(past: Past, tmp_path: Path) -> None:
         hosts = Host.model_validate(
             {"name": "node9", "interfaces": {"mgmt": {"macs": [MAC2], "network": "mgmt", "addressing": "dhcp"}}}
         )
-        store.hosts.apply(service.inventories.current().model_copy(update={"hosts": (hosts,)}), ROOT)
+        store.hosts.apply(service.inventories.current(ROOT).model_copy(update={"hosts": (hosts,)}), ROOT)
         with pytest.raises(Unavailable, match="provision store accept"):
             store.boots.begin("node9", MAC2, Medium.PXE, "mgmt", service.core.clock(), "a")

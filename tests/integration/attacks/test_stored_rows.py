@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from provision.errors import Unavailable
+from tests.helpers.principals import ROOT
 from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, gains, make_past, opened, raw, refused
 
 pytestmark = pytest.mark.integration
@@ -81,5 +82,5 @@ def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, seed: int) -> No
             assert not service.core.store.database.recheck()
         except Unavailable:
             return  # a value that is of no text at all
-        assert gains(service) == set() and service.reports.status().problems
+        assert gains(service) == set() and service.reports.status(ROOT).problems
     refused(running)

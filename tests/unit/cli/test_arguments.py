@@ -10,7 +10,6 @@ from provision.cli.arguments import of_host, route
 from provision.cli.output import plain
 from provision.errors import Exit, Invalid
 from tests.helpers.cli_runner import cli
-from tests.helpers.site_fixture import closed_site
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("host", "show", "NAME"),
@@ -29,12 +28,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("image", "verify", "NAME"),
     ("image", "remove", "NAME"),
 )
-
-
-@pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return closed_site(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../hosts/node1", "node1/credentials", "a\nb/", "x" * 64, "\udcff"])

@@ -67,7 +67,7 @@ def test_an_operator_can_copy_everything_from_a_terminal(
         (("host", "list"), ("name", "macs")),
         (("credential", "list"), ("host", "name", "sha256", "path")),
         (("image", "list"), ("name", "id")),
-        (("audit",), ("time", "host")),
+        (("audit", "--host", "node1"), ("time", "host")),
     ):
         shown = cli(state, *command).out.split()
         for row in cli(state, *command, "--json").json:
@@ -77,7 +77,7 @@ def test_an_operator_can_copy_everything_from_a_terminal(
 
 def test_a_pipe_gets_a_line_for_each_row(tmp_path: Path) -> None:
     state = closed_site(tmp_path)
-    for command in (("host", "list"), ("credential", "list"), ("image", "list"), ("audit",)):
+    for command in (("host", "list"), ("credential", "list"), ("image", "list"), ("audit", "--host", "node1")):
         lines = cli(state, *command).out.splitlines()
         assert len(lines) == 1 + len(cli(state, *command, "--json").json), command
         assert all(line == line.rstrip() for line in lines)

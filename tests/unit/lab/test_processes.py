@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from provision.lab import processes
-from provision.lab.processes import MOST_SECONDS, Patience, WaitFailed, wait_for
+from provision.lab.lans import Lab
+from provision.lab.processes import MOST_SECONDS, Patience, WaitFailed, plain, wait_for
 
 
 class Console:
@@ -62,3 +63,22 @@ def test_any_of_the_files_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert patience.ended() == ""
     clock.now += 11.0
     assert patience.ended() == "and nothing else for 10 s"
+
+
+@pytest.mark.integration
+def test_waiting_for_a_process_says_what_it_printed_last(lab: Lab) -> None:
+    process = lab.spawn(None, ["sh", "-c", "echo one; echo two; exit 3"], package="dash", log="p.log")
+    with pytest.raises(WaitFailed, match="ended without printing 'three'") as failure:
+        process.wait_for("three", 5)
+    assert failure.value.tail == "one\ntwo"
+    assert "\n" not in str(failure.value)
+
+
+def test_escape_sequences_are_left_out_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(
+        b"\x1bc\x1b[2J\x1b[01;01H\x1b[0m\x1b[37m>>Start PXE\r\n"
+        b"\x1b(B\x1b[m\x1b]104\x1b\\\x1b]0;a title\x07\xff done\0\r\nCtrl-B\x08\x08 \x08\r\n"
+    )
+    assert plain(log) == ">>Start PXE\n\ufffd done\nCtrl-B \n"
+    assert plain(tmp_path / "none") == ""

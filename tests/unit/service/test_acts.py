@@ -21,6 +21,7 @@ from provision.secret import Secret
 from provision.server.networks import Networks
 from provision.service.service import Service
 from provision.settings import Listen
+from provision.store.fields import Entry
 from tests.helpers.paths import ROOT as SOURCES
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, closed_site, edge, settings, site, sources
@@ -59,7 +60,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def new(here: Site, since: int) -> list[dict[str, Any]]:
+def new(here: Site, since: int) -> list[Entry]:
     return [entry for entry in here.audit() if entry["seq"] > since]
 
 
@@ -147,7 +148,7 @@ def test_what_is_done_and_cannot_be_said_is_said_later_and_once(
     assert changed(here.service) != before
     here.service.core.note("anything", None)
     assert [e["event"] for e in new(here, since)] == ["begun"] * begun + [event] * begun + ["anything"]
-    assert here.service.auditing.verify().ok
+    assert here.service.auditing.verify(ROOT).ok
 
 
 def test_a_failure_that_cannot_be_said_is_said_later(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +250,7 @@ def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, nam
         assert told == ([] if step == "begun" else [("recovered", "unfinished", event)])
         if step != "begun":
             assert entries[-1]["of"] == entries[-2]["seq"] and "look at whether it happened" in entries[-1]["reason"]
-        assert service.auditing.verify().ok
+        assert service.auditing.verify(ROOT).ok
     finally:
         service.close()
     again = Service.open(settings(state))

@@ -17,7 +17,26 @@ from typing import Any
 import pytest
 
 from provision import assets
+from provision.errors import Denied, NotFound
+from provision.media.initrd import ALIVE
+from provision.media.plan import REFUSAL
 from provision.service.alive import _RUNS, Alive, Message
+from provision.service.service import Service
+from tests.helpers.agent import TOKEN2, WAYS, Agent, answer, booted
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import (
+    CANARY,
+    INVENTORY,
+    MAC2,
+    Site,
+    boot_iso,
+    charged,
+    everything,
+    origin,
+    seed_url,
+    settings,
+    site,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY = bytes(range(32))
@@ -174,3 +193,116 @@ def test_the_agent_of_the_image_signs_as_the_server_checks(
 def test_an_image_without_a_server_that_listens_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "sent").touch()
     assert agent(tmp_path, ["dash"], {"host": "node1"}, "up") == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whoever_asks_in_its_name_gets_nothing_while_it_is_up(here: Site, way: str) -> None:
+    agent = booted(here)
+    for _ in range(30):
+        got = answer(here, way)
+        assert b"(rule: host-is-up)" in got and TOKEN2 not in got
+        here.clock.advance(seconds=10)
+        agent.says()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_boots_again_when_it_has_been_silent_for_a_while(here: Site, way: str) -> None:
+    booted(here)
+    here.clock.advance(seconds=29)
+    assert b"host-is-up" in answer(here, way)
+    here.clock.advance(seconds=1)
+    assert b"host-is-up" not in answer(here, way)
+
+
+def test_how_long_is_the_sites_to_say(tmp_path: Path) -> None:
+    inventory = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {alive_seconds: 120}\n")
+    with site(tmp_path, inventory) as here:
+        booted(here)
+        here.clock.advance(seconds=119)
+        assert b"host-is-up" in answer(here, "seed")
+        here.clock.advance(seconds=1)
+        assert TOKEN2 in answer(here, "seed")
+
+
+def test_the_operator_knows_better_until_the_host_says_so_again(here: Site) -> None:
+    agent = booted(here)
+    here.clock.advance(seconds=1)
+    here.window("node2")
+    revision = seed_url(here, MAC2)
+    for _ in range(3):
+        assert TOKEN2 in charged(here.service.netboot.seed(origin(MAC2), revision)).data
+    agent.says()
+    assert b"host-is-up" in answer(here, "seed")
+
+
+def test_a_window_that_is_older_than_its_last_word_is_no_override(here: Site) -> None:
+    """A window for several boots stays open while the host is up, and what runs there could use it."""
+    here.window(boots=5)
+    netboot = here.service.netboot
+    agent = Agent(here, charged(netboot.seed(origin(), seed_url(here))).data)
+    agent.up()
+    here.clock.advance(seconds=1)
+    here.window(boots=5)
+    assert CANARY in charged(netboot.seed(origin(), seed_url(here))).data
+    agent.says()
+    with pytest.raises(Denied) as caught:
+        charged(netboot.seed(origin(), None))
+    assert caught.value.rule == "host-is-up"
+    here.service.windows.close("node1", ROOT)
+    assert b"window-closed" in netboot.pxelinux_config(origin(), origin().requester.mac or "")
+
+
+def test_the_refusal_lets_the_loader_try_again(here: Site) -> None:
+    booted(here)
+    netboot = here.service.netboot
+    with pytest.raises(NotFound, match="node2 is up"):
+        netboot.pxelinux_config(origin(MAC2), MAC2)
+    grub = netboot.grub_config(origin(MAC2))
+    assert b"sleep 10" in grub and b'configfile "$prefix/grub.cfg"' in grub and b"exit" not in grub
+    assert boot_iso(netboot, origin(MAC2), 0, everything).revision == REFUSAL
+    assert b"\nreboot\n" in answer(here, "iso")
+
+
+def _started_again(here: Site, features: tuple[str, ...]) -> Service:
+    here.service.close()
+    service = Service.open(settings(here.state), here.clock)
+    service.core._bases[here.base.id] = replace(here.base, features=features)
+    here.service = service
+    return service
+
+
+def test_a_server_that_was_started_again_waits_for_the_hosts_to_speak(here: Site) -> None:
+    booted(here)
+    here.clock.advance(seconds=5)
+    _started_again(here, (ALIVE,))
+    assert b"host-is-up" in answer(here, "seed")
+    here.clock.advance(seconds=29)
+    assert b"host-is-up" in answer(here, "seed")
+    here.clock.advance(seconds=1)
+    assert TOKEN2 in answer(here, "seed"), "it has said nothing for long"
+
+
+def test_old_words_say_nothing_to_a_server_that_was_started_again(here: Site) -> None:
+    agent = booted(here)
+    copies = [agent.message(), agent.message(), agent.message(up=False)]
+    _started_again(here, (ALIVE,))
+    for copied in copies:
+        here.service.netboot.phone_home.alive(copied)
+    assert b"host-is-up" in answer(here, "seed")
+    agent.run = "run2"
+    agent.says()
+    here.clock.advance(seconds=29)
+    assert b"host-is-up" in answer(here, "seed")
+
+
+def test_only_an_image_with_the_agent_is_waited_for(here: Site) -> None:
+    booted(here)
+    _started_again(here, ())
+    assert TOKEN2 in answer(here, "seed")
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_up(here: Site) -> None:
+    booted(here)
+    here.clock.now -= timedelta(days=1)
+    here.service.core.footing.accept_clock("it was a day ahead", ROOT)
+    assert TOKEN2 in answer(here, "seed")

@@ -65,7 +65,7 @@ def pair() -> tuple[bytes, bytes]:
 def test_a_path_that_another_file_of_the_seed_has_is_refused(here: Site, path: str, other: str) -> None:
     with pytest.raises(Invalid, match="^node1/file: .*" + other):
         put(here, "file", path=path)
-    assert len(here.service.credentials.listing("node1")) == 1
+    assert len(here.service.credentials.listing("node1", ROOT)) == 1
 
 
 @pytest.mark.parametrize("path", ["/etc/krb5.conf", "/etc/systemd/network/90-own.network", "/etc/provision/file"])
@@ -107,13 +107,13 @@ def test_a_load_replaces_a_pair_and_swaps_places(here: Site) -> None:
         here.service.credentials.put_many(items, ROOT)
     here.apply(CREDENTIALS.replace("/etc/cert.pem", "/etc/other").replace("/etc/key.pem", "/etc/cert.pem"))
     here.service.credentials.put_many([items[1], items[0]], ROOT)
-    rows = {row.name: row.path for row in here.service.credentials.listing("node1")}
+    rows = {row.name: row.path for row in here.service.credentials.listing("node1", ROOT)}
     assert (rows["cert"], rows["key"]) == ("/etc/other", "/etc/cert.pem")
 
 
 def test_what_would_be_sealed_can_be_asked(here: Site) -> None:
     good, bad = ("node1", "token", Secret(b"new")), ("node1", "file", Secret(b""))
-    assert len(here.service.credentials.fitting([good])) == 1
+    assert len(here.service.credentials.fitting([good], ROOT)) == 1
     with pytest.raises(Problems, match="the file is empty"):
-        here.service.credentials.fitting([good, bad])
-    assert [row.version for row in here.service.credentials.listing("node1")] == [1]
+        here.service.credentials.fitting([good, bad], ROOT)
+    assert [row.version for row in here.service.credentials.listing("node1", ROOT)] == [1]

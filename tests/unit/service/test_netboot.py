@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,22 @@ from provision.api.status import HostStatus
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, Gone, NotFound, ProvisionError
 from provision.media.reader import Reader
+from provision.web import boot_app
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
     INVENTORY,
+    IP,
     MAC1,
     MAC2,
     MAC3,
     STRANGER,
     Site,
+    ask,
     boot_iso,
     charged,
+    edge,
     everything,
     origin,
     seed_url,
@@ -181,7 +187,7 @@ def test_a_host_says_once_that_it_is_up(here: Site) -> None:
     with pytest.raises(Denied, match="which is closed"):
         charged(netboot.seed(origin(), revision))
     assert [e["mac"] for e in here.audit("up") if "answer" not in e] == [MAC1]
-    assert here.service.reports.status("node1").hosts[0].stage == "up"
+    assert here.service.reports.status(ROOT, "node1").hosts[0].stage == "up"
 
 
 @pytest.mark.parametrize("written_first", [True, False])
@@ -192,12 +198,12 @@ def test_a_host_that_is_up_from_a_medium_shows_that_boot(here: Site, written_fir
     _, key = phone_home(charged(netboot.seed(origin(), seed_url(here))).data)
     here.clock.advance(seconds=60)
     netboot.phone_home.up("node1", key)
-    assert reports.status("node1").hosts[0].medium == "pxe"
+    assert reports.status(ROOT, "node1").hosts[0].medium == "pxe"
     plans = plans or [media.plan("node1", Medium.ISO, ROOT)]
     (seed,) = (patch.data for patch in plans[0].patches if b'{\n  "format"' in patch.data)
     here.clock.advance(seconds=60)
     netboot.phone_home.up("node1", phone_home(seed)[1])
-    row = reports.status("node1").hosts[0]
+    row = reports.status(ROOT, "node1").hosts[0]
     assert (row.stage, row.medium, row.parts) == ("up", "iso", {})
     with pytest.raises(Conflict, match="has already said"):
         netboot.phone_home.up("node1", phone_home(seed)[1])
@@ -276,11 +282,11 @@ def test_unknown_machines_are_listed_with_their_uuid(here: Site) -> None:
     here.service.netboot.note_uuid(origin(STRANGER), uuid)
     here.service.netboot.note_uuid(origin(MAC1), uuid)
     here.service.netboot.note_uuid(origin(None), uuid)
-    (seen,) = here.service.reports.status().unknown
+    (seen,) = here.service.reports.status(ROOT).unknown
     assert (seen.mac, seen.uuid, seen.network) == (STRANGER, uuid, "mgmt")
     local = origin("52:54:00:00:00:98", local=True)
     here.service.netboot.pxelinux_config(local, "52:54:00:00:00:98")
-    assert len(here.service.reports.status().unknown) == 1
+    assert len(here.service.reports.status(ROOT).unknown) == 1
 
 
 # Bytes without secrets
@@ -306,7 +312,7 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     netboot = here.service.netboot
 
     def status() -> HostStatus:
-        return here.service.reports.status("node1").hosts[0]
+        return here.service.reports.status(ROOT, "node1").hosts[0]
 
     assert (status().stage, status().parts) == ("configuration", {"configuration": 100})
     netboot.sent(origin(), "kernel", 0.5)
@@ -320,3 +326,35 @@ def test_progress_is_what_was_sent(here: Site) -> None:
     assert (status().stage, status().parts["seed"]) == ("seed", 100)
     window = status().window
     assert window is not None and window.used == 1
+
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+@pytest.mark.parametrize("lock", ["store.database.lock", "audit._lock"])
+@pytest.mark.parametrize("peer", [IP[MAC1], IP[STRANGER]])
+@pytest.mark.parametrize("name", [f"01-{MAC1.replace(':', '-')}", UUID])
+def test_the_loop_goes_on_while_somebody_writes(tmp_path: Path, lock: str, peer: str, name: str) -> None:
+    with site(tmp_path) as here:
+        here.window()
+        app = boot_app.create(here.service.netboot, edge())
+        held = attrgetter(lock)(here.service.core)
+        has, may_end, went_on = threading.Event(), threading.Event(), list[bool]()
+
+        def write() -> None:
+            with held:
+                has.set()
+                went_on.append(may_end.wait(5))
+
+        async def run() -> int:
+            asked = asyncio.create_task(ask(app, "GET", f"/pxe/pxelinux.cfg/{name}", peer=peer))
+            await asyncio.sleep(0.05)
+            may_end.set()
+            return (await asked).status
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        assert has.wait(5)
+        assert asyncio.run(run()) in (200, 404)
+        writer.join()
+        assert went_on == [True]

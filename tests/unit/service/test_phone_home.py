@@ -1,19 +1,24 @@
-"""A host that says that it is up: what cannot be recorded does not happen."""
+"""A host that says that it is up: nobody else can say it, and what cannot be recorded does not happen."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provision.boot import Copy, Medium
-from provision.errors import Conflict, Unavailable
+from provision.errors import Conflict, Denied, Unavailable
+from provision.service.alive import Message
 from provision.store.keys import load_key
 from provision.store.rows import HISTORY
 from provision.store.store import Store
-from tests.helpers.site_fixture import Site, charged, origin, seed_url, site
+from provision.web import boot_app
+from tests.helpers.agent import TOKEN2, Agent, answer, booted
+from tests.helpers.site_fixture import MAC2, Reply, Site, charged, edge, origin, request, seed_url, site
 
 
 @pytest.fixture
@@ -71,3 +76,91 @@ def test_the_key_of_a_copy_is_good_once_however_many_others_came_up_since(here: 
     assert len(core.store.boots.of("node1")) == HISTORY
     with Store.open(here.state, load_key(here.state)) as again:
         assert again.boots.mark_copy_up(Copy("node1", medium, f"{0:032x}"), here.clock.now) is None
+
+
+def test_a_clean_shutdown_says_so(here: Site) -> None:
+    agent = booted(here)
+    here.clock.advance(seconds=3)
+    agent.says(up=False)
+    assert TOKEN2 in answer(here, "seed")
+    assert [entry["host"] for entry in here.audit("down")] == ["node2"]
+
+
+def test_what_was_said_before_cannot_be_said_again_by_others(here: Site) -> None:
+    agent = booted(here)
+    down, phone_home = agent.message(up=False), here.service.netboot.phone_home
+    phone_home.alive(down)
+    seed = charged(here.service.netboot.seed(origin(MAC2), seed_url(here, MAC2))).data
+    again = Agent(here, seed, "run2")
+    again.up()
+    again.says()
+    for copied in (down, replace(down, sequence=down.sequence + 1), replace(down, run="run2", sequence=99)):
+        with pytest.raises(Denied, match="alive"):
+            phone_home.alive(copied)
+        assert b"host-is-up" in answer(here, "seed")
+    refused = [entry for entry in here.audit("alive") if entry["answer"] == "denied"]
+    assert sum(entry.get("count", 1) for entry in refused) == 3
+    assert {entry["rule"] for entry in refused} == {"alive"}
+
+
+def test_the_key_that_crosses_the_lan_at_up_signs_nothing(here: Site) -> None:
+    agent = booted(here)
+    agent.about["alive"]["key"] = agent.about["phone_home"]["key"]
+    with pytest.raises(Denied):
+        agent.says(up=False)
+    assert b"host-is-up" in answer(here, "seed")
+
+
+def test_one_host_does_not_speak_for_another(here: Site) -> None:
+    agent = booted(here)
+    for host in ("node1", "node9", "node3"):
+        agent.about["host"] = host
+        with pytest.raises(Denied):
+            agent.says()
+    assert here.service.core.alive.heard("node1") is None
+
+
+def post(here: Site, body: bytes) -> Reply:
+    return request(boot_app.create(here.service.netboot, edge()), "POST", "/alive", body=body)
+
+
+def encoded(message: Message) -> dict[str, Any]:
+    state = "up" if message.up else "down"
+    fields = {"host": message.host, "boot": message.boot, "run": message.run, "sequence": message.sequence}
+    return {**fields, "state": state, "tag": message.tag.hex()}
+
+
+def test_over_http(here: Site) -> None:
+    agent = booted(here)
+    assert agent.about["alive"]["url"] == "http://10.0.0.1/alive"
+    said = encoded(agent.message())
+    assert post(here, json.dumps(said).encode()).status == 204
+    again = post(here, json.dumps(said).encode())
+    assert (again.status, again.problem["rule"]) == (403, "alive")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sequence": -1},
+        {"sequence": 2**53},
+        {"sequence": True},
+        {"sequence": "7"},
+        {"state": "sideways"},
+        {"run": "a|b"},
+        {"run": "x" * 64},
+        {"boot": 17},
+        {"host": ["node2"]},
+        {"host": "node2\n"},
+        {"tag": "zz"},
+        {"tag": None},
+    ],
+)
+def test_what_is_no_message(here: Site, change: dict[str, Any]) -> None:
+    agent = booted(here)
+    before = here.service.core.alive.heard("node2")
+    here.clock.advance(seconds=1)
+    assert post(here, json.dumps(encoded(agent.message()) | change).encode()).status in (400, 422)
+    for body in (b"", b"[]", b"{}", b"null", b"\xff", b"[" * 50_000):
+        assert post(here, body).status in (400, 422)
+    assert here.service.core.alive.heard("node2") == before

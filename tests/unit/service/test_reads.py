@@ -19,11 +19,13 @@ from provision.errors import Denied
 from provision.media.layout import SEED
 from provision.service.delivery import Delivery
 from provision.service.reads import _KINDS, Read, Reads
+from provision.store.fields import Entry
 from provision.tftp.handler import handler
 from provision.tftp.packet import Terms, clean_name
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Session
 from provision.web import boot_app
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     IP,
@@ -133,7 +135,7 @@ def seed_over_http(here: Site, method: str = "GET", mac: str = MAC1, **fields: A
     return request(boot_app.create(here.service.netboot, edge()), method, path, peer=IP[mac], **fields).body
 
 
-def settled(here: Site) -> list[dict[str, Any]]:
+def settled(here: Site) -> list[Entry]:
     """The events of seeds that were read again."""
     return here.audit("seed-read-again")
 
@@ -159,7 +161,7 @@ def test_a_clone_that_reads_after_the_host_is_seen_and_the_window_closes(
         charged(here.service.netboot.seed(origin(), None))
     assert caught.value.rule == "window-closed"
     assert "ALERT seed-read-again: node1" in caplog.text
-    row = here.service.reports.status("node1").hosts[0]
+    row = here.service.reports.status(ROOT, "node1").hosts[0]
     assert [alert.event for alert in row.alerts] == ["seed-read-again"]
 
 

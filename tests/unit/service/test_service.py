@@ -53,7 +53,7 @@ def test_without_its_audit_log_a_service_opens_and_gives_nothing(tmp_path: Path)
         lambda: service.media.plan("node1", Medium.ISO, ROOT),
         lambda: service.windows.open("node1", 5, 1, ROOT),
         lambda: service.core.audit.entries(None, 10),
-        lambda: service.auditing.verify(),
+        lambda: service.auditing.verify(ROOT),
     ):
         with pytest.raises(Unavailable, match=r"audit\.log"):
             call()
@@ -81,9 +81,13 @@ def test_nothing_is_there_before_the_first_apply(tmp_path: Path) -> None:
     create_key(state)
     service = Service.open(Settings(state=state))
     try:
-        assert service.inventories.hosts() == []
-        assert service.reports.status() == Status(hosts=(), unknown=(), warnings=(), problems=())
-        for call in (service.exports.dhcp, service.inventories.current, lambda: service.inventories.check(None)):
+        assert service.inventories.hosts(ROOT) == []
+        assert service.reports.status(ROOT) == Status(hosts=(), unknown=(), warnings=(), problems=())
+        for call in (
+            service.exports.dhcp,
+            lambda: service.inventories.current(ROOT),
+            lambda: service.inventories.check(None, ROOT),
+        ):
             with pytest.raises(Conflict, match="nothing has been applied"):
                 call()
         with pytest.raises(NotFound):
@@ -145,7 +149,7 @@ def test_a_load_is_all_or_nothing(here: Site) -> None:
     with pytest.raises(Problems) as told:
         here.service.credentials.put_many(items, ROOT)
     assert [problem.file for problem in told.value.problems] == ["node2/nothing", "node9/token"]
-    assert [row.version for row in here.service.credentials.listing(None)] == [1, 1]
+    assert [row.version for row in here.service.credentials.listing(None, ROOT)] == [1, 1]
 
 
 def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,13 +168,13 @@ def test_digests_are_remembered_by_what_they_are_of(here: Site, monkeypatch: pyt
 )
 def test_a_resolver_is_an_address(here: Site, server: str) -> None:
     with pytest.raises(Invalid, match="ADDRESS"):
-        here.service.inventories.check(server)
+        here.service.inventories.check(server, ROOT)
 
 
 def test_a_resolvers_port_is_one(here: Site) -> None:
     for server in ("127.0.0.1:0", "127.0.0.1:65536", "[::1]:99999"):
         with pytest.raises(Invalid, match=r"server: port \d+ is not in 1 to 65535; such as"):
-            here.service.inventories.check(server)
+            here.service.inventories.check(server, ROOT)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +194,9 @@ def test_which_resolver_is_asked(
         return [netcheck.Finding(host, str(port), "") for host, port in resolvers]
 
     monkeypatch.setattr(netcheck, "check", check)
-    assert here.service.inventories.check(server) == [Discrepancy(subject=asked[0], fact=str(asked[1]), remedy="")]
+    assert here.service.inventories.check(server, ROOT) == [
+        Discrepancy(subject=asked[0], fact=str(asked[1]), remedy="")
+    ]
 
 
 def test_a_second_base_is_taken_by_the_hosts_that_name_it(here: Site) -> None:

@@ -14,6 +14,7 @@ from provision.service import complaints, space
 from provision.service.complaints import Complaints
 from provision.service.space import LEAST, Foresight, Space
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import NOW, closed_site, site
 
 BIG = 1 << 40
@@ -55,13 +56,13 @@ def test_status_and_check_and_the_log_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with site(tmp_path) as here:
-        assert here.service.reports.status().warnings == ()
+        assert here.service.reports.status(ROOT).warnings == ()
         monkeypatch.setattr(space, "LEAST", 1 << 60)
         monkeypatch.setattr(Foresight, "look", lambda _: Space(1 << 20, 1 << 40))
-        (warning,) = here.service.reports.status().warnings
+        (warning,) = here.service.reports.status(ROOT).warnings
         assert warning.startswith(f"{here.state}: has 1 MiB left") and "make room" in warning
         monkeypatch.setattr("provision.netcheck.check", lambda *_: [])
-        assert [found.subject for found in here.service.inventories.check(None)] == [str(here.state)]
+        assert [found.subject for found in here.service.inventories.check(None, ROOT)] == [str(here.state)]
         for _ in range(3):
             here.service.core.tick()
         assert caplog.text.count("has 1 MiB left") == 1, "once, and not every second"

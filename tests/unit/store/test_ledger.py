@@ -8,7 +8,7 @@ import pytest
 
 from provision.secret import Secret
 from provision.store import schema
-from provision.store.ledger import Change, Ledger, Record, Row, Standing, _encode
+from provision.store.ledger import Ledger, Posting, Record, Row, Standing, _encode
 
 KEY = Secret(bytes(range(32)))
 ROWS: list[Row] = [("n1", "a", 1), ("n1", "b", 1), ("n2", "a", 3)]
@@ -16,10 +16,10 @@ ROWS: list[Row] = [("n1", "a", 1), ("n1", "b", 1), ("n2", "a", 3)]
 
 def ledger(rows: list[Row], key: Secret = KEY) -> Ledger:
     made = Ledger(key)
-    change = Change(made)
+    posting = Posting(made)
     for row in rows:
-        change.add(schema.credential_versions, row)
-    made.commit(change)
+        posting.add(schema.credential_versions, row)
+    made.commit(posting)
     return made
 
 
@@ -42,30 +42,30 @@ def test_changes_are_the_difference() -> None:
     chance, rows = random.Random(1), list(ROWS)
     made = ledger(rows)
     for number in range(200):
-        change = Change(made)
+        posting = Posting(made)
         if rows and chance.random() < 0.5:
-            change.remove(schema.credential_versions, rows.pop(chance.randrange(len(rows))))
+            posting.remove(schema.credential_versions, rows.pop(chance.randrange(len(rows))))
         rows.append((f"n{chance.randrange(4)}", "c", number))
-        change.add(schema.credential_versions, rows[-1])
-        assert change.total == ledger(rows).total
-        made.commit(change)
+        posting.add(schema.credential_versions, rows[-1])
+        assert posting.total == ledger(rows).total
+        made.commit(posting)
         for host in ("n0", "n1", "n2", "n3"):
             owned = [row for row in rows if row[0] == host]
-            assert Change(made).owns(schema.credential_versions, host, owned)
-            assert not owned or not Change(made).owns(schema.credential_versions, host, owned[1:])
-    change = Change(made)
+            assert Posting(made).owns(schema.credential_versions, host, owned)
+            assert not owned or not Posting(made).owns(schema.credential_versions, host, owned[1:])
+    posting = Posting(made)
     for host in ("n0", "n1", "n2", "n3"):
-        change.drop(schema.credential_versions, host)
-    made.commit(change)
+        posting.drop(schema.credential_versions, host)
+    made.commit(posting)
     assert made.is_empty and made.total == 0
 
 
 def test_nothing_counts_before_it_is_committed() -> None:
     made = ledger(ROWS)
-    before, change = made.total, Change(made)
-    change.add(schema.credential_versions, ("n3", "a", 1))
-    assert made.total == before != change.total
-    assert change.owns(schema.credential_versions, "n3", [("n3", "a", 1)])
+    before, posting = made.total, Posting(made)
+    posting.add(schema.credential_versions, ("n3", "a", 1))
+    assert made.total == before != posting.total
+    assert posting.owns(schema.credential_versions, "n3", [("n3", "a", 1)])
 
 
 def test_the_record_is_of_these_rows_and_this_key() -> None:

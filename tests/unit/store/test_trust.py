@@ -78,11 +78,17 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
     return make_past(tmp_path_factory.mktemp("trust"))
 
 
+def to_first_schema(connection: sqlite3.Connection) -> None:
+    for table in ("tokens", "token_uses"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
+
+
 def before_records(state: Path) -> Path:
     """Make the state directory what a program without records left."""
     with raw(state) as connection:
         connection.execute("DELETE FROM meta WHERE name = 'record'")
-        connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
+        to_first_schema(connection)
     for name in ("audit.log", "audit.head"):
         (state / name).unlink()
     log = Audit(state / "audit.log", load_key(state, {}), Clock())
@@ -102,7 +108,7 @@ def test_an_upgrade_takes_what_is_there_once(past: Past, tmp_path: Path) -> None
         shutil.copy(state / name, tmp_path / name)
     with raw(state) as connection:
         connection.execute("DELETE FROM meta WHERE name = 'record'")
-        connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
+        to_first_schema(connection)
     with opened(state) as service:
         assert "has lost the record" in service.core.store.database.distrust and gains(service) == set()
 
@@ -143,7 +149,7 @@ def test_an_operator_accepts(past: Past, tmp_path: Path) -> None:
 
 
 def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
-    """Whoever reads while others write never takes what is half done for an attack."""
+    """A reader beside writers never takes what is half done for an attack."""
     with opened(past.copy(tmp_path / "state")) as service:
         store, now = service.core.store, service.core.clock()
         acts = (

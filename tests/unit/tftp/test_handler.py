@@ -14,6 +14,7 @@ from provision.tftp.handler import handler
 from provision.tftp.packet import TftpError, clean_name
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Answer
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, GENERAL, IP, MAC1, MAC2, STRANGER, Site, edge, site
 
 CONFIG = f"pxelinux.cfg/01-{MAC1.replace(':', '-')}"
@@ -39,8 +40,8 @@ def answer(here: Site, path: str, peer: str = IP[MAC1], general: bool = False) -
 def get(here: Site, path: str, peer: str = IP[MAC1]) -> bytes:
     found = answer(here, path, peer)
     try:
-        if found.guard is not None:
-            asyncio.run(found.guard.acknowledged())
+        if found.delivery is not None:
+            asyncio.run(found.delivery.acknowledged())
         return found.content.read(0, found.content.size)
     finally:
         found.close()
@@ -70,14 +71,14 @@ def test_a_boot_over_tftp(here: Site) -> None:
 def test_the_size_of_a_seed_costs_nothing(here: Site) -> None:
     get(here, "grub/grub.cfg")
     found = answer(here, "boot/seed/current/seed.cpio")
-    assert found.guard is not None and found.content.read_now(0, 512)
+    assert found.delivery is not None and found.content.read_now(0, 512)
     assert used(here) == 0, "what is sent costs nothing before it has arrived"
-    asyncio.run(found.guard.acknowledged())
+    asyncio.run(found.delivery.acknowledged())
     assert used(here) == 1
 
 
 def test_a_seed_is_withheld_when_its_host_changes_before_its_first_byte(here: Site) -> None:
-    found = answer(here, "boot/seed/current/seed.cpio").guard
+    found = answer(here, "boot/seed/current/seed.cpio").delivery
     assert found is not None
     found.check()
     here.secret("node1", b"another-token")
@@ -93,7 +94,7 @@ def test_progress_is_told(here: Site) -> None:
     assert found.progress is not None
     found.progress(here.base.kernel.size // 2)
     found.content.close()
-    status = here.service.reports.status("node1").hosts[0]
+    status = here.service.reports.status(ROOT, "node1").hosts[0]
     assert status.parts == {"configuration": 100, "kernel": 50}
 
 
@@ -163,7 +164,7 @@ def test_a_general_network_has_no_seed(here: Site) -> None:
 def test_grub_tells_the_uuid_of_an_unknown_machine(here: Site) -> None:
     uuid = "12345678-1234-1234-1234-123456789abc"
     assert get(here, f"grub/uuid/{uuid}.cfg", IP[STRANGER]).strip() == b""
-    assert here.service.reports.status().unknown[0].uuid == uuid
+    assert here.service.reports.status(ROOT).unknown[0].uuid == uuid
 
 
 def test_a_withdrawn_seed_is_gone(here: Site) -> None:

@@ -21,12 +21,13 @@ import pytest
 from provision.boot import Requester
 from provision.edge import Edge
 from provision.media.reader import Reader
-from provision.service.netboot import Origin
+from provision.service.origin import Origin
 from provision.web import boot_app
 from provision.web.guard import Guard
 from provision.web.limits import Limits
 from provision.web.servers import Listener
 from tests.helpers.fakes import FakeNeighbours, FakePins
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
     GENERAL,
@@ -229,7 +230,7 @@ def test_a_uuid_is_noted_and_not_there(here: Site, app: Guard) -> None:
     # PXELINUX writes the table's bytes as they stand there; the first three numbers are little-endian.
     path = "/pxe/pxelinux.cfg/12345678-1234-1234-1234-123456789ABC"
     assert request(app, "GET", path, peer=IP[STRANGER]).status == 404
-    assert here.service.reports.status().unknown[0].uuid == "78563412-3412-3412-1234-123456789abc"
+    assert here.service.reports.status(ROOT).unknown[0].uuid == "78563412-3412-3412-1234-123456789abc"
 
 
 def test_the_iso_has_ranges_conditions_and_a_type(here: Site, app: Guard) -> None:

@@ -1,0 +1,77 @@
+"""The agent of a booted host, and what the server answers to a machine that asks in its name."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from provision.errors import Denied, NotFound
+from provision.media.reader import Reader
+from provision.service.alive import Message
+from provision.service.netboot import Netboot
+from tests.helpers.site_fixture import MAC2, Site, boot_iso, charged, everything, origin, seed_url, uncharged
+
+TOKEN2 = b"token-of-node2"
+
+
+class Agent:
+    """The agent of a booted host, with what it reads in its seed."""
+
+    def __init__(self, here: Site, seed: bytes, run: str = "run1") -> None:
+        start = seed.index(b'{\n  "format"')
+        text = seed[start : seed.index(b"\n}\n", start) + 2].decode()
+        self.about: dict[str, Any] = json.JSONDecoder().raw_decode(text)[0]
+        self.here, self.run, self.sequence = here, run, 0
+
+    def up(self) -> None:
+        """Say once that the boot has come up."""
+        self.here.service.netboot.phone_home.up(self.about["host"], bytes.fromhex(self.about["phone_home"]["key"]))
+
+    def message(self, up: bool = True) -> Message:
+        self.sequence += 1
+        said = Message(self.about["host"], self.about["alive"]["boot"], self.run, self.sequence, up, b"")
+        key = bytes.fromhex(self.about["alive"]["key"])
+        return replace(said, tag=hmac.digest(key, said.signed, hashlib.sha256))
+
+    def says(self, up: bool = True) -> None:
+        self.here.service.netboot.phone_home.alive(self.message(up))
+
+
+def booted(here: Site) -> Agent:
+    """node2, which may boot at any time, has booted and is up."""
+    seed = charged(here.service.netboot.seed(origin(MAC2), seed_url(here, MAC2))).data
+    assert TOKEN2 in seed
+    agent = Agent(here, seed)
+    agent.up()
+    agent.says()
+    return agent
+
+
+Ask = Callable[[Netboot], bytes]
+WAYS: dict[str, Ask] = {
+    "pxelinux": lambda netboot: netboot.pxelinux_config(origin(MAC2), MAC2),
+    "grub": lambda netboot: netboot.grub_config(origin(MAC2)),
+    "seed": lambda netboot: charged(netboot.seed(origin(MAC2), None)).data,
+    "size": lambda netboot: uncharged(netboot.seed(origin(MAC2), None)).data,
+    "iso": lambda netboot: _read(netboot, 0),
+}
+
+
+def _read(netboot: Netboot, start: int) -> bytes:
+    plan = boot_iso(netboot, origin(MAC2), start, everything)
+    with Reader(plan) as reader:
+        return reader.pread(0, plan.size)
+
+
+def answer(here: Site, way: str) -> bytes:
+    try:
+        return WAYS[way](here.service.netboot)
+    except Denied as error:
+        return f"(rule: {error.rule})".encode()
+    except NotFound as error:
+        assert "node2 is up" in error.fact, error
+        return b"(rule: host-is-up)"

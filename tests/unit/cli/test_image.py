@@ -1,0 +1,52 @@
+"""`provision image import`: what it takes, and what is not an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from provision.errors import Exit
+from provision.media import importing
+from tests.fixtures import media
+from tests.helpers.cli_runner import cli, document
+
+
+def test_a_bad_kernel_is_a_problem_of_the_image(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(b"no kernel")
+    files = ("--kernel", tmp_path / "k", "--initrd", tmp_path / "k")
+    told = document(cli(state, "image", "import", "new", *files, "--json"), Exit.INVALID)
+    assert told["subject"] == "base image 'new'"
+    assert told["remedy"]
+
+
+def test_a_part_of_an_image_is_a_file(state: Path) -> None:
+    for kernel, initrd in (("/dev/zero", "/etc/hostname"), ("/etc/hostname", "/dev/zero")):
+        ran = cli(state, "image", "import", "x", "--kernel", kernel, "--initrd", initrd)
+        assert (ran.code, ran.err) == (
+            Exit.INVALID,
+            "error: /dev/zero: is not a regular file; give the file itself\n",
+        )
+
+
+def test_a_built_image_is_imported_from_its_directory(state: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / "image.json").write_text('{"kernel_arguments": ["console=ttyS1", "quiet"]}')
+    ran = cli(state, "image", "import", "x", "--from", built)
+    assert (ran.code, "vmlinuz: is missing" in ran.err) == (Exit.NOT_FOUND, True)
+    (built / "vmlinuz").write_bytes(media.kernel())
+    (built / "initrd").write_bytes(media.image_archive())
+    ran = cli(state, "--json", "image", "import", "x", "--from", built)
+    assert json.loads(ran.out)["kernel_arguments"] == ["console=ttyS1", "quiet"], ran
+    ran = cli(state, "image", "import", "y", "--from", built, "--cmdline", "quiet")
+    assert (ran.code, "--from: contradicts --kernel" in ran.err) == (Exit.INVALID, True)
+    ran = cli(state, "image", "import", "y", "--kernel", "/etc/hostname")
+    assert (ran.code, "give --from, or --kernel and --initrd" in ran.err) == (Exit.INVALID, True)
+
+
+def test_the_largest_seed_that_the_help_names_is_the_largest(state: Path) -> None:
+    most = importing.SEED_LIMIT >> 20
+    ran = cli(state, "image", "import", "x", "--kernel", "k", "--initrd", "i", "--seed-size", str(most + 1))
+    assert ran.code == Exit.USAGE
+    ran = cli(state, "image", "import", "x", "--kernel", "k", "--initrd", "i", "--seed-size", str(most))
+    assert ran.code == Exit.UNAVAILABLE

@@ -1,0 +1,58 @@
+"""`provision audit`: what was decided, and whether the log is still what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from provision.errors import Exit
+from tests.helpers.cli_runner import cli, good
+
+
+def test_an_altered_audit_log_is_told(state: Path) -> None:
+    assert "is whole" in cli(state, "audit", "--verify").out
+    log = state / "audit.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    altered = [line.replace(b"uid=0", b"uid=7") for line in lines]
+    assert altered != lines
+    log.write_bytes(b"".join(altered))
+    ran = cli(state, "audit", "--verify")
+    assert (ran.code, "NOT whole" in ran.out) == (Exit.FAILED, True)
+    told = cli(state, "audit", "--verify", "--json")
+    assert (told.code, told.json["ok"]) == (Exit.FAILED, False)
+
+
+def test_a_log_is_held_to_the_heads_that_the_journal_has(state: Path) -> None:
+    chain = json.loads((state / "audit.log").read_text().splitlines()[1])["chain"]
+    kept = cli(state, "audit", "--head", f"2:{chain}")
+    assert (kept.code, "is whole" in kept.out) == (Exit.OK, True)
+    other = cli(state, "audit", "--verify", "--head", f"1:{chain}", "--head", f"2:{chain}")
+    assert (other.code, "entry 1 is another" in other.out) == (Exit.FAILED, True)
+    for name in ("audit.log", "audit.head"):
+        (state / name).unlink()
+    assert "is whole" in cli(state, "audit", "--verify").out, "nothing in the log knows that there was another"
+    told = cli(state, "status").out
+    assert "the database cannot be compared with the audit log" in told, "but the database knows"
+    gone = cli(state, "audit", "--head", f"2:{chain}")
+    assert (gone.code, "NOT whole" in gone.out) == (Exit.FAILED, True)
+
+
+@pytest.mark.parametrize("text", ["", "2", "x:1", "0:" + "0" * 64, "2:" + "g" * 64])
+def test_what_is_no_head_is_refused(state: Path, text: str) -> None:
+    refused = cli(state, "audit", "--head", text)
+    assert refused.code == Exit.INVALID
+    assert "is not one of the audit log; write SEQ:CHAIN" in refused.err
+
+
+def test_windows_and_what_is_explained(state: Path) -> None:
+    assert "window-closed" in good(cli(state, "explain", "node1")).out
+    assert "2 times" in good(cli(state, "window", "node1", "--boots", "2")).out
+    rows = good(cli(state, "explain", "node1", "--json")).json
+    assert {r["medium"] for r in rows if r["channel"] == "management:mgmt" and r["allowed"]} == {"pxe", "http-boot"}
+    assert "open, 0 of 2 used" in good(cli(state, "status", "node1")).out
+    good(cli(state, "window", "node1", "--close"))
+    assert "closed, 0 of 2 used" in good(cli(state, "status", "node1")).out
+    assert f"uid={os.getuid()}" in good(cli(state, "audit")).out

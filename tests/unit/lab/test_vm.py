@@ -1,0 +1,23 @@
+"""Machines boot from the devices that they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from provision.lab.vm import Device, Firmware, Machine, Nic, qemu_command
+
+
+def test_firmware_tries_devices_in_the_machine_s_order_and_no_others(tmp_path: Path) -> None:
+    nic = Nic(None, "52:54:00:00:00:01")
+    order = (Device.DISK, Device.NETWORK)
+    command = qemu_command(
+        Machine("m", Firmware.UEFI, nics=(nic,), order=order, cd=Path("/a,b.iso"), disk=Path("/d")),
+        tmp_path,
+        [None],
+        None,
+    )
+    devices = [command[i + 1] for i, word in enumerate(command) if word == "-device"]
+    assert "virtio-blk-pci,drive=disk,bootindex=1" in devices
+    assert "virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile=,bootindex=11" in devices
+    assert "ide-cd,drive=cd,bus=ide.0" in devices
+    assert any("file=/a,,b.iso" in word for word in command)
