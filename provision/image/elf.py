@@ -211,8 +211,8 @@ def _hashed(symbols: tuple[tuple[str, int], ...]) -> tuple[tuple[tuple[str, int]
     """The symbols in the order that a GNU hash table wants, and the table: one Bloom filter, buckets, chains.
 
     Whatever program loads a stub looks for most of its own symbols in it, in vain, as they are in libraries behind it.
-    The filter says so at once; along one chain of all symbols these searches were a fifth of the time to libvirt's
-    first answer. See "ELF Symbol Hash Tables" in binutils' bfd/elflink.c, and dl-lookup.c of the C library.
+    The filter says so at once; along one chain of all symbols these searches made a start of virsh take 0.13 s of CPU
+    instead of 0.008. See "ELF Symbol Hash Tables" in binutils' bfd/elflink.c, and dl-lookup.c of the C library.
     """
     buckets = max(1, len(symbols) // 2)
     ordered = sorted(symbols, key=lambda symbol: _gnu_hash(symbol[0]) % buckets)
