@@ -153,7 +153,7 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     # Index 1 is the library itself; what has no version is index 1 as well.
     indexes = [0, *(known.index(chosen[name]) + 2 if name in chosen else 1 for name, _ in symbols)]
     parts = [
-        _padded(_hash_table(count)),
+        _padded(hashes),
         _padded(struct.pack(f"<{count}H", *indexes)),
         _padded(_definitions(soname, known, offsets)),
     ]
@@ -173,13 +173,6 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     # "xor eax, eax; ret"
     code = b"\x31\xc0\xc3".ljust(16, b"\0")
     return _stub_headers(at_dynamic, len(dynamic), at_code + len(code), at_data) + body + dynamic + code
-
-
-def _hash_table(count: int) -> bytes:
-    """DT_HASH of `count` symbols, the null symbol included. One bucket holds the whole chain: a stub is not looked up
-    often."""
-    chain = b"".join(struct.pack("<I", i + 1 if i + 1 < count else 0) for i in range(1, count))
-    return struct.pack("<4I", 1, count, 1 if count > 1 else 0, 0) + chain
 
 
 def _symbol(name: int, kind: int, at_code: int, at_data: int) -> bytes:
