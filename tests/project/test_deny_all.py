@@ -176,6 +176,7 @@ def walk(app: Guard, here: Site, revision: str, peer: str) -> list[tuple[str, Re
 
 FIELDS = {
     "/login": {"token": "provision_" + "A" * 43},
+    "/hosts/node1/links": {"medium": "iso"},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": sources()[0].text.decode()},
     "/tokens": {"name": "ci", "role": "reader"},

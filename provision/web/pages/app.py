@@ -14,7 +14,7 @@ from provision.service.service import Service
 from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
 from provision.web.operator.authentication import Authenticate, Authenticated
-from provision.web.pages import audit, hosts, inventory, login, media, site, tokens, unknown
+from provision.web.pages import audit, hosts, inventory, links, login, media, site, tokens, unknown
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
 from provision.web.pages.live import Live
@@ -31,7 +31,13 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     pages = Pages(service)
     live = Live(pages)
     routes = [*hosts.routes(pages, live), *media.routes(pages), *unknown.routes(pages), *inventory.routes(pages)]
-    routes += [*site.routes(pages), *audit.routes(pages), *tokens.routes(pages), *login.routes(pages)]
+    routes += [
+        *site.routes(pages),
+        *audit.routes(pages),
+        *tokens.routes(pages),
+        *links.routes(pages),
+        *login.routes(pages),
+    ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

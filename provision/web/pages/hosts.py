@@ -82,6 +82,7 @@ def _one(pages: Pages, live: Live) -> list[Route]:
             boot=boot(name, principal),
             decisions=service.reports.explain(name, principal),
             credentials=service.credentials.listing(name, principal),
+            links=service.links.listing(principal, name),
             contents=service.overview.contents(name, principal),
             media=[medium for medium in Medium if not medium.from_network],
         )

@@ -115,13 +115,26 @@ def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
         other = context.new_page()
         other.goto(f"{made.url}/hosts/node1")
         expect(other.locator("[data-events] .state")).to_have_text("idle")
-        page.get_by_label("Minutes").fill("20")
+        page.get_by_label("Minutes").first.fill("20")
         page.get_by_role("button", name="Open window").click()
         expect(page.get_by_text("0 of 1 boots used")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("ready to boot")
         page.get_by_role("button", name="Close window").click()
         expect(page.get_by_text("No window is open")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("idle")
+
+        page.get_by_label("Only for the address").fill("127.0.0.1")
+        page.get_by_role("button", name="Make link").click()
+        link = page.get_by_label("Link 1").inner_text()
+        assert "/b/" in link and made.curl(link.removeprefix(made.url), known=False)[0] == 200
+        page.get_by_role("link", name="Back to node1").click()
+        expect(page.get_by_role("cell", name="1 of 1: 127.0.0.1")).to_be_visible()
+        page.get_by_role("button", name="Make link").click()
+        link = page.get_by_label("Link 1").inner_text()
+        page.get_by_role("link", name="Back to node1").click()
+        page.get_by_role("button", name="Revoke").click()
+        expect(page.get_by_role("cell", name="revoked")).to_be_visible()
+        assert made.curl(link.removeprefix(made.url), known=False)[0] == 404
         assert said == []
 
         page.goto(f"{made.url}/hosts/node3")

@@ -21,12 +21,14 @@ OF_ADMINS = ["/tokens", ADOPT]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
     "/hosts/node1/window/close": {},
+    "/hosts/node1/links": {"medium": "iso"},
+    "/hosts/node1/links/0123456789ab/revoke": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": "site: {}"},
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
 }
-_FORMS_OF_OPERATORS = 2
+_FORMS_OF_OPERATORS = 4
 
 
 @pytest.mark.parametrize("role", list(PrincipalRole))
@@ -42,6 +44,7 @@ def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole
         assert reply.status == (200 if path in allowed else 403), path
         assert (CANARY in reply.body) is (path in OF_OPERATORS and path in allowed), path
         shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
+        assert ("Make link" in shown) <= role.includes(PrincipalRole.OPERATOR)
         assert ("Open window" in shown) <= role.includes(PrincipalRole.OPERATOR)
         assert ("Adopt<" in shown or "Show what changes" in shown) <= role.includes(PrincipalRole.ADMIN)
 

@@ -15,6 +15,7 @@ from provision.api.audit import AuditEntry, Verified
 from provision.errors import Invalid
 from provision.principal import PrincipalRole
 from tests.helpers.browser import Browser, logged_in
+from tests.helpers.links import make
 from tests.helpers.site_fixture import STRANGER, Site
 
 EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
@@ -24,6 +25,7 @@ SERVICE = [
     ("overview", "host", "/hosts/node1"),
     ("overview", "contents", "/hosts/node1"),
     ("credentials", "listing", "/hosts/node1"),
+    ("links", "listing", "/hosts/node1"),
     ("overview", "hosts", "/hosts"),
     ("reports", "unknown", "/unknown"),
     ("images", "listing", "/images"),
@@ -71,6 +73,7 @@ def test_every_string_of_the_service_is_text(
 ) -> None:
     browser = logged_in(here)
     here.window()
+    make(here)
     here.service.core.store.sightings.seen(STRANGER, "a uuid", "mgmt", here.clock())
     here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
     here.service.listeners = lambda: {"mgmt": "served", "[api]": "begins"}
