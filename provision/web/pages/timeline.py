@@ -13,17 +13,21 @@ WIDTH, GAP = 120, 8
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the picture: its word, how much of it was sent (0 to 100), where it begins and how wide that is."""
+    """One part of the picture: its word, how much of it was sent (0 to 100), where it begins and how wide that is.
+
+    `begun`: some of it was sent, and how much is not known: the service was started anew since.
+    """
 
     name: str
     percent: int
     x: int
     filled: int
+    begun: bool = False
 
     @property
     def state(self) -> str:
         """The same in a word."""
-        return "done" if self.percent >= 100 else "under way" if self.percent else "not yet"
+        return "done" if self.percent >= 100 else "under way" if self.percent or self.begun else "not yet"
 
 
 def timeline(status: HostStatus) -> tuple[Part, ...]:
@@ -34,6 +38,6 @@ def timeline(status: HostStatus) -> tuple[Part, ...]:
         furthest = reached.index(status.stage)
         percents = [100 if place < furthest else percent for place, percent in enumerate(percents)]
     return tuple(
-        Part(name, percent, place * (WIDTH + GAP), round(WIDTH * percent / 100))
+        Part(name, percent, place * (WIDTH + GAP), round(WIDTH * percent / 100), name == status.stage)
         for place, (name, percent) in enumerate(zip(reached, percents, strict=True))
     )

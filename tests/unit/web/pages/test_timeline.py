@@ -29,4 +29,12 @@ def test_parts_are_filled_as_far_as_they_were_sent(
     found = timeline(status(stage, parts, up))
     assert [part.percent for part in found] == percents
     assert [part.filled for part in found] == [round(WIDTH * percent / 100) for percent in percents]
-    assert {part.state for part in found} <= {"done", "under way", "not yet"}
+
+
+def test_a_part_of_which_nobody_knows_how_much_was_sent() -> None:
+    assert [part.state for part in timeline(status("seed", {}))] == ["done", "done", "done", "under way", "not yet"]
+
+
+def test_each_part_has_a_word() -> None:
+    found = timeline(status("kernel", {"configuration": 100, "kernel": 40}))
+    assert [part.state for part in found] == ["done", "under way", "not yet", "not yet", "not yet"]
