@@ -116,6 +116,13 @@ class Api(Model):
         return tuple(found)
 
 
+class Metrics(Model):
+    """A Unix socket that has the metrics and nothing else, for members of `group`, root and the service's user."""
+
+    socket: Path
+    group: str | None = None
+
+
 class Settings(Model):
     """All settings. `state` is the state directory; the others come from `provision.toml`."""
 
@@ -131,6 +138,7 @@ class Settings(Model):
     audit_files: int = Field(default=60, ge=1, le=100_000)
     listen: tuple[Listen, ...] = ()
     api: Api | None = None
+    metrics: Metrics | None = None
 
     @property
     def socket(self) -> Path:

@@ -24,6 +24,7 @@ from provision.net.sockets import bind_tcp, bind_udp
 from provision.net.sources import Sources, hear_only, keep_first_packet, program
 from provision.places import NOBODY, Group
 from provision.server import listening
+from provision.service.listeners import Listening
 from provision.service.service import Service
 from provision.settings import Listen
 from provision.site import Site
@@ -96,9 +97,9 @@ class Networks:
         if strict and refused:
             raise listening.refusal([error for _, error in refused])
 
-    def states(self) -> dict[str, str]:
-        """Each network of the settings, and in words whether it is served."""
-        return dict(self._states)
+    def states(self) -> dict[str, Listening]:
+        """Each network of the settings, and whether it is served."""
+        return {network: Listening(text, network in self._served) for network, text in list(self._states.items())}
 
     def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
         """Where a network is to be served; raises as `listening.place` does."""

@@ -8,6 +8,8 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -18,11 +20,12 @@ from provision.net.pins import Helper, Pins
 from provision.server.api import ApiServer
 from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
-from provision.server.operator import operator_limits, operator_socket
+from provision.server.operator import metrics_limits, operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
 from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
+from provision.web.guard import Guard
 from provision.web.limits import Limits
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials, by_token
@@ -74,23 +77,35 @@ def _helper() -> Helper | Unavailable:
 
 
 async def _serve(service: Service, helper: Helper | Unavailable) -> None:
-    settings = service.core.settings
-    limits = operator_limits(settings)
-    gid = limits.operators.gid if limits.operators else None
-    with operator_socket(settings.socket, gid) as sock, Neighbours() as neighbours:
+    with contextlib.ExitStack() as stack, Neighbours() as neighbours:
+        doors = [
+            (app, stack.enter_context(operator_socket(path, limits)), limits) for app, path, limits in _unix(service)
+        ]
         pins = Pins(helper, neighbours) if isinstance(helper, Helper) else helper
         try:
-            await _serve_with(service, sock, limits, neighbours, pins)
+            await _serve_with(service, doors, neighbours, pins)
         finally:
             if isinstance(pins, Pins):
                 pins.close()
 
 
+def _unix(service: Service) -> Iterator[tuple[Guard, Path, Limits]]:
+    """What is served on Unix sockets: to whom, where and what. Raises Invalid for a group that does not exist."""
+    settings = service.core.settings
+    yield operator_app.create(service, by_peer_credentials), settings.socket, operator_limits(settings)
+    if settings.metrics is not None:
+        yield operator_app.create_metrics(service), settings.metrics.socket, metrics_limits(settings.metrics)
+
+
 async def _serve_with(
-    service: Service, sock: socket.socket, limits: Limits, neighbours: Neighbours, pins: Pins | Unavailable
+    service: Service,
+    doors: Sequence[tuple[Guard, socket.socket, Limits]],
+    neighbours: Neighbours,
+    pins: Pins | Unavailable,
 ) -> None:
     async with Servers() as servers:
-        await servers.add(operator_app.create(service, by_peer_credentials), sock, limits)
+        for door in doors:
+            await servers.add(*door)
         networks = Networks(service, servers, neighbours, pins)
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)

@@ -25,6 +25,10 @@ class Integrity:
         self._damaged: dict[str, Unavailable] = {}
         self._whole: set[Path] = set()
 
+    def is_whole(self, base_id: str) -> bool:
+        """Whether nothing of a base was found damaged."""
+        return base_id not in self._damaged
+
     def require(self, base_id: str) -> None:
         """Raises Unavailable for a base that was found damaged."""
         error = self._damaged.get(base_id)

@@ -65,6 +65,7 @@ DOORS = {
     "httptools": ("web/",),
     "ssl": ("tls/", "web/entrance.py"),  # which gives each connection what `tls/` has made
     "uvloop": ("web/", "server/run.py"),
+    "prometheus_client": ("service/metrics.py",),
     "httpx": ("cli/client.py", "cli/alone.py"),
     "typer": ("cli/",),
     "rich": ("cli/",),

@@ -23,7 +23,7 @@ from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.service.service import Service
-from provision.settings import RULES, Api, Listen, Settings
+from provision.settings import RULES, Api, Listen, Metrics, Settings
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
@@ -124,6 +124,7 @@ def test_every_setting_is_described() -> None:
     fields = {name: field for name, field in Settings.model_fields.items() if name != "state"}
     fields |= {f"listen.{name}": field for name, field in Listen.model_fields.items()}
     fields |= {f"api.{name}": field for name, field in Api.model_fields.items()}
+    fields |= {f"metrics.{name}": field for name, field in Metrics.model_fields.items()}
     assert set(rows) == set(fields)
     for name, field in fields.items():
         assert rows[name][1].strip("`") == toml(field.default), name

@@ -40,7 +40,7 @@ class Download:
         plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
-        return PlanResponse(plan, media_type="application/octet-stream")
+        return PlanResponse(plan, "application/octet-stream", self._service.media.counting(plan))
 
 
 class Downloads:
