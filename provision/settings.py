@@ -55,8 +55,9 @@ class Listen(Model):
     """One network that this server serves: its interface, and the ports on it.
 
     `address` is the server's own IPv4 address on the interface; it may be left out when the interface has just one.
-    `bridge_ports` lists every port of the interface when it is a bridge. `override` turns named start-up refusals
-    off; each value is the written reason, which goes to the audit log.
+    `bridge_ports` lists every port of the interface when it is a bridge. `links` lets BMCs fetch media by link in plain
+    HTTP, on a management network. `override` turns named start-up refusals off; each value is the written reason, which
+    goes to the audit log.
     """
 
     network: Name
@@ -67,6 +68,7 @@ class Listen(Model):
     tftp_port: int = Field(default=69, ge=1, le=65535)
     tftp_ports: tuple[Port, Port] = (20000, 20255)
     bridge_ports: tuple[InterfaceName, ...] = ()
+    links: bool = False
     override: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
 
 
@@ -155,6 +157,20 @@ def config_file(given: Path | None, state: Path) -> Path:
     """The settings file: as given, else $PROVISION_CONFIG, else provision.toml in the state directory."""
     named = os.environ.get("PROVISION_CONFIG")
     return given or (Path(named) if named else state / "provision.toml")
+
+
+def server(given: str | None) -> str | None:
+    """The server that commands ask: as given, else $PROVISION_SERVER; None for the one on this machine."""
+    return given or os.environ.get("PROVISION_SERVER") or None
+
+
+def user_directory() -> Path:
+    """Where this user's own settings stand: $XDG_CONFIG_HOME/provision, else ~/.config/provision.
+
+    A relative $XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification wants it.
+    """
+    named = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    return (named if named.is_absolute() else Path.home() / ".config") / "provision"
 
 
 def load(state: Path, config: Path) -> Settings:

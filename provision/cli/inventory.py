@@ -187,11 +187,17 @@ def check(
         output.say("DNS agrees with the inventory")
 
 
-def host_list(selector: Selector = None) -> None:
+def host_list(
+    selector: Selector = None,
+    ansible: Annotated[bool, typer.Option("--ansible", help="Print a dynamic inventory for Ansible (JSON)")] = False,
+) -> None:
     """List the hosts."""
     from provision.api.hosts import HostRow
 
     given = context()
+    if ansible:
+        _list_for_ansible(selector)
+        return
     with given.client() as client:
         rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
     if given.json:
@@ -200,6 +206,16 @@ def host_list(selector: Selector = None) -> None:
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
     keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
     output.table(columns, ([_short(getattr(row, key)) for key in keys] for row in rows))
+
+
+def _list_for_ansible(selector: str | None) -> None:
+    from provision.cli.ansible import inventory
+    from provision.site import Inventory
+
+    wanted = selector_parameters(selector)
+    with context().client() as client:
+        whole = client.call(Inventory, "GET", "/v1/inventory")
+    output.data(inventory(whole, (wanted["label"], wanted["value"]) if wanted else None))
 
 
 def host_show(name: HostName) -> None:

@@ -17,11 +17,12 @@ from provision.accounts import ROOT_ONLY
 from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
+from provision.denial import Denial
 from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
-from provision.policy import Denial, Ground, HostState, Release
+from provision.policy import Ground, HostState, Release
 from provision.principal import Principal
 from provision.service.acts import act
 from provision.service.alerts import Alerts
@@ -42,6 +43,7 @@ from provision.store.lock import StateLock
 from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
+_IN_CLEAR, _WITHOUT_SECRETS = Payload(secrets_in_clear=True), Payload(secrets_in_clear=False)
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
 
@@ -279,7 +281,7 @@ class Core:
 
     def payload(self, state: HostState, channel: Channel) -> Payload:
         """What the bytes of this host's media would carry in clear on that channel."""
-        return Payload(secrets_in_clear=bool(state.host.credentials) or self.carries_key(channel))
+        return _IN_CLEAR if state.host.credentials or self.carries_key(channel) else _WITHOUT_SECRETS
 
     def decide(
         self,
@@ -298,7 +300,7 @@ class Core:
         minute is, and how many more there were follows. `written` is called with a durable release whose
         entry is on its way to the disk: what it begins may be given to nobody before this returns.
         """
-        payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
+        payload = self.payload(state, channel) if state else _IN_CLEAR
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
@@ -327,6 +329,7 @@ class Core:
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
+        self.store.links.flush()
         self.store.tokens.flush()
         self.audit.flush(now)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
 
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Copy, Medium, Requester
+from provision.denial import Denial
 from provision.media.plan import Plan
 from provision.media.reader import Reader
-from provision.policy import Denial, HostState, Release
+from provision.policy import HostState, Release
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
@@ -50,19 +50,6 @@ class Media:
 
     def _plan(self, release: Release, state: HostState, medium: Medium) -> Plan:
         return self._builder.plan(release, state, Copy(state.host.name, medium, state.identity[:32]))
-
-    def counting(self, plan: Plan) -> Callable[[int, int], None]:
-        """What counts the secret bytes of one answer: it is told again and again of the bytes of the medium that were
-        sent up to now, from which to which."""
-        told = 0
-
-        def sent(first: int, last: int) -> None:
-            nonlocal told
-            if plan.seed is not None:
-                self._core.tally.gave(str(OPERATOR), len(plan.of_patch(plan.seed, range(max(first, told), last))))
-            told = last
-
-        return sent
 
     def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
         """What such a download is; reads all of it the first time. Raises like `plan`."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Callable
 from threading import Lock
+
+from provision.media.plan import Plan
 
 BUCKETS = (30.0, 60.0, 120.0, 180.0, 300.0, 450.0, 600.0, 900.0, 1800.0, 3600.0)
 """Upper bounds in seconds, inclusive, of what is told apart of the time from a window to the host that is up."""
@@ -38,6 +41,19 @@ class Tally:
     def gave(self, channel: str, secret: int) -> None:
         """So many bytes of a seed with secrets have left on that channel."""
         self._add("gave", (channel,), secret)
+
+    def counting(self, plan: Plan, channel: str) -> Callable[[int, int], None]:
+        """What counts the secret bytes of one answer: it is told again and again of the bytes of the medium that were
+        sent up to now, from which to which."""
+        told = 0
+
+        def sent(first: int, last: int) -> None:
+            nonlocal told
+            if plan.seed is not None and (secret := len(plan.of_patch(plan.seed, range(max(first, told), last)))):
+                self.gave(channel, secret)
+            told = last
+
+        return sent
 
     def came_up(self, seconds: float) -> None:
         """A host has come up so long after its window was opened."""

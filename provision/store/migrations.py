@@ -69,6 +69,17 @@ MIGRATIONS = (
             "CREATE TABLE token_uses (name TEXT NOT NULL PRIMARY KEY, used VARCHAR NOT NULL)",
         ),
     ),
+    Migration(
+        4,
+        "links",
+        (
+            f"CREATE TABLE links (id {{id}}, {_HOST}, digest TEXT NOT NULL UNIQUE, medium TEXT NOT NULL,"
+            " identity TEXT NOT NULL, seed_revision TEXT NOT NULL, copy TEXT NOT NULL, made VARCHAR NOT NULL,"
+            " expires VARCHAR NOT NULL, uses INTEGER NOT NULL, actor TEXT NOT NULL, address TEXT, taken TEXT NOT NULL,"
+            " revoked BOOLEAN NOT NULL)",
+            "CREATE INDEX links_host ON links (host_id, id)",
+        ),
+    ),
 )
 
 

@@ -47,8 +47,12 @@ def is_routed(sock: socket.socket) -> bool:
     machine that it names, and not to the peer's address."""
     if sock.family != socket.AF_INET:
         return False
-    with socket.socket(fileno=socket.dup(sock.fileno())) as real:
+    # Every connection is asked: a second descriptor would take as long as the answer.
+    real = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, sock.fileno())
+    try:
         return bool(real.getsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, _OPTION_BYTES))
+    finally:
+        real.detach()
 
 
 def reset(sock: socket.socket) -> None:

@@ -23,10 +23,10 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "token"),
+    ("boot", "denial", "link", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts"),
+    ("cmdline", "boot_paths", "accounts", "link_rules"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),
@@ -63,7 +63,15 @@ DOORS = {
     "starlette": ("web/",),
     "uvicorn": ("web/",),
     "httptools": ("web/",),
-    "ssl": ("tls/", "web/entrance.py"),  # which gives each connection what `tls/` has made
+    "ssl": (
+        "tls/",
+        "web/entrance.py",  # which gives each connection what `tls/` has made
+        # The other end: what a server shows and has to prove.
+        "cli/chain.py",
+        "cli/trust.py",
+        "cli/enrolment.py",
+        "cli/client.py",
+    ),
     "uvloop": ("web/", "server/run.py"),
     "prometheus_client": ("service/metrics.py",),
     "httpx": ("cli/client.py", "cli/alone.py"),

@@ -38,7 +38,7 @@ def told(here: Site) -> dict[str, set[str]]:
     service.listeners = lambda: {"mgmt": Listening("served", served=True)}
     service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER), ADMIN)
     service.netboot.grub_config(origin(MAC3))
-    service.media.counting(service.media.plan("node1", Medium.ISO, ADMIN))(0, 1 << 40)
+    service.core.tally.counting(service.media.plan("node1", Medium.ISO, ADMIN), "operator")(0, 1 << 40)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(service.metrics.text().decode()):
         for sample in family.samples:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Invalid, Problems, Unavailable
-from provision.settings import TEMPLATE, Settings, config_file, load, parse, state_directory
+from provision.settings import (
+    TEMPLATE,
+    Settings,
+    config_file,
+    load,
+    parse,
+    server,
+    state_directory,
+    user_directory,
+)
 
 STATE = Path("/state")
 
@@ -151,6 +160,24 @@ def test_where_things_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (state_directory(None), state_directory(STATE)) == (Path("/other"), STATE)
     assert config_file(None, STATE) == Path("/etc/provision.toml")
     assert config_file(tmp_path, STATE) == tmp_path
+
+
+def test_which_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROVISION_SERVER", raising=False)
+    assert (server(None), server("https://a")) == (None, "https://a")
+    monkeypatch.setenv("PROVISION_SERVER", "https://b")
+    assert (server(None), server("https://a")) == ("https://b", "https://a")
+    monkeypatch.setenv("PROVISION_SERVER", "")
+    assert server(None) is None
+
+
+def test_where_a_user_s_own_settings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/somewhere")
+    assert user_directory() == Path("/somewhere/provision")
+    for nothing in ("", "relative"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", nothing)
+        assert user_directory() == tmp_path / ".config" / "provision"
 
 
 def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:

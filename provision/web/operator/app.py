@@ -11,13 +11,15 @@ from provision.service.service import Service
 from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
-from provision.web.operator import audit, credentials, hosts, images, inventory, media, monitoring, tokens
+from provision.web.links import LinkDownloads, over_tls
+from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, monitoring, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 
 
 def create(service: Service, authenticate: Authenticate) -> Guard:
-    """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know."""
+    """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know, but a link
+    over TLS."""
     download = media.Download(service)
     routers = (
         inventory.router(service),
@@ -25,12 +27,14 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         credentials.router(service),
         images.router(service),
         media.router(service, download),
+        links.router(service),
         audit.router(service),
         tokens.router(service),
         monitoring.router(service),
     )
     app = _application(routers)
-    return Guard(app, Authenticated(Bodies(media.Downloads(app, download)), authenticate))
+    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
+    return Guard(app, LinkDownloads(known, service, over_tls))
 
 
 def create_metrics(service: Service) -> Guard:

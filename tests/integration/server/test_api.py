@@ -99,6 +99,18 @@ def test_a_medium_is_the_same_as_by_the_socket(site: ApiSite, tmp_path: Path) ->
     assert site.curl("/v1/hosts/node1/iso", "--range", "1000-1999") == (206, body[1000:2000])
 
 
+def test_a_link_is_good_without_a_token(site: ApiSite) -> None:
+    made = cli(site.state, "link", "node1", "--address", "127.0.0.1", "--json").json
+    assert made["urls"][0].startswith(f"https://127.0.0.1:{site.port}/b/")
+    path = made["urls"][0].partition(str(site.port))[2]
+    status, body = site.curl(path, known=False)
+    assert status == 200 and CANARY in body
+    assert site.curl(path, "--range", "5-9", known=False) == (206, body[5:10])
+    assert cli(site.state, "link", "revoke", made["id"]).code == 0
+    gone = site.curl(path, known=False)
+    assert gone[0] == 404 and gone == site.curl(f"/b/{'0' * 26}.iso", known=False)
+
+
 def test_its_state_is_told(site: ApiSite) -> None:
     found = json.loads(site.curl("/v1/health")[1])
     assert found["listeners"]["[api]"] == f"served at {site.url}" and found["warnings"] == []

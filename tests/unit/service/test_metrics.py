@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from provision.api.tokens import NewToken
 from provision.boot import Medium
-from provision.errors import Unavailable
+from provision.errors import Unauthenticated, Unavailable
 from provision.principal import PrincipalRole
 from provision.service.listeners import Listening
 from provision.web.guard import Guard
@@ -98,6 +98,22 @@ def test_a_download_counts_the_seed_and_nothing_else(here: Site, app: Guard) -> 
         before = dict(here.service.core.tally.secrets()).get(("operator",), 0)
         assert request(app, method, "/v1/hosts/node1/iso", headers=headers, peer="uid=0").status in (200, 206)
         assert dict(here.service.core.tally.secrets()).get(("operator",), 0) - before == sent, (method, headers)
+
+
+def test_what_is_given_by_link_counts_where_it_went(here: Site) -> None:
+    plan = here.service.media.plan("node1", Medium.ISO, ROOT)
+    assert plan.seed is not None
+    count = here.service.core.tally.counting(plan, "management:mgmt")
+    count(0, plan.seed + 5)
+    count(0, plan.seed + 7)
+    assert value(here, "provision_secret_bytes_total", channel="management:mgmt") == 7
+
+
+def test_vain_tokens_are_told(here: Site) -> None:
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            here.service.logins.by_token(b"provision_no-such-token", "192.0.2.7")
+    assert value(here, "provision_refusals_total", rule="login-failed", channel="api") == 2
 
 
 def test_what_the_service_stands_on_is_told(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
