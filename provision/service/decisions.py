@@ -60,12 +60,15 @@ class Decisions:
         bound = self._limiter.bound(event["channel"], name, kind) if outside else None
         begin = partial(written, answer) if written is not None and isinstance(answer, Release) else None
         self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound, written=begin)
-        if isinstance(answer, Denial):
-            self._tally.refused(answer.rule, event["channel"])
-        else:
-            self._tally.released(event["medium"], event["channel"])
+        self._count(answer, str(medium), event["channel"])
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound
+
+    def _count(self, answer: Release | Denial, medium: str, channel: str) -> None:
+        if isinstance(answer, Denial):
+            self._tally.refused(answer.rule, channel)
+        else:
+            self._tally.released(medium, channel)
 
     def gave(self, release: Release, sent: range) -> None:
         """Let the log's count of what like `release` was decided have the bytes that follow from this one."""
