@@ -22,6 +22,7 @@ from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
 from provision.server.operator import metrics_limits, operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
+from provision.server.webhooks import Receiver
 from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
@@ -42,7 +43,8 @@ log = logging.getLogger("provision")
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises Invalid when a network may not be served, Unavailable, Conflict."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+    # The URL of a receiver, which httpx would log, may have a secret in it.
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).addFilter(_without_traceback)
     forbid_core_dumps()
@@ -53,7 +55,7 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     try:
-        with Jobs(_jobs(service.core)):
+        with Jobs([*_jobs(service.core), *_webhooks(service.core)]):
             uvloop.run(_serve(service, helper))
     finally:
         service.close()
@@ -68,6 +70,14 @@ def _jobs(core: Core) -> list[Job]:
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", core.integrity.look, first=_MINUTE, every=_DAY, long=True),
     ]
+
+
+def _webhooks(core: Core) -> Iterator[Job]:
+    """What tells each receiver of events, in a thread of its own: one that is slow delays no other, and no end."""
+    for webhook in core.settings.webhook:
+        receiver = Receiver(webhook, core)
+        core.cautions.append(receiver.warnings)
+        yield Job(f"webhook '{webhook.name}'", receiver.work, first=_SECOND, every=_SECOND, long=True)
 
 
 def _helper() -> Helper | Unavailable:
