@@ -169,9 +169,15 @@ class Networks:
         served.http.cut()
         self._states[network] = why
         log.warning("network '%s' is not served: %s", network, why)
+        self._note_cut(network, why)
         task = self._loop.create_task(self._servers.remove(served.http))
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
+
+    def _note_cut(self, network: str, why: str) -> None:
+        core = self._service.core
+        with contextlib.suppress(Unavailable):  # it is cut off all the same
+            core.audit.record({"time": core.clock(), "event": "network-cut", "network": network, "reason": why})
 
     async def _start(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         if listen.network in self._noted:
@@ -258,6 +264,7 @@ class Networks:
             log.warning("network '%s' is not served: %s", network, why)
         self._states[network] = why
         if served is not None:
+            self._note_cut(network, why)
             if served.tftp is not None:
                 served.tftp.close()
             await self._servers.remove(served.http)

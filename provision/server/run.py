@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -68,8 +69,14 @@ def _jobs(core: Core) -> list[Job]:
     return [
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
-        Job("integrity", core.integrity.look, first=_MINUTE, every=_DAY, long=True),
+        Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
     ]
+
+
+def _look_at_images(core: Core) -> None:
+    """Read every base; the audit log says once of each that it is damaged."""
+    for error in core.integrity.look():
+        core.note("image-damaged", None, subject=error.subject, reason=error.fact)
 
 
 def _webhooks(core: Core) -> Iterator[Job]:

@@ -6,6 +6,7 @@ no event, and may repeat one. Its id is the same then.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -14,7 +15,7 @@ import random
 import stat
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from provision import writing
@@ -30,8 +31,10 @@ from provision.tls.context import for_client
 LONGEST = 300.0
 """Seconds between two attempts at most; the first two are one second apart, and each pause is twice the one before."""
 
+SECONDS = 10.0
+"""How long a receiver may take for one event."""
+
 _AT_ONCE = 256
-_SECONDS = 10.0
 _OTHERS_MAY = 0o037
 _KEY = range(24, 65)  # bytes, by Standard Webhooks
 _log = logging.getLogger(__name__)
@@ -148,8 +151,6 @@ class Receiver:
 
     def _tell(self, entry: Entry) -> None:
         """Send one event; raises ProvisionError unless the receiver says that it has it."""
-        import httpx  # most servers have no webhook
-
         kind = kind_of(entry)
         body = body_of(kind or "", entry)
         # The number alone would come again in a log that begins anew.
@@ -162,18 +163,29 @@ class Receiver:
             "webhook-signature": signature(read_secret(self._secret_file), name, sent, body),
         }
         try:
-            # A connection for each: events are few, and the receiver's certificate may change.
-            with (
-                httpx.Client(verify=for_client(self._ca), timeout=_SECONDS, trust_env=False) as client,
-                client.stream("POST", self._webhook.url, content=body, headers=headers) as answer,
-            ):
-                status = answer.status_code  # its body says nothing to us, and is not read
-        except (httpx.HTTPError, OSError) as error:
-            fact = f"event {entry['seq']} was not taken ({type(error).__name__})"
+            ca = self._core.settings.state / self._webhook.ca if self._webhook.ca is not None else None
+            status = asyncio.run(_post(self._webhook.url, body, headers, ca))
+        except OSError as error:
+            fact = f"event {entry['seq']} was not taken ({error})"
             raise Unavailable(subject, fact, "look at the receiver; it is tried again") from None
         if not 200 <= status < 300:
             raise Unavailable(subject, f"event {entry['seq']} was answered with {status}", "look at the receiver")
 
-    @property
-    def _ca(self) -> Path | None:
-        return self._core.settings.state / self._webhook.ca if self._webhook.ca is not None else None
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str], ca: Path | None) -> int:
+    """The status of the answer to an event, whose body is not read. Raises OSError for everything else, and after
+    SECONDS whatever the receiver is doing."""
+    import httpx  # most servers have no webhook
+
+    try:
+        async with (
+            asyncio.timeout(SECONDS),
+            # A connection for each: events are few, and the receiver's certificate may change.
+            httpx.AsyncClient(verify=for_client(ca), timeout=SECONDS, trust_env=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            return answer.status_code
+    except TimeoutError:
+        raise TimeoutError("no answer in time") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConnectionError(type(error).__name__) from None  # its message may have the URL

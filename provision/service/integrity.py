@@ -56,10 +56,14 @@ class Integrity:
         """The base has been made anew."""
         self._damaged.pop(base_id, None)
 
-    def look(self) -> None:
-        """Verify every base once; what is damaged is logged."""
+    def look(self) -> list[Unavailable]:
+        """Verify every base once; what is damaged is logged. Returns what was whole before."""
+        new = []
         for base in self._library.list():
+            was_whole = self.is_whole(base.id)
             try:
                 self.verify(base.id)
             except Unavailable as error:
                 _log.error("%s", error)
+                new += [error] if was_whole else []
+        return new

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.helpers.netns import isolated, lan, sh
-from tests.helpers.serving import serve
+from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import MAC1, closed_site
 
 pytestmark = pytest.mark.integration
@@ -62,6 +62,8 @@ def test_a_server_is_ready_as_long_as_its_networks_are_served(tmp_path: Path) ->
         until(state, 200)
         sh("ip link del eth1")
         assert "'mgmt' is not served: " in json.loads(until(state, 503))["detail"]
+        (entry,) = json.loads(run(state, "--json", "audit", "--limit", "1").stdout)
+        assert (entry["event"], entry["network"]) == ("network-cut", "mgmt") and "eth1" in entry["reason"]
         with lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1):
             until(state, 200)
 

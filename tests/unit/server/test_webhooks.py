@@ -7,6 +7,7 @@ import hmac
 import logging
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from provision.errors import Invalid, Unavailable
+from provision.server import webhooks
 from provision.server.webhooks import LONGEST, Receiver, read_secret
 from provision.settings import Webhook
 from tests.helpers.certificates import root, server, write_pair
@@ -116,6 +118,28 @@ def test_an_answer_that_never_ends_is_not_read(here: Site, there: ReceiverServer
     there.answers = [pour]
     hook.work()
     assert hook.warnings() == [] and len(there.events) == 1
+
+
+def test_a_receiver_that_drips_has_its_seconds_and_no_more(
+    here: Site, there: ReceiverServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+
+    def drip(sock: socket.socket) -> None:
+        try:
+            sock.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not gone.wait(0.05):
+                sock.sendall(b"x")
+        finally:
+            gone.set()
+
+    monkeypatch.setattr(webhooks, "SECONDS", 1.0)
+    hook = receiver(here, there.url)
+    here.window()
+    there.answers = [drip]
+    hook.work()
+    assert "no answer in time" in str(hook.warnings()[0])
+    assert gone.wait(20), "its connection was closed"
 
 
 def test_pauses_grow_and_have_an_end(here: Site, there: ReceiverServer) -> None:
