@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
@@ -118,6 +119,52 @@ class Api(Model):
         return tuple(found)
 
 
+class Metrics(Model):
+    """A Unix socket that has the metrics and nothing else, for members of `group`, root and the service's user."""
+
+    socket: Path
+    group: str | None = None
+
+
+EVENTS = (
+    *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
+    *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
+    *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
+    *("image-damaged", "network-cut"),
+    *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
+    "recovered",
+)
+"""What a webhook can be told of: events of the audit log, decisions by what was decided."""
+
+
+def _event(value: str) -> str:
+    if value not in EVENTS:
+        raise ValueError(f"is not an event; known: {', '.join(EVENTS)}")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Webhook(Model):
+    """A receiver elsewhere that is told of events: where, signed with which key, and of which events (none: all).
+
+    `secret` is a file with the key in base64, `ca` one with the roots in PEM that the receiver's certificate is
+    checked with, instead of those of the system; paths that do not begin with "/" are below the state directory.
+    """
+
+    name: Name
+    # It may have a secret in it, so that no message shows it.
+    url: str = Field(repr=False)
+    secret: Path
+    ca: Path | None = None
+    events: tuple[Annotated[str, AfterValidator(_event)], ...] = ()
+
+
 class Settings(Model):
     """All settings. `state` is the state directory; the others come from `provision.toml`."""
 
@@ -133,6 +180,8 @@ class Settings(Model):
     audit_files: int = Field(default=60, ge=1, le=100_000)
     listen: tuple[Listen, ...] = ()
     api: Api | None = None
+    metrics: Metrics | None = None
+    webhook: tuple[Webhook, ...] = ()
 
     @property
     def socket(self) -> Path:
@@ -210,8 +259,34 @@ def _crosschecks(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], s
         match block.get("tftp_ports"):
             case [int(first), int(last)] if first > last:
                 yield ("listen", index, "tftp_ports"), "is not a range", "write the lower port first"
+    webhooks = raw.get("webhook")
+    yield from _of_webhooks([one for one in webhooks if isinstance(one, dict)] if isinstance(webhooks, list) else [])
     if isinstance(api := raw.get("api"), dict):
         yield from _of_api(api, [block.get("http_port", 80) for block in blocks])
+
+
+def _of_webhooks(blocks: list[dict[str, Any]]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """The same for every `[[webhook]]`."""
+    names = [block.get("name") for block in blocks]
+    for index, block in enumerate(blocks):
+        name, url = names[index], block.get("url")
+        if isinstance(name, str) and name in names[:index]:
+            yield ("webhook", index, "name"), f"'{name}' is the name of another webhook, too", "rename one"
+        if isinstance(url, str) and not _is_receiver(url):
+            remedy = "write https://HOST/PATH without a password, or http:// and a loopback address"
+            yield ("webhook", index, "url"), "is not the URL of a receiver", remedy
+
+
+def _is_receiver(url: str) -> bool:
+    """Whether events may go there: by https, or by http to this machine itself."""
+    try:
+        parts = urlsplit(url)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    if not parts.hostname or parts.username is not None or parts.fragment or not url.isascii() or not port_is_right:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
 
 
 def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:

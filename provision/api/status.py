@@ -100,6 +100,14 @@ class Explanation(Answer):
     caution: Line | None = None
 
 
+class Ready(Answer):
+    """The server is ready; one that is not answers with an error that says why."""
+
+    model_config = examples({"ready": True})
+
+    ready: bool
+
+
 class Health(Answer):
     """What this process is serving: each listener's network (or "[api]") and state, and what keeps or will keep it."""
 

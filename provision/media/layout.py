@@ -56,4 +56,5 @@ def medium_plan(layout: MediumLayout, contents: Mapping[str, bytes], revision: s
             remedy = "import the base again and grow it with --seed-size" if name == SEED else "shorten it"
             raise Invalid(name, f"is {len(content)} bytes, and the medium has room for {size}", remedy)
     patches = sorted(Patch(layout.slots[name].offset, content) for name, content in contents.items() if content)
-    return Plan(layout.path, layout.sha256, layout.size, tuple(patches), revision)
+    seed = layout.slots[SEED].offset if contents.get(SEED) else None
+    return Plan(layout.path, layout.sha256, layout.size, tuple(patches), revision, seed)

@@ -33,6 +33,7 @@ class Plan:
     """An immutable medium: `size` bytes of the file at `base`, with sorted, disjoint `patches` laid over it.
 
     `base_digest` is the hex SHA-256 of the base file; `revision` is the seed revision that readers are pinned to.
+    The patch with the seed begins at the byte `seed`; None when there is none.
     """
 
     base: Path
@@ -40,6 +41,7 @@ class Plan:
     size: int
     patches: tuple[Patch, ...]
     revision: str
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         end = 0
@@ -61,6 +63,11 @@ class Plan:
         sizes = {patch.offset: len(patch.data) for patch in self.patches}
         first = max(offset, wanted.start)
         return first if first < min(offset + sizes.get(offset, 0), wanted.stop) else None
+
+    def of_patch(self, offset: int, wanted: range) -> range:
+        """Which bytes of the patch that begins at `offset` are among the `wanted` bytes of the medium."""
+        size = next((len(patch.data) for patch in self.patches if patch.offset == offset), 0)
+        return range(max(0, wanted.start - offset), min(size, wanted.stop - offset))
 
     def overlay(self, offset: int, data: bytes) -> bytes:
         """`data`, read from the base at `offset`, with the patches laid over it (the same object when none touches)."""

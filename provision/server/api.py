@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 from provision.clock import Clock
 from provision.errors import ProvisionError
 from provision.net.sockets import bind_any
+from provision.service.listeners import Listening
 from provision.settings import Api, Settings
 from provision.tls.kept import Certificates
 from provision.web.entrance import by_network
@@ -43,9 +44,10 @@ class ApiServer:
         """What an operator should see to."""
         return self._certificates.warnings()
 
-    def states(self) -> Mapping[str, str]:
-        """Whether it is served, in words."""
-        return {NAME: f"served at {self._where()}" if self._served else self._trouble or "begins"}
+    def states(self) -> Mapping[str, Listening]:
+        """Whether it is served."""
+        text = f"served at {self._where()}" if self._served else self._trouble or "begins"
+        return {NAME: Listening(text, self._served, self._certificates.expires)}
 
     async def follow(self) -> None:
         """Open it, and follow the files from then on. Ends only when it is cancelled."""

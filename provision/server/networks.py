@@ -24,6 +24,7 @@ from provision.net.sockets import bind_tcp, bind_udp
 from provision.net.sources import Sources, hear_only, keep_first_packet, program
 from provision.places import NOBODY, Group
 from provision.server import listening
+from provision.service.listeners import Listening
 from provision.service.service import Service
 from provision.settings import Listen
 from provision.site import Site
@@ -96,9 +97,9 @@ class Networks:
         if strict and refused:
             raise listening.refusal([error for _, error in refused])
 
-    def states(self) -> dict[str, str]:
-        """Each network of the settings, and in words whether it is served."""
-        return dict(self._states)
+    def states(self) -> dict[str, Listening]:
+        """Each network of the settings, and whether it is served."""
+        return {network: Listening(text, network in self._served) for network, text in list(self._states.items())}
 
     def _edge(self, listen: Listen, site: Site, machine: Machine) -> Edge:
         """Where a network is to be served; raises as `listening.place` does."""
@@ -168,9 +169,15 @@ class Networks:
         served.http.cut()
         self._states[network] = why
         log.warning("network '%s' is not served: %s", network, why)
+        self._note_cut(network, why)
         task = self._loop.create_task(self._servers.remove(served.http))
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
+
+    def _note_cut(self, network: str, why: str) -> None:
+        core = self._service.core
+        with contextlib.suppress(Unavailable):  # it is cut off all the same
+            core.audit.record({"time": core.clock(), "event": "network-cut", "network": network, "reason": why})
 
     async def _start(self, listen: Listen, edge: Edge, machine: Machine) -> None:
         if listen.network in self._noted:
@@ -257,6 +264,7 @@ class Networks:
             log.warning("network '%s' is not served: %s", network, why)
         self._states[network] = why
         if served is not None:
+            self._note_cut(network, why)
             if served.tftp is not None:
                 served.tftp.close()
             await self._servers.remove(served.http)

@@ -14,7 +14,7 @@ from pathlib import Path
 from provision.errors import Invalid
 from provision.net.sockets import bind_unix
 from provision.service.service import Service
-from provision.settings import Settings
+from provision.settings import Metrics, Settings
 from provision.web.limits import Limits, Operators
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
@@ -23,20 +23,29 @@ from provision.web.servers import Listener
 
 def operator_limits(settings: Settings) -> Limits:
     """Who may use the operator's socket, and how; raises Invalid for a group that does not exist."""
-    gid = None
-    if settings.operator_group is not None:
-        try:
-            gid = grp.getgrnam(settings.operator_group).gr_gid
-        except KeyError:
-            raise Invalid("operator_group", f"there is no group {settings.operator_group}", "correct it") from None
     # Uploads and inventories are large; who may send them is known by the kernel.
-    return Limits(body=None, operators=Operators(frozenset({0, os.geteuid()}), gid))
+    return Limits(body=None, operators=_operators("operator_group", settings.operator_group))
+
+
+def metrics_limits(metrics: Metrics) -> Limits:
+    """Who may use the metrics' own socket, and how; raises Invalid for a group that does not exist."""
+    return Limits(body=0, operators=_operators("metrics.group", metrics.group))
+
+
+def _operators(key: str, group: str | None) -> Operators:
+    gid = None
+    if group is not None:
+        try:
+            gid = grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise Invalid(key, f"there is no group {group}", "correct it") from None
+    return Operators(frozenset({0, os.geteuid()}), gid)
 
 
 @contextlib.contextmanager
-def operator_socket(path: Path, gid: int | None) -> Iterator[socket.socket]:
-    """The operator's listening Unix socket, mode 0600, or 0660 for a group; gone afterwards. Raises Unavailable."""
-    sock = bind_unix(path, gid)
+def operator_socket(path: Path, limits: Limits) -> Iterator[socket.socket]:
+    """A listening Unix socket, mode 0600, or 0660 for a group; gone afterwards. Raises Unavailable."""
+    sock = bind_unix(path, limits.operators.gid if limits.operators else None)
     try:
         yield sock
     finally:
@@ -60,7 +69,7 @@ class OperatorServer:
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         limits = Limits(body=None, operators=Operators(frozenset({os.geteuid()})))
-        with operator_socket(self._path, None) as sock:
+        with operator_socket(self._path, limits) as sock:
             listener = Listener(operator_app.create(self._service, by_peer_credentials), sock, limits)
             await listener.start()
             self.started.set()

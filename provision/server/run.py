@@ -8,6 +8,9 @@ import gc
 import logging
 import os
 import socket
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import uvloop
 
@@ -18,11 +21,13 @@ from provision.net.pins import Helper, Pins
 from provision.server.api import ApiServer
 from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
-from provision.server.operator import operator_limits, operator_socket
+from provision.server.operator import metrics_limits, operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
+from provision.server.webhooks import Receiver
 from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
+from provision.web.guard import Guard
 from provision.web.limits import Limits
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials, by_token
@@ -42,7 +47,8 @@ log = logging.getLogger("provision")
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises Invalid when a network may not be served, Unavailable, Conflict."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("uvicorn", "uvicorn.error", "asyncio"):
+    # The URL of a receiver, which httpx would log, may have a secret in it.
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).addFilter(_without_traceback)
     forbid_core_dumps()
@@ -53,7 +59,7 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     try:
-        with Jobs(_jobs(service.core)):
+        with Jobs([*_jobs(service.core), *_webhooks(service.core)]):
             uvloop.run(_serve(service, helper))
     finally:
         service.close()
@@ -66,8 +72,22 @@ def _jobs(core: Core) -> list[Job]:
     return [
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
-        Job("integrity", core.integrity.look, first=_MINUTE, every=_DAY, long=True),
+        Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
     ]
+
+
+def _look_at_images(core: Core) -> None:
+    """Read every base; the audit log says once of each that it is damaged."""
+    for error in core.integrity.look():
+        core.note("image-damaged", None, subject=error.subject, reason=error.fact)
+
+
+def _webhooks(core: Core) -> Iterator[Job]:
+    """What tells each receiver of events, in a thread of its own: one that is slow delays no other, and no end."""
+    for webhook in core.settings.webhook:
+        receiver = Receiver(webhook, core)
+        core.cautions.append(receiver.warnings)
+        yield Job(f"webhook '{webhook.name}'", receiver.work, first=_SECOND, every=_SECOND, long=True)
 
 
 def _helper() -> Helper | Unavailable:
@@ -82,23 +102,35 @@ def _helper() -> Helper | Unavailable:
 
 
 async def _serve(service: Service, helper: Helper | Unavailable) -> None:
-    settings = service.core.settings
-    limits = operator_limits(settings)
-    gid = limits.operators.gid if limits.operators else None
-    with operator_socket(settings.socket, gid) as sock, Neighbours() as neighbours:
+    with contextlib.ExitStack() as stack, Neighbours() as neighbours:
+        doors = [
+            (app, stack.enter_context(operator_socket(path, limits)), limits) for app, path, limits in _unix(service)
+        ]
         pins = Pins(helper, neighbours) if isinstance(helper, Helper) else helper
         try:
-            await _serve_with(service, sock, limits, neighbours, pins)
+            await _serve_with(service, doors, neighbours, pins)
         finally:
             if isinstance(pins, Pins):
                 pins.close()
 
 
+def _unix(service: Service) -> Iterator[tuple[Guard, Path, Limits]]:
+    """What is served on Unix sockets: to whom, where and what. Raises Invalid for a group that does not exist."""
+    settings = service.core.settings
+    yield operator_app.create(service, by_peer_credentials), settings.socket, operator_limits(settings)
+    if settings.metrics is not None:
+        yield operator_app.create_metrics(service), settings.metrics.socket, metrics_limits(settings.metrics)
+
+
 async def _serve_with(
-    service: Service, sock: socket.socket, limits: Limits, neighbours: Neighbours, pins: Pins | Unavailable
+    service: Service,
+    doors: Sequence[tuple[Guard, socket.socket, Limits]],
+    neighbours: Neighbours,
+    pins: Pins | Unavailable,
 ) -> None:
     async with Servers() as servers:
-        await servers.add(operator_app.create(service, by_peer_credentials), sock, limits)
+        for door in doors:
+            await servers.add(*door)
         networks = Networks(service, servers, neighbours, pins)
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)

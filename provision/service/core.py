@@ -33,6 +33,7 @@ from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
 from provision.service.integrity import Integrity
 from provision.service.space import Foresight
+from provision.service.tally import Tally
 from provision.settings import Settings
 from provision.site import CredentialSpec, Site
 from provision.store.audit import Audit, Limits
@@ -61,7 +62,8 @@ class Core:
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
         self.charged = Charged(store)
         self.endpoints = Endpoints(settings, lambda: self.site)
-        self.decisions = Decisions(audit)
+        self.tally = Tally()
+        self.decisions = Decisions(audit, self.tally)
         self.alive, self.alerts = Alive(), Alerts()
         # Since when this process serves hosts; None for one that gives a single answer.
         self._serving: datetime | None = None

@@ -13,14 +13,15 @@ from provision.denial import Denial
 from provision.host import Host
 from provision.policy import Release
 from provision.service.denial_limiter import DenialLimiter, is_itself
+from provision.service.tally import Tally
 from provision.store.audit import Audit, Bound
 
 
 class Decisions:
-    """Records every decision in the audit log."""
+    """Records every decision in the audit log, and counts it."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit, self._limiter = audit, DenialLimiter()
+    def __init__(self, audit: Audit, tally: Tally) -> None:
+        self._audit, self._tally, self._limiter = audit, tally, DenialLimiter()
         # What the log has of the releases that are in use, for what follows from them.
         self._events: WeakKeyDictionary[Release, tuple[dict[str, Any], Bound | None]] = WeakKeyDictionary()
 
@@ -59,8 +60,15 @@ class Decisions:
         bound = self._limiter.bound(event["channel"], name, kind) if outside else None
         begin = partial(written, answer) if written is not None and isinstance(answer, Release) else None
         self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound, written=begin)
+        self._count(answer, str(medium), event["channel"])
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound
+
+    def _count(self, answer: Release | Denial, medium: str, channel: str) -> None:
+        if isinstance(answer, Denial):
+            self._tally.refused(answer.rule, channel)
+        else:
+            self._tally.released(medium, channel)
 
     def gave(self, release: Release, sent: range) -> None:
         """Let the log's count of what like `release` was decided have the bytes that follow from this one."""

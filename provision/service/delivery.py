@@ -52,6 +52,7 @@ class Delivery:
         self.host, self.boot, self.what, self._release, self._at = state.host.name, boot, what, release, at
         self._core, self._identity, self._pin = core, state.identity, pin
         self._charge, self._taken = charge, taken
+        self._secret = core.payload(state, release.channel).secrets_in_clear
         self._seen: Snapshot | None = None
         self.void = self.arrived = self.charged = self.ended = False
         self.since = math.inf
@@ -85,11 +86,15 @@ class Delivery:
     def taken(self, sent: range) -> None:
         """The machine has, or may have, these bytes of it all."""
         if isinstance(self.what, Plan):
-            size = next((len(patch.data) for patch in self.what.patches if patch.offset == self._at), 0)
+            part = self.what.of_patch(self._at, sent)
+            size = len(self.what.of_patch(self._at, range(self.what.size)))
+            first, last = part.start, part.stop
         else:
             size = len(self.what.data)
-        first, last = max(0, sent.start - self._at), min(size, sent.stop - self._at)
+            first, last = max(0, sent.start), min(size, sent.stop)
         if first < last:
+            if self._secret:
+                self._core.tally.gave(str(self._release.channel), last - first)
             self._taken(first, last, size)
 
     def check(self) -> None:

@@ -25,6 +25,10 @@ class Integrity:
         self._damaged: dict[str, Unavailable] = {}
         self._whole: set[Path] = set()
 
+    def is_whole(self, base_id: str) -> bool:
+        """Whether nothing of a base was found damaged."""
+        return base_id not in self._damaged
+
     def require(self, base_id: str) -> None:
         """Raises Unavailable for a base that was found damaged."""
         error = self._damaged.get(base_id)
@@ -52,10 +56,14 @@ class Integrity:
         """The base has been made anew."""
         self._damaged.pop(base_id, None)
 
-    def look(self) -> None:
-        """Verify every base once; what is damaged is logged."""
+    def look(self) -> list[Unavailable]:
+        """Verify every base once; what is damaged is logged. Returns what was whole before."""
+        new = []
         for base in self._library.list():
+            was_whole = self.is_whole(base.id)
             try:
                 self.verify(base.id)
             except Unavailable as error:
                 _log.error("%s", error)
+                new += [error] if was_whole else []
+        return new

@@ -40,11 +40,11 @@ class Asked:
 @dataclass(frozen=True)
 class Taken:
     """What a link gives to one request: the medium, `check`, which raises Gone when no further byte of it may go, and
-    `seen`, which is told that bytes have gone."""
+    `seen`, which is told of the bytes that have gone up to now, from which to which."""
 
     plan: Plan
     check: Callable[[], None]
-    seen: Callable[[], None]
+    seen: Callable[[int, int], None]
 
 
 class Links:
@@ -139,7 +139,13 @@ class Links:
             raise self._refusal(release, asked)
         plan = self._plan(release, state, link)
         self._core.store.links.seen(link, str(asked.address), now)
-        return Taken(plan, self._checking(link), lambda: self._seen(link, str(asked.address)))
+        count = self._core.tally.counting(plan, str(asked.channel))
+
+        def seen(first: int, last: int) -> None:
+            count(first, last)
+            self._core.store.links.seen(link, str(asked.address), self._core.clock())
+
+        return Taken(plan, self._checking(link), seen)
 
     def _find(self, secret: Secret, suffix: str) -> Link | None:
         link = self._core.store.links.find(secret)
@@ -191,9 +197,6 @@ class Links:
 
         return check
 
-    def _seen(self, link: Link, peer: str) -> None:
-        self._core.store.links.seen(link, peer, self._core.clock())
-
     def _refusal(self, denial: Denial, asked: Asked) -> Exception:
         if denial.rule in link_rules.NO_SUCH_LINK:
             return self._in_vain(asked)
@@ -205,6 +208,7 @@ class Links:
         channel = str(asked.channel)
         refused = {"time": now, "event": "link-refused", "channel": channel, "address": str(asked.address)}
         self._core.audit.record(refused | {"answer": "denied"}, bound=guessing(channel))
+        self._core.tally.refused("link-refused", channel)
 
     def _in_vain(self, asked: Asked) -> NotFound:
         """The error for whoever has no link that is good, noted."""

@@ -70,6 +70,7 @@ class Logins:
         if not self._told_apart.admit((place,), now):
             event |= {"address": None, "reason": "too many different peers; these are counted only"}
         self._core.audit.record(event, bound=_BOUND)
+        self._core.tally.refused("login-failed", "api")
 
 
 def _address(peer: str) -> IPv4Address | IPv6Address:

@@ -32,6 +32,7 @@ class PhoneHome:
             where = str(channel) if channel else None
             refused = {"time": now, "event": "up", "host": known, "channel": where, "answer": "denied"}
             self._core.audit.record(refused | {"rule": "phone-home"}, bound=reporting(where))
+            self._core.tally.refused("phone-home", where or "")
             raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
         said = Conflict(host, "this boot has already said that it is up", "nothing needs to be done")
         if self._is_up(boot):
@@ -47,7 +48,13 @@ class PhoneHome:
         self._reads.forget(host)
         self._core.charged.forget(host)
         self._tracker.update(done)
+        self._count(done, now)
         return done
+
+    def _count(self, boot: Boot, now: datetime) -> None:
+        window = self._core.store.windows.of(boot.host)
+        if window is not None and window.id == boot.window and window.opened is not None and window.opened <= now:
+            self._core.tally.came_up((now - window.opened).total_seconds())
 
     def alive(self, message: Message, channel: Channel | None = None) -> None:
         """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed.
@@ -61,6 +68,7 @@ class PhoneHome:
             where = str(channel) if channel else None
             refused = {"time": now, "event": "alive", "host": known, "channel": where, "answer": "denied"}
             core.audit.record(refused | {"rule": "alive"}, bound=reporting(where))
+            core.tally.refused("alive", where or "")
             fact = "was heard before" if genuine else "is not signed with the key of that boot"
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
         if not message.up:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 from provision import clock as clocks
 from provision.clock import Clock
@@ -14,17 +14,22 @@ from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
 from provision.service.links import Links
+from provision.service.listeners import Listeners
 from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
+from provision.service.readiness import Readiness
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
 from provision.service.tokens import Tokens
 from provision.service.windows import Windows
 from provision.settings import Settings
+
+if TYPE_CHECKING:
+    from provision.service.metrics import Metrics
 
 
 class Service:
@@ -47,7 +52,8 @@ class Service:
         self.logins = Logins(core)
         self.sessions = Sessions(core, self.logins)
         self.netboot = Netboot(core, builder, tracker)
-        self.listeners: Callable[[], Mapping[str, str]] = dict
+        self.listeners: Listeners = dict
+        self.readiness = Readiness(core, lambda: self.listeners())
 
     @classmethod
     def open(cls, settings: Settings, clock: Clock = clocks.now, *, brief: bool = False) -> Self:
@@ -56,6 +62,14 @@ class Service:
         `brief` is for a process that gives one answer and ends.
         """
         return cls(Core.open(settings, clock, brief=brief))
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """What a monitoring system is told."""
+        # Few processes are asked for them, and the library takes as long to load as a short command to run.
+        from provision.service.metrics import Metrics
+
+        return Metrics(self.core, lambda: self.listeners())
 
     def close(self) -> None:
         """Let go of the state directory."""

@@ -14,6 +14,7 @@ from provision.link_rules import imagined
 from provision.policy import HostState, decide
 from provision.principal import Principal
 from provision.service.core import Core
+from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
 
@@ -119,11 +120,12 @@ class Reports:
         allowed = not isinstance(answer, Denial)
         return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
 
-    def health(self, listeners: Mapping[str, str]) -> api.Health:
+    def health(self, listeners: Mapping[str, Listening]) -> api.Health:
         """What is served: each listener's network and state."""
         problems = tuple(self._core.footing.problems())
         warnings = tuple(str(warning) for warning in self._core.warnings())
-        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems, warnings=warnings)
+        states = {name: state.text for name, state in listeners.items()}
+        return api.Health(hosts=len(self._core.hosts), listeners=states, problems=problems, warnings=warnings)
 
 
 def _stage(boot: Boot | None) -> str:

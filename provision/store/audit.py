@@ -75,6 +75,16 @@ class Audit:
         return self._lock.locked()
 
     @property
+    def sequence(self) -> int:
+        """The number of the log's last entry; 0 while there is none."""
+        return self._file.head.seq
+
+    def check(self) -> None:
+        """Raises Unavailable when nothing could be recorded now. Only looks."""
+        with self._lock:
+            self._file.check_room()
+
+    @property
     def growth(self) -> int:
         """Bytes that were written to the log since it was opened."""
         return self._file.grown

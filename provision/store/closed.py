@@ -35,6 +35,15 @@ class ClosedAudit(Audit):
         """Nothing."""
         return None
 
+    @property
+    def sequence(self) -> int:
+        """None."""
+        return 0
+
+    def check(self) -> None:
+        """Raises the error."""
+        raise self._error
+
     def _learn(self, change: Callable[[Known], Known]) -> None:
         raise self._error
 

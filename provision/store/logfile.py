@@ -133,6 +133,18 @@ class LogFile:
         if status.st_size != self.size:
             self.fail(f"has {status.st_size} bytes where {self.size} were written", _KEEP)
 
+    def check_room(self) -> None:
+        """Raise Unavailable when an entry could not be written now, as far as can be seen without writing one."""
+        self.check()
+        try:
+            found = os.fstatvfs(self.descriptor)
+        except OSError as error:
+            self.fail(f"cannot be looked at ({error.strerror})", ROOM)
+        if found.f_flag & os.ST_RDONLY:
+            self.fail("is on a file system that is read-only", ROOM)
+        if found.f_bavail * found.f_frsize < chain.MAX_LINE:
+            self.fail("has no room for another entry", ROOM)
+
     def announce(self, always: bool = False) -> None:
         """Tell the journal the head, when a durable entry is new (or `always`: any)."""
         if self._announced == self.head.seq or not (self._due or always or self.head.seq % _JOURNAL_EVERY == 0):

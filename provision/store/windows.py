@@ -34,6 +34,10 @@ class Windows:
         """The host's newest window, open or not."""
         return self._newest.get(host)
 
+    def open_at(self, now: datetime) -> int:
+        """How many windows are open."""
+        return sum(window.is_open(now) for window in list(self._newest.values()))
+
     def open(self, host: str, minutes: int, boots: int, now: datetime, principal: Principal) -> Window:
         """Let a host boot from the network `boots` times within `minutes`; replaces any earlier window.
 

@@ -68,6 +68,14 @@ def load(pairs: Pairs) -> Loaded:
     return Loaded(context, min(expires))
 
 
+def for_client(ca: Path | None) -> ssl.SSLContext:
+    """A context that checks a server's name and certificate, with the roots in `ca` (PEM) or those of the system.
+    Raises OSError (ssl.SSLError among them)."""
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def stamps(pairs: Pairs) -> tuple[tuple[int, ...] | None, ...]:
     """What of the files shows that one of them is another than before."""
     return tuple(_stamp(path) for pair in pairs for path in pair)

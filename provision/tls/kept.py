@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from provision.clock import Clock
 from provision.errors import ProvisionError, Unavailable
@@ -34,6 +34,11 @@ class Certificates:
     def context(self) -> ssl.SSLContext | None:
         """The context for the next handshake; None when there never was a good pair."""
         return self._loaded.context if self._loaded else None
+
+    @property
+    def expires(self) -> datetime | None:
+        """Until when the certificates that are in force are valid."""
+        return self._loaded.expires if self._loaded else None
 
     @property
     def problem(self) -> ProvisionError | None:

@@ -59,9 +59,7 @@ class LinkDownloads:
         try:
             sends = scope["method"] == "GET"
             taken = await asyncio.to_thread(self._service.links.take, scope["path"], asked, sends=sends)
-            answer = PlanResponse(
-                taken.plan, "application/octet-stream", lambda first, last: taken.seen(), check=taken.check
-            )
+            answer = PlanResponse(taken.plan, "application/octet-stream", taken.seen, check=taken.check)
             await answer(scope, receive, send)
         except ProvisionError as error:  # before its first byte: a medium that breaks off later raises another
             refusal = problems.response(error)

@@ -73,7 +73,8 @@ DOORS = {
         "cli/client.py",
     ),
     "uvloop": ("web/", "server/run.py"),
-    "httpx": ("cli/client.py", "cli/alone.py"),
+    "prometheus_client": ("service/metrics.py",),
+    "httpx": ("cli/client.py", "cli/alone.py", "server/webhooks.py"),  # which tells others of events
     "typer": ("cli/",),
     "rich": ("cli/",),
     # lab/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.

@@ -23,7 +23,7 @@ from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.service.service import Service
-from provision.settings import RULES, Api, Listen, Settings
+from provision.settings import EVENTS, RULES, Api, Listen, Metrics, Settings, Webhook
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
@@ -125,6 +125,8 @@ def test_every_setting_is_described() -> None:
     fields = {name: field for name, field in Settings.model_fields.items() if name != "state"}
     fields |= {f"listen.{name}": field for name, field in Listen.model_fields.items()}
     fields |= {f"api.{name}": field for name, field in Api.model_fields.items()}
+    fields |= {f"metrics.{name}": field for name, field in Metrics.model_fields.items()}
+    fields |= {f"webhook.{name}": field for name, field in Webhook.model_fields.items()}
     assert set(rows) == set(fields)
     for name, field in fields.items():
         assert rows[name][1].strip("`") == toml(field.default), name
@@ -221,6 +223,13 @@ def test_every_event_of_the_audit_log_is_described() -> None:
     assert set(DEPLOYMENT.section("The audit log").table()) == found
 
 
+def test_every_event_of_webhooks_is_described() -> None:
+    text = DEPLOYMENT.section("Webhooks").text.partition("The names that `events` takes")[2].partition(":")[2]
+    assert tuple(codes(text)) == EVENTS
+    log = set(DEPLOYMENT.section("The audit log").table())
+    assert set(EVENTS) - {"released", "denied", "unknown-machine"} <= log
+
+
 def test_every_package_is_named() -> None:
     """The line that installs the server's tools has every package whose absence the program would complain about."""
     named = re.compile(r"""(?:package=|_PACKAGE = )"([a-z0-9-]+)\"""")
@@ -249,7 +258,7 @@ def test_every_path_of_the_state_directory_is_described(tmp_path: Path) -> None:
         service.close()
     rows = DEPLOYMENT.section("Installing the server").table()
     assert names <= {code for row in rows.values() for cell in row for code in codes(cell)}
-    assert set(rows) - names <= {"operator.sock", "bases/", "audit.pending", "tls/"}, "these come later"
+    assert set(rows) - names <= {"operator.sock", "bases/", "audit.pending", "tls/", "webhooks/"}, "these come later"
 
 
 def test_defaults_of_windows_are_as_described() -> None:

@@ -230,3 +230,49 @@ def test_an_api_that_cannot_be(line: str, key: str, said: str) -> None:
 
 def test_an_api_needs_a_certificate_and_its_key() -> None:
     assert set(problems('[api]\naddress = "10.0.0.1x"\n')) == {"api.address", "api.certificate", "api.key"}
+
+
+WEBHOOK = '[[webhook]]\nname = "{name}"\nurl = "{url}"\nsecret = "k"\n'
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.test/a?b=c", "https://192.0.2.1:8443", "http://127.0.0.1:9/x", "http://[::1]:9/"]
+)
+def test_a_receiver_has_an_https_url_or_is_on_this_machine(url: str) -> None:
+    (webhook,) = parse(WEBHOOK.format(name="desk", url=url).encode(), "x", Path("/s")).webhook
+    assert webhook.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://hooks.example.test/",
+            "http://localhost/",
+            "http://10.0.0.1/",
+            "ftp://127.0.0.1/",
+            "file:///etc/passwd",
+        ),
+        *(
+            "https://user:pw@hooks.example.test/",
+            "https:///x",
+            "https://h/#f",
+            "hooks.example.test",
+            "",
+            "https://[",
+            "https://h:x/",
+        ),
+    ],
+)
+def test_another_url_of_a_receiver_is_refused_without_an_echo_of_a_password(url: str) -> None:
+    with pytest.raises(Invalid, match=r"x:3: webhook\.0\.url: ") as caught:
+        parse(WEBHOOK.format(name="desk", url=url).encode(), "x", Path("/s"))
+    assert "pw" not in str(caught.value)
+
+
+def test_two_receivers_of_one_name_and_an_unknown_event_are_refused() -> None:
+    twice = WEBHOOK.format(name="desk", url="https://h/") * 2
+    with pytest.raises(Invalid, match="'desk' is the name of another webhook, too"):
+        parse(twice.encode(), "x", Path("/s"))
+    with pytest.raises(Invalid, match="is not an event; known: released, denied"):
+        parse((WEBHOOK.format(name="desk", url="https://h/") + 'events = ["no"]\n').encode(), "x", Path("/s"))

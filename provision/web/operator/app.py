@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
-from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, tokens
-from provision.web.operator.authentication import Authenticate, Authenticated
+from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, monitoring, tokens
+from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 
 
@@ -29,17 +30,29 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         links.router(service),
         audit.router(service),
         tokens.router(service),
+        monitoring.router(service),
     )
+    app = _application(routers)
+    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
+    return Guard(app, LinkDownloads(known, service, over_tls))
+
+
+def create_metrics(service: Service) -> Guard:
+    """The application of the metrics' own socket: who may connect may read them, and nothing else."""
+    app = _application([monitoring.metrics_router(service)], described=False)
+    return Guard(app, Authenticated(app, reader_by_peer_credentials))
+
+
+def _application(routers: Iterable[APIRouter], described: bool = True) -> FastAPI:
     app = FastAPI(
         title="provision",
         docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url="/v1/openapi.json" if described else None,
         redirect_slashes=False,
         # As they are: including a router would wrap each of its routes once more.
         routes=[route for router in routers for route in router.routes],
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app)
-    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
-    return Guard(app, LinkDownloads(known, service, over_tls))
+    return app

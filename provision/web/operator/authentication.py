@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -36,6 +37,11 @@ def by_peer_credentials(scope: Scope) -> Principal:
             "request", "did not come through the operator's Unix socket", "use that socket, on the server itself"
         )
     return Principal(name, PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
+
+
+def reader_by_peer_credentials(scope: Scope) -> Principal:
+    """The same user as one who may only look; raises Denied like that."""
+    return replace(by_peer_credentials(scope), role=PrincipalRole.READER)
 
 
 def by_token(service: Service) -> Authenticate:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from provision.api.hosts import HostDetail, HostRow, OpenedWindow, OpenWindow
-from provision.api.status import Explanation, Health, Status
+from provision.api.status import Explanation, Status
 from provision.model import LabelKey, LabelValue
 from provision.service.service import Service
 from provision.web.operator.request import Asked, InPath, Operator, Reader, failures, new_router
@@ -36,11 +36,6 @@ def router(service: Service) -> APIRouter:
     def get_status(principal: Reader, host: Asked = None) -> Status:
         """How far each boot has come, and the unknown machines seen."""
         return service.reports.status(principal, host)
-
-    @routes.get("/v1/health", responses=failures())
-    def get_health() -> Health:
-        """What this process is serving."""
-        return service.reports.health(service.listeners())
 
     return routes
 

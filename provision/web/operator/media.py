@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.api.media import MediumDescription
-from provision.boot import Medium
+from provision.boot import OPERATOR, Medium
 from provision.errors import NotFound, ProvisionError
 from provision.service.service import Service
 from provision.web import problems
@@ -40,7 +40,8 @@ class Download:
         plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
-        return PlanResponse(plan, media_type="application/octet-stream")
+        count = self._service.core.tally.counting(plan, str(OPERATOR))
+        return PlanResponse(plan, "application/octet-stream", count)
 
 
 class Downloads:

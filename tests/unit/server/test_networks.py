@@ -16,6 +16,7 @@ from provision.net.sources import Sources
 from provision.places import Group
 from provision.server import networks
 from provision.server.networks import Networks
+from provision.service.listeners import Listening
 from provision.settings import Listen
 from tests.helpers.fakes import FakePins
 
@@ -71,6 +72,6 @@ def test_a_network_that_was_cut_off_is_not_said_to_be_served() -> None:
 
         with patch.object(serving, "_hear", cut_meanwhile):
             await serving._keep_up(LISTEN, served, Machine({}))
-        assert serving.states() == {"mgmt": "tap7 has joined the bridge"}
+        assert serving.states() == {"mgmt": Listening("tap7 has joined the bridge", served=False)}
 
     with_networks(keep_up)

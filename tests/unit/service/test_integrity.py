@@ -23,7 +23,9 @@ def rot(path: Path, at: int = 100) -> bytes:
 def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptureFixture) -> None:
     core, netboot = here.service.core, here.service.netboot
     whole = rot(here.base.iso.path)
-    core.integrity.look()
+    assert [error.fact for error in core.integrity.look()] != []
+    assert core.integrity.look() == [], "what is known is not new"
+    assert not core.integrity.is_whole(here.base.id)
     assert "base.iso: is damaged" in caplog.text
     for call in (
         lambda: here.service.media.plan("node2", Medium.ISO, ROOT),

@@ -22,7 +22,7 @@ from tests.project.test_deny_all import HEADERS, body_of, methods, paths_of, rou
 READABLE = {
     *("GET /v1/openapi.json", "GET /v1/inventory", "GET /v1/hosts", "GET /v1/hosts/node1", "GET /v1/credentials"),
     *("GET /v1/images", "GET /v1/dhcp", "GET /v1/tree", "GET /v1/explain/node1", "GET /v1/status", "GET /v1/health"),
-    *("HEAD /v1/openapi.json", "GET /v1/principal", "GET /v1/links"),
+    *("HEAD /v1/openapi.json", "GET /v1/principal", "GET /v1/links", "GET /v1/metrics", "GET /v1/ready"),
 }
 AUDITED = {"GET /v1/audit", "GET /v1/audit/verify"}
 ADMIN_ONLY = {
@@ -32,7 +32,7 @@ ADMIN_ONLY = {
     *("POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/tokens/ci"),
 }
 OF_THE_SITE = {
-    *("GET /v1/dhcp", "GET /v1/tree", "GET /v1/check", "GET /v1/audit", "GET /v1/audit/verify"),
+    *("GET /v1/dhcp", "GET /v1/tree", "GET /v1/check", "GET /v1/metrics", "GET /v1/audit", "GET /v1/audit/verify"),
     *("POST /v1/images/base/verify", *ADMIN_ONLY),
 } - {path for path in ADMIN_ONLY if "credentials" in path}
 """What concerns all hosts. (Entries of one host are for those who see it.)"""

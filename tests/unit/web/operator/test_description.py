@@ -26,13 +26,14 @@ OPERATIONS = {
     *("head_medium", "import_image", "list_audit", "list_credentials", "list_hosts", "list_images", "load_credentials"),
     *("list_links", "make_link", "revoke_link"),
     *("open_window", "remove_credential", "remove_image", "set_credential", "upload", "verify_audit", "verify_image"),
-    *("create_token", "get_principal", "list_tokens", "revoke_token"),
+    *("create_token", "get_principal", "list_tokens", "revoke_token", "get_metrics", "get_ready"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {
     "download_medium": "application/octet-stream",
     "head_medium": "application/octet-stream",
     "get_dhcp": "text/plain",
+    "get_metrics": "text/plain",
     "get_tree": "application/x-tar",
     "import_image": "application/x-ndjson",
 }

@@ -1,0 +1,126 @@
+"""What a monitoring system is told, as Prometheus reads it: sums and states, and no secret.
+
+Labels are names of the inventory and words of the program. Nothing that a machine or a stranger can make up is one, so
+the number of series is bounded by the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from provision.errors import Unavailable
+from provision.service.core import Core
+from provision.service.listeners import Listeners
+from provision.service.tally import BUCKETS, Labels
+
+_DAY = 86400.0
+
+
+class Metrics:
+    """The metrics of one service. Nothing but the tally is kept for them; the rest is looked up when somebody asks."""
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
+    """Every release of Prometheus reads this one."""
+
+    def __init__(self, core: Core, listeners: Listeners) -> None:
+        # Not the library's global one: a process may have several services, and its counters would take locks.
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Collector(core, listeners))
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All of them in the text format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _Collector(Collector):
+    """What the service knows, as families of samples."""
+
+    def __init__(self, core: Core, listeners: Listeners) -> None:
+        self._core, self._listeners = core, listeners
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, made now."""
+        yield from self._counts()
+        yield from self._standing()
+        yield from self._ends()
+        core = self._core
+        windows = core.store.windows.open_at(core.clock())
+        yield _gauge("provision_hosts", "Hosts of the inventory.", len(core.hosts))
+        yield _gauge("provision_windows_open", "Boot windows that are open.", windows)
+        yield _gauge("provision_warnings", "Warnings that 'provision status' shows.", len(core.warnings()))
+
+    def _counts(self) -> Iterator[Metric]:
+        tally = self._core.tally
+        yield _counter("provision_refusals", "Refusals by policy.", ("rule", "channel"), tally.refusals())
+        yield _counter("provision_releases", "Releases by policy.", ("medium", "channel"), tally.releases())
+        text = "Bytes of seeds with secrets that hosts have confirmed, or that were sent to operators."
+        yield _counter("provision_secret_bytes", text, ("channel",), tally.secrets())
+        counts, seconds = tally.ups()
+        bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+        text = "Time from opening a boot window to the host that says it is up."
+        ups = HistogramMetricFamily("provision_window_to_up_seconds", text)
+        ups.add_metric([], list(zip(bounds, counts, strict=True)), seconds)
+        yield ups
+
+    def _standing(self) -> Iterator[Metric]:
+        core, ground = self._core, self._core.ground
+        text = "Whether the database is believed (1) or nothing is given away (0)."
+        yield _gauge("provision_store_trusted", text, not ground.distrust)
+        text = "Whether the clock is believed (1) or nothing is given away (0)."
+        yield _gauge("provision_clock_trusted", text, not ground.behind)
+        try:
+            core.audit.check()
+            writable = True
+        except Unavailable:
+            writable = False
+        text = "Whether the audit log can be written (1) or nothing is given away (0)."
+        yield _gauge("provision_audit_writable", text, writable)
+        yield _gauge("provision_audit_sequence", "Number of the last entry of the audit log.", core.audit.sequence)
+        whole: dict[Labels, float] = {
+            (image,): core.integrity.is_whole(base_id) for image, base_id in core.bases().items()
+        }
+        text = "Whether every file of a base image was whole when it was read last (1) or not (0)."
+        yield _labelled("provision_image_whole", text, ("image",), whole)
+        served: dict[Labels, float] = {(name,): state.served for name, state in self._listeners().items()}
+        yield _labelled("provision_listener_up", "Whether a listener is served (1) or not (0).", ("listener",), served)
+
+    def _ends(self) -> Iterator[Metric]:
+        """Days until the first of each kind ends, negative when it has ended; nothing of a kind without any."""
+        now = self._core.clock()
+        ends: dict[str, list[datetime | None]] = {
+            "certificate": [state.expires for state in self._listeners().values()],
+            "token": [token.expires for token, _ in self._core.store.tokens.all()],
+        }
+        text = "Days until the first ends: a certificate of a listener, or a token."
+        yield _labelled("provision_expiry_days", text, ("kind",), dict(_days(ends, now)))
+
+
+def _days(ends: Mapping[str, list[datetime | None]], now: datetime) -> Iterator[tuple[Labels, float]]:
+    for kind, moments in ends.items():
+        if known := [moment for moment in moments if moment is not None]:
+            yield (kind,), (min(known) - now).total_seconds() / _DAY
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _labelled(name: str, text: str, labels: Labels, values: Mapping[Labels, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for place, value in values.items():
+        family.add_metric(place, float(value))
+    return family
+
+
+def _counter(name: str, text: str, labels: Labels, values: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for place, value in values.items():
+        family.add_metric(place, value)
+    return family

@@ -1,0 +1,66 @@
+"""Reads on in the audit log, from one entry to those that were written after it, over all of its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+from provision.store import chain, segments
+from provision.store.fields import Entry
+
+
+class Following:
+    """The entries of the log at `path` after the entry `after`, in order, each once. One thread uses it at a time.
+
+    It keeps the file open in which it is, so what is renamed or removed meanwhile is read to its end. Entries that are
+    kept no longer are left out.
+    """
+
+    def __init__(self, path: Path, after: int) -> None:
+        self._path, self._after = path, after
+        self._file: IO[bytes] | None = None
+
+    def read(self, upto: int, most: int) -> list[Entry]:
+        """The next entries, at most `most`, none after the entry `upto`: a later one may be taken back yet. Raises
+        OSError."""
+        found: list[Entry] = []
+        while len(found) < most and self._after < upto:
+            file = self._file = self._file or self._begin()
+            left = os.fstat(file.fileno()).st_ino != self._path.stat().st_ino  # before reading: nothing is added after
+            at = file.tell()
+            line = file.readline(chain.MAX_LINE + 1)
+            if line.endswith(b"\n"):
+                decoded = chain.decode(line)
+                seq = decoded[0]["seq"] if decoded is not None else 0
+                if seq > upto:
+                    file.seek(at)
+                    break
+                if decoded is not None and seq > self._after:
+                    self._after = seq
+                    found.append(decoded[0])
+            elif left:
+                self.close()
+            else:
+                file.seek(at)
+                break
+        return found
+
+    def close(self) -> None:
+        """Keep no file open; reading goes on where it was."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _begin(self) -> IO[bytes]:
+        """The file with the entry after the present one, from its beginning; the oldest when that is gone."""
+        older = segments.older(self._path)
+        places = [path for first, path in older if first <= self._after + 1][-1:] or [path for _, path in older][:1]
+        newest = self._path.open("rb")
+        line = newest.readline(chain.MAX_LINE + 1)
+        decoded = chain.decode(line)
+        newest.seek(0)
+        if not places or (decoded is not None and decoded[0]["seq"] <= self._after + 1):
+            return newest
+        newest.close()
+        return places[0].open("rb")
