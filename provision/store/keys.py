@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     CHECK = "check"
     STORE = "store"
     TOKENS = "tokens"
+    BMCS = "bmcs"
 
 
 class MasterKey:

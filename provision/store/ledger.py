@@ -38,6 +38,7 @@ TABLES = (
     schema.boots,
     schema.bases,
     schema.tokens,
+    schema.bmcs,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, and nor is when a token was used."""
 

@@ -69,6 +69,15 @@ MIGRATIONS = (
             "CREATE TABLE token_uses (name TEXT NOT NULL PRIMARY KEY, used VARCHAR NOT NULL)",
         ),
     ),
+    Migration(
+        4,
+        "BMCs",
+        (
+            f'CREATE TABLE bmcs ({_HOST}, url TEXT NOT NULL, "user" TEXT NOT NULL, system TEXT NOT NULL,'
+            " ca TEXT NOT NULL, fingerprint TEXT NOT NULL, nonce {blob} NOT NULL, ciphertext {blob} NOT NULL,"
+            " created VARCHAR NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -32,7 +32,7 @@ LAYERS = (
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
-    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab", "bmc"),
     ("seed",),
     ("image",),
     # Everything together, then its faces.
@@ -65,6 +65,7 @@ DOORS = {
     "httptools": ("web/",),
     "uvloop": ("web/", "server/run.py"),
     "httpx": ("cli/client.py", "cli/alone.py"),
+    "http.client": ("bmc/connection.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),
     # lab/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.
