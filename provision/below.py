@@ -21,7 +21,7 @@ def is_part(text: str) -> bool:
 def join(directory: Path, *parts: str) -> Path:
     """`directory`/part/part...; raises ValueError for a part that is not the name of one file, and for none at all.
 
-    Whoever gives a name has parsed it already; that it is looked at here again is for what is deleted and written.
+    The caller has parsed the name already; that it is looked at here again is for what is deleted and written.
     """
     if not parts or not all(map(is_part, parts)):
         raise ValueError("is not a valid name of a file below a directory")

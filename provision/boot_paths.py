@@ -66,7 +66,7 @@ class GrubByUuid:
 
 @dataclass(frozen=True)
 class GrubForMac:
-    """GRUB's configuration for a NIC, in a tree that nobody renders for whoever asks."""
+    """GRUB's configuration for a NIC, in a tree that is not rendered for the machine that asks."""
 
     mac: str
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cryptography import x509
@@ -14,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from provision import keytab, pem
-from provision.errors import Invalid, Problem, Problems
+from provision.errors import Invalid
 from provision.host import Host
 from provision.secret import Secret
-from provision.site import CredentialKind, CredentialSpec, Inventory, Site
+from provision.site import CredentialKind, CredentialSpec, Site
 
 MAX_FILE = 1 << 20
 MAX_TOKEN = 4096
@@ -144,10 +142,12 @@ def _check_certificate(case: _Case) -> Validity:
         raise case.invalid(f"the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC", "check the clocks")
     _require_own(case, chain)
     if holds_key(case.data) and case.read(_key_spki) != case.read(_certificate_spki):
-        raise case.invalid("the certificate does not fit the key in the same file")
+        raise case.invalid("the certificate does not match the key in the same file")
     for other in _partners(case, CredentialKind.KEY):
         if replace(case, name=other.name, data=other.secret).read(_key_spki) != case.read(_certificate_spki):
-            raise case.invalid(f"the certificate does not fit the key '{other.name}'", "set the key that belongs to it")
+            raise case.invalid(
+                f"the certificate does not match the key '{other.name}'", "set the key that belongs to it"
+            )
     return Validity(end)
 
 
@@ -181,11 +181,11 @@ def _check_key(case: _Case) -> Validity:
     case.read(pem.require_tls_key)
     public = case.read(_key_spki)
     if pem.CERTIFICATE_MARK in case.data.reveal() and case.read(_certificate_spki) != public:
-        raise case.invalid("the key does not fit the certificate in the same file")
+        raise case.invalid("the key does not match the certificate in the same file")
     for other in _partners(case, CredentialKind.CERTIFICATE):
         if replace(case, name=other.name, data=other.secret).read(_certificate_spki) != public:
             remedy = f"set the key that belongs to it, or remove '{other.name}' first"
-            raise case.invalid(f"the key does not fit the certificate '{other.name}'", remedy)
+            raise case.invalid(f"the key does not match the certificate '{other.name}'", remedy)
     return Validity()
 
 
@@ -280,73 +280,3 @@ def _stem(name: str) -> str:
     for suffix in _PAIR_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
-
-
-@dataclass(frozen=True, order=True)
-class BulkItem:
-    """One file of a directory to load: the host and the credential that it is for."""
-
-    host: str
-    name: str
-    path: Path
-
-
-class Misplaced(Problems):
-    """What of a directory cannot be loaded; `items` is the rest of it."""
-
-    def __init__(self, problems: Iterable[Problem], items: list[BulkItem]) -> None:
-        super().__init__(problems, "credentials")
-        self.items = items
-
-
-def bulk(directory: Path, inventory: Inventory) -> list[BulkItem]:
-    """The credentials in a directory laid out as `<directory>/<host>/<credential name>`, sorted.
-
-    Raises Misplaced naming every file that has no place in the inventory; nothing is read.
-    """
-    hosts = {host.name: host for host in inventory.hosts}
-    items: list[BulkItem] = []
-    problems: list[Problem] = []
-    for entry in _listing(directory, problems):
-        if entry.name not in hosts:
-            problems.append(Problem(str(entry), 0, "", "no host of this name is in the inventory", "rename or move it"))
-            continue
-        if entry.is_symlink() or not entry.is_dir():
-            problems.append(Problem(str(entry), 0, "", "is not a directory", "put files into HOST/CREDENTIAL"))
-            continue
-        for file in _listing(entry, problems):
-            fact = _misfit(file, hosts[entry.name], inventory.site)
-            if fact:
-                problems.append(Problem(str(file), 0, "", fact, "correct it, or the inventory"))
-                continue
-            items.append(BulkItem(entry.name, file.name, file))
-    if not items and not problems:
-        problems.append(Problem(str(directory), 0, "", "holds no credential", "put files into HOST/CREDENTIAL"))
-    if problems:
-        raise Misplaced(problems, sorted(items))
-    return sorted(items)
-
-
-def _listing(directory: Path, problems: list[Problem]) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except OSError as error:
-        problems.append(Problem(str(directory), 0, "", f"cannot be read ({error.strerror})", "check path and mode"))
-        return []
-
-
-def _misfit(file: Path, host: Host, site: Site) -> str:
-    """Why a file is not a credential of the host; "" when it is one."""
-    if file.name not in site.credentials:
-        return "the site declares no credential of this name"
-    if file.name not in host.credentials:
-        return f"{host.name} does not name this credential"
-    try:
-        status = file.lstat()
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file"
-    if status.st_size > MAX_FILE:
-        return f"has {status.st_size} bytes, more than {MAX_FILE}"
-    return "" if status.st_size else "is empty"

@@ -110,7 +110,7 @@ def require_tls_key(content: bytes) -> None:
     _require_shape(content)
     if _PRIME_FIELD in _bytes(_key_part(content)):
         fact = "the key describes its curve instead of naming it, and GnuTLS cannot read that"
-        raise Invalid(_SUBJECT, fact, "write it anew: 'openssl pkey -ec_param_enc named_curve -in KEY'")
+        raise Invalid(_SUBJECT, fact, "write it again: 'openssl pkey -ec_param_enc named_curve -in KEY'")
 
 
 def require_ssh_key(content: bytes) -> None:

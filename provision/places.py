@@ -1,11 +1,12 @@
 """Who gets one of a bounded number of places, and who gives way for whom: connections and transfers of one listener.
 
 Peers are counted by what cannot be had in plenty: the MAC that the kernel has for an address, not the address. Who has
-no MAC (a forged source, or the kernel's news of it are not here yet) shares one small bound with all the others like
-that. MACs can be invented, too, so all those that the inventory does not have fill no more than half of the places.
+no MAC (a forged source, or the kernel's notifications of it are not here yet) shares one small bound with all the
+others like that. MACs can be invented, too, so all those that the inventory does not have fill no more than half of the
+places.
 
-Whoever does not get on gives way first. What gets on gives way to nobody, but for strangers to hosts of the inventory,
-and for a stranger with many places to one with fewer. Nothing here waits, or knows what a place is.
+A connection that makes no progress gives way first. What gets on gives way to nobody, but for strangers to hosts of the
+inventory, and for a stranger with many places to one with fewer. Nothing here waits, or knows what a place is.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
         )
         raise Denied(host, fact, "ask again", "other-release")
     if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
-        raise Denied(host, "nobody has asked whether it is at its address", "ask again", "not-confirmed")
+        raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
     if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release

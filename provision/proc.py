@@ -91,8 +91,8 @@ def filtered(
     """What a confined program makes of `file`, which is its standard input, in pieces of at most 1 MiB as it prints
     them: nothing is kept, however much it is. It may make threads if it is told to.
 
-    Raises Unavailable as `run` does, after the last piece when the program fails, and Unconfined. Who stops earlier
-    ends the program.
+    Raises Unavailable as `run` does, after the last piece when the program fails, and Unconfined. A caller that stops
+    earlier ends the program.
     """
     tool, pipe = argv[0], subprocess.PIPE
     command = _confined([find(tool, package), *argv[1:]], threads)

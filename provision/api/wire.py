@@ -1,6 +1,6 @@
 """What all requests and answers have in common, and how one that came from elsewhere differs from one that is ours.
 
-A client trusts no answer: whoever can put a socket of theirs in the service's place, or holds the service, must not
+A client trusts no answer: anyone who can put a socket in the service's place, or holds the service, must not
 reach the operator's machine by it. So names are names, sizes have bounds, and text that was `RECEIVED` is one line of
 printable characters. The service writes the same models as they are.
 """

@@ -16,7 +16,7 @@ from provision.cli.context import context
 from provision.errors import Invalid, Problem, Problems, Unavailable
 
 if TYPE_CHECKING:
-    from provision.credential import BulkItem
+    from provision.credential_files import BulkItem
     from provision.site import Inventory
 
 CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
@@ -100,7 +100,7 @@ def load(
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
     """What of a directory can be read and checked, and what is wrong with the rest."""
-    from provision.credential import Misplaced, bulk
+    from provision.credential_files import Misplaced, bulk
 
     try:
         return bulk(directory, inventory), []

@@ -59,7 +59,7 @@ def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
     from provision.image.trial import usecases
 
     if given:
-        raise Invalid("--from", "stands beside --kernel, --initrd or --cmdline", "give one or the other")
+        raise Invalid("--from", "contradicts --kernel, --initrd and --cmdline", "give one or the other")
     image = usecases.load(source)
     return image.kernel, [image.initrd], " ".join(image.kernel_arguments)
 

@@ -44,7 +44,7 @@ def init() -> None:
     if not made:
         output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
         return
-    output.say(f"made {state} with a new master key: back {state / 'key'} up, nothing sealed opens without it")
+    output.say(f"made {state} with a new master key: back up {state / 'key'}: without it, nothing that is sealed opens")
     output.say(
         f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
     )

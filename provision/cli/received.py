@@ -1,6 +1,6 @@
 """What the service answers, as the API's models: the command line, which root runs, trusts none of it.
 
-Whoever can put a socket of theirs in the service's place, or holds the service, must not reach the operator's machine
+Anyone who can put a socket in the service's place, or holds the service, must not reach the operator's machine
 by it. `provision.api.wire` says what a model does with what was received.
 """
 

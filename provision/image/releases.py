@@ -83,7 +83,7 @@ def check(packages: Iterable[Package], release: str) -> None:
     for package in packages:
         found = package.version.partition(".")[0]
         if package.name == _NUMBERED and _NAME.fullmatch(release) and found != number:
-            fact = f"are of Debian {found}, and the image is to be of {number}"
+            fact = f"are of Debian {found}, but the image is for Debian {number}"
             raise Conflict(
                 "packages", fact, "name an APT configuration of that release in APT_CONFIG, or another --release"
             )

@@ -104,7 +104,7 @@ def read(directory: Path) -> Whole:
 def _recipe(whole: Whole) -> Loaded:
     if whole.about["platform"] is not None:
         fact = f"is for the platform {whole.about['platform']} already"
-        raise Conflict(f"{whole.about['name']} {whole.about['version']}", fact, "strip the image that is for none")
+        raise Conflict(f"{whole.about['name']} {whole.about['version']}", fact, "strip the image for all platforms")
     said = whole.report["recipe"]
     return recipe.parse(said["text"].encode(), said["name"], Path(), said.get("release", ""))
 

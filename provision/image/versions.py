@@ -19,7 +19,7 @@ from provision.image.lock import Lock
 from provision.image.packages import Lists, Package, Progress
 
 Say = Callable[[str], None]
-"""Called with a line for whoever waits for the image."""
+"""Called with a line for the user who waits for the image."""
 
 _KEPT, _NAMED = 8, 3
 
@@ -64,7 +64,7 @@ def obtainable(path: Path, wanted: Sequence[str], place: Place) -> Lock:
     """
     given = lock.read(path, wanted)
     kept = place.cache.directory / "locks" / f"{digest(given.text())}.json"
-    failure = Unavailable(str(path), "its packages cannot be had")
+    failure = Unavailable(str(path), "its packages are not available")
     for lists in _lists(place):
         gone = _gone(given, place, lists)
         if not gone and (failed := _fetched(given, place, lists)) is None:

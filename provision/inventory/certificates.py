@@ -14,8 +14,8 @@ from provision.errors import Invalid
 def authorities(subject: str, text: bytes, now: datetime) -> list[str]:
     """The CA certificates of a PEM bundle, each as PEM text of its own with no comments.
 
-    Raises Invalid, naming `subject`, when a part is not a certificate, is a private key, is no CA, or is not valid at
-    `now` (aware datetime). Nothing of `text` is repeated in the error but the certificate's subject.
+    Raises Invalid, naming `subject`, when a part is not a certificate, is a private key, is not a CA, or is not valid
+    at `now` (aware datetime). Nothing of `text` is repeated in the error but the certificate's subject.
     """
     if b"PRIVATE KEY" in text:
         raise Invalid(subject, "holds a private key", "take it out, and replace it if others could read this file")

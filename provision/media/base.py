@@ -103,7 +103,7 @@ class BaseImage:
         except OSError as error:
             raise Unavailable(self._subject(file), f"cannot be read ({error.strerror})", _AGAIN) from None
         if digest != file.sha256:
-            raise Unavailable(self._subject(file), "is damaged: its SHA-256 is another one", _AGAIN)
+            raise Unavailable(self._subject(file), "is damaged: its SHA-256 does not match", _AGAIN)
 
     def _subject(self, file: FileEntry | MediumLayout) -> str:
         return f"base image {self.name}: {file.path.relative_to(self.directory)}"

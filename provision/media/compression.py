@@ -126,7 +126,7 @@ class _ByLibrary:
         self._file.seek(-len(head), 1)
         if self._format == "gzip" and len(head) == 4 and head[3] & ~(_GZIP_TEXT | _GZIP_NAME):
             raise Damaged(
-                "has a gzip header with more than a file name, which the kernel cannot read: compress it anew"
+                "has a gzip header with more than a file name, which the kernel cannot read: compress it again"
             )
 
     def __iter__(self) -> Iterator[bytes]:

@@ -62,7 +62,7 @@ class Memory:
 
 
 class PlanContent(Reader):
-    """A plan's bytes. The base stays open, so whoever has begun is not hurt when it is removed.
+    """A plan's bytes. The base stays open, so a reader that has begun is not hurt when it is removed.
 
     Raises Unavailable at once when the base is missing or has another size than the plan.
     """
@@ -81,8 +81,8 @@ class PlanContent(Reader):
     def is_warm(self, offset: int, length: int) -> bool:
         """Whether the base's bytes are in the page cache, as far as that can be told without touching all of them.
 
-        A block of which every 64 KiB were there a moment ago counts as there, whoever asked for it: all hosts read the
-        same bases. A piece that slips through costs one wait for one read-ahead.
+        A block of which every 64 KiB were there a moment ago counts as there, no matter who asked for it: all hosts
+        read the same bases. A piece that slips through costs one wait for one read-ahead.
         """
         return all(self._is_warm(block) for block in range(offset // _BLOCK, (offset + length - 1) // _BLOCK + 1))
 
@@ -106,7 +106,7 @@ class PlanContent(Reader):
         return stop - offset
 
     def next_patch_end(self, offset: int, stop: int) -> int:
-        """Up to where (at most `stop`) whoever stands at `offset` has to read: to the end of the next patch."""
+        """Up to where (at most `stop`) a reader at `offset` has to read: to the end of the next patch."""
         ends = (patch.offset + len(patch.data) for patch in self.plan.patches)
         return next((min(end, stop) for end in ends if end > offset), stop)
 
@@ -130,7 +130,8 @@ class PlanContent(Reader):
     def read(self, offset: int, length: int) -> bytes:
         data = self.pread(offset, length)
         with contextlib.suppress(OSError):
-            # Who reads from the disk mostly reads on: let the kernel fetch what follows while this is being sent.
+            # A client that reads from the disk mostly reads on: let the kernel fetch what follows while this is being
+            # sent.
             os.posix_fadvise(self._fd, offset + length, _AHEAD, os.POSIX_FADV_WILLNEED)
         return data
 

@@ -122,7 +122,7 @@ def _ext4(ingredients: Ingredients, target: Path, partition: gpt.Partition, root
 
 
 def _set_inodes(target: Path, partition: gpt.Partition, root: Path, env: dict[str, str]) -> None:
-    """Owner, mode and times of every file: mke2fs copies them from whoever runs the import, and when."""
+    """Owner, mode and times of every file: mke2fs would copy them from the user who runs the import, and the time."""
     lines = []
     for path in sorted((root, *root.rglob("*"))):
         name = "/" + str(path.relative_to(root)).removeprefix(".")

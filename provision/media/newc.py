@@ -132,6 +132,6 @@ class CpioScanner:
 
     def _finish(self) -> None:
         if self._sum:
-            raise Damaged("has a file whose checksum is another one")
+            raise Damaged("has a file whose checksum is wrong")
         if (path := self._path) in _MARKERS:
             self.found[path] = bytes(self._kept)

@@ -1,7 +1,8 @@
 """Who is behind an address, as the kernel's neighbour table says it; and which addresses are the server's own.
 
-The hot path is a dictionary look-up: a thread keeps the dictionary equal to the kernel's table by its news, so an
-answer is at most one message old. A peer that is not in the table is solicited: a datagram makes the kernel ask by ARP.
+The hot path is a dictionary look-up: a thread keeps the dictionary equal to the kernel's table by its notifications, so
+an answer is at most one message old. A peer that is not in the table is solicited: a datagram makes the kernel ask by
+ARP.
 
 What the kernel has recorded and what it has confirmed lately are two things: an entry that is stale, or being probed,
 says who had the address once. `net/pins.py` asks that machine itself.
@@ -110,7 +111,8 @@ class Neighbours:
         return found[0] if found and found[1] & _CONFIRMED else None
 
     def confirmed_now(self, ifindex: int, address: IPv4Address | str) -> str | None:
-        """The same, asked of the kernel: on a busy machine its news may be late. Reads one entry, in about 0.1 ms."""
+        """The same, asked of the kernel: on a busy machine its notifications may be late. Reads one entry, in about 0.1
+        ms."""
         question = _NDMSG.pack(socket.AF_INET, ifindex, 0, 0, 0) + attributes.pack(
             _NDA_DST, IPv4Address(address).packed
         )
@@ -122,8 +124,9 @@ class Neighbours:
         return None
 
     def watch(self, ifindex: int, address: IPv4Address | str, told: Callable[[str | None], None] | None) -> None:
-        """From now on call `told` with the MAC that the address is permanently at, or None, at every news of its entry;
-        None ends it. There is one watcher of an address, and it is called in the thread that reads the news."""
+        """From now on call `told` with the MAC that the address is permanently at, or None, at every notification of
+        its entry; None ends it. There is one watcher of an address, and it is called in the thread that reads
+        notifications."""
         key = (ifindex, str(address))
         with self._lock:
             if told is None:
@@ -146,8 +149,9 @@ class Neighbours:
     async def find_mac(self, ifindex: int, address: IPv4Address | str, timeout: float = SOLICIT_SECONDS) -> str | None:
         """The peer's MAC ("52:54:00:…") on that interface; solicits and waits up to `timeout` seconds, then None.
 
-        The kernel is not asked for its entry: its table may be long, and whoever sends requests with many false
-        addresses would make us read all of it for each. What we do not know yet, its news tell in milliseconds.
+        The kernel is not asked for its entry: its table may be long, and a machine that sends requests with many false
+        addresses would make us read all of it for each. What we do not know yet, a notification tells us in
+        milliseconds.
         """
         key = (ifindex, str(address))
         mac = self.known(*key)
@@ -182,14 +186,14 @@ class Neighbours:
             self._watchers.remove(watcher)
 
     def watch_links(self, watcher: Callable[[Link], None]) -> Callable[[], None]:
-        """Give `watcher` every link that the kernel tells of, in the thread that reads the news, and at that moment:
-        a port that joins a bridge is told before anything waits. It must be quick. Returns what ends it."""
+        """Give `watcher` every link that the kernel tells of, in the thread that reads notifications, and at that
+        moment: a port that joins a bridge is told before anything waits. It must be quick. Returns what ends it."""
         self._link_watchers.append(watcher)
         return lambda: self._link_watchers.remove(watcher)
 
     def watch_fdb(self, watcher: Callable[[fdb.Entry], None]) -> Callable[[], None]:
         """The same for a MAC that a bridge has learned, or learned anew on another port; `fresh` is false for one that
-        it has forgotten. Whoever is on a bridge can cause many: without a watcher they are not even decoded."""
+        it has forgotten. A machine on a bridge can cause many: without a watcher they are not even decoded."""
         self._fdb_watchers.append(watcher)
         return lambda: self._fdb_watchers.remove(watcher)
 

@@ -1,4 +1,4 @@
-"""Questions to the kernel's routing tables and news from them, over rtnetlink (RFC 3549).
+"""Questions to the kernel's routing tables and notifications from them, over rtnetlink (RFC 3549).
 
 The socket is our own, because pyroute2's blocking API cannot be called while an event loop runs in the same thread;
 pyroute2 decodes the messages.
@@ -68,7 +68,7 @@ def _receive(sock: socket.socket, marshal: Any) -> Iterator[Message]:
         return
     kind = struct.unpack_from("=H", data, 4)[0]
     if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH) and data[16] == socket.AF_BRIDGE:
-        # Whoever is on a bridge can cause thousands of these in a second: they are not decoded unless one is wanted.
+        # A machine on a bridge can cause thousands of these in a second: they are not decoded unless one is wanted.
         yield {"header": {"type": kind}, "family": socket.AF_BRIDGE, "body": data[16:]}
         return
     yield from marshal.parse(data)
@@ -122,10 +122,10 @@ def dump(kind: int, family: int = socket.AF_INET) -> list[Message]:
 
 
 class Monitor:
-    """One thread that reads the kernel's news and hands every message to each handler, in the kernel's order.
+    """One thread that reads the kernel's notifications and hands every message to each handler, in the kernel's order.
 
-    `tables` are dumped through the same handlers at the start and after every loss of news; `on_reset` is called
-    before that, and then everything learnt so far has to be forgotten. After such a dump `synced` is set, and
+    `tables` are dumped through the same handlers at the start and after every loss of notifications; `on_reset` is
+    called before that, and then everything learnt so far has to be forgotten. After such a dump `synced` is set, and
     `on_synced` is called.
     """
 
@@ -179,7 +179,7 @@ class Monitor:
             except (OSError, Unavailable) as error:
                 self.synced.clear()
                 if not isinstance(error, OSError) or error.errno != errno.ENOBUFS:
-                    _log.error("netlink: reading the kernel's news failed (%s); starting again", error)
+                    _log.error("netlink: reading the kernel's notifications failed (%s); starting again", error)
                     select.select([self._wake_read], [], [], 1.0)
 
     def _resync(self) -> None:
@@ -194,7 +194,7 @@ class Monitor:
         self._on_synced()
 
     def _pending(self, use: bool) -> None:
-        """Take the news that have already arrived, or throw them away."""
+        """Take the notifications that have already arrived, or throw them away."""
         self._socket.setblocking(False)
         try:
             while not self._stopping:

@@ -27,7 +27,7 @@ from provision.net.neighbours import Neighbours
 
 _READY_SECONDS = 20.0
 _SEEN_SECONDS = 2.0
-"""How long the kernel's own news of a new entry may take to arrive."""
+"""How long the kernel's own notification of a new entry may take to arrive."""
 
 _MOST_UNSAID = 4096  # more than all connections and transfers ask at a time
 _COMPLAIN_SECONDS = 10.0
@@ -108,7 +108,7 @@ class Pin:
 
 
 class _Held:
-    """One pinned address: who uses it, and whether the kernel's news have said that it is pinned. `asking` are users
+    """One pinned address: who uses it, and whether the kernel has said that it is pinned. `asking` are users
     that wait for the helper's answer; until they have it, `owed` of those that have left are still held there. `aside`
     is the MAC to which its frames go while it is asked whether it is still there."""
 
@@ -222,7 +222,7 @@ class Pins:
                 held.lose()
 
     async def _ask_for(self, key: _Key, held: _Held, place: Place) -> bool:
-        """Have the address pinned once more. Else the last of those who leave meanwhile, whoever they were, would have
+        """Have the address pinned once more. Else the last of those that leave meanwhile would have
         its entry released before that, and lost for this one."""
         there = False
         held.asking += 1
@@ -255,7 +255,7 @@ class Pins:
             self._settle(key, held, there=True)
 
     def _told(self, key: _Key, mac: str | None) -> None:
-        """In the thread that reads the kernel's news."""
+        """In the thread that reads the kernel's notifications."""
 
         def tell() -> None:
             if key in self._held:
@@ -293,8 +293,8 @@ class Pins:
     def _send(self, order: dict[str, Any], sock: socket.socket | None = None) -> bool:
         """Give the helper an order, now or when it takes more of them; whether it will have it.
 
-        Whoever asks much at a time makes others wait and not fail. A release always waits: an address that is not let
-        go is its machine's for as long as the service runs.
+        A client that asks much at a time makes others wait and not fail. A release always waits: an address that is not
+        let go is its machine's for as long as the service runs.
         """
         if self.ended.is_set():
             return False

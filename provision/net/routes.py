@@ -76,7 +76,8 @@ def look(indices: Iterable[int]) -> Mapping[int, tuple[Prefix, ...]]:
 
 
 def matters(message: Any) -> bool:
-    """Whether news of a route can change who is a default route: all but those to single hosts and small networks."""
+    """Whether a notification of a route can change which one is a default route: all but those to single hosts and
+    small networks."""
     return _counts(message) and bool(message["dst_len"] <= _LONGEST[_version(message["family"])])
 
 

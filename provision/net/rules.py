@@ -1,4 +1,4 @@
-"""Whether a network may be served on an interface: the start-up refusals, and what one piece of link news breaks.
+"""Whether a network may be served on an interface: the start-up refusals, and what one notification of a link breaks.
 
 Everything here is pure: it judges what `interfaces.look` saw. The order of the rules is that of `settings.RULES`.
 """
@@ -33,7 +33,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Stack:
-    """What a served interface stands on, by interface index: enough to judge news of another link without a look.
+    """What a served interface stands on, by interface index: enough to judge a notification of another link without a
+    look.
 
     `below` are the interface and those under it. `joined` are those of them that other interfaces can join (bridges,
     bonds), and `ports` the names that may; None means that the operator has overridden the rule, so any may. `bridge`

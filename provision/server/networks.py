@@ -137,7 +137,7 @@ class Networks:
         return lost or any(objection(link, stack) for link in since)
 
     def _link(self, link: Link) -> None:
-        """Called in the thread that reads the kernel's news."""
+        """Called in the thread that reads the kernel's notifications."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._told, link)
 
@@ -284,7 +284,7 @@ class Networks:
             watching.cancel()
 
     async def _watch(self) -> None:
-        """Take the kernel's news of the machine."""
+        """Take the kernel's notifications of the machine."""
         while True:
             try:
                 async for machine in self._neighbours.changes(settle=0.0):

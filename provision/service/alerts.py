@@ -31,7 +31,7 @@ class Alerts:
         self._lock = Lock()
 
     def raise_(self, host: str, event: str, text: str, now: datetime) -> None:
-        """Note it. The journal is told the first time and once a minute while it goes on: whoever causes it costs
+        """Note it. The journal is told the first time and once a minute while it goes on: the cause costs
         the journal no more."""
         with self._lock:
             alerts = self._hosts.setdefault(host, {})

@@ -29,7 +29,7 @@ class Auditing:
                 fact = f"sees only hosts with {spelled(principal.selector)}, and these are entries of all"
                 raise Denied(principal.name, fact, "name a host", "selector")
             self._core.seen(host, principal)
-        entries = [AuditEntry(entry) for entry in self._core.audit.entries(host, limit)]
+        entries = [AuditEntry.model_validate(entry) for entry in self._core.audit.entries(host, limit)]
         self._was_read(principal, f"entries of {host}" if host else "entries")
         return entries
 

@@ -108,7 +108,7 @@ class _Bases:
 
 def _stranger(base: BaseImage, kind: str, account: str, credential: str) -> tuple[str, str, str]:
     known = base.accounts.users if kind == "user" else base.accounts.groups
-    fact = f"the base image '{base.name}' has no {kind} '{account}', to whom '{credential}' is to belong"
+    fact = f"the base image '{base.name}' has no {kind} '{account}', which must own '{credential}'"
     remedy = nearest(account, known) if known else "import an image that names its accounts"
     return "credentials", fact, remedy
 

@@ -6,7 +6,8 @@ import logging
 import time
 
 EVERY = 10.0
-"""Seconds between two lines of one network; whoever asks in a loop must not write the others' lines out of the log."""
+"""Seconds between two lines of one network; a client that asks in a loop must not push the others' lines out of the
+log."""
 
 
 class Complaints:

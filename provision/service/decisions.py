@@ -48,7 +48,7 @@ class Decisions:
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
         else:
             event |= {"answer": "released", "revision": answer.revision[:16]}
-        # Denials cost whoever asks nothing, so each of them on disk would let anyone fill it.
+        # Denials cost a client nothing, so each of them on disk would let anyone fill it.
         durable = durable and isinstance(answer, Release)
         kind = "released to" if durable else "configured for" if isinstance(answer, Release) else "denied"
         # An operator's acts are told apart, all of them.

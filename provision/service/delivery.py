@@ -96,7 +96,7 @@ class Delivery:
         """Raises Gone when a byte may not go any more: the machine is no longer pinned, or the host, its network or its
         window is not what the release was for."""
         if self.void or (self._pin is not None and self._pin.lost):
-            raise Gone(self.host, "what it was to get has been withdrawn", "power-cycle the host")
+            raise Gone(self.host, "what it asked for has been withdrawn", "power-cycle the host")
         present = self._core.store.snapshot
         if present is not self._seen:
             self._require_unchanged(present)

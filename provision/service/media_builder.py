@@ -96,7 +96,7 @@ class MediaBuilder:
             release, state, boot, core.site, credentials, home, now, core.endpoints.boot_servers(state.host)
         )
         if built.revision != revision or core.state(name).revision != state.revision:
-            raise Gone(name, "it has changed in this moment", "ask again")
+            raise Gone(name, "it has just changed", "ask again")
         return built
 
     def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:

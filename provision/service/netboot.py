@@ -221,7 +221,7 @@ class Netboot:
 
     def _base(self, base_id: str) -> BaseImage:
         if base_id not in self._core.bases().values():
-            raise NotFound("base image", "there is none with this id", "power-cycle the host")
+            raise NotFound("base image", "no base image has this id", "power-cycle the host")
         return self._core.base(base_id)
 
     def loader(self, origin: Origin, name: str) -> FileEntry:

@@ -65,7 +65,8 @@ class Tracker:
     ) -> None:
         """Note that `part` was sent to `mac` on a network, from the fraction `since` (0..1) of it up to `fraction`.
 
-        What does not begin where something ended before is left out: whoever reads an end has not all of it.
+        What does not begin where something ended before is left out: a client that reads the end does not have all of
+        it.
         """
         progress = self._by_mac.get(network, mac) if mac else None
         if progress and since <= progress.parts.get(part, 0.0):

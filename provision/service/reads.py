@@ -61,7 +61,7 @@ class _Reading:
             return f"was read by {self.medium} and by {read.medium}"
         self.covered = _joined([*self.covered, (read.first, read.last)])
         have = sum(last - first for first, last in self.covered)
-        # Whoever takes a medium in pieces may take some of them twice; a loader that has its seed asks no more.
+        # A client that takes a medium in pieces may take some of them twice; a loader that has its seed asks no more.
         if self.passes and (have * 16 >= read.size * 15 or read.medium is Medium.PXE):
             return "was read again after it had been read whole"
         if have >= read.size:

@@ -1,6 +1,6 @@
 """The append-only audit log: every decision, and what operators did, in a chain that shows any later change.
 
-Whoever gives something away records it first; when `record` raises, the answer is no.
+What gives something away records it first; when `record` raises, the answer is no.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from provision.errors import Unavailable
 from provision.store import chain, pending, segments, verifying
 from provision.store.bounds import Bound, Days, Spent
 from provision.store.chain import Head, Known, Segment, VerifyResult
-from provision.store.fields import FIELDS, checked
+from provision.store.fields import FIELDS, Entry, checked
 from provision.store.journal import Journal
 from provision.store.keys import MasterKey, Purpose
 from provision.store.logfile import ROOM, LogFile, Written
@@ -154,8 +154,8 @@ class Audit:
 
     def flush(self, now: datetime | None = None) -> None:
         """Write the counts whose time has ended (`now` None: all), and to the file beside the log those that go on, and
-        tell the journal of durable events since the last time: a service does this every second, so that who waits
-        for an answer waits neither for the journal nor for what is counted.
+        tell the journal of durable events since the last time: a service does this every second, so that a client that
+        waits for an answer waits neither for the journal nor for what is counted.
 
         Raises Unavailable.
         """
@@ -196,7 +196,7 @@ class Audit:
                 found = _opened(stack, self._path, self._file.size)
             return verifying.verify(found, self._key, [*witnesses, head])
 
-    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def entries(self, host: str | None = None, limit: int = 100) -> list[Entry]:
         """The newest `limit` entries, of one host or of all, oldest first; without their chains."""
         with ExitStack() as stack:
             with self._lock:
@@ -307,7 +307,7 @@ class Audit:
         return self._asked, found
 
     def _save(self, number: int, content: Pending, durable: bool) -> None:
-        """Write the file beside the log, unless a newer one is there; takes no lock of whoever records."""
+        """Write the file beside the log, unless a newer one is there; takes no lock that recording needs."""
         with self._pending_lock:
             if number < self._written:
                 return

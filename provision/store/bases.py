@@ -30,7 +30,7 @@ class Bases:
         """Raise what `forget` would, and change nothing."""
         snapshot = self._picture.snapshot
         if name not in snapshot.bases:
-            raise NotFound(f"base image '{name}'", "there is none of this name", "see 'provision image list'")
+            raise NotFound(f"base image '{name}'", "does not exist", "see 'provision image list'")
         users = [host.name for host in snapshot.hosts.values() if host.base == name]
         if snapshot.site is not None and snapshot.site.base == name:
             users.insert(0, "the site")

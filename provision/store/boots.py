@@ -1,7 +1,7 @@
 """Boots: which there were, and what each was charged to.
 
 One transaction decides: a boot is charged to its host's rows as they are read in it, and only when they are what was
-written last. So of any number of clients as many win as the window has boots, and whoever changes a row gains nothing.
+written last. So of any number of clients as many win as the window has boots, and changing a row gains nothing.
 """
 
 from __future__ import annotations

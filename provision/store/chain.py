@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from provision.errors import Unavailable
 from provision.secret import Secret
+from provision.store.fields import Entry
 
 MAX_LINE = 16384
 """Bytes; no line that this program writes is longer."""
@@ -118,14 +119,14 @@ def encode(key: Secret, head: Head, seq: int, fields: Mapping[str, Any]) -> tupl
     return body[:-1] + b',"chain":"' + chain.encode() + b'"}\n', Head(seq, chain)
 
 
-def decode(line: bytes) -> tuple[dict[str, Any], bytes, str] | None:
+def decode(line: bytes) -> tuple[Entry, bytes, str] | None:
     """A line without its newline as (fields, chained bytes, chain), or None when it is not a line of a log."""
     match = _TAIL.match(line)
     if match is None:
         return None
     body = match[1] + b"}"
     try:
-        fields = json.loads(body)
+        fields: Entry = json.loads(body)
     except ValueError:
         return None
     seq = fields.get("seq")
@@ -189,7 +190,7 @@ def header(key: Secret, head: Head, time: str, generation: int) -> tuple[bytes, 
     return encode(key, head, head.seq + 1, fields)
 
 
-def continued(key: Secret, decoded: tuple[dict[str, Any], bytes, str]) -> Head | None:
+def continued(key: Secret, decoded: tuple[Entry, bytes, str]) -> Head | None:
     """The head that a line says it continues, when it is a header that was written with this key."""
     fields, body, chain = decoded
     after, previous = fields.get("after"), fields.get("previous")

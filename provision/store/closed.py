@@ -10,6 +10,7 @@ from typing import Any
 from provision.errors import Unavailable
 from provision.store.audit import Audit, Bound, verify
 from provision.store.chain import Head, Known, VerifyResult
+from provision.store.fields import Entry
 from provision.store.keys import MasterKey
 
 
@@ -55,6 +56,6 @@ class ClosedAudit(Audit):
         """Check the log as it lies there; raises Unavailable when it cannot be read."""
         return verify(self._path, self._master, witnesses)
 
-    def entries(self, host: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    def entries(self, host: str | None = None, limit: int = 100) -> list[Entry]:
         """Nothing that can be relied on."""
         raise self._error

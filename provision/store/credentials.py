@@ -20,7 +20,7 @@ from provision.store.schema import as_text, credential_versions, credentials
 from provision.store.seal import Place, Sealed, seal, unseal
 from provision.store.snapshot import Picture
 
-# A hash of a short token would let whoever reads the database guess it.
+# A hash of a short token would let anyone who reads the database guess it.
 _FINGERPRINTED = frozenset({CredentialKind.KEYTAB, CredentialKind.CERTIFICATE, CredentialKind.KEY})
 
 _c = credentials.c

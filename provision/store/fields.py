@@ -3,14 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
-_FIELD_NAMES = """
-    time event host medium channel network interface address mac operator answer rule reason remedy override
-    revision boot window minutes boots credential kind version image base label selector file sha256
-    added changed removed count since subject before accepted of bytes from to first last
-"""
-FIELDS = frozenset(_FIELD_NAMES.split())
+Entry = TypedDict(
+    "Entry",
+    {
+        # Of the log itself: the entry's number, the store's newest generation, and what the entry that begins a file
+        # continues.
+        "seq": int,
+        "generation": int,
+        "after": int,
+        "previous": str,
+        # Of the event.
+        "time": str,
+        "event": str,
+        "host": str,
+        "medium": str,
+        "channel": str,
+        "network": str,
+        "interface": str,
+        "address": str,
+        "mac": str,
+        "operator": str,
+        "answer": str,
+        "rule": str,
+        "reason": str,
+        "remedy": str,
+        "override": str,
+        "revision": str,
+        "boot": int | str,
+        "window": int | str,
+        "minutes": int,
+        "boots": int,
+        "credential": str,
+        "kind": str,
+        "version": int,
+        "image": str,
+        "base": str,
+        "label": str,
+        "selector": str,
+        "file": str,
+        "sha256": str,
+        "added": int,
+        "changed": int,
+        "removed": int,
+        "count": int,
+        "since": str,
+        "subject": str,
+        "before": int,
+        "accepted": int,
+        "of": int,
+        "bytes": int,
+        "from": int,
+        "to": int,
+        "first": int,
+        "last": int,
+    },
+    total=False,
+)
+"""An entry as it was read, without its chain. `time` and `since` are UTC in ISO 8601; `from` and `to` are offsets into
+a medium, and `bytes` counts what was sent of it."""
+
+FIELDS = frozenset(Entry.__annotations__) - {"seq", "generation", "after", "previous"}
 """The fields that an event may have."""
 
 _MAX_TEXT = 512

@@ -1,6 +1,6 @@
 """The one door to the systemd journal: its native protocol over a datagram socket (systemd's JOURNAL_NATIVE_PROTOCOL).
 
-What has reached the journal is out of reach of whoever can only write the state directory.
+What has reached the journal is out of reach of anyone who can only write the state directory.
 """
 
 from __future__ import annotations

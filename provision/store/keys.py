@@ -125,7 +125,7 @@ def _read(path: Path, forbidden: int, owners: set[int]) -> MasterKey:
 
 
 def _by_owner(path: Path) -> str:
-    """What to do about a key of somebody else. To give it to whoever asks would take it from the service."""
+    """What to do about a key of somebody else. To give it to the caller would take it from the service."""
     state = path.parent
     try:
         owner = state.stat().st_uid

@@ -1,7 +1,7 @@
 """What the database must hold: a keyed sum over every row that is believed, in one record that only the key can write.
 
-Each row has a value, HMAC-SHA256 (RFC 2104) of its table and all its columns, as a number; the sum of all values
-modulo 2^256 and a generation stand in the record under an HMAC of their own. Whoever has no key cannot say what a row's
+Each row has a value, HMAC-SHA256 (RFC 2104) of its table and all its columns, as a number; the sum of all values modulo
+2^256 and a generation stand in the record under an HMAC of their own. Without the key, nobody can say what a row's
 value is, so no row can be changed, exchanged, left out, doubled or brought back without the sum being another. A change
 costs the values of the rows that it touches, whatever the size of the database.
 

@@ -19,6 +19,7 @@ from provision.errors import Unavailable
 from provision.secret import Secret
 from provision.store import chain, segments, verifying
 from provision.store.chain import Head, Known
+from provision.store.fields import Entry
 from provision.store.journal import Journal
 from provision.store.repeats import iso
 from provision.store.segments import Limits
@@ -263,7 +264,7 @@ class LogFile:
 
     # Reading
 
-    def since(self, seq: int) -> Iterator[dict[str, Any]]:
+    def since(self, seq: int) -> Iterator[Entry]:
         """The entries after the entry `seq`, the newest file first."""
         with segments.opened(self._path, self.size) as found:
             for segment in reversed(found):

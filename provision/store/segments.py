@@ -15,10 +15,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from provision.below import sync_directory
 from provision.store import chain
+from provision.store.fields import Entry
 
 _NUMBER = re.compile(r"[0-9]{12}")
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
@@ -57,12 +58,12 @@ def opened(path: Path, size: int | None = None) -> Iterator[list[chain.Segment]]
         yield found
 
 
-def newest(found: Sequence[chain.Segment], host: str | None, limit: int) -> list[dict[str, Any]]:
+def newest(found: Sequence[chain.Segment], host: str | None, limit: int) -> list[Entry]:
     """The newest `limit` entries of the files, of one host or of all, oldest first; without their chains."""
-    kept: list[dict[str, Any]] = []
+    kept: list[Entry] = []
     name = host.encode() if host is not None else b""
     for segment in reversed(found):
-        latest: deque[dict[str, Any]] = deque(maxlen=limit - len(kept))
+        latest: deque[Entry] = deque(maxlen=limit - len(kept))
         for line in chain.lines(segment):
             decoded = chain.decode(line) if name in line else None
             if decoded is not None and (host is None or decoded[0].get("host") == host):

@@ -19,7 +19,7 @@ LIMIT = 4096
 """Sightings kept of one network; the one seen longest ago goes first."""
 
 _WRITE_EVERY = 5.0
-"""Seconds between two writes: whoever sends many MACs must not make the disk wait for each."""
+"""Seconds between two writes: a machine that sends many MACs must not make the disk wait for each."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Sightings:
     """The part of the store that remembers unknown MACs: in memory at once, on disk a little later.
 
     Every network has its own bound, and a MAC that two of them have seen is remembered of each. The disk has one row
-    for a MAC, of the network that saw it first: whoever claims an address later, on another LAN, changes nothing.
+    for a MAC, of the network that saw it first: a machine that claims an address later, on another LAN, changes
+    nothing.
     """
 
     def __init__(self, database: Database, picture: Picture) -> None:

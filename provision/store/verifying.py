@@ -8,6 +8,7 @@ from typing import Any
 from provision.secret import Secret
 from provision.store import chain
 from provision.store.chain import Head, Segment, VerifyResult
+from provision.store.fields import Entry
 
 _EXPLAINED = frozenset({chain.TORN, chain.KILLED, chain.UNFINISHED})
 
@@ -52,7 +53,7 @@ class _Walk:
                 self._begin(segment, decoded)
             self._line(place, decoded)
 
-    def _begin(self, segment: Segment, decoded: tuple[dict[str, Any], bytes, str]) -> None:
+    def _begin(self, segment: Segment, decoded: tuple[Entry, bytes, str]) -> None:
         """Take up the chain where the file's first line says, and say what is missing before it."""
         seq, name = decoded[0]["seq"], segment.path.name
         if segment.first not in (None, seq):
@@ -69,7 +70,7 @@ class _Walk:
         self._witness(f"the start of {name}", before)
         self.head = before
 
-    def _line(self, place: str, decoded: tuple[dict[str, Any], bytes, str]) -> None:
+    def _line(self, place: str, decoded: tuple[Entry, bytes, str]) -> None:
         fields, body, mac = decoded
         self.problems += _judge(self._key, self.head, place, fields, body, mac)
         self.head = Head(fields["seq"], mac)

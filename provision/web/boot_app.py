@@ -190,9 +190,9 @@ def _message(body: bytes) -> Message:
         host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
         tag = bytes.fromhex(said["tag"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Invalid("alive", "the body is not such a message", "see docs/media-format.md") from None
+        raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
     words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
     whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
     if not words or not whole or state not in ("up", "down"):
-        raise Invalid("alive", "the body is not such a message", "see docs/media-format.md")
+        raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
     return Message(host, boot, run, sequence, state == "up", tag)

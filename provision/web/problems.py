@@ -65,7 +65,7 @@ def install(app: FastAPI) -> None:
 
 def no_such_name() -> Invalid:
     """The error for a path with a name that nothing can have."""
-    return Invalid("request", "a name in its path is none that anything can have", _NAMES)
+    return Invalid("request", "a name in its path is not a valid name", _NAMES)
 
 
 def _ours(item: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from provision.web.gate import Gate
 
 _UNKNOWN = -1
-_UNSENT = 8 * 1024  # what a transport may hold before whoever sends has to wait
+_UNSENT = 8 * 1024  # what a transport may hold before the sender has to wait
 
 EXCHANGE = "provision.exchange"
 """The extension of the ASGI scope under which a response finds its `Exchange`."""

@@ -1,7 +1,8 @@
 """Streaming a medium over HTTP: HEAD, single ranges, conditions (RFC 9110 sections 13 and 14), straight from its plan.
 
 Bytes that are in the page cache are read and sent in the event loop; anything else is read in a thread, so a cold read
-stalls nobody. A plan is immutable: whoever has begun gets this medium to its end, or a broken connection, never a mix.
+stalls nobody. A plan is immutable: a reader that has begun gets this medium to its end, or a broken connection, never a
+mix.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def probe() -> Image:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A laboratory of this test's own; consoles and logs stay in pytest's directory for whoever looks later."""
+    """A laboratory of this test's own; consoles and logs stay in pytest's directory for a later look."""
     with Lab("t", tmp_path / "lab") as lab:
         yield lab
 

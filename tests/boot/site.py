@@ -114,7 +114,7 @@ MEMBERS: Mapping[str, Member] = {member.name: member for member in _members()}
 
 
 def inventory(authority: str) -> str:
-    """The inventory as YAML (JSON is YAML); `authority` is the PEM certificate of the CA the hosts shall trust."""
+    """The inventory as YAML (JSON is YAML); `authority` is the PEM certificate of the CA that the hosts trust."""
     site = {
         "domain": DOMAIN,
         "kernel_arguments": list(ODD_ARGUMENTS),

@@ -16,7 +16,8 @@ from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.test_host_image_media import HostSite
 from tests.boot.wire import Sent
 
-# What the site's `alive_seconds` is while a host is up, and when its server shall take one that crashed for off soon.
+# What the site's `alive_seconds` is while a host is up, and the same for a server that must soon count a crashed host
+# as down.
 LONG, SHORT = 3600, 20
 SEED = "http://10.77.1.1/boot/seed/current/seed.cpio"
 OURS = INVENTORY.replace("  base: demo\n", f"  base: demo\n  policy: {{alive_seconds: {SHORT}}}\n").replace(

@@ -33,6 +33,7 @@ from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
 from provision.settings import Listen, Settings
+from provision.store.fields import Entry
 from provision.store.keys import create_key
 from tests.helpers.fakes import FakeNeighbours, FakePins
 from tests.helpers.principals import ROOT
@@ -162,7 +163,7 @@ class Site:
         """Open a window."""
         self.service.windows.open(host, 60, boots, ROOT)
 
-    def audit(self, event: str | None = None) -> list[dict[str, Any]]:
+    def audit(self, event: str | None = None) -> list[Entry]:
         """The audit log, of one kind of event or whole."""
         self.service.core.audit.flush()
         entries = self.service.core.audit.entries(None, 10_000)

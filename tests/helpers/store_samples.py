@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -69,3 +70,11 @@ def statements() -> Iterator[list[tuple[str, int]]]:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+def raw(state: Path, sql: str) -> None:
+    """Run SQL on the database without the program, as another process would."""
+    connection = sqlite3.connect(state / "provision.db")
+    connection.execute(sql)
+    connection.commit()
+    connection.close()

@@ -28,7 +28,7 @@ LISTEN = """\
 network = "mgmt"
 interface = "mgmt0"
 """
-# Whoever runs this in a container may not raise a limit. runc starts containers under every version of control groups.
+# A process in a container may not raise a limit. runc starts containers under every version of control groups.
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
 

@@ -33,7 +33,7 @@ LAYERS = (
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab", "bmc"),
-    ("seed",),
+    ("seed", "credential_files"),
     ("image",),
     # Everything together, then its faces.
     ("service",),

@@ -1,6 +1,6 @@
 """The private members of libraries that the project uses: each is listed here with its reason, and is there.
 
-A library may change them in any version, so whoever raises a version reads this list. `pyproject.toml` bounds the
+A library may change them in any version, so read this list before you raise a version. `pyproject.toml` bounds the
 versions of a library whose private members the service itself uses.
 """
 

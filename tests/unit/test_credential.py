@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +21,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from provision.credential import MAX_FILE, MAX_TOKEN, Held, Validity, bulk, check
-from provision.errors import Invalid, Problems
+from provision.credential import MAX_FILE, MAX_TOKEN, Held, Validity, check
+from provision.errors import Invalid
 from provision.host import Interface
 from provision.secret import Secret
-from provision.site import CredentialKind, CredentialSpec, Inventory, Site
+from provision.site import CredentialKind, CredentialSpec, Site
 from tests.helpers.store_samples import NOW, host, inventory
 from tests.unit.test_keytab import keytab, record
 
@@ -238,11 +237,11 @@ def test_times() -> None:
 def test_a_certificate_fits_its_key_in_either_order(private: CertificateIssuerPrivateKeyTypes) -> None:
     mine, his = Other("tls-key", CredentialKind.KEY, Secret(pem(private))), pem(key(2))
     assert looked_at("certificate", certificate(private), [mine]) == Validity(NOW + DAY)
-    with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not fit the key 'tls-key'"):
+    with pytest.raises(Invalid, match="credential 'tls' of n1: the certificate does not match the key 'tls-key'"):
         looked_at("certificate", certificate(key(2)), [mine])
     held = Other("tls", CredentialKind.CERTIFICATE, Secret(certificate(private)))
     assert looked_at("key", pem(private), [held], "tls-key") == Validity()
-    with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not fit the certificate 'tls'"):
+    with pytest.raises(Invalid, match="credential 'tls-key' of n1: the key does not match the certificate 'tls'"):
         looked_at("key", his, [held], "tls-key")
 
 
@@ -257,7 +256,7 @@ def test_pairs_by_name() -> None:
     for name, number in (("web-cert", 0), ("vpn", 1)):
         data = certificate(key(number))
         assert looked_at("certificate", data, [web, vpn], name, many, credentials=credentials)
-        with pytest.raises(Invalid, match="does not fit"):
+        with pytest.raises(Invalid, match="does not match"):
             looked_at("certificate", certificate(key(1 - number)), [web, vpn], name, many, credentials=credentials)
     other = "ldap"
     assert looked_at("certificate", certificate(key(9)), [web, vpn], other, many, credentials=(*credentials, other))
@@ -267,7 +266,7 @@ def test_the_only_two_are_a_pair_whatever_their_names() -> None:
     two, credentials = site(public="certificate", secret="key"), ("public", "secret")
     held = Other("secret", CredentialKind.KEY, Secret(pem(key(1))))
     assert looked_at("certificate", certificate(key(1)), [held], "public", two, credentials=credentials)
-    with pytest.raises(Invalid, match="does not fit the key 'secret'"):
+    with pytest.raises(Invalid, match="does not match the key 'secret'"):
         looked_at("certificate", certificate(key(2)), [held], "public", two, credentials=credentials)
 
 
@@ -344,50 +343,3 @@ def test_files() -> None:
         looked_at("file", bytes(MAX_FILE + 1))
     with pytest.raises(Invalid, match="is empty"):
         looked_at("file", b"")
-
-
-# A directory of credentials
-
-
-def test_bulk(tmp_path: Path) -> None:
-    every = Inventory(site=SITE, hosts=(HOST, host(2, credentials=("enrol",))))
-    for place in ("n1/tls", "n1/krb5", "n2/enrol"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_bytes(b"x")
-    items = bulk(tmp_path, every)
-    assert [(i.host, i.name, i.path.relative_to(tmp_path).as_posix()) for i in items] == [
-        ("n1", "krb5", "n1/krb5"),
-        ("n1", "tls", "n1/tls"),
-        ("n2", "enrol", "n2/enrol"),
-    ]
-
-
-def test_bulk_names_every_problem(tmp_path: Path) -> None:
-    every = Inventory(site=SITE, hosts=(HOST, host(2, credentials=("enrol",)), host(3)))
-    for place in ("n1/tls", "n1/other", "n2/tls", "n9/tls", "n1/krb5/deep"):
-        (tmp_path / place).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / place).write_bytes(b"canary")
-    (tmp_path / "n3").write_bytes(b"x")
-    (tmp_path / "n1/motd").symlink_to("/etc/shadow")
-    (tmp_path / "n1/enrol").write_bytes(b"")
-    with (tmp_path / "n1/tls-key").open("wb") as file:
-        file.truncate(MAX_FILE + 1)
-    with pytest.raises(Problems) as caught:
-        bulk(tmp_path, every)
-    found = {Path(p.file).relative_to(tmp_path).as_posix(): p.fact for p in caught.value.problems}
-    assert found == {
-        "n1/other": "the site declares no credential of this name",
-        "n1/krb5": "is not a regular file",
-        "n1/motd": "is not a regular file",
-        "n1/enrol": "is empty",
-        "n1/tls-key": f"has {MAX_FILE + 1} bytes, more than {MAX_FILE}",
-        "n2/tls": "n2 does not name this credential",
-        "n3": "is not a directory",
-        "n9": "no host of this name is in the inventory",
-    }
-
-
-def test_bulk_of_nothing(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(Problems):
-            bulk(directory, Inventory(site=SITE))

@@ -64,7 +64,7 @@ def test_a_new_prefix_counts_at_once(here: Site) -> None:
 
 
 class LateNeighbours(FakeNeighbours):
-    """What the news have said, while the kernel itself has something else by now."""
+    """What notifications have said, while the kernel itself has something else by now."""
 
     def __init__(self, news: str | None, kernel: str | None) -> None:
         super().__init__({IP[MAC1]: news} if news else {})

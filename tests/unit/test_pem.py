@@ -101,7 +101,7 @@ KINDS: dict[str, str] = {
     "P-521": "",
     "secp256k1": "is on the curve secp256k1, which GnuTLS does not know; make one with 'openssl genpkey",
     "brainpoolP256r1": "is on the curve brainpoolP256r1, which GnuTLS does not know",
-    "explicit": "describes its curve instead of naming it, and GnuTLS cannot read that; write it anew: 'openssl pkey",
+    "explicit": "describes its curve instead of naming it, and GnuTLS cannot read that; write it again: 'openssl pkey",
     "ed25519": "",
     "ed448": "",
     "x25519": "is neither RSA nor EC nor Ed25519 nor Ed448",

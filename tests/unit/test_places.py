@@ -118,7 +118,7 @@ def test_who_becomes_known_is_counted_anew() -> None:
     for one in (first, second):
         assert all_of.admit(one, 0.0)[0]
     names["a"] = Group("n1", known=True)
-    assert all_of.admit(One("c"), 0.0) == (True, []), "the news of a's MAC made room"
+    assert all_of.admit(One("c"), 0.0) == (True, []), "the notification of a's MAC made room"
     names["b"] = Group("n2", known=True)
     assert all_of.refresh(1.0) == []
     for one in list(all_of):

@@ -42,14 +42,16 @@ def parse(text: str) -> tuple[Verdict, ...]:
         match = _LINE.fullmatch(line.rstrip())
         where = f"line {number} of the use cases' report"
         if match is None or ended:
-            raise Invalid(where, f"'{line[:60]}' is nothing that use cases say {'after their end' if ended else ''}")
+            raise Invalid(
+                where, f"'{line[:60]}' is not something that use cases report {'after their end' if ended else ''}"
+            )
         word, name, rest = match["word"], *_split(match["rest"] or "")
         if word == "begin" and not names:
             names = [name, *rest.split()]
             continue
         ended = word == "end" and bool(names) and not name
         if not ended and (word in ("begin", "end") or name not in names or name in found):
-            raise Invalid(where, f"'{line[:60]}' comes where it cannot")
+            raise Invalid(where, f"'{line[:60]}' is not allowed there")
         if word == "log":
             logs[name].append(rest)
         elif not ended:

@@ -29,7 +29,9 @@ def by_peer_credentials(scope: Scope) -> Principal:
     """
     name = scope["client"][0] if scope.get("client") else ""
     if not _PEER.fullmatch(name):
-        raise Denied("request", "does not come by the operator's Unix socket", "ask there, on the server itself")
+        raise Denied(
+            "request", "did not come through the operator's Unix socket", "use that socket, on the server itself"
+        )
     return Principal(name, PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
 
 

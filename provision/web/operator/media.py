@@ -64,7 +64,7 @@ class Downloads:
 
 def _medium_of(text: str) -> Medium:
     if text not in ("iso", "disk"):
-        raise NotFound("medium", "there is none of this name", "use iso or disk")
+        raise NotFound("medium", "does not exist", "use iso or disk")
     return Medium(text)
 
 

@@ -76,7 +76,7 @@ def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
         principal = principal_of(request.scope)
         if not principal.may(role):
             fact = f"has the role {principal.role}, and this takes {role}"
-            raise Denied(principal.name, fact, f"let somebody do it who is {role}", "role")
+            raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
         if whole and principal.selector:
             fact = f"sees only hosts with {spelled(principal.selector)}, and this concerns the whole site"
             raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
@@ -86,7 +86,7 @@ def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
 
 
 Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]
-"""Who asks, whoever it is. A route that names nobody is for every principal; policy decides on media."""
+"""Who asks, with any role. A route that names nobody is for every principal; policy decides on media."""
 Auditor = Annotated[Principal, _at_least(PrincipalRole.AUDITOR)]
 Operator = Annotated[Principal, _at_least(PrincipalRole.OPERATOR)]
 Admin = Annotated[Principal, _at_least(PrincipalRole.ADMIN)]
@@ -114,7 +114,7 @@ def _failure(status: int) -> dict[str, Any]:
 
 
 def content(media_type: str, schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
-    """The description of an answer that is no JSON; media are described without an example."""
+    """The description of an answer that is not JSON; media are described without an example."""
     described = {"schema": schema} if example is None else {"schema": schema, "example": example}
     return {"content": {media_type: described}}
 

@@ -81,7 +81,7 @@ class Ports:
 
 
 def write_pcap(path: Path, frames: list[bytes]) -> None:
-    """Keep frames for whoever looks later, in the classic pcap format."""
+    """Keep frames for a later look, in the classic pcap format."""
     now = int(time.monotonic())
     with path.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, _LARGEST, 1))

@@ -25,7 +25,7 @@ from provision.lab.processes import Process
 from tests.fixtures import media
 from tests.integration.attacks.intruder import Intruder, Target
 from tests.integration.attacks.ports import Ports, write_pcap
-from tests.integration.attacks.site import MGMT, TOKEN, http
+from tests.integration.attacks.site import HOST, MGMT, TOKEN, http
 from tests.integration.attacks.spilled import Secrets
 from tests.integration.attacks.victim import Victim, Way
 
@@ -36,13 +36,6 @@ FIRST_PORT, LAST_PORT = 20000, 20255
 _TAIL = 64 << 10
 
 _SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
-_HOST = """\
-  {name}:
-    credentials: [enrolment]
-    netboot: {netboot}
-    interfaces:
-      mgmt: {{mac: "{mac}", network: mgmt, addressing: static, ipv4: {address}}}
-"""
 _INVENTORY = f"""\
 site:
   domain: attack.example
@@ -52,8 +45,8 @@ site:
   credentials:
     enrolment: {{kind: token, path: {TOKEN}}}
 hosts:
-{_HOST.format(name="node1", netboot="window", mac=MAC, address=ADDRESS)}\
-{_HOST.format(name="node2", netboot="always", mac=OTHER_MAC, address=OTHER_ADDRESS)}"""
+{HOST.format(name="node1", netboot="window", mac=MAC, address=ADDRESS)}\
+{HOST.format(name="node2", netboot="always", mac=OTHER_MAC, address=OTHER_ADDRESS)}"""
 
 
 class RaceSite:
@@ -176,7 +169,7 @@ class RaceSite:
         return self.ports.take()
 
     def keep(self, name: str, strays: dict[str, list[bytes]]) -> None:
-        """Keep frames of a run that lost something, for whoever looks later."""
+        """Keep frames of a run that lost something, for a later look."""
         for port, frames in strays.items():
             write_pcap(self.lab.directory / f"{name}-{port}-{time.monotonic_ns()}.pcap", frames)
 

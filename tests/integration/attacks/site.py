@@ -30,7 +30,7 @@ ADDRESS = {"node1": "10.77.1.21", "node2": "10.77.1.22", "node3": "10.77.1.23"}
 KERNEL_BYTES = 8 << 20
 TOKEN = "/etc/provision/enrolment.token"
 
-_HOST = """\
+HOST = """\
   {name}:
     credentials: [enrolment]
     netboot: {netboot}
@@ -48,7 +48,7 @@ site:
     enrolment: {{kind: token, path: {TOKEN}}}
 hosts:
 """ + "".join(
-    _HOST.format(name=name, netboot="window" if name == "node3" else "always", mac=MAC[name], address=ADDRESS[name])
+    HOST.format(name=name, netboot="window" if name == "node3" else "always", mac=MAC[name], address=ADDRESS[name])
     for name in MAC
 )
 

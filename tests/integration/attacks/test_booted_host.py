@@ -74,7 +74,7 @@ class Filter:
 
 @contextmanager
 def server() -> Iterator[list[str]]:
-    """The server's boot ports, which give the seed to whoever comes; a list of who came."""
+    """The server's boot ports, which give the seed to any client; a list of the clients."""
     came: list[str] = []
     tcp = socket.create_server((SERVER, 80))
     udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]

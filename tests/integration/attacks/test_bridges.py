@@ -1,4 +1,4 @@
-"""Whoever gets onto a management bridge without being listed: a port that joins and asks in the same instant."""
+"""A machine that gets onto a management bridge without being listed: a port that joins and asks in the same instant."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What a client does wrong, or on purpose, on a boot listener: no "internal error", no traceback, nothing left behind.
 
-The lines of the server's log are for faults of the server. Whoever could write them at will could hide one among them.
+The lines of the server's log are for faults of the server. An attacker who could write them at will could hide one
+among them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whoever answers on the operator's socket does not control the command line that root runs there."""
+"""A program that answers on the operator's socket does not control the command line that root runs there."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_an_address_that_answers_no_arp_is_denied(site: AttackSite, intruder: st
 
 
 def heard(namespace: str, *, seconds: float) -> bytes:
-    """Everything that arrives at a host's NIC in the next `seconds`, whoever it is for."""
+    """Everything that arrives at a host's NIC in the next `seconds`, no matter for whom."""
     with inside(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as ear:
         ear.bind(("eth0", 3))
         ear.settimeout(0.1)

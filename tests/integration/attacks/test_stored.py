@@ -1,4 +1,5 @@
-"""Whoever can write the database, but has no key: nothing goes to a wrong MAC, nothing older opens, and it is reported.
+"""An attacker who can write the database, but has no key: nothing goes to a wrong MAC, nothing older opens, and it is
+reported.
 
 The rows are changed through SQLite by another process's connection, with the service stopped and with it running.
 """

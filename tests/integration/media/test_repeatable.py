@@ -1,4 +1,4 @@
-"""Base media of one kernel and initrd are the same bytes whoever imports them, where, when and on what machine."""
+"""Base media of one kernel and initrd are the same bytes, by any user, at any time and place, on any machine."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_the_kernel_itself_is_asked_when_its_news_are_late() -> None:
         assert table.confirmed_now(index, "192.0.2.7") == MAC
         with patch.object(table, "_take_neighbour"):
             sh("ip neigh flush dev eth1 nud reachable")
-            assert table.confirmed(index, "192.0.2.7") == MAC, "no news of it have come"
+            assert table.confirmed(index, "192.0.2.7") == MAC, "no notification of it has come"
             assert table.confirmed_now(index, "192.0.2.7") is None
             sh("ip neigh replace 192.0.2.7 lladdr 52:54:00:00:00:07 dev eth1 nud stale")
             assert table.confirmed_now(index, "192.0.2.7") is None, "it says who had the address once"

@@ -283,7 +283,7 @@ def test_whoever_leaves_does_not_take_the_pin_of_one_who_has_just_asked() -> Non
         there.sh("ip link set eth0 arp on")
         pin = await asking
         assert pin is not None and "PERMANENT" in entry()
-        assert await pin.reconfirm(), "the kernel's news have told of nothing else"
+        assert await pin.reconfirm(), "the kernel's notifications have told of nothing else"
         pin.release()
         async with asyncio.timeout(20):
             while "PERMANENT" in entry():

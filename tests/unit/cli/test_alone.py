@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from pathlib import Path
 
+import pytest
+
 from provision.api.status import Status
-from provision.cli.alone import connect
+from provision.cli.alone import _wait, connect
 from provision.cli.client import Client
+from provision.errors import Unavailable
 from provision.settings import load
 from tests.helpers.loading import HEAVY, STORE, WEB, loaded
 from tests.helpers.site_fixture import closed_site
@@ -25,3 +30,21 @@ def test_status_says_the_same_with_and_without_the_application(tmp_path: Path) -
             direct = client.call(Status, "GET", "/v1/status", params=parameters)
             assert direct.hosts
             assert direct == Client.call(client, Status, "GET", "/v1/status", params=parameters)
+
+
+def test_an_application_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock is ten seconds later than the one before."""
+    started, done = threading.Event(), threading.Event()
+    monkeypatch.setattr("time.monotonic", itertools.count(0, 10).__next__)
+    looks = itertools.count()
+    monkeypatch.setattr(started, "wait", lambda _: next(looks) == 20)
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        _wait(started, thread)
+    finally:
+        done.set()
+        thread.join()
+    assert next(looks) == 21
+    with pytest.raises(Unavailable, match="did not start"):
+        _wait(threading.Event(), thread)

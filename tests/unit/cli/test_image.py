@@ -39,7 +39,7 @@ def test_a_built_image_is_imported_from_its_directory(state: Path, tmp_path: Pat
     ran = cli(state, "--json", "image", "import", "x", "--from", built)
     assert json.loads(ran.out)["kernel_arguments"] == ["console=ttyS1", "quiet"], ran
     ran = cli(state, "image", "import", "y", "--from", built, "--cmdline", "quiet")
-    assert (ran.code, "--from: stands beside --kernel" in ran.err) == (Exit.INVALID, True)
+    assert (ran.code, "--from: contradicts --kernel" in ran.err) == (Exit.INVALID, True)
     ran = cli(state, "image", "import", "y", "--kernel", "/etc/hostname")
     assert (ran.code, "give --from, or --kernel and --initrd" in ran.err) == (Exit.INVALID, True)
 

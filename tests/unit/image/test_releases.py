@@ -79,7 +79,7 @@ def test_packages_of_another_release_are_refused() -> None:
     releases.check(found, "debian-13")
     releases.check(found[1:], "debian-13")
     releases.check(found, "")
-    with pytest.raises(Conflict, match="packages: are of Debian 13, and the image is to be of 12"):
+    with pytest.raises(Conflict, match="packages: are of Debian 13, but the image is for Debian 12"):
         releases.check(found, "debian-12")
 
 

@@ -198,7 +198,7 @@ def header(mode: int, size: int, name: bytes, total: int = 0, magic: bytes = b"0
         (header(0o040755, 4, b"dir\0") + b"abcd", "has a directory or a device with content"),
         (header(0o100644, 0, b"name"), "has an entry whose name does not end"),
         (header(0o120777, 5000, b"link\0") + bytes(5000), "has a symbolic link that is too long"),
-        (header(0o100644, 4, b"sum\0", 5, b"070702") + b"\1\1\1\1", "has a file whose checksum is another one"),
+        (header(0o100644, 4, b"sum\0", 5, b"070702") + b"\1\1\1\1", "has a file whose checksum is wrong"),
     ],
 )
 def test_entries_after_which_the_kernel_loses_others_are_refused(tmp_path: Path, entry: bytes, words: str) -> None:

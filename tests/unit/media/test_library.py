@@ -271,7 +271,7 @@ def test_a_damaged_base_says_so_in_one_line(copy: tuple[Library, BaseImage], nam
     with pytest.raises(Unavailable, match=line):
         library.get(base.id)
     for _ in range(2):
-        with pytest.raises(Unavailable, match=f"{name}: is damaged: its SHA-256 is another one; import it again"):
+        with pytest.raises(Unavailable, match=f"{name}: is damaged: its SHA-256 does not match; import it again"):
             library.verify(base.id)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     os.truncate(path, 10)

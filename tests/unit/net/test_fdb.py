@@ -75,7 +75,7 @@ def test_the_port_of_a_mac() -> None:
                 moves = [entry.port for entry in seen if entry.mac == MAC and entry.fresh]
                 return moves[:1] + moves[-1:] == ports
 
-            eventually(told)  # the news come in a thread of their own
+            eventually(told)  # notifications come in a thread of their own
             # Nobody speaks any more: a port without a carrier has learned nothing.
             for host in (one, two):
                 host.sh("ip link set eth0 down")

@@ -101,6 +101,8 @@ def test_news_of_single_hosts_are_passed_over() -> None:
     assert not routes.matters(message)
     assert not routes.matters(message | {"dst_len": 64, "family": socket.AF_INET6})
     assert not routes.matters(message | {"dst_len": 0, "type": 2})
-    assert not routes.matters(message | {"dst_len": 0, "family": socket.AF_INET6, "proto": 9}), "whoever sends them"
+    assert not routes.matters(message | {"dst_len": 0, "family": socket.AF_INET6, "proto": 9}), (
+        "no matter who sends them"
+    )
     assert routes.matters(message | {"dst_len": 24})
     assert routes.matters(message | {"dst_len": 48, "family": socket.AF_INET6})

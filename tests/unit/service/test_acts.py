@@ -21,6 +21,7 @@ from provision.secret import Secret
 from provision.server.networks import Networks
 from provision.service.service import Service
 from provision.settings import Listen
+from provision.store.fields import Entry
 from tests.helpers.paths import ROOT as SOURCES
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, closed_site, edge, settings, site, sources
@@ -59,7 +60,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def new(here: Site, since: int) -> list[dict[str, Any]]:
+def new(here: Site, since: int) -> list[Entry]:
     return [entry for entry in here.audit() if entry["seq"] > since]
 
 

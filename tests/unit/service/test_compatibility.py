@@ -141,8 +141,8 @@ def test_an_account_that_the_image_does_not_have_is_refused(here: Site, monkeypa
     with pytest.raises(Problems) as told:
         here.apply(OWNED)
     (line,) = map(str, told.value.problems)
-    assert "hosts.node1.credentials: the base image 'base' has no group 'libvirt-qemu', to whom 'token' is to" in line
-    assert line.endswith("belong (and 1 more host); import an image that names its accounts")
+    assert "hosts.node1.credentials: the base image 'base' has no group 'libvirt-qemu', which must own 'token'" in line
+    assert line.endswith("own 'token' (and 1 more host); import an image that names its accounts")
     let_base_have(monkeypatch, here, Accounts({}, {"libvirt-qeum": 1}))
     with pytest.raises(Problems, match="did you mean 'libvirt-qeum'"):
         here.apply(OWNED)

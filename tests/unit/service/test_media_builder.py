@@ -40,7 +40,7 @@ def test_a_seed_is_never_made_of_two_states(here: Site, monkeypatch: pytest.Monk
 
     revision = seed_url(here)
     monkeypatch.setattr(credentials, "open", changing)
-    with pytest.raises(Gone, match="changed in this moment"):
+    with pytest.raises(Gone, match="just changed"):
         charged(here.service.netboot.seed(origin(), revision))
     assert used(here) == 0
 

@@ -19,6 +19,7 @@ from provision.errors import Denied
 from provision.media.layout import SEED
 from provision.service.delivery import Delivery
 from provision.service.reads import _KINDS, Read, Reads
+from provision.store.fields import Entry
 from provision.tftp.handler import handler
 from provision.tftp.packet import Terms, clean_name
 from provision.tftp.server import TftpRequest
@@ -134,7 +135,7 @@ def seed_over_http(here: Site, method: str = "GET", mac: str = MAC1, **fields: A
     return request(boot_app.create(here.service.netboot, edge()), method, path, peer=IP[mac], **fields).body
 
 
-def settled(here: Site) -> list[dict[str, Any]]:
+def settled(here: Site) -> list[Entry]:
     """The events of seeds that were read again."""
     return here.audit("seed-read-again")
 

@@ -1,4 +1,4 @@
-"""The chain of the audit log: whoever edits, removes, swaps or inserts a line is seen."""
+"""The chain of the audit log: editing, removing, swapping or inserting a line is seen."""
 
 from __future__ import annotations
 

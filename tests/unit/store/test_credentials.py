@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,21 +13,7 @@ from provision.site import CredentialKind
 from provision.store.credentials import CredentialInput
 from provision.store.store import Store
 from tests.helpers.principals import ROOT
-from tests.helpers.store_samples import NOW, credential, host, inventory, open_store, statements
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(tmp_path)
-    store.hosts.apply(inventory(host(1), host(2)), ROOT)
-    return store
-
-
-def raw(state: Path, sql: str) -> None:
-    connection = sqlite3.connect(state / "provision.db")
-    connection.execute(sql)
-    connection.commit()
-    connection.close()
+from tests.helpers.store_samples import NOW, credential, host, inventory, open_store, raw, statements
 
 
 def test_versions_only_increase(store: Store, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import sqlite3
 import stat
 from pathlib import Path
 
@@ -15,22 +14,7 @@ from provision.secret import Secret
 from provision.store import keys
 from provision.store.keys import MasterKey, Purpose, create_key, load_key
 from provision.store.store import Store
-from tests.helpers.principals import ROOT
-from tests.helpers.store_samples import NOW, credential, host, inventory, open_store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(tmp_path)
-    store.hosts.apply(inventory(host(1), host(2)), ROOT)
-    return store
-
-
-def raw(state: Path, sql: str) -> None:
-    connection = sqlite3.connect(state / "provision.db")
-    connection.execute(sql)
-    connection.commit()
-    connection.close()
+from tests.helpers.store_samples import NOW, credential, open_store, raw
 
 
 def test_key_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The files of the audit log: it turns to new ones, lets the oldest go, and whoever meddles with them is seen."""
+"""The files of the audit log: it turns to new ones, lets the oldest go, and meddling with them is seen."""
 
 from __future__ import annotations
 

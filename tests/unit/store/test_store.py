@@ -92,9 +92,10 @@ def test_work_grows_with_rows_only(tmp_path: Path) -> None:
 def test_ten_thousand_hosts(tmp_path: Path) -> None:
     hosts = [host(i) for i in range(10_000)]
     with open_store(tmp_path) as store:
-        began = time.monotonic()
+        # Of the processor: a busy machine takes longer by the clock.
+        began = time.process_time()
         store.hosts.apply(inventory(*hosts), ROOT)
-        assert time.monotonic() - began < 20
+        assert time.process_time() - began < 20
         assert len(store.snapshot.by_mac) == 10_000
     with open_store(tmp_path) as store:
         assert store.hosts.inventory() == inventory(*sorted(hosts, key=lambda h: h.name))

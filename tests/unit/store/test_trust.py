@@ -149,7 +149,7 @@ def test_an_operator_accepts(past: Past, tmp_path: Path) -> None:
 
 
 def test_many_at_once_are_believed(past: Past, tmp_path: Path) -> None:
-    """Whoever reads while others write never takes what is half done for an attack."""
+    """A reader beside writers never takes what is half done for an attack."""
     with opened(past.copy(tmp_path / "state")) as service:
         store, now = service.core.store, service.core.clock()
         acts = (

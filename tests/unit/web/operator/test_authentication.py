@@ -51,7 +51,7 @@ def test_a_peer_of_the_unix_socket_is_an_admin() -> None:
     "client", [None, ("", 0), ("10.0.0.11", 1024), ("::1", 1), ("uid=", 1), ("uid=0 ", 1), ("uid=0\n", 1), ("root", 1)]
 )
 def test_nobody_else_is_anybody(here: Site, client: Any) -> None:
-    with pytest.raises(Denied, match="does not come by the operator's Unix socket"):
+    with pytest.raises(Denied, match="did not come through the operator's Unix socket"):
         by_peer_credentials(scope(client))
     app = operator_app.create(here.service, by_peer_credentials)
     reply = request(app, "GET", "/v1/hosts/node1/iso", peer=client[0] if client else "")
