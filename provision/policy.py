@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
+from provision import link_rules
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.clock import TOLERANCE
+from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
-
-HOST_IS_UP = "host-is-up"
-"""The one rule whose objection passes by itself."""
 
 RELEASE_LIFETIME = timedelta(minutes=15)
 
@@ -54,28 +53,6 @@ class HostState:
     heard: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Denial:
-    """A no: the rule's name, what is so, and the way out. `str()` is one line fit for a console."""
-
-    rule: str
-    subject: str
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}. {self.remedy}."
-
-    @property
-    def passes(self) -> bool:
-        """Whether the same request may be granted in a moment, with nobody doing anything."""
-        return self.rule == HOST_IS_UP
-
-    def error(self) -> Denied:
-        """The same as an error to raise."""
-        return Denied(self.subject, self.reason, self.remedy, self.rule)
-
-
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
 _ISSUER = object()
 
@@ -90,6 +67,7 @@ class Release:
     channel: Channel
     expires: datetime
     confirmed: bool = False
+    link: str | None = None
     issuer: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -103,13 +81,17 @@ class Release:
 
 
 def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
-    """The release itself when policy issued it for this host revision, and for the medium and network of its boot, to
-    a machine that was confirmed to be the host where that can be, and it has not expired; raises Denied."""
+    """The release itself when policy issued it for this host revision, and for the medium and network of its boot (or
+    the link of its copy), to a machine that was confirmed to be the host where that can be, and it has not expired;
+    raises Denied."""
     host = state.host.name
     if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
-    released = release.host, release.host, release.revision, release.medium, release.channel.network or ""
-    if released != (host, boot.host, state.revision, boot.medium, boot.network):
+    # By a link, a copy is the same on whatever channel it goes out.
+    network = (release.channel.network or "") if release.link is None else ""
+    released = release.host, release.host, release.revision, release.medium, network, release.link
+    link = boot.link if isinstance(boot, Copy) else None
+    if released != (host, boot.host, state.revision, boot.medium, boot.network, link):
         fact = (
             f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
         )
@@ -180,7 +162,8 @@ def decide(
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
-    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, _ISSUER)
+    link = requester.bearer.link.id if requester.bearer else None
+    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, link, _ISSUER)
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -220,7 +203,8 @@ def _sound(case: _Case) -> Denial | None:
 
 
 def _not_operator(case: _Case) -> Denial | None:
-    if case.channel.kind is not ChannelKind.OPERATOR and case.requester.principal is None:
+    asks = case.requester
+    if case.channel.kind is not ChannelKind.OPERATOR and asks.principal is None and asks.bearer is None:
         return None
     return _denial(
         "not-a-boot",
@@ -317,14 +301,7 @@ def _window(case: _Case) -> Denial | None:
     # Used up or expired, a window lets the boot that it was charged for go on; closed by the operator, it does not.
     if not (window and window.closed) and any(_goes_on(boot, case) for boot in state.boots):
         return None
-    if window is None:
-        fact = "has no open boot window"
-    elif window.used >= window.boots:
-        fact = f"has used its boot window ({window.used} of {window.boots} boots)"
-    elif not window.closed and now < window.expires:
-        fact = "has a boot window that was opened in the future, by a clock that was wrong"
-    else:
-        fact = "had a boot window, which is closed" if window.closed else "had a boot window, which has expired"
+    fact = window.standing(now) if window is not None else "has no open boot window"
     return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
 
 
@@ -360,7 +337,22 @@ def _incomplete(case: _Case) -> Denial | None:
     )
 
 
+def _link_is_none(case: _Case) -> Denial | None:
+    bearer = case.requester.bearer
+    return link_rules.ended(bearer, case.now) if bearer is not None else None
+
+
+def _link_is_not_here(case: _Case) -> Denial | None:
+    bearer, local = case.requester.bearer, case.requester.local
+    if bearer is None:
+        return None
+    return link_rules.in_clear(bearer, case.channel, local) or link_rules.withdrawn(bearer, case.state.identity)
+
+
 def _needs_operator(case: _Case) -> Denial | None:
+    bearer = case.requester.bearer
+    if bearer is not None and (bearer.link.host, bearer.link.medium) == (case.name, case.medium):
+        return None
     if case.channel.kind is ChannelKind.OPERATOR and case.requester.is_operator:
         return None
     return _denial(
@@ -396,4 +388,12 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _window,
     _host_is_up,
 )
-_DOWNLOAD_RULES: tuple[Rule, ...] = (_sound, _needs_operator, _no_storage, _incomplete)
+_DOWNLOAD_RULES: tuple[Rule, ...] = (
+    # Before all others: a link that has ended says no more than one that never was.
+    _link_is_none,
+    _sound,
+    _needs_operator,
+    _link_is_not_here,
+    _no_storage,
+    _incomplete,
+)

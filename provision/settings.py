@@ -52,8 +52,9 @@ class Listen(Model):
     """One network that this server serves: its interface, and the ports on it.
 
     `address` is the server's own IPv4 address on the interface; it may be left out when the interface has just one.
-    `bridge_ports` lists every port of the interface when it is a bridge. `override` turns named start-up refusals
-    off; each value is the written reason, which goes to the audit log.
+    `bridge_ports` lists every port of the interface when it is a bridge. `links` lets BMCs fetch media by link in plain
+    HTTP, on a management network. `override` turns named start-up refusals off; each value is the written reason, which
+    goes to the audit log.
     """
 
     network: Name
@@ -64,6 +65,7 @@ class Listen(Model):
     tftp_port: int = Field(default=69, ge=1, le=65535)
     tftp_ports: tuple[Port, Port] = (20000, 20255)
     bridge_ports: tuple[InterfaceName, ...] = ()
+    links: bool = False
     override: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
 
 

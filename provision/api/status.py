@@ -76,7 +76,8 @@ class Status(Answer):
 
 
 class Explanation(Answer):
-    """What policy says of one medium on one channel: allowed, or the rule, the reason and the way out."""
+    """What policy says of one medium on one channel: allowed, or the rule, the reason and the way out. `by` is "link"
+    for what only a link may get there."""
 
     model_config = examples(
         {
@@ -92,6 +93,7 @@ class Explanation(Answer):
     medium: Medium
     channel: Line
     allowed: bool
+    by: Line | None = None
     rule: Line | None = None
     reason: Line | None = None
     remedy: Line | None = None

@@ -13,10 +13,12 @@ from typer.core import TyperGroup
 
 @dataclass(frozen=True)
 class Group:
-    """Commands that share a first word: what they are about, and each by its second word."""
+    """Commands that share a first word: what they are about, and each by its second word. `default` is the one that
+    a second word which names none belongs to."""
 
     help: str
     commands: Mapping[str, str]
+    default: str | None = None
 
 
 COMMANDS: Mapping[str, str | Group] = {
@@ -48,6 +50,15 @@ COMMANDS: Mapping[str, str | Group] = {
             "list": "provision.cli.credential:list_",
             "remove": "provision.cli.credential:remove",
         },
+    ),
+    "link": Group(
+        "Make short URLs of hosts' media: provision link HOST.",
+        {
+            "create": "provision.cli.link:create",
+            "list": "provision.cli.link:list_",
+            "revoke": "provision.cli.link:revoke",
+        },
+        default="create",
     ),
     "token": Group(
         "Let people and programs in that are not on the server.",
@@ -99,9 +110,17 @@ COMMANDS: Mapping[str, str | Group] = {
 class CommandGroup(TyperGroup):
     """`provision` itself, or one of its groups, with commands that are made when they are asked for."""
 
-    def __init__(self, *, rows: Mapping[str, str | Group] = COMMANDS, **settings: Any) -> None:
+    def __init__(
+        self, *, rows: Mapping[str, str | Group] = COMMANDS, default: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
-        self.commands = cast(Any, _Made(rows))
+        self.commands, self._default = cast(Any, _Made(rows)), default
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first of these words names, or the default one, and the words that are left for it."""
+        if self._default is not None and args[0] not in self.commands:
+            args = [self._default, *args]
+        return super().resolve_command(ctx, args)
 
 
 class _Made(Mapping[str, Any]):
@@ -125,7 +144,8 @@ class _Made(Mapping[str, Any]):
 
 def _make(name: str, row: str | Group) -> Any:
     if isinstance(row, Group):
-        return CommandGroup(rows=row.commands, name=name, help=row.help, no_args_is_help=True, rich_markup_mode=None)
+        settings = {"name": name, "help": row.help, "no_args_is_help": True, "rich_markup_mode": None}
+        return CommandGroup(rows=row.commands, default=row.default, **settings)
     module, _, function = row.partition(":")
     # The way from a function to a command that typer documents is an application of one command.
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

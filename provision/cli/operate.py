@@ -33,8 +33,7 @@ def explain(host: HostName) -> None:
     if given.json:
         output.data(rows)
         return
-    keys = ("medium", "channel", "allowed", "rule")
-    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([getattr(row, key) for key in keys] for row in rows))
+    output.table(("MEDIUM", "CHANNEL", "ALLOWED", "RULE"), ([r.medium, _where(r), r.allowed, r.rule] for r in rows))
     for line in _explanations(rows):
         output.say(line)
 
@@ -45,8 +44,12 @@ def _explanations(rows: Sequence[Explanation]) -> list[str]:
     for row in rows:
         said = ((row.reason, row.remedy), (row.caution,))
         for text in filter(None, (" ".join(f"{one}." for one in texts if one is not None) for texts in said)):
-            of.setdefault(text, []).append(f"{row.medium} over {row.channel}")
+            of.setdefault(text, []).append(f"{row.medium} over {_where(row)}")
     return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]
+
+
+def _where(row: Explanation) -> str:
+    return f"{row.channel} by {row.by}" if row.by else row.channel
 
 
 def window(

@@ -45,7 +45,7 @@ def place(listen: Listen, listens: Sequence[Listen], site: Site, machine: Machin
         fact = f"{address} on {listen.interface} is outside of its prefix {network.prefix}"
         raise Invalid(subject, fact, "correct [[listen]], or the network's prefix")
     kind = ChannelKind.MANAGEMENT if network.role is Role.MANAGEMENT else ChannelKind.GENERAL
-    channel = Channel(kind, listen.network, listen.interface, address, network.prefix)
+    channel = Channel(kind, listen.network, listen.interface, address, network.prefix, listen.links)
     return channel, rules.stack_of(own, machine, listen.override)
 
 

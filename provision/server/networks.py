@@ -194,7 +194,9 @@ class Networks:
         await self._hear(tcp, heard)
         keep_first_packet(tcp)
         who = partial(self._who, edge.ifindex)
-        http = await self._servers.add(boot_app.create(self._service.netboot, edge), tcp, limits, who)
+        may_link = listen.links and edge.channel.kind is ChannelKind.MANAGEMENT
+        app = boot_app.create(self._service.netboot, edge, self._service if may_link else None)
+        http = await self._servers.add(app, tcp, limits, who)
         tftp = None
         if listen.tftp:
             try:

@@ -17,11 +17,12 @@ from provision.accounts import ROOT_ONLY
 from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
+from provision.denial import Denial
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
-from provision.policy import Denial, Ground, HostState, Release
+from provision.policy import Ground, HostState, Release
 from provision.principal import Principal
 from provision.service.acts import act
 from provision.service.alerts import Alerts
@@ -323,6 +324,7 @@ class Core:
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
+        self.store.links.flush()
         self.store.tokens.flush()
         self.audit.flush(now)
 

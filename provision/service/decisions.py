@@ -9,8 +9,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from provision.boot import Channel, ChannelKind, Medium, Requester
+from provision.denial import Denial
 from provision.host import Host
-from provision.policy import Denial, Release
+from provision.policy import Release
 from provision.service.denial_limiter import DenialLimiter, is_itself
 from provision.store.audit import Audit, Bound
 
@@ -38,11 +39,12 @@ class Decisions:
     ) -> None:
         """Record an answer; raises Unavailable, and then the answer is no. See `Core.decide`."""
         event = _event(host, medium, channel, requester, now)
-        itself = is_itself(host, requester)
+        # Who has a link's secret is known by it, as a host is by its MAC.
+        itself = is_itself(host, requester) or requester.bearer is not None
         if isinstance(answer, Denial):
             event |= {"answer": "denied", "rule": answer.rule, "reason": str(answer)}
             # The host of a refused machine is what it claims, so it may be made up like an address.
-            asker = str(requester.address), requester.mac or "", answer.subject
+            asker = str(event["address"]), requester.mac or "", answer.subject
             if not self._limiter.admit(event["channel"], itself, asker, now):
                 others = "too many different machines; these are counted only"
                 event |= {"host": None, "address": None, "mac": None, "reason": others}
@@ -52,7 +54,8 @@ class Decisions:
         durable = durable and isinstance(answer, Release)
         kind = "released to" if durable else "configured for" if isinstance(answer, Release) else "denied"
         # An operator's acts are told apart, all of them.
-        outside, name = channel.kind is not ChannelKind.OPERATOR, host.name if host and itself else ""
+        outside = channel.kind is not ChannelKind.OPERATOR or requester.bearer is not None
+        name = host.name if host and itself else ""
         bound = self._limiter.bound(event["channel"], name, kind) if outside else None
         begin = partial(written, answer) if written is not None and isinstance(answer, Release) else None
         self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound, written=begin)
@@ -72,13 +75,16 @@ class Decisions:
 
 def _event(host: Host | None, medium: Medium, channel: Channel, requester: Requester, now: datetime) -> dict[str, Any]:
     """What the log says of a decision, whatever it was."""
+    bearer = requester.bearer
+    address = requester.address if bearer is None else bearer.address
     return {
         "time": now,
         "event": "decision",
         "host": host.name if host else None,
         "medium": str(medium),
         "channel": str(channel),
-        "address": str(requester.address) if requester.address else None,
+        "address": str(address) if address else None,
         "mac": requester.mac,
         "operator": requester.principal.name if requester.principal else None,
+        "link": bearer.link.id if bearer else None,
     }

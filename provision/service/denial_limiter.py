@@ -22,7 +22,7 @@ HOST_A_DAY = 2_000
 released to it: nobody uses up what secrets leave behind by asking for something else."""
 
 _KEPT = frozenset(("event", "medium", "channel", "answer", "rule"))
-_KEPT_OF_HOST = _KEPT | {"host", "mac", "revision"}
+_KEPT_OF_HOST = _KEPT | {"host", "mac", "revision", "link"}
 
 
 class MinuteLimiter:
@@ -72,6 +72,11 @@ class DenialLimiter:
 def is_itself(host: Host | None, requester: Requester) -> bool:
     """Whether the kernel knows the machine that asks by a MAC of the host that it asks for."""
     return host is not None and requester.mac in host.macs
+
+
+def guessing(channel: str) -> Bound:
+    """The bound of guessed links, and of those that are over."""
+    return Bound(f"refused links on {channel}", STRANGERS_A_DAY, _KEPT)
 
 
 def reporting(network: str | None) -> Bound:

@@ -46,6 +46,16 @@ class Endpoints:
         found = self._place(network)
         return found if isinstance(found, Endpoint) else None
 
+    def for_links(self) -> list[str]:
+        """The URLs, without a path, at which media are given to links."""
+        networks = self._site().networks
+        return [
+            there.url
+            for listen in self._settings.listen
+            if listen.links and listen.network in networks and networks[listen.network].role is Role.MANAGEMENT
+            if (there := self.of(listen.network)) is not None
+        ]
+
     def required(self, network: str) -> Endpoint | None:
         """The same for what must not be left out by mistake.
 

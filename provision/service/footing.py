@@ -89,7 +89,8 @@ class Footing:
         self._audit.witness(self._store.database.generation, self._high_water.mark)
 
     def accept_store(self, reason: str, principal: Principal) -> AcceptedStore:
-        """Believe the database as it is now, every window closed; raises Invalid without a reason, Unavailable."""
+        """Believe the database as it is now, every window closed and every link revoked; raises Invalid without a
+        reason, Unavailable."""
         known, was = self._audit.known, self._store.database.distrust
         newest = max(self._store.database.generation, known.generation if known else 0)
         fields = {"reason": _reason(reason), "subject": was or None, "before": newest, "accepted": newest + 1}
@@ -101,13 +102,14 @@ class Footing:
         return AcceptedStore(was=was, before=newest, generation=newest + 1, hosts=hosts)
 
     def accept_clock(self, reason: str, principal: Principal) -> AcceptedClock:
-        """Take the clock as it is and close every window, since nobody can say which would be open; raises Invalid
-        without a reason, Unavailable."""
+        """Take the clock as it is, close every window and revoke every link, since nobody can say which would be good;
+        raises Invalid without a reason, Unavailable."""
         was = self._high_water.mark.isoformat(timespec="seconds")
         fields = {"reason": _reason(reason), "subject": f"it was {was} before"}
         with act(self._audit, self._clock, "clock-accepted", principal, [fields]):
             if not self._store.database.distrust:
                 self._store.windows.close_all()  # else 'store accept' does
+                self._store.links.revoke_all()
             self._high_water.reset()
         self.witness()
         self._said = self.ground

@@ -9,9 +9,10 @@ from threading import Lock
 
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Copy, Medium, Requester
+from provision.denial import Denial
 from provision.media.plan import Plan
 from provision.media.reader import Reader
-from provision.policy import Denial, HostState, Release
+from provision.policy import HostState, Release
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder

@@ -8,7 +8,7 @@ from threading import Lock
 from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import Boot, Channel, Copy, Medium, Role
+from provision.boot import OPERATOR, Boot, Channel, Copy, Medium, Role
 from provision.cmdline import command_line
 from provision.errors import Gone
 from provision.host import Host
@@ -49,6 +49,8 @@ class MediaBuilder:
         return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
+        # A copy is the same wherever it goes out: a BMC's network is not the host's.
+        channel = OPERATOR if isinstance(boot, Copy) else channel
         url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None
         return PhoneHomeId(url, boot.label) if url else None
 

@@ -6,11 +6,12 @@ import logging
 from datetime import datetime, timedelta
 
 from provision.boot import Medium
+from provision.denial import Denial
 from provision.errors import Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
-from provision.policy import Denial, HostState, Release
+from provision.policy import HostState, Release
 from provision.render import grub, pxelinux
 from provision.seed import Seed
 from provision.service.complaints import Complaints

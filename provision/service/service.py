@@ -13,6 +13,7 @@ from provision.service.credentials import Credentials
 from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
+from provision.service.links import Links
 from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
@@ -35,6 +36,7 @@ class Service:
         self.images = Images(core)
         self.windows = Windows(core)
         self.media = Media(core, builder)
+        self.links = Links(core, builder)
         self.reports = Reports(core, tracker)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)

@@ -9,7 +9,9 @@ from typing import Any
 
 from provision.api import status as api
 from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester
-from provision.policy import Denial, HostState, decide
+from provision.denial import Denial
+from provision.link_rules import imagined
+from provision.policy import HostState, decide
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.progress import Progress, Tracker
@@ -74,27 +76,34 @@ class Reports:
         Downloads are explained to the `principal` who asks.
         """
         state = self._core.seen(name, principal)
-        downloads = [
-            self._explain_one(state, medium, OPERATOR, principal) for medium in Medium if not medium.from_network
-        ]
+        media = [medium for medium in Medium if not medium.from_network]
+        downloads = [self._explain_one(state, medium, OPERATOR, principal) for medium in media]
+        downloads += [self._explain_one(state, medium, OPERATOR, None) for medium in media]
+        links = {listen.network for listen in self._core.settings.listen if listen.links}
         networks = [
-            Channel(ChannelKind(net.role), network, network, None, net.prefix)
+            Channel(ChannelKind(net.role), network, network, None, net.prefix, network in links)
             for network, net in self._core.site.networks.items()
             if net.prefix is not None  # nothing is served on the others
         ]
-        rows = [self._explain_one(state, medium, channel, principal) for channel in networks for medium in Medium]
+        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in Medium]
         return downloads + rows
 
-    def _explain_one(self, state: HostState, medium: Medium, channel: Channel, principal: Principal) -> api.Explanation:
-        if channel.prefix is not None:
-            first = IPv4Address(int(channel.prefix.network_address) + 1)
+    def _explain_one(
+        self, state: HostState, medium: Medium, channel: Channel, principal: Principal | None
+    ) -> api.Explanation:
+        """Downloads that no `principal` asks for are explained to whoever has a link."""
+        core = self._core
+        first = IPv4Address(int(channel.prefix.network_address) + 1) if channel.prefix is not None else IPv4Address(0)
+        if principal is not None:
+            requester = Requester(principal=principal)
+        elif medium.from_network:
             requester = Requester(address=first, mac=next(iter(state.host.macs), None))
         else:
-            requester = Requester(principal=principal)
-        core = self._core
+            bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
+            requester = Requester(bearer=bearer)
         answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
         # Only what is so: members that say nothing are not on the wire.
-        said: dict[str, Any] = {}
+        said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         if isinstance(answer, Denial):
             said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):

@@ -18,7 +18,7 @@ from provision.store.chain import Known
 from provision.store.dialect import Statement
 from provision.store.keys import DATABASE, MasterKey, Purpose
 from provision.store.ledger import Ledger, Posting, Record, Row, Standing
-from provision.store.schema import credentials, meta, token_uses, tokens, windows
+from provision.store.schema import credentials, links, meta, token_uses, tokens, windows
 from provision.store.trust import Found
 
 _RECORD = "record"
@@ -127,8 +127,8 @@ class Database:
         return True
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed and every token revoked, as newer than the
-        generation `known`.
+        """Believe the database as it is now, with every window closed, and every token and link revoked, as newer than
+        the generation `known`.
 
         `load` comes next. Returns the generations that it had and has. Raises Unavailable.
         """
@@ -234,10 +234,11 @@ class Database:
         self._distrust = trust.alone(self._found)
 
     def _authenticate(self, generation: int, as_found: bool = False) -> None:
-        """Write the record of the rows that there are; what lets anybody do anything is none of those `as_found`."""
+        """Write the record of the rows that there are; what lets anybody do anything is over in those `as_found`."""
         with self.lock, dialect.errors(self.subject), self._writer.begin() as connection:
             if as_found:
                 connection.execute(update(windows).values(closed=True))
+                connection.execute(update(links).values(revoked=True))
                 connection.execute(delete(tokens))
                 connection.execute(delete(token_uses))
             self._read_ledger(connection)

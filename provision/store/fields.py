@@ -37,6 +37,8 @@ Entry = TypedDict(
         "boots": int,
         "credential": str,
         "kind": str,
+        "link": str,
+        "uses": int,
         "version": int,
         "image": str,
         "base": str,

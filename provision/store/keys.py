@@ -38,6 +38,7 @@ class Purpose(StrEnum):
     PHONE_HOME = "phone-home"
     CHECK = "check"
     STORE = "store"
+    LINKS = "links"
     TOKENS = "tokens"
     BMCS = "bmcs"
 

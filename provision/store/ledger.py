@@ -36,6 +36,7 @@ TABLES = (
     schema.credential_versions,
     schema.windows,
     schema.boots,
+    schema.links,
     schema.bases,
     schema.tokens,
     schema.bmcs,

@@ -71,6 +71,17 @@ MIGRATIONS = (
     ),
     Migration(
         4,
+        "links",
+        (
+            f"CREATE TABLE links (id {{id}}, {_HOST}, digest TEXT NOT NULL UNIQUE, medium TEXT NOT NULL,"
+            " identity TEXT NOT NULL, seed_revision TEXT NOT NULL, copy TEXT NOT NULL, made VARCHAR NOT NULL,"
+            " expires VARCHAR NOT NULL, uses INTEGER NOT NULL, actor TEXT NOT NULL, address TEXT, taken TEXT NOT NULL,"
+            " revoked BOOLEAN NOT NULL)",
+            "CREATE INDEX links_host ON links (host_id, id)",
+        ),
+    ),
+    Migration(
+        5,
         "BMCs",
         (
             f'CREATE TABLE bmcs ({_HOST}, url TEXT NOT NULL, "user" TEXT NOT NULL, system TEXT NOT NULL,'

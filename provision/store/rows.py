@@ -1,14 +1,15 @@
-"""Windows and boots as their rows have them: the driver's own values in the schema's order, and what they stand for."""
+"""Windows, boots and links as rows: the driver's own values in the schema's order, and what they stand for."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, insert, select, update
 
-from provision.boot import Boot, Medium, Window
+from provision.boot import Boot, Link, LinkUse, Medium, Window
 from provision.store import schema
 from provision.store.database import Transaction
 from provision.store.dialect import Statement
@@ -19,18 +20,22 @@ HISTORY = 32
 """Boots from the network kept per host, medium and MAC (so that no NIC's boots push out another's), and windows kept
 per host. Copies that came up are all kept."""
 
-_NAMES = {table.name: table.c.keys() for table in (schema.boots, schema.windows)}
+ID_DIGITS = 12
+"""Hex digits of the keyed hash of a link's secret by which people name it: they tell nothing of the secret."""
+
+_TABLES = (schema.boots, schema.windows, schema.links)
+_NAMES = {table.name: table.c.keys() for table in _TABLES}
 
 
 def _of_host(table: Table) -> Statement:
     return Statement(select(table).where(table.c.host_id == bindparam("host")).order_by(table.c.id.desc()))
 
 
-_OF_HOST = {table.name: _of_host(table) for table in (schema.boots, schema.windows)}
+_OF_HOST = {table.name: _of_host(table) for table in _TABLES}
 
 
 def of_host(tx: Transaction, table: Table, host_id: str) -> list[Row]:
-    """A host's windows or boots, the newest first; raises Unavailable when they are not what was written last."""
+    """A host's windows, boots or links, the newest first; raises Unavailable when they are not as written last."""
     return tx.owned(_OF_HOST[table.name], table, host_id)
 
 
@@ -111,3 +116,34 @@ def boot(row: Row, host: str) -> Boot:
         seed_revision=found["seed_revision"],
         up=as_time(found["up"]),
     )
+
+
+def link(row: Row, host: str) -> Link:
+    """What a row stands for, which is of `host`."""
+    found = dict(zip(_NAMES["links"], row, strict=True))
+    made, expires = as_time(found["made"]), as_time(found["expires"])
+    assert made is not None and expires is not None  # noqa: S101  (not null)
+    return Link(
+        id=found["digest"][:ID_DIGITS],
+        number=found["id"],
+        host=host,
+        medium=Medium(found["medium"]),
+        identity=found["identity"],
+        seed_revision=found["seed_revision"],
+        copy=found["copy"],
+        made=made,
+        expires=expires,
+        uses=found["uses"],
+        actor=found["actor"],
+        address=found["address"],
+        taken=tuple(
+            LinkUse(peer, datetime.fromisoformat(began), datetime.fromisoformat(seen))
+            for peer, began, seen in json.loads(found["taken"])
+        ),
+        revoked=bool(found["revoked"]),
+    )
+
+
+def taken(uses: Sequence[LinkUse]) -> str:
+    """The uses of a link as their column has them."""
+    return json.dumps([[use.peer, as_text(use.began), as_text(use.seen)] for use in uses], separators=(",", ":"))

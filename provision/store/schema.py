@@ -131,6 +131,27 @@ boots = Table(
     Index("boots_window", "window_id"),
 )
 
+# A link's secret is nowhere: `digest` is its HMAC with a key of its own. `taken` is JSON, [[peer, began, seen], …].
+links = Table(
+    "links",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _host_id(),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("medium", Text, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("seed_revision", Text, nullable=False),
+    Column("copy", Text, nullable=False),
+    Column("made", Time, nullable=False),
+    Column("expires", Time, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("address", Text),
+    Column("taken", Text, nullable=False),
+    Column("revoked", Boolean, nullable=False),
+    Index("links_host", "host_id", "id"),
+)
+
 unknown_macs = Table(
     "unknown_macs",
     metadata,

@@ -13,6 +13,7 @@ from provision.store.credentials import Credentials
 from provision.store.database import Database
 from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
+from provision.store.links import Links
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
@@ -35,6 +36,7 @@ class Store:
         self.boots = Boots(database, picture, self.windows)
         self.keys = BootKeys(picture, key)
         self.bmcs = Bmcs(database, picture, key)
+        self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
         self._load()
@@ -59,8 +61,8 @@ class Store:
         return self._picture.snapshot
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed and every token revoked, as newer than the
-        generation `known`.
+        """Believe the database as it is now, with every window closed, and every token and link revoked, as newer than
+        the generation `known`.
 
         Returns the generations that it had and has. Raises Unavailable.
         """
@@ -72,6 +74,7 @@ class Store:
     def close(self) -> None:
         """Write what is in memory only, then close every connection."""
         self.sightings.flush()
+        self.links.flush(at_once=True)
         self.tokens.flush(at_once=True)
         self.database.close()
 
@@ -82,7 +85,7 @@ class Store:
         self.close()
 
     def _load(self) -> None:
-        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.tokens
+        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:
@@ -90,3 +93,4 @@ class Store:
             self.credentials.forget()
             self.windows.forget(names)
             self.boots.forget(names)
+            self.links.forget(names)

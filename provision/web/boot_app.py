@@ -24,16 +24,18 @@ from provision.media.plan import Plan
 from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
+from provision.service.service import Service
 from provision.web import problems
 from provision.web.guard import Guard
+from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
 
-def create(netboot: Netboot, edge: Edge) -> Guard:
-    """The boot application for the listener that `edge` describes."""
+def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
+    """The boot application for the listener that `edge` describes; it honours the links of the service `links`."""
     app = FastAPI(title="provision boot", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     problems.install(app)
     # What has one of these paths and comes here has another method, or a value in it that cannot be.
@@ -41,7 +43,8 @@ def create(netboot: Netboot, edge: Edge) -> Guard:
     for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
-    return Guard(app, _Booting(app, netboot, edge))
+    booting = _Booting(app, netboot, edge)
+    return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
 
 class _Booting:

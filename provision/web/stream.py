@@ -158,7 +158,7 @@ class _Pipe:
 class PlanResponse(Response):
     """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
     to now: after every 4 MiB, and at the end of the range. With a `delivery` the medium's seed goes to one machine
-    only, and as long as it may.
+    only, and as long as it may; `check` is asked before each piece, and raises a ProvisionError when it may not go.
 
     Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
     """
@@ -169,9 +169,10 @@ class PlanResponse(Response):
         media_type: str,
         progress: Callable[[int, int], None] | None = None,
         delivery: Delivery | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(media_type=media_type)
-        self.plan, self._progress, self._delivery = plan, progress, delivery
+        self.plan, self._progress, self._delivery, self._check = plan, progress, delivery, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plan, get = self.plan, scope["method"] == "GET"
@@ -211,6 +212,12 @@ class PlanResponse(Response):
         data = content.read_now(at, length)
         return data if data is not None else await asyncio.to_thread(content.read, at, length)
 
+    def _require(self, watch: Watch | None) -> None:
+        """Raise a ProvisionError when no further byte may go."""
+        self._check()
+        if watch is not None:
+            watch.check()
+
     async def _stream(
         self,
         content: PlanContent,
@@ -224,8 +231,7 @@ class PlanResponse(Response):
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
         try:
             while at + len(data) < stop:
-                if watch is not None:
-                    watch.check()
+                self._require(watch)
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     at, data = at + len(data), b""
@@ -240,6 +246,7 @@ class PlanResponse(Response):
                 if not pushed:
                     # Beside a pipe only what it cannot carry: every byte is copied several times here.
                     data = await self._next(content, at, content.next_patch_end(at, stop) if pipe else stop, exchange)
+            self._check()
             if watch is not None:
                 data = await _settle(watch, data, send, stop - chosen.start)
         except (ProvisionError, OSError) as error:

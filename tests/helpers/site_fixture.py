@@ -20,12 +20,12 @@ from typing import Any
 from unittest.mock import patch
 
 from provision.boot import Channel, ChannelKind, Copy, Medium, Requester
+from provision.denial import Denial
 from provision.document import Source
 from provision.edge import Edge
 from provision.media.base import MEDIA, BaseImage, load
 from provision.media.fat import CLOCK
 from provision.media.plan import Plan
-from provision.policy import Denial
 from provision.secret import Secret
 from provision.seed import Seed
 from provision.service.delivery import Delivery
@@ -73,7 +73,7 @@ hosts:
 READS_AGAIN = INVENTORY.replace("  base: base\n", "  base: base\n  policy: {seed_read_again: allow}\n")
 """The same site for tests that read one boot's seed more than once."""
 
-SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1")),)
+SETTINGS = (Listen(network="mgmt", interface="lo", address=IPv4Address("10.0.0.1"), links=True),)
 MANAGEMENT = Channel(ChannelKind.MANAGEMENT, "mgmt", "lo", IPv4Address("10.0.0.1"), IPv4Network("10.0.0.0/24"))
 GENERAL = Channel(ChannelKind.GENERAL, "office", "lo", IPv4Address("10.1.0.1"), IPv4Network("10.1.0.0/24"))
 
@@ -303,6 +303,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     peer: str = "10.0.0.11",
+    scheme: str = "http",
     on_body: Callable[[], None] = lambda: None,
 ) -> Reply:
     """One request to an ASGI application, its path exactly as given; `on_body` runs after each part of the body."""
@@ -313,7 +314,7 @@ async def ask(
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": method,
-        "scheme": "http",
+        "scheme": scheme,
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),

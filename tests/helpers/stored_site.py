@@ -17,6 +17,7 @@ from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
+from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
@@ -42,7 +43,7 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
 
-TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "bases")
+TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases")
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
 
@@ -65,10 +66,12 @@ def make_past(directory: Path) -> Past:
     with site(directory) as here:
         here.secret("node1", OLD)
         here.window(boots=2)
+        make(here)
         older = directory / "older.db"
         backup(here.state, older)
         charged(here.service.netboot.seed(origin(), seed_url(here)))
         here.service.windows.close("node1", ROOT)
+        here.service.links.revoke(here.service.links.listing(ROOT)[0].id, ROOT)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 

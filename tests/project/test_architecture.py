@@ -23,10 +23,10 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "token"),
+    ("boot", "denial", "link", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts"),
+    ("cmdline", "boot_paths", "accounts", "link_rules"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),

@@ -11,6 +11,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from provision.web import boot_app
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
+from tests.helpers.links import BMC, make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
     CANARY,
@@ -37,6 +39,7 @@ from tests.helpers.site_fixture import (
     IP,
     MAC1,
     MAC2,
+    MANAGEMENT,
     READS_AGAIN,
     Reply,
     Site,
@@ -64,6 +67,7 @@ PARAMETERS = {
     "medium": ["iso", "disk", "pxe"],
     "credential": ["token"],
     "image": ["base"],
+    "link": ["0" * 12],
     "access": ["ci"],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
@@ -128,6 +132,7 @@ def body_of(method: str, path: str) -> bytes:
     bodies: dict[str, Any] = {
         "/v1/inventory": {"files": files, "prune": True, "confirmed": True},
         "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
+        "/v1/hosts/node1/links": {"medium": "iso", "uses": 9},
         "/up": {"host": "node1", "key": "00" * 32},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
@@ -224,6 +229,24 @@ def test_no_route_gives_a_byte_when_nobody_is_known(here: Site) -> None:
     assert {asked for asked, reply in replies if leaks(forms, reply.body, reply.headers)} == set()
     assert len({reply.body for _, reply in replies}) == 1
     assert [file.read_bytes() for file in (here.state / "audit.log", here.state / "provision.db")] == before
+
+
+def test_a_link_gives_nothing_when_policy_denies(here: Site) -> None:
+    """It is what nobody is asked for, so it is asked for by itself, on both applications that honour it."""
+    link, forms = make(here, uses=9), secret_forms(here)
+    served = edge(replace(MANAGEMENT, links=True))
+    applications = [
+        (operator_app.create(here.service, nobody), "https"),
+        (boot_app.create(here.service.netboot, served, here.service), "http"),
+    ]
+    for app, scheme in applications:
+        with deny_all():
+            for method in ("GET", "HEAD"):
+                for headers in HEADERS:
+                    reply = asyncio.run(ask(app, method, link.path, headers=headers, peer=BMC, scheme=scheme))
+                    assert reply.status == 403 and leaks(forms, reply.body, reply.headers) == []
+        reply = asyncio.run(ask(app, "GET", link.path, peer=BMC, scheme=scheme))
+        assert reply.status == 200 and leaks([CANARY], reply.body) == [CANARY]
 
 
 def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> None:

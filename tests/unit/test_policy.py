@@ -13,9 +13,10 @@ import pytest
 
 from provision import policy
 from provision.boot import OPERATOR, SAME_BOOT, Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Window
+from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Host
-from provision.policy import Denial, Ground, HostState, Release, decide
+from provision.policy import Ground, HostState, Release, decide
 from provision.site import Site
 from tests.helpers.principals import ROOT
 

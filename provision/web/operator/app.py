@@ -10,13 +10,15 @@ from provision.service.service import Service
 from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
-from provision.web.operator import audit, credentials, hosts, images, inventory, media, tokens
+from provision.web.links import LinkDownloads, over_tls
+from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.description import describe
 
 
 def create(service: Service, authenticate: Authenticate) -> Guard:
-    """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know."""
+    """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know, but a link
+    over TLS."""
     download = media.Download(service)
     routers = (
         inventory.router(service),
@@ -24,6 +26,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         credentials.router(service),
         images.router(service),
         media.router(service, download),
+        links.router(service),
         audit.router(service),
         tokens.router(service),
     )
@@ -38,4 +41,5 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app)
-    return Guard(app, Authenticated(Bodies(media.Downloads(app, download)), authenticate))
+    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
+    return Guard(app, LinkDownloads(known, service, over_tls))

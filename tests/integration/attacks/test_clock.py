@@ -11,8 +11,8 @@ import pytest
 
 from provision.boot import OPERATOR, Medium, Requester
 from provision.clock import TOLERANCE
+from provision.denial import Denial
 from provision.errors import Denied, Invalid
-from provision.policy import Denial
 from provision.service.service import Service
 from tests.helpers.cli_runner import cli
 from tests.helpers.principals import ROOT

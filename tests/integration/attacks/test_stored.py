@@ -98,6 +98,7 @@ ATTACKS: dict[str, Attack] = {
         "INSERT INTO windows (host_id, opened, expires, boots, used, closed, actor)"
         f" SELECT id, '2026-03-01T11:59:00.000000Z', '{FUTURE}', 9, 0, 0, 'uid=0' FROM hosts WHERE name = 'node1'"
     ),
+    "a link is good again": sql(f"UPDATE links SET revoked = 0, taken = '[]', expires = '{FUTURE}'"),
     "a boot is charged again": sql("UPDATE boots SET charged = '2026-03-01T12:00:01.000000Z', up = NULL"),
     "boots are gone": sql("DELETE FROM boots"),
     "the base image is another": sql(f"UPDATE bases SET base_id = '{'e' * 64}'"),

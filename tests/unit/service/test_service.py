@@ -13,8 +13,8 @@ from provision import netcheck
 from provision.api.inventory import Discrepancy
 from provision.api.status import Status
 from provision.boot import Medium
+from provision.denial import Denial
 from provision.errors import Conflict, Invalid, NotFound, Problems, Unavailable
-from provision.policy import Denial
 from provision.secret import Secret
 from provision.service.media import Digests
 from provision.service.service import Service

@@ -16,11 +16,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 import provision.store
+from provision import link as secret_links
 from provision.boot import Medium
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Netboot
 from provision.store import dialect, schema
 from provision.store.keys import create_key
+from provision.store.links import Wanted
 from provision.store.lock import StateLock
 from provision.store.sightings import LIMIT
 from provision.store.store import Store
@@ -145,12 +147,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
     for name in ("n1", "n2"):
         store.credentials.set(name, credential(b"canary " * 40), NOW)
         store.windows.open(name, 10, 1, NOW, ROOT)
+        store.links.make(name, secret_links.new(), Wanted(Medium.ISO, "i", "s", "c", 10, 1), NOW, ROOT)
         store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 5
+    assert len(tables) == 6
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table

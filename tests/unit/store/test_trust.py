@@ -79,7 +79,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
 
 
 def to_first_schema(connection: sqlite3.Connection) -> None:
-    for table in ("tokens", "token_uses"):
+    for table in ("tokens", "token_uses", "links"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
 

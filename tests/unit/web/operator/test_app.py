@@ -284,18 +284,22 @@ def test_without_an_audit_log_there_is_no_medium(here: Site, app: Guard, monkeyp
 
 
 def test_explanations_say_yes_or_the_rule(app: Guard) -> None:
-    rows = {(r["medium"], r["channel"]): r for r in data(app, "GET", "/v1/explain/node1")}
+    rows = {
+        (r["medium"], r["channel"], *([r["by"]] if "by" in r else [])): r for r in data(app, "GET", "/v1/explain/node1")
+    }
     assert {key: row["allowed"] or row["rule"] for key, row in rows.items()} == {
         ("iso", "operator"): True,
         ("disk", "operator"): True,
+        ("iso", "operator", "link"): True,
+        ("disk", "operator", "link"): True,
         ("pxe", "management:mgmt"): "window-closed",
         ("http-boot", "management:mgmt"): "window-closed",
-        ("iso", "management:mgmt"): "operator-only",
-        ("disk", "management:mgmt"): "operator-only",
+        ("iso", "management:mgmt", "link"): True,
+        ("disk", "management:mgmt", "link"): True,
         ("pxe", "general:office"): "secrets-on-general",
         ("http-boot", "general:office"): "secrets-on-general",
-        ("iso", "general:office"): "operator-only",
-        ("disk", "general:office"): "operator-only",
+        ("iso", "general:office", "link"): "link-in-clear",
+        ("disk", "general:office", "link"): "link-in-clear",
     }
     assert all(row["reason"] and row["remedy"] for row in rows.values() if not row["allowed"])
 

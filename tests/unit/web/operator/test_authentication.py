@@ -22,7 +22,7 @@ from tests.project.test_deny_all import HEADERS, body_of, methods, paths_of, rou
 READABLE = {
     *("GET /v1/openapi.json", "GET /v1/inventory", "GET /v1/hosts", "GET /v1/hosts/node1", "GET /v1/credentials"),
     *("GET /v1/images", "GET /v1/dhcp", "GET /v1/tree", "GET /v1/explain/node1", "GET /v1/status", "GET /v1/health"),
-    *("HEAD /v1/openapi.json", "GET /v1/principal"),
+    *("HEAD /v1/openapi.json", "GET /v1/principal", "GET /v1/links"),
 }
 AUDITED = {"GET /v1/audit", "GET /v1/audit/verify"}
 ADMIN_ONLY = {

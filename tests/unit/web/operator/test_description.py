@@ -21,6 +21,7 @@ OPERATIONS = {
     *("accept_clock", "accept_store", "apply_inventory", "check_inventory", "close_window", "describe_medium"),
     *("download_medium", "explain", "get_dhcp", "get_health", "get_host", "get_inventory", "get_status", "get_tree"),
     *("head_medium", "import_image", "list_audit", "list_credentials", "list_hosts", "list_images", "load_credentials"),
+    *("list_links", "make_link", "revoke_link"),
     *("open_window", "remove_credential", "remove_image", "set_credential", "upload", "verify_audit", "verify_image"),
     *("create_token", "get_principal", "list_tokens", "revoke_token"),
 }

@@ -1,0 +1,88 @@
+"""link: short URLs of hosts' media, for BMCs and browsers."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated
+
+import typer
+
+from provision.api.links import LinkMedium
+from provision.cli import output
+from provision.cli.arguments import HostName, of_host, route
+from provision.cli.context import context
+
+
+def create(
+    host: HostName,
+    medium: Annotated[LinkMedium, typer.Option("--medium", help="Which medium")] = LinkMedium.ISO,
+    minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 60,
+    uses: Annotated[int, typer.Option("--uses", metavar="N", help="How often")] = 1,
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="BMC", help="Only for this IP address [whoever has the URL]")
+    ] = None,
+) -> None:
+    """Make a short URL of a host's medium.
+
+    Whoever has it gets the host's credentials, so give it to the host's BMC alone; it is shown this once. One use is
+    everything that one address reads of it, until that address has asked for nothing for ten minutes.
+    """
+    from provision.api.links import MadeLink, MakeLink
+
+    given, peer = context(), _address(address) if address is not None else None
+    wanted = MakeLink(medium=medium, minutes=minutes, uses=uses, address=peer)
+    with given.client() as client:
+        made = client.call(MadeLink, "POST", route("hosts", host, "links"), body=wanted)
+    if given.json:
+        output.data(made)
+        return
+    for url in made.urls:
+        output.say(url)
+    times = "once" if made.uses == 1 else f"{made.uses} times"
+    whom = f"by {made.address}" if made.address else "by whoever has it"
+    output.say(f"link {made.id} to {host}'s {made.medium}: to be used {times} {whom}, until {made.expires}")
+    if made.caution:
+        output.say(made.caution)
+
+
+def list_(
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host")] = None,
+) -> None:
+    """List links, never their URLs."""
+    from provision.api.links import LinkRow
+
+    given = context()
+    with given.client() as client:
+        rows = client.call(list[LinkRow], "GET", "/v1/links", params=of_host(host))
+    if given.json:
+        output.data(rows)
+        return
+    columns = ("ID", "HOST", "MEDIUM", "STATE", "USED", "EXPIRES", "ADDRESS", "PEERS", "MADE BY")
+    output.table(
+        columns,
+        (
+            (r.id, r.host, r.medium, r.state, f"{r.used}/{r.uses}", r.expires, r.address, " ".join(r.peers), r.by)
+            for r in rows
+        ),
+    )
+
+
+def revoke(link: Annotated[str, typer.Argument(metavar="ID", help="The link's id, as 'link list' has it")]) -> None:
+    """Revoke a link.
+
+    What goes out by it is cut off.
+    """
+    given = context()
+    with given.client() as client:
+        client.remove(route("links", link))
+    if given.json:
+        output.data({"id": link, "revoked": True})
+    else:
+        output.say(f"revoked link {link}")
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise typer.BadParameter("is not an IP address", param_hint="--address") from None

@@ -1,0 +1,34 @@
+"""The secret of a link, and the path that it stands in: short enough for a BMC's form, too long to be guessed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from provision.secret import Secret
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base32, in lower case: no letter in it is taken for another letter or a digit."""
+
+DIRECTORY = "/b/"
+MOST_CHARACTERS = 60
+"""What the form of every BMC takes of a URL."""
+
+_LENGTH = 26  # 130 bits
+_PATH = re.compile(rf"/b/([{ALPHABET}]{{{_LENGTH}}})\.(iso|img)")
+
+
+def new() -> Secret:
+    """A secret that nobody has seen."""
+    return Secret("".join(secrets.choice(ALPHABET) for _ in range(_LENGTH)).encode())
+
+
+def path(secret: Secret, suffix: str) -> str:
+    """The path of the link with that secret; `suffix` is "iso" or "img"."""
+    return f"{DIRECTORY}{secret.reveal().decode()}.{suffix}"
+
+
+def parse(text: str) -> tuple[Secret, str] | None:
+    """Secret and suffix of a path; None when it is not a link's."""
+    found = _PATH.fullmatch(text)
+    return (Secret(found[1].encode()), found[2]) if found else None

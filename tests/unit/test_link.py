@@ -1,0 +1,55 @@
+"""The secret of a link, and its path."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from provision import link
+from provision.secret import Secret
+
+SAMPLE = "0123456789abcdefghjkmnpqrs"
+
+
+def test_a_secret_has_130_bits_in_letters_that_are_not_taken_for_others() -> None:
+    made = {link.new().reveal().decode() for _ in range(200)}
+    assert len(made) == 200
+    letters = set("".join(made))
+    assert {len(one) for one in made} == {26} and letters <= set(link.ALPHABET)
+    assert not letters & set("ilouABCDEFGHIJKLMNOPQRSTUVWXYZ") and len(set(link.ALPHABET)) == 32
+    assert 26 * math.log2(len(link.ALPHABET)) == 130
+
+
+def test_a_path_is_read_as_it_was_written() -> None:
+    for suffix in ("iso", "img"):
+        path = link.path(Secret(SAMPLE.encode()), suffix)
+        assert path == f"/b/{SAMPLE}.{suffix}"
+        assert link.parse(path) == (Secret(SAMPLE.encode()), suffix)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/b/",
+        f"/b/{SAMPLE}",
+        f"/b/{SAMPLE}.ISO",
+        f"/b/{SAMPLE}.exe",
+        f"/b/{SAMPLE}0.iso",
+        f"/b/{SAMPLE[1:]}.iso",
+        f"/b/{SAMPLE.upper()}.iso",
+        f"/b/{SAMPLE[:-1]}l.iso",
+        f"/b/{SAMPLE[:-1]}\u0663.iso",
+        f"/b/{SAMPLE}.iso\n",
+        f"/b/../b/{SAMPLE}.iso",
+        f"/b/x/{SAMPLE}.iso",
+        f"/B/{SAMPLE}.iso",
+        f"/b/{SAMPLE}%00.iso",
+    ],
+)
+def test_nothing_else_is_a_link(path: str) -> None:
+    assert link.parse(path) is None
+
+
+def test_the_longest_url_on_the_usual_port_fits() -> None:
+    assert len("https://255.255.255.255" + link.path(link.new(), "iso")) <= link.MOST_CHARACTERS
