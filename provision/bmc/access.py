@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from provision.errors import Invalid
 from provision.secret import Secret
 
-MOST_PASSWORD, MOST_CA = 256, 64 << 10
+MOST_PASSWORD, MOST_CA = 256, 32 << 10
 """Bytes of a password, and of the certificates of a CA."""
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]")

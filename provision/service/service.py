@@ -8,6 +8,7 @@ from typing import Self
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
+from provision.service.bmcs import Bmcs
 from provision.service.core import Core
 from provision.service.credentials import Credentials
 from provision.service.exports import Exports
@@ -18,6 +19,7 @@ from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
+from provision.service.operations import Operations
 from provision.service.progress import Tracker
 from provision.service.status import Reports
 from provision.service.tokens import Tokens
@@ -42,6 +44,8 @@ class Service:
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
+        self.operations = Operations(core)
+        self.bmcs = Bmcs(core, self.operations)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Callable[[], Mapping[str, str]] = dict
 
@@ -54,5 +58,6 @@ class Service:
         return cls(Core.open(settings, clock, brief=brief))
 
     def close(self) -> None:
-        """Let go of the state directory."""
+        """End what is under way, and let go of the state directory."""
+        self.operations.stop()
         self.core.close()
