@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "window": "provision.cli.operate:window",
     "status": "provision.cli.operate:status",
     "audit": "provision.cli.operate:audit",
+    "power": "provision.cli.power:power",
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
@@ -66,6 +67,15 @@ COMMANDS: Mapping[str, str | Group] = {
             "create": "provision.cli.token:create",
             "list": "provision.cli.token:list_",
             "revoke": "provision.cli.token:revoke",
+        },
+    ),
+    "bmc": Group(
+        "Say where hosts' BMCs are, and check them.",
+        {
+            "set": "provision.cli.bmc:set_",
+            "show": "provision.cli.bmc:show",
+            "remove": "provision.cli.bmc:remove",
+            "check": "provision.cli.bmc:check",
         },
     ),
     "image": Group(

@@ -41,7 +41,7 @@ class Bmcs:
         access = parse(wanted.url, wanted.user, password, Pin(wanted.ca, wanted.fingerprint), wanted.system)
         pin = access.pin
         made = Bmc(access.url, access.user, access.system, pin.ca, pin.fingerprint, core.clock(), principal.name)
-        with core.act("bmc-set", principal, host=host, subject=f"{access.url} as {access.user}"):
+        with core.act("bmc-set", principal, host=host, address=access.url):
             core.store.bmcs.set(host, made, password)
         core.witness()
         return _row(host, made)
@@ -102,7 +102,7 @@ class Bmcs:
         how = f"{order.action}, forced" if order.force else str(order.action)
 
         def work(running: Running) -> None:
-            with core.act("power-changed", principal, host=host, subject=how):
+            with core.act("power-changed", principal, host=host, kind=how):
                 switch(self.machine(host, running.pause), order, running.say)
 
         return self._operations.begin(f"power {order.action}", host, principal, work)
