@@ -114,6 +114,25 @@ class ChangePower(Request):
     force: bool = False
 
 
+class BootVia(StrEnum):
+    """From what a host boots once."""
+
+    PXE = "pxe"
+    HTTP_BOOT = "http-boot"
+    CD = "cd"
+
+
+class BootOrder(Request):
+    """A boot, by way of that, which has so many minutes until the host is up. With `force` a machine that runs is
+    switched off first, at once."""
+
+    model_config = examples({"via": "cd", "minutes": 60, "force": False})
+
+    via: BootVia = BootVia.PXE
+    minutes: int = Field(default=60, ge=1, le=1440)
+    force: bool = False
+
+
 class HostPower(Answer):
     """Whether a host runs, as its BMC says."""
 

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "status": "provision.cli.operate:status",
     "audit": "provision.cli.operate:audit",
     "power": "provision.cli.power:power",
+    "boot": "provision.cli.boot:boot",
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(

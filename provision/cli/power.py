@@ -42,7 +42,7 @@ def power(
         else:
             order = ChangePower(action=PowerAction(action.value), force=force)
             begun = client.call(Operation, "POST", place, body=order)
-            done = follow(client, begun, lambda text: None if given.json else output.say(f"{host}: {text}"))
+            done = follow(client, begun, lambda name, text: None if given.json else output.say(f"{name}: {text}"))
     if given.json:
         output.data(found if action is Wanted.STATUS else done)
     elif action is Wanted.STATUS:

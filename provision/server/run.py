@@ -19,7 +19,6 @@ from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
 from provision.server.operator import operator_limits, operator_socket
 from provision.server.process import forbid_core_dumps
-from provision.service.core import Core
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.web.limits import Limits
@@ -44,7 +43,7 @@ def run(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     try:
-        with Jobs(_jobs(service.core)):
+        with Jobs(_jobs(service)):
             uvloop.run(_serve(service, helper))
     finally:
         service.close()
@@ -52,12 +51,14 @@ def run(settings: Settings) -> None:
             helper.close()
 
 
-def _jobs(core: Core) -> list[Job]:
+def _jobs(service: Service) -> list[Job]:
     """What runs by itself. Bases are read late: those who wait for a start are served first."""
+    core = service.core
     return [
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", core.integrity.look, first=_MINUTE, every=_DAY, long=True),
+        Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
+from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
 from provision.service.core import Core
 from provision.service.credentials import Credentials
@@ -46,6 +47,8 @@ class Service:
         self.logins = Logins(core)
         self.operations = Operations(core)
         self.bmcs = Bmcs(core, self.operations)
+        parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
+        self.bmc_boots = BmcBoots(parts, self.operations)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Callable[[], Mapping[str, str]] = dict
 

@@ -40,6 +40,7 @@ TABLES = (
     schema.bases,
     schema.tokens,
     schema.bmcs,
+    schema.bmc_boots,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, and nor is when a token was used."""
 

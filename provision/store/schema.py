@@ -193,4 +193,15 @@ bmcs = Table(
     Column("actor", Text, nullable=False),
 )
 
+# A boot by a BMC that is under way, or was left behind: what is to be undone.
+bmc_boots = Table(
+    "bmc_boots",
+    metadata,
+    _host_id(primary_key=True),
+    Column("started", Time, nullable=False),
+    Column("was_off", Boolean, nullable=False),
+    Column("steps", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -137,6 +137,7 @@ def body_of(method: str, path: str) -> bytes:
         "/up": {"host": "node1", "key": "00" * 32},
         "/v1/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": b64encode(CANARY).decode()},
         "/v1/hosts/node1/power": {"action": "on"},
+        "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
-from provision.api.bmc import BmcReport, BmcRow, ChangePower, HostPower, NewBmc
+from provision.api.bmc import BmcReport, BmcRow, BootOrder, ChangePower, HostPower, NewBmc
 from provision.api.operations import MOST_WAIT, Operation, OperationId, OperationState
 from provision.service.service import Service
 from provision.web.operator.request import Admin, InPath, Operator, failures, new_router
@@ -52,6 +52,11 @@ def router(service: Service) -> APIRouter:
     def change_power(name: InPath, body: ChangePower, principal: Operator) -> Operation:
         """Begin to switch the host on or off; the operation's end is the machine's new state."""
         return service.bmcs.change_power(name, body, principal)
+
+    @routes.post("/v1/hosts/{name}/boot", status_code=202, responses=failures(400, 404, 409, 413))
+    def boot_host(name: InPath, body: BootOrder, principal: Operator) -> Operation:
+        """Begin to boot the host by its BMC, from powered off to up; the operation's end is that it is up."""
+        return service.bmc_boots.begin(name, body, principal)
 
     return routes
 

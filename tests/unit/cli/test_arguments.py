@@ -35,6 +35,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("bmc", "set", "NAME", "--url", "https://b", "--user", "root", "--password-file", "/etc/hostname"),
     ("power", "NAME", "status"),
     ("power", "NAME", "on"),
+    ("boot", "NAME"),
     ("image", "verify", "NAME"),
     ("image", "remove", "NAME"),
 )

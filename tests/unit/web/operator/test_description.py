@@ -23,7 +23,7 @@ OPERATIONS = {
     *("head_medium", "import_image", "list_audit", "list_credentials", "list_hosts", "list_images", "load_credentials"),
     *("list_links", "make_link", "revoke_link"),
     *("open_window", "remove_credential", "remove_image", "set_credential", "upload", "verify_audit", "verify_image"),
-    *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power"),
+    *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
     *("list_operations", "get_operation", "cancel_operation"),
     *("create_token", "get_principal", "list_tokens", "revoke_token"),
 }
