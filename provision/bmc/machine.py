@@ -191,8 +191,9 @@ class Machine:
 
     def boot_as_usual(self) -> None:
         """Let its next start be from where it is set to boot."""
-        if documents.text(self.get(self.identity.system), *_ONCE) not in ("", "Disabled"):
-            self._override({"Boot": {"BootSourceOverrideEnabled": "Disabled"}})
+        places = {self.identity.system, self._override_path()}
+        if any(documents.text(self.get(path), *_ONCE) not in ("", "Disabled") for path in places):
+            self._override({"Boot": dict(self.identity.vendor.usual)})
 
     def _device(self, usual: str) -> str:
         """The boot device that is meant, by a name that the BMC takes; raises Unavailable when there is none."""

@@ -39,7 +39,7 @@ class Vendor:
 
     `slots` are ids of virtual CDs in the order in which they are taken; others follow. `insert` are sets of parameters,
     tried in turn until one is taken. `eject` says whether EjectMedia has an empty object as its body. `targets` are the
-    boot devices' names, `mode` is the BootSourceOverrideMode, "" for none. `settings` says that the override goes to
+    boot devices' names, `usual` is what takes an override back, `mode` is the BootSourceOverrideMode, "" for none. `settings` says that the override goes to
     the settings object. `shut_down` are the reset types that ask the operating system, in the order of preference.
     """
 
@@ -49,6 +49,7 @@ class Vendor:
     insert: tuple[tuple[str, ...], ...]
     eject_body: bool
     targets: Mapping[Via, str]
+    usual: Mapping[str, str]
     mode: str
     settings: bool
     tags: Tags
@@ -68,6 +69,7 @@ def parse(document: Mapping[str, Any]) -> Vendor:
         insert=insert,
         eject_body=media["eject_body"],
         targets={via: boot["targets"][via.value] for via in Via},
+        usual={str(name): str(value) for name, value in boot["usual"].items()},
         mode=boot["mode"],
         settings=boot["settings"],
         tags=Tags(boot["tags"]),

@@ -174,6 +174,11 @@ class Bmc:
             return _error(412, "Base.1.8.PreconditionFailed")
         if asked.path == self.rules["system"] and self.rules.get("settings"):
             return _error(405, "Base.1.8.PropertyNotWritable")
+        boot = asked.body.get("Boot")
+        if boot is not None and self.rules.get("boot_needs_target"):
+            if "BootSourceOverrideTarget" not in boot:
+                return _error(400, "Base.1.8.PropertyMissing")
+            boot["BootSourceOverrideEnabled"] = "Continuous"
         for name, value in asked.body.items():
             document[name] = document[name] | value if isinstance(value, dict) else value
         return 200, {}, json.dumps(document).encode()
