@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.common import Row, table
 
-NAMES = ("stream", "first_byte", "configs", "pinning", "scale", "tftp", "cli", "image", "boot")
+NAMES = ("stream", "tls", "first_byte", "configs", "pinning", "scale", "tftp", "cli", "image", "boot")
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 _HEAD = """\

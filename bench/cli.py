@@ -1,11 +1,13 @@
 """CPU time of the command line from start to end, against `python -c pass`.
 
 CPU time is user and system time of the process. `status` runs once with no service running, when it opens the state
-directory itself, and once with `provision serve`, which it asks.
+directory itself, and once with `provision serve`, which it asks. Python keeps the modules that it has compiled, as when
+they are installed.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -21,8 +23,9 @@ HELP, STATUS = "<= 20", "<= 50"
 
 def cpu(argv: Sequence[str]) -> float:
     """Milliseconds of CPU that a command takes; its output is thrown away."""
+    keeping = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(argv, stdout=subprocess.DEVNULL, check=True, env=keeping)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 

@@ -125,6 +125,11 @@ def memory(pid: int, field: str = "VmRSS") -> float:
     return 0.0
 
 
+def cpu_time(pid: int) -> float:
+    """Seconds of CPU that a process has used, all of its threads (proc(5), schedstat)."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
 def python(module: str, *arguments: str | Path) -> list[str]:
     """The command line that runs a module of this project."""
     return [sys.executable, "-m", module, *map(str, arguments)]

@@ -4,6 +4,9 @@ Ours is `provision serve` as it is: a listener bound to device and address, real
 compared with the neighbour's, the decision, the audit log and the rendered configuration. The peer is plain uvicorn
 (uvloop, httptools, no access log) with one asynchronous route of FastAPI that returns ready bytes. Both are asked by
 the same client from every host's own address, one kept connection for each host and one request at a time on it.
+
+CPU time is that of the server's process, user and system, divided by the configurations that it gave meanwhile, new
+connections included; other work on the machine moves it less than it moves configurations per second.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bench import site
-from bench.common import Row, paired, process, python, table
+from bench.common import Row, cpu_time, paired, process, python, table
+from provision import boot_paths
+from provision.boot_paths import PxelinuxConfig
 
 HOSTS, PAIRS, SECONDS = 200, 7, 2.0
 FRESH = 1500
@@ -29,8 +34,7 @@ class Asker:
     """One host's connection: sends its request again as soon as the answer is whole."""
 
     def __init__(self, port: int, number: int, selector: selectors.BaseSelector) -> None:
-        dashed = site.mac(number).replace(":", "-")
-        path = f"/pxe/pxelinux.cfg/01-{dashed}"
+        path = boot_paths.http(PxelinuxConfig(site.mac(number)))
         self._request = f"GET {path} HTTP/1.1\r\nHost: {site.SERVER}\r\n\r\n".encode()
         self._name = f"provision: {site.name(number)} boots".encode()
         self._sock = socket.create_connection((str(site.SERVER), port), 10, (str(site.address(number)), 0))
@@ -70,7 +74,7 @@ class Asker:
 
 
 def ask_for(port: int, numbers: Sequence[int], seconds: float) -> dict[str, float]:
-    """Ask for `seconds` (0: each host once): requests per second, whether each host got its own, and answers' bytes."""
+    """Ask for `seconds` (0: each host once): how many answers, at what rate, whose, and of what size."""
     with selectors.DefaultSelector() as selector:
         askers = [Asker(port, n, selector) for n in numbers]
         start = time.perf_counter()
@@ -90,7 +94,7 @@ def ask_for(port: int, numbers: Sequence[int], seconds: float) -> dict[str, floa
         named = all(asker.named for asker in askers)
         for asker in askers:
             asker.close()
-    return {"rate": total / took, "named": named, "bytes": len(askers[0].body)}
+    return {"answers": total, "rate": total / took, "named": named, "bytes": len(askers[0].body)}
 
 
 def _silent() -> list[tuple[selectors.SelectorKey, int]]:
@@ -105,8 +109,8 @@ def bare(port: int, size: int) -> None:
 
     app, body = FastAPI(openapi_url=None), b"#" * size
 
-    @app.get("/pxe/pxelinux.cfg/{name}")
-    async def route(name: str) -> Response:
+    @app.get(boot_paths.route(PxelinuxConfig))
+    async def route(mac: str) -> Response:
         return Response(body, media_type="text/plain", headers={"cache-control": "no-store"})
 
     uvicorn.run(app, host="0.0.0.0", port=port, loop="uvloop", http="httptools", access_log=False, log_level="error")
@@ -123,7 +127,7 @@ class Ground:
         self._wait(PORT)
         size = int(self.ask(PORT, range(1), 0)["bytes"])
         peer = self._server.argv(python("bench.configs", "bare", str(PEER_PORT), str(size)))
-        stack.enter_context(process(peer, lambda: self._listens(PEER_PORT)))
+        self.peer = stack.enter_context(process(peer, lambda: self._listens(PEER_PORT)))
 
     def _listens(self, port: int) -> bool:
         return bool(self._server.run(["ss", "-Hltn", f"sport = :{port}"]))
@@ -143,23 +147,31 @@ class Ground:
             raise SystemExit("a host got a configuration that is not its own")
         return answer
 
+    def pair(self, numbers: range, seconds: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Ask both, one after the other: ours and the peer's answers a second, and microseconds of CPU for each."""
+        ours = self._costs(PORT, self.ours.pid, numbers, seconds)
+        peer = self._costs(PEER_PORT, self.peer.pid, numbers, seconds)
+        return (ours[0], peer[0]), (ours[1], peer[1])
+
+    def _costs(self, port: int, pid: int, numbers: range, seconds: float) -> tuple[float, float]:
+        before = cpu_time(pid)
+        answer = self.ask(port, numbers, seconds)
+        return answer["rate"], (cpu_time(pid) - before) / answer["answers"] * 1e6
+
 
 def main(hosts: int = HOSTS, pairs: int = PAIRS, seconds: float = SECONDS, fresh: int = FRESH) -> list[Row]:
     """Measure, print the table, return its rows."""
     with ExitStack() as stack:
         ground = Ground(stack, hosts + fresh)
         ground.ask(PORT, range(hosts), 0), ground.ask(PEER_PORT, range(hosts), 0)
-        asked = range(hosts)
-        both = [
-            (ground.ask(PORT, asked, seconds)["rate"], ground.ask(PEER_PORT, asked, seconds)["rate"])
-            for _ in range(pairs)
-        ]
+        kept = [ground.pair(range(hosts), seconds) for _ in range(pairs)]
         step = fresh // 5
-        groups = [range(hosts + n * step, hosts + (n + 1) * step) for n in range(5)]
-        new = [(ground.ask(PORT, one, 0)["rate"], ground.ask(PEER_PORT, one, 0)["rate"]) for one in groups]
+        new = [ground.pair(range(hosts + n * step, hosts + (n + 1) * step), 0) for n in range(5)]
     rows = [
-        paired(f"configurations for {hosts} hosts", "1/s", ">= 0.7", both),
-        paired("the same, each host's first", "1/s", ">= 0.45", new),
+        paired(f"configurations for {hosts} hosts", "1/s", ">= 0.7", [rates for rates, _ in kept]),
+        paired("the same, each host's first", "1/s", ">= 0.45", [rates for rates, _ in new]),
+        paired(f"CPU time of a configuration for {hosts} hosts", "us", "none", [times for _, times in kept]),
+        paired("the same, each host's first", "us", "none", [times for _, times in new]),
     ]
     print(table(rows))
     return rows

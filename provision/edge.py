@@ -76,8 +76,8 @@ class Edge:
 
     async def origin(self, peer: str | None) -> Origin:
         """Who `peer` (the socket's peer address) is. A MAC comes only from the kernel's neighbour table."""
-        address = _address(peer) if peer else None
-        local = address is None or address.is_loopback or self.neighbours.is_local(address)
+        address, loopback = _peer(peer) if peer else (None, True)
+        local = address is None or peer is None or loopback or self.neighbours.is_local(peer)
         channel, mac = self._present(), None
         if address is not None and not local and channel.prefix and address in channel.prefix:
             mac = await self._mac(address)
@@ -167,7 +167,11 @@ class Edge:
         return Place(self.ifindex, self.channel.address or IPv4Address(0), address, mac)
 
 
-_address = lru_cache(maxsize=4096)(IPv4Address)
+@lru_cache(maxsize=4096)
+def _peer(text: str) -> tuple[IPv4Address, bool]:
+    """The address of a peer, and whether it is one of loopback."""
+    address = IPv4Address(text)
+    return address, address.is_loopback
 
 
 def _drop(made: asyncio.Future[T], pinned: Origin) -> None:

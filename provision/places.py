@@ -104,7 +104,7 @@ class Places(Generic[H]):
         self._who = who
         self._groups: dict[Group, dict[int, H]] = {}
         self._of: dict[int, Group] = {}
-        self._strangers = 0
+        self._strangers = self._shared = 0  # places of groups that are not known, groups that are shared
         self._regrouped = 0.0
         self._barren = {True: 0.0, False: 0.0}
 
@@ -117,7 +117,7 @@ class Places(Generic[H]):
     def admit(self, holder: H, now: float) -> tuple[bool, list[H]]:
         """Whether `holder` gets a place, and who has just lost one: the caller ends those."""
         lost = []
-        if any(group.shared for group in self._groups) and now - self._regrouped >= _REGROUP_SECONDS:
+        if self._shared and now - self._regrouped >= _REGROUP_SECONDS:
             lost = self.refresh(now, shared=True)
         group = self._who(holder.address)
         if group.shared and len(self._groups.get(group, ())) >= self.bounds.of(group):
@@ -139,6 +139,7 @@ class Places(Generic[H]):
         del members[id(holder)]
         if not members:
             del self._groups[group]
+            self._shared -= group.shared
         self._strangers -= not group.known
 
     def refresh(self, now: float, *, shared: bool = False) -> list[H]:
@@ -164,7 +165,10 @@ class Places(Generic[H]):
         return lost
 
     def _put(self, holder: H, group: Group) -> None:
-        self._groups.setdefault(group, {})[id(holder)] = holder
+        if group not in self._groups:
+            self._groups[group] = {}
+            self._shared += group.shared
+        self._groups[group][id(holder)] = holder
         self._of[id(holder)] = group
         self._strangers += not group.known
 

@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -29,6 +29,9 @@ InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 """A port that needs no privilege."""
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 _WORDS = {
     get_args(InterfaceName)[1].pattern: "an interface has at most 15 letters, digits and _.@:-, as 'ip link' shows it",
@@ -69,6 +72,52 @@ class Listen(Model):
     override: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
 
 
+def host_name(value: str) -> str:
+    """A host name (RFC 1123 section 2.1) in lower case, without a final dot; raises ValueError."""
+    name = value.lower().removesuffix(".")
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("is not a host name; write it without a port")
+    return name
+
+
+def _served_name(value: str) -> str:
+    """A name as a request's Host is compared with it: an address as Python writes it, or a host name."""
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        return host_name(value)
+
+
+ServedName = Annotated[str, AfterValidator(_served_name)]
+"""A host name or an address, without a port."""
+
+
+class Api(Model):
+    """The operator's application over TLS: where it is served, what it proves itself with, and how clients call it.
+
+    `certificate` (its chain behind it) and `key` are PEM files; paths that do not begin with "/" are below the state
+    directory. `firmware_certificate` and `firmware_key` are a second pair of the other kind of key, for clients that do
+    not take the first. `names` are host names and addresses that clients may use, besides the address that they reach.
+    """
+
+    address: IPv4Address | IPv6Address
+    port: int = Field(default=8443, ge=1, le=65535)
+    certificate: Path
+    key: Path
+    firmware_certificate: Path | None = None
+    firmware_key: Path | None = None
+    names: tuple[ServedName, ...] = ()
+    max_connections: int = Field(default=512, ge=16, le=65536)
+    max_connections_per_peer: int = Field(default=64, ge=4, le=4096)
+
+    def pairs(self, state: Path) -> tuple[tuple[Path, Path], ...]:
+        """Every certificate's file with its key's, absolute when `state` is."""
+        found = [(state / self.certificate, state / self.key)]
+        if self.firmware_certificate is not None and self.firmware_key is not None:
+            found.append((state / self.firmware_certificate, state / self.firmware_key))
+        return tuple(found)
+
+
 class Settings(Model):
     """All settings. `state` is the state directory; the others come from `provision.toml`."""
 
@@ -83,6 +132,7 @@ class Settings(Model):
     audit_file_days: int = Field(default=30, ge=1, le=3650)
     audit_files: int = Field(default=60, ge=1, le=100_000)
     listen: tuple[Listen, ...] = ()
+    api: Api | None = None
 
     @property
     def socket(self) -> Path:
@@ -99,6 +149,20 @@ def config_file(given: Path | None, state: Path) -> Path:
     """The settings file: as given, else $PROVISION_CONFIG, else provision.toml in the state directory."""
     named = os.environ.get("PROVISION_CONFIG")
     return given or (Path(named) if named else state / "provision.toml")
+
+
+def server(given: str | None) -> str | None:
+    """The server that commands ask: as given, else $PROVISION_SERVER; None for the one on this machine."""
+    return given or os.environ.get("PROVISION_SERVER") or None
+
+
+def user_directory() -> Path:
+    """Where this user's own settings stand: $XDG_CONFIG_HOME/provision, else ~/.config/provision.
+
+    A relative $XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification wants it.
+    """
+    named = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    return (named if named.is_absolute() else Path.home() / ".config") / "provision"
 
 
 def load(state: Path, config: Path) -> Settings:
@@ -146,6 +210,17 @@ def _crosschecks(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], s
         match block.get("tftp_ports"):
             case [int(first), int(last)] if first > last:
                 yield ("listen", index, "tftp_ports"), "is not a range", "write the lower port first"
+    if isinstance(api := raw.get("api"), dict):
+        yield from _of_api(api, [block.get("http_port", 80) for block in blocks])
+
+
+def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """The same for `[api]`; `taken` are the ports of boot listeners."""
+    if api.get("port", Api.model_fields["port"].default) in taken:
+        yield ("api", "port"), "is the port of a boot listener", "choose another one"
+    for one, other in (("firmware_certificate", "firmware_key"), ("firmware_key", "firmware_certificate")):
+        if one in api and other not in api:
+            yield ("api", one), f"has no '{other}' beside it", "give both, or neither"
 
 
 def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import re
 import stat
@@ -71,6 +72,48 @@ def replacing(path: Path) -> Iterator[int]:
         os.close(fd)
         with suppress(FileNotFoundError):
             beside.unlink()
+
+
+@contextmanager
+def continuing(path: Path, key: str) -> Iterator[int]:
+    """As `replacing`, but what was written stays beside `path` when the block ends too early, and the next block with
+    the same `key`, which is a file name's part, gets it again: up to its size all of it had been written.
+
+    What stays for other keys is deleted. So is this when the block ends with Conflict or Invalid: it was no good. The
+    file is 0600. Raises what `require_file` does, Conflict while another process writes it, and Invalid for one that
+    somebody else could have written.
+    """
+    require_file(path)
+    directory = path.absolute().parent
+    beside = directory / f".{path.name}.{key}.part"
+    for other in directory.glob(f".{glob.escape(path.name)}.*.part"):
+        if other.name != beside.name:
+            discard(other)
+    fd = os.open(beside, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        _require_own(fd, beside)
+        try:
+            yield fd
+        except (Conflict, Invalid):
+            discard(beside)
+            raise
+        os.fsync(fd)
+        beside.replace(path)
+        sync_directory(directory)
+    finally:
+        os.close(fd)
+
+
+def _require_own(fd: int, path: Path) -> None:
+    """Lock a file that only this user can have written; raises Invalid for any other, Conflict when it is locked."""
+    status = os.fstat(fd)
+    private = status.st_uid == os.geteuid() and status.st_mode & 0o077 == 0 and status.st_nlink == 1
+    if not (stat.S_ISREG(status.st_mode) and private):
+        raise Invalid(str(path), "is not a file that you alone can write", "delete it")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(str(path), "another process writes it", "wait for it, or end it") from None
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:

@@ -101,10 +101,11 @@ class Explanation(Answer):
 
 
 class Health(Answer):
-    """What this process is serving: each listener's network and state."""
+    """What this process is serving: each listener's network (or "[api]") and state, and what keeps or will keep it."""
 
-    model_config = examples({"hosts": 3, "listeners": {"mgmt": "serving"}, "problems": []})
+    model_config = examples({"hosts": 3, "listeners": {"mgmt": "serving"}, "problems": [], "warnings": []})
 
     hosts: Count
     listeners: dict[Line, Line]
     problems: tuple[Line, ...]
+    warnings: tuple[Line, ...] = ()

@@ -38,9 +38,10 @@ class Vendor:
     """What is done with the BMCs of one vendor, whose names (in lower case) begin with one of `names`.
 
     `slots` are ids of virtual CDs in the order in which they are taken; others follow. `insert` are sets of parameters,
-    tried in turn until one is taken. `eject` says whether EjectMedia has an empty object as its body. `targets` are the
-    boot devices' names, `usual` is what takes an override back, `mode` is the BootSourceOverrideMode, "" for none. `settings` says that the override goes to
-    the settings object. `shut_down` are the reset types that ask the operating system, in the order of preference.
+    tried in turn until one is taken. `eject_body` says whether EjectMedia has an empty object as its body. `targets`
+    are the boot devices' names, `usual` is what takes an override back, `mode` is the BootSourceOverrideMode, "" for
+    none. `settings` says that the override goes to the settings object. `shut_down` are the reset types that ask the
+    operating system, in the order of preference.
     """
 
     title: str

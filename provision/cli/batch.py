@@ -21,10 +21,11 @@ from provision.writing import replacing, unwritable
 MANIFEST = "manifest.json"
 
 
-def write_batch(medium: Medium, selector: str, directory: Path) -> None:
+def write_batch(medium: Medium, selector: str, directory: Path, *, keep: bool) -> None:
     """Write each selected host's medium below `directory`, and a manifest row for each, denied ones included.
 
-    A host whose file is whole and still of the present revision is not written again.
+    A host whose file is whole and still of the present revision is not written again. With `keep` an unfinished one
+    goes on from where it was.
     """
     given = context()
     with given.client() as client:
@@ -35,7 +36,7 @@ def write_batch(medium: Medium, selector: str, directory: Path) -> None:
             directory.mkdir(parents=True, exist_ok=True)
             rows = _previous(directory / MANIFEST)
             for host in hosts:
-                rows[host.name] = _one(client, medium, host, directory, rows.get(host.name), given.json)
+                rows[host.name] = _one(client, medium, host, directory, rows.get(host.name), given.json, keep)
                 _save(directory / MANIFEST, rows)
         except OSError as error:
             raise unwritable(error.filename or directory, error) from None
@@ -59,7 +60,7 @@ class _Partial(ProvisionError):
 
 
 def _one(
-    client: Client, medium: Medium, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool
+    client: Client, medium: Medium, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool, keep: bool
 ) -> BatchRow:
     name = host.name
     path = directory / f"{name}.{'iso' if medium is Medium.ISO else 'img'}"
@@ -85,7 +86,7 @@ def _one(
             output.say(f"{name}: {path.name} is up to date")
         return row
     with output.bar(path.name, described.size, quiet) as progress:
-        download(client, route("hosts", name, medium), described, path, progress)
+        download(client, route("hosts", name, medium), described, path, progress, keep=keep)
     if not quiet:
         output.say(f"{name}: wrote {path.name}")
     return row

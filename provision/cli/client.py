@@ -1,4 +1,4 @@
-"""Talking to the operator's application on a socket."""
+"""Talking to the operator's application, on its socket or over TLS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -14,10 +15,13 @@ from provision.api.images import Step
 from provision.api.problem import MEDIA_TYPE, ProblemDocument
 from provision.cli import output
 from provision.cli.received import error_of, foreign, received
-from provision.errors import Conflict, Invalid, ProvisionError, Unavailable
+from provision.errors import Conflict, Denied, Invalid, ProvisionError, Unavailable
+from provision.secret import Secret
 from provision.settings import Settings
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     from pydantic import BaseModel
 
@@ -29,15 +33,31 @@ _HEADERS = {"accept-encoding": "identity"}
 _BODY_SECONDS = 120.0
 """How long an answer may take to come, once it has begun to."""
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 600.0
+_DEAD_SECONDS = 60
+"""How long nothing may be heard of a server's machine. What a server has to do before it answers may take longer."""
+_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _DEAD_SECONDS // 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _DEAD_SECONDS // 6),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_SECONDS * 1000),
+]
 _Shape = TypeVar("_Shape")
+
+
+class Broken(Unavailable):
+    """A connection that did not come about, or ended before the answer did."""
 
 
 class Client:
     """Calls of the operator's application; every failure is a ProvisionError. Answers are bounded, and none is trusted:
     see `provision.cli.received`."""
 
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
+    url: str | None = None
+    """The server's URL; None for the service on this machine."""
+
+    def __init__(self, http: httpx.Client, url: str | None = None) -> None:
+        self._http, self.url = http, url
 
     def call(self, kind: type[_Shape], method: str, path: str, **arguments: Any) -> _Shape:
         """One request; its answer, which is a model of `provision.api` or a list of such. `body` is the request's."""
@@ -82,30 +102,47 @@ class Client:
                     self._refuse(answer)
                 yield answer
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise _unsent(error) from None
+            raise self._unsent(error) from None
 
     def steps(self, path: str, body: BaseModel) -> Iterator[Step]:
         """A long request that answers a JSON line for each step; raises when the last one is a problem."""
         with self.stream("POST", path, body=body) as answer:
             _require_type(answer, "application/x-ndjson")
-            for line in _lines(answer.iter_raw(64 << 10)):
+            for line in _lines(answer.iter_raw()):
                 step = received(Step, line)
                 if step.problem is not None:
                     raise error_of(step.problem)
                 yield step
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:
-        if answer.status_code == 412:
+        if answer.status_code in (HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED):
             raise Conflict("medium", "it changed while it was being written", "run the command again")
+        if answer.status_code == HTTPStatus.UNAUTHORIZED and self.url is not None:
+            remedy = f"it may have expired: have a new one made, and run 'provision --server {self.url} login'"
+            raise Denied(self.url, "it does not accept your token", remedy)
         if not answer.is_error:
             raise foreign()
         raise error_of(received(ProblemDocument, self._whole(answer, MEDIA_TYPE, _MAX_ANSWER)))
+
+    def _unsent(self, error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> ProvisionError:
+        import httpx
+
+        if not isinstance(error, httpx.HTTPError):
+            return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
+        begun = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        fact = f"{'the connection broke' if begun else 'it does not answer'} ({type(error).__name__})"
+        if self.url is None:
+            return Broken("service", fact, "look at the service's log")
+        from provision.cli.trust import refusal
+
+        return refusal(self.url, error) or Broken(self.url, fact, "check the network, and that the service runs there")
 
     @staticmethod
     def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:
         _require_type(answer, kind)
         data, end = bytearray(), time.monotonic() + _BODY_SECONDS
-        for piece in answer.iter_raw(1 << 20):
+        # As they come: a server that gives a byte now and then would not be noticed in pieces of one size.
+        for piece in answer.iter_raw():
             data += piece
             if len(data) > most or time.monotonic() > end:
                 raise foreign("gave an answer that does not end")
@@ -130,14 +167,6 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise foreign()
 
 
-def _unsent(error: httpx.HTTPError | httpx.InvalidURL | UnicodeEncodeError) -> ProvisionError:
-    import httpx
-
-    if isinstance(error, httpx.HTTPError):
-        return Unavailable("service", f"the connection broke ({type(error).__name__})", "look at the service's log")
-    return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
-
-
 @contextmanager
 def running(settings: Settings) -> Iterator[Client | None]:
     """A client of the running service; None when there is none."""
@@ -157,6 +186,23 @@ def at(path: Path) -> Iterator[Client]:
     timeout = httpx.Timeout(_CONNECT_SECONDS, read=_READ_SECONDS, write=_READ_SECONDS)
     with httpx.Client(transport=transport, base_url=_BASE, timeout=timeout, headers=_HEADERS) as http:
         yield Client(http)
+
+
+@contextmanager
+def over_tls(url: str, trust: ssl.SSLContext, token: Secret) -> Iterator[Client]:
+    """A client of the application at `url`, which hears the token once it has proved by `trust` who it is.
+
+    No redirect is followed, and no proxy asked.
+    """
+    import httpx
+
+    transport = httpx.HTTPTransport(verify=trust, socket_options=_ALIVE)
+    headers = _HEADERS | {"authorization": f"Bearer {token.reveal().decode('ascii')}"}
+    timeout = httpx.Timeout(_CONNECT_SECONDS, read=_READ_SECONDS, write=_READ_SECONDS)
+    with httpx.Client(
+        transport=transport, base_url=url, timeout=timeout, headers=headers, trust_env=False, follow_redirects=False
+    ) as http:
+        yield Client(http, url)
 
 
 def _answers(path: Path) -> bool:

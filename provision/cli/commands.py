@@ -35,6 +35,8 @@ COMMANDS: Mapping[str, str | Group] = {
     "audit": "provision.cli.operate:audit",
     "power": "provision.cli.power:power",
     "boot": "provision.cli.boot:boot",
+    "login": "provision.cli.login:login",
+    "logout": "provision.cli.login:logout",
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
@@ -92,6 +94,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "publish": "provision.cli.build:publish",
             "probe": "provision.cli.probe:probe",
             "minimal-set": "provision.cli.probe:minimal_set",
+        },
+    ),
+    "ca": Group(
+        "Look after the internal CA of the API.",
+        {
+            "show": "provision.cli.ca:show",
+            "export": "provision.cli.ca:export",
+            "renew": "provision.cli.ca:renew",
         },
     ),
     "platform": Group(

@@ -78,7 +78,7 @@ def words(run: typer.Context, typed: Annotated[list[str] | None, typer.Argument(
 
     The shells' scripts ask for them.
     """
-    *before, begun = typed or [""]
+    *before, begun = _unbroken(typed or [""])
     with _in_time():
         found = set(_candidates(run.find_root().command, before))
         for word in sorted(word for word in found if word.startswith(begun) and _WORD.fullmatch(word)):
@@ -95,6 +95,20 @@ def _in_time() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _unbroken(words: Sequence[str]) -> list[str]:
+    """The words as they were typed: bash breaks them around colons, those of a URL too."""
+    whole: list[str] = []
+    joins = False
+    for word in words:
+        colons = word != "" and not word.strip(":")
+        if whole and (colons or joins):
+            whole[-1] += word
+        else:
+            whole.append(word)
+        joins = colons
+    return whole
 
 
 def _candidates(command: Any, before: Sequence[str]) -> Iterator[str]:
@@ -136,12 +150,12 @@ def _awaited(command: Any, word: str, given: dict[str, str]) -> Any:
 
 
 def _hosts(given: dict[str, str]) -> Iterator[str]:
-    """The hosts of the running service; none when there is none."""
+    """The hosts of the server that is named, or of the running service; none when there is none."""
     from provision.api.hosts import HostRow
-    from provision.cli.client import running
     from provision.cli.context import Context
 
     state, config = (Path(given[key]) if key in given else None for key in ("state", "config"))
-    with suppress(ProvisionError), running(Context(state, config, json=False).settings()) as client:
+    asked = Context(state, config, json=False, given_server=given.get("server"))
+    with suppress(ProvisionError), asked.running() as client:
         if client is not None:
             yield from [host.name for host in client.call(list[HostRow], "GET", "/v1/hosts")]

@@ -1,4 +1,4 @@
-"""The global options of a run: where the state directory and the settings are, and how to print."""
+"""The global options of a run: which server is asked, where state directory and settings are, and how to print."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provision.errors import ProvisionError
+from provision.errors import Invalid, ProvisionError
 
 if TYPE_CHECKING:
     from provision.cli.client import Client
+    from provision.cli.servers import Address
     from provision.settings import Settings
 
 
@@ -22,12 +23,29 @@ class Context:
     given_state: Path | None
     given_config: Path | None
     json: bool
+    given_server: str | None = None
+
+    @property
+    def server(self) -> Address | None:
+        """The server to ask; None for the one on this machine, which --state and --config always mean. Raises Invalid
+        for what is none."""
+        if self.given_state is not None or self.given_config is not None:
+            return None
+        from provision.settings import server
+
+        text = server(self.given_server)
+        if text is None:
+            return None
+        from provision.cli.servers import parse
+
+        return parse(text)
 
     @property
     def state(self) -> Path:
-        """The state directory."""
+        """The state directory; raises Invalid when another server is asked, which has its own."""
         from provision.settings import state_directory
 
+        self._require_here()
         return state_directory(self.given_state)
 
     @property
@@ -37,6 +55,11 @@ class Context:
 
         return config_file(self.given_config, self.state)
 
+    def _require_here(self) -> None:
+        if (address := self.server) is not None:
+            fact = "what was asked for needs the server's own disk and settings"
+            raise Invalid(address.url, fact, "run it on that server itself, without --server and $PROVISION_SERVER")
+
     def settings(self) -> Settings:
         """The settings of the state directory; raises Unavailable before `init`, Problems when they are wrong."""
         from provision.settings import load
@@ -45,10 +68,37 @@ class Context:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """The running service, or the same application in this process."""
+        """The server that is asked; else the running service, or the same application in this process."""
+        if (address := self.server) is not None:
+            with self._remote(address) as client:
+                yield client
+            return
         from provision.cli.alone import connect
 
         with connect(self.settings()) as client:
+            yield client
+
+    @contextmanager
+    def running(self) -> Iterator[Client | None]:
+        """The same, but None when no service is running here."""
+        if (address := self.server) is not None:
+            with self._remote(address) as client:
+                yield client
+            return
+        from provision.cli.client import running
+
+        with running(self.settings()) as here:
+            yield here
+
+    @staticmethod
+    @contextmanager
+    def _remote(address: Address) -> Iterator[Client]:
+        from provision.cli import servers
+        from provision.cli.client import over_tls
+        from provision.cli.trust import context_of
+
+        login = servers.find(address)
+        with over_tls(address.url, context_of(login.ca), login.token) as client:
             yield client
 
 

@@ -11,6 +11,7 @@ import typer
 
 from provision.cli import output
 from provision.cli.arguments import HostName, Selector, route, selector_parameters
+from provision.cli.ca import ServerAddresses, ServerNames, make
 from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
 
@@ -21,11 +22,26 @@ if TYPE_CHECKING:
 _OURS = frozenset({"key", "provision.db", "provision.toml"})
 
 
-def init() -> None:
+def init(
+    ca: Annotated[bool, typer.Option("--ca", help="Make an internal CA, and this server's certificates by it")] = False,
+    names: ServerNames = None,
+    addresses: ServerAddresses = None,
+) -> None:
     """Make a state directory: a master key, and settings to edit.
 
-    An existing state directory is left as it is.
+    An existing state directory is left as it is, and gets a CA with --ca.
     """
+    if not ca and (names or addresses):
+        raise typer.BadParameter("are for --ca", param_hint="--name and --address")
+    if ca and not names and not addresses:
+        raise typer.BadParameter("needs a --name or an --address that clients use", param_hint="--ca")
+    made, changed = _make_state()
+    block = make(context().state, names, addresses) if ca else None
+    _tell_of_state(made, changed, block)
+
+
+def _make_state() -> tuple[bool, list[str]]:
+    """Whether there is a new master key, and what else was made or changed."""
     from provision.settings import load
     from provision.store.keys import create_key, load_key
 
@@ -38,9 +54,20 @@ def init() -> None:
         create_key(state)
     else:
         load_key(state, {})
+    return made, changed
+
+
+def _tell_of_state(made: bool, changed: list[str], block: str | None) -> None:
+    given = context()
+    state, config = given.state, given.config
     if given.json:
-        output.data({"state": str(state), "config": str(config), "made": made})
+        settings = {} if block is None else {"settings": block}
+        output.data({"state": str(state), "config": str(config), "made": made, **settings})
         return
+    if block is not None:
+        changed = [*changed, "made an internal CA"]
+        output.say(f"made an internal CA in {state / 'tls'}; to serve the API with it, put this into {config}:")
+        output.text(f"\n{block}")
     if not made:
         output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
         return
@@ -160,11 +187,17 @@ def check(
         output.say("DNS agrees with the inventory")
 
 
-def host_list(selector: Selector = None) -> None:
+def host_list(
+    selector: Selector = None,
+    ansible: Annotated[bool, typer.Option("--ansible", help="Print a dynamic inventory for Ansible (JSON)")] = False,
+) -> None:
     """List the hosts."""
     from provision.api.hosts import HostRow
 
     given = context()
+    if ansible:
+        _list_for_ansible(selector)
+        return
     with given.client() as client:
         rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
     if given.json:
@@ -173,6 +206,16 @@ def host_list(selector: Selector = None) -> None:
     columns = ("NAME", "MACS", "INSTALL", "ADDRESSING", "STORAGE", "NETBOOT", "LABELS")
     keys = ("name", "macs", "install", "addressing", "storage", "netboot", "labels")
     output.table(columns, ([_short(getattr(row, key)) for key in keys] for row in rows))
+
+
+def _list_for_ansible(selector: str | None) -> None:
+    from provision.cli.ansible import inventory
+    from provision.site import Inventory
+
+    wanted = selector_parameters(selector)
+    with context().client() as client:
+        whole = client.call(Inventory, "GET", "/v1/inventory")
+    output.data(inventory(whole, (wanted["label"], wanted["value"]) if wanted else None))
 
 
 def host_show(name: HostName) -> None:

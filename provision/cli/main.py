@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from pathlib import Path
@@ -47,9 +48,15 @@ def _options(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings [$PROVISION_CONFIG, DIR/provision.toml]")
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="Ask this server, https://HOST[:PORT] [$PROVISION_SERVER]"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, errors included")] = False,
 ) -> None:
-    use(Context(state, config, json))
+    if server is not None and (state is not None or config is not None):
+        raise typer.BadParameter("is for another server than --state and --config are", param_hint="--server")
+    use(Context(state, config, json, server))
 
 
 def main() -> None:
@@ -58,6 +65,13 @@ def main() -> None:
     wants_json = len(arguments) != len(sys.argv) - 1
     # `--json` is taken anywhere: people write it last.
     sys.argv[1:] = (["--json"] if wants_json else []) + arguments
+    try:
+        _run(wants_json)
+    finally:
+        gc.freeze()  # Python's end would look through all that was loaded, which takes as long as most commands
+
+
+def _run(wants_json: bool) -> None:
     try:
         app(prog_name="provision")
     except ProvisionError as error:

@@ -17,41 +17,50 @@ Host = Annotated[str | None, typer.Argument(metavar="HOST", help="The host; or u
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [HOST.iso, HOST.img]")
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep what has come when the connection ends; the next run goes on from there")
+]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
 
 
-def iso(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
+def iso(
+    host: Host = None, file: Output = None, selector: Selector = None, out: Out = None, resume: Resume = False
+) -> None:
     """Write a host's ISO.
 
     It boots by BIOS and UEFI from a CD, a USB stick or a BMC's virtual medium. It carries the host's credentials in
     clear, so only you can read the file. With --selector and --out a batch of ISOs is written, with a manifest; run it
     again to resume.
     """
-    _write("iso", host, file, selector, out)
+    _write("iso", host, file, selector, out, resume)
 
 
-def disk(host: Host = None, file: Output = None, selector: Selector = None, out: Out = None) -> None:
+def disk(
+    host: Host = None, file: Output = None, selector: Selector = None, out: Out = None, resume: Resume = False
+) -> None:
     """Write a host's OEM preinstall disk image.
 
     It boots by BIOS and UEFI, and is a sparse file with a GPT. It carries the host's credentials in clear, so only you
     can read the file. With --selector and --out a batch of images is written, with a manifest; run it again to resume.
     """
-    _write("disk", host, file, selector, out)
+    _write("disk", host, file, selector, out, resume)
 
 
-def _write(medium: str, host: str | None, file: Path | None, selector: str | None, out: Path | None) -> None:
+def _write(
+    medium: str, host: str | None, file: Path | None, selector: str | None, out: Path | None, resume: bool
+) -> None:
     if host is not None and selector is None and out is None:
-        _write_one(medium, host, file)
+        _write_one(medium, host, file, resume)
     elif host is None and selector is not None and out is not None:
         from provision.boot import Medium
         from provision.cli.batch import write_batch
 
-        write_batch(Medium(medium), selector, out)
+        write_batch(Medium(medium), selector, out, keep=resume)
     else:
         raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
 
 
-def _write_one(medium: str, host: str, file: Path | None) -> None:
+def _write_one(medium: str, host: str, file: Path | None, resume: bool) -> None:
     from provision.api.media import MediumDescription
     from provision.cli.download import download
     from provision.writing import require_file
@@ -63,7 +72,7 @@ def _write_one(medium: str, host: str, file: Path | None) -> None:
     with given.client() as client:
         described = client.call(MediumDescription, "GET", f"{url}/sha256")
         with output.bar(path.name, described.size, given.json) as progress:
-            download(client, url, described, path, progress)
+            download(client, url, described, path, progress, keep=resume)
     if given.json:
         output.data({**output.members(described), "file": str(path)})
     else:
@@ -141,9 +150,12 @@ def _dhcp(check: bool) -> str:
     """The configuration that the service renders; raises Invalid when it is not one of ours, or dnsmasq refuses it."""
     from provision.render import dhcp, dnsmasq_lines
 
-    with context().client() as client:
+    given = context()
+    with given.client() as client:
         text = client.text("/v1/dhcp")
-    dnsmasq_lines.require(text, {listener.interface for listener in context().settings().listen})
+    # What another server calls its interfaces is not known here.
+    served = None if given.server else {listener.interface for listener in given.settings().listen}
+    dnsmasq_lines.require(text, served)
     if check:
         dhcp.check(text.encode())
     return text

@@ -32,7 +32,7 @@ def received(kind: type[_Shape], data: bytes) -> _Shape:
 
 def foreign(fact: str = "gave an answer that this release does not know") -> Unavailable:
     """The error for an answer that is none."""
-    return Unavailable("service", fact, "restart it after an upgrade; else find out who answers on its socket")
+    return Unavailable("service", fact, "restart it after an upgrade; else find out who answers in its place")
 
 
 class RemoteError(ProvisionError):

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from provision.errors import Unavailable
@@ -75,6 +75,35 @@ def bind_tcp(interface: str, address: IPv4Address | str, port: int) -> socket.so
 def bind_udp(interface: str, address: IPv4Address | str, port: int) -> socket.socket:
     """A non-blocking UDP socket on that interface and address (port 0: any); raises Unavailable as `bind_tcp` does."""
     return _bind(interface, address, port, socket.SOCK_DGRAM)
+
+
+def bind_any(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
+    """A listening, non-blocking TCP socket on an address, whatever interface its packets come in by: for those who are
+    asked who they are. The wildcard of IPv6 hears IPv4 too. Raises Unavailable naming the way out."""
+    family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_unspecified)
+        sock.bind((str(address), port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _unbound(error, address, port) from None
+    return sock
+
+
+def _unbound(error: OSError, address: IPv4Address | IPv6Address, port: int) -> Unavailable:
+    where = f"TCP [{address}]:{port}" if isinstance(address, IPv6Address) else f"TCP {address}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return Unavailable(where, "the port is taken", f"see 'ss -lnp sport = :{port}', or set another port")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return Unavailable(where, "the server does not have the address", "see 'ip addr', or correct [api]")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Unavailable(where, "not permitted", "give the service CAP_NET_BIND_SERVICE, or set a port above 1023")
+    return Unavailable(where, f"could not be bound ({error.strerror})", "correct [api]")
 
 
 def sibling(sock: socket.socket, port: int, prepare: Callable[[socket.socket], None] | None = None) -> socket.socket:

@@ -89,8 +89,13 @@ def by_loopback(connection: int) -> bool:
     False for a listener that does not keep it.
     """
     try:
-        with socket.socket(fileno=socket.dup(connection)) as sock:
-            packet = sock.getsockopt(socket.IPPROTO_TCP, _TCP_SAVED_SYN, 256)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, connection)
+    except (OSError, ValueError):  # it is closed already
+        return False
+    try:
+        packet = sock.getsockopt(socket.IPPROTO_TCP, _TCP_SAVED_SYN, 256)
     except OSError:
         return False
+    finally:
+        sock.detach()
     return len(packet) > 14 and packet[:12] == bytes(12)

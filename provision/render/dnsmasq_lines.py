@@ -64,10 +64,11 @@ _SERVED = re.compile(rf"interface=({_INTERFACE})")
 _COMMENT = re.compile("#[ -~]*")
 
 
-def require(text: str, interfaces: Collection[str]) -> None:
+def require(text: str, interfaces: Collection[str] | None) -> None:
     """Raise Invalid, naming the line and nothing of it, when `text` is not what this release renders.
 
-    `interfaces` are those of the settings: DHCP is served on no other, and on one at least.
+    `interfaces` are those of the settings: DHCP is served on no other, and on one at least. None when the settings are
+    elsewhere.
     """
     if len(text) > MAX_BYTES or not text.endswith("\n"):
         raise _foreign(0)
@@ -81,7 +82,7 @@ def require(text: str, interfaces: Collection[str]) -> None:
             raise _foreign(number)
         if found := _SERVED.fullmatch(line):
             served += 1
-            if found[1] not in interfaces:
+            if interfaces is not None and found[1] not in interfaces:
                 raise _foreign(number)
     if head or not served:
         raise _foreign(0)

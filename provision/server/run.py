@@ -15,6 +15,7 @@ from provision.errors import Unavailable
 from provision.net import capabilities, interfaces
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Helper, Pins
+from provision.server.api import ApiServer
 from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
 from provision.server.operator import operator_limits, operator_socket
@@ -23,8 +24,12 @@ from provision.service.service import Service
 from provision.settings import Settings
 from provision.web.limits import Limits
 from provision.web.operator import app as operator_app
-from provision.web.operator.authentication import by_peer_credentials
+from provision.web.operator.authentication import by_peer_credentials, by_token
 from provision.web.servers import Servers
+
+_COLLECT_AFTER = 5000
+"""Objects that are made before Python's collector of cycles looks for some to free, 700 by default. An answer makes a
+few dozen, nearly none of them in a cycle."""
 
 _SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
 log = logging.getLogger("provision")
@@ -42,6 +47,7 @@ def run(settings: Settings) -> None:
     # The inventory stays in memory: Python's collector of cycles need not look through it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     try:
         with Jobs(_jobs(service)):
             uvloop.run(_serve(service, helper))
@@ -94,23 +100,35 @@ async def _serve_with(
         networks = Networks(service, servers, neighbours, pins)
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
-        following = asyncio.create_task(networks.follow())
-        watching = asyncio.create_task(_watch(pins))
+        going = [asyncio.create_task(networks.follow()), asyncio.create_task(_watch(pins))]
+        if (api := _api(service, servers)) is not None:
+            service.listeners = lambda: {**networks.states(), **api.states()}
+            service.core.cautions.append(api.warnings)
+            going.append(asyncio.create_task(api.follow()))
         log.info("serving the operator's socket %s", service.core.settings.socket)
         _notify("READY=1")
         try:
             serving = asyncio.create_task(servers.serve())
-            await asyncio.wait({serving, following, watching}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (following, watching):
+            await asyncio.wait({serving, *going}, return_when=asyncio.FIRST_COMPLETED)
+            for task in going:
                 if task.done():
                     task.result()
         finally:
             _notify("STOPPING=1")
-            following.cancel()
-            watching.cancel()
+            for task in going:
+                task.cancel()
             networks.close()
             if isinstance(pins, Pins):
                 pins.stop()  # what is cut off now must not go elsewhere, so the addresses are let go when all is closed
+
+
+def _api(service: Service, servers: Servers) -> ApiServer | None:
+    """The operator's application over TLS, when the settings have it."""
+    settings = service.core.settings
+    if settings.api is None:
+        return None
+    app = operator_app.create(service, by_token(service))
+    return ApiServer(app, settings.api, settings, servers, service.core.clock)
 
 
 async def _watch(pins: Pins | Unavailable) -> None:

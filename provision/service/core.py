@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -18,7 +18,7 @@ from provision.below import discard
 from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
 from provision.clock import Clock
 from provision.denial import Denial
-from provision.errors import Conflict, NotFound, Unavailable
+from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
 from provision.media.initrd import ALIVE
 from provision.media.library import BaseImage, Library
@@ -42,6 +42,7 @@ from provision.store.lock import StateLock
 from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
+_IN_CLEAR, _WITHOUT_SECRETS = Payload(secrets_in_clear=True), Payload(secrets_in_clear=False)
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Core:
         # The MACs that the inventory has at each network's addresses, and the snapshot's count it belongs to.
         self._at: tuple[int, dict[tuple[str, IPv4Address], tuple[str, ...]]] = (-1, {})
         self._foresight, self._warned = Foresight(settings.state), False
+        self.cautions: list[Callable[[], Sequence[ProvisionError]]] = []
+        """What else has warnings for operators."""
         self._state_lock: StateLock | None = None
 
     @classmethod
@@ -276,7 +279,7 @@ class Core:
 
     def payload(self, state: HostState, channel: Channel) -> Payload:
         """What the bytes of this host's media would carry in clear on that channel."""
-        return Payload(secrets_in_clear=bool(state.host.credentials) or self.carries_key(channel))
+        return _IN_CLEAR if state.host.credentials or self.carries_key(channel) else _WITHOUT_SECRETS
 
     def decide(
         self,
@@ -295,7 +298,7 @@ class Core:
         minute is, and how many more there were follows. `written` is called with a durable release whose
         entry is on its way to the disk: what it begins may be given to nobody before this returns.
         """
-        payload = self.payload(state, channel) if state else Payload(secrets_in_clear=True)
+        payload = self.payload(state, channel) if state else _IN_CLEAR
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
@@ -320,7 +323,7 @@ class Core:
         when that is new. Raises Unavailable."""
         now = self.clock()
         self._foresight.note(now, self.audit.growth)
-        told = self.warnings()
+        told = self._of_the_disk()
         if told and not self._warned:
             _log.warning("%s", told[0])
         self._warned = bool(told)
@@ -328,8 +331,11 @@ class Core:
         self.store.tokens.flush()
         self.audit.flush(now)
 
-    def warnings(self) -> list[Unavailable]:
-        """What an operator should see to before it stops everything."""
+    def warnings(self) -> list[ProvisionError]:
+        """What an operator should see to before it stops everything, or nobody can reach the server."""
+        return [*self._of_the_disk(), *(warning for ask in self.cautions for warning in ask())]
+
+    def _of_the_disk(self) -> list[Unavailable]:
         try:
             fact = self._foresight.look().warning
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from provision.boot import Role
@@ -47,9 +47,11 @@ class Endpoints:
         return found if isinstance(found, Endpoint) else None
 
     def for_links(self) -> list[str]:
-        """The URLs, without a path, at which media are given to links."""
-        networks = self._site().networks
-        return [
+        """The URLs, without a path, at which media are given to links: over TLS first."""
+        networks, api = self._site().networks, self._settings.api
+        # One that hears on every address has none that could be named here.
+        over_tls = [_https(api.address, api.port)] if api is not None and not api.address.is_unspecified else []
+        return over_tls + [
             there.url
             for listen in self._settings.listen
             if listen.links and listen.network in networks and networks[listen.network].role is Role.MANAGEMENT
@@ -109,3 +111,8 @@ class Endpoints:
         )
         self._boot_servers[host.name] = (host, self._site(), found)
         return found
+
+
+def _https(address: IPv4Address | IPv6Address, port: int) -> str:
+    host = str(address) if isinstance(address, IPv4Address) else f"[{address}]"
+    return f"https://{host}" if port == 443 else f"https://{host}:{port}"

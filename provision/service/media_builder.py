@@ -21,6 +21,7 @@ from provision.render.target import BootTarget
 from provision.secret import Secret
 from provision.seed import BootServer, PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
+from provision.service.endpoints import Endpoint
 
 _PLANS = 64
 _REVISIONS = 20_000
@@ -32,27 +33,34 @@ class MediaBuilder:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
+        # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
-            tuple[str, tuple[tuple[str, str], ...], PhoneHomeId | None, tuple[BootServer, ...]], str
+            tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
         ] = {}
         self._lock = Lock()
 
-    def _phone_home_url(self, state: HostState, channel: Channel) -> str | None:
-        """Where the booted host says that it is up: the network it boots on, else its own management network."""
-        if channel.network:
-            wanted = [channel.network]
-        else:
-            networks = self._core.site.networks
-            own = [i.network for i in state.host.interfaces.values() if i.network]
-            wanted = [name for name in own if networks[name].role is Role.MANAGEMENT]
-        endpoints = [self._core.endpoints.of(name) for name in wanted]
-        return next((f"{endpoint.url}{boot_paths.UP}" for endpoint in endpoints if endpoint), None)
+    def _phone_home_url(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str | None:
+        """Where the booted host says that it is up: the network it boots on, else its own management network.
 
-    def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
+        None when it gets no key to say so with, or nobody would hear it.
+        """
         # A copy is the same wherever it goes out: a BMC's network is not the host's.
         channel = OPERATOR if isinstance(boot, Copy) else channel
-        url = self._phone_home_url(state, channel) if self._core.carries_key(channel) else None
-        return PhoneHomeId(url, boot.label) if url else None
+        if not self._core.carries_key(channel):
+            return None
+        endpoints = self._core.endpoints
+        there = endpoints.of(channel.network) if channel.network else self._own_management(state.host)
+        return f"{there.url}{boot_paths.UP}" if there else None
+
+    def _own_management(self, host: Host) -> Endpoint | None:
+        """Where this server is on the first of the host's management networks that it serves."""
+        networks = self._core.site.networks
+        own = [i.network for i in host.interfaces.values() if i.network]
+        endpoints = (self._core.endpoints.of(name) for name in own if networks[name].role is Role.MANAGEMENT)
+        return next(filter(None, endpoints), None)
+
+    def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
+        return _said(self._phone_home_url(state, channel, boot), boot)
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
@@ -62,19 +70,20 @@ class MediaBuilder:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
         owners = self._core.owners(host)
-        said, there = self._phone_home(state, channel, boot), self._core.endpoints.boot_servers(host)
-        key = state.revision, tuple(owners.items()), said, there
-        found = self._revisions.get(key)
-        if found is None:
-            sealed = snapshot.credentials.get(host.name, {})
-            versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
-            site = snapshot.site or self._core.site
-            found = seeds.seed_revision(host, site, versions, said, there, owners)
-            # Not when the inventory has changed since `state` was looked up: then it is of two states.
-            if snapshot.revisions.get(host.name) == state.revision:
-                if len(self._revisions) >= _REVISIONS:
-                    self._revisions.clear()
-                self._revisions[key] = found
+        url, there = self._phone_home_url(state, channel, boot), self._core.endpoints.boot_servers(host)
+        key = state.revision, tuple(owners.items()), url, boot.label
+        known = self._revisions.get(key)
+        if known is not None and known[0] == there:
+            return known[1]
+        sealed = snapshot.credentials.get(host.name, {})
+        versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
+        site = snapshot.site or self._core.site
+        found = seeds.seed_revision(host, site, versions, _said(url, boot), there, owners)
+        # Not when the inventory has changed since `state` was looked up: then it is of two states.
+        if snapshot.revisions.get(host.name) == state.revision:
+            if len(self._revisions) >= _REVISIONS:
+                self._revisions.clear()
+            self._revisions[key] = there, found
         return found
 
     def seed(self, release: Release, state: HostState, boot: Boot | Copy, revision: str) -> Seed:
@@ -148,3 +157,8 @@ class MediaBuilder:
         """
         config = grub.start_over(lines) if passes else grub.refusal(lines, show_uuid=unknown)
         return medium_plan(base.refusal, {"grub.cfg": config}, REFUSAL)
+
+
+def _said(url: str | None, boot: Boot | Copy) -> PhoneHomeId | None:
+    """What the booted host is told of how to say that it is up."""
+    return PhoneHomeId(url, boot.label) if url else None

@@ -114,7 +114,8 @@ class Reports:
     def health(self, listeners: Mapping[str, str]) -> api.Health:
         """What is served: each listener's network and state."""
         problems = tuple(self._core.footing.problems())
-        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems)
+        warnings = tuple(str(warning) for warning in self._core.warnings())
+        return api.Health(hosts=len(self._core.hosts), listeners=dict(listeners), problems=problems, warnings=warnings)
 
 
 def _stage(boot: Boot | None) -> str:

@@ -35,6 +35,8 @@ Entry = TypedDict(
         "window": int | str,
         "minutes": int,
         "boots": int,
+        "link": str,
+        "uses": int,
         "credential": str,
         "kind": str,
         "link": str,

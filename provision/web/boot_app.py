@@ -136,6 +136,10 @@ class _Text(Response):
         length = b"content-length", b"%d" % len(body)
         self.raw_headers = [length, (b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
+
 
 async def _no_configuration(_: Request) -> Response:
     raise _no_configuration_of_that()

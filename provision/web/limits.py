@@ -20,6 +20,7 @@ class Limits:
     `fields` is how many header fields a request has at most: each costs some hundred bytes, however short it is.
     `stall` is how long a response or a request's body may make no progress, `body_seconds` how long a body may take in
     all. `ahead` is how much is held of what comes while a request is answered. `operators` is for Unix sockets.
+    `authenticated` is for listeners whose application answers at length only whom it knows, by a credential.
     """
 
     header: int = 16 * 1024
@@ -33,3 +34,21 @@ class Limits:
     per_peer: int = 64
     ahead: int = 4096
     operators: Operators | None = None
+    authenticated: bool = False
+
+    @property
+    def strangers(self) -> bool:
+        """Whether who takes long answers may be anybody. Others are few and known, and want it fast."""
+        return self.operators is None and not self.authenticated
+
+
+@dataclass(frozen=True)
+class HandshakeLimits:
+    """Bounds of TLS handshakes of one listener: seconds of each, connections in one of them in all and of one peer,
+    and how many begin in a second, when more than `burst` want to. Each costs a signature."""
+
+    seconds: float = 10.0
+    connections: int = 512
+    per_peer: int = 64
+    rate: float = 100.0
+    burst: int = 50

@@ -8,6 +8,7 @@ import fcntl
 import socket
 import struct
 import termios
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from provision.net.sources import by_loopback
 
@@ -30,7 +31,15 @@ def credentials(sock: socket.socket) -> tuple[int, int, tuple[int, ...]]:
 def client_of(sock: socket.socket, client: tuple[str, int]) -> tuple[str, int]:
     """The client of a TCP connection that is known as `client`: a NAT rule can give a local process any address, also a
     host's, and it is local all the same."""
-    return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else client
+    return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else (plain(client[0]), client[1])
+
+
+def plain(address: str) -> str:
+    """An address without what a socket of IPv6 adds: IPv4 is IPv4 (RFC 4291 section 2.5.5.2), and a zone goes."""
+    found = ip_address(address)
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or IPv6Address(int(found)))
 
 
 def is_routed(sock: socket.socket) -> bool:
@@ -38,8 +47,12 @@ def is_routed(sock: socket.socket) -> bool:
     machine that it names, and not to the peer's address."""
     if sock.family != socket.AF_INET:
         return False
-    with socket.socket(fileno=socket.dup(sock.fileno())) as real:
+    # Every connection is asked: a second descriptor would take as long as the answer.
+    real = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, sock.fileno())
+    try:
         return bool(real.getsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, _OPTION_BYTES))
+    finally:
+        real.detach()
 
 
 def reset(sock: socket.socket) -> None:

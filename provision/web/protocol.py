@@ -18,6 +18,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from provision.places import State, is_stalled
+from provision.web.header import HeldHeader
 from provision.web.peer import acknowledged, client_of, credentials, is_routed, unacknowledged
 from provision.web.problems import origin_of_error
 
@@ -31,23 +32,6 @@ EXCHANGE = "provision.exchange"
 """The extension of the ASGI scope under which a response finds its `Exchange`."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Head:
-    """Stands in for the transport until the header block is written: GRUB's HTTP client wants `Content-Length` so."""
-
-    def __init__(self, cycle: Any, transport: asyncio.Transport) -> None:
-        self._cycle, self._transport = cycle, transport
-
-    def write(self, data: bytes) -> None:
-        if not data.startswith(b"HTTP/1.1 100"):
-            self._cycle.transport = self._transport
-            data = data.replace(b"\r\ncontent-length: ", b"\r\nContent-Length: ", 1)
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 @dataclass(frozen=True)
@@ -78,8 +62,13 @@ class Exchange:
 
     @property
     def is_operator(self) -> bool:
-        """Whether an operator is at the other end, by the kernel's word."""
+        """Whether an operator is at the other end, by the kernel's word or an application's that authenticates."""
         return self.connection.is_operator
+
+    def begin(self) -> None:
+        """Give the header to the connection now, and not with the first bytes of the body."""
+        if isinstance(self.cycle.transport, HeldHeader):
+            self.cycle.transport.flush()
 
     async def drain(self) -> None:
         """Wait until the client has taken nearly all that was sent, or has left."""
@@ -148,7 +137,7 @@ class BoundedProtocol(HttpToolsProtocol):
     @property
     def is_operator(self) -> bool:
         """See `Exchange.is_operator`."""
-        return self._limits.operators is not None
+        return not self._limits.strangers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -161,7 +150,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif sock is not None and self.client:
             self.client = client_of(sock, self.client)
         self.address = self.client[0] if self.client else ""
-        if self._limits.operators is None:  # strangers may be many; operators are known, and want it fast
+        if self._limits.strangers:
             transport.set_write_buffer_limits(high=_UNSENT)
         if (sock is not None and is_routed(sock)) or not self._gate.admit(self):
             transport.abort()
@@ -304,7 +293,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        cycle.transport = _Head(cycle, self.transport)
+        cycle.transport = header = HeldHeader(cycle, self.transport)
         cycle.scope["extensions"] = extensions = {EXCHANGE: Exchange(self, cycle)}
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
@@ -329,6 +318,7 @@ class BoundedProtocol(HttpToolsProtocol):
             finally:
                 # What refers to itself waits for Python's collector of cycles, which is in no hurry.
                 extensions.clear()
+                header.flush()
                 cycle.transport = self.transport
 
         super()._start_asgi_task(cycle, bounded)

@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.server import Server
 
 from provision.places import Who, by_address
+from provision.web.entrance import Context, Entrance
 from provision.web.gate import Gate
 from provision.web.limits import Limits
 from provision.web.peer import reset_at_close
@@ -39,7 +40,9 @@ class _Server(Server):
 class Listener:
     """One served socket; give it to `Servers.remove`."""
 
-    def __init__(self, app: Any, sock: socket.socket, limits: Limits, who: Who = by_address) -> None:
+    def __init__(
+        self, app: Any, sock: socket.socket, limits: Limits, who: Who = by_address, tls: Context | None = None
+    ) -> None:
         self.gate = Gate(limits, who)
         self.sock = sock
         config = uvicorn.Config(
@@ -58,18 +61,35 @@ class Listener:
         )
         self.server = _Server(config)
         self.task: asyncio.Task[None] | None = None
+        self._entrance = None if tls is None else Entrance(sock, tls, self._protocol)
+
+    def _protocol(self) -> BoundedProtocol:
+        """What uvicorn makes for a connection, for those that it does not accept itself."""
+        server = self.server
+        return BoundedProtocol(
+            config=server.config, server_state=server.server_state, app_state=server.lifespan.state, gate=self.gate
+        )
 
     async def start(self) -> None:
         """Serve; returns when the socket accepts."""
-        self.task = asyncio.create_task(self.server.serve(sockets=[self.sock]))
+        accepted_there = [self.sock] if self._entrance is None else []
+        self.task = asyncio.create_task(self.server.serve(sockets=accepted_there))
         while not self.server.started and not self.task.done():
             await asyncio.sleep(0.002)
         if self.task.done():
             await self.task
+        if self._entrance is not None:
+            self._entrance.start()
+
+    def end(self) -> None:
+        """Accept nothing more from now on, or very soon; what runs goes on."""
+        self.server.should_exit = True
+        if self._entrance is not None:
+            self._entrance.close()
 
     async def stop(self) -> None:
         """Finish what runs within GRACE_SECONDS, then cut it off and close the socket."""
-        self.server.should_exit = True
+        self.end()
         if self.task is not None:
             await asyncio.wait([self.task])
         self.abort()
@@ -79,7 +99,7 @@ class Listener:
         """Accept nothing more from now on, and break every connection."""
         for server in self.server.servers:
             server.close()
-        self.server.should_exit = True
+        self.end()
         self.abort()
 
     def abort(self) -> None:
@@ -123,10 +143,17 @@ class Servers:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.remove_signal_handler(number)
 
-    async def add(self, app: Any, sock: socket.socket, limits: Limits | None = None, who: Who = by_address) -> Listener:
+    async def add(
+        self,
+        app: Any,
+        sock: socket.socket,
+        limits: Limits | None = None,
+        who: Who = by_address,
+        tls: Context | None = None,
+    ) -> Listener:
         """Serve the ASGI application `app` on the listening socket `sock`, which is now ours to close. `who` says
-        which peers count as one."""
-        listener = Listener(app, sock, limits or Limits(), who)
+        which peers count as one; with `tls` every connection speaks it, by the context that it then gives."""
+        listener = Listener(app, sock, limits or Limits(), who, tls)
         await listener.start()
         self._listeners.append(listener)
         return listener
@@ -151,4 +178,4 @@ class Servers:
                 listener.abort()
         self._stopping.set()
         for listener in self._listeners:
-            listener.server.should_exit = True
+            listener.end()

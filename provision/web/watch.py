@@ -41,7 +41,8 @@ class Watch:
         reset_at_close(sock, True)
 
     def begin(self) -> None:
-        """The header has been given to the connection, and the body follows."""
+        """The header goes to the connection, and the body follows: what is acknowledged from here on is of the body."""
+        self._exchange.begin()
         transport = self._exchange.connection.transport
         self._base = progress(self._sock)[1] + queued(self._sock) + transport.get_write_buffer_size()
         self._task = asyncio.get_running_loop().create_task(self._follow())

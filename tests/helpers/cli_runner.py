@@ -39,10 +39,15 @@ class Terminal(io.StringIO):
 
 def cli(state: Path | str, *arguments: str | Path, stdin: bytes = b"", terminal: bool = False) -> Ran:
     """Run `provision --state STATE ARGUMENTS...`; standard output is a pipe, or a `terminal`."""
+    return run("--state", state, *arguments, stdin=stdin, terminal=terminal)
+
+
+def run(*arguments: str | Path, stdin: bytes = b"", typed: str | None = None, terminal: bool = False) -> Ran:
+    """Run `provision ARGUMENTS...`; standard input is a pipe, or a terminal at which somebody has `typed`."""
     out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
-    argv = ["provision", "--state", str(state), *map(str, arguments)]
+    argv = ["provision", *map(str, arguments)]
     code: object = 0
-    given = io.TextIOWrapper(io.BytesIO(stdin))
+    given = io.TextIOWrapper(io.BytesIO(stdin)) if typed is None else Terminal(typed)
     with patch.object(sys, "argv", argv), patch.object(sys, "stdin", given), redirect_stdout(out), redirect_stderr(err):
         try:
             main()

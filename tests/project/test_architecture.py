@@ -32,7 +32,7 @@ LAYERS = (
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
-    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "lab", "bmc"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc"),
     ("seed", "credential_files"),
     ("image",),
     # Everything together, then its faces.
@@ -63,6 +63,16 @@ DOORS = {
     "starlette": ("web/",),
     "uvicorn": ("web/",),
     "httptools": ("web/",),
+    "ssl": (
+        "tls/",
+        "web/entrance.py",  # which gives each connection what `tls/` has made
+        # The other end: what a server shows and has to prove.
+        "cli/chain.py",
+        "cli/trust.py",
+        "cli/enrolment.py",
+        "cli/client.py",
+        "bmc/",  # BMCs are known by certificates of their own
+    ),
     "uvloop": ("web/", "server/run.py"),
     "httpx": ("cli/client.py", "cli/alone.py"),
     "http.client": ("bmc/connection.py",),

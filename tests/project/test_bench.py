@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from bench import __main__ as runner
-from bench import boot, cli, configs, first_byte, image, pinning, scale, site, stream, tftp
+from bench import boot, cli, configs, first_byte, image, pinning, scale, site, stream, tftp, tls
 from bench.common import Row, paired, table
 from tests.helpers.paths import ROOT
 
@@ -123,6 +123,13 @@ def test_sites_of_two_sizes_are_compared() -> None:
 def test_streams_and_their_memory_are_measured() -> None:
     rows = stream.main(small=stream.MIB, large=2 * stream.MIB, pairs=1, seconds=0.1)
     assert [found.unit for found in rows] == ["GB/s"] * 4 + ["MiB"] * 4
+    assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_streams_over_tls_are_measured() -> None:
+    rows = tls.main(size=32 * tls.MIB, pairs=1)
+    assert [found.unit for found in rows] == ["GB/s"] * 4
     assert all(found.ours > 0 and found.peer > 0 for found in rows)
 
 

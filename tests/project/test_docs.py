@@ -23,7 +23,7 @@ from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.service.service import Service
-from provision.settings import RULES, Listen, Settings
+from provision.settings import RULES, Api, Listen, Settings
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
@@ -123,6 +123,7 @@ def test_every_setting_is_described() -> None:
     rows = DEPLOYMENT.section("Settings").table()
     fields = {name: field for name, field in Settings.model_fields.items() if name != "state"}
     fields |= {f"listen.{name}": field for name, field in Listen.model_fields.items()}
+    fields |= {f"api.{name}": field for name, field in Api.model_fields.items()}
     assert set(rows) == set(fields)
     for name, field in fields.items():
         assert rows[name][1].strip("`") == toml(field.default), name
@@ -247,7 +248,7 @@ def test_every_path_of_the_state_directory_is_described(tmp_path: Path) -> None:
         service.close()
     rows = DEPLOYMENT.section("Installing the server").table()
     assert names <= {code for row in rows.values() for cell in row for code in codes(cell)}
-    assert set(rows) - names <= {"operator.sock", "bases/", "audit.pending"}, "these come later"
+    assert set(rows) - names <= {"operator.sock", "bases/", "audit.pending", "tls/"}, "these come later"
 
 
 def test_defaults_of_windows_are_as_described() -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Invalid, Problems, Unavailable
-from provision.settings import TEMPLATE, Settings, config_file, load, parse, state_directory
+from provision.settings import (
+    TEMPLATE,
+    Settings,
+    config_file,
+    load,
+    parse,
+    server,
+    state_directory,
+    user_directory,
+)
 
 STATE = Path("/state")
 
@@ -153,6 +162,24 @@ def test_where_things_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert config_file(tmp_path, STATE) == tmp_path
 
 
+def test_which_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROVISION_SERVER", raising=False)
+    assert (server(None), server("https://a")) == (None, "https://a")
+    monkeypatch.setenv("PROVISION_SERVER", "https://b")
+    assert (server(None), server("https://a")) == ("https://b", "https://a")
+    monkeypatch.setenv("PROVISION_SERVER", "")
+    assert server(None) is None
+
+
+def test_where_a_user_s_own_settings_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/somewhere")
+    assert user_directory() == Path("/somewhere/provision")
+    for nothing in ("", "relative"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", nothing)
+        assert user_directory() == tmp_path / ".config" / "provision"
+
+
 def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="provision init"):
         load(tmp_path, tmp_path / "provision.toml")
@@ -167,3 +194,39 @@ def test_who_may_not_read_the_file_is_told_how_to_get_in(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.raises(Unavailable, match=r"toml: cannot be read \(Permission denied\); be root, or join the group"):
         load(tmp_path, tmp_path / "provision.toml")
+
+
+API = '[api]\naddress = "192.0.2.1"\ncertificate = "tls/server.pem"\nkey = "/etc/ssl/private/prov.key"\n'
+
+
+def test_the_api_over_tls() -> None:
+    found = parse((API + 'names = ["Prov.Example.test.", "2001:DB8::0:1"]\n').encode(), "provision.toml", STATE).api
+    assert found is not None
+    assert (found.address, found.port) == (IPv4Address("192.0.2.1"), 8443)
+    assert found.names == ("prov.example.test", "2001:db8::1")
+    assert found.pairs(STATE) == ((STATE / "tls/server.pem", Path("/etc/ssl/private/prov.key")),)
+    text = API + 'firmware_certificate = "f.pem"\nfirmware_key = "f.key"\n'
+    both = parse(text.encode(), "provision.toml", STATE).api
+    assert both is not None and both.pairs(STATE)[1] == (STATE / "f.pem", STATE / "f.key")
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "said"),
+    [
+        ("port = 80", "api.port", "is the port of a boot listener"),
+        ("port = 0", "api.port", "the least is 1"),
+        ('names = ["prov.example.test:8443"]', "api.names.0", "is not a host name; write it without a port"),
+        ('names = ["https://prov"]', "api.names.0", "is not a host name"),
+        ('firmware_key = "f.key"', "api.firmware_key", "has no 'firmware_certificate' beside it"),
+        ('firmware_certificate = "f.pem"', "api.firmware_certificate", "has no 'firmware_key' beside it"),
+        ("tls = false", "api.tls", "unknown key"),
+    ],
+)
+def test_an_api_that_cannot_be(line: str, key: str, said: str) -> None:
+    listen = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\n'
+    found = problems(f"{API}{line}\n{listen}")
+    assert list(found) == [key] and said in found[key]
+
+
+def test_an_api_needs_a_certificate_and_its_key() -> None:
+    assert set(problems('[api]\naddress = "10.0.0.1x"\n')) == {"api.address", "api.certificate", "api.key"}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from provision.api.hosts import HostRow
 from provision.cli.alone import connect
-from provision.errors import Conflict, Exit, Invalid
+from provision.errors import Conflict, Exit, Invalid, Unavailable
 from provision.settings import load
-from provision.writing import making, replacing
+from provision.writing import continuing, making, replacing
 from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import CANARY, closed_site
 
@@ -78,11 +79,16 @@ def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
         replacing(tmp_path).__enter__()
 
 
+def acts(state: Path) -> int:
+    """The entries of the audit log, without those of reading it."""
+    return sum(entry["event"] != "audit-read" for entry in cli(state, "audit", "--json").json)
+
+
 @pytest.mark.parametrize("command", [("iso", "node1"), ("disk", "node1"), ("dhcp",), ("render",)], ids=" ".join)
 def test_no_command_writes_to_a_device(tmp_path: Path, command: tuple[str, ...]) -> None:
     state, path = closed_site(tmp_path), tmp_path / "sdx"
     os.mkfifo(path)
-    entries = len(cli(state, "audit", "--json").json)
+    entries = acts(state)
     ran = cli(state, *command, "-o", path)
     assert (ran.code, ran.out, ran.err.count("\n")) == (
         Exit.CONFLICT if command == ("render",) else Exit.INVALID,
@@ -90,7 +96,7 @@ def test_no_command_writes_to_a_device(tmp_path: Path, command: tuple[str, ...])
         1,
     )
     assert path.is_fifo()
-    assert len(cli(state, "audit", "--json").json) == entries, "nothing was asked for"
+    assert acts(state) == entries, "nothing was asked for"
 
 
 def test_no_batch_writes_to_a_device(tmp_path: Path) -> None:
@@ -115,6 +121,68 @@ def test_a_directory_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
     with making(tmp_path / "tree") as beside:
         (beside / "file").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["tree", "file"]
+
+
+def test_what_was_written_is_given_again(tmp_path: Path) -> None:
+    out, kept = tmp_path / "out", tmp_path / ".out.k1.part"
+    for error in (KeyboardInterrupt, Unavailable("x", "y")):
+        with pytest.raises((KeyboardInterrupt, Unavailable)), continuing(out, "k1") as descriptor:
+            os.pwrite(descriptor, b"half", os.fstat(descriptor).st_size)
+            raise error
+    assert (kept.read_bytes(), stat.S_IMODE(kept.stat().st_mode), out.exists()) == (b"halfhalf", 0o600, False)
+    with continuing(out, "k1") as descriptor:
+        assert os.pread(descriptor, 99, 0) == b"halfhalf"
+    assert (out.read_bytes(), list(tmp_path.iterdir())) == (b"halfhalf", [out])
+
+
+def test_what_is_of_another_key_or_no_good_is_deleted(tmp_path: Path) -> None:
+    out, old = tmp_path / "[out]*", tmp_path / ".[out]*.k1.part"
+    (tmp_path / ".other.k1.part").touch()
+    old.write_bytes(b"half")
+    for error in (Conflict("x", "y"), Invalid("x", "y")):
+        with pytest.raises(type(error)), continuing(out, "k2") as descriptor:
+            assert os.pread(descriptor, 9, 0) == b""
+            assert not old.exists()
+            os.write(descriptor, b"of no use")
+            raise error
+    assert [path.name for path in tmp_path.iterdir()] == [".other.k1.part"]
+
+
+def test_one_process_goes_on_at_a_time(tmp_path: Path) -> None:
+    with continuing(tmp_path / "out", "k"):
+        with pytest.raises(Conflict, match="another process writes it"), continuing(tmp_path / "out", "k"):
+            raise AssertionError("it was let in")
+        assert [path.name for path in tmp_path.iterdir()] == [".out.k.part"]
+
+
+def open_to_others(path: Path) -> None:
+    path.touch()
+    path.chmod(0o620)
+
+
+def with_another_name(path: Path) -> None:
+    path.touch(0o600)
+    path.with_name("another").hardlink_to(path)
+
+
+def private_pipe(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+@pytest.mark.parametrize("make", [open_to_others, with_another_name, private_pipe])
+def test_what_somebody_else_could_have_written_is_not_gone_on_with(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / ".out.k.part")
+    with pytest.raises(Invalid, match="is not a file that you alone can write; delete it"):
+        continuing(tmp_path / "out", "k").__enter__()
+
+
+def test_nor_is_a_link_followed(tmp_path: Path) -> None:
+    (tmp_path / ".out.k.part").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        continuing(tmp_path / "out", "k").__enter__()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_socket_of_a_command_is_swept_however_long_its_path(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import ssl
 import tarfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -63,27 +64,46 @@ class Fake:
     """The hostile service; `sent` counts what it got rid of."""
 
     behaviour: Behaviour
+    context: ssl.SSLContext | None = None
     sent: int = 0
     asked: list[str] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
 
 
 @contextmanager
 def fake(path: Path, behaviour: Behaviour) -> Iterator[Fake]:
     """The hostile service on a socket at `path`."""
-    one = Fake(behaviour)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-        listener.listen(16)
-        thread = threading.Thread(target=_serve, args=(listener, one), daemon=True)
-        thread.start()
         try:
-            yield one
+            with _serving(listener, Fake(behaviour)) as one:
+                yield one
         finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            thread.join(30)
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def fake_tls(context: ssl.SSLContext, behaviour: Behaviour) -> Iterator[tuple[Fake, int]]:
+    """The same over TLS, and its port of 127.0.0.1."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _serving(listener, Fake(behaviour, context=context)) as one,
+    ):
+        yield one, listener.getsockname()[1]
+
+
+@contextmanager
+def _serving(listener: socket.socket, one: Fake) -> Iterator[Fake]:
+    listener.listen(16)
+    thread = threading.Thread(target=_serve, args=(listener, one), daemon=True)
+    thread.start()
+    try:
+        yield one
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(30)
     assert not thread.is_alive()
 
 
@@ -95,7 +115,11 @@ def _serve(listener: socket.socket, one: Fake) -> None:
             return
         with connection, suppress(OSError):
             connection.settimeout(20)
-            _answer(connection, one)
+            if one.context is None:
+                _answer(connection, one)
+                continue
+            with one.context.wrap_socket(connection, server_side=True) as tls:
+                _answer(tls, one)
 
 
 def _answer(connection: socket.socket, one: Fake) -> None:
@@ -105,6 +129,7 @@ def _answer(connection: socket.socket, one: Fake) -> None:
         if not part:
             return  # only a look whether anybody listens
         request += part
+    one.heads.append(request)
     method, path = request.split(b" ", 2)[:2]
     one.asked.append(f"{method.decode()} {path.decode()}")
     for piece in one.behaviour(method.decode(), path.decode()):

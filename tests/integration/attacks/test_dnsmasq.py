@@ -63,6 +63,7 @@ def script(tmp_path: Path) -> Path:
 
 def test_no_foreign_line_comes_to_dnsmasq(state: Path, script: Path) -> None:
     dnsmasq_lines.require(GOOD, {"eth1"})
+    dnsmasq_lines.require(GOOD, None)
     ran = attacked(state, lambda m, p: [answer(GOOD.encode(), "text/plain")], ("dhcp",))
     assert (ran.code, ran.out) == (Exit.OK, GOOD)
     for number, text in enumerate(bad_configurations(script)):

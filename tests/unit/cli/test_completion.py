@@ -51,6 +51,10 @@ def served(state: Path) -> Path:
         (("completion", "z"), ["zsh"]),
         (("explain", "n"), []),
         (("explain", "--h"), ["--help"]),
+        (("--serv",), ["--server"]),
+        (("--server", "https", ":", "//a", ":", "8443", "exp"), ["explain"]),
+        (("--server", "https", ":"), []),
+        (("host", "list", "--an"), ["--ansible"]),
     ],
     ids=str,
 )

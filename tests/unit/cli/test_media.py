@@ -36,8 +36,8 @@ def test_a_medium_is_written_whole_private_and_sparse(state: Path, tmp_path: Pat
 def test_a_medium_that_changes_while_it_is_written_is_refused(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def later(client: Any, url: str, described: MediumDescription, *rest: Any) -> None:
-        download(client, url, described.model_copy(update={"etag": '"of-another-revision"'}), *rest)
+    def later(client: Any, url: str, described: MediumDescription, *rest: Any, **more: Any) -> None:
+        download(client, url, described.model_copy(update={"etag": '"of-another-revision"'}), *rest, **more)
 
     monkeypatch.setattr("provision.cli.download.download", later)
     assert "run the command again" in failed(cli(state, "iso", "node1", "-o", tmp_path / "x.iso"), Exit.CONFLICT)

@@ -50,7 +50,7 @@ def start(number: int, revision: str = "r") -> Start:
 
 
 def begin(store: Store, *starts: Start) -> list[Boot | BaseException]:
-    """What becomes of requests that come in one turn of the loop."""
+    """What becomes of requests that come at one moment."""
 
     async def all_of_them() -> list[Boot | BaseException]:
         beginnings = Beginnings(store)
@@ -67,6 +67,18 @@ def test_one_transaction_for_all(store: Store, commits: list[None], tmp_path: Pa
     with closing(sqlite3.connect(tmp_path / "provision.db")) as other:
         assert other.execute("SELECT count(*) FROM boots").fetchone() == (HOSTS,)
     assert store.database.recheck() and store.boots.of("n7") == [boots[7]]
+
+
+def test_who_comes_a_moment_later_is_waited_for(store: Store, commits: list[None]) -> None:
+    async def ask() -> list[Boot]:
+        beginnings, asked = Beginnings(store), list[asyncio.Task[Boot]]()
+        for number in range(5):
+            asked.append(asyncio.create_task(beginnings.begin(start(number))))
+            await asyncio.sleep(0)  # a turn of the loop, as between two requests
+        return list(await asyncio.gather(*asked))
+
+    assert [boot.host for boot in asyncio.run(ask())] == [f"n{number}" for number in range(5)]
+    assert len(commits) == 1
 
 
 def test_a_nic_that_asks_twice_is_in_one_boot(store: Store, commits: list[None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from provision.link import MOST_CHARACTERS
 from provision.principal import PrincipalRole
 from provision.service.guesses import AT_ONCE
 from provision.service.service import Service
+from provision.settings import Api
 from provision.store.audit import Audit
 from tests.helpers.links import BMC, OTHER, PLAIN, Made, content, make, take
 from tests.helpers.principals import ROOT, with_role
@@ -249,3 +251,21 @@ def test_who_sees_other_hosts_sees_and_revokes_no_link_of_this_one(here: Site) -
     same = replace(other, selector=(("rack", "a"),))
     assert [row.id for row in here.service.links.listing(same, "node1")] == [made.id]
     here.service.links.revoke(made.id, same)
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "base"),
+    [
+        ("192.0.2.1", 8443, "https://192.0.2.1:8443/b/"),
+        ("192.0.2.1", 443, "https://192.0.2.1/b/"),
+        ("2001:db8::1", 8443, "https://[2001:db8::1]:8443/b/"),
+    ],
+)
+def test_its_address_over_tls_comes_first(tmp_path: Path, address: str, port: int, base: str) -> None:
+    with site(tmp_path) as here:
+        pass
+    api = Api(address=ip_address(address), port=port, certificate=Path("crt"), key=Path("key"))
+    service = Service.open(settings(here.state, api=api), here.clock)
+    with closing(service):
+        urls = make(replace(here, service=service)).answer.urls
+    assert [url[:-30] for url in urls] == [base, "http://10.0.0.1/b/"]

@@ -29,6 +29,7 @@ class Given:
     def __init__(self, there: bool = True) -> None:
         self.data, self.there, self.arrived, self.asked = SEED, there, False, asyncio.Event()
         self.pieces = 1000
+        self.took: list[range] = []
         self.failure: Exception | None = None
         self.ended = asyncio.Event()
         self.at_end: Callable[[], None] = lambda: None
@@ -40,7 +41,7 @@ class Given:
         return sent.start if sent else None
 
     def taken(self, sent: range) -> None:
-        """Nobody counts it."""
+        self.took.append(sent)
 
     def check(self) -> None:
         self.pieces -= 1
@@ -95,6 +96,24 @@ def test_what_a_machine_that_went_off_has_not_acknowledged_is_thrown_away() -> N
         assert await asked_for(Given(there=False), lambda client: None) is None
 
     uvloop.run(run())
+
+
+def test_an_acknowledged_header_counts_as_no_byte_of_the_seed() -> None:
+    given = Given()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await SeedResponse(given, lambda: None)(scope, receive, send)  # type: ignore[arg-type]
+
+    async def run() -> None:
+        async with Servers() as servers:
+            listener = await servers.add(app, bind_tcp("lo", "127.0.0.1", 0))
+            reader, writer = await asyncio.open_connection(*listener.sock.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await asyncio.wait_for(reader.read(), 20)).endswith(SEED)
+            writer.close()
+
+    uvloop.run(run())
+    assert [number for sent in given.took for number in sent] == list(range(len(SEED)))
 
 
 def test_a_failure_that_nobody_foresaw_is_no_success(caplog: pytest.LogCaptureFixture) -> None:

@@ -101,7 +101,7 @@ def test_what_is_told_of_hosts(here: Site, app: Guard) -> None:
     assert (host["name"], host["missing"]) == ("node1", [])
     assert len(host["revision"]) == 64
     assert data(app, "GET", "/v1/inventory")["site"]["domain"] == "example.test"
-    assert data(app, "GET", "/v1/health") == {"hosts": 3, "listeners": {}, "problems": []}
+    assert data(app, "GET", "/v1/health") == {"hosts": 3, "listeners": {}, "problems": [], "warnings": []}
 
 
 def test_credentials_go_in_and_never_out(here: Site, app: Guard) -> None:

@@ -1,0 +1,70 @@
+"""login, logout: which server this user asks from elsewhere, what it has to prove, and who asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.context import context
+from provision.errors import NotFound
+
+if TYPE_CHECKING:
+    from provision.cli.servers import Address
+
+
+def login(
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="FILE", help="The token; - for standard input [asks for it]")
+    ] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option("--fingerprint", metavar="SHA256", help="Pin the CA with this fingerprint [asks]")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="Pin the CA in this PEM file")] = None,
+    system_ca: Annotated[
+        bool, typer.Option("--system-ca", help="Pin none: trust the CAs that this system trusts")
+    ] = False,
+) -> None:
+    """Log in to a server: 'provision --server https://HOST login'.
+
+    The server's CA is pinned: from then on no other is believed for this server. Its fingerprint is shown, to be
+    compared with the one that the server's admin knows. The token is checked, and stored in a file that only you can
+    read. It is never taken from the command line.
+    """
+    address = _address()
+    if sum((fingerprint is not None, ca is not None, system_ca)) > 1:
+        raise typer.BadParameter("give one of --fingerprint, --ca and --system-ca")
+    from provision.cli.enrolment import Wanted, enter
+
+    who = enter(address, Wanted(fingerprint, ca, system_ca), token_file)
+    if context().json:
+        output.data({"server": address.url, **output.members(who)})
+        return
+    hosts = "".join(f", for hosts with {label}={value}" for label, value in who.selector.items())
+    until = f", until {who.expires}" if who.expires is not None else ""
+    output.say(f"{address.url}: you are {who.name}, with the role {who.role}{hosts}{until}")
+
+
+def logout() -> None:
+    """Forget a server: its token and its CA.
+
+    The token itself stays good until it expires or is revoked.
+    """
+    from provision.cli import servers
+
+    address = _address()
+    if not servers.forget(address):
+        raise NotFound(address.url, "you are not logged in to it", "look at --server and $PROVISION_SERVER")
+    if context().json:
+        output.data({"server": address.url, "forgotten": True})
+    else:
+        output.say(f"{address.url}: its token and its CA are forgotten; the token is good until it is revoked")
+
+
+def _address() -> Address:
+    address = context().server
+    if address is None:
+        raise typer.BadParameter("say which server: 'provision --server https://HOST login'", param_hint="--server")
+    return address

@@ -1,0 +1,76 @@
+"""What a server must prove before it hears a token: a chain to the pinned CA, and the name that it was asked by."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from provision.cli.servers import Address
+from provision.errors import Denied, Invalid, ProvisionError, Unavailable
+
+SECONDS = 10.0
+_NAME, _IP_ADDRESS = 62, 64  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def context_of(ca: str | None) -> ssl.SSLContext:
+    """TLS 1.2 and newer, with the name checked, by the certificates in `ca` (PEM) alone; by the system's without.
+
+    A pinned certificate need not be a root. Nothing is read from the environment when one is. Raises Invalid.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # RFC 9525 section 2
+    if ca is None:
+        context.load_default_certs()
+        return context
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=ca)
+    except (ssl.SSLError, ValueError, TypeError):
+        raise Invalid("CA", "is not a PEM certificate", "give the file that the server's admin exported") from None
+    return context
+
+
+def require(address: Address, ca: str | None) -> None:
+    """Raise why the server at `address` is not to be trusted by `ca`, if it is not."""
+    try:
+        with (
+            socket.create_connection((address.host, address.port), SECONDS) as sock,
+            context_of(ca).wrap_socket(sock, server_hostname=address.host),
+        ):
+            return
+    except OSError as error:
+        raise refusal(address.url, error) or unreachable(address.url, error) from None
+
+
+def unreachable(url: str, error: OSError) -> Unavailable:
+    """The error for a server that nobody can talk to."""
+    fact = f"does not answer ({error.strerror or type(error).__name__})"
+    return Unavailable(url, fact, "check address, port and network, and that the service runs there")
+
+
+def refusal(url: str, error: BaseException) -> ProvisionError | None:
+    """Why a server is refused, when a failed connection to it, with what it was caused by, says so."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, ssl.SSLError):
+        found = found.__cause__ or found.__context__
+    if found is None or isinstance(found, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return None  # it was only cut off
+    if isinstance(found, ssl.SSLCertVerificationError):
+        return _unverified(url, found)
+    # Only errors of OpenSSL's own have a reason.
+    fact = f"TLS 1.2 or newer fails there ({getattr(found, 'reason', None) or type(found).__name__})"
+    return Unavailable(url, fact, "check the port, and what stands between")
+
+
+def _unverified(url: str, error: ssl.SSLCertVerificationError) -> Denied:
+    if error.verify_code in (_NAME, _IP_ADDRESS):
+        fact, remedy = "its certificate is for other names", "use a name that is in it, or have one issued with this"
+    elif error.verify_code in (_NOT_YET, _EXPIRED):
+        when = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
+        fact, remedy = f"its certificate or its CA's {when}", "have it renewed, and check the clock here"
+    else:
+        fact = "its certificate is of no CA that you trust for it"
+        remedy = "if its CA was replaced, 'provision logout' and log in anew; else somebody answers in its place"
+    return Denied(url, fact, remedy)

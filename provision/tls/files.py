@@ -1,0 +1,107 @@
+"""The directory `tls` below the state directory: the internal CA, and this server's certificates by it.
+
+Every file is 0600. A key is written before the certificate that it belongs to; a server that reads one of both keeps
+what it has until they match.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from provision import pem
+from provision.errors import Conflict, Invalid, NotFound, Unavailable
+from provision.tls import authority
+from provision.tls.authority import Identity, Kind, Names
+from provision.writing import unwritable, write
+
+DIRECTORY = "tls"
+_NONE = "run 'provision init --ca'"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Where the files of one chain are, by their names in the directory."""
+
+    root: str
+    root_key: str
+    certificate: str
+    key: str
+
+
+CHAINS = {
+    Kind.OPERATORS: Chain("ca.pem", "ca.key", "server.pem", "server.key"),
+    Kind.FIRMWARE: Chain("firmware-ca.pem", "firmware-ca.key", "firmware.pem", "firmware.key"),
+}
+
+
+def create(state: Path, names: Names, now: datetime) -> None:
+    """Make both chains. Raises Conflict when there is a CA already, Invalid without names, Unavailable."""
+    directory = state / DIRECTORY
+    if there := [chain.root for chain in CHAINS.values() if (directory / chain.root).exists()]:
+        raise Conflict(str(directory / there[0]), "there is a CA already", "run 'provision ca renew'")
+    made = {kind: authority.make_root(kind, names, now) for kind in Kind}
+    leaves = {kind: authority.issue(root, kind, names, now) for kind, root in made.items()}
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for kind, root in made.items():
+            write(directory / CHAINS[kind].root_key, root.key_pem().reveal())
+            _write_leaf(directory, kind, leaves[kind], root.certificate)
+            write(directory / CHAINS[kind].root, root.pem())
+    except OSError as error:
+        raise unwritable(directory, error) from None
+
+
+def renew(state: Path, names: Names | None, now: datetime) -> Names:
+    """New keys and certificates of the same roots, for `names`, or those of the present certificate; returns which.
+
+    Raises NotFound without a CA, Invalid, Unavailable.
+    """
+    roots = {kind: _root(state, kind) for kind in Kind}
+    chosen = names or authority.names_of(read(state, Kind.OPERATORS)[1])
+    leaves = {kind: authority.issue(root, kind, chosen, now) for kind, root in roots.items()}
+    try:
+        for kind, leaf in leaves.items():
+            _write_leaf(state / DIRECTORY, kind, leaf, roots[kind].certificate)
+    except OSError as error:
+        raise unwritable(state / DIRECTORY, error) from None
+    return chosen
+
+
+def read(state: Path, kind: Kind) -> tuple[x509.Certificate, x509.Certificate]:
+    """The root's and this server's certificate of a chain; raises NotFound without a CA, Invalid, Unavailable."""
+    chain = CHAINS[kind]
+    root, leaf = (_certificate(state / DIRECTORY / name) for name in (chain.root, chain.certificate))
+    return root, leaf
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return pem.certificates(_content(path))[0]
+    except Invalid as error:
+        raise Invalid(str(path), error.fact, "restore it from the backup") from None
+
+
+def _root(state: Path, kind: Kind) -> Identity:
+    chain, directory = CHAINS[kind], state / DIRECTORY
+    certificate = _content(directory / chain.root)
+    return authority.identity(certificate, _content(directory / chain.root_key), str(directory / chain.root))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(str(path), "is not there", _NONE) from None
+    except OSError as error:
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "be the owner of it") from None
+
+
+def _write_leaf(directory: Path, kind: Kind, leaf: Identity, root: x509.Certificate) -> None:
+    # With its root behind it, so that a client can show whom it is about to trust.
+    chain = leaf.pem() + Identity(root, leaf.key).pem()
+    write(directory / CHAINS[kind].key, leaf.key_pem().reveal())
+    write(directory / CHAINS[kind].certificate, chain)
