@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from provision.cli import output
 from provision.cli.arguments import Selector, route, selector_parameters
 from provision.cli.context import context
-from provision.cli.operations import Followed, follow_all
+from provision.cli.operations import Begin, Followed, follow_all
 from provision.errors import Exit, Invalid
+
+if TYPE_CHECKING:
+    from provision.cli.client import Client
 
 AT_ONCE = 8
 """Hosts of a selector that boot at the same time."""
@@ -42,31 +45,33 @@ def boot(
     Policy is asked first. A window is opened, or a link made and put into the virtual CD; the machine boots from there
     once. When the host is up, when a step fails or on Ctrl-C, all of that is taken back.
     """
-    from provision.api.bmc import BootOrder, BootVia
-    from provision.api.hosts import HostRow
-    from provision.api.operations import Operation
-
     if (host is None) == (selector is None):
         raise Invalid("boot", "needs a host or --selector", "give one of them")
-    given, order = context(), BootOrder(via=BootVia(via.value), minutes=minutes, force=force)
+    given = context()
 
     def say(name: str, text: str) -> None:
         if watch and not given.json:
             output.say(f"{name}: {text}")
 
     with given.client() as client:
-        names = [host] if host is not None else []
-        if selector is not None:
-            rows = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
-            names = [row.name for row in rows]
-        ended = follow_all(
-            client,
-            names,
-            lambda name: client.call(Operation, "POST", route("hosts", name, "boot"), body=order),
-            say,
-            AT_ONCE,
-        )
+        names = [host] if host is not None else _selected(client, selector)
+        ended = follow_all(client, names, _beginning(client, via, minutes, force), say, AT_ONCE)
     _report(ended, given.json, alone=host is not None)
+
+
+def _selected(client: Client, selector: str | None) -> list[str]:
+    from provision.api.hosts import HostRow
+
+    return [row.name for row in client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))]
+
+
+def _beginning(client: Client, via: Way, minutes: int, force: bool) -> Begin:
+    """What begins the boot of a host."""
+    from provision.api.bmc import BootOrder, BootVia
+    from provision.api.operations import Operation
+
+    order = BootOrder(via=BootVia(via.value), minutes=minutes, force=force)
+    return lambda name: client.call(Operation, "POST", route("hosts", name, "boot"), body=order)
 
 
 def _report(ended: list[Followed], as_json: bool, alone: bool) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from provision.cli.arguments import route
-from provision.cli.received import error_of, foreign
 from provision.errors import ProvisionError
 
 if TYPE_CHECKING:
@@ -95,5 +94,10 @@ class _Following:
         if known.state is not OperationState.RUNNING:
             del self._running[host]
             failed = known.state is OperationState.FAILED
-            error = None if not failed else error_of(known.problem) if known.problem is not None else foreign()
-            self.ended.append(Followed(host, known, error))
+            self.ended.append(Followed(host, known, _error(known) if failed else None))
+
+
+def _error(failed: Operation) -> ProvisionError:
+    from provision.cli.received import error_of, foreign
+
+    return error_of(failed.problem) if failed.problem is not None else foreign()

@@ -39,8 +39,6 @@ Entry = TypedDict(
         "uses": int,
         "credential": str,
         "kind": str,
-        "link": str,
-        "uses": int,
         "version": int,
         "image": str,
         "base": str,

@@ -20,6 +20,7 @@ _LOOK_SECONDS = 0.2
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_work(routes, service)
     _add_operations(routes, service)
 
     @routes.put("/v1/hosts/{name}/bmc", responses=failures(400, 404, 413))
@@ -43,6 +44,12 @@ def router(service: Service) -> APIRouter:
         """Log in to the host's BMC, and say what it is and what is in the way of using it."""
         return service.bmcs.check(name, principal)
 
+    return routes
+
+
+def _add_work(routes: APIRouter, service: Service) -> None:
+    """The routes of what BMCs do."""
+
     @routes.get("/v1/hosts/{name}/power", responses=failures(404, 409))
     def get_power(name: InPath, principal: Operator) -> HostPower:
         """Whether the host runs, as its BMC says now."""
@@ -57,8 +64,6 @@ def router(service: Service) -> APIRouter:
     def boot_host(name: InPath, body: BootOrder, principal: Operator) -> Operation:
         """Begin to boot the host by its BMC, from powered off to up; the operation's end is that it is up."""
         return service.bmc_boots.begin(name, body, principal)
-
-    return routes
 
 
 def _add_operations(routes: APIRouter, service: Service) -> None:

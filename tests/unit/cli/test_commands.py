@@ -38,8 +38,8 @@ def test_every_command_has_help(command: tuple[str, ...], flag: str) -> None:
 def test_the_commands_are_those_of_the_plan() -> None:
     there = {path[0] for path in every_command() if path}
     wanted = (
-        "init apply check host credential token image platform explain iso disk link render dhcp serve window status audit"
-        " login logout"
+        "init apply check host credential token image platform explain iso disk link render dhcp serve window status"
+        " audit login logout"
     )
     assert there == {*wanted.split(), "demo", "store", "clock", "completion", "ca", "bmc", "power", "boot"}
 

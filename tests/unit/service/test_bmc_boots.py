@@ -160,7 +160,7 @@ def test_a_host_that_does_not_come_up(here: Site, bmc: Bmc) -> None:
 
 def test_cancelling(here: Site, bmc: Bmc) -> None:
     on = threading.Event()
-    bmc.spoils = lambda asked, _: on.set() if asked.body == {"ResetType": "On"} else None  # type: ignore[assignment]
+    bmc.spoils = lambda asked, _: on.set() if asked.body == {"ResetType": "On"} else None
     begun = here.service.bmc_boots.begin("node1", CD, ROOT)
     with pytest.raises(Conflict, match="is under way"):
         here.service.bmc_boots.begin("node1", CD, ROOT)

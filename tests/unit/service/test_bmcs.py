@@ -130,7 +130,7 @@ def test_not_too_many_wait_for_bmcs(here: Site, bmc: Bmc) -> None:
         reached.release()
         go.wait(60)
 
-    bmc.spoils = slow  # type: ignore[assignment]
+    bmc.spoils = slow
     threads = [threading.Thread(target=here.service.bmcs.power, args=("node1", ROOT)) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -102,7 +102,9 @@ def test_they_are_bounded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "MOST_RUNNING", 2)
     monkeypatch.setattr(operations, "_KEPT", 3)
     there, go = here.service.operations, threading.Event()
-    begun = [there.begin("test", name, ROOT, lambda running: go.wait(60) and None) for name in ("node1", "node2")]
+    begun = [
+        there.begin("test", name, ROOT, lambda running: running.pause(0 * go.wait(60))) for name in ("node1", "node2")
+    ]
     with pytest.raises(Conflict, match="2 are under way"):
         there.begin("test", "node3", ROOT, lambda running: None)
     go.set()
