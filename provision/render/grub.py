@@ -1,4 +1,4 @@
-"""GRUB 2.06 configurations: over the network (TFTP), on the per-host ISO and disk, and the one that refuses."""
+"""GRUB 2.06 and 2.12 configurations: over the network (TFTP), on the per-host ISO and disk, and one that refuses."""
 
 from __future__ import annotations
 

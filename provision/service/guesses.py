@@ -29,19 +29,20 @@ class Guesses:
 
     def require(self, peer: IPv4Address | IPv6Address) -> None:
         """Raise TooMany when the peer has asked in vain too often."""
-        since, count = self._failed.get(_group(peer), (0.0, 0))
+        since, count = self._failed.get(group(peer), (0.0, 0))
         left = since + SECONDS - self._now()
         if count >= AT_ONCE and left > 0:
             raise TooMany("request", f"{AT_ONCE} like it were made in vain", "wait a minute", math.ceil(left))
 
     def note(self, peer: IPv4Address | IPv6Address) -> None:
         """The peer has asked in vain."""
-        group, now = _group(peer), self._now()
-        since, count = self._failed.pop(group, (now, 0))
-        self._failed[group] = (since, count + 1) if now - since < SECONDS else (now, 1)
+        place, now = group(peer), self._now()
+        since, count = self._failed.pop(place, (now, 0))
+        self._failed[place] = (since, count + 1) if now - since < SECONDS else (now, 1)
         if len(self._failed) > _PEERS:
             self._failed.popitem(last=False)
 
 
-def _group(peer: IPv4Address | IPv6Address) -> str:
+def group(peer: IPv4Address | IPv6Address) -> str:
+    """Whom an address stands for."""
     return str(peer) if isinstance(peer, IPv4Address) else str(ip_network((int(peer), _SUBNET), strict=False))

@@ -34,10 +34,11 @@ class Tokens:
         return [_row(known, used, now) for known, used in self._core.store.tokens.all()]
 
     def revoke(self, name: str, principal: Principal) -> None:
-        """Let a token be good for nothing from now on; raises NotFound."""
+        """Let a token be good for nothing from now on, and so every link that was made with it; raises NotFound."""
         core = self._core
-        core.store.tokens.require(name)
+        known = core.store.tokens.require(name)
         with core.act("token-revoked", principal, subject=name):
+            core.store.links.revoke_of(known.principal.name)
             core.store.tokens.remove(name)
         core.witness()
 

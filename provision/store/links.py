@@ -196,6 +196,11 @@ class Links:
         with self._database.lock:
             self._revoke([link for link in self._links.values() if not link.revoked])
 
+    def revoke_of(self, actor: str) -> None:
+        """Revoke every link that `actor` has made."""
+        with self._database.lock:
+            self._revoke([link for link in self._links.values() if link.actor == actor and not link.revoked])
+
     def _revoke(self, links: Sequence[Link]) -> None:
         if not links:
             return

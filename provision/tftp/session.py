@@ -23,6 +23,12 @@ READ_BYTES = 64 * 1024
 
 _BURST = 64
 _REPEAT_SECONDS = 0.5
+_ABSENT_SECONDS, _ABSENT_PAUSE = 15.0, 0.1
+"""How long a client that does not say that it is there is asked again, and the pause before each further question.
+
+GRUB 2.12 opens all files first, and reads them when the kernel asks for them. The kernel unpacks itself before it asks:
+on a slow machine nobody answers for seconds.
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +106,7 @@ class Session:
 
     def quiet(self, now: float) -> float:
         """For how many seconds the client has acknowledged nothing new; 0 while it is us who read."""
-        return now - self._progressed if self._reading is None and not self._waits else 0.0
+        return now - self._progressed if self._reading is None and self._charging is None else 0.0
 
     @property
     def _waits(self) -> bool:
@@ -253,11 +259,21 @@ class Session:
     async def _again(self, first: int, last: int) -> None:
         """What was not acknowledged goes out once more, when the client is still there."""
         before = self.transfer.answered, self.transfer.acknowledged
-        if self._delivery is not None and not await self._delivery.reconfirm():
+        if self._delivery is not None and not await self._is_there(self._delivery):
             _log.info("tftp: %s: the client is no longer there", self.name)
             self.end()
         elif (self.transfer.answered, self.transfer.acknowledged) == before:
             self._next, self._until = first, last
+
+    async def _is_there(self, delivery: SecretDelivery) -> bool:
+        """Whether the client says in time that it is there; until then nothing is sent. Raises what `check` raises."""
+        end = self._loop.time() + _ABSENT_SECONDS
+        while not await delivery.reconfirm():
+            delivery.check()
+            if self._loop.time() >= end:
+                return False
+            await asyncio.sleep(_ABSENT_PAUSE)
+        return True
 
     def _push(self) -> None:
         """Send the blocks from `_next` to `_until`, until the socket is full or a block has to be read from disk."""

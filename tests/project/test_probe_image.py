@@ -79,6 +79,7 @@ def test_what_is_shared_is_the_host_image_s_own() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(1800)
 def test_the_same_packages_give_the_same_bytes(tmp_path: Path) -> None:
     first = probe_image.build_probe(say=note)
     # A second cache that has the packages and the lock that was taken, but not the result.

@@ -52,7 +52,7 @@ ExecStart=/bin/sh {directory}/run {names}
 """
 _WANTS = "[Unit]\nWants=provision-usecases.service\n"
 _SCRATCH = 512 << 20
-_BOOT, _EACH = 300, 300
+_BOOT, _EACH = 900, 900
 """Seconds without a byte: on the console while the image boots, in the report while a use case is tried."""
 
 

@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,14 @@ def held_by(site: AttackSite, protocol: str, addresses: frozenset[str]) -> int:
     rows = [row.split() for row in Path(f"/proc/{site.server.pid}/net/{protocol}").read_text().splitlines()[1:]]
     peers = [socket.inet_ntoa(struct.pack("<I", int(row[2].partition(":")[0], 16))) for row in rows]
     return sum(peer in addresses and row[3] == "01" for peer, row in zip(peers, rows, strict=True))
+
+
+def few_are_held(site: AttackSite, addresses: Sequence[str], most: int) -> None:
+    """Connections that the server has yet to accept, or is just cutting, count for a moment."""
+    end = time.monotonic() + 5
+    while (held := held_by(site, "tcp", frozenset(addresses))) > most:
+        assert time.monotonic() < end, held
+        time.sleep(0.05)
 
 
 class Attack:
@@ -243,7 +251,7 @@ def test_http_from_many_addresses_of_one_machine(site: AttackSite, evil: str, ne
     lines = Lines(evil, ADDRESSES, 300, kinds, slow)
     with Attack(lines.step, lines.close) as attack:
         others_are_served(site, neighbour, attack)
-        assert held_by(site, "tcp", frozenset(ADDRESSES)) <= PER_MAC + 4, "some are just being cut"
+        few_are_held(site, ADDRESSES, PER_MAC + 4)
 
 
 @pytest.mark.parametrize("acks", ["none", "some", "slow"])
@@ -260,7 +268,7 @@ def test_http_with_made_up_macs(site: AttackSite, liar: str, neighbour: str, slo
     lines = Lines(liar, MADE_UP, 300, kinds, slow)
     with Attack(lines.step, lines.close) as attack:
         others_are_served(site, neighbour, attack)
-        assert held_by(site, "tcp", frozenset(MADE_UP)) <= CONNECTIONS // 2 + 4
+        few_are_held(site, MADE_UP, CONNECTIONS // 2 + 4)
 
 
 def test_a_host_whose_address_another_one_uses(site: AttackSite, evil: str, neighbour: str) -> None:

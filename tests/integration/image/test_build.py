@@ -21,7 +21,8 @@ from provision.image.cache import user_cache
 from provision.media.initrd import CONTRACT, inspect_initrd
 from tests.helpers.images import HOST, note
 
-pytestmark = pytest.mark.integration
+# With an empty cache the packages are fetched first, and compression is slow on a busy machine.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from provision.api.tokens import NewToken
 from provision.errors import ProvisionError, TooMany, Unauthenticated, Unavailable
 from provision.policy import Ground
 from provision.principal import PrincipalRole
-from provision.service import logins
 from provision.service.footing import Footing
-from provision.service.logins import TRIES
+from provision.service.guesses import AT_ONCE as TRIES
+from provision.service.guesses import Guesses
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Site, site
 
@@ -59,13 +59,14 @@ def test_all_that_is_not_good_gets_the_same_answer(here: Site) -> None:
 
 
 def test_who_fails_too_often_waits_and_keeps_nobody_else_out(here: Site) -> None:
-    shown = made(here)
+    shown, moment = made(here), 1000.0
+    here.service.logins._guesses = Guesses(lambda: moment)
     errors = [refused(here, None) for _ in range(TRIES + 2)]
     assert [type(error) for error in errors] == [Unauthenticated] * TRIES + [TooMany] * 2
     assert isinstance(errors[-1], TooMany) and 1 <= errors[-1].seconds <= 61
     assert here.service.logins.by_token(shown, PEER).name == "token:ci"
     assert isinstance(refused(here, None, "192.0.2.8"), Unauthenticated)
-    here.clock.advance(minutes=1)
+    moment += 60
     assert isinstance(refused(here, None), Unauthenticated)
 
 
@@ -75,13 +76,6 @@ def test_a_whole_ipv6_network_is_one_peer(here: Site) -> None:
     assert isinstance(refused(here, None, "2001:db8::ffff"), TooMany)
     assert isinstance(refused(here, None, "2001:db8:0:1::1"), Unauthenticated)
     assert {entry["address"] for entry in here.audit("login-failed")} == {"2001:db8::/64", "2001:db8:0:1::/64"}
-
-
-def test_peers_are_remembered_in_bounds(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logins, "PEERS", 10)
-    for number in range(50):
-        refused(here, None, f"192.0.2.{number}")
-    assert len(here.service.logins._failures) == 10
 
 
 def test_what_failed_is_in_the_log_and_counted(here: Site) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from provision.api.links import LinkMedium, MakeLink
 from provision.api.tokens import NewToken
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, NotFound, Problems, ProvisionError
@@ -39,6 +40,15 @@ def test_it_is_shown_once_and_never_again(here: Site) -> None:
     assert here.service.tokens.listing() == [] and here.audit("token-revoked")
     with pytest.raises(NotFound):
         here.service.tokens.revoke("ci", ROOT)
+
+
+def test_links_that_were_made_with_it_go_with_it(here: Site) -> None:
+    here.service.tokens.create(NewToken(name="a", role=PrincipalRole.ADMIN), ROOT)
+    order = MakeLink(medium=LinkMedium.ISO)
+    for maker in (RACK_A, ROOT):
+        here.service.links.make("node1", order, maker)
+    here.service.tokens.revoke("a", ROOT)
+    assert {row.by: row.state for row in here.service.links.listing(ROOT)} == {"token:a": "revoked", "uid=0": "good"}
 
 
 def test_a_name_is_taken_once(here: Site) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from provision.errors import Gone
 from provision.media.content import Memory
 from provision.tftp.server import TftpRequest
 from provision.tftp.session import Answer
@@ -18,10 +19,10 @@ ERROR = b"\0\5\0\0stop\0"
 
 
 class Watched:
-    """A delivery that lets its steps be held up."""
+    """A delivery that lets its steps be held up; the client does not answer the next `absent` questions."""
 
     def __init__(self) -> None:
-        self.charged = self.ended = 0
+        self.charged = self.ended = self.absent = 0
         self.may_charge, self.may_answer = asyncio.Event(), asyncio.Event()
         self.asked, self.charging = asyncio.Event(), asyncio.Event()
         self.may_charge.set()
@@ -41,7 +42,8 @@ class Watched:
     async def reconfirm(self) -> bool:
         self.asked.set()
         await self.may_answer.wait()
-        return True
+        self.absent -= 1
+        return self.absent < 0
 
     def taken(self, sent: range) -> None:
         """Nobody counts it."""
@@ -130,5 +132,64 @@ def test_copies_of_a_request_do_not_keep_its_transfer_alive(run: Run, monkeypatc
                 while not delivery.ended:
                     wire.ask(b"seed")
                     await asyncio.sleep(0.01)
+
+    run(test())
+
+
+def test_a_client_that_is_away_for_a_while_gets_the_rest(run: Run) -> None:
+    async def test() -> None:
+        delivery = Watched()
+        delivery.absent, delivery.may_answer = 2, asyncio.Event()
+        async with serving(of(delivery)) as (_, port):
+            wire = Wire(port)
+            wire.ask(b"seed", b"timeout", b"1")
+            assert (await wire.get())[:2] == b"\0\6"
+            wire.ack(0)
+            assert (await wire.get())[:4] == b"\0\3\0\1"
+            await delivery.asked.wait()
+            wire.ack(1)
+            delivery.may_answer.set()
+            while delivery.absent > 0:
+                assert await wire.silent(0.01), "it has not said that it is there"
+            assert (await wire.get())[:4] == b"\0\3\0\2"
+            assert not delivery.ended
+
+    run(test())
+
+
+def test_a_client_that_stays_away_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.tftp.session._ABSENT_SECONDS", 0.3)
+
+    async def test() -> None:
+        delivery = Watched()
+        delivery.absent = 1000
+        async with serving(of(delivery)) as (server, port):
+            wire = Wire(port)
+            wire.ask(b"seed")
+            await wire.get()
+            while server.active:
+                await asyncio.sleep(0.01)
+            assert delivery.ended == 1 and delivery.absent < 999, "it is asked more than once"
+            assert await wire.silent()
+
+    run(test())
+
+
+def test_a_client_that_is_away_is_asked_no_more_when_it_may_get_nothing(run: Run) -> None:
+    class Withdrawn(Watched):
+        def check(self) -> None:
+            if self.asked.is_set():
+                raise Gone("node7", "what it was to get has been withdrawn", "power-cycle the host")
+
+    async def test() -> None:
+        delivery = Withdrawn()
+        delivery.absent = 1000
+        async with serving(of(delivery)) as (server, port):
+            wire = Wire(port)
+            wire.ask(b"seed")
+            await wire.get()
+            while server.active:
+                await asyncio.sleep(0.01)
+            assert (delivery.ended, delivery.absent) == (1, 999)
 
     run(test())
