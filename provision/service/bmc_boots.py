@@ -111,6 +111,7 @@ class _Boot:
         self._parts, self._host, self._order, self._principal = parts, host, order, principal
         self._running, self._via = running, Via(order.via.value)
         self._urls: tuple[str, ...] = ()
+        self._link = ""
 
     def run(self) -> None:
         """Boot the host, and take back what was given for it."""
@@ -132,7 +133,11 @@ class _Boot:
             undo.run(left, up=False, quiet=True)
             raise
         self._running.undo()
-        undo.run(left, up=True)
+        try:
+            undo.run(left, up=True)
+        except ProvisionError as error:
+            fact = f"is up, but not all that its boot was given is taken back ({error.fact})"
+            raise Unavailable(host, fact, "this is tried again every ten minutes; see 'provision bmc check'") from None
 
     def _require_ready(self, machine: Machine) -> bool:
         """Whether the machine is off; raises Conflict when it is not the host's, or runs and is not to be stopped."""
@@ -171,7 +176,7 @@ class _Boot:
         # A boot that begins again reads again; the link is for one address, so that nobody else does.
         order = MakeLink(medium=LinkMedium.ISO, minutes=self._order.minutes, uses=2, address=_address(bmc.url))
         made = self._parts.links.make(self._host, order, self._principal)
-        self._urls = made.urls
+        self._urls, self._link = made.urls, made.id
         self._running.say(f"link {made.id} is made")
 
     def _insert(self, machine: Machine) -> None:
@@ -207,11 +212,21 @@ class _Boot:
     def _seen(self, status: HostStatus, since: datetime) -> str:
         """What of the boot was seen."""
         if self._via is Via.CD:
-            used = [link for link in self._parts.core.store.links.all() if link.host == self._host and link.taken]
-            return "the BMC reads its medium" if any(link.made >= since for link in used) else ""
+            return self._read_by_link()
         if status.started is None or datetime.fromisoformat(status.started) < since:
             return ""
         return f"{status.stage} {status.parts[status.stage]} %" if status.stage in status.parts else status.stage
+
+    def _read_by_link(self) -> str:
+        """How much of its medium the BMC has read, in tenths."""
+        core, reads = self._parts.core, self._parts.links.reads
+        medium = core.base_of(core.state(self._host).host).iso
+        done = reads.of(self._link, range(medium.size))
+        if not done:
+            return ""
+        slot = medium.slots["seed"]
+        seed = ", and its seed" if reads.of(self._link, range(slot.offset, slot.offset + slot.size)) else ""
+        return f"the BMC has read {10 * done // medium.size * 10} % of its medium{seed}"
 
 
 class _Undo:

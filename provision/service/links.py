@@ -24,6 +24,7 @@ from provision.secret import Secret
 from provision.service.core import Core
 from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
+from provision.service.link_reads import LinkReads
 from provision.service.media_builder import MediaBuilder
 from provision.store.links import Wanted
 
@@ -40,11 +41,11 @@ class Asked:
 @dataclass(frozen=True)
 class Taken:
     """What a link gives to one request: the medium, `check`, which raises Gone when no further byte of it may go, and
-    `seen`, which is told that bytes have gone."""
+    `seen`, which is told which bytes of it have gone."""
 
     plan: Plan
     check: Callable[[], None]
-    seen: Callable[[], None]
+    seen: Callable[[range], None]
 
 
 class Links:
@@ -52,6 +53,7 @@ class Links:
 
     def __init__(self, core: Core, builder: MediaBuilder) -> None:
         self._core, self._builder, self._guesses = core, builder, Guesses()
+        self.reads = LinkReads()
 
     # For operators
 
@@ -139,7 +141,7 @@ class Links:
             raise self._refusal(release, asked)
         plan = self._plan(release, state, link)
         self._core.store.links.seen(link, str(asked.address), now)
-        return Taken(plan, self._checking(link), lambda: self._seen(link, str(asked.address)))
+        return Taken(plan, self._checking(link), lambda sent: self._seen(link, str(asked.address), sent))
 
     def _find(self, secret: Secret, suffix: str) -> Link | None:
         link = self._core.store.links.find(secret)
@@ -191,7 +193,8 @@ class Links:
 
         return check
 
-    def _seen(self, link: Link, peer: str) -> None:
+    def _seen(self, link: Link, peer: str, sent: range) -> None:
+        self.reads.note(link.id, sent)
         self._core.store.links.seen(link, peer, self._core.clock())
 
     def _refusal(self, denial: Denial, asked: Asked) -> Exception:

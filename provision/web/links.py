@@ -60,7 +60,10 @@ class LinkDownloads:
             sends = scope["method"] == "GET"
             taken = await asyncio.to_thread(self._service.links.take, scope["path"], asked, sends=sends)
             answer = PlanResponse(
-                taken.plan, "application/octet-stream", lambda first, last: taken.seen(), check=taken.check
+                taken.plan,
+                "application/octet-stream",
+                lambda first, last: taken.seen(range(first, last)),
+                check=taken.check,
             )
             await answer(scope, receive, send)
         except ProvisionError as error:  # before its first byte: a medium that breaks off later raises another

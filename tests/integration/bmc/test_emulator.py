@@ -25,6 +25,7 @@ pytestmark = pytest.mark.integration
 
 TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\nlinks = true\n'
 BMC, SYSTEM = "10.0.0.11", "27946b59-9e44-4fa7-8e91-f3527a1ef094"
+READ = "node1: the BMC has read 100 % of its medium, and its seed\n"
 DRIVE = f"/redfish/v1/Systems/{SYSTEM}/VirtualMedia/Cd"
 
 
@@ -137,7 +138,9 @@ def test_from_off_to_up(tmp_path: Path) -> None:
         assert checked.returncode == 0 and "sushy-emulator" in checked.stdout
         booting = here.begin()
         try:
-            until(lambda: here.power() == "On", "power")
+            assert booting.stdout is not None
+            before = list(iter(booting.stdout.readline, READ))
+            assert before[-1] == "node1: the machine is on\n"
             medium = here.downloaded()
             assert CANARY in medium, "by the link, and for this machine"
             key = medium.split(b'"key": "')[1].split(b'"')[0].decode()

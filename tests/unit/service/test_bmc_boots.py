@@ -147,6 +147,23 @@ def test_a_step_that_fails(here: Site, bmc: Bmc, what: str) -> None:
     nothing_left(here, bmc)
 
 
+def test_a_host_that_is_up_while_its_bmc_goes_away(here: Site, bmc: Bmc) -> None:
+    up = come_up(here)
+
+    def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
+        up(asked, handler)
+        return (500, {}, b"{}") if asked.path.endswith("EjectMedia") else None
+
+    bmc.spoils = spoil
+    said = failure(boot(here, CD))
+    assert said.startswith("node1: is up, but not all that its boot was given is taken back (answered 500)")
+    assert bmc.system["PowerState"] == "On"
+    bmc.spoils = lambda asked, _: None
+    recover(here)
+    assert bmc.system["PowerState"] == "On"
+    nothing_left(here, bmc)
+
+
 def test_a_host_that_does_not_come_up(here: Site, bmc: Bmc) -> None:
     def spoil(asked: Asked, _: BaseHTTPRequestHandler) -> None:
         if asked.body == {"ResetType": "On"}:

@@ -84,7 +84,7 @@ def test_one_use_is_one_peers_session(here: Site) -> None:
     refused(NotFound, here, made, OTHER)
     refused(NotFound, here, made, OTHER, sends=False)
     here.clock.now += LINK_IDLE / 2
-    take(here, made).seen()
+    take(here, made).seen(range(0))
     here.clock.now += LINK_IDLE * 3 / 4
     take(here, made, sends=False)
     here.clock.now += LINK_IDLE
