@@ -106,7 +106,7 @@ def main(pairs: int = PAIRS) -> list[Row]:
         peer = unstripped(image, Path(temporary))
         with site("ours", image) as ours, site("peer", peer) as peers:
             found = [(ours(MEMORY), peers(PEER_MEMORY)) for _ in range(pairs)]
-    rows = [paired('power on to "libvirt answers" / unstripped', "s", "<= 0.6", found)]
+    rows = [paired('power on to "libvirt answers" / unstripped', "s", "<= 0.5", found)]
     print(table(rows))
     return rows
 

@@ -23,7 +23,7 @@ from provision.media.authoring import Ingredients
 from provision.media.loaders import copy_loaders, find_loaders
 
 MIB = 1024 * 1024
-GENERIC, ISO, PLATFORMS = 60.0, 64.0, {"common": 52.0, "q35": 40.0}
+GENERIC, ISO, PLATFORMS = 60.0, 64.0, {"common": 50.0, "q35": 38.0}
 FRESH_SECONDS, AGAIN_SECONDS = 240.0, 5.0
 
 

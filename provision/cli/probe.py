@@ -25,7 +25,7 @@ def probe(
     """Try a built image in a virtual machine.
 
     The machine does what hypervisors do, and each use case has a verdict. Fails when a use case fails. Needs root
-    (network namespaces), QEMU, swtpm, tgt and nfs-ganesha. Leaves nothing behind.
+    (network namespaces), QEMU, swtpm, tgt, OpenSSH's client and nfs-ganesha. Leaves nothing behind.
     """
     from provision.image.trial import usecases
 

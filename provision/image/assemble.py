@@ -116,10 +116,23 @@ def initramfs(kept: Mapping[str, Node], applets: Sequence[str], modules: Sequenc
         for name, path in (("passwd", "etc/passwd"), ("group", "etc/group"))
         if path in kept
     ]
-    archive = cpio.pack(cpio.tree(entries))
-    # The kernel's own decompressor knows no other check than CRC32. Nearly all of it is code.
+    return _in_one_piece(entries)
+
+
+def together(nodes: Iterable[Node]) -> bytes:
+    """A further archive behind the initramfs, compressed, with files that the initramfs hands over; nothing of none.
+
+    One piece is smaller than blocks of a squashfs, above all of programs that have parts in common; but all of it stays
+    in the memory.
+    """
+    entries = [cpio.file(f"{HANDED}/{node.path}", node.content.read(), node.mode & 0o7777) for node in nodes]
+    return _in_one_piece(entries) if entries else b""
+
+
+def _in_one_piece(entries: Iterable[cpio.Entry]) -> bytes:
+    """An archive as the kernel unpacks it: its decompressor knows no other check than CRC32. Nearly all is code."""
     argv = ["xz", "--x86", "--lzma2=preset=9e", "--check=crc32", "-T1", "-c"]
-    return proc.run(argv, package="xz-utils", stdin=archive, timeout=600).stdout
+    return proc.run(argv, package="xz-utils", stdin=cpio.pack(cpio.tree(entries)), timeout=600).stdout
 
 
 def handed(initramfs: bytes) -> Iterator[cpio.Entry]:
@@ -161,8 +174,8 @@ def load_order(names: Sequence[str], modules: Modules) -> Iterator[str]:
             yield from visit(module.name)
 
 
-def initrd(first: bytes, root: bytes) -> bytes:
-    """The two archives of the initrd: the compressed initramfs, and the root as `root` has packed it."""
+def initrd(*archives: bytes) -> bytes:
+    """The archives of the initrd in their order: the compressed initramfs, perhaps more of it, and last the root as
+    `root` has packed it."""
     # Loaders align what follows an archive only to 4 bytes, if at all.
-    padded = first + bytes(-len(first) % cpio.BLOCK)
-    return padded + root
+    return b"".join(archive + bytes(-len(archive) % cpio.BLOCK) for archive in archives)

@@ -276,7 +276,8 @@ def version_for(generic: str, loaded: Loaded) -> str:
 def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramfs: bytes, root: Path) -> dict[str, Any]:
     """Make the directory of an image, with all but its report; returns what image.json says."""
     target.mkdir()
-    (target / "initrd").write_bytes(assemble.initrd(initramfs, root.read_bytes()))
+    more = assemble.together(gathered.nodes[path] for path in sorted(gathered.together))
+    (target / "initrd").write_bytes(assemble.initrd(initramfs, more, root.read_bytes()))
     (target / "vmlinuz").write_bytes(gathered.kernel.content.read())
     about = _about(loaded, gathered, version, target, root)
     (target / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
@@ -292,7 +293,7 @@ def put_report(target: Path, written: dict[str, Any]) -> None:
 
 def packed_root(loaded: Loaded, gathered: Gathered, tools: dict[str, str], cache: Cache) -> Path:
     """The packed root: made again only when a file of it, or the way to pack it, changed."""
-    nodes = tuple(n for n in gathered.nodes.values() if n.path not in gathered.handed)
+    nodes = tuple(n for n in gathered.nodes.values() if n.path not in gathered.handed | gathered.together)
     rows = [(n.path, n.mode, hashlib.sha256(n.content.read()).hexdigest()) for n in nodes]
     how, early = loaded.recipe.squashfs, loaded.early
     ways = how.model_dump(), early and early.model_dump()

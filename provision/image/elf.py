@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_STACK = 1, 2, 3, 4, 0x6474E551
-_DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 1, 4, 5, 6, 10, 11
-_DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
+_DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT = 1, 5, 6, 10, 11
+_DT_SONAME, _DT_RPATH, _DT_RUNPATH, _DT_GNU_HASH = 14, 15, 29, 0x6FFFFEF5
 _DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 _SHT_DYNSYM, _SHT_VERDEF, _SHT_VERSYM = 11, 0x6FFFFFFD, 0x6FFFFFFF
 _NOTE_DLOPEN = 0x407C0C0A
@@ -141,6 +141,7 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
 
     `versioned` has the versions of symbols, as `versions` gives them.
     """
+    symbols, hashes = _hashed(symbols)
     chosen = dict(versioned or {})
     known = sorted(set(chosen.values()))
     strings = bytearray(b"\0")
@@ -152,14 +153,14 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     # Index 1 is the library itself; what has no version is index 1 as well.
     indexes = [0, *(known.index(chosen[name]) + 2 if name in chosen else 1 for name, _ in symbols)]
     parts = [
-        _padded(_hash_table(count)),
+        _padded(hashes),
         _padded(struct.pack(f"<{count}H", *indexes)),
         _padded(_definitions(soname, known, offsets)),
     ]
     headers = 64 + 4 * 56
     at_hash, at_indexes, at_definitions, at_symbols = (headers + sum(map(len, parts[:n])) for n in range(4))
     at_strings = at_symbols + 24 * count
-    tags = [(_DT_SONAME, offsets[soname]), (_DT_HASH, at_hash), (_DT_STRTAB, at_strings), (_DT_SYMTAB, at_symbols)]
+    tags = [(_DT_SONAME, offsets[soname]), (_DT_GNU_HASH, at_hash), (_DT_STRTAB, at_strings), (_DT_SYMTAB, at_symbols)]
     tags += [(_DT_STRSZ, len(strings)), (_DT_SYMENT, 24)]
     if known:
         tags += [(_DT_VERSYM, at_indexes), (_DT_VERDEF, at_definitions), (_DT_VERDEFNUM, len(known) + 1)]
@@ -172,13 +173,6 @@ def stub(soname: str, symbols: tuple[tuple[str, int], ...], versioned: Mapping[s
     # "xor eax, eax; ret"
     code = b"\x31\xc0\xc3".ljust(16, b"\0")
     return _stub_headers(at_dynamic, len(dynamic), at_code + len(code), at_data) + body + dynamic + code
-
-
-def _hash_table(count: int) -> bytes:
-    """DT_HASH of `count` symbols, the null symbol included. One bucket holds the whole chain: a stub is not looked up
-    often."""
-    chain = b"".join(struct.pack("<I", i + 1 if i + 1 < count else 0) for i in range(1, count))
-    return struct.pack("<4I", 1, count, 1 if count > 1 else 0, 0) + chain
 
 
 def _symbol(name: int, kind: int, at_code: int, at_data: int) -> bytes:
@@ -204,6 +198,36 @@ def _definitions(soname: str, known: list[str], offsets: Mapping[str, int]) -> b
         rows.append(struct.pack("<HHHHIII", 1, int(index == 1), index, 1, _hash(name), 20, 0 if last else 28))
         rows.append(struct.pack("<II", offsets[name], 0))
     return b"".join(rows)
+
+
+def _hashed(symbols: tuple[tuple[str, int], ...]) -> tuple[tuple[tuple[str, int], ...], bytes]:
+    """The symbols in the order that a GNU hash table wants, and the table: one Bloom filter, buckets, chains.
+
+    Whatever program loads a stub looks for most of its own symbols in it, in vain, as they are in libraries behind it.
+    The filter says so at once; along one chain of all symbols these searches made a start of virsh take 0.13 s of CPU
+    instead of 0.008. See "ELF Symbol Hash Tables" in binutils' bfd/elflink.c, and dl-lookup.c of the C library.
+    """
+    buckets = max(1, len(symbols) // 2)
+    ordered = sorted(symbols, key=lambda symbol: _gnu_hash(symbol[0]) % buckets)
+    hashes = [_gnu_hash(name) for name, _ in ordered]
+    # A byte of the filter for each symbol, in words of 64 bits, of which there must be a power of two.
+    words, shift = 1 << (len(symbols) // 8).bit_length(), 6
+    bloom, firsts, chains = [0] * words, [0] * buckets, []
+    for number, value in enumerate(hashes):
+        bloom[value // 64 % words] |= 1 << value % 64 | 1 << (value >> shift) % 64
+        firsts[value % buckets] = firsts[value % buckets] or number + 1
+        last = number + 1 == len(hashes) or hashes[number + 1] % buckets != value % buckets
+        chains.append(value & ~1 | last)
+    head = struct.pack("<4I", buckets, 1, words, shift)
+    return tuple(ordered), head + struct.pack(f"<{words}Q{buckets}I{len(chains)}I", *bloom, *firsts, *chains)
+
+
+def _gnu_hash(name: str) -> int:
+    """The hash of GNU's hash tables."""
+    value = 5381
+    for byte in name.encode():
+        value = (value * 33 + byte) & 0xFFFFFFFF
+    return value
 
 
 def _hash(name: str) -> int:

@@ -24,10 +24,20 @@ def finish(kept: Mapping[str, Node], version: str) -> dict[str, Node]:
     Raises Unavailable when depmod or ldconfig is missing or fails.
     """
     result = dict(kept)
-    result |= {node.path: node for node in _module_indexes(kept, version)}
+    result |= {node.path: node for node in _module_order(kept, version)}
+    result |= {node.path: node for node in _module_indexes(result, version)}
     result |= {node.path: node for node in _library_cache(kept)}
     result |= {node.path: node for node in _certificates(kept)}
     return {path: node for path, node in result.items() if not path.startswith(_AUTHORITIES)}
+
+
+def _module_order(kept: Mapping[str, Node], version: str) -> Iterator[Node]:
+    """The kernel's list of its modules, in the order in which depmod prefers them, without those that are left out."""
+    top = f"{TOP}{version}/"
+    if listed := kept.get(f"{top}modules.order"):
+        lines = listed.content.read().decode().splitlines(keepends=True)
+        here = "".join(line for line in lines if f"{top}{line.strip()}" in kept)
+        yield tree.file(listed.path, here.encode(), listed.mode & 0o7777, source=listed.source)
 
 
 def _module_indexes(kept: Mapping[str, Node], version: str) -> Iterator[Node]:

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Invalid, Problem, Problems
-from provision.image import accounts, applets, assemble, enable, finish, modules, platforms, selection, stubs, tree
+from provision.image import (
+    accounts,
+    applets,
+    assemble,
+    enable,
+    finish,
+    modules,
+    patterns,
+    platforms,
+    selection,
+    stubs,
+    tree,
+)
 from provision.image.cache import Cache
 from provision.image.closure import Closure, close
 from provision.image.modules import TOP, Modules
@@ -34,6 +46,8 @@ class Gathered:
     modules: Modules
     handed: frozenset[str]
     """Paths of what the initramfs has and hands over, so that the packed root need not have it."""
+    together: frozenset[str] = frozenset()
+    """Paths of what a platform has in one piece behind the initramfs, which hands it over as well."""
 
     @property
     def kernel(self) -> Node:
@@ -99,7 +113,15 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
     finished = finish.finish(kept, found.version)
     nodes = assemble.complete(finished, packages, _directories(loaded))
     handed = frozenset({applets.BUSYBOX, *assemble.load_order(loaded.recipe.initramfs.modules, found)})
-    return Gathered(nodes, packages, chosen, closure, found, handed)
+    together = frozenset(_together(loaded, nodes)) - handed
+    return Gathered(nodes, packages, chosen, closure, found, handed, together)
+
+
+def _together(loaded: Loaded, nodes: Mapping[str, Node]) -> Iterator[str]:
+    wanted = loaded.narrowed.together if loaded.narrowed else ()
+    for path, node in nodes.items():
+        if node.is_file and any(patterns.matches(pattern, f"/{path}") for pattern in wanted):
+            yield path
 
 
 def _absent(loaded: Loaded, chosen: Selection, found: Modules, absent: str) -> Iterator[Problem]:

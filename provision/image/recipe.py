@@ -189,7 +189,7 @@ class Narrowing:
     """What a platform makes of a recipe: its name and text, the kernel that it is for, and rules that come last.
 
     Of the kernel modules that the recipe's rules keep, only those come into the image that something needs. With
-    `small` nothing is packed apart to start faster.
+    `small` nothing is packed apart to start faster. Files that match `together` are packed in one piece.
     """
 
     name: str
@@ -199,6 +199,7 @@ class Narrowing:
     rules: Mapping[Scope, tuple[Rule, ...]]
     stubs: tuple[Rule, ...] = ()
     small: bool = False
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

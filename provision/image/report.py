@@ -66,7 +66,7 @@ def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
         "size": 0 if node.is_link else len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "why": "the recipe brings it" if node.source == OWN else why,
-        "weight": 0 if node.path in gathered.handed else len(zlib.compress(data, 1)),
+        "weight": 0 if node.path in gathered.handed | gathered.together else len(zlib.compress(data, 1)),
     }
 
 

@@ -16,7 +16,7 @@ from provision.image.build import Image
 from provision.image.packages import Progress
 from provision.image.trial import verdict
 from provision.image.trial.verdict import Verdict
-from provision.lab import storage
+from provision.lab import storage, visitor
 from provision.lab.lans import Lab, Lan
 from provision.lab.processes import Patience, plain, wait_for
 from provision.lab.vm import VM, Machine, Nic
@@ -42,6 +42,7 @@ NAMES = (
 HOST = "usecases"
 MEMORY = 1024
 _DIRECTORY = "/etc/provision/usecases"
+_VISITED = "/run/usecases/visited"
 _MACS = ("52:54:00:00:77:01", "52:54:00:00:77:02", "52:54:00:00:77:03")
 _NETWORK = "[Match]\nPermanentMACAddress={mac}\n\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\n"
 _UNIT = """\
@@ -85,6 +86,8 @@ class Site:
 
     mgmt: Lan
     spare: Lan
+    key: str = ""
+    """The public key of who visits the machine by SSH."""
 
     @property
     def nics(self) -> tuple[Nic, ...]:
@@ -94,12 +97,18 @@ class Site:
 
 def site(lab: Lab, names: Sequence[str]) -> Site:
     """Build it, with the servers that the named use cases need; raises Unavailable when one is missing."""
-    found = Site(lab.lan("mgmt", "10.77.1.0/24"), lab.lan("spare", "10.77.2.0/24"))
+    mgmt, spare = lab.lan("mgmt", "10.77.1.0/24"), lab.lan("spare", "10.77.2.0/24")
+    key = visitor.visitor(lab, _address(mgmt), _VISITED) if "ssh" in names else ""
     if "iscsi" in names:
         storage.iscsi(lab)
     if "nfs" in names:
         storage.nfs(lab)
-    return found
+    return Site(mgmt, spare, key)
+
+
+def _address(mgmt: Lan) -> str:
+    """The machine's own."""
+    return str(mgmt.address + 19)
 
 
 def files(image: Image, around: Site, names: Sequence[str]) -> dict[str, File]:
@@ -116,11 +125,11 @@ def files(image: Image, around: Site, names: Sequence[str]) -> dict[str, File]:
     if {"kvm", "vsock"} & set(names):
         # The guest has the kernel of its host.
         own[f"{_DIRECTORY}/vmlinuz"] = image.kernel.read_bytes()
-    address = str(around.mgmt.address + 19)
     texts = {
         "/etc/hostname": f"{HOST}\n",
+        "/etc/ssh/authorized_keys.d/root": f"{around.key}\n",
         "/etc/provision/host.json": json.dumps({"format": 1, "host": HOST, "servers": {}}),
-        "/etc/systemd/network/10-mgmt.network": _NETWORK.format(mac=_MACS[0], address=address),
+        "/etc/systemd/network/10-mgmt.network": _NETWORK.format(mac=_MACS[0], address=_address(around.mgmt)),
         "/etc/systemd/system/provision-usecases.service": _UNIT.format(directory=_DIRECTORY, names=" ".join(names)),
         "/etc/systemd/system/multi-user.target.d/usecases.conf": _WANTS,
     }

@@ -112,3 +112,11 @@ def test_modules_are_loaded_after_what_they_need(tmp_path: Path) -> None:
         list(assemble.load_order(["gone"], found))
     with pytest.raises(Invalid, match="hold 0 kernels instead of one"):
         modules.read(Tree(nodes), Cache(tmp_path))
+
+
+def test_what_is_packed_together_is_handed_over_by_an_archive_of_its_own() -> None:
+    nodes = [file("usr/bin/x", b"x" * 5000), file("usr/lib/y", "y", 0o640)]
+    packed = assemble.together(nodes)
+    assert assemble.together(nodes) == packed and assemble.together([]) == b""
+    found = [(entry.path, entry.data, entry.mode & 0o7777) for entry in assemble.handed(packed)]
+    assert found == [("usr/bin/x", b"x" * 5000, 0o755), ("usr/lib/y", b"y", 0o640)]

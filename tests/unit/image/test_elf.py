@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +102,20 @@ def test_a_stub_has_the_versions_that_programs_ask_for(tmp_path: Path) -> None:
     (tmp_path / "libselinux.so.1").write_bytes(bare)
     done = subprocess.run(["/bin/mkdir", str(tmp_path / "more")], capture_output=True, env=environment, timeout=20)
     assert b"no version information available" in done.stderr, "this test can fail"
+
+
+def test_a_stub_says_at_once_what_it_does_not_have() -> None:
+    # Of 4000 names that it does not have, only those that its filter lets through are compared with any of its own.
+    data = elf.stub("lib.so", tuple((f"symbol_{n}", 2) for n in range(4000)))
+    (tag,) = [index for index in range(0, len(data), 8) if data[index : index + 8] == struct.pack("<Q", 0x6FFFFEF5)]
+    buckets, first, words, shift = struct.unpack_from("<4I", data, at := struct.unpack_from("<Q", data, tag + 8)[0])
+    bloom = struct.unpack_from(f"<{words}Q", data, at + 16)
+    assert first == 1 and words & words - 1 == 0 and buckets > 1000
+
+    def passes(name: str) -> bool:
+        value = functools.reduce(lambda value, byte: (value * 33 + byte) % 2**32, name.encode(), 5381)
+        word = bloom[value // 64 % words]
+        return bool(word >> value % 64 & word >> (value >> shift) % 64 & 1)
+
+    assert all(passes(f"symbol_{n}") for n in range(4000))
+    assert sum(passes(f"other_{n}") for n in range(4000)) < 400

@@ -44,7 +44,7 @@ NODES = [
     file("boot/vmlinuz-6.1", b"kernel"),
     file(f"{TOP}/modules.builtin", "kernel/crypto/aes.ko\n", 0o644),
     file(f"{TOP}/modules.builtin.modinfo", b"aes.alias=crypto-aes\0", 0o644),
-    file(f"{TOP}/modules.order", "kernel/net/nic_a.ko\n", 0o644),
+    file(f"{TOP}/modules.order", "kernel/net/nic_a.ko\nkernel/misc/unwanted.ko\n", 0o644),
     module("fs/squashfs"),
     module("net/tun"),
     module("net/nic_a", depends="phy"),
@@ -94,7 +94,7 @@ def listed(directory: Path) -> dict[str, Any]:
     return {row["path"]: row for row in json.loads((directory / "report.json").read_text())["files"]}
 
 
-@pytest.mark.parametrize(("more", "archives"), [("", 2), ("small: true\n", 1)])
+@pytest.mark.parametrize(("more", "archives"), [("", 2), ("small: true\n", 1), ("together: [/usr/bin/*, /etc/*]\n", 1)])
 def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(
     tmp_path: Path, whole: Path, more: str, archives: int
 ) -> None:
