@@ -82,14 +82,10 @@ class BmcBoots:
                 continue  # its boot is under way, or there is no room now
 
     def _undoing(self, host: str, asked: Principal) -> Callable[[Running], None]:
-        core = self._parts.core
-
         def work(running: Running) -> None:
             running.undo()
             # Looked at again: until this began, its boot may have ended by itself.
-            for left in core.store.bmc_boots.all():
-                if left.host == host:
-                    _Undo(self._parts, asked, running).run(left, up=_is_up(core, host, left.started))
+            _Undo(self._parts, asked, running).leftovers(host)
 
         return work
 
@@ -116,10 +112,11 @@ class _Boot:
     def run(self) -> None:
         """Boot the host, and take back what was given for it."""
         parts, host = self._parts, self._host
+        undo = _Undo(parts, self._principal, self._running)
+        undo.leftovers(host)
         machine = parts.bmcs.machine(host, self._running.pause)
         was_off = self._require_ready(machine)
         left = BmcBoot(host, parts.core.clock(), was_off, (), self._principal.name)
-        undo = _Undo(parts, self._principal, self._running)
         try:
             for step in steps(self._via):
                 left = replace(left, steps=(*left.steps, step.value))
@@ -130,7 +127,7 @@ class _Boot:
             self._await_up(left.started)
         except BaseException:
             self._running.undo()
-            undo.run(left, up=False, quiet=True)
+            undo.run(left, up=_is_up(parts.core, host, left.started), quiet=True)
             raise
         self._running.undo()
         try:
@@ -234,6 +231,13 @@ class _Undo:
 
     def __init__(self, parts: Parts, principal: Principal, running: Running) -> None:
         self._parts, self._principal, self._running = parts, principal, running
+
+    def leftovers(self, host: str) -> None:
+        """Undo what an earlier boot of the host has left, if one has. Raises the first failure."""
+        core = self._parts.core
+        for left in core.store.bmc_boots.all():
+            if left.host == host:
+                self.run(left, up=_is_up(core, host, left.started))
 
     def run(self, left: BmcBoot, up: bool, quiet: bool = False) -> None:
         """Undo each step, also when another one fails; what fails stays in the journal. Raises the first failure,

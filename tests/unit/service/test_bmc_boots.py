@@ -253,6 +253,34 @@ def test_a_host_that_came_up_meanwhile_stays_on(here: Site, bmc: Bmc, monkeypatc
     nothing_left(here, bmc)
 
 
+def test_the_next_boot_undoes_first_what_one_has_left(here: Site, bmc: Bmc) -> None:
+    bmc.spoils = lambda asked, _: (500, {}, b"{}") if bmc.drive["Inserted"] else None
+    failure(boot(here, CD))
+    assert here.service.core.store.bmc_boots.all() and bmc.drive["Inserted"]
+    assert "answered 500" in failure(boot(here, PXE)), "it is still not to be reached"
+    assert [left.steps for left in here.service.core.store.bmc_boots.all()] == [("medium",)]
+    bmc.spoils = come_up(here)
+    assert boot(here, PXE).state is OperationState.DONE
+    nothing_left(here, bmc)
+
+
+def test_a_host_that_came_up_at_the_last_moment_stays_on(here: Site, bmc: Bmc) -> None:
+    """The machine was switched on, and the BMC says that it was not."""
+    up = come_up(here)
+
+    def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
+        up(asked, handler)
+        if asked.body == {"ResetType": "On"}:
+            bmc.system["PowerState"] = "On"
+            return 500, {}, b"{}"
+        return None
+
+    bmc.spoils = spoil
+    assert "answered 500" in failure(boot(here, CD))
+    assert bmc.system["PowerState"] == "On"
+    nothing_left(here, bmc)
+
+
 # What is refused before anything is done
 
 
