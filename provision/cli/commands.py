@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, str | Group] = {
     "window": "provision.cli.operate:window",
     "status": "provision.cli.operate:status",
     "audit": "provision.cli.operate:audit",
+    "power": "provision.cli.power:power",
+    "boot": "provision.cli.boot:boot",
     "login": "provision.cli.login:login",
     "logout": "provision.cli.login:logout",
     "serve": "provision.cli.serve:serve",
@@ -68,6 +70,15 @@ COMMANDS: Mapping[str, str | Group] = {
             "create": "provision.cli.token:create",
             "list": "provision.cli.token:list_",
             "revoke": "provision.cli.token:revoke",
+        },
+    ),
+    "bmc": Group(
+        "Say where hosts' BMCs are, and check them.",
+        {
+            "set": "provision.cli.bmc:set_",
+            "show": "provision.cli.bmc:show",
+            "remove": "provision.cli.bmc:remove",
+            "check": "provision.cli.bmc:check",
         },
     ),
     "image": Group(

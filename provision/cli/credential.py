@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CredentialName = Annotated[str, typer.Argument(metavar="NAME", help="A credential that the site declares")]
 
 
-def _read(path: Path) -> bytes:
+def read_secret(path: Path) -> bytes:
     """What a file or a pipe holds, or standard input; devices, which may never end, are refused."""
     from provision.credential import MAX_FILE
 
@@ -64,7 +64,7 @@ def set_(
     wanted = {key: value for key, value in (("path", path), ("mode", mode)) if value is not None}
     with given.client() as client:
         place = route("hosts", host, "credentials", name)
-        done = client.call(Sealed, "PUT", place, params=wanted, content=_read(file))
+        done = client.call(Sealed, "PUT", place, params=wanted, content=read_secret(file))
     if given.json:
         output.data(done)
     else:
@@ -85,7 +85,9 @@ def load(
     with given.client() as client:
         inventory = client.call(Inventory, "GET", "/v1/inventory")
         items, problems = _listed(directory, inventory)
-        body = [NewCredential.model_construct(host=item.host, name=item.name, data=_read(item.path)) for item in items]
+        body = [
+            NewCredential.model_construct(host=item.host, name=item.name, data=read_secret(item.path)) for item in items
+        ]
         try:
             done = client.call(list[Sealed], "POST", "/v1/credentials", params={"dry_run": bool(problems)}, body=body)
         except Problems as error:

@@ -59,7 +59,7 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     try:
-        with Jobs([*_jobs(service.core), *_webhooks(service.core)]):
+        with Jobs([*_jobs(service), *_webhooks(service.core)]):
             uvloop.run(_serve(service, helper))
     finally:
         service.close()
@@ -67,12 +67,14 @@ def run(settings: Settings) -> None:
             helper.close()
 
 
-def _jobs(core: Core) -> list[Job]:
+def _jobs(service: Service) -> list[Job]:
     """What runs by itself. Bases are read late: those who wait for a start are served first."""
+    core = service.core
     return [
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
+        Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 
 

@@ -24,6 +24,7 @@ from provision.secret import Secret
 from provision.service.core import Core
 from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
+from provision.service.link_reads import LinkReads
 from provision.service.media_builder import MediaBuilder
 from provision.store.links import Wanted
 
@@ -52,6 +53,7 @@ class Links:
 
     def __init__(self, core: Core, builder: MediaBuilder) -> None:
         self._core, self._builder, self._guesses = core, builder, Guesses()
+        self.reads = LinkReads()
 
     # For operators
 
@@ -143,6 +145,7 @@ class Links:
 
         def seen(first: int, last: int) -> None:
             count(first, last)
+            self.reads.note(link.id, range(first, last))
             self._core.store.links.seen(link, str(asked.address), self._core.clock())
 
         return Taken(plan, self._checking(link), seen)

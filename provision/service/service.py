@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
+from provision.service.bmc_boots import BmcBoots, Parts
+from provision.service.bmcs import Bmcs
 from provision.service.core import Core
 from provision.service.credentials import Credentials
 from provision.service.exports import Exports
@@ -19,6 +21,7 @@ from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.netboot import Netboot
+from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
@@ -51,6 +54,10 @@ class Service:
         self.tokens = Tokens(core)
         self.logins = Logins(core)
         self.sessions = Sessions(core, self.logins)
+        self.operations = Operations(core)
+        self.bmcs = Bmcs(core, self.operations)
+        parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
+        self.bmc_boots = BmcBoots(parts, self.operations)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
@@ -72,5 +79,6 @@ class Service:
         return Metrics(self.core, lambda: self.listeners())
 
     def close(self) -> None:
-        """Let go of the state directory."""
+        """End what is under way, and let go of the state directory."""
+        self.operations.stop()
         self.core.close()

@@ -40,6 +40,7 @@ class Purpose(StrEnum):
     STORE = "store"
     LINKS = "links"
     TOKENS = "tokens"
+    BMCS = "bmcs"
 
 
 class MasterKey:

@@ -39,6 +39,8 @@ TABLES = (
     schema.links,
     schema.bases,
     schema.tokens,
+    schema.bmcs,
+    schema.bmc_boots,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, and nor is when a token was used."""
 

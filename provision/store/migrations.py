@@ -80,6 +80,17 @@ MIGRATIONS = (
             "CREATE INDEX links_host ON links (host_id, id)",
         ),
     ),
+    Migration(
+        5,
+        "BMCs",
+        (
+            f'CREATE TABLE bmcs ({_HOST}, url TEXT NOT NULL, "user" TEXT NOT NULL, system TEXT NOT NULL,'
+            " ca TEXT NOT NULL, fingerprint TEXT NOT NULL, nonce {blob} NOT NULL, ciphertext {blob} NOT NULL,"
+            " created VARCHAR NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+            f"CREATE TABLE bmc_boots ({_HOST}, started VARCHAR NOT NULL, was_off BOOLEAN NOT NULL, steps TEXT NOT NULL,"
+            " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

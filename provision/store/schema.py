@@ -178,4 +178,30 @@ tokens = Table(
 
 token_uses = Table("token_uses", metadata, Column("name", Text, primary_key=True), Column("used", Time, nullable=False))
 
+bmcs = Table(
+    "bmcs",
+    metadata,
+    _host_id(primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("ca", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("created", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+# A boot by a BMC that is under way, or was left behind: what is to be undone.
+bmc_boots = Table(
+    "bmc_boots",
+    metadata,
+    _host_id(primary_key=True),
+    Column("started", Time, nullable=False),
+    Column("was_off", Boolean, nullable=False),
+    Column("steps", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from provision.store.bases import Bases
+from provision.store.bmc_boots import BmcBoots
+from provision.store.bmcs import Bmcs
 from provision.store.boot_keys import BootKeys
 from provision.store.boots import Boots
 from provision.store.credentials import Credentials
@@ -34,6 +36,8 @@ class Store:
         self.windows = Windows(database, picture)
         self.boots = Boots(database, picture, self.windows)
         self.keys = BootKeys(picture, key)
+        self.bmcs = Bmcs(database, picture, key)
+        self.bmc_boots = BmcBoots(database, picture)
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)

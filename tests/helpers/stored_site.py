@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from provision.api.bmc import NewBmc
 from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
@@ -43,7 +44,7 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
 
-TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases")
+TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs")
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
 
@@ -67,11 +68,14 @@ def make_past(directory: Path) -> Past:
         here.secret("node1", OLD)
         here.window(boots=2)
         make(here)
+        bmc = NewBmc(url="https://10.0.0.201", user="root", password=b"word")
+        here.service.bmcs.put("node1", bmc, ROOT)
         older = directory / "older.db"
         backup(here.state, older)
         charged(here.service.netboot.seed(origin(), seed_url(here)))
         here.service.windows.close("node1", ROOT)
         here.service.links.revoke(here.service.links.listing(ROOT)[0].id, ROOT)
+        here.service.bmcs.put("node1", bmc.model_copy(update={"url": "https://10.0.0.202"}), ROOT)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 

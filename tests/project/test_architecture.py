@@ -32,7 +32,7 @@ LAYERS = (
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "keytab", "pem", "ustar"),
-    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc"),
     ("seed", "credential_files"),
     ("image",),
     # Everything together, then its faces.
@@ -71,10 +71,12 @@ DOORS = {
         "cli/trust.py",
         "cli/enrolment.py",
         "cli/client.py",
+        "bmc/",  # BMCs are known by certificates of their own
     ),
     "uvloop": ("web/", "server/run.py"),
     "prometheus_client": ("service/metrics.py",),
     "httpx": ("cli/client.py", "cli/alone.py", "server/webhooks.py"),  # which tells others of events
+    "http.client": ("bmc/connection.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),
     # lab/processes.py keeps programs running beside the laboratory; proc.py runs a program to its end.

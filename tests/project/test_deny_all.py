@@ -73,6 +73,7 @@ PARAMETERS = {
     "credential": ["token"],
     "image": ["base"],
     "link": ["0" * 12],
+    "operation": ["0" * 12],
     "access": ["ci"],
     "file": ["style.css"],
 }
@@ -141,12 +142,15 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/credentials": [{"host": "node1", "name": "token", "data": b64encode(CANARY).decode()}],
         "/v1/hosts/node1/links": {"medium": "iso", "uses": 9},
         "/up": {"host": "node1", "key": "00" * 32},
+        "/v1/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": b64encode(CANARY).decode()},
+        "/v1/hosts/node1/power": {"action": "on"},
+        "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
-    if method == "PUT":
+    if method == "PUT" and path not in bodies:
         return CANARY
-    return json.dumps(bodies.get(path, {})).encode() if method == "POST" else b""
+    return json.dumps(bodies.get(path, {})).encode() if method in ("POST", "PUT") else b""
 
 
 def routes(app: Guard) -> list[Route]:

@@ -40,6 +40,7 @@ from tests.helpers.site_fixture import (
     site,
 )
 
+BMC = ("--user", "root", "--fingerprint", "ab" * 32, "--password-file")
 NETWORK = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
 
@@ -178,6 +179,11 @@ def test_the_canary_is_nowhere_but_in_the_seed(tmp_path: Path, monkeypatch: pyte
             ("credential", "set", "node1", "nothing", "--file", tmp_path / "secret"),
             ("credential", "set", "node1", "token", "--file", tmp_path / "secret", "--mode", "rwx"),
             ("credential", "list", "--json"),
+            ("bmc", "set", "node1", "--url", "https://127.0.0.1:9", *BMC, tmp_path / "secret"),
+            ("bmc", "set", "node1", "--url", "http://127.0.0.1:9", *BMC, tmp_path / "secret"),
+            ("bmc", "show", "node1", "--json"),
+            ("bmc", "check", "node1"),
+            ("power", "node1", "on", "--json"),
             ("explain", "node1", "--json"),
             ("host", "show", "node1"),
             ("iso", "node1", "-o", tmp_path / "missing" / "x.iso"),

@@ -12,7 +12,7 @@ from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
-from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, monitoring, tokens
+from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 
@@ -26,6 +26,8 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         hosts.router(service),
         credentials.router(service),
         images.router(service),
+        # Before media, whose paths have any second word.
+        bmc.router(service),
         media.router(service, download),
         links.router(service),
         audit.router(service),

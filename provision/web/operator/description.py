@@ -28,7 +28,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
                 for method in route.methods or ():
                     answers = document["paths"][route.path][method.lower()]["responses"]
-                    answers["200"]["content"][_JSON]["example"] = example
+                    answers[str(route.status_code or 200)]["content"][_JSON]["example"] = example
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -29,6 +29,13 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("credential", "set", "node1", "NAME", "--file", "/etc/hostname"),
     ("credential", "remove", "NAME", "token"),
     ("credential", "remove", "node1", "NAME"),
+    ("bmc", "show", "NAME"),
+    ("bmc", "check", "NAME"),
+    ("bmc", "remove", "NAME"),
+    ("bmc", "set", "NAME", "--url", "https://b", "--user", "root", "--password-file", "/etc/hostname"),
+    ("power", "NAME", "status"),
+    ("power", "NAME", "on"),
+    ("boot", "NAME"),
     ("image", "verify", "NAME"),
     ("image", "remove", "NAME"),
 )

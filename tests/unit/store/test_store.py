@@ -20,7 +20,10 @@ from provision import link as secret_links
 from provision.boot import Medium
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Netboot
+from provision.secret import Secret
 from provision.store import dialect, schema
+from provision.store.bmc_boots import BmcBoot
+from provision.store.bmcs import Bmc
 from provision.store.keys import create_key
 from provision.store.links import Wanted
 from provision.store.lock import StateLock
@@ -149,11 +152,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         store.windows.open(name, 10, 1, NOW, ROOT)
         store.links.make(name, secret_links.new(), Wanted(Medium.ISO, "i", "s", "c", 10, 1), NOW, ROOT)
         store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
+        store.bmcs.set(name, Bmc("https://10.0.0.201", "root", "", "", "", NOW, "x"), Secret(b"word"))
+        store.bmc_boots.put(BmcBoot(name, NOW, True, (), "x"))
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 6
+    assert len(tables) == 8
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table

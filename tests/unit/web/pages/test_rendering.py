@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from provision.api.audit import AuditEntry, Verified
 from provision.errors import Invalid
 from provision.principal import PrincipalRole
+from provision.service.listeners import Listening
 from tests.helpers.browser import Browser, logged_in
 from tests.helpers.links import make
 from tests.helpers.site_fixture import STRANGER, Site
@@ -76,7 +77,7 @@ def test_every_string_of_the_service_is_text(
     make(here)
     here.service.core.store.sightings.seen(STRANGER, "a uuid", "mgmt", here.clock())
     here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
-    here.service.listeners = lambda: {"mgmt": "served", "[api]": "begins"}
+    here.service.listeners = lambda: {"mgmt": Listening("served", True), "[api]": Listening("begins", False)}
     owner = getattr(here.service, part)
     original: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))

@@ -1,0 +1,103 @@
+"""Following operations of the service to their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provision.cli.arguments import route
+from provision.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from provision.api.operations import Operation
+    from provision.cli.client import Client
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How what was begun for a host ended: its operation, or why there is none or it failed."""
+
+    host: str
+    operation: Operation | None
+    error: ProvisionError | None
+
+
+Begin = Callable[[str], "Operation"]
+Say = Callable[[str, str], None]
+
+
+def follow(client: Client, begun: Operation, say: Say) -> Operation:
+    """Wait for the operation's end, and say each of its steps; raises the error that it ended with."""
+    (ended,) = follow_all(client, [begun.host], lambda host: begun, say)
+    if ended.error is not None:
+        raise ended.error
+    assert ended.operation is not None  # noqa: S101  (without an error there is one)
+    return ended.operation
+
+
+def follow_all(client: Client, hosts: Iterable[str], begin: Begin, say: Say, at_once: int = 1) -> list[Followed]:
+    """Begin an operation for each host, so many at a time, and wait for their ends, in whose order they are returned.
+
+    Ctrl-C cancels those that run, begins no others, waits for their ends and goes on; another one does not wait.
+    """
+    following = _Following(client, list(hosts), begin, say)
+    try:
+        following.to_the_end(at_once)
+    except KeyboardInterrupt:
+        following.cancel()
+        following.to_the_end(0)
+        raise
+    return following.ended
+
+
+class _Following:
+    def __init__(self, client: Client, waiting: list[str], begin: Begin, say: Say) -> None:
+        self._client, self._waiting, self._begin, self._say = client, waiting, begin, say
+        self._running: dict[str, Operation] = {}
+        self.ended: list[Followed] = []
+
+    def to_the_end(self, at_once: int) -> None:
+        """Begin what waits, `at_once` at a time, until all is over; with 0, until what runs is over."""
+        while self._running or (at_once and self._waiting):
+            while self._waiting and len(self._running) < at_once:
+                self._start(self._waiting.pop(0))
+            for host in list(self._running):
+                self._look(host)
+
+    def cancel(self) -> None:
+        """Cancel what runs."""
+        for host, operation in self._running.items():
+            self._say(host, f"cancelling operation {operation.id}, and undoing what it has done")
+            self._client.remove(route("operations", operation.id))
+
+    def _start(self, host: str) -> None:
+        try:
+            self._running[host] = self._begin(host)
+        except ProvisionError as error:
+            self.ended.append(Followed(host, None, error))
+            return
+        for step in self._running[host].steps:
+            self._say(host, step)
+
+    def _look(self, host: str) -> None:
+        """Wait for a second, or until there is news of the host's operation."""
+        from provision.api.operations import Operation, OperationState
+
+        known = self._running[host]
+        if known.state is OperationState.RUNNING:
+            wanted = {"wait": "1", "steps": str(len(known.steps))}
+            seen = self._client.call(Operation, "GET", route("operations", known.id), params=wanted)
+            for step in seen.steps[len(known.steps) :]:
+                self._say(host, step)
+            self._running[host] = known = seen
+        if known.state is not OperationState.RUNNING:
+            del self._running[host]
+            failed = known.state is OperationState.FAILED
+            self.ended.append(Followed(host, known, _error(known) if failed else None))
+
+
+def _error(failed: Operation) -> ProvisionError:
+    from provision.cli.received import error_of, foreign
+
+    return error_of(failed.problem) if failed.problem is not None else foreign()

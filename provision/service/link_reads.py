@@ -1,0 +1,50 @@
+"""How much of its medium was read by each link: for whoever watches a boot, so in memory and bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+_LINKS = 1000
+"""Links that are followed; the one that was read longest ago is forgotten."""
+_PIECES = 1000
+"""Separate pieces of one medium; of a reader with more, only what joins others is noted."""
+
+Piece = tuple[int, int]
+
+
+class LinkReads:
+    """Bytes that were sent by links. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pieces: OrderedDict[str, list[Piece]] = OrderedDict()
+
+    def note(self, link: str, sent: range) -> None:
+        """These bytes of the medium were sent by the link with that id."""
+        if not sent:
+            return
+        with self._lock:
+            pieces = joined(self._pieces.get(link, []), (sent.start, sent.stop))
+            if len(pieces) <= _PIECES:
+                self._pieces[link] = pieces
+            if link in self._pieces:
+                self._pieces.move_to_end(link)
+            if len(self._pieces) > _LINKS:
+                self._pieces.popitem(last=False)
+
+    def of(self, link: str, within: range) -> int:
+        """How many of the bytes `within` were sent by that link."""
+        with self._lock:
+            pieces = self._pieces.get(link, [])
+        return sum(max(0, min(stop, within.stop) - max(start, within.start)) for start, stop in pieces)
+
+
+def joined(pieces: Sequence[Piece], new: Piece) -> list[Piece]:
+    """Sorted, disjoint pieces with another one, as sorted, disjoint pieces."""
+    start, stop = new
+    apart = [piece for piece in pieces if piece[1] < start or piece[0] > stop]
+    touched = [piece for piece in pieces if not (piece[1] < start or piece[0] > stop)]
+    whole = min([start, *(one for one, _ in touched)]), max([stop, *(other for _, other in touched)])
+    return sorted([*apart, whole])
