@@ -22,7 +22,7 @@ class Tokens:
         core, secret, now = self._core, token.new(), self._core.clock()
         selector = tuple(sorted(wanted.selector.items()))
         made = Token(wanted.name, wanted.role, selector, now, token.expiry(wanted.days, now), principal.name)
-        fields = {"subject": f"{made.name}: {made.role}", "selector": token.spelled_or_all(made.selector)}
+        fields = {"token": made.name, "role": str(made.role), "selector": token.spelled_or_all(made.selector)}
         with core.act("token-created", principal, **fields):
             core.store.tokens.add(secret, made)
         core.witness()
@@ -37,7 +37,7 @@ class Tokens:
         """Let a token be good for nothing from now on, and so every link that was made with it; raises NotFound."""
         core = self._core
         known = core.store.tokens.require(name)
-        with core.act("token-revoked", principal, subject=name):
+        with core.act("token-revoked", principal, token=name):
             core.store.links.revoke_of(known.principal.name)
             core.store.tokens.remove(name)
         core.witness()

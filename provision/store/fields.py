@@ -36,6 +36,8 @@ Entry = TypedDict(
         "minutes": int,
         "boots": int,
         "link": str,
+        "token": str,
+        "role": str,
         "uses": int,
         "credential": str,
         "kind": str,

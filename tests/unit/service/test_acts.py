@@ -148,7 +148,7 @@ def test_what_is_done_and_cannot_be_said_is_said_later_and_once(
     assert changed(here.service) != before
     here.service.core.note("anything", None)
     assert [e["event"] for e in new(here, since)] == ["begun"] * begun + [event] * begun + ["anything"]
-    assert here.service.auditing.verify(ROOT).ok
+    assert here.service.core.audit.verify().ok
 
 
 def test_a_failure_that_cannot_be_said_is_said_later(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, nam
         assert told == ([] if step == "begun" else [("recovered", "unfinished", event)])
         if step != "begun":
             assert entries[-1]["of"] == entries[-2]["seq"] and "look at whether it happened" in entries[-1]["reason"]
-        assert service.auditing.verify(ROOT).ok
+        assert service.core.audit.verify().ok
     finally:
         service.close()
     again = Service.open(settings(state))

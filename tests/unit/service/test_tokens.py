@@ -34,7 +34,7 @@ def test_it_is_shown_once_and_never_again(here: Site) -> None:
     created = here.service.tokens.create(wanted, ROOT)
     assert created.token not in repr(created) and created.token not in str(here.service.tokens.listing())
     (entry,) = here.audit("token-created")
-    assert (entry["subject"], entry["selector"], entry["operator"]) == ("ci: operator", "rack=a", "uid=0")
+    assert (entry["token"], entry["role"], entry["selector"]) == ("ci", "operator", "rack=a")
     assert created.token[10:] not in (here.state / "audit.log").read_text()
     here.service.tokens.revoke("ci", ROOT)
     assert here.service.tokens.listing() == [] and here.audit("token-revoked")

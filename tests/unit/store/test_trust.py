@@ -18,6 +18,7 @@ from provision.store.audit import Audit
 from provision.store.chain import START, Head, Known, decode_head, decode_known, encode_head
 from provision.store.keys import load_key
 from provision.store.ledger import Record, Standing
+from provision.store.migrations import MIGRATIONS
 from provision.store.trust import Found, distrust
 from tests.helpers.cli_runner import cli
 from tests.helpers.principals import ROOT
@@ -79,7 +80,8 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
 
 
 def to_first_schema(connection: sqlite3.Connection) -> None:
-    for table in ("tokens", "token_uses", "links"):
+    later = [statement for migration in MIGRATIONS[1:] for statement in migration.statements]
+    for table in [words[2] for words in map(str.split, later) if words[:2] == ["CREATE", "TABLE"]]:
         connection.execute(f"DROP TABLE {table}")
     connection.execute("UPDATE meta SET value = '1' WHERE name = 'schema'")
 
