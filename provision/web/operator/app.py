@@ -1,4 +1,4 @@
-"""The operator's application, put together: one authentication, then bodies, then downloads, then routes."""
+"""The operator's application, put together: authentication, before and behind bodies, then downloads and routes."""
 
 from __future__ import annotations
 
@@ -41,5 +41,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     )
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     problems.install(app)
-    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
+    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
+    still_known = Authenticated(media.Downloads(app, download), authenticate)
+    known = Authenticated(Bodies(still_known), authenticate)
     return Guard(app, LinkDownloads(known, service, over_tls))

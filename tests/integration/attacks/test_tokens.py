@@ -1,0 +1,108 @@
+"""Attacks with tokens: held back until they are revoked, beside their own revocation, and by those of a lesser role."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.api.tokens import NewToken
+from provision.principal import PrincipalRole
+from provision.web.guard import Guard
+from provision.web.operator import app as operator_app
+from provision.web.operator.authentication import by_token
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import CANARY, Reply, Site, site
+
+pytestmark = pytest.mark.integration
+
+PEER = "192.0.2.7"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def header(here: Site, role: PrincipalRole = PrincipalRole.ADMIN) -> dict[str, str]:
+    """What the owner of a new token sends."""
+    made = here.service.tokens.create(NewToken(name="thief", role=role, days=1), ROOT)
+    return {"authorization": f"Bearer {made.token}", "content-type": "application/json"}
+
+
+def held(
+    app: Guard, method: str, path: str, headers: dict[str, str], body: bytes, meanwhile: Callable[[], None]
+) -> Reply:
+    """A request whose body's last byte comes after what happens `meanwhile`."""
+    parts, reply = [body[:-1], body[-1:]], Reply()
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "https",
+        "path": path,
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"content-length", b"%d" % len(body)), *((k.encode(), v.encode()) for k, v in headers.items())],
+        "client": (PEER, 1024),
+        "server": ("192.0.2.1", 8443),
+    }
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            await asyncio.Event().wait()
+        if len(parts) == 1:
+            meanwhile()
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        reply.status = message.get("status", reply.status)
+        reply.body += message.get("body", b"")
+
+    asyncio.run(app(scope, receive, send))
+    return reply
+
+
+HELD = {
+    "a medium": ("GET", "/v1/hosts/node1/iso", b"x" * 10),
+    "a token": ("POST", "/v1/tokens", json.dumps({"name": "heir", "role": "admin"}).encode()),
+    "a link": ("POST", "/v1/hosts/node1/links", b'{"medium": "iso", "minutes": 10080}'),
+    "a window": ("POST", "/v1/hosts/node1/window", b"{}"),
+    "a credential": ("PUT", "/v1/hosts/node1/credentials/token", CANARY),
+}
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["revoked", "expired"])
+@pytest.mark.parametrize("wanted", HELD)
+def test_a_request_that_is_held_back_is_nobodys_when_its_token_has_ended(
+    here: Site, wanted: str, expired: bool
+) -> None:
+    """A body may take weeks to come; a token that has ended in between must not give what it was good for before."""
+    app, headers = operator_app.create(here.service, by_token(here.service)), header(here)
+
+    def end() -> None:
+        if expired:
+            here.clock.advance(days=2)
+        else:
+            here.service.tokens.revoke("thief", ROOT)
+
+    method, path, body = HELD[wanted]
+    before = len(here.audit())
+    reply = held(app, method, path, headers, body, end)
+    assert reply.status == 401 and CANARY not in reply.body
+    assert [row.name for row in here.service.tokens.listing() if row.name != "thief"] == []
+    assert here.service.links.listing(ROOT) == []
+    told = {entry["event"] for entry in here.audit()[before:]}
+    assert told <= {"begun", "token-revoked", "login-failed"}
+
+
+def test_what_is_held_back_is_answered_while_its_token_is_good(here: Site) -> None:
+    app, headers = operator_app.create(here.service, by_token(here.service)), header(here)
+    for method, path, body in HELD.values():
+        assert held(app, method, path, headers, body, lambda: None).status == 200
