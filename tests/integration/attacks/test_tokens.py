@@ -16,7 +16,7 @@ from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import CANARY, Reply, Site, site
+from tests.helpers.site_fixture import CANARY, Reply, Site, request, site
 
 pytestmark = pytest.mark.integration
 
@@ -106,3 +106,19 @@ def test_what_is_held_back_is_answered_while_its_token_is_good(here: Site) -> No
     app, headers = operator_app.create(here.service, by_token(here.service)), header(here)
     for method, path, body in HELD.values():
         assert held(app, method, path, headers, body, lambda: None).status == 200
+
+
+@pytest.mark.parametrize("part", ["", "bytes=0-600000"])
+def test_a_download_ends_when_its_token_is_revoked(here: Site, part: str) -> None:
+    app, headers, done = operator_app.create(here.service, by_token(here.service)), header(here), list[int]()
+
+    def revoke() -> None:
+        if not done:
+            done.append(1)
+            here.service.tokens.revoke("thief", ROOT)
+            here.clock.advance(seconds=1)
+            header(here)  # another one of the same name
+
+    ranged = {"range": part} if part else {}
+    reply = request(app, "GET", "/v1/hosts/node1/iso", headers=headers | ranged, peer=PEER, on_body=revoke)
+    assert reply.error is not None and len(reply.body) < 256 * 1024 and CANARY not in reply.body
