@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,25 @@ def test_a_download_ends_when_its_token_is_revoked(here: Site, part: str) -> Non
     ranged = {"range": part} if part else {}
     reply = request(app, "GET", "/v1/hosts/node1/iso", headers=headers | ranged, peer=PEER, on_body=revoke)
     assert reply.error is not None and len(reply.body) < 256 * 1024 and CANARY not in reply.body
+
+
+@pytest.mark.parametrize("step", ["id_of", "make"])
+def test_no_link_is_made_beside_the_revocation_of_its_token(
+    here: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The token is revoked when its link is decided on, and not yet stored: nobody would look for that link again."""
+    app, headers = operator_app.create(here.service, by_token(here.service)), header(here)
+    links = here.service.core.store.links
+    do = getattr(links, step)
+    revoking = threading.Thread(target=here.service.tokens.revoke, args=("thief", ROOT))
+
+    def late(*arguments: Any) -> Any:
+        revoking.start()
+        revoking.join(1.0)  # or it has to wait for the link
+        return do(*arguments)
+
+    monkeypatch.setattr(links, step, late)
+    request(app, "POST", "/v1/hosts/node1/links", headers=headers, body=b'{"medium": "iso"}', peer=PEER)
+    revoking.join(60)
+    assert here.service.tokens.listing() == []
+    assert {row.state for row in here.service.links.listing(ROOT)} <= {"revoked"}

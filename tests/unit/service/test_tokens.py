@@ -19,7 +19,7 @@ from provision.service.service import Service
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, Site, site
 
-RACK_A = Principal("token:a", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "a"),))
+RACK_A = Principal("token:a", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS, (("rack", "a"),))
 """Sees node1 and node2, and not node3."""
 
 
