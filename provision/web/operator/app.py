@@ -14,6 +14,7 @@ from provision.web.links import LinkDownloads, over_tls
 from provision.web.operator import audit, credentials, hosts, images, inventory, links, media, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.description import describe
+from provision.web.operator.request import require_admin
 
 
 def create(service: Service, authenticate: Authenticate) -> Guard:
@@ -43,5 +44,5 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     problems.install(app)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
     still_known = Authenticated(media.Downloads(app, download), authenticate)
-    known = Authenticated(Bodies(still_known), authenticate)
+    known = Authenticated(Bodies(still_known, require_admin), authenticate)
     return Guard(app, LinkDownloads(known, service, over_tls))

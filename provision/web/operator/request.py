@@ -69,14 +69,23 @@ def principal_of(scope: Scope) -> Principal:
     return principal
 
 
+def require_admin(scope: Scope) -> None:
+    """Raise Denied unless an admin asks: nobody else sends large bodies, and none is to be parsed before that shows."""
+    _require_role(principal_of(scope), PrincipalRole.ADMIN)
+
+
+def _require_role(principal: Principal, role: PrincipalRole) -> None:
+    if not principal.may(role):
+        fact = f"has the role {principal.role}, and this takes {role}"
+        raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
+
+
 def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
     """Who asks, when they may do what `role` may, and see all hosts if it is about the `whole` site."""
 
     async def asking(request: Request) -> Principal:
         principal = principal_of(request.scope)
-        if not principal.may(role):
-            fact = f"has the role {principal.role}, and this takes {role}"
-            raise Denied(principal.name, fact, f"ask somebody with the role {role}", "role")
+        _require_role(principal, role)
         if whole and principal.selector:
             fact = f"sees only hosts with {spelled(principal.selector)}, and this concerns the whole site"
             raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")

@@ -36,12 +36,9 @@ def header(here: Site, role: PrincipalRole = PrincipalRole.ADMIN) -> dict[str, s
     return {"authorization": f"Bearer {made.token}", "content-type": "application/json"}
 
 
-def held(
-    app: Guard, method: str, path: str, headers: dict[str, str], body: bytes, meanwhile: Callable[[], None]
-) -> Reply:
-    """A request whose body's last byte comes after what happens `meanwhile`."""
-    parts, reply = [body[:-1], body[-1:]], Reply()
-    scope = {
+def scope_of(method: str, path: str, headers: dict[str, str], length: tuple[bytes, bytes]) -> dict[str, Any]:
+    """A request over TLS whose body has that `length`."""
+    return {
         "type": "http",
         "http_version": "1.1",
         "method": method,
@@ -49,10 +46,17 @@ def held(
         "path": path,
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"content-length", b"%d" % len(body)), *((k.encode(), v.encode()) for k, v in headers.items())],
+        "headers": [length, *((name.encode(), value.encode()) for name, value in headers.items())],
         "client": (PEER, 1024),
         "server": ("192.0.2.1", 8443),
     }
+
+
+def held(
+    app: Guard, method: str, path: str, headers: dict[str, str], body: bytes, meanwhile: Callable[[], None]
+) -> Reply:
+    """A request whose body's last byte comes after what happens `meanwhile`."""
+    parts, reply = [body[:-1], body[-1:]], Reply()
 
     async def receive() -> dict[str, Any]:
         if not parts:
@@ -66,7 +70,8 @@ def held(
         reply.status = message.get("status", reply.status)
         reply.body += message.get("body", b"")
 
-    asyncio.run(app(scope, receive, send))
+    length = (b"content-length", b"%d" % len(body))
+    asyncio.run(app(scope_of(method, path, headers, length), receive, send))
     return reply
 
 
@@ -145,3 +150,27 @@ def test_no_link_is_made_beside_the_revocation_of_its_token(
     revoking.join(60)
     assert here.service.tokens.listing() == []
     assert {row.state for row in here.service.links.listing(ROOT)} <= {"revoked"}
+
+
+@pytest.mark.parametrize("role", ["reader", "auditor", "operator"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_large_body_is_read_of_nobody_who_may_not_send_it(here: Site, role: str, declared: bool) -> None:
+    """Its JSON would be parsed in the event loop, while hosts boot, before its sender is told that it has no right."""
+    app, headers = operator_app.create(here.service, by_token(here.service)), header(here, PrincipalRole(role))
+    size = 2 << 20
+    length = (b"content-length", b"%d" % size) if declared else (b"transfer-encoding", b"chunked")
+    for method, path in (("POST", "/v1/inventory"), ("POST", "/v1/credentials"), ("POST", "/v1/images/base")):
+        taken, reply = 0, Reply()
+
+        async def receive() -> dict[str, Any]:
+            nonlocal taken
+            taken += 65536
+            return {"type": "http.request", "body": b"[" * 65536, "more_body": taken < size}
+
+        async def send(message: dict[str, Any], reply: Reply = reply) -> None:
+            reply.status = message.get("status", reply.status)
+            reply.body += message.get("body", b"")
+
+        asyncio.run(app(scope_of(method, path, headers, length), receive, send))
+        assert reply.status == 403 and json.loads(reply.body)["rule"] == "role"
+        assert taken <= (0 if declared else 2 * 65536)
