@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,9 @@ from provision.principal import PrincipalRole
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
+from tests.helpers.api_site import api_site
 from tests.helpers.principals import ROOT
+from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, Reply, Site, request, site
 
 pytestmark = pytest.mark.integration
@@ -174,3 +181,28 @@ def test_a_large_body_is_read_of_nobody_who_may_not_send_it(here: Site, role: st
         asyncio.run(app(scope_of(method, path, headers, length), receive, send))
         assert reply.status == 403 and json.loads(reply.body)["rule"] == "role"
         assert taken <= (0 if declared else 2 * 65536)
+
+
+@pytest.mark.parametrize("path", [f"/b/{'0' * 26}.iso", "/b/", "/v1/hosts"])
+def test_a_stranger_who_never_ends_a_body_keeps_no_place(tmp_path: Path, path: str) -> None:
+    """A connection that gets on gives way to nobody: a few hundred would keep every operator out."""
+    made = api_site(tmp_path)
+    with serve(made.state) as served:
+        served.wait_for("serving the operators' API at")
+        trust = ssl.create_default_context(cafile=str(made.ca))
+        with (
+            socket.create_connection(("127.0.0.1", made.port), 30) as sock,
+            trust.wrap_socket(sock, server_hostname="127.0.0.1") as tls,
+        ):
+            tls.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n".encode())
+            assert re.match(rb"HTTP/1.1 40[14] ", tls.recv(65536))
+            tls.settimeout(0.5)
+            deadline, ended = time.monotonic() + 45, False
+            while not ended and time.monotonic() < deadline:
+                with suppress(TimeoutError):
+                    try:
+                        tls.sendall(b"x")
+                        ended = tls.recv(65536) == b""
+                    except (ConnectionError, ssl.SSLError):
+                        ended = True
+            assert ended
