@@ -22,7 +22,8 @@ _UNKNOWN = IPv4Address(0)
 
 
 class Logins:
-    """Finds out who asks. Quick: nothing here waits for a disk."""
+    """Finds out who asks. `known` is quick; whatever is in vain is recorded, and that may wait for the disk: others
+    hold the audit log while theirs is synced."""
 
     def __init__(self, core: Core) -> None:
         self._core, self._guesses = core, Guesses()
@@ -33,6 +34,13 @@ class Logins:
 
         Raises Unauthenticated, TooMany, and Unavailable while store or clock are not to be relied on.
         """
+        principal = self.known(shown)
+        if principal is None:
+            raise self._failed(_address(peer), self._core.clock())
+        return principal
+
+    def known(self, shown: bytes | None) -> Principal | None:
+        """Whoever has `shown` a good token; None when it is none. Raises Unavailable, as `by_token`."""
         core, now = self._core, self._core.clock()
         ground = core.ground
         if ground.distrust or ground.behind:
@@ -40,10 +48,10 @@ class Logins:
             raise Unavailable("tokens", "cannot be checked now", "see 'provision status' on the server")
         secret = token.parse(shown) if shown is not None else None
         known = core.store.tokens.find(secret) if secret is not None else None
-        if known is not None and known.is_good(now):
-            core.store.tokens.used(known, now)
-            return known.principal
-        raise self._failed(_address(peer), now)
+        if known is None or not known.is_good(now):
+            return None
+        core.store.tokens.used(known, now)
+        return known.principal
 
     def _failed(self, peer: IPv4Address | IPv6Address, now: datetime) -> Unauthenticated | TooMany:
         """Count and record one that was in vain, and return what to say."""

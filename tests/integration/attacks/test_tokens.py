@@ -24,7 +24,7 @@ from provision.web.operator.authentication import by_token
 from tests.helpers.api_site import api_site
 from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
-from tests.helpers.site_fixture import CANARY, Reply, Site, request, site
+from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request, site
 
 pytestmark = pytest.mark.integration
 
@@ -73,7 +73,7 @@ def held(
         part = parts.pop(0)
         return {"type": "http.request", "body": part, "more_body": bool(parts)}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Any) -> None:
         reply.status = message.get("status", reply.status)
         reply.body += message.get("body", b"")
 
@@ -174,7 +174,7 @@ def test_a_large_body_is_read_of_nobody_who_may_not_send_it(here: Site, role: st
             taken += 65536
             return {"type": "http.request", "body": b"[" * 65536, "more_body": taken < size}
 
-        async def send(message: dict[str, Any], reply: Reply = reply) -> None:
+        async def send(message: Any, reply: Reply = reply) -> None:
             reply.status = message.get("status", reply.status)
             reply.body += message.get("body", b"")
 
@@ -206,3 +206,30 @@ def test_a_stranger_who_never_ends_a_body_keeps_no_place(tmp_path: Path, path: s
                     except (ConnectionError, ssl.SSLError):
                         ended = True
             assert ended
+
+
+def test_failed_logins_stop_nothing_while_the_audit_log_waits_for_its_disk(here: Site) -> None:
+    """Boots are served by the same event loop; a stranger without a token must not make it wait for a slow disk."""
+    app, lock = operator_app.create(here.service, by_token(here.service)), here.service.core.audit._lock
+    freed, taken = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        with lock:
+            taken.set()
+            freed.wait(20)
+
+    async def run() -> Reply:
+        asked = asyncio.create_task(ask(app, "GET", "/v1/hosts", peer=PEER))
+        await asyncio.sleep(0)  # it has got as far as it can
+        assert not freed.is_set() and not asked.done()
+        freed.set()
+        return await asked
+
+    disk = threading.Thread(target=sync)
+    disk.start()
+    taken.wait(20)
+    began = time.monotonic()
+    assert asyncio.run(run()).status == 401
+    assert time.monotonic() - began < 15
+    disk.join(20)
+    assert here.audit("login-failed")
