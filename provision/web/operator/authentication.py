@@ -15,8 +15,8 @@ from provision.service.service import Service
 from provision.web import problems
 
 Authenticate = Callable[[Scope], Principal | Awaitable[Principal]]
-"""Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. The event loop waits for it, so what
-is not quick has to be awaited."""
+"""Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. The event loop waits for it, so
+what is not quick has to be awaited."""
 
 PRINCIPAL = "provision.principal"
 """Where the scope of an authenticated request has its principal."""
