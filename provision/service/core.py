@@ -182,7 +182,11 @@ class Core:
         host = self.store.snapshot.hosts.get(name)
         if host is not None and not principal.sees(host.labels):
             raise _unknown(name)
-        return self.state(name)
+        state = self.state(name)
+        # An apply may have come in between; what is seen is what is then used.
+        if not principal.sees(state.host.labels):
+            raise _unknown(name)
+        return state
 
     def visible(self, principal: Principal) -> Iterator[Host]:
         """Every host that the principal sees, by name."""

@@ -26,6 +26,7 @@ from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
 from provision.service.link_reads import LinkReads
 from provision.service.media_builder import MediaBuilder
+from provision.service.standing import standing
 from provision.store.links import Wanted
 
 
@@ -78,7 +79,10 @@ class Links:
         secret = secret_links.new()
         limits: dict[str, str | int | None] = {"minutes": wanted.minutes, "uses": wanted.uses}
         about = {"host": name, "medium": str(medium), "link": core.store.links.id_of(secret), **limits}
-        with core.act("link-made", principal, **about, address=str(order.address) if order.address else None):
+        with (
+            core.act("link-made", principal, **about, address=str(order.address) if order.address else None),
+            standing(core.store, principal),
+        ):
             link = core.store.links.make(name, secret, wanted, core.clock(), principal)
         core.witness()
         path = secret_links.path(secret, medium.suffix)

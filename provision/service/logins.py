@@ -23,7 +23,8 @@ _UNKNOWN = IPv4Address(0)
 
 
 class Logins:
-    """Finds out who asks. Quick: nothing here waits for a disk."""
+    """Finds out who asks. `known` is quick; whatever is in vain is recorded, and that may wait for the disk: others
+    hold the audit log while theirs is synced."""
 
     def __init__(self, core: Core) -> None:
         self._core, self._guesses = core, Guesses()
@@ -34,18 +35,29 @@ class Logins:
         return self.token(shown, peer).principal
 
     def token(self, shown: bytes | None, peer: str) -> Token:
-        """The good token that somebody at the address `peer` has `shown`.
+        """The good token that somebody at the address `peer` has `shown`. One that is none waits for the audit log.
 
         Raises Unauthenticated, TooMany, and Unavailable while store or clock are not to be relied on.
         """
-        core, now = self._core, self._core.clock()
+        known = self._good(shown)
+        if known is None:
+            raise self.failed(peer, self._core.clock())
+        return known
+
+    def known(self, shown: bytes | None) -> Principal | None:
+        """Whoever has `shown` a good token; None when it is none. Raises Unavailable, as `token`. Quick."""
+        known = self._good(shown)
+        return known.principal if known is not None else None
+
+    def _good(self, shown: bytes | None) -> Token | None:
         self.require_ground()
+        store, now = self._core.store, self._core.clock()
         secret = token.parse(shown) if shown is not None else None
-        known = core.store.tokens.find(secret) if secret is not None else None
-        if known is not None and known.is_good(now):
-            core.store.tokens.used(known, now)
-            return known
-        raise self.failed(peer, now)
+        known = store.tokens.find(secret) if secret is not None else None
+        if known is None or not known.is_good(now):
+            return None
+        store.tokens.used(known, now)
+        return known
 
     def require_ground(self) -> None:
         """Raise Unavailable while store or clock are not to be relied on."""

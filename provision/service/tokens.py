@@ -37,7 +37,8 @@ class Tokens:
         """Let a token be good for nothing from now on, and so every link that was made with it; raises NotFound."""
         core = self._core
         known = core.store.tokens.require(name)
-        with core.act("token-revoked", principal, token=name):
+        # Under one lock: no link is made with it in between, and who is killed in between may say it again.
+        with core.act("token-revoked", principal, token=name), core.store.database.lock:
             core.store.links.revoke_of(known.principal.name)
             core.store.tokens.remove(name)
         core.witness()

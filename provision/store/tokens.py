@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from provision.errors import Conflict, NotFound, Unavailable
-from provision.principal import PrincipalRole
+from provision.principal import Principal, PrincipalRole
 from provision.secret import Secret
 from provision.store import schema
 from provision.store.database import Database
@@ -77,6 +77,11 @@ class Tokens:
         if name not in self._digests:
             raise NotFound(f"token '{name}'", "there is none of this name", "see 'provision token list'")
         return self._by_digest[self._digests[name]]
+
+    def stands(self, principal: Principal) -> bool:
+        """Whether the token that `principal` has shown is there still, and not another of its name."""
+        known = self._by_digest.get(self._digests.get(principal.name.removeprefix("token:"), ""))
+        return known is not None and known.principal == principal
 
     def remove(self, name: str) -> None:
         """Know a token no longer; raises NotFound."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,11 +55,11 @@ class Bodies:
     """Reads every body whole before the application runs, and no byte more than its route may have.
 
     What is refused is answered with 413, 422 or 503 as a problem document, and the connection ends: the rest of a
-    body is not read.
+    body is not read. `entitle` raises for whoever may send no body of more than USUAL bytes.
     """
 
-    def __init__(self, app: ASGIApp, together: int = TOGETHER) -> None:
-        self._app, self._together = app, together
+    def __init__(self, app: ASGIApp, entitle: Callable[[Scope], None], together: int = TOGETHER) -> None:
+        self._app, self._entitle, self._together = app, entitle, together
         self.held = 0
         """Bytes of bodies in memory now."""
 
@@ -84,11 +85,21 @@ class Bodies:
                 # What failed to read a body is held by its own traceback, and the body with it.
                 gc.collect()
 
+    def _bound(self, scope: Scope, size: int) -> tuple[int, ProvisionError]:
+        """How many bytes of a body of at most `size` its sender may send, and the error for more."""
+        if size > USUAL:
+            try:
+                self._entitle(scope)
+            except ProvisionError as error:
+                return USUAL, error
+        return size, _too_large(size)
+
     async def _read(self, scope: Scope, receive: Receive, size: int, taken: _Taken) -> bytes | None:
         """The body, which is counted in `held` as far as it was `taken`; None when the client has left."""
+        size, refusal = self._bound(scope, size)
         declared = _header(scope, b"content-length")
         if declared.isdigit() and int(declared[:20]) > size:
-            raise _too_large(size)
+            raise refusal
         parts, more = bytearray(), True
         while more:
             message = await receive()
@@ -96,7 +107,7 @@ class Bodies:
                 return None
             part = message.get("body", b"")
             if len(parts) + len(part) > size:
-                raise _too_large(size)
+                raise refusal
             if self.held + len(part) > self._together:
                 raise Unavailable("request", "other large bodies are being read", "try again")
             parts += part

@@ -64,6 +64,8 @@ class LinkDownloads:
         except ProvisionError as error:  # before its first byte: a medium that breaks off later raises another
             refusal = problems.response(error)
             refusal.headers["cache-control"] = "no-store"
+            # What body there is, is not read: a connection with a body that goes on gives way to nobody.
+            refusal.headers["connection"] = "close"
             await refusal(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""The operator's application, put together: one authentication, then bodies, then downloads, then routes."""
+"""The operator's application, put together: authentication, before and behind bodies, then downloads and routes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from provision.web.links import LinkDownloads, over_tls
 from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
+from provision.web.operator.request import require_admin
 
 
 def create(service: Service, authenticate: Authenticate) -> Guard:
@@ -35,7 +36,9 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         monitoring.router(service),
     )
     app = _application(routers)
-    known = Authenticated(Bodies(media.Downloads(app, download)), authenticate)
+    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
+    still_known = Authenticated(media.Downloads(app, download), authenticate)
+    known = Authenticated(Bodies(still_known, require_admin), authenticate)
     return Guard(app, LinkDownloads(known, service, over_tls))
 
 

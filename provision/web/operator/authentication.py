@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from starlette.responses import Response
@@ -14,8 +16,9 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service.service import Service
 from provision.web import problems
 
-Authenticate = Callable[[Scope], Principal]
-"""Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. Quick: the event loop waits."""
+Authenticate = Callable[[Scope], Principal | Awaitable[Principal]]
+"""Says of a request's ASGI scope who asks; raises ProvisionError when it is nobody. The event loop waits for it, so
+what is not quick has to be awaited."""
 Refuse = Callable[[ProvisionError], Response]
 """The answer to whom `Authenticate` does not know."""
 
@@ -47,11 +50,17 @@ def reader_by_peer_credentials(scope: Scope) -> Principal:
 def by_token(service: Service) -> Authenticate:
     """Whoever shows a good token (RFC 6750 section 2.1: in the request's header, and nowhere else)."""
 
-    def authenticate(scope: Scope) -> Principal:
+    # A thread of its own: failures wait for the audit log, and nothing else is to wait behind any number of them.
+    failing = ThreadPoolExecutor(1, "failed logins")
+
+    def authenticate(scope: Scope) -> Principal | Awaitable[Principal]:
         shown = [value for name, value in scope["headers"] if name == b"authorization"]
         bearer = _BEARER.fullmatch(shown[0]) if len(shown) == 1 else None
-        peer = scope["client"][0] if scope.get("client") else ""
-        return service.logins.by_token(bearer[1] if bearer else None, peer)
+        text, peer = bearer[1] if bearer else None, scope["client"][0] if scope.get("client") else ""
+        principal = service.logins.known(text)
+        if principal is not None:
+            return principal
+        return asyncio.get_running_loop().run_in_executor(failing, service.logins.by_token, text, peer)
 
     return authenticate
 
@@ -66,7 +75,8 @@ class Authenticated:
         if scope["type"] != "http":
             raise RuntimeError("nothing but HTTP is served here")
         try:
-            principal = self._authenticate(scope)
+            found = self._authenticate(scope)
+            principal = found if isinstance(found, Principal) else await found
         except ProvisionError as error:
             answer = self._refuse(error)
             answer.headers["connection"] = "close"  # what body there is, is not read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Medium
 from provision.errors import NotFound, ProvisionError
+from provision.service import standing
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.operator.request import InPath, Reader, SiteReader, content, failures, new_router, principal_of
@@ -28,7 +30,7 @@ _DHCP = content("text/plain", {"type": "string"}, "interface=eth1\n")
 
 
 class Download:
-    """A host's ISO or disk image, with Range, HEAD and a strong ETag."""
+    """A host's ISO or disk image, with Range, HEAD and a strong ETag. A revoked token cuts it off."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._resumed = service, ResumedDownloads()
@@ -41,7 +43,8 @@ class Download:
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
         count = self._service.core.tally.counting(plan, str(OPERATOR))
-        return PlanResponse(plan, "application/octet-stream", count)
+        check = partial(standing.require, self._service.core.store, principal)
+        return PlanResponse(plan, "application/octet-stream", count, check=check)
 
 
 class Downloads:

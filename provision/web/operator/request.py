@@ -81,6 +81,11 @@ def required(scope: Scope, role: PrincipalRole, whole: bool = False) -> Principa
     return principal
 
 
+def require_admin(scope: Scope) -> None:
+    """Raise Denied unless an admin asks: nobody else sends large bodies, and none is to be parsed before that shows."""
+    required(scope, PrincipalRole.ADMIN)
+
+
 def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
     """`required` as what a route depends on."""
 

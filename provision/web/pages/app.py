@@ -14,6 +14,7 @@ from provision.service.service import Service
 from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
 from provision.web.operator.authentication import Authenticate, Authenticated
+from provision.web.operator.request import require_admin
 from provision.web.pages import audit, hosts, inventory, links, login, media, site, tokens, unknown
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
@@ -53,7 +54,9 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
 
     app.add_exception_handler(ProvisionError, failed)
     app.add_exception_handler(HTTPException, http)
-    inner = Bodies(Forms(app, service.sessions, pages.refusal), _BODIES)
+    forms = Forms(app, service.sessions, pages.refusal)
+    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
+    inner = Bodies(Doors(forms, Authenticated(forms, authenticate, pages.refusal)), require_admin, _BODIES)
     return Guard(app, Headers(Doors(inner, Authenticated(inner, authenticate, pages.refusal))))
 
 

@@ -6,6 +6,10 @@ have it sent (SameSite), and no script can read it (HttpOnly).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Scope
 
@@ -36,9 +40,14 @@ def cookie_of(scope: Scope) -> bytes | None:
 def by_session(service: Service) -> Authenticate:
     """Whoever has the cookie of a session that has not ended. A token in a header is none of the pages' business."""
 
-    def authenticate(scope: Scope) -> Principal:
-        peer = scope["client"][0] if scope.get("client") else ""
-        return service.sessions.find(cookie_of(scope), peer)
+    # A thread of its own: failures wait for the audit log, and nothing else is to wait behind any number of them.
+    failing = ThreadPoolExecutor(1, "failed sessions")
+
+    def authenticate(scope: Scope) -> Principal | Awaitable[Principal]:
+        cookie, peer = cookie_of(scope), scope["client"][0] if scope.get("client") else ""
+        if cookie is None or service.sessions.lives(cookie):
+            return service.sessions.find(cookie, peer)
+        return asyncio.get_running_loop().run_in_executor(failing, service.sessions.find, cookie, peer)
 
     return authenticate
 

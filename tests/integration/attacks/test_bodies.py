@@ -200,7 +200,7 @@ def test_what_is_in_use_is_given_back() -> None:
         async def send(message: Any) -> None:
             raise AssertionError(message)
 
-        bodies = Bodies(app)
+        bodies = Bodies(app, lambda scope: None)
         scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"100")]}
         for last in ({"type": "http.request", "body": b"x" * 50}, {"type": "http.disconnect"}):
             parts = [last, {"type": "http.request", "body": b"x" * 50, "more_body": True}]

@@ -17,9 +17,9 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service.service import Service
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import CANARY, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, Site, site
 
-RACK_A = Principal("token:a", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "a"),))
+RACK_A = Principal("token:a", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS, (("rack", "a"),))
 """Sees node1 and node2, and not node3."""
 
 
@@ -120,3 +120,17 @@ def test_reading_the_log_is_in_the_log(here: Site) -> None:
     read = [(entry["subject"], entry.get("count")) for entry in here.audit("audit-read")]
     assert read == [("entries of node1", None), ("chain", None), ("entries of node1", 1)]
     assert "audit-read" not in {entry.get("event") for entry in here.service.auditing.entries("node1", 10, ROOT)}
+
+
+def test_a_host_that_appears_while_it_is_asked_for_is_not_shown(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it may be seen is asked of what is then used, and not of what was there a moment before."""
+    core, other = here.service.core, INVENTORY.replace("rack: a", "rack: b")
+    state = core.state
+
+    def late(name: str) -> Any:
+        here.apply(other)
+        return state(name)
+
+    monkeypatch.setattr(core, "state", late)
+    with pytest.raises(NotFound):
+        core.seen("node1", RACK_A)
