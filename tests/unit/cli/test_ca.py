@@ -101,7 +101,9 @@ def test_renewing_keeps_names_or_takes_new_ones(made: Path) -> None:
     assert [row["sha256"] for row in after[::2]] == [row["sha256"] for row in before[::2]]
     assert {row["sha256"] for row in after[1::2]}.isdisjoint(row["sha256"] for row in before)
     assert cli(made, "ca", "renew", "--name", "prov.example.com").code == Exit.INVALID
-    assert cli(made, "ca", "renew", *NAMES).code == 0
+    assert "[api]" not in cli(made, "ca", "renew").out
+    said = cli(made, "ca", "renew", *NAMES).out
+    assert f"put this into [api] of {made}/provision.toml, and restart the service:\nnames = [" in said
 
 
 def test_without_a_ca_the_way_to_one_is_told(tmp_path: Path) -> None:
