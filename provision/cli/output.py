@@ -36,6 +36,11 @@ def say(message: str) -> None:
     sys.stdout.write(plain(message) + "\n")
 
 
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows under headings; None and empty values show as a dash."""
     text("\n".join(as_lines(columns, rows)))
