@@ -121,7 +121,7 @@ class _Case:
 
     @property
     def where(self) -> str:
-        return f"network '{self.channel.network}'"
+        return f"network '{self.channel.network}'" if self.channel.network else "another role"
 
     @property
     def management(self) -> str:
@@ -355,11 +355,10 @@ def _needs_operator(case: _Case) -> Denial | None:
         return None
     if case.channel.kind is ChannelKind.OPERATOR and case.requester.is_operator:
         return None
-    here = f"on {case.where}" if case.channel.network else "to another role"
     return _denial(
         "operator-only",
         case,
-        f"{case.name}'s {case.medium} image is given to operators only, not {here}",
+        f"{case.name}'s {case.medium} image is given to operators only, not to {case.where}",
         f"As an operator: 'provision {case.medium} {case.name} -o FILE', on the server or with an operator's token",
     )
 
