@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ServerNames = Annotated[
     list[str] | None,
-    typer.Option("--name", metavar="NAME", help="A host name that clients call the server by; again for more"),
+    typer.Option("--name", metavar="NAME", help="A host name that clients call the server by; give it again for more"),
 ]
 ServerAddresses = Annotated[
     list[str] | None, typer.Option("--address", metavar="ADDRESS", help="The same for an IPv4 or IPv6 address")
@@ -109,7 +109,7 @@ def renew(names: ServerNames = None, addresses: ServerAddresses = None) -> None:
 
     given = context()
     _require_owner(given.state)
-    chosen = files.renew(given.state, _names(names, addresses), clock.now())
+    chosen = files.renew(given.state, chosen_names(names, addresses), clock.now())
     if given.json:
         output.data([_described(kind, "server", files.read(given.state, kind)[1]) for kind in Kind])
         return
@@ -119,14 +119,13 @@ def renew(names: ServerNames = None, addresses: ServerAddresses = None) -> None:
         output.say(f"put this into [api] of {given.config}, and restart the service:\n{_setting_of(chosen)}")
 
 
-def make(state: Path, names: Sequence[str] | None, addresses: Sequence[str] | None) -> str:
+def make(state: Path, chosen: Names) -> str:
     """Make the CA in a state directory; returns the settings that serve the API with it. Raises as `files.create`."""
     from provision import clock
     from provision.tls import files
-    from provision.tls.authority import Kind, Names
+    from provision.tls.authority import Kind
 
     _require_owner(state)
-    chosen = _names(names, addresses) or Names()
     files.create(state, chosen, clock.now())
     own, firmware = (files.CHAINS[kind] for kind in Kind)
     address = str(chosen.addresses[0]) if chosen.addresses else "0.0.0.0"
@@ -144,7 +143,8 @@ def _setting_of(names: Names) -> str:
     return "names = [" + ", ".join(f'"{name}"' for name in _all(names)) + "]"
 
 
-def _names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Names | None:
+def chosen_names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Names | None:
+    """The names and addresses as they were typed; None when there are none. Raises Invalid."""
     from provision.settings import host_name
     from provision.tls.authority import names_from
 

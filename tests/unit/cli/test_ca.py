@@ -61,7 +61,7 @@ def test_a_ca_is_added_to_a_state_directory_and_to_none_twice(tmp_path: Path) ->
 )
 def test_names_that_do_not_do(tmp_path: Path, arguments: tuple[str, ...], code: Exit) -> None:
     assert cli(tmp_path / "s", "init", *arguments).code == code
-    assert not (tmp_path / "s" / "tls").exists()
+    assert not (tmp_path / "s").exists()
 
 
 def test_it_is_shown_without_keys(made: Path) -> None:
