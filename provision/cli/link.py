@@ -43,15 +43,14 @@ def create(
     for url in made.urls:
         output.say(url)
     whom = f"by {made.address}" if made.address else "by whoever has it"
-    output.say(
-        f"link {made.id} to {host}'s {made.medium}: to be used {output.times(made.uses)} {whom}, until {made.expires}"
-    )
+    good = f"to be used {output.times(made.uses)} {whom}, until {output.moment(made.expires)}"
+    output.say(f"link {made.id} to {host}'s {made.medium}: {good}")
     if made.caution:
         output.say(made.caution)
 
 
 def list_(
-    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only those of this host")] = None,
 ) -> None:
     """List links, never their URLs."""
     from provision.api.links import LinkRow
@@ -66,7 +65,17 @@ def list_(
     output.table(
         columns,
         (
-            (r.id, r.host, r.medium, r.state, f"{r.used}/{r.uses}", r.expires, r.address, " ".join(r.peers), r.by)
+            (
+                r.id,
+                r.host,
+                r.medium,
+                r.state,
+                f"{r.used}/{r.uses}",
+                output.moment(r.expires),
+                r.address,
+                " ".join(r.peers),
+                r.by,
+            )
             for r in rows
         ),
     )

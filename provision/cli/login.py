@@ -43,7 +43,7 @@ def login(
         output.data({"server": address.url, **output.members(who)})
         return
     hosts = "".join(f", for hosts with {label}={value}" for label, value in who.selector.items())
-    until = f", until {who.expires}" if who.expires is not None else ""
+    until = f", until {output.moment(who.expires)}" if who.expires is not None else ""
     output.say(f"{address.url}: logged in as {who.name}, role {who.role}{hosts}{until}")
 
 

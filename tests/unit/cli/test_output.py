@@ -49,3 +49,19 @@ def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.Mo
     ran = cli(here.state, "status", "--watch", terminal=True)
     assert (ran.code, ran.err) == (130, "interrupted; nothing is left half-done\n")
     assert [word for word in plain.split() if word not in ran.out] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2027-02-27T11:40:19.740718+00:00", "2027-02-27T11:40:19+00:00"),
+        ("2027-02-27T11:40:19+00:00", "2027-02-27T11:40:19+00:00"),
+        ("1.5", "1.5"),
+    ],
+)
+def test_a_moment_is_shown_to_the_second(text: str, shown: str) -> None:
+    assert output.moment(text) == shown
+
+
+def test_how_often_is_said_in_words() -> None:
+    assert (output.times(1), output.times(2)) == ("once", "2 times")
