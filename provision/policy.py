@@ -121,7 +121,7 @@ class _Case:
 
     @property
     def where(self) -> str:
-        return f"network '{self.channel.network}'" if self.channel.network else "this channel to another role"
+        return f"network '{self.channel.network}'" if self.channel.network else "another role"
 
     @property
     def management(self) -> str:
@@ -358,8 +358,8 @@ def _needs_operator(case: _Case) -> Denial | None:
     return _denial(
         "operator-only",
         case,
-        f"{case.name}'s {case.medium} image is given to operators only, not on {case.where}",
-        f"On the server: 'provision {case.medium} {case.name} -o FILE'",
+        f"{case.name}'s {case.medium} image is given to operators only, not to {case.where}",
+        f"As an operator: 'provision {case.medium} {case.name} -o FILE', on the server or with an operator's token",
     )
 
 

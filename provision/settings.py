@@ -34,6 +34,8 @@ Port = Annotated[int, Field(ge=1024, le=65535)]
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
+_NO_SETTINGS = "run 'provision init' first, or name another machine's server by --server or $PROVISION_SERVER"
+
 _WORDS = {
     get_args(InterfaceName)[1].pattern: "an interface has at most 15 letters, digits and _.@:-, as 'ip link' shows it",
     get_args(Name)[1].pattern: "a network's name has lower-case letters, digits and '-', as in the inventory",
@@ -77,7 +79,7 @@ def host_name(value: str) -> str:
     """A host name (RFC 1123 section 2.1) in lower case, without a final dot; raises ValueError."""
     name = value.lower().removesuffix(".")
     if not _HOST_NAME.fullmatch(name):
-        raise ValueError("is not a host name; write it without a port")
+        raise ValueError("is not a valid host name; write it without a port")
     return name
 
 
@@ -208,10 +210,17 @@ def server(given: str | None) -> str | None:
 def user_directory() -> Path:
     """Where this user's own settings stand: $XDG_CONFIG_HOME/provision, else ~/.config/provision.
 
-    A relative $XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification wants it.
+    A relative $XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification wants it. Raises Unavailable for a
+    user without a home directory.
     """
     named = Path(os.environ.get("XDG_CONFIG_HOME") or "")
-    return (named if named.is_absolute() else Path.home() / ".config") / "provision"
+    if named.is_absolute():
+        return named / "provision"
+    try:
+        return Path.home() / ".config" / "provision"
+    except RuntimeError:
+        fact = f"user id {os.geteuid()} has none"
+        raise Unavailable("home directory", fact, "set $HOME or $XDG_CONFIG_HOME") from None
 
 
 def load(state: Path, config: Path) -> Settings:
@@ -219,7 +228,7 @@ def load(state: Path, config: Path) -> Settings:
     try:
         text = config.read_bytes()
     except FileNotFoundError:
-        raise Unavailable(str(config), "there is no settings file", "run 'provision init' first") from None
+        raise Unavailable(str(config), "there is no settings file", _NO_SETTINGS) from None
     except PermissionError as error:
         remedy = "be root, or join the group that 'operator_group' in it names"
         raise Unavailable(str(config), f"cannot be read ({error.strerror})", remedy) from None

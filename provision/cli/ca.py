@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ServerNames = Annotated[
     list[str] | None,
-    typer.Option("--name", metavar="NAME", help="A host name that clients call the server by; again for more"),
+    typer.Option("--name", metavar="NAME", help="A host name that clients call the server by; give it again for more"),
 ]
 ServerAddresses = Annotated[
     list[str] | None, typer.Option("--address", metavar="ADDRESS", help="The same for an IPv4 or IPv6 address")
@@ -59,7 +59,7 @@ def export(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [standard output]")
     ] = None,
 ) -> None:
-    """Write the CA's certificate, for clients that shall trust the server.
+    """Write the CA's certificate, for clients that are to trust the server.
 
     It holds no secret.
     """
@@ -68,7 +68,7 @@ def export(
     from provision.writing import replacing, require_file, unwritable
 
     if form not in (forms := [one.value for one in trusted.Form]):
-        raise typer.BadParameter(f"is none of {', '.join(forms)}", param_hint="--format")
+        raise typer.BadParameter(f"must be one of {', '.join(forms)}", param_hint="--format")
     root, _ = files.read(context().state, Kind.FIRMWARE if firmware else Kind.OPERATORS)
     data = trusted.encoded(root, trusted.Form(form))
     if file is None:
@@ -100,7 +100,8 @@ def _print(data: bytes, is_text: bool) -> None:
 def renew(names: ServerNames = None, addresses: ServerAddresses = None) -> None:
     """Give this server new keys and certificates by the same CA.
 
-    They have the names of the present ones, or those that are given. A running service takes them within seconds.
+    They have the names of the present ones, or those that are given. A running service takes them within seconds, but
+    answers to a new name only when 'names' of [api] has it, too.
     """
     from provision import clock
     from provision.tls import files
@@ -108,22 +109,23 @@ def renew(names: ServerNames = None, addresses: ServerAddresses = None) -> None:
 
     given = context()
     _require_owner(given.state)
-    chosen = files.renew(given.state, _names(names, addresses), clock.now())
+    chosen = files.renew(given.state, chosen_names(names, addresses), clock.now())
     if given.json:
         output.data([_described(kind, "server", files.read(given.state, kind)[1]) for kind in Kind])
         return
     expires = files.read(given.state, Kind.OPERATORS)[1].not_valid_after_utc
     output.say(f"renewed for {', '.join(_all(chosen))}; valid until {expires:%Y-%m-%d}")
+    if names or addresses:
+        output.say(f"put this into [api] of {given.config}, and restart the service:\n{_setting_of(chosen)}")
 
 
-def make(state: Path, names: Sequence[str] | None, addresses: Sequence[str] | None) -> str:
+def make(state: Path, chosen: Names) -> str:
     """Make the CA in a state directory; returns the settings that serve the API with it. Raises as `files.create`."""
     from provision import clock
     from provision.tls import files
-    from provision.tls.authority import Kind, Names
+    from provision.tls.authority import Kind
 
     _require_owner(state)
-    chosen = _names(names, addresses) or Names()
     files.create(state, chosen, clock.now())
     own, firmware = (files.CHAINS[kind] for kind in Kind)
     address = str(chosen.addresses[0]) if chosen.addresses else "0.0.0.0"
@@ -133,12 +135,16 @@ def make(state: Path, names: Sequence[str] | None, addresses: Sequence[str] | No
         "key": f'"{files.DIRECTORY}/{own.key}"',
         "firmware_certificate": f'"{files.DIRECTORY}/{firmware.certificate}"',
         "firmware_key": f'"{files.DIRECTORY}/{firmware.key}"',
-        "names": "[" + ", ".join(f'"{name}"' for name in _all(chosen)) + "]",
     }
-    return "[api]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items())
+    return "[api]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items()) + f"{_setting_of(chosen)}\n"
 
 
-def _names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Names | None:
+def _setting_of(names: Names) -> str:
+    return "names = [" + ", ".join(f'"{name}"' for name in _all(names)) + "]"
+
+
+def chosen_names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Names | None:
+    """The names and addresses as they were typed; None when there are none. Raises Invalid."""
     from provision.settings import host_name
     from provision.tls.authority import names_from
 
@@ -147,7 +153,7 @@ def _names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Name
     try:
         hosts = [host_name(name) for name in names or ()]
     except ValueError as error:
-        raise Invalid("--name", str(error), "give addresses with --address") from None
+        raise Invalid("--name", str(error), "give addresses by --address") from None
     return names_from(hosts, addresses or ())
 
 

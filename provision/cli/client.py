@@ -130,12 +130,12 @@ class Client:
         if not isinstance(error, httpx.HTTPError):
             return Invalid("provision", "an argument is too long, or not UTF-8", "names and labels are short and ASCII")
         begun = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-        fact = f"{'the connection broke' if begun else 'it does not answer'} ({type(error).__name__})"
+        from provision.cli.trust import CHECK, reason_of, refusal
+
+        fact = f"{'the connection broke' if begun else 'it does not answer'} ({reason_of(error)})"
         if self.url is None:
             return Broken("service", fact, "look at the service's log")
-        from provision.cli.trust import refusal
-
-        return refusal(self.url, error) or Broken(self.url, fact, "check the network, and that the service runs there")
+        return refusal(self.url, error) or Broken(self.url, fact, CHECK)
 
     @staticmethod
     def _whole(answer: httpx.Response, kind: str, most: int) -> bytes:

@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, str | Group] = {
         default="create",
     ),
     "token": Group(
-        "Let people and programs in that are not on the server.",
+        "Let in people and programs that are not on the server.",
         {
             "create": "provision.cli.token:create",
             "list": "provision.cli.token:list_",

@@ -57,7 +57,7 @@ class Context:
 
     def _require_here(self) -> None:
         if (address := self.server) is not None:
-            fact = "what was asked for needs the server's own disk and settings"
+            fact = "this needs the server's own disk and settings"
             raise Invalid(address.url, fact, "run it on that server itself, without --server and $PROVISION_SERVER")
 
     def settings(self) -> Settings:

@@ -22,7 +22,7 @@ from provision.errors import Denied, Invalid, ProvisionError, Unavailable
 from provision.secret import Secret
 
 _DIGEST = re.compile(r"(?:sha256:)?((?:[0-9a-f]{2}:){31}[0-9a-f]{2}|[0-9a-f]{64})", re.IGNORECASE)
-_COMPARE = "compare it with what the server's admin has told you"
+_COMPARE = "compare its fingerprint with the one that the server's admin gave you"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _pinned(address: Address, wanted: Wanted, before: Login | None) -> str | Non
             if certificate.fingerprint == digest:
                 return certificate.pem
         fact = "it shows no certificate with that fingerprint"
-        raise Denied(address.url, fact, "ask the server's admin for the file of its CA, and give it by --ca")
+        raise Denied(address.url, fact, "check the digits; or ask the server's admin for its CA file, and use --ca")
     return before.ca if before is not None else _chosen(address)
 
 
@@ -114,8 +114,8 @@ def _shown(address: Address) -> list[_Certificate]:
     try:
         return [_Certificate(der) for der in chain.shown(address)]
     except (ssl.SSLError, ValueError):
-        fact = "it does not show its certificates by TLS 1.2"
-        raise Unavailable(address.url, fact, "check the port; or give its CA by --ca, or say --system-ca") from None
+        fact = "it does not show its certificates over TLS 1.2"
+        raise Unavailable(address.url, fact, "check the port; or use --ca or --system-ca") from None
     except OSError as error:
         raise trust.unreachable(address.url, error) from None
 
@@ -136,14 +136,14 @@ def _chosen(address: Address) -> str | None:
         told.append("this system trusts the CA of that certificate")
     if not sys.stdin.isatty():
         fact = f"its CA has the SHA-256 fingerprint {root[0].fingerprint}" if root else "it does not show its CA"
-        raise Denied(address.url, fact, f"{_COMPARE}, and give it by --fingerprint; or give --ca or --system-ca")
+        raise Denied(address.url, fact, f"{_COMPARE}, and log in with --fingerprint; or use --ca or --system-ca")
     sys.stderr.write("".join(output.plain(line) + "\n" for line in told))
     answer = _answer(root is not None, known)
     if answer == "pin" and root is not None:
         return root[0].pem
     if answer == "system" and known:
         return None
-    raise Denied(address.url, "its CA is not confirmed", f"{_COMPARE}; or give --ca FILE")
+    raise Denied(address.url, "you have not confirmed its CA", f"{_COMPARE}; or use --ca FILE")
 
 
 def _is_known(address: Address) -> bool:
@@ -157,11 +157,11 @@ def _is_known(address: Address) -> bool:
 def _answer(can_pin: bool, known: bool) -> str:
     choices = [*(["pin"] if can_pin else []), *(["system"] if known else []), "no"]
     what = {
-        "pin": "'pin' when the fingerprint is the one that the server's admin has told you",
-        "system": "'system' to trust whatever CA this system trusts",
+        "pin": "'pin' if this is the fingerprint that the server's admin gave you",
+        "system": "'system' to trust every CA that this system trusts",
         "no": "'no' to stop",
     }
-    question = f"Say {', '.join(what[choice] for choice in choices)}"
+    question = f"Type {', '.join(what[choice] for choice in choices)}"
     sys.stderr.write(f"{question}: ")
     sys.stderr.flush()
     return sys.stdin.readline().strip()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from provision.api.links import LinkMedium
+from provision.api.links import LinkId, LinkMedium
 from provision.cli import output
 from provision.cli.arguments import HostName, of_host, route
 from provision.cli.context import context
+from provision.errors import Invalid
+
+_ID = re.compile(get_args(LinkId)[1].pattern)
 
 
 def create(
@@ -38,15 +42,15 @@ def create(
         return
     for url in made.urls:
         output.say(url)
-    times = "once" if made.uses == 1 else f"{made.uses} times"
     whom = f"by {made.address}" if made.address else "by whoever has it"
-    output.say(f"link {made.id} to {host}'s {made.medium}: to be used {times} {whom}, until {made.expires}")
+    good = f"to be used {output.times(made.uses)} {whom}, until {output.moment(made.expires)}"
+    output.say(f"link {made.id} to {host}'s {made.medium}: {good}")
     if made.caution:
         output.say(made.caution)
 
 
 def list_(
-    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only of this host")] = None,
+    host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only those of this host")] = None,
 ) -> None:
     """List links, never their URLs."""
     from provision.api.links import LinkRow
@@ -61,7 +65,17 @@ def list_(
     output.table(
         columns,
         (
-            (r.id, r.host, r.medium, r.state, f"{r.used}/{r.uses}", r.expires, r.address, " ".join(r.peers), r.by)
+            (
+                r.id,
+                r.host,
+                r.medium,
+                r.state,
+                f"{r.used}/{r.uses}",
+                output.moment(r.expires),
+                r.address,
+                " ".join(r.peers),
+                r.by,
+            )
             for r in rows
         ),
     )
@@ -72,6 +86,9 @@ def revoke(link: Annotated[str, typer.Argument(metavar="ID", help="The link's id
 
     What goes out by it is cut off.
     """
+    if not _ID.fullmatch(link):
+        # Not repeated: what is not an id may be the URL, which is a secret.
+        raise Invalid("link", "is not a valid link id", "see 'provision link list'")
     given = context()
     with given.client() as client:
         client.remove(route("links", link))
@@ -85,4 +102,4 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     try:
         return ip_address(text)
     except ValueError:
-        raise typer.BadParameter("is not an IP address", param_hint="--address") from None
+        raise typer.BadParameter("is not a valid IP address", param_hint="--address") from None

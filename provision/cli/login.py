@@ -29,9 +29,9 @@ def login(
 ) -> None:
     """Log in to a server: 'provision --server https://HOST login'.
 
-    The server's CA is pinned: from then on no other is believed for this server. Its fingerprint is shown, to be
-    compared with the one that the server's admin knows. The token is checked, and stored in a file that only you can
-    read. It is never taken from the command line.
+    The server's CA is pinned: from then on no other is trusted for this server. Compare the fingerprint that is shown
+    with the one that the server's admin gives you. The token is checked, and stored in a file that only you can read.
+    It is never taken from the command line.
     """
     address = _address()
     if sum((fingerprint is not None, ca is not None, system_ca)) > 1:
@@ -43,8 +43,8 @@ def login(
         output.data({"server": address.url, **output.members(who)})
         return
     hosts = "".join(f", for hosts with {label}={value}" for label, value in who.selector.items())
-    until = f", until {who.expires}" if who.expires is not None else ""
-    output.say(f"{address.url}: you are {who.name}, with the role {who.role}{hosts}{until}")
+    until = f", until {output.moment(who.expires)}" if who.expires is not None else ""
+    output.say(f"{address.url}: logged in as {who.name}, role {who.role}{hosts}{until}")
 
 
 def logout() -> None:
@@ -56,11 +56,13 @@ def logout() -> None:
 
     address = _address()
     if not servers.forget(address):
-        raise NotFound(address.url, "you are not logged in to it", "look at --server and $PROVISION_SERVER")
+        raise NotFound(address.url, "you are not logged in to it", "check --server and $PROVISION_SERVER")
     if context().json:
         output.data({"server": address.url, "forgotten": True})
     else:
-        output.say(f"{address.url}: its token and its CA are forgotten; the token is good until it is revoked")
+        output.say(
+            f"{address.url}: forgot its token and its CA; the token itself is good until it expires or is revoked"
+        )
 
 
 def _address() -> Address:

@@ -83,7 +83,8 @@ def _run(wants_json: bool) -> None:
     except SystemExit as ended:
         # What typer makes of Ctrl-C.
         if ended.code == _INTERRUPTED:
-            sys.stderr.write("interrupted; nothing is left half-done\n")
+            kept = ", except what --resume keeps" if "--resume" in sys.argv else ""
+            sys.stderr.write(f"interrupted; nothing is left half-done{kept}\n")
         raise
     except OSError as error:
         remedy = "give a shorter path" if error.errno == errno.ENAMETOOLONG else ""

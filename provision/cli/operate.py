@@ -80,7 +80,9 @@ def window(
     if given.json:
         output.data(opened)
     else:
-        output.say(f"{host}: may boot from the network {opened.boots} times until {opened.expires}")
+        output.say(
+            f"{host}: may boot from the network {output.times(opened.boots)} until {output.moment(opened.expires)}"
+        )
 
 
 def status(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
 _HIDDEN = re.compile(r"[^ -~]")
+_FRACTION = re.compile(r"(?<=:[0-9]{2})\.[0-9]+")
 
 
 def data(value: Any) -> None:
@@ -34,6 +35,16 @@ def text(value: str) -> None:
 def say(message: str) -> None:
     """One line for a person."""
     sys.stdout.write(plain(message) + "\n")
+
+
+def moment(text: str) -> str:
+    """A time of the API (ISO 8601), without the fractions of a second that nobody reads."""
+    return _FRACTION.sub("", text)
+
+
+def times(count: int) -> str:
+    """How often, in words."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

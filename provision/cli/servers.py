@@ -68,7 +68,7 @@ def parse(text: str) -> Address:
 
 
 def _no_url() -> Invalid:
-    return Invalid("--server", "is not a valid URL of a server", "write it as https://HOST or https://HOST:PORT")
+    return Invalid("--server", "is not a valid server URL", "write it as https://HOST or https://HOST:PORT")
 
 
 def _is_host(text: str) -> bool:

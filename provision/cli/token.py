@@ -1,4 +1,4 @@
-"""token: let people and programs in that are not on the server."""
+"""token: let in people and programs that are not on the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def create(
     name: TokenName,
     role: Annotated[PrincipalRole, typer.Option("--role", metavar="ROLE", help="reader, auditor, operator or admin")],
     days: Annotated[
-        int, typer.Option("--days", metavar="N", min=1, max=MOST_DAYS, help="When it expires")
+        int, typer.Option("--days", metavar="N", min=1, max=MOST_DAYS, help="Days until it expires")
     ] = DEFAULT_DAYS,
     selector: Annotated[
         list[str] | None,
@@ -32,7 +32,7 @@ def create(
         ),
     ] = None,
 ) -> None:
-    """Make a token and print it, this once.
+    """Make a token and print it: it is never shown again.
 
     Readers look; auditors read the audit log, too; operators open windows and take media, which carry secrets; admins
     change the inventory, credentials, images and tokens.
@@ -45,7 +45,7 @@ def create(
     if given.json:
         output.data(made)
         return
-    output.notes(False)(f"token {made.name} is good until {made.expires}; it is not shown again")
+    output.notes(False)(f"token {made.name} is good until {output.moment(made.expires)}; it is not shown again")
     output.say(made.token)
 
 
@@ -60,8 +60,8 @@ def _wanted(name: str, role: PrincipalRole, days: int, selector: dict[str, str])
     except ValidationError as error:
         (at, *_) = error.errors()[0]["loc"]
         what, remedy = {
-            "name": ("its name is not a valid one", "use at most 63 lower-case letters, digits and '-'"),
-            "selector": ("its selector is not one of valid labels", "see 'provision host show' for those of a host"),
+            "name": ("its name is not valid", "use at most 63 lower-case letters, digits and '-'"),
+            "selector": ("its selector is not valid", "see 'provision host show' for those of a host"),
         }[str(at)]
         raise Invalid("token", what, remedy) from None
 
@@ -77,7 +77,10 @@ def list_() -> None:
         output.data(rows)
         return
     columns = ("NAME", "ROLE", "HOSTS", "EXPIRES", "LAST USED", "MADE BY")
-    output.table(columns, ((row.name, row.role, _hosts(row), _end(row), row.used, row.actor) for row in rows))
+    output.table(
+        columns,
+        ((row.name, row.role, _hosts(row), _end(row), row.used and output.moment(row.used), row.actor) for row in rows),
+    )
 
 
 def _hosts(row: TokenRow) -> str:
@@ -85,7 +88,7 @@ def _hosts(row: TokenRow) -> str:
 
 
 def _end(row: TokenRow) -> str:
-    return row.expires if row.good else f"{row.expires} (expired)"
+    return output.moment(row.expires) + ("" if row.good else " (expired)")
 
 
 def revoke(name: TokenName) -> None:

@@ -9,6 +9,8 @@ from provision.cli.servers import Address
 from provision.errors import Denied, Invalid, ProvisionError, Unavailable
 
 SECONDS = 10.0
+CHECK = "check address, port and network, and that the service runs there"
+"""What to do about a server that does not answer."""
 _NAME, _IP_ADDRESS = 62, 64  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
@@ -46,8 +48,17 @@ def require(address: Address, ca: str | None) -> None:
 
 def unreachable(url: str, error: OSError) -> Unavailable:
     """The error for a server that nobody can talk to."""
-    fact = f"does not answer ({error.strerror or type(error).__name__})"
-    return Unavailable(url, fact, "check address, port and network, and that the service runs there")
+    return Unavailable(url, f"does not answer ({reason_of(error)})", CHECK)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, as the system puts it; the kind of error when the system has no words for it."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return type(error).__name__
 
 
 def refusal(url: str, error: BaseException) -> ProvisionError | None:
@@ -66,11 +77,11 @@ def refusal(url: str, error: BaseException) -> ProvisionError | None:
 
 def _unverified(url: str, error: ssl.SSLCertVerificationError) -> Denied:
     if error.verify_code in (_NAME, _IP_ADDRESS):
-        fact, remedy = "its certificate is for other names", "use a name that is in it, or have one issued with this"
+        fact, remedy = "its certificate is for other names", "use a name that is in it, or have this name added to it"
     elif error.verify_code in (_NOT_YET, _EXPIRED):
         when = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
         fact, remedy = f"its certificate or its CA's {when}", "have it renewed, and check the clock here"
     else:
-        fact = "its certificate is of no CA that you trust for it"
-        remedy = "if its CA was replaced, 'provision logout' and log in anew; else somebody answers in its place"
+        fact = "its certificate was not issued by a CA that you trust for it"
+        remedy = "log in with its CA by --ca if that was replaced; if not, somebody else answers in its place"
     return Denied(url, fact, remedy)

@@ -32,7 +32,9 @@ class Guesses:
         since, count = self._failed.get(group(peer), (0.0, 0))
         left = since + SECONDS - self._now()
         if count >= AT_ONCE and left > 0:
-            raise TooMany("request", f"{AT_ONCE} like it were made in vain", "wait a minute", math.ceil(left))
+            raise TooMany(
+                "request", f"{AT_ONCE} attempts from this address have failed", "wait a minute", math.ceil(left)
+            )
 
     def note(self, peer: IPv4Address | IPv6Address) -> None:
         """The peer has asked in vain."""

@@ -20,6 +20,7 @@ from provision.writing import unwritable, write
 
 DIRECTORY = "tls"
 _NONE = "run 'provision init --ca'"
+_AWAY = "bring it back from where it is kept; without it, this CA makes no certificate"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ def create(state: Path, names: Names, now: datetime) -> None:
     """Make both chains. Raises Conflict when there is a CA already, Invalid without names, Unavailable."""
     directory = state / DIRECTORY
     if there := [chain.root for chain in CHAINS.values() if (directory / chain.root).exists()]:
-        raise Conflict(str(directory / there[0]), "there is a CA already", "run 'provision ca renew'")
+        raise Conflict(
+            str(directory / there[0]), "there is a CA already", "for new certificates by it, run 'provision ca renew'"
+        )
     made = {kind: authority.make_root(kind, names, now) for kind in Kind}
     leaves = {kind: authority.issue(root, kind, names, now) for kind, root in made.items()}
     try:
@@ -88,16 +91,18 @@ def _certificate(path: Path) -> x509.Certificate:
 def _root(state: Path, kind: Kind) -> Identity:
     chain, directory = CHAINS[kind], state / DIRECTORY
     certificate = _content(directory / chain.root)
-    return authority.identity(certificate, _content(directory / chain.root_key), str(directory / chain.root))
+    key = _content(directory / chain.root_key, _AWAY)
+    return authority.identity(certificate, key, str(directory / chain.root))
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, missing: str = _NONE) -> bytes:
+    """A file of the CA; raises NotFound, with the way out that `missing` is, and Unavailable."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise NotFound(str(path), "is not there", _NONE) from None
+        raise NotFound(str(path), "is not there", missing) from None
     except OSError as error:
-        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "be the owner of it") from None
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "run it as the file's owner") from None
 
 
 def _write_leaf(directory: Path, kind: Kind, leaf: Identity, root: x509.Certificate) -> None:

@@ -44,7 +44,9 @@ class ServedNames:
             return problems.plain("request", "has no valid Host", 400, "")
         if name in self._names or name == plain(scope["server"][0]):
             return None
-        return problems.plain("request", "is for another server", 421, "use a name or address of this one")
+        return problems.plain(
+            "request", "is for another server", 421, "use its address, or add this name to 'names' of [api]"
+        )
 
 
 def host_of(value: str) -> str | None:

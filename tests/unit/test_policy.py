@@ -198,7 +198,10 @@ def test_a_window_that_the_operator_closes_ends_the_running_boot() -> None:
 def test_downloads_are_for_operators_only() -> None:
     for medium in (Medium.ISO, Medium.DISK):
         assert rule(ask(medium=medium)) == "operator-only"
-        assert rule(ask(medium=medium, channel=OPERATOR, requester=Requester())) == "operator-only"
+        other = ask(medium=medium, channel=OPERATOR, requester=Requester())
+        assert isinstance(other, Denial) and other.rule == "operator-only"
+        assert other.reason.endswith("image is given to operators only, not to another role")
+        assert "with an operator's token" in other.remedy
         assert rule(ask(medium=medium, channel=OFFICE, requester=ADMIN)) == "operator-only"
 
 

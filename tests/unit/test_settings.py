@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pwd
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -180,8 +182,19 @@ def test_where_a_user_s_own_settings_are(tmp_path: Path, monkeypatch: pytest.Mon
         assert user_directory() == tmp_path / ".config" / "provision"
 
 
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: int) -> NoReturn:
+        raise KeyError
+
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", none)
+    with pytest.raises(Unavailable, match=r"^home directory: user id \d+ has none; set \$HOME or \$XDG_CONFIG_HOME$"):
+        user_directory()
+
+
 def test_a_file_that_is_not_there_or_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="provision init"):
+    with pytest.raises(Unavailable, match=r"provision init.*--server"):
         load(tmp_path, tmp_path / "provision.toml")
     with pytest.raises(Unavailable, match="cannot be read"):
         load(tmp_path, tmp_path)
@@ -215,8 +228,8 @@ def test_the_api_over_tls() -> None:
     [
         ("port = 80", "api.port", "is the port of a boot listener"),
         ("port = 0", "api.port", "the least is 1"),
-        ('names = ["prov.example.test:8443"]', "api.names.0", "is not a host name; write it without a port"),
-        ('names = ["https://prov"]', "api.names.0", "is not a host name"),
+        ('names = ["prov.example.test:8443"]', "api.names.0", "is not a valid host name; write it without a port"),
+        ('names = ["https://prov"]', "api.names.0", "is not a valid host name"),
         ('firmware_key = "f.key"', "api.firmware_key", "has no 'firmware_certificate' beside it"),
         ('firmware_certificate = "f.pem"', "api.firmware_certificate", "has no 'firmware_key' beside it"),
         ("tls = false", "api.tls", "unknown key"),

@@ -62,14 +62,17 @@ def refused(url: str, *command: str, **options: Any) -> Ran:
 
 
 IMPOSTORS: dict[str, tuple[Pair, str]] = {
-    "another CA of the same name": (OTHER.issue("127.0.0.1"), "its certificate is of no CA that you trust for it"),
+    "another CA of the same name": (
+        OTHER.issue("127.0.0.1"),
+        "its certificate was not issued by a CA that you trust for it",
+    ),
     "another host of the same CA": (PINNED.issue("127.0.0.2", "other.test"), "its certificate is for other names"),
     "a name instead of the address": (PINNED.issue("localhost"), "its certificate is for other names"),
     "expired": (PINNED.issue("127.0.0.1", days=(-9, -1)), "its certificate or its CA's has expired"),
     "not valid yet": (PINNED.issue("127.0.0.1", days=(1, 9)), "its certificate or its CA's is not valid yet"),
     "the pinned CA, shown beside another's leaf": (
         Pair(OTHER.issue("127.0.0.1", shows_ca=False).chain + PINNED.pem, b""),
-        "its certificate is of no CA that you trust for it",
+        "its certificate was not issued by a CA that you trust for it",
     ),
 }
 
@@ -111,7 +114,7 @@ def test_a_certificate_that_is_swapped_after_the_login_is_refused(tmp_path: Path
         context.load_cert_chain(*Authority("127.0.0.1").issue("127.0.0.1").write(tmp_path, "swapped"))
         heard = len(server.heads)
         ran = refused(url, "host", "list")
-        assert "if its CA was replaced, 'provision logout' and log in anew; else somebody answers in its" in ran.err
+        assert "log in with its CA by --ca if that was replaced; if not, somebody else answers in its place" in ran.err
         assert len(server.heads) == heard
         # It renews its own certificate, and nobody has to do anything.
         context.load_cert_chain(*PINNED.issue("127.0.0.1").write(tmp_path, "renewed"))
@@ -147,7 +150,7 @@ def test_by_tls_1_3_alone_the_ca_comes_from_elsewhere(tmp_path: Path) -> None:
         url = f"https://127.0.0.1:{port}"
         for how in ((), ("--fingerprint", PINNED.fingerprint)):
             ran = refused(url, "login", *how, stdin=CANARY.encode())
-            assert "it does not show its certificates by TLS 1.2; check the port; or give its CA by --ca" in ran.err
+            assert "it does not show its certificates over TLS 1.2; check the port; or use --ca" in ran.err
         assert run("--server", url, "login", "--ca", PINNED.file(tmp_path), stdin=CANARY.encode()).code == 0
 
 
@@ -204,7 +207,7 @@ def test_what_is_printed_of_a_login_does_not_act_on_the_terminal(tmp_path: Path)
     odd = WHO | {"name": "a\x1b[2J\nb", "expires": "\u202e", "selector": {"rack": "7"}}
     with fake_tls(PINNED.issue("127.0.0.1").context(tmp_path), value(odd)) as (_, port):
         ran = run("--server", enter(port), "login", stdin=CANARY.encode())
-        told = "you are a?[2J b, with the role operator, for hosts with rack=7, until ?"
+        told = "logged in as a?[2J b, role operator, for hosts with rack=7, until ?"
         assert (ran.code, ran.out) == (0, f"https://127.0.0.1:{port}: {told}\n")
 
 

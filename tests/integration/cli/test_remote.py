@@ -57,7 +57,7 @@ def login(server: Front, *arguments: str | Path, token: str | None = None) -> Ra
 def test_a_login_is_kept_for_its_user_alone(server: Front, laptop: Path) -> None:
     ran = login(server, "--fingerprint", AUTHORITY.fingerprint.replace(":", "").lower())
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith(f"{server.url}: you are token:laptop, with the role admin, until 20")
+    assert ran.out.startswith(f"{server.url}: logged in as token:laptop, role admin, until 20")
     kept = laptop / "config" / "provision" / "servers.json"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, kept.parent)] == [0o600, 0o700]
     assert list(kept.parent.iterdir()) == [kept]
@@ -158,9 +158,10 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("dhcp", "-o", "target/dhcp.conf"): "wrote target/dhcp.conf",
         ("dhcp", "--unit", "/etc/x.conf"): "ExecStart",
         ("explain", "node1"): "management:mgmt",
-        ("window", "node1"): "1 times",
+        ("window", "node1"): "from the network once until 20",
         ("status",): "node1",
         ("window", "node1", "--close"): "no window is open",
+        ("link", "list"): "MADE BY",
         ("audit",): "window-opened",
         ("audit", "--verify"): "is whole",
         ("clock", "accept", "--reason", "a good reason"): "no longer",
@@ -174,10 +175,15 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         assert (ran.code, text in ran.out) == (0, True), (command, ran)
     ran = run("--server", at, "check")
     assert ran.code in (0, Exit.INVALID) and "node1" in ran.out + ran.err, "what DNS says here is not ours"
-    grouped = ("host", "credential", "image", "token", "store")
+    # The laboratory's server gives nothing to links, and says so: the command was heard there.
+    ran = run("--server", at, "link", "create", "node1")
+    assert (ran.code, "this server gives no media to links" in ran.err) == (Exit.CONFLICT, True), ran
+    ran = run("--server", at, "link", "revoke", "0123456789ab")
+    assert (ran.code, "there is none with this id" in ran.err) == (Exit.NOT_FOUND, True), ran
+    grouped = ("host", "credential", "image", "token", "store", "link")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     # The latter revokes every token.
-    assert known - names == {("check",), ("completion",), ("store", "accept")}
+    assert known - names == {("check",), ("completion",), ("store", "accept"), ("link", "create"), ("link", "revoke")}
     iso = (laptop / "target" / "node1.iso").read_bytes()
     assert b"another-token" in iso and stat.S_IMODE((laptop / "target" / "node1.iso").stat().st_mode) == 0o600
     described = run("--server", at, "--json", "iso", "node1", "-o", "again.iso").json
@@ -188,7 +194,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
 @pytest.mark.parametrize("command", [("init",), ("serve",), ("render", "-o", "tree", "--links")], ids=" ".join)
 def test_what_needs_the_servers_own_disk_says_so(at: str, laptop: Path, command: tuple[str, ...]) -> None:
     ran = run("--server", at, *command)
-    fact = "what was asked for needs the server's own disk and settings"
+    fact = "this needs the server's own disk and settings"
     remedy = "run it on that server itself, without --server and $PROVISION_SERVER"
     assert (ran.code, ran.err) == (Exit.INVALID, f"error: {at}: {fact}; {remedy}\n")
     assert command[0] not in ("init", "serve") or command[0] in LOCAL

@@ -58,7 +58,10 @@ def test_every_segment_is_quoted() -> None:
 def test_no_command_takes_a_path_for_a_name(state: Path, command: tuple[str, ...]) -> None:
     ran = cli(state, *("../hosts/node1" if part == "NAME" else part for part in command))
     assert (ran.code, ran.out) == (Exit.INVALID, ""), ran
-    assert ran.err.startswith("error: '../hosts/node1': cannot be the name")
+    fact = (
+        "link: is not a valid link id" if command[:2] == ("link", "revoke") else "'../hosts/node1': cannot be the name"
+    )
+    assert ran.err.startswith(f"error: {fact}")
     assert ran.err.count("\n") == 1
 
 

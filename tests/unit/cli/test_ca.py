@@ -61,7 +61,7 @@ def test_a_ca_is_added_to_a_state_directory_and_to_none_twice(tmp_path: Path) ->
 )
 def test_names_that_do_not_do(tmp_path: Path, arguments: tuple[str, ...], code: Exit) -> None:
     assert cli(tmp_path / "s", "init", *arguments).code == code
-    assert not (tmp_path / "s" / "tls").exists()
+    assert not (tmp_path / "s").exists()
 
 
 def test_it_is_shown_without_keys(made: Path) -> None:
@@ -101,7 +101,9 @@ def test_renewing_keeps_names_or_takes_new_ones(made: Path) -> None:
     assert [row["sha256"] for row in after[::2]] == [row["sha256"] for row in before[::2]]
     assert {row["sha256"] for row in after[1::2]}.isdisjoint(row["sha256"] for row in before)
     assert cli(made, "ca", "renew", "--name", "prov.example.com").code == Exit.INVALID
-    assert cli(made, "ca", "renew", *NAMES).code == 0
+    assert "[api]" not in cli(made, "ca", "renew").out
+    said = cli(made, "ca", "renew", *NAMES).out
+    assert f"put this into [api] of {made}/provision.toml, and restart the service:\nnames = [" in said
 
 
 def test_without_a_ca_the_way_to_one_is_told(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_a_person_pins_what_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_anything_else_is_no(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     shows(monkeypatch, BOTH)
     says(monkeypatch, text)
-    with pytest.raises(Denied, match=r"https://a\.test:8443: its CA is not confirmed; compare it with"):
+    with pytest.raises(
+        Denied, match=r"https://a\.test:8443: you have not confirmed its CA; compare its fingerprint with"
+    ):
         enter(ADDRESS, Wanted(), None)
 
 

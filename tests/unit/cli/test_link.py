@@ -68,6 +68,8 @@ def test_what_cannot_be_is_said(state: Path, tmp_path: Path) -> None:
         (("create",), Exit.USAGE),
     ):
         assert cli(state, "link", *arguments).code == code, arguments
+    url = cli(state, "link", "node1").out.splitlines()[0]
+    assert cli(state, "link", "revoke", url).err == "error: link: is not a valid link id; see 'provision link list'\n"
     (tmp_path / "other").mkdir()
     ran = cli(closed_site(tmp_path / "other"), "link", "node1")
     assert ran.code == Exit.CONFLICT and "links = true" in ran.err

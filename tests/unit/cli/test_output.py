@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleDimensions
 
 from provision.cli import output
 from tests.helpers.cli_runner import Terminal, cli
-from tests.helpers.site_fixture import MAC1, STRANGER, origin, site
+from tests.helpers.site_fixture import MAC1, STRANGER, closed_site, origin, site
 
 
 def test_a_stage_that_is_done_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +49,31 @@ def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.Mo
     ran = cli(here.state, "status", "--watch", terminal=True)
     assert (ran.code, ran.err) == (130, "interrupted; nothing is left half-done\n")
     assert [word for word in plain.split() if word not in ran.out] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2027-02-27T11:40:19.740718+00:00", "2027-02-27T11:40:19+00:00"),
+        ("2027-02-27T11:40:19+00:00", "2027-02-27T11:40:19+00:00"),
+        ("1.5", "1.5"),
+    ],
+)
+def test_a_moment_is_shown_to_the_second(text: str, shown: str) -> None:
+    assert output.moment(text) == shown
+
+
+def test_how_often_is_said_in_words() -> None:
+    assert (output.times(1), output.times(2)) == ("once", "2 times")
+
+
+@pytest.mark.parametrize(("option", "kept"), [((), ""), (("--resume",), ", except what --resume keeps")])
+def test_an_interrupted_download_says_what_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...], kept: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("provision.cli.download._fetch", interrupt)
+    ran = cli(closed_site(tmp_path), "iso", "node1", "-o", tmp_path / "node1.iso", *option)
+    assert (ran.code, ran.err) == (130, f"interrupted; nothing is left half-done{kept}\n")

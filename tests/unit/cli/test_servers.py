@@ -69,7 +69,7 @@ def test_a_url_says_where_a_server_is(text: str, url: str) -> None:
     ],
 )
 def test_what_is_no_url_of_a_server_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(Invalid, match=r"^--server: is not a valid URL of a server; ") as raised:
+    with pytest.raises(Invalid, match=r"^--server: is not a valid server URL; ") as raised:
         parse(text)
     assert "canary" not in str(raised.value)
 

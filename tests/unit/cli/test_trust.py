@@ -48,3 +48,8 @@ def test_other_errors_of_tls_are_told_with_their_reason() -> None:
 def test_nobody_is_there() -> None:
     with pytest.raises(Unavailable, match=r"https://127.0.0.1:1: does not answer \(Connection refused\); "):
         trust.require(Address("127.0.0.1", 1), None)
+
+
+def test_why_a_connection_failed_is_said_in_the_systems_words() -> None:
+    assert trust.reason_of(caused_by(ConnectionRefusedError(111, "Connection refused"))) == "Connection refused"
+    assert trust.reason_of(TimeoutError()) == "TimeoutError"

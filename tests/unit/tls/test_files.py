@@ -64,6 +64,9 @@ def test_a_ca_is_not_made_over_another(state: Path) -> None:
 def test_what_is_missing_or_damaged_is_told(state: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="init --ca"):
         files.read(tmp_path / "elsewhere", Kind.OPERATORS)
+    (state / "tls" / "ca.key").unlink()
+    with pytest.raises(NotFound, match=r"ca\.key: is not there; bring it back"):
+        files.renew(state, None, NOW)
     (state / "tls" / "ca.key").write_bytes(b"nothing")
     with pytest.raises(Invalid, match=r"ca\.pem: is not a CA"):
         files.renew(state, None, NOW)
