@@ -17,6 +17,7 @@ from provision.errors import Exit
 from provision.web.bodies import BOUNDS, MIB, USUAL, Bodies, bound_of
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
+from provision.web.pages import app as pages_app
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, Site, closed_site, site
 
@@ -220,8 +221,9 @@ def test_what_is_in_use_is_given_back() -> None:
 
 def test_the_bounds_are_for_routes_that_are_there(tmp_path: Path) -> None:
     with site(tmp_path) as here:
-        routes = operator_app.create(here.service, by_peer_credentials).app.routes
-        paths = {(m, re.sub(r"\{\w+\}", "a", r.path)) for r in routes for m in getattr(r, "methods", ())}  # type: ignore[attr-defined]
+        applications = (operator_app, pages_app)
+        routes = [r for app in applications for r in app.create(here.service, by_peer_credentials).app.routes]
+        paths = {(m, re.sub(r"\{\w+\}", "a", r.path)) for r in routes for m in getattr(r, "methods", ())}
     for bound in BOUNDS:
         assert any(method == bound.method and bound.path.fullmatch(path) for method, path in paths)
     assert bound_of("GET", "/v1/inventory") == USUAL

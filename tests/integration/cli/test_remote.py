@@ -23,6 +23,7 @@ from tests.integration.attacks.test_operator_socket import COMMANDS, LOCAL
 pytestmark = pytest.mark.integration
 
 AUTHORITY = Authority()
+BMC = ("--url", "https://127.0.0.1:9", "--user", "root", "--password-file", "secret")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,9 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("audit", "--verify"): "is whole",
         ("clock", "accept", "--reason", "a good reason"): "no longer",
         ("credential", "remove", "node2", "token"): "removed token",
+        ("bmc", "set", "node1", *BMC): "root at https://127.0.0.1:9",
+        ("bmc", "show", "node1"): "https://127.0.0.1:9",
+        ("bmc", "remove", "node1"): "removed the BMC of node1",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",
         ("token", "revoke", "ci"): "revoked ci",
@@ -180,10 +184,15 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     assert (ran.code, "this server gives no media to links" in ran.err) == (Exit.CONFLICT, True), ran
     ran = run("--server", at, "link", "revoke", "0123456789ab")
     assert (ran.code, "there is none with this id" in ran.err) == (Exit.NOT_FOUND, True), ran
-    grouped = ("host", "credential", "image", "token", "store", "link")
+    unset = (("bmc", "check", "node1"), ("power", "node1", "status"), ("boot", "node1"))
+    for command in unset:
+        ran = run("--server", at, *command)
+        assert (ran.code, "BMC of node1: has not been set" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
+    grouped = ("host", "credential", "image", "token", "store", "link", "bmc")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
-    # The latter revokes every token.
-    assert known - names == {("check",), ("completion",), ("store", "accept"), ("link", "create"), ("link", "revoke")}
+    heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
+    # The last one revokes every token.
+    assert known - names == heard | {("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()
     assert b"another-token" in iso and stat.S_IMODE((laptop / "target" / "node1.iso").stat().st_mode) == 0o600
     described = run("--server", at, "--json", "iso", "node1", "-o", "again.iso").json
