@@ -16,6 +16,18 @@ Selector = Annotated[dict[LabelKey, LabelValue], Field(max_length=8)]
 TokenText = Annotated[str, StringConstraints(pattern=r"^provision_[A-Za-z0-9_-]{43}$")]
 
 
+_ROW = {
+    "name": "rack7",
+    "role": "operator",
+    "selector": {"rack": "7"},
+    "created": "2026-03-01T12:00:00+00:00",
+    "expires": "2026-03-31T12:00:00+00:00",
+    "good": True,
+    "used": None,
+    "actor": "uid=0",
+}
+
+
 class NewToken(Request):
     """A token that is wanted."""
 
@@ -33,18 +45,7 @@ class TokenRow(Answer):
     It is `good` until it expires.
     """
 
-    model_config = examples(
-        {
-            "name": "rack7",
-            "role": "operator",
-            "selector": {"rack": "7"},
-            "created": "2026-03-01T12:00:00+00:00",
-            "expires": "2026-03-31T12:00:00+00:00",
-            "good": True,
-            "used": None,
-            "actor": "uid=0",
-        }
-    )
+    model_config = examples(_ROW)
 
     name: Name
     role: PrincipalRole
@@ -59,19 +60,7 @@ class TokenRow(Answer):
 class CreatedToken(TokenRow):
     """A new token, with what it takes to use it."""
 
-    model_config = examples(
-        {
-            "name": "rack7",
-            "role": "operator",
-            "selector": {"rack": "7"},
-            "created": "2026-03-01T12:00:00+00:00",
-            "expires": "2026-03-31T12:00:00+00:00",
-            "good": True,
-            "used": None,
-            "actor": "uid=0",
-            "token": "provision_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-        }
-    )
+    model_config = examples({**_ROW, "token": "provision_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"})
 
     token: TokenText = Field(repr=False)
 

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from provision.bmc.machine import Machine, Power
 from provision.bmc.vendors import Via
 from provision.errors import Invalid, NotFound, Unavailable
-from tests.helpers.redfish import KINDS, Asked, Bmc, served
+from tests.helpers.redfish import Asked, Bmc
 from tests.helpers.site_fixture import MAC1
-
-
-@pytest.fixture(params=KINDS)
-def bmc(request: pytest.FixtureRequest) -> Iterator[Bmc]:
-    with served(request.param) as there:
-        yield there
-
-
-@pytest.fixture
-def other() -> Iterator[Bmc]:
-    with served() as there:
-        yield there
 
 
 def machine(bmc: Bmc, system: str = "") -> Machine:

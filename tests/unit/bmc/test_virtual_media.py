@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from provision.bmc import virtual_media
 from provision.bmc.machine import Machine
 from provision.errors import NotFound, Unavailable
 from provision.secret import Secret
-from tests.helpers.redfish import KINDS, Bmc, served
+from tests.helpers.redfish import Bmc
 
 LINK = "https://10.0.0.1:8443/b/0123456789abcdefghjkmnpqrs.iso"
-
-
-@pytest.fixture(params=KINDS)
-def bmc(request: pytest.FixtureRequest) -> Iterator[Bmc]:
-    with served(request.param) as there:
-        yield there
-
-
-@pytest.fixture
-def other() -> Iterator[Bmc]:
-    with served() as there:
-        yield there
 
 
 def machine(bmc: Bmc) -> Machine:
