@@ -33,6 +33,8 @@ class Authentication(StrEnum):
     """The kernel says which user is at the other end of the Unix socket (SO_PEERCRED, unix(7))."""
     TOKEN = "token"
     """A bearer token (RFC 6750) that an admin has made."""
+    KERBEROS = "kerberos"
+    """A Kerberos ticket (RFC 4559) of a principal that the settings give a role."""
 
 
 Labels = tuple[tuple[str, str], ...]
@@ -41,7 +43,8 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Principal:
-    """Somebody who was authenticated; `name` is what the audit log calls them, such as "uid=0" or "token:ci".
+    """Somebody who was authenticated; `name` is what the audit log calls them, such as "uid=0", "token:ci" or
+    "alice@EXAMPLE.COM".
 
     With a `selector` they see and touch only the hosts that have all of its labels, and nothing of the whole site.
     `expires` is when they are nobody again.

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.model import Model, Name
+from provision.ticket import Grant
 
 DEFAULT_STATE = Path("/var/lib/provision")
 
@@ -95,12 +96,21 @@ ServedName = Annotated[str, AfterValidator(_served_name)]
 """A host name or an address, without a port."""
 
 
+class Kerberos(Model):
+    """Logins by Kerberos tickets: the file with the keys of the service HTTP (below the state directory unless its path
+    begins with "/"), and who has which role. Of several blocks, the first that means a principal counts."""
+
+    keytab: Path
+    role: tuple[Grant, ...] = Field(min_length=1)
+
+
 class Api(Model):
     """The operator's application over TLS: where it is served, what it proves itself with, and how clients call it.
 
     `certificate` (its chain behind it) and `key` are PEM files; paths that do not begin with "/" are below the state
     directory. `firmware_certificate` and `firmware_key` are a second pair of the other kind of key, for clients that do
     not take the first. `names` are host names and addresses that clients may use, besides the address that they reach.
+    `kerberos` is for logins by tickets.
     """
 
     address: IPv4Address | IPv6Address
@@ -112,6 +122,7 @@ class Api(Model):
     names: tuple[ServedName, ...] = ()
     max_connections: int = Field(default=512, ge=16, le=65536)
     max_connections_per_peer: int = Field(default=64, ge=4, le=4096)
+    kerberos: Kerberos | None = None
 
     def pairs(self, state: Path) -> tuple[tuple[Path, Path], ...]:
         """Every certificate's file with its key's, absolute when `state` is."""
@@ -335,14 +346,16 @@ def _lines(text: str) -> dict[tuple[str | int, ...], int]:
     """The line of each table and key by its path; what stands inside a value has the line of its key."""
     found: dict[tuple[str | int, ...], int] = {}
     table: tuple[str | int, ...] = ()
-    last: dict[str, int] = {}
+    last: dict[tuple[str | int, ...], int] = {}
     for number, row in enumerate(text.splitlines(), 1):
         path: tuple[str | int, ...] = ()
         if (header := _HEADER.fullmatch(row)) and (names := _KEY.findall(header["name"])):
-            first, *rest = names
-            if header["array"]:
-                last[first] = last.get(first, -1) + 1
-            path = table = (first, *([last[first]] if first in last else []), *rest)
+            for place, name in enumerate(names, 1):
+                path = (*path, name)
+                if header["array"] and place == len(names):
+                    last[path] = last.get(path, -1) + 1
+                path = (*path, last[path]) if path in last else path
+            table = path
         elif key := _ASSIGNED.match(row):
             path = (*table, *_KEY.findall(key["name"]))
         for end in range(1, len(path) + 1):

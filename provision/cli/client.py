@@ -189,18 +189,31 @@ def at(path: Path) -> Iterator[Client]:
 
 
 @contextmanager
-def over_tls(url: str, trust: ssl.SSLContext, token: Secret) -> Iterator[Client]:
-    """A client of the application at `url`, which hears the token once it has proved by `trust` who it is.
+def over_tls(url: str, trust: ssl.SSLContext, token: Secret | None) -> Iterator[Client]:
+    """A client of the application at `url`, which hears the token once it has proved by `trust` who it is; without a
+    token it is shown a Kerberos ticket.
 
     No redirect is followed, and no proxy asked.
     """
     import httpx
 
     transport = httpx.HTTPTransport(verify=trust, socket_options=_ALIVE)
-    headers = _HEADERS | {"authorization": f"Bearer {token.reveal().decode('ascii')}"}
+    headers, auth = _HEADERS, None
+    if token is not None:
+        headers = _HEADERS | {"authorization": f"Bearer {token.reveal().decode('ascii')}"}
+    else:
+        from provision.cli.ticket import ByTicket
+
+        auth = ByTicket(url)
     timeout = httpx.Timeout(_CONNECT_SECONDS, read=_READ_SECONDS, write=_READ_SECONDS)
     with httpx.Client(
-        transport=transport, base_url=url, timeout=timeout, headers=headers, trust_env=False, follow_redirects=False
+        transport=transport,
+        base_url=url,
+        timeout=timeout,
+        headers=headers,
+        auth=auth,
+        trust_env=False,
+        follow_redirects=False,
     ) as http:
         yield Client(http, url)
 

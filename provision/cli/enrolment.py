@@ -61,13 +61,13 @@ class Wanted:
     system: bool = False
 
 
-def enter(address: Address, wanted: Wanted, token_file: Path | None) -> WhoAmI:
-    """Log in to a server, and remember it. Raises what is wrong with the server, its CA or the token."""
+def enter(address: Address, wanted: Wanted, token_file: Path | None, *, by_ticket: bool = False) -> WhoAmI:
+    """Log in to a server, and remember it. Raises what is wrong with the server, its CA, and the token or ticket."""
     before = servers.load().get(address.url)  # first: what cannot be kept later is not asked for
     pinned = None if wanted.system else _pinned(address, wanted, before)
     trust.require(address, pinned)
     # Only now: nobody types a token for a server that is not the right one.
-    found = Login(address, pinned, _token(token_file))
+    found = Login(address, pinned, None if by_ticket else _token(token_file))
     with over_tls(address.url, trust.context_of(pinned), found.token) as client:
         who = client.call(WhoAmI, "GET", "/v1/principal")
     servers.save(found)

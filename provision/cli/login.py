@@ -19,6 +19,7 @@ def login(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", metavar="FILE", help="The token; - for standard input [asks for it]")
     ] = None,
+    kerberos: Annotated[bool, typer.Option("--kerberos", help="Show a Kerberos ticket instead of a token")] = False,
     fingerprint: Annotated[
         str | None, typer.Option("--fingerprint", metavar="SHA256", help="Pin the CA with this fingerprint [asks]")
     ] = None,
@@ -31,14 +32,16 @@ def login(
 
     The server's CA is pinned: from then on no other is trusted for this server. Compare the fingerprint that is shown
     with the one that the server's admin gives you. The token is checked, and stored in a file that only you can read.
-    It is never taken from the command line.
+    It is never taken from the command line. With --kerberos there is none: each command shows your ticket (see kinit).
     """
     address = _address()
     if sum((fingerprint is not None, ca is not None, system_ca)) > 1:
         raise typer.BadParameter("give one of --fingerprint, --ca and --system-ca")
+    if kerberos and token_file is not None:
+        raise typer.BadParameter("give one of --kerberos and --token-file")
     from provision.cli.enrolment import Wanted, enter
 
-    who = enter(address, Wanted(fingerprint, ca, system_ca), token_file)
+    who = enter(address, Wanted(fingerprint, ca, system_ca), token_file, by_ticket=kerberos)
     if context().json:
         output.data({"server": address.url, **output.members(who)})
         return
@@ -48,7 +51,7 @@ def login(
 
 
 def logout() -> None:
-    """Forget a server: its token and its CA.
+    """Forget a server: its token, if there is one, and its CA.
 
     The token itself stays good until it expires or is revoked.
     """

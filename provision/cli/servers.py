@@ -1,4 +1,4 @@
-"""The servers that this user has logged in to: where each is, the CA that is pinned for it, and the token.
+"""The servers that this user has logged in to: where each is, the CA that is pinned for it, and the token if any.
 
 All of it stands in one file, which nobody else can read or write: who could, would be the operator.
 """
@@ -47,11 +47,12 @@ class Address:
 
 @dataclass(frozen=True)
 class Login:
-    """A server, what it must prove (the CA as PEM; None: any that the system trusts), and who asks."""
+    """A server, what it must prove (the CA as PEM; None: any that the system trusts), and who asks: by a token, or by a
+    Kerberos ticket without one."""
 
     address: Address
     ca: str | None
-    token: Secret
+    token: Secret | None
 
 
 def parse(text: str) -> Address:
@@ -82,7 +83,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     ca: str | None
-    token: str = Field(repr=False, min_length=1)
+    token: str | None = Field(repr=False, min_length=1)
 
 
 class _File(BaseModel):
@@ -139,8 +140,12 @@ def _changing() -> Iterator[dict[str, Login]]:
 
 
 def _written(logins: Mapping[str, Login]) -> bytes:
-    rows = {url: _Row(ca=login.ca, token=login.token.reveal().decode("ascii")) for url, login in logins.items()}
+    rows = {url: _Row(ca=login.ca, token=_revealed(login.token)) for url, login in logins.items()}
     return _File(servers=rows).model_dump_json(indent=2).encode() + b"\n"
+
+
+def _revealed(token: Secret | None) -> str | None:
+    return token.reveal().decode("ascii") if token is not None else None
 
 
 def _read(path: Path) -> dict[str, Login]:
@@ -159,10 +164,14 @@ def _read(path: Path) -> dict[str, Login]:
         content = file.read(_MOST + 1)
     try:
         rows = _File.model_validate_json(content).servers
-        logins = [Login(parse(url), row.ca, Secret(row.token.encode("ascii"))) for url, row in rows.items()]
+        logins = [Login(parse(url), row.ca, _secret(row.token)) for url, row in rows.items()]
     except (ValidationError, Invalid, UnicodeEncodeError):
         raise _garbage(path) from None
     return {login.address.url: login for login in logins}
+
+
+def _secret(token: str | None) -> Secret | None:
+    return Secret(token.encode("ascii")) if token is not None else None
 
 
 def _garbage(path: Path) -> Invalid:

@@ -27,6 +27,8 @@ NAME = "[api]"
 """What stands for the API beside the networks, none of which can have that name."""
 
 _LOOK_SECONDS = 2.0
+_HEADER_WITH_TICKET = 80 * 1024
+"""Bytes of a request's header where it may have a Kerberos ticket: Active Directory's have up to 64,000 in base64."""
 _log = logging.getLogger("provision")
 
 
@@ -70,6 +72,7 @@ class ApiServer:
             return  # the certificates have told of it
         sock, api = bind_any(self._api.address, self._api.port), self._api
         limits = Limits(
+            header=_HEADER_WITH_TICKET if api.kerberos is not None else Limits.header,
             header_seconds=self._settings.header_timeout,
             body=None,
             connections=api.max_connections,

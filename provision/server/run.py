@@ -54,6 +54,8 @@ def run(settings: Settings) -> None:
     forbid_core_dumps()
     helper = _helper()
     service = Service.open(settings)
+    if service.tickets is not None:
+        service.tickets.require_library()
     # The inventory stays in memory: Python's collector of cycles need not look through it again and again.
     gc.collect()
     gc.freeze()
@@ -140,6 +142,8 @@ async def _serve_with(
         if (api := _api(service, servers)) is not None:
             service.listeners = lambda: {**networks.states(), **api.states()}
             service.core.cautions.append(api.warnings)
+            if service.tickets is not None:
+                service.core.cautions.append(service.tickets.warnings)
             going.append(asyncio.create_task(api.follow()))
         log.info("serving the operator's socket %s", service.core.settings.socket)
         _notify("READY=1")
@@ -164,7 +168,8 @@ def _api(service: Service, servers: Servers) -> ApiServer | None:
     settings = service.core.settings
     if settings.api is None:
         return None
-    app = Front(operator_app.create(service, by_token(service)), pages_app.create(service, by_session(service)))
+    api = operator_app.create(service, by_token(service), service.tickets)
+    app = Front(api, pages_app.create(service, by_session(service)))
     return ApiServer(app, settings.api, settings, servers, service.core.clock)
 
 

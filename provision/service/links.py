@@ -26,7 +26,7 @@ from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
 from provision.service.link_reads import LinkReads
 from provision.service.media_builder import MediaBuilder
-from provision.service.standing import standing
+from provision.service.standing import is_link_of_somebody, standing
 from provision.store.links import Wanted
 
 
@@ -97,12 +97,14 @@ class Links:
         return [self._row(link, now) for link in core.store.links.all() if link.host in names]
 
     def _row(self, link: Link, now: datetime) -> api.LinkRow:
-        withdrawn = self._core.state(link.host).identity != link.identity
+        state = self._core.state(link.host)
+        over = "" if self._is_of_somebody(link, state) else "revoked"
+        withdrawn = "" if state.identity == link.identity else "withdrawn"
         return api.LinkRow(
             id=link.id,
             host=link.host,
             medium=api.LinkMedium(link.medium),
-            state=link_rules.standing(link, now) or ("withdrawn" if withdrawn else "good"),
+            state=link_rules.standing(link, now) or over or withdrawn or "good",
             made=link.made.isoformat(),
             by=link.actor,
             expires=link.expires.isoformat(),
@@ -137,7 +139,7 @@ class Links:
         if link is None or link.use_of(str(asked.address), now) is None:
             self._guesses.require(asked.address)
         state = self._state(link) if link is not None else None
-        if link is None or state is None:
+        if link is None or state is None or not self._is_of_somebody(link, state):
             self._record_guess(asked, now)
             raise self._in_vain(asked)
         release, link = self._decide(state, link, asked, sends)
@@ -157,6 +159,9 @@ class Links:
     def _find(self, secret: Secret, suffix: str) -> Link | None:
         link = self._core.store.links.find(secret)
         return link if link is not None and link.medium.suffix == suffix else None
+
+    def _is_of_somebody(self, link: Link, state: HostState) -> bool:
+        return is_link_of_somebody(self._core.settings, link.actor, state.host.labels)
 
     def _state(self, link: Link) -> HostState | None:
         try:

@@ -10,7 +10,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from provision import token
-from provision.errors import TooMany, Unauthenticated, Unavailable
+from provision.errors import ProvisionError, TooMany, Unauthenticated, Unavailable
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.denial_limiter import STRANGERS_A_DAY, MinuteLimiter
@@ -66,19 +66,22 @@ class Logins:
             # What is wrong is for those to know who may look at it.
             raise Unavailable("tokens", "cannot be checked now", "see 'provision status' on the server")
 
-    def failed(self, peer: str, now: datetime) -> Unauthenticated | TooMany:
-        """Count and record one that was in vain, and return what to say."""
+    def failed(
+        self, peer: str, now: datetime, answer: ProvisionError | None = None, reason: str | None = None
+    ) -> ProvisionError:
+        """Count and record one that was in vain, for that `reason`, and return what to say: `answer`, or TooMany."""
         address = _address(peer)
-        self._record(group(address), now)
+        self._record(group(address), now, reason)
         try:
             self._guesses.require(address)
         except TooMany as error:
             return error
         self._guesses.note(address)
-        return Unauthenticated("request", "has no valid token", "log in with 'provision login', or show another token")
+        known = Unauthenticated("request", "has no valid token", "log in with 'provision login', or show another token")
+        return answer or known
 
-    def _record(self, place: str, now: datetime) -> None:
-        event = {"time": now, "event": "login-failed", "channel": "api", "address": place}
+    def _record(self, place: str, now: datetime, reason: str | None) -> None:
+        event = {"time": now, "event": "login-failed", "channel": "api", "address": place, "reason": reason}
         if not self._told_apart.admit((place,), now):
             event |= {"address": None, "reason": "too many different peers; these are counted only"}
         self._core.audit.record(event, bound=_BOUND)

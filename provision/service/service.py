@@ -27,6 +27,7 @@ from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
+from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
 from provision.service.windows import Windows
 from provision.settings import Settings
@@ -53,6 +54,8 @@ class Service:
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
+        kerberos = core.settings.api.kerberos if core.settings.api is not None else None
+        self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)
         self.operations = Operations(core)
         self.bmcs = Bmcs(core, self.operations)

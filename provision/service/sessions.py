@@ -1,7 +1,7 @@
-"""Sessions of browsers: who logged in with a token, for as long as the token is good and somebody is there.
+"""Sessions of browsers: who logged in with a token or a ticket, for as long as that is good and somebody is there.
 
 A session is known by a cookie of 256 random bits, of which only an HMAC is kept, in memory: it ends with the process.
-It can do what its token can, and ends when that one is revoked or expires.
+It can do what its token or ticket can, and ends when that one is revoked or expires.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from provision.principal import Principal
 from provision.secret import Secret
 from provision.service.core import Core
 from provision.service.logins import Logins
+from provision.ticket import Ticket
 from provision.token import Token
 
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
@@ -38,9 +39,9 @@ _LOG_IN = "log in again"
 
 @dataclass
 class Session:
-    """One browser that is logged in by `token`, since `begun`, and asked last at `used`."""
+    """One browser that is logged in by what it has `shown`, since `begun`, and asked last at `used`."""
 
-    token: Token
+    shown: Token | Ticket
     begun: datetime
     used: datetime
     streams: int = 0
@@ -59,11 +60,14 @@ class Sessions:
 
         Raises Unauthenticated, TooMany, and Unavailable also when the audit log cannot have it.
         """
-        token = self._logins.token(shown, peer)
-        self._core.note("login", token.principal, channel="api", address=peer)
+        return self.begin_by(self._logins.token(shown, peer), peer)
+
+    def begin_by(self, shown: Token | Ticket, peer: str) -> Secret:
+        """The same by a token or a ticket that has just been found good. Raises Unavailable."""
+        self._core.note("login", shown.principal, channel="api", address=peer)
         cookie, now = Secret(secrets.token_urlsafe(_BYTES).encode()), self._core.clock()
         with self._lock:
-            self._sessions[self._digest(cookie.reveal())] = Session(token, now, now)
+            self._sessions[self._digest(cookie.reveal())] = Session(shown, now, now)
             if len(self._sessions) > MOST:
                 self._sessions.popitem(last=False)
         return cookie
@@ -80,8 +84,9 @@ class Sessions:
             if session is not None and self._is_good(session, now):
                 session.used = now
                 self._sessions.move_to_end(digest)
-                self._core.store.tokens.used(session.token, now)
-                return session.token.principal
+                if isinstance(session.shown, Token):
+                    self._core.store.tokens.used(session.shown, now)
+                return session.shown.principal
             self._sessions.pop(digest, None)
         if session is not None:
             raise Unauthenticated("session", "has ended", _LOG_IN)
@@ -127,7 +132,8 @@ class Sessions:
 
     def _is_good(self, session: Session, now: datetime) -> bool:
         fresh = abs(now - session.used) < IDLE and abs(now - session.begun) < LONGEST
-        return fresh and session.token.is_good(now) and self._core.store.tokens.holds(session.token)
+        shown = session.shown
+        return fresh and shown.is_good(now) and (isinstance(shown, Ticket) or self._core.store.tokens.holds(shown))
 
     def _digest(self, cookie: bytes) -> bytes:
         # How long a comparison of these takes teaches nobody: without the key, no digest can be chosen.

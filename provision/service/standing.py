@@ -1,13 +1,16 @@
-"""Whether who asks is somebody still: a token may be revoked while what it was shown for goes on."""
+"""Whether who asks is somebody still: a token may be revoked while what it was shown for goes on, and a principal of
+Kerberos be in the settings no longer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from provision.errors import Unauthenticated
-from provision.principal import Authentication, Principal
+from provision.principal import Authentication, Principal, PrincipalRole
+from provision.settings import Settings
 from provision.store.store import Store
+from provision.ticket import granted, is_principal
 
 
 def require(store: Store, principal: Principal) -> None:
@@ -23,3 +26,18 @@ def standing(store: Store, principal: Principal) -> Iterator[None]:
     with store.database.lock:
         require(store, principal)
         yield
+
+
+def is_link_of_somebody(settings: Settings, actor: str, labels: Mapping[str, str]) -> bool:
+    """Whether the maker of a link to a host with these `labels` could still make it, as far as the settings say.
+
+    What somebody makes by a token is revoked with it, and ends so in the store. A principal of Kerberos is somebody by
+    the settings alone, so that its links are looked at when they are used.
+    """
+    if not is_principal(actor):
+        return True
+    kerberos = settings.api.kerberos if settings.api is not None else None
+    grant = granted(kerberos.role, actor) if kerberos is not None else None
+    if grant is None or not grant.role.includes(PrincipalRole.OPERATOR):
+        return False
+    return all(labels.get(label) == value for label, value in grant.selector.items())

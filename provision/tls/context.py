@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -32,18 +33,25 @@ Pairs = Sequence[tuple[Path, Path]]
 """Files of certificates (a chain from the server's own on) and of their keys, at most one pair of each kind of key."""
 
 
+class ServerContext(ssl.SSLContext):
+    """A context of this server. `channels` are the channel bindings "tls-server-end-point" (RFC 5929 section 4) of its
+    certificates: a connection has one of them, and nobody says which."""
+
+    channels: tuple[bytes, ...] = ()
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A context, and until when all of its certificates are valid."""
 
-    context: ssl.SSLContext
+    context: ServerContext
     expires: datetime
 
 
 def load(pairs: Pairs) -> Loaded:
     """A context with these certificates. Raises Invalid for files that are not right, Unavailable for those that cannot
     be read, or that others may read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(CIPHERS)
@@ -58,6 +66,7 @@ def load(pairs: Pairs) -> Loaded:
             fact = "has the same kind of key as the other certificate, and TLS would take one of both"
             raise Invalid(str(certificate), fact, "give one with an EC key and one with an RSA key")
         kinds.add(kind)
+        context.channels = (*context.channels, channel(chain[0]))
         expires.append(min(one.not_valid_after_utc for one in chain))
         try:
             # Without the function OpenSSL would ask at the terminal.
@@ -66,6 +75,14 @@ def load(pairs: Pairs) -> Loaded:
             fact = f"OpenSSL does not take it ({getattr(error, 'reason', None) or error.strerror})"
             raise Invalid(str(certificate), fact, "request it again") from None
     return Loaded(context, min(expires))
+
+
+def channel(certificate: x509.Certificate) -> bytes:
+    """The channel binding of TLS connections to whoever shows this certificate (RFC 5929 section 4.1)."""
+    used = certificate.signature_hash_algorithm
+    # MD5 and SHA-1 count as SHA-256; so does what has no hash of its own, of which the RFC says nothing.
+    digest = hashes.SHA256() if used is None or isinstance(used, hashes.MD5 | hashes.SHA1) else used
+    return b"tls-server-end-point:" + certificate.fingerprint(digest)
 
 
 def for_client(ca: Path | None) -> ssl.SSLContext:

@@ -10,7 +10,7 @@ import http
 import json
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from provision.places import State, is_stalled
+from provision.tls.context import ServerContext
 from provision.web.header import HeldHeader
 from provision.web.peer import acknowledged, client_of, credentials, is_routed, unacknowledged
 from provision.web.problems import origin_of_error
@@ -59,6 +60,13 @@ class Exchange:
             return socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno()))
         except OSError:
             return None  # the transport has just closed its own
+
+    @property
+    def channels(self) -> Sequence[bytes]:
+        """The channel bindings of the connection's TLS: see `ServerContext`; none without TLS."""
+        tls = self.connection.transport.get_extra_info("ssl_object")
+        context = tls.context if tls is not None else None
+        return context.channels if isinstance(context, ServerContext) else ()
 
     @property
     def is_operator(self) -> bool:

@@ -6,21 +6,25 @@ from collections.abc import Iterable
 from functools import partial
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
 
 from provision.service.service import Service
+from provision.service.tickets import Tickets
 from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
+from provision.web.negotiate import Negotiation, by_ticket
 from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 from provision.web.operator.request import require_admin
 
 
-def create(service: Service, authenticate: Authenticate) -> Guard:
+def create(service: Service, authenticate: Authenticate, tickets: Tickets | None = None) -> Guard:
     """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know, but a link
-    over TLS."""
+    over TLS. With `tickets`, Kerberos's count as well."""
+    authenticate = by_ticket(tickets, authenticate) if tickets is not None else authenticate
     download = media.Download(service)
     routers = (
         inventory.router(service),
@@ -38,7 +42,8 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     app = _application(routers)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
     still_known = Authenticated(media.Downloads(app, download), authenticate)
-    known = Authenticated(Bodies(still_known, require_admin), authenticate)
+    known: ASGIApp = Authenticated(Bodies(still_known, require_admin), authenticate)
+    known = Negotiation(known, tickets) if tickets is not None else known
     return Guard(app, LinkDownloads(known, service, over_tls))
 
 

@@ -20,6 +20,7 @@ from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
 from provision.web.pages.live import Live
 from provision.web.pages.rendering import STATIC, Pages
+from provision.web.pages.session import LOGIN, TICKET_LOGIN
 from provision.web.problems import plain
 
 _BODIES = 32 * MIB
@@ -61,13 +62,14 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
 
 
 class Doors:
-    """Which requests go to `app` as they are: the form to log in, and static files. All others are `known`'s."""
+    """Which requests go to `app` as they are: the forms to log in, and static files. All others are `known`'s."""
 
     def __init__(self, app: ASGIApp, known: ASGIApp) -> None:
         self._app, self._known = app, known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_open = scope["type"] == "http" and (scope["path"] == "/login" or scope["path"].startswith(STATIC))
+        path = scope["path"] if scope["type"] == "http" else ""
+        is_open = path in (LOGIN, TICKET_LOGIN) or path.startswith(STATIC)
         await (self._app if is_open else self._known)(scope, receive, send)
 
 

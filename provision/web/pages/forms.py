@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from provision.errors import Denied, Invalid, ProvisionError
 from provision.service.sessions import Sessions
 from provision.web.operator.authentication import Refuse
-from provision.web.pages.session import cookie_of
+from provision.web.pages.session import LOGIN, TICKET_LOGIN, cookie_of
 
 FORM = "provision.form"
 """Where the scope of a request has the fields of its form, by their names."""
@@ -56,8 +56,8 @@ class Forms:
         if not _TYPE.fullmatch(request.headers.get("content-type", "")):
             raise Invalid("request", "is not a form", _REMEDY)
         form = parse(await request.body())
-        if request.url.path == "/login":
-            return form  # which belongs to no session yet
+        if request.url.path in (LOGIN, TICKET_LOGIN):
+            return form
         wanted = self._sessions.form_key(cookie_of(request.scope))
         if not hmac.compare_digest(form.get(KEY, "").encode(), wanted.encode()):
             raise Denied("request", "does not belong to this session", _REMEDY)

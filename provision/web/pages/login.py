@@ -1,4 +1,5 @@
-"""Logging in by a token, logging out, and the static files: what is answered without a session, and what ends one."""
+"""Logging in by a token or a ticket, logging out, and the static files: what is answered without a session, and what
+ends one."""
 
 from __future__ import annotations
 
@@ -7,30 +8,50 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.errors import NotFound, Unauthenticated
+from provision.web.negotiate import OFFER, channels, proof, token_of
 from provision.web.operator.request import principal_of
 from provision.web.pages import session
 from provision.web.pages.asking import form_of, get, post, to
 from provision.web.pages.rendering import STATIC, Pages
+from provision.web.pages.session import LOGIN, TICKET_LOGIN
 
 
 def routes(pages: Pages) -> list[Route]:
     """The routes over the pages' service."""
-    sessions = pages.service.sessions
+    sessions, tickets = pages.service.sessions, pages.service.tickets
+
+    def form(request: Request, status: int = 200, **problem: str) -> Response:
+        return pages.page(request, "login", status, **{"error": None, "unknown": None, **problem}, kerberos=tickets)
 
     def show(request: Request) -> Response:
-        return pages.page(request, "login", error=None)
+        return form(request)
 
     def log_in(request: Request) -> Response:
         peer = request.client.host if request.client else ""
         try:
             cookie = sessions.begin(form_of(request).get("token", "").strip().encode(), peer)
         except Unauthenticated as error:
-            return pages.page(request, "login", error.status, error="This token is not valid.")
+            return form(request, error.status, error="This token is not valid.")
         return session.begin(to("/hosts"), cookie)
+
+    def log_in_by_ticket(request: Request) -> Response:
+        if tickets is None:
+            raise NotFound("page", "there is no login by Kerberos tickets here", "log in with a token")
+        peer, token = request.client.host if request.client else "", token_of(request.scope)
+        try:
+            if token is None:
+                raise Unauthenticated("browser", "it has shown no Kerberos ticket")
+            shown = tickets.accept(token, peer, channels(request.scope))
+        except Unauthenticated as error:
+            answer, header = form(request, error.status, unknown=f"{error.subject}: {error.fact}"), OFFER
+        else:
+            answer, header = session.begin(to("/hosts"), sessions.begin_by(shown.ticket, peer)), proof(shown.answer)
+        answer.raw_headers.append(header)
+        return answer
 
     def log_out(request: Request) -> Response:
         sessions.end(session.cookie_of(request.scope), principal_of(request.scope))
-        return session.end(to("/login"))
+        return session.end(to(LOGIN))
 
     def static(request: Request) -> Response:
         found = pages.static(request.path_params["file"])
@@ -38,4 +59,5 @@ def routes(pages: Pages) -> list[Route]:
             raise NotFound("file", "is none of the pages'", "load the page anew")
         return found
 
-    return [get("/login", show), post("/login", log_in), post("/logout", log_out), get(STATIC + "{file}", static)]
+    logins = [get(LOGIN, show), post(LOGIN, log_in), post(TICKET_LOGIN, log_in_by_ticket), post("/logout", log_out)]
+    return [*logins, get(STATIC + "{file}", static)]

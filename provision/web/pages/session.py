@@ -21,6 +21,8 @@ from provision.service.sessions import parse
 from provision.web.operator.authentication import Authenticate
 
 COOKIE = "__Host-provision"
+LOGIN, TICKET_LOGIN = "/login", "/login/ticket"
+"""The paths of the forms to log in, by token and by ticket: what is sent there belongs to no session yet."""
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Strict"
 _NAME = COOKIE.encode()
 
