@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from provision import gssapi
 from tests.helpers.api_site import free_port
 
 REALM = "EXAMPLE.TEST"
@@ -113,7 +114,7 @@ class Realm:
 
 @contextmanager
 def realm(directory: Path, name: str = REALM, skew: int = 300) -> Iterator[Realm]:
-    """A realm without principals of its own, from when its KDC answers. `skew` is by how many seconds clocks may differ."""
+    """A realm without principals of its own, from when its KDC answers. Clocks may differ by `skew` seconds."""
     directory.mkdir(parents=True, exist_ok=True)
     made = Realm(name, directory, free_port())
     values = {"realm": name, "port": made.port, "directory": directory, "skew": skew}
@@ -121,6 +122,12 @@ def realm(directory: Path, name: str = REALM, skew: int = 300) -> Iterator[Realm
     (directory / "kdc.conf").write_text(_KDC.format(**values))
     with made._served():
         yield made
+
+
+def token(user: Mapping[str, str], host: str = "localhost", channel: bytes | None = None) -> bytes:
+    """A SPNEGO token for the service HTTP on a host, by the ticket of a user's environment."""
+    with environment(user), gssapi.Initiator(host, channel) as initiator:
+        return initiator.token
 
 
 @contextmanager

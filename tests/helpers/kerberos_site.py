@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,11 @@ role = "reader"
 """
 
 
+def shown(token: bytes) -> str:
+    """The header that shows a token."""
+    return f"Authorization: Negotiate {base64.b64encode(token).decode()}"
+
+
 @dataclass(frozen=True)
 class KerberosSite:
     """The site, its realm and its keytab. Its name is "localhost"."""
@@ -45,6 +51,10 @@ class KerberosSite:
     @property
     def url(self) -> str:
         return f"https://localhost:{self.site.port}"
+
+    def send(self, token: bytes, path: str = "/v1/principal", *arguments: str) -> tuple[int, bytes]:
+        """Status and body of a request that shows this token."""
+        return self.site.curl(path, "--header", shown(token), *arguments, known=False)
 
     def curl(self, user: Mapping[str, str], path: str, *arguments: str) -> tuple[int, str, bytes]:
         """Status, header and body of what curl gets that shows the ticket of a user's environment."""

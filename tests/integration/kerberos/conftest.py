@@ -7,13 +7,11 @@ import pytest
 from tests.helpers.kdc import Realm, realm
 from tests.helpers.kerberos_site import KerberosSite, kerberos_site
 
-USERS = ("alice", "bob", "carol", "dora/admin")
-
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
     with realm(tmp_path_factory.mktemp("realm")) as made:
-        made.add("alice", "bob", "carol")
+        made.add("alice", "bob", "carol", "dora/admin", "host/localhost")
         yield made
 
 
