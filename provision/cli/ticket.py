@@ -19,7 +19,11 @@ _KINIT = "run 'kinit', and see 'klist'"
 _NAME = "use the name in --server that the server's keytab is for, HTTP/NAME, and no IP address"
 # What the library says, and the way out.
 _WAYS_OUT = (
-    (re.compile("No Kerberos credentials available|No credentials cache"), "you have no Kerberos ticket", _KINIT),
+    (
+        re.compile("cannot find mechanisms|No (Kerberos credentials|credentials cache)"),
+        "you have no Kerberos ticket",
+        _KINIT,
+    ),
     (re.compile("Ticket expired"), "your Kerberos ticket has expired", _KINIT),
     (re.compile(gssapi.SKEW), "the clocks of this machine and of the KDC differ too much", _CLOCK),
     (re.compile("Server .* not found in Kerberos database"), "Kerberos knows no such server", _NAME),

@@ -199,7 +199,9 @@ def _require(path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            content = Secret(file.read(_LARGEST) if stat.S_ISREG(status.st_mode) else b"")
+            if not stat.S_ISREG(status.st_mode):
+                raise Unavailable(str(path), "is not a regular file", f"correct {_SUBJECT}")
+            content = Secret(file.read(_LARGEST))
     except OSError as error:
         remedy = f"check {_SUBJECT}, and the file's owner"
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", remedy) from None

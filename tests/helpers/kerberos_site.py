@@ -57,12 +57,14 @@ class KerberosSite:
         return self.site.curl(path, "--header", shown(token), *arguments, known=False)
 
     def curl(self, user: Mapping[str, str], path: str, *arguments: str) -> tuple[int, str, bytes]:
-        """Status, header and body of what curl gets that shows the ticket of a user's environment."""
+        """Status, header and body of what curl gets at last that shows the ticket of a user's environment."""
         argv = ["curl", "--silent", "--max-time", "60", "--cacert", str(self.site.ca), "--include", "--negotiate"]
         argv += ["--user", ":", "--write-out", "\n%{http_code}", *arguments, self.url + path]
         ran = subprocess.run(argv, capture_output=True, timeout=90, env=os.environ | dict(user))
         answer, _, status = ran.stdout.rpartition(b"\n")
         header, _, body = answer.partition(b"\r\n\r\n")
+        while body.startswith(b"HTTP/1.1 "):
+            header, _, body = body.partition(b"\r\n\r\n")
         return int(status), header.decode().lower(), body
 
 

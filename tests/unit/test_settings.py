@@ -289,3 +289,54 @@ def test_two_receivers_of_one_name_and_an_unknown_event_are_refused() -> None:
         parse(twice.encode(), "x", Path("/s"))
     with pytest.raises(Invalid, match="is not an event; known: released, denied"):
         parse((WEBHOOK.format(name="desk", url="https://h/") + 'events = ["no"]\n').encode(), "x", Path("/s"))
+
+
+KERBEROS = """\
+[api]
+address = "192.0.2.1"
+certificate = "c"
+key = "k"
+[api.kerberos]
+keytab = "/etc/provision/http.keytab"
+[[api.kerberos.role]]
+principals = ["alice@EXAMPLE.COM"]
+role = "admin"
+[[api.kerberos.role]]
+principals = ["*@EXAMPLE.COM"]
+role = "operator"
+selector = { rack = "7" }
+"""
+
+
+def test_principals_of_kerberos_have_roles() -> None:
+    api = parse(KERBEROS.encode(), "x", STATE).api
+    assert api is not None and api.kerberos is not None
+    assert api.kerberos.keytab == Path("/etc/provision/http.keytab")
+    first, second = api.kerberos.role
+    assert (first.principals, str(first.role), first.selector) == (("alice@EXAMPLE.COM",), "admin", {})
+    assert (str(second.role), second.selector) == ("operator", {"rack": "7"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            '"*@EXAMPLE.COM"',
+            '"*"',
+            "11 '*' is not a principal with its realm; write NAME@REALM",
+        ),
+        ('"*@EXAMPLE.COM"', '"*@*"', "11 '*@*' is not a principal with its realm"),
+        ('["*@EXAMPLE.COM"]', "[]", "11 has too few entries"),
+        ('role = "operator"', 'role = "root"', "12 'root' is not one of reader, auditor, operator, admin"),
+        ('selector = { rack = "7" }', 'selector = { rack = "a b" }', "13 'a b' is not allowed"),
+        ('role = "operator"', 'rule = "operator"', "unknown key 'rule'; did you mean 'role'?"),
+    ],
+)
+def test_mistakes_in_them_have_their_lines(old: str, new: str, said: str) -> None:
+    found = problems(KERBEROS.replace(old, new))
+    assert any(text.startswith(said) or said in text for text in found.values()), found
+    assert all(path.startswith("api.kerberos.role.1") for path in found)
+
+
+def test_kerberos_without_roles_is_of_no_use() -> None:
+    assert set(problems(KERBEROS.partition("[[api")[0])) == {"api.kerberos.role"}

@@ -51,14 +51,10 @@ def test_a_role_bounds_what_a_ticket_is_good_for(site: KerberosSite, here: Realm
 def test_who_has_no_role_learns_that_and_nothing_else(site: KerberosSite, here: Realm) -> None:
     here.keytab(here.directory / "host.keytab", "host/localhost")
     machine = here.kinit("host/localhost", "-k", "-t", str(here.directory / "host.keytab"))
-    answers = {
-        site.curl(machine, path)[2] for path in ("/v1/hosts/node1", "/v1/hosts/node9", "/v1/tokens", "/nothing/v1")
-    }
-    status, _, body = site.curl(machine, "/v1/hosts/node1/iso")
+    paths = ("/v1/hosts/node1", "/v1/hosts/node9", "/v1/tokens", "/v1/nothing")
+    ((status, body),) = {(found[0], found[2]) for path in paths if (found := site.curl(machine, path))}
     assert status == 403 and json.loads(body)["fact"] == "has no role on this server"
-    assert answers | {body} == {body, *(answers if len(answers) == 2 else ())}
-    audited = (site.site.state / "audit.log").read_text()
-    assert "host/localhost@EXAMPLE.TEST has no role" in audited
+    assert "host/localhost@EXAMPLE.TEST has no role" in (site.site.state / "audit.log").read_text()
 
 
 def test_a_request_with_a_body_is_one_request(site: KerberosSite, here: Realm) -> None:
@@ -66,13 +62,9 @@ def test_a_request_with_a_body_is_one_request(site: KerberosSite, here: Realm) -
     alice = here.kinit("alice")
     status, _, body = site.curl(alice, "/v1/hosts/node1/links", *JSON, '{"medium": "iso"}')
     assert status == 200, body
-    made = json.loads(body)
-    (entry,) = [
-        json.loads(line)
-        for line in (site.site.state / "audit.log").read_text().splitlines()
-        if "link-made" in line and '"begun"' not in line
-    ]
-    assert entry["operator"] == "alice@EXAMPLE.TEST" and entry["link"] == made["id"]
+    lines = (site.site.state / "audit.log").read_text().splitlines()
+    (entry,) = [entry for line in lines if (entry := json.loads(line))["event"] == "link-made"]
+    assert (entry["operator"], entry["link"]) == ("alice@EXAMPLE.TEST", json.loads(body)["id"])
 
 
 def test_a_stranger_hears_of_both_ways(site: KerberosSite, here: Realm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from provision.service import sessions
 from provision.service.footing import Footing
 from provision.service.guesses import AT_ONCE as TRIES
 from provision.service.sessions import STREAMS, Sessions, parse
+from provision.ticket import Ticket
 from tests.helpers.browser import token
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Site, site
@@ -176,3 +178,17 @@ def test_what_is_kept_is_no_cookie(here: Site) -> None:
     cookie = begun(here)
     assert cookie not in repr(here.service.sessions.__dict__).encode()
     assert here.service.sessions.form_key(cookie) != here.service.sessions._digest(cookie).hex()
+
+
+def test_a_session_by_a_ticket_ends_with_it(here: Site) -> None:
+    ticket = Ticket("alice@EXAMPLE.TEST", PrincipalRole.OPERATOR, (), here.clock() + timedelta(minutes=50))
+    cookie = here.service.sessions.begin_by(ticket, PEER).reveal()
+    assert here.service.sessions.find(cookie, PEER) == ticket.principal
+    (entry,) = here.audit("login")
+    assert (entry["operator"], entry["address"]) == ("alice@EXAMPLE.TEST", PEER)
+    here.clock.advance(minutes=49)
+    assert here.service.sessions.lives(cookie)
+    here.clock.advance(minutes=1)
+    assert not here.service.sessions.lives(cookie)
+    with pytest.raises(Unauthenticated):
+        here.service.sessions.find(cookie, PEER)
