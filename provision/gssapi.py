@@ -184,15 +184,11 @@ class Initiator:
         if not self._done:
             raise Failure("the server has not proved who it is")
 
-    def close(self) -> None:
-        """Let go of what the library holds."""
-        self._stack.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._stack.close()
 
     def _step(self, answer: bytes | None) -> bytes:
         given, minor, flags = _buffer(answer or b""), c_uint32(), c_uint32()

@@ -23,7 +23,7 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "link", "token"),
+    ("boot", "denial", "link", "ticket", "token"),
     ("host",),
     ("site",),
     ("cmdline", "boot_paths", "accounts", "link_rules"),
@@ -31,7 +31,7 @@ LAYERS = (
     ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "keytab", "pem", "ustar"),
+    ("settings", "cpio", "gssapi", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc"),
     ("seed", "credential_files"),
     ("image",),
@@ -75,7 +75,11 @@ DOORS = {
     ),
     "uvloop": ("web/", "server/run.py"),
     "prometheus_client": ("service/metrics.py",),
-    "httpx": ("cli/client.py", "cli/alone.py", "server/webhooks.py"),  # which tells others of events
+    "httpx": (
+        *("cli/client.py", "cli/alone.py"),
+        "cli/ticket.py",  # which authenticates what the client asks
+        "server/webhooks.py",  # which tells others of events
+    ),
     "http.client": ("bmc/connection.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),

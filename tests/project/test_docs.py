@@ -23,11 +23,12 @@ from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.service.service import Service
-from provision.settings import EVENTS, RULES, Api, Listen, Metrics, Settings, Webhook
+from provision.settings import EVENTS, RULES, Api, Kerberos, Listen, Metrics, Settings, Webhook
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
 from provision.store.pending import BEGUN, FAILED
+from provision.ticket import Grant
 from provision.web import boot_app
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
@@ -125,6 +126,8 @@ def test_every_setting_is_described() -> None:
     fields = {name: field for name, field in Settings.model_fields.items() if name != "state"}
     fields |= {f"listen.{name}": field for name, field in Listen.model_fields.items()}
     fields |= {f"api.{name}": field for name, field in Api.model_fields.items()}
+    fields |= {f"api.kerberos.{name}": field for name, field in Kerberos.model_fields.items()}
+    fields |= {f"api.kerberos.role.{name}": field for name, field in Grant.model_fields.items()}
     fields |= {f"metrics.{name}": field for name, field in Metrics.model_fields.items()}
     fields |= {f"webhook.{name}": field for name, field in Webhook.model_fields.items()}
     assert set(rows) == set(fields)

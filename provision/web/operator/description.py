@@ -22,8 +22,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         step = Step.model_json_schema(ref_template=_SCHEMAS, mode="serialization")
         document["components"]["schemas"] |= {**step.pop("$defs"), "Step": step}
         # On the Unix socket the kernel says who asks.
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}, {}]
+        document["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "ticket": {"type": "http", "scheme": "negotiate"},
+        }
+        document["security"] = [{"token": []}, {"ticket": []}, {}]
         for route in app.routes:
             if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
                 for method in route.methods or ():

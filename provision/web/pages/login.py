@@ -3,6 +3,8 @@ ends one."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,36 +20,18 @@ from provision.web.pages.session import LOGIN, TICKET_LOGIN
 
 def routes(pages: Pages) -> list[Route]:
     """The routes over the pages' service."""
-    sessions, tickets = pages.service.sessions, pages.service.tickets
-
-    def form(request: Request, status: int = 200, **problem: str) -> Response:
-        return pages.page(request, "login", status, **{"error": None, "unknown": None, **problem}, kerberos=tickets)
+    sessions = pages.service.sessions
 
     def show(request: Request) -> Response:
-        return form(request)
+        return _form(pages, request)
 
     def log_in(request: Request) -> Response:
         peer = request.client.host if request.client else ""
         try:
             cookie = sessions.begin(form_of(request).get("token", "").strip().encode(), peer)
         except Unauthenticated as error:
-            return form(request, error.status, error="This token is not valid.")
+            return _form(pages, request, error.status, error="This token is not valid.")
         return session.begin(to("/hosts"), cookie)
-
-    def log_in_by_ticket(request: Request) -> Response:
-        if tickets is None:
-            raise NotFound("page", "there is no login by Kerberos tickets here", "log in with a token")
-        peer, token = request.client.host if request.client else "", token_of(request.scope)
-        try:
-            if token is None:
-                raise Unauthenticated("browser", "it has shown no Kerberos ticket")
-            shown = tickets.accept(token, peer, channels(request.scope))
-        except Unauthenticated as error:
-            answer, header = form(request, error.status, unknown=f"{error.subject}: {error.fact}"), OFFER
-        else:
-            answer, header = session.begin(to("/hosts"), sessions.begin_by(shown.ticket, peer)), proof(shown.answer)
-        answer.raw_headers.append(header)
-        return answer
 
     def log_out(request: Request) -> Response:
         sessions.end(session.cookie_of(request.scope), principal_of(request.scope))
@@ -59,5 +43,31 @@ def routes(pages: Pages) -> list[Route]:
             raise NotFound("file", "is none of the pages'", "load the page anew")
         return found
 
-    logins = [get(LOGIN, show), post(LOGIN, log_in), post(TICKET_LOGIN, log_in_by_ticket), post("/logout", log_out)]
+    by_ticket = post(TICKET_LOGIN, partial(_log_in_by_ticket, pages))
+    logins = [get(LOGIN, show), post(LOGIN, log_in), by_ticket, post("/logout", log_out)]
     return [*logins, get(STATIC + "{file}", static)]
+
+
+def _form(pages: Pages, request: Request, status: int = 200, **problem: str) -> Response:
+    """The forms to log in, with what was wrong with a token (`error`) or a ticket (`unknown`)."""
+    values = {"error": None, "unknown": None, **problem}
+    return pages.page(request, "login", status, **values, kerberos=pages.service.tickets is not None)
+
+
+def _log_in_by_ticket(pages: Pages, request: Request) -> Response:
+    tickets, peer = pages.service.tickets, request.client.host if request.client else ""
+    if tickets is None:
+        raise NotFound("page", "there is no login by Kerberos tickets here", "log in with a token")
+    token = token_of(request.scope)
+    try:
+        if token is None:
+            # Nothing was tried: a browser shows its ticket when it has been asked to.
+            raise Unauthenticated("browser", "it has shown no Kerberos ticket")
+        shown = tickets.accept(token, peer, channels(request.scope))
+    except Unauthenticated as error:
+        answer, header = _form(pages, request, error.status, unknown=f"{error.subject}: {error.fact}"), OFFER
+    else:
+        cookie = pages.service.sessions.begin_by(shown.ticket, peer)
+        answer, header = session.begin(to("/hosts"), cookie), proof(shown.answer)
+    answer.raw_headers.append(header)
+    return answer

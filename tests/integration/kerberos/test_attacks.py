@@ -16,6 +16,7 @@ from provision.service.tickets import REPLAYS
 from provision.tls.context import load
 from tests.helpers.kdc import Realm, realm, token
 from tests.helpers.kerberos_site import SERVER, KerberosSite, kerberos_site, shown
+from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY
 
 pytestmark = pytest.mark.integration
@@ -33,6 +34,18 @@ def test_a_token_is_good_once(site: KerberosSite, here: Realm) -> None:
         assert status in REFUSED and CANARY not in body
     replays = site.site.state / REPLAYS
     assert replays.stat().st_mode & 0o077 == 0
+
+
+def test_a_token_is_good_once_whatever_is_restarted(tmp_path: Path) -> None:
+    with realm(tmp_path / "realm") as here:
+        here.add("alice")
+        with kerberos_site(tmp_path, here) as (site, _):
+            seen = token(here.kinit("alice"))
+            assert site.send(seen)[0] == 200
+        with serve(site.site.state, prefix=("env", f"KRB5_CONFIG={here.environment()['KRB5_CONFIG']}")) as served:
+            served.wait_for("serving the operators' API at")
+            assert site.send(seen, ISO)[0] == 401
+            assert site.send(token(here.kinit("alice")))[0] == 200
 
 
 def test_a_connection_is_nobody(site: KerberosSite, here: Realm) -> None:

@@ -28,7 +28,7 @@ def test_a_browser_shows_its_ticket_in_the_form(
             tmp_path,
             executable_path=CHROMIUM,
             args=[*ARGUMENTS, f"--auth-server-allowlist={trusted}"],
-            env=dict(os.environ) | here.kinit("carol"),
+            env={**os.environ, **here.kinit("carol")},
             ignore_https_errors=True,
         )
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_logins_are_kept_by_server(kept: Path) -> None:
     servers.save(login())
     servers.save(login("b.test", ca=None))
     servers.save(login(token="another"))
-    assert {url: (one.ca, one.token.reveal()) for url, one in servers.load().items()} == {
+    assert {url: (one.ca, one.token.reveal()) for url, one in servers.load().items() if one.token} == {
         "https://a.test:8443": ("PEM", b"another"),
         "https://b.test:8443": (None, TOKEN.encode()),
     }
@@ -87,6 +88,8 @@ def test_logins_are_kept_by_server(kept: Path) -> None:
     assert (servers.forget(Address("b.test", 8443)), servers.forget(Address("b.test", 8443))) == (True, False)
     with pytest.raises(Denied, match=r"you are not logged in to it; run 'provision --server https://b.test:8443 login"):
         servers.find(Address("b.test", 8443))
+    servers.save(replace(login("c.test"), token=None))
+    assert servers.find(Address("c.test", 8443)).token is None
     assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert list(kept.parent.iterdir()) == [kept]
     assert TOKEN not in repr(servers.load())
