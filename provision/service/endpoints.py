@@ -39,7 +39,7 @@ class Endpoints:
         self._settings, self._site = settings, site
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
-        self._boot_servers: dict[str, tuple[Host, Site, tuple[BootServer, ...]]] = {}
+        self._boot_servers: dict[frozenset[str], tuple[Site, tuple[BootServer, ...]]] = {}
 
     def of(self, network: str) -> Endpoint | None:
         """The address and HTTP port of this server on `network`; None when it does not serve it, or cannot now."""
@@ -96,20 +96,20 @@ class Endpoints:
 
     def boot_servers(self, host: Host) -> tuple[BootServer, ...]:
         """The boot listeners that give secrets away, on the networks of this host: what it is to keep others off."""
-        known = self._boot_servers.get(host.name)
-        if known is not None and known[0] is host and known[1] is self._site():
-            return known[2]
+        own = frozenset([i.network for i in host.interfaces.values() if i.network])
+        site, known = self._site(), self._boot_servers.get(own)
+        if known is not None and known[0] is site:
+            return known[1]
         from provision.seed import BootServer
 
-        networks = self._site().networks
-        own = {i.network for i in host.interfaces.values() if i.network}
+        networks = site.networks
         found = tuple(
             BootServer(there.address, there.port, listen.tftp_port, listen.tftp_ports)
             for listen in self._settings.listen
             if listen.network in own and networks[listen.network].role is Role.MANAGEMENT
             if (there := self.of(listen.network)) is not None
         )
-        self._boot_servers[host.name] = (host, self._site(), found)
+        self._boot_servers[own] = site, found
         return found
 
 
