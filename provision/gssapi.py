@@ -23,6 +23,7 @@ SERVICE = "HTTP"
 LIBRARY = "libgssapi_krb5.so.2"
 
 _SPNEGO, _KRB5 = bytes.fromhex("2b0601050502"), bytes.fromhex("2a864886f712010202")
+_KRB5_OF_WINDOWS = bytes.fromhex("2a864882f712010202")  # [MS-SPNG] section 1.9: the same with one bit lost
 _HOST_BASED = bytes.fromhex("2a864886f71201020104")
 _ACCEPT, _MUTUAL, _ANONYMOUS = 2, 2, 64
 _COMPLETE, _BAD_BINDINGS = 0, 4 << 16
@@ -148,7 +149,7 @@ def accept(token: bytes, keytab: Path, replays: Path | None, binding: bytes | No
         _check(status, minor)
         if status != _COMPLETE:
             raise Failure("the token needs a second leg")
-        if not mechanism or _text(mechanism.contents) != _KRB5 or flags.value & _ANONYMOUS:
+        if not mechanism or _text(mechanism.contents) not in (_KRB5, _KRB5_OF_WINDOWS) or flags.value & _ANONYMOUS:
             raise Failure("the token is not that of a Kerberos principal")
         return Accepted(_displayed(name), seconds.value, _text(answer))
 
@@ -191,14 +192,12 @@ class Initiator:
         self._stack.close()
 
     def _step(self, answer: bytes | None) -> bytes:
-        given, minor, flags = _buffer(answer or b""), c_uint32(), c_uint32()
-        mechanism, held = _oid(_SPNEGO)
+        given, minor, flags, mechanism = _buffer(answer or b""), c_uint32(), c_uint32(), _oid(_SPNEGO)
         with _released() as made:
             status = _library().gss_init_sec_context(
                 *(byref(minor), None, byref(self._context), self._target, byref(mechanism), _MUTUAL, 0),
                 *(self._bindings, byref(given), None, byref(made), byref(flags), None),
             )
-            del held
             _check(status, minor)
             self._done = status == _COMPLETE and bool(flags.value & _MUTUAL)
             return _text(made)
@@ -207,8 +206,7 @@ class Initiator:
 @contextmanager
 def _acceptor(store: Mapping[str, str]) -> Iterator[c_void_p]:
     """The credential of the service by a credential store: of no host, so that every key of it in the keytab counts."""
-    mechanism, held = _oid(_SPNEGO)
-    kerberos, held_too = _oid(_KRB5)
+    mechanism, kerberos = _oid(_SPNEGO), _oid(_KRB5)
     minor, wanted, inner = c_uint32(), _OidSet(1, ctypes.pointer(mechanism)), _OidSet(1, ctypes.pointer(kerberos))
     elements = (_Element * len(store))(*(_Element(key.encode(), value.encode()) for key, value in store.items()))
     with _name(SERVICE) as service, _handle("gss_release_cred") as credential:
@@ -218,17 +216,14 @@ def _acceptor(store: Mapping[str, str]) -> Iterator[c_void_p]:
         )
         _check(status, minor)
         _check(_library().gss_set_neg_mechs(byref(minor), credential, byref(inner)), minor)
-        del held, held_too
         yield credential
 
 
 @contextmanager
 def _name(text: str) -> Iterator[c_void_p]:
-    kind, held = _oid(_HOST_BASED)
-    minor, given = c_uint32(), _buffer(text.encode())
+    minor, given, kind = c_uint32(), _buffer(text.encode()), _oid(_HOST_BASED)
     with _handle("gss_release_name") as name:
         _check(_library().gss_import_name(byref(minor), byref(given), byref(kind), byref(name)), minor)
-        del held
         yield name
 
 
@@ -260,10 +255,11 @@ def _buffer(data: bytes) -> _Buffer:
     return buffer
 
 
-def _oid(content: bytes) -> tuple[_Oid, Any]:
-    """An object identifier, and what has to live as long as it."""
-    held = ctypes.create_string_buffer(content, len(content))
-    return _Oid(len(content), ctypes.cast(held, c_void_p)), held
+def _oid(content: bytes) -> _Oid:
+    oid = _Oid(len(content), None)
+    oid.held = ctypes.create_string_buffer(content, len(content))
+    oid.elements = ctypes.cast(oid.held, c_void_p)
+    return oid
 
 
 def _bindings(data: bytes | None) -> Any:
@@ -295,10 +291,9 @@ def _check(status: int, minor: c_uint32) -> None:
         raise Failure("the token was made for another TLS channel", is_bound_elsewhere=True)
     again, code = c_uint32(), minor.value or status
     kind = _OF_MECHANISM if minor.value else _OF_LIBRARY
-    mechanism, held = _oid(_SPNEGO)
+    mechanism = _oid(_SPNEGO)
     with _released() as text:
         _library().gss_display_status(byref(again), code, kind, byref(mechanism), byref(c_uint32()), byref(text))
-        del held
         words = _text(text).decode("ascii", "replace")
     # It may quote what a stranger has sent.
     shown = "".join(char if char.isascii() and char.isprintable() else " " for char in words)

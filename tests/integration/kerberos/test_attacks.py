@@ -101,6 +101,11 @@ def test_kerberos_without_spnego_is_nobody(site: KerberosSite, here: Realm, monk
     assert gssapi._KRB5 in raw[:20] and site.send(raw, ISO)[0] in REFUSED
 
 
+def test_windows_has_another_name_for_kerberos(site: KerberosSite, here: Realm) -> None:
+    named = token(here.kinit("alice")).replace(gssapi._KRB5, gssapi._KRB5_OF_WINDOWS, 1)
+    assert site.send(named)[0] == 200
+
+
 def test_a_ticket_for_another_service_is_nobody(
     site: KerberosSite, here: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
