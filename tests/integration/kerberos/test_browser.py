@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserType, sync_playwright
 
-from tests.helpers.chromium import CHROMIUM
+from tests.helpers.chromium import CHROMIUM, violations
 from tests.helpers.kdc import Realm
 from tests.helpers.kerberos_site import KerberosSite
 
@@ -30,10 +30,12 @@ def test_a_browser_shows_its_ticket_in_the_form(
             args=[*ARGUMENTS, f"--auth-server-allowlist={trusted}"],
             env={**os.environ, **here.kinit("carol")},
             ignore_https_errors=True,
+            bypass_csp=True,
         )
         try:
             page = context.new_page()
             page.goto(f"{site.url}/login")
+            assert violations(page) == []
             page.get_by_role("button", name="Log in with a Kerberos ticket").click()
             found = page.get_by_role("alert").or_(page.get_by_text("carol@EXAMPLE.TEST"))
             return found.inner_text(timeout=60_000)
