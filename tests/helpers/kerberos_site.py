@@ -70,9 +70,9 @@ class KerberosSite:
 
 @contextmanager
 def kerberos_site(
-    directory: Path, realm: Realm, roles: str = ROLES, server: Realm | None = None
+    directory: Path, realm: Realm, roles: str = ROLES, configuration: str | None = None
 ) -> Iterator[tuple[KerberosSite, Served]]:
-    """The site as it is served; `server` is the realm that the server itself knows, when that is another one."""
+    """The site as it is served, by a server with another krb5.conf than its clients when `configuration` names one."""
     made = api_site(directory, ca=False)
     settings = made.state / "provision.toml"
     text = settings.read_text().replace('["prov.example.test"]', '["prov.example.test", "localhost"]')
@@ -81,7 +81,7 @@ def kerberos_site(
     files.create(made.state, names, clock.now())
     realm.add(SERVER)
     site = KerberosSite(made, realm, realm.keytab(made.state / "http.keytab", SERVER))
-    known = (server or realm).environment()["KRB5_CONFIG"]
+    known = configuration or realm.environment()["KRB5_CONFIG"]
     with serve(made.state, prefix=("env", f"KRB5_CONFIG={known}")) as served:
         served.wait_for("serving the operators' API at")
         yield site, served

@@ -203,6 +203,16 @@ def test_a_new_key_counts_at_once_and_an_old_ticket_no_more(tmp_path: Path) -> N
         assert site.curl(here.kinit("alice"), "/v1/principal")[0] == 200
 
 
+def test_a_server_that_is_told_nothing_of_a_realm(tmp_path: Path) -> None:
+    """All that it goes by is its keytab, so there is no file for others to change."""
+    with (
+        realm(tmp_path / "realm") as here,
+        kerberos_site(tmp_path, here, configuration="/nonexistent/krb5.conf") as (site, _),
+    ):
+        here.add("alice")
+        assert site.curl(here.kinit("alice"), "/v1/principal")[0] == 200
+
+
 def test_a_realm_that_is_not_trusted(here: Realm, site: KerberosSite, tmp_path: Path) -> None:
     """It has an alice and an HTTP/localhost too; what is in the token about its realm is encrypted by another key."""
     for name in ("EVIL.TEST", here.name):
