@@ -15,7 +15,20 @@ from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.request import require_admin
-from provision.web.pages import audit, hosts, inventory, links, login, media, site, tokens, unknown
+from provision.web.pages import (
+    audit,
+    bmcs,
+    hosts,
+    inventory,
+    links,
+    login,
+    media,
+    selection,
+    site,
+    states,
+    tokens,
+    unknown,
+)
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
 from provision.web.pages.live import Live
@@ -33,6 +46,9 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     live = Live(pages)
     routes = [*hosts.routes(pages, live), *media.routes(pages), *unknown.routes(pages), *inventory.routes(pages)]
     routes += [
+        *selection.routes(pages, live),
+        *bmcs.routes(pages),
+        *states.routes(pages, live),
         *site.routes(pages),
         *audit.routes(pages),
         *tokens.routes(pages),
