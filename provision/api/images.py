@@ -10,7 +10,6 @@ from provision.api.problem import ProblemDocument
 from provision.api.wire import Answer, Line, Size, examples
 from provision.model import ContentId, LoaderName, Model, Name, TypedPath, UploadId
 
-
 PartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
 """What a part of an image is called in its own report."""
 _MOST_PARTS = 64

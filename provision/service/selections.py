@@ -34,9 +34,9 @@ class Action(StrEnum):
     BOOT_CD = "boot-cd"
 
     @property
-    def title(self) -> str:
+    def words(self) -> str:
         """The same for people, as an order."""
-        return _TITLES[self]
+        return _WORDS[self]
 
     @property
     def power(self) -> PowerAction | None:
@@ -54,7 +54,7 @@ class Action(StrEnum):
         return _LINKS.get(self)
 
 
-_TITLES = {
+_WORDS = {
     Action.WINDOW: "Open window",
     Action.LINK_ISO: "Make link to ISO",
     Action.LINK_DISK: "Make link to disk image",
@@ -156,7 +156,8 @@ class Selections:
             fact = f"{len(names)} hosts are more than the {MOST_LINKS} that get links at once"
             raise Invalid("selection", fact, "select fewer: search, or filter by a label")
         given = {"minutes": options.minutes, "uses": options.uses}
-        order = MakeLink(medium=medium, **{name: number for name, number in given.items() if number is not None})
+        numbers = {field: number for field, number in given.items() if number is not None}
+        order = MakeLink.model_validate({"medium": medium, **numbers})
         made, refused = [], []
         for name in names:
             try:

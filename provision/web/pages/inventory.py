@@ -50,8 +50,8 @@ def routes(pages: Pages) -> list[Route]:
         seen = fingerprint(files, prune, changes)
         if form.get("seen") != seen:
             # Not seen yet, or the store has changed since: what is applied was looked at.
-            shown = {"parts": by_file(files, changes), "notes": changes.notes, "seen": seen, "confirm": confirm}
-            return page(request, files, prune, **shown)
+            parts, notes = by_file(files, changes), changes.notes
+            return page(request, files, prune, parts=parts, notes=notes, seen=seen, confirm=confirm)
         confirmed = form.get("confirmed") == "yes"
         made = inventories.apply(files, prune=prune, confirmed=confirmed, principal=principal)
         return page(request, [], False, parts=by_file(files, made), notes=made.notes, applied=True)

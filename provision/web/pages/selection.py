@@ -79,7 +79,7 @@ def _begin(service: Service, action: Action, names: Sequence[str], options: Opti
     if len(names) == 1:
         begin(names[0])
         return f"/hosts/{names[0]}"
-    return f"/batches/{service.batches.begin(action.title, names, begin, principal).id}"
+    return f"/batches/{service.batches.begin(action.words, names, begin, principal).id}"
 
 
 def _batches(pages: Pages, live: Live) -> list[Route]:
