@@ -18,6 +18,7 @@ from provision.web.operator.request import require_admin
 from provision.web.pages import (
     audit,
     bmcs,
+    host,
     hosts,
     inventory,
     links,
@@ -44,7 +45,13 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     nothing of them answers whom `authenticate` does not know."""
     pages = Pages(service)
     live = Live(pages)
-    routes = [*hosts.routes(pages, live), *media.routes(pages), *unknown.routes(pages), *inventory.routes(pages)]
+    routes = [
+        *hosts.routes(pages, live),
+        *host.routes(pages, live),
+        *media.routes(pages),
+        *unknown.routes(pages),
+        *inventory.routes(pages),
+    ]
     routes += [
         *selection.routes(pages, live),
         *bmcs.routes(pages),

@@ -79,7 +79,7 @@ def test_boots_are_refused_by_policy_and_by_what_goes_on(here: Site, bmc: Bmc) -
     assert refusals(here, Action.BOOT_PXE)["node1"].reason == "test is under way"
     go.set()
     here.service.listeners = dict
-    assert "nothing is served" in refusals(here, Action.BOOT_CD)["node1"].reason
+    assert "nothing is served" in refusals(here, Action.BOOT_CD)["node3"].reason
 
 
 def test_nobody_judges_what_they_do_not_see(here: Site) -> None:
