@@ -45,23 +45,10 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     nothing of them answers whom `authenticate` does not know."""
     pages = Pages(service)
     live = Live(pages)
-    routes = [
-        *hosts.routes(pages, live),
-        *host.routes(pages, live),
-        *media.routes(pages),
-        *unknown.routes(pages),
-        *inventory.routes(pages),
-    ]
-    routes += [
-        *selection.routes(pages, live),
-        *bmcs.routes(pages),
-        *states.routes(pages, live),
-        *site.routes(pages),
-        *audit.routes(pages),
-        *tokens.routes(pages),
-        *links.routes(pages),
-        *login.routes(pages),
-    ]
+    routes = [*hosts.routes(pages, live), *host.routes(pages, live), *selection.routes(pages, live)]
+    routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
+    routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
+    routes += [*tokens.routes(pages), *login.routes(pages)]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

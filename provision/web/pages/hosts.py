@@ -14,14 +14,7 @@ from provision.principal import PrincipalRole
 from provision.service.grouping import Condition
 from provision.service.selections import Action
 from provision.web.operator.request import principal_of
-from provision.web.pages.asking import (
-    FILTERS,
-    asked_number,
-    filters_in,
-    get,
-    to,
-    wanted,
-)
+from provision.web.pages.asking import FILTERS, asked_number, filters_in, get, to, wanted
 from provision.web.pages.live import Live
 from provision.web.pages.rendering import Pages
 
