@@ -12,7 +12,8 @@ from provision.model import ContentId, LoaderName, Model, Name, TypedPath, Uploa
 
 PartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
 """What a part of an image is called in its own report."""
-_MOST_PARTS = 64
+Parts = Annotated[dict[PartName, Size], Field(max_length=64)]
+"""The bytes of each part of an image."""
 
 
 class Upload(Answer):
@@ -37,7 +38,7 @@ class ImportOrder(Model):
     kernel_arguments: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=1024)
     loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
     seed_size: int | None = None
-    parts: dict[PartName, Size] = Field(default={}, max_length=_MOST_PARTS)
+    parts: Parts = {}
 
     @property
     def uploads(self) -> tuple[str, ...]:

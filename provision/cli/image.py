@@ -68,12 +68,18 @@ def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
 
 
 def _parts(source: Path) -> dict[str, int]:
-    """Where the size of a built image goes, by its report; nothing when it has none that can be read."""
+    """Where the size of a built image goes, by its report; nothing when it has none that can be read. It is for people
+    only, so an image is imported without it, too."""
+    from pydantic import TypeAdapter
+
+    from provision.api.images import Parts
+
     try:
-        report = json.loads((source / "report.json").read_bytes())
-        return {str(group["name"]): int(group["packed"]) for group in report["groups"]}
+        groups = json.loads((source / "report.json").read_bytes())["groups"]
+        found: dict[str, int] = TypeAdapter(Parts).validate_python({one["name"]: one["packed"] for one in groups})
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+    return found
 
 
 def _import(

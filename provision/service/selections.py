@@ -113,7 +113,7 @@ class Selections:
             try:
                 self._parts.core.store.bmcs.get(name)
             except NotFound as error:
-                return Refusal(name, error.fact, error.remedy)
+                return Refusal(name, "its BMC has not been set", error.remedy)
             if under_way is not None:
                 return Refusal(name, f"{under_way.kind} is under way", "wait for its end, or cancel it")
         if action.via and not self._parts.listeners():

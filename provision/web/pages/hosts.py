@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from provision.principal import PrincipalRole
 from provision.service.grouping import Condition
+from provision.service.overview import HostsPage
 from provision.service.selections import Action
 from provision.web.operator.request import principal_of
 from provision.web.pages.asking import FILTERS, asked_number, filters_in, get, to, wanted
@@ -23,27 +24,25 @@ def routes(pages: Pages, live: Live) -> list[Route]:
     """The routes over the pages' service."""
     service = pages.service
 
-    def table(request: Request) -> Callable[[], str]:
-        principal, first = principal_of(request.scope), asked_number(request, "first")
-        filters = filters_in(request.query_params)
-        looked_for, may_select = wanted(filters), principal.may(PrincipalRole.OPERATOR)
-        return lambda: pages.part(
-            "part_hosts",
-            shown=service.overview.hosts(principal, looked_for, first),
-            address=partial(_address, filters),
-            may_select=may_select,
-        )
+    def look(request: Request) -> HostsPage:
+        filters, first = filters_in(request.query_params), asked_number(request, "first")
+        return service.overview.hosts(principal_of(request.scope), wanted(filters), first)
+
+    def table(request: Request, shown: HostsPage) -> str:
+        address = partial(_address, filters_in(request.query_params))
+        may_select = principal_of(request.scope).may(PrincipalRole.OPERATOR)
+        return pages.part("part_hosts", shown=shown, address=address, may_select=may_select)
 
     def start(_: Request) -> Response:
         return to("/hosts")
 
     def show(request: Request) -> Response:
-        filters = filters_in(request.query_params)
+        filters, shown = filters_in(request.query_params), look(request)
         return pages.page(
             request,
             "hosts",
-            table=table(request)(),
-            total=len(service.overview.names(principal_of(request.scope), wanted(filters))),
+            table=table(request, shown),
+            total=shown.total,
             filters={field: filters.get(field, "") for field in FILTERS},
             conditions=list(Condition),
             actions=list(Action),
@@ -53,7 +52,10 @@ def routes(pages: Pages, live: Live) -> list[Route]:
     async def events(request: Request) -> Response:
         asks = principal_of(request.scope)
         what = ("hosts", asks.selector, asks.may(PrincipalRole.OPERATOR), request.url.query)
-        return await live.stream(request, what, table(request))
+        # These raise while there is time to say so.
+        wanted(filters_in(request.query_params))
+        asked_number(request, "first")
+        return await live.stream(request, what, lambda: table(request, look(request)))
 
     return [get("/", start), get("/hosts", show), Route("/events", events, methods=["GET"], name="get /events")]
 

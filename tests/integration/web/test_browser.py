@@ -95,7 +95,7 @@ def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
         expect(page.get_by_text("No window is open")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("idle")
 
-        page.get_by_label("Only for the address").fill("127.0.0.1")
+        page.get_by_label("Only from this address").fill("127.0.0.1")
         page.get_by_role("button", name="Make link").click()
         link = page.get_by_label("Link 1").inner_text()
         assert "/b/" in link and made.curl(link.removeprefix(made.url), known=False)[0] == 200

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 _RACKS, _EACH = 24, 12
 _HOST = """\
   hv{n}:
+    netboot: always
     labels: {{rack: r{rack}, row: {row}}}
     interfaces:
       mgmt: {{mac: "52:54:01:00:{a:02x}:{b:02x}", network: mgmt, addressing: dhcp}}
