@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -11,6 +11,7 @@ from provision import seed
 from provision.api.status import HostStatus
 from provision.host import Host
 from provision.principal import Labels, Principal
+from provision.service.conditions import Conditions
 from provision.service.core import Core
 from provision.service.grouping import Condition, Groups, grouped
 from provision.service.status import Reports
@@ -68,11 +69,12 @@ ALL = Wanted()
 
 
 class Overview:
-    """Makes pages. What a page costs hardly depends on how many hosts there are, unless they are looked for by their
-    condition: for that each is judged."""
+    """Makes pages. What a page costs hardly depends on how many hosts there are, unless they are looked for or counted
+    by their condition: for that each is judged, by a `Conditions` that bounds how often."""
 
     def __init__(self, core: Core, reports: Reports) -> None:
         self._core, self._reports = core, reports
+        self._conditions = Conditions(lambda: dict(self._judged(list(core.hosts))))
 
     def hosts(self, principal: Principal, wanted: Wanted = ALL, first: int = 0) -> HostsPage:
         """A page of the hosts that the principal sees and looks for."""
@@ -90,8 +92,8 @@ class Overview:
     def groups(self, principal: Principal, label: str) -> Groups:
         """Every host that the principal sees, counted by condition and by the value of a label; "" takes the label that
         most hosts have."""
-        hosts = list(self._core.visible(principal))
-        return grouped([(host.labels, condition) for host, condition in self._judged(hosts)], label)
+        hosts = self._core.visible(principal)
+        return grouped([(host.labels, condition) for host, condition in self._known(hosts)], label)
 
     def host(self, name: str, principal: Principal) -> Line:
         """One host; raises NotFound."""
@@ -112,12 +114,17 @@ class Overview:
         found = [host for host in self._core.visible(principal) if _fits(host, wanted)]
         if wanted.condition is None:
             return found
-        return [host for host, condition in self._judged(found) if condition is wanted.condition]
+        return [host for host, condition in self._known(found) if condition is wanted.condition]
 
-    def _judged(self, hosts: Sequence[Host]) -> Iterator[tuple[Host, Condition]]:
+    def _known(self, hosts: Iterable[Host]) -> Iterator[tuple[Host, Condition]]:
+        """Hosts with their conditions, which may be some seconds old."""
+        known = self._conditions.all()
+        for host in hosts:
+            yield host, known.get(host.name, Condition.IDLE)
+
+    def _judged(self, names: Sequence[str]) -> Iterator[tuple[str, Condition]]:
         now = self._core.clock()
-        for host, status in zip(hosts, self._reports.of_hosts(host.name for host in hosts), strict=True):
-            yield host, judge(status, now)
+        return ((status.host, judge(status, now)) for status in self._reports.of_hosts(names))
 
     def _line(self, host: Host, status: HostStatus, principal: Principal) -> Line:
         condition = judge(status, self._core.clock())
