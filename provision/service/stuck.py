@@ -54,6 +54,8 @@ def explained(status: HostStatus, answers: Sequence[Explanation]) -> Stuck:
     """Why the boot of `status` is stuck, by what policy would answer now (`answers`) and by how far it has come."""
     part = status.parts.get(status.stage)
     step = _SEEN.get(status.stage, f"It reached '{status.stage}'")
+    if part is None and status.stage == "seed":
+        step = "It read its seed, or a part of it"  # how much is not known: the service was started anew since
     if part is not None and part < 100:
         step += f", {part} % of it"
     elif status.stage == "seed":

@@ -43,6 +43,7 @@ def routes(pages: Pages, live: Live) -> list[Route]:
             "hosts",
             table=table(request, shown),
             total=shown.total,
+            more=shown.total > len(shown.lines),
             filters={field: filters.get(field, "") for field in FILTERS},
             conditions=list(Condition),
             actions=list(Action),

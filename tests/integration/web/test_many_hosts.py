@@ -121,7 +121,7 @@ def test_all_that_match_are_switched_and_one_host_is_followed(site: ApiSite, bro
     with context_of(browser) as context:
         page = log_in(context, site)
         page.goto(f"{site.url}/hosts?search=node")
-        page.get_by_label("Take all 3 hosts that match").check()
+        page.get_by_label("All 3 hosts that match").check()
         page.get_by_role("button", name="Power on…").click()
         expect(page.get_by_text("2 of 3 would be refused")).to_be_visible()
         page.get_by_role("button", name="Power on for 3 hosts").click()

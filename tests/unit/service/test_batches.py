@@ -133,7 +133,11 @@ def test_what_nobody_foresaw_ends_it_without_its_message(here: Site) -> None:
 
 def test_few_at_a_time_and_few_are_remembered(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    running = [begin(here, NAMES[:1], lambda name: bool(go.wait(60)) and None) for _ in range(batches.MOST_RUNNING)]
+
+    def wait(name: str) -> None:
+        assert go.wait(60)
+
+    running = [begin(here, NAMES[:1], wait) for _ in range(batches.MOST_RUNNING)]
     with pytest.raises(Conflict, match="are under way"):
         begin(here, NAMES[:1], lambda name: None)
     go.set()

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from provision.service import conditions
 from provision.service.conditions import Conditions
 from provision.service.grouping import Condition
 
@@ -16,8 +15,8 @@ class Clocks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cost: float) -> None:
         self.now, self.spent, self.cost, self.times = 100.0, 0.0, cost, 0
-        monkeypatch.setattr(conditions.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(conditions.time, "thread_time", lambda: self.spent)
+        monkeypatch.setattr("provision.service.conditions.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("provision.service.conditions.time.thread_time", lambda: self.spent)
 
     def find(self) -> dict[str, Condition]:
         self.times += 1

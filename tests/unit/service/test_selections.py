@@ -14,6 +14,7 @@ from provision.errors import Invalid, NotFound
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import selections
 from provision.service.listeners import Listening
+from provision.service.operations import Running
 from provision.service.selections import Action, Options, Refusal
 from tests.helpers.principals import ROOT
 from tests.helpers.redfish import PASSWORD, USER, Bmc, certificate, fingerprint, served
@@ -75,7 +76,11 @@ def test_boots_are_refused_by_policy_and_by_what_goes_on(here: Site, bmc: Bmc) -
     found = refusals(here, Action.BOOT_PXE)
     assert found["node3"].rule == "netboot-never" and found.keys() == {"node2", "node3"}
     go = threading.Event()
-    here.service.operations.begin("test", "node1", ROOT, lambda running: bool(go.wait(60)) and None)
+
+    def work(running: Running) -> None:
+        assert go.wait(60)
+
+    here.service.operations.begin("test", "node1", ROOT, work)
     assert refusals(here, Action.BOOT_PXE)["node1"].reason == "test is under way"
     go.set()
     here.service.listeners = dict

@@ -41,7 +41,7 @@ def answer(network: str = "management:mgmt", medium: Medium = Medium.PXE, allowe
         ("kernel", {"kernel": 40}, "It read the kernel, 40 % of it", "in the middle of reading"),
         ("initrd", {"initrd": 100}, "It read the initrd", "fit into memory"),
         ("seed", {"seed": 100}, "It read its seed", "did not report that it is up"),
-        ("seed", {}, "It read its seed", "did not report that it is up"),
+        ("seed", {}, "It read its seed, or a part of it", "did not report that it is up"),
         ("other", {}, "It reached 'other'", "Nothing more was asked for"),
     ],
 )

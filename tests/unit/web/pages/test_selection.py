@@ -42,11 +42,11 @@ def ended(here: Site, reply: Reply, browser: Browser) -> str:
 def test_hosts_have_boxes_and_actions_for_operators(here: Site) -> None:
     browser = operator(here)
     body = browser.get("/hosts").body.decode()
-    assert body.count('type="checkbox" name="host"') == 3 and "Take all 3 hosts, on every page" in body
+    assert body.count('type="checkbox" name="host"') == 3 and "All 3 hosts</label>" in body
     for action in Action:
         assert f'name="action" value="{action}"' in body
-    assert "Take all 2 hosts that match" in browser.get("/hosts?label=rack&value=a").body.decode()
-    assert b"Take all" not in browser.get("/hosts?search=nothing").body
+    assert "All 2 hosts that match</label>" in browser.get("/hosts?label=rack&value=a").body.decode()
+    assert b"All 0" not in browser.get("/hosts?search=nothing").body
 
 
 def test_the_page_before_says_who_would_be_refused_and_does_nothing(here: Site) -> None:
@@ -79,6 +79,7 @@ def test_all_that_match_are_more_than_the_page(here: Site, monkeypatch: pytest.M
     browser = operator(here)
     first = browser.get("/selection?action=window&all=yes&label=rack&value=a&host=node3")
     assert "Open window: 2 hosts" in first.body.decode()
+    assert "All 2 hosts that match, on every page" in browser.get("/hosts?label=rack&value=a").body.decode()
     fields = {name: hidden(first, name) for name in ("action", "seen", "all", "label", "value")}
     here.apply(INVENTORY.replace("    netboot: never\n", "    netboot: window\n    labels: {rack: a}\n"))
     again = browser.post("/selection", None, **fields)
@@ -158,7 +159,11 @@ def test_a_batch_is_followed_and_cancelled_by_who_sees_its_hosts(here: Site) -> 
     pages = pages_of(here)
     browser = logged_in(here, PrincipalRole.OPERATOR, app=pages)
     other = logged_in(here, PrincipalRole.OPERATOR, app=pages, name="other", selector={"rack": "b"})
-    batch = here.service.batches.begin("Open window", ALL, lambda name: bool(go.wait(60)) and None, ROOT)
+
+    def wait(name: str) -> None:
+        assert go.wait(60)
+
+    batch = here.service.batches.begin("Open window", ALL, wait, ROOT)
     body = browser.get(f"/batches/{batch.id}").body
     assert b"3 waiting" in body and b"Cancel the rest" in body
     for path in (f"/batches/{batch.id}", f"/batches/{batch.id}/events", f"/batches/{'0' * 12}"):
