@@ -10,8 +10,8 @@ from provision.api.bmc import BootOrder, BootVia, ChangePower, PowerAction
 from provision.api.links import LinkMedium, MadeLink, MakeLink
 from provision.api.operations import Operation
 from provision.api.status import Explanation
-from provision.boot import OPERATOR, Medium
-from provision.errors import Invalid, NotFound, ProvisionError
+from provision.boot import Medium
+from provision.errors import Conflict, Denied, Invalid, NotFound, ProvisionError
 from provision.principal import Principal
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.operations import Operations
@@ -121,11 +121,11 @@ class Selections:
         if action.power:
             return None
         if action in _COPIES:
-            if not self._parts.core.endpoints.for_links():
-                return Refusal(name, "this server gives no media to links", "see 'Links' in docs/deployment.md")
-            rows = self._parts.reports.explain(name, principal)
-            copy = _COPIES[action]
-            return _denied(name, [r for r in rows if r.by and r.medium is copy and r.channel == str(OPERATOR)])
+            try:
+                self._parts.links.require(name, _COPIES[action], principal)
+            except (Denied, Conflict) as error:
+                return refusal(name, error)
+            return None
         media = _NETWORK.get(action, (Medium.PXE, Medium.HTTP_BOOT))
         rows = self._parts.reports.explain_with_window(name, principal)
         return _denied(name, [row for row in rows if row.medium in media])
