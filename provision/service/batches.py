@@ -16,12 +16,13 @@ from datetime import datetime
 from enum import StrEnum
 
 from provision.api.operations import Operation, OperationState
+from provision.api.problem import ProblemDocument
 from provision.errors import Conflict, NotFound, ProvisionError
 from provision.principal import Principal
 from provision.service import standing
 from provision.service.core import Core
 from provision.service.operations import Full, Operations
-from provision.service.selections import Begin
+from provision.service.selections import Begin, reason
 
 AT_ONCE = 8
 """Hosts of a batch for which something is under way at a time, as with --selector of the command line."""
@@ -169,7 +170,7 @@ class _Running:
         except Full:
             return False
         except ProvisionError as error:
-            self._note(Row(host, Progress.FAILED, error.fact, error.remedy))
+            self._note(_failed(host, error.subject, error.fact, error.remedy))
             return True
         if operation is None:
             self._note(Row(host, Progress.DONE))
@@ -182,7 +183,7 @@ class _Running:
         try:
             row = _row(self._operations.get(id_, self._batch.principal))
         except NotFound as error:  # its host is gone, or is no longer theirs
-            row = Row(host, Progress.FAILED, error.fact, error.remedy)
+            row = _failed(host, error.subject, error.fact, error.remedy)
         self._note(row)
         if row.progress is not Progress.RUNNING:
             del self._under_way[host]
@@ -200,11 +201,14 @@ class _Running:
         self._batch.rows[row.host] = row
 
 
+def _failed(host: str, subject: str, fact: str, remedy: str) -> Row:
+    return Row(host, Progress.FAILED, reason(host, subject, fact), remedy)
+
+
 def _row(operation: Operation) -> Row:
     if operation.state is OperationState.FAILED:
-        problem = operation.problem
-        fact, remedy = (problem.fact or "", problem.remedy or "") if problem else ("", "")
-        return Row(operation.host, Progress.FAILED, fact, remedy)
+        problem = operation.problem or ProblemDocument()
+        return _failed(operation.host, problem.subject, problem.fact, problem.remedy)
     text = operation.steps[-1] if operation.steps else ""
     done = operation.state is OperationState.DONE
     return Row(operation.host, Progress.DONE if done else Progress.RUNNING, text)

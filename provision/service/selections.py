@@ -113,7 +113,7 @@ class Selections:
             try:
                 self._parts.core.store.bmcs.get(name)
             except NotFound as error:
-                return Refusal(name, "its BMC has not been set", error.remedy)
+                return refusal(name, error)
             if under_way is not None:
                 return Refusal(name, f"{under_way.kind} is under way", "wait for its end, or cancel it")
         if action.via and not self._parts.listeners():
@@ -169,7 +169,12 @@ class Selections:
 
 def refusal(host: str, error: ProvisionError) -> Refusal:
     """The error of a host as what it was refused."""
-    return Refusal(host, error.fact, error.remedy, getattr(error, "rule", ""))
+    return Refusal(host, reason(host, error.subject, error.fact), error.remedy, getattr(error, "rule", ""))
+
+
+def reason(host: str, subject: str, fact: str) -> str:
+    """The fact as a row of the host says it: what it is about is named when that is not the host."""
+    return fact if subject == host else f"{subject}: {fact}"
 
 
 def _denied(name: str, rows: Sequence[Explanation]) -> Refusal | None:

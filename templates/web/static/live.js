@@ -24,6 +24,7 @@ for (const part of document.querySelectorAll("[data-events]")) {
     const before = spoken(part);
     replace(part, event.data);
     shown = event.data;
+    for (const form of document.querySelectorAll("[data-while-running]")) form.hidden = !part.querySelector("[data-under-way]");
     // Screen readers are told of the summary alone, when it is another.
     if (said && spoken(part) !== before) said.textContent = spoken(part);
   });

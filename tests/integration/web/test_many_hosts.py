@@ -127,6 +127,7 @@ def test_all_that_match_are_switched_and_one_host_is_followed(site: ApiSite, bro
         page.get_by_role("button", name="Power on for 3 hosts").click()
         expect(page.locator("[data-news]")).to_contain_text("Finished.")
         expect(page.get_by_role("row", name="node1")).to_contain_text("the machine is on")
+        expect(page.get_by_role("button", name="Cancel the rest")).to_be_hidden()
         assert bmc.system["PowerState"] == "On"
         page.get_by_role("link", name="node1", exact=True).click()
         page.get_by_role("link", name="Ask the BMC for the power state").click()
@@ -137,6 +138,7 @@ def test_all_that_match_are_switched_and_one_host_is_followed(site: ApiSite, bro
         expect(page.get_by_role("heading", name="Last operation: power off")).to_be_visible()
         expect(page.get_by_role("listitem").filter(has_text="the machine is off")).to_be_visible()
         assert bmc.system["PowerState"] == "Off"
+        expect(page.get_by_role("button", name="Cancel what is under way")).to_be_hidden()
 
 
 def test_a_bmc_is_set_and_its_password_is_not_shown(site: ApiSite, browser: Browser, bmc: Bmc) -> None:
