@@ -13,9 +13,9 @@ from provision.host import Host
 from provision.principal import Labels, Principal
 from provision.service.conditions import Conditions
 from provision.service.core import Core
+from provision.service.diagnosis import Stuck, explained
 from provision.service.grouping import Condition, Groups, grouped
 from provision.service.status import Reports
-from provision.service.stuck import Stuck, explained
 
 PAGE = 100
 """Hosts of one page."""

@@ -51,11 +51,10 @@ def routes(pages: Pages, live: Live) -> list[Route]:
         )
 
     async def events(request: Request) -> Response:
-        asks = principal_of(request.scope)
-        what = ("hosts", asks.selector, asks.may(PrincipalRole.OPERATOR), request.url.query)
-        # These raise while there is time to say so.
-        wanted(filters_in(request.query_params))
-        asked_number(request, "first")
+        asks, first = principal_of(request.scope), asked_number(request, "first")
+        # By what is made of the query, which has many spellings; and it raises while there is time to say so.
+        looked_for = wanted(filters_in(request.query_params))
+        what = ("hosts", asks.selector, asks.may(PrincipalRole.OPERATOR), first, looked_for)
         return await live.stream(request, what, lambda: table(request, look(request)))
 
     return [get("/", start), get("/hosts", show), Route("/events", events, methods=["GET"], name="get /events")]

@@ -6,7 +6,7 @@ import pytest
 
 from provision.api.status import Explanation, HostStatus
 from provision.boot import Medium
-from provision.service.stuck import explained
+from provision.service.diagnosis import explained
 
 
 def status(stage: str, **parts: int) -> HostStatus:
