@@ -122,8 +122,8 @@ def test_what_goes_on_is_followed_and_cancelled(here: Site) -> None:
     begun = here.service.operations.begin("test", "node1", ROOT, work)
     body = browser.get("/hosts/node1").body
     cancel = b'/operation/cancel" data-while-running>'
-    assert b"Test: <span" in body and cancel in body
-    assert b"Test: <span" not in reader.get("/hosts/node1").body
+    assert b"Test: <strong>" in body and cancel in body
+    assert b"Test: <strong>" not in reader.get("/hosts/node1").body
     assert browser.post("/hosts/node1/operation/cancel").headers["location"] == "/hosts/node1"
     ended(here, begun)
     body = browser.get("/hosts/node1").body
