@@ -60,7 +60,7 @@ flaky: $(VENV)/.ready
 # How the pages look, for the documentation.
 pictures: $(VENV)/.ready
 	tools/need browser
-	PICTURES=docs/pictures $(BIN)/pytest tests/integration/web/test_browser.py --timeout 300
+	PICTURES=docs/pictures $(BIN)/pytest tests/integration/web --timeout 300
 
 # The lowest versions that pyproject.toml declares have to work, too. Nothing else uses this environment.
 lowest: $(VENV)/.ready

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from provision.api.problem import ProblemDocument
 from provision.api.wire import Answer, Line, Size, examples
 from provision.model import ContentId, LoaderName, Model, Name, TypedPath, UploadId
+
+PartName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}$")]
+"""What a part of an image is called in its own report."""
+Parts = Annotated[dict[PartName, Size], Field(max_length=64)]
+"""The bytes of each part of an image."""
 
 
 class Upload(Answer):
@@ -20,7 +25,8 @@ class Upload(Answer):
 
 
 class ImportOrder(Model):
-    """A base image from uploads, by their ids. `names` has the path of each as it was typed."""
+    """A base image from uploads, by their ids. `names` has the path of each as it was typed, `parts` the bytes of each
+    part of the image, by its own report."""
 
     model_config = examples(
         {"names": {"0" * 32: "vmlinuz"}, "kernel": "0" * 32, "initrds": ["1" * 32], "kernel_arguments": ["quiet"]}
@@ -32,6 +38,7 @@ class ImportOrder(Model):
     kernel_arguments: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(default=(), max_length=1024)
     loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
     seed_size: int | None = None
+    parts: Parts = {}
 
     @property
     def uploads(self) -> tuple[str, ...]:
@@ -47,7 +54,8 @@ class ImportOrder(Model):
 
 
 class Image(Answer):
-    """A base image under one of its names; sizes in bytes."""
+    """A base image under one of its names; sizes in bytes. `parts` is where the size goes: by the image's own report,
+    or else by its files."""
 
     model_config = examples(
         {
@@ -60,6 +68,7 @@ class Image(Answer):
             "iso_size": 67108864,
             "disk_size": 134217728,
             "loaders": ["grubx64.efi", "ldlinux.c32", "lpxelinux.0", "shimx64.efi"],
+            "parts": {"kernel": 8388608, "initrd": 41943040, "boot loaders": 3145728},
         }
     )
 
@@ -72,6 +81,7 @@ class Image(Answer):
     iso_size: Size
     disk_size: Size
     loaders: tuple[LoaderName, ...]
+    parts: dict[Line, Size] = {}
 
 
 class DamagedImage(Answer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 from collections.abc import Iterator
@@ -47,11 +48,13 @@ def import_(
     Kernel, initrds and boot loaders are checked. The image never changes, and its hash is its id. An interrupted
     import leaves nothing behind.
     """
+    parts: dict[str, int] = {}
     if source is not None:
+        parts = _parts(source)
         kernel, initrd, cmdline = _built(source, given=any(value for value in (kernel, initrd, cmdline)))
     if kernel is None or not initrd:
         raise Invalid(name, "has no kernel or no initrd", "give --from, or --kernel and --initrd")
-    _import(name, kernel, initrd, cmdline or "", loaders, seed_size)
+    _import(name, kernel, initrd, cmdline or "", loaders, seed_size, parts)
 
 
 def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
@@ -64,8 +67,29 @@ def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
     return image.kernel, [image.initrd], " ".join(image.kernel_arguments)
 
 
+def _parts(source: Path) -> dict[str, int]:
+    """Where the size of a built image goes, by its report; nothing when it has none that can be read. It is for people
+    only, so an image is imported without it, too."""
+    from pydantic import TypeAdapter
+
+    from provision.api.images import Parts
+
+    try:
+        groups = json.loads((source / "report.json").read_bytes())["groups"]
+        found: dict[str, int] = TypeAdapter(Parts).validate_python({one["name"]: one["packed"] for one in groups})
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
 def _import(
-    name: str, kernel: Path, initrd: list[Path], cmdline: str, loaders: Path | None, seed_size: int | None
+    name: str,
+    kernel: Path,
+    initrd: list[Path],
+    cmdline: str,
+    loaders: Path | None,
+    seed_size: int | None,
+    parts: dict[str, int],
 ) -> None:
     from provision.api.images import Image, ImportOrder
     from provision.cli.received import foreign
@@ -81,6 +105,7 @@ def _import(
             kernel_arguments=tuple(split(cmdline)),
             loaders=_upload_all(client, loaders, progress) if loaders else None,
             seed_size=seed_size * (1 << 20) if seed_size else None,
+            parts=parts,
         )
         image: Image | None = None
         for step in client.steps(route("images", name), order):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class BaseImage:
     `id` is the hex content hash. `loaders` are by the file name that network boot asks for. `signing` is one line:
     whether shim, GRUB and kernel are signed for one another. `features` are the image's own words for what it does
     beyond the contract (docs/media-format.md), `accounts` those of its root. `seed_size` is the room for a seed in
-    bytes.
+    bytes. `parts` has the bytes of each part by the image's own report, and is empty when it came without one.
     """
 
     id: str
@@ -50,6 +50,7 @@ class BaseImage:
     refusal: MediumLayout
     features: tuple[str, ...] = ()
     accounts: Accounts = ROOT_ONLY
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     def files(self) -> Iterator[FileEntry | MediumLayout]:
         """Every file of the base."""
@@ -134,6 +135,7 @@ def record(base: BaseImage) -> bytes:
         "signing": base.signing,
         "features": base.features,
         "accounts": {"users": dict(base.accounts.users), "groups": dict(base.accounts.groups)},
+        "parts": dict(base.parts),
         "kernel": entry(base.kernel),
         "initrds": [entry(file) for file in base.initrds],
         "loaders": {name: entry(file) for name, file in sorted(base.loaders.items())},
@@ -170,6 +172,7 @@ def load(directory: Path) -> BaseImage:
             signing=content["signing"],
             features=tuple(content.get("features", ())),
             accounts=Accounts(**content.get("accounts", {})),
+            parts={str(name): int(size) for name, size in content.get("parts", {}).items()},
             **{name: medium(content["media"][name]) for name in MEDIA},
         )
     except OSError as error:

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,7 +42,8 @@ _BUILDERS = {"iso": build_iso, "disk": build_disk, "refusal": build_refusal}
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """What the operator names: files, default kernel arguments, a loader directory (None: Debian's), seed bytes."""
+    """What the operator names: files, default kernel arguments, a loader directory (None: Debian's), seed bytes, and
+    the bytes of the image's parts as its own report has them."""
 
     name: str
     kernel: Path
@@ -50,6 +51,7 @@ class ImportRequest:
     kernel_arguments: tuple[str, ...] = ()
     loaders: Path | None = None
     seed_size: int = SEED_SIZE
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 class ImportProblems(Problems):
@@ -132,6 +134,7 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         signing=signing,
         features=prepared.features,
         accounts=prepared.accounts,
+        parts=request.parts,
         **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
     )
     (work / RECORD).write_bytes(record(base))

@@ -134,6 +134,7 @@ class Images:
             initrds=tuple(stored[upload] for upload in order.initrds),
             kernel_arguments=order.kernel_arguments,
             loaders=loaders,
+            parts=order.parts,
             **seed,
         )
         return request, typed
@@ -186,4 +187,13 @@ def _image(name: str, base: BaseImage) -> Image:
         iso_size=base.iso.size,
         disk_size=base.disk.size,
         loaders=tuple(sorted(base.loaders)),
+        parts=dict(base.parts) or _files(base),
     )
+
+
+def _files(base: BaseImage) -> dict[str, int]:
+    """The sizes of the files of an image that came without a report."""
+    initrds = {f"initrd {number}": file.size for number, file in enumerate(base.initrds, 1)}
+    if len(base.initrds) == 1:
+        initrds = {"initrd": base.initrds[0].size}
+    return {"kernel": base.kernel.size, **initrds, "boot loaders": sum(file.size for file in base.loaders.values())}

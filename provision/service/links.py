@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from provision import link as secret_links
 from provision import link_rules, policy
 from provision.api import links as api
-from provision.boot import OPERATOR, Bearer, Channel, Copy, Link, Requester
+from provision.boot import OPERATOR, Bearer, Channel, Copy, Link, Medium, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone, NotFound
 from provision.media.plan import Plan
@@ -62,17 +62,7 @@ class Links:
         """A new link to the host's medium. Raises NotFound, Invalid, Denied when policy would give nothing by it, and
         Conflict when this server gives nothing to links, or the host has too many."""
         core, state, medium = self._core, self._core.seen(name, principal), order.medium.medium
-        bases = core.endpoints.for_links()
-        if not bases:
-            remedy = "set [api] and its 'names', or 'links = true' in the [[listen]] block of a management network"
-            raise Conflict(name, "this server gives no media to links", remedy)
-        copy = secrets.token_hex(16)
-        fresh = link_rules.imagined(name, medium, state.identity, core.clock())
-        answer = policy.decide(
-            state, core.site, medium, OPERATOR, Requester(bearer=fresh), core.payload(state, OPERATOR), core.clock()
-        )
-        if isinstance(answer, Denial):
-            raise answer.error()
+        bases, copy = self._allowed(state, medium), secrets.token_hex(16)
         revision = self._builder.revision(state, OPERATOR, Copy(name, medium, copy))
         wanted = Wanted(medium, state.identity, revision, copy, order.minutes, order.uses, order.address)
         wanted.require(name)
@@ -87,6 +77,26 @@ class Links:
         core.witness()
         path = secret_links.path(secret, medium.suffix)
         return _made(link, tuple(f"{base}{path}" for base in bases))
+
+    def require(self, name: str, medium: Medium, principal: Principal) -> None:
+        """Raise what `make` would raise for a link of the usual kind; nothing is made or recorded."""
+        self._allowed(self._core.seen(name, principal), medium)
+
+    def _allowed(self, state: HostState, medium: Medium) -> list[str]:
+        """The URLs at which a new link to the medium would be honoured; raises Denied, and Conflict when there is
+        none."""
+        core, name = self._core, state.host.name
+        bases = core.endpoints.for_links()
+        if not bases:
+            remedy = "set [api] and its 'names', or 'links = true' in the [[listen]] block of a management network"
+            raise Conflict(name, "this server gives no media to links", remedy)
+        fresh = link_rules.imagined(name, medium, state.identity, core.clock())
+        answer = policy.decide(
+            state, core.site, medium, OPERATOR, Requester(bearer=fresh), core.payload(state, OPERATOR), core.clock()
+        )
+        if isinstance(answer, Denial):
+            raise answer.error()
+        return bases
 
     def listing(self, principal: Principal, host: str | None = None) -> list[api.LinkRow]:
         """Every link to hosts that the principal sees, or to one host, the newest first; never a secret."""

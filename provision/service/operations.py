@@ -31,6 +31,10 @@ _END_SECONDS = 20.0
 _log = logging.getLogger(__name__)
 
 
+class Full(Conflict):
+    """As many operations as there may be are under way."""
+
+
 class Cancelled(Conflict):
     """Somebody has cancelled the operation, or the service ends."""
 
@@ -107,7 +111,7 @@ class Operations:
                 fact = f"operation {id_} ({self._known[id_].kind}) is under way"
                 raise Conflict(host, fact, "wait for its end, or cancel it")
         if len(self._running) >= MOST_RUNNING:
-            raise Conflict("operations", f"{MOST_RUNNING} are under way", "wait for the end of one")
+            raise Full("operations", f"{MOST_RUNNING} are under way", "wait for the end of one")
 
     def _forget_old(self) -> None:
         ended = [id_ for id_ in self._known if id_ not in self._running]
@@ -123,6 +127,17 @@ class Operations:
         names = {host.name for host in self._core.visible(principal)}
         with self._lock:
             return [_shown(known) for known in self._known.values() if known.host in names]
+
+    def running(self, principal: Principal) -> dict[str, api.Operation]:
+        """What is under way with each host that the principal sees."""
+        return {one.host: one for one in self.listing(principal) if one.state is OperationState.RUNNING}
+
+    def latest(self, host: str, principal: Principal) -> api.Operation | None:
+        """The last operation that was begun for the host, if it is remembered; raises NotFound for the host."""
+        self._core.seen(host, principal)
+        with self._lock:
+            known = [known for known in self._known.values() if known.host == host]
+        return _shown(known[-1]) if known else None
 
     def cancel(self, id_: str, principal: Principal) -> None:
         """Let an operation end, and undo what it can; harmless when it has ended. Raises NotFound."""

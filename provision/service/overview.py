@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import islice
 
 from provision import seed
 from provision.api.status import HostStatus
 from provision.host import Host
 from provision.principal import Labels, Principal
+from provision.service.conditions import Conditions
 from provision.service.core import Core
+from provision.service.diagnosis import Stuck, explained
+from provision.service.grouping import Condition, Groups, grouped
 from provision.service.status import Reports
 
 PAGE = 100
@@ -21,25 +23,15 @@ STUCK = timedelta(minutes=10)
 """After this long a boot that is not up has stopped somewhere. Slow firmware and a slow LAN take half of it."""
 
 
-class Condition(StrEnum):
-    """How a host is, in a word."""
-
-    STUCK = "stuck"
-    BOOTING = "booting"
-    UP = "up"
-    READY = "ready to boot"
-    IDLE = "idle"
-
-
 @dataclass(frozen=True)
 class Line:
-    """One host of a page: how it is, and where and why it is stuck ("" when it is not)."""
+    """One host of a page: how it is, and where and why it is stuck (None when it is not)."""
 
     name: str
     labels: Labels
     status: HostStatus
     condition: Condition
-    why: str
+    stuck: Stuck | None
 
 
 @dataclass(frozen=True)
@@ -62,23 +54,46 @@ class HostsPage:
         return max(0, self.first - PAGE) if self.first else None
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which hosts are looked for: whose name or MAC has `text` in it, which have the `label`, with that `value` when it
+    is not "", and which are in the condition, when there is one."""
+
+    text: str = ""
+    label: str = ""
+    value: str = ""
+    condition: Condition | None = None
+
+
+ALL = Wanted()
+
+
 class Overview:
-    """Makes pages. What it costs hardly depends on how many hosts there are."""
+    """Makes pages. What a page costs hardly depends on how many hosts there are, unless they are looked for or counted
+    by their condition: for that each is judged, by a `Conditions` that bounds how often."""
 
     def __init__(self, core: Core, reports: Reports) -> None:
         self._core, self._reports = core, reports
+        self._conditions = Conditions(lambda: dict(self._judged(list(core.hosts))))
 
-    def hosts(
-        self, principal: Principal, text: str = "", label: str = "", value: str = "", first: int = 0
-    ) -> HostsPage:
-        """A page of the hosts that the principal sees, whose name or MAC has `text` in it, and which have the `label`,
-        with that `value` when it is not ""."""
-        found = list(self._found(principal, text.strip().lower(), label, value))
+    def hosts(self, principal: Principal, wanted: Wanted = ALL, first: int = 0) -> HostsPage:
+        """A page of the hosts that the principal sees and looks for."""
+        found = self._found(principal, wanted)
         first = max(0, min(first, len(found) - 1))
         shown = list(islice(found, first, first + PAGE))
         statuses = self._reports.of_hosts(host.name for host in shown)
         lines = (self._line(host, status, principal) for host, status in zip(shown, statuses, strict=True))
         return HostsPage(tuple(lines), first, len(found))
+
+    def names(self, principal: Principal, wanted: Wanted) -> tuple[str, ...]:
+        """The names of all hosts that the principal sees and looks for."""
+        return tuple(host.name for host in self._found(principal, wanted))
+
+    def groups(self, principal: Principal, label: str) -> Groups:
+        """Every host that the principal sees, counted by condition and by the value of a label; "" takes the label that
+        most hosts have."""
+        hosts = self._core.visible(principal)
+        return grouped([(host.labels, condition) for host, condition in self._known(hosts)], label)
 
     def host(self, name: str, principal: Principal) -> Line:
         """One host; raises NotFound."""
@@ -95,25 +110,35 @@ class Overview:
         found = self._core.site.networks.items()
         return [(name, str(network.role), str(network.prefix or "")) for name, network in found]
 
-    def _found(self, principal: Principal, text: str, label: str, value: str) -> Iterator[Host]:
-        for host in self._core.visible(principal):
-            if text and text not in host.name and not any(text in mac for mac in host.macs):
-                continue
-            if label and (label not in host.labels or (value and host.labels[label] != value)):
-                continue
-            yield host
+    def _found(self, principal: Principal, wanted: Wanted) -> list[Host]:
+        found = [host for host in self._core.visible(principal) if _fits(host, wanted)]
+        if wanted.condition is None:
+            return found
+        return [host for host, condition in self._known(found) if condition is wanted.condition]
+
+    def _known(self, hosts: Iterable[Host]) -> Iterator[tuple[Host, Condition]]:
+        """Hosts with their conditions, which may be some seconds old."""
+        known = self._conditions.all()
+        for host in hosts:
+            yield host, known.get(host.name, Condition.IDLE)
+
+    def _judged(self, names: Sequence[str]) -> Iterator[tuple[str, Condition]]:
+        now = self._core.clock()
+        return ((status.host, judge(status, now)) for status in self._reports.of_hosts(names))
 
     def _line(self, host: Host, status: HostStatus, principal: Principal) -> Line:
         condition = judge(status, self._core.clock())
-        why = self._why(status, principal) if condition is Condition.STUCK else ""
-        return Line(host.name, tuple(sorted(host.labels.items())), status, condition, why)
+        stuck = None
+        if condition is Condition.STUCK:
+            stuck = explained(status, self._reports.explain(host.name, principal))
+        return Line(host.name, tuple(sorted(host.labels.items())), status, condition, stuck)
 
-    def _why(self, status: HostStatus, principal: Principal) -> str:
-        where = f"at its {status.stage}"
-        for row in self._reports.explain(status.host, principal):
-            if row.medium == status.medium and row.channel.endswith(f":{status.network}") and not row.allowed:
-                return f"{where}: {row.reason}. {row.remedy}"
-        return f"{where}: nothing more was asked for. Look at its console"
+
+def _fits(host: Host, wanted: Wanted) -> bool:
+    text, label, value = wanted.text.strip().lower(), wanted.label, wanted.value
+    if text and text not in host.name and not any(text in mac for mac in host.macs):
+        return False
+    return not label or (label in host.labels and (not value or host.labels[label] == value))
 
 
 def judge(status: HostStatus, now: datetime) -> Condition:

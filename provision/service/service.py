@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
+from provision.service.batches import Batches
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
 from provision.service.core import Core
@@ -25,6 +26,7 @@ from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
+from provision.service.selections import Selections
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
 from provision.service.tickets import Tickets
@@ -61,6 +63,8 @@ class Service:
         self.bmcs = Bmcs(core, self.operations)
         parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
         self.bmc_boots = BmcBoots(parts, self.operations)
+        self.selections = Selections(parts, self.bmc_boots, self.operations)
+        self.batches = Batches(core, self.operations)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
@@ -83,5 +87,6 @@ class Service:
 
     def close(self) -> None:
         """End what is under way, and let go of the state directory."""
+        self.batches.stop()
         self.operations.stop()
         self.core.close()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
 from provision.api import status as api
-from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester
+from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester, Window
 from provision.denial import Denial
 from provision.link_rules import imagined
 from provision.policy import HostState, decide
@@ -84,7 +85,15 @@ class Reports:
 
         Downloads are explained to the `principal` who asks.
         """
-        state = self._core.seen(name, principal)
+        return self._explain(self._core.seen(name, principal), principal)
+
+    def explain_with_window(self, name: str, principal: Principal) -> list[api.Explanation]:
+        """The same as if a window of the host had just been opened."""
+        state, now = self._core.seen(name, principal), self._core.clock()
+        opened = Window(0, now + timedelta(hours=1), 1, 0, opened=now)
+        return self._explain(replace(state, window=opened), principal)
+
+    def _explain(self, state: HostState, principal: Principal) -> list[api.Explanation]:
         media = [medium for medium in Medium if not medium.from_network]
         downloads = [self._explain_one(state, medium, OPERATOR, principal) for medium in media]
         if self._core.settings.api is not None:

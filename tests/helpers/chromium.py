@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
+
+from tests.helpers.api_site import ApiSite
 
 CHROMIUM = "/usr/bin/chromium"
+PHONE: ViewportSize = {"width": 360, "height": 740}
+PICTURES = os.environ.get("PICTURES")
+"""The directory for pictures of the pages; `make pictures` says where."""
+
 _SECONDS = 60
 _AXE = "axe_playwright_python"
 _TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -37,6 +45,35 @@ def context_of(browser: Browser, **options: Any) -> Iterator[BrowserContext]:
         yield context
     finally:
         context.close()
+
+
+def log_in(context: BrowserContext, made: ApiSite, token: str | None = None) -> Page:
+    """A page of somebody who has logged in."""
+    page = context.new_page()
+    page.goto(f"{made.url}/hosts")
+    page.get_by_label("Token").fill(token or made.token)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Hosts")).to_be_visible()
+    return page
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep how a page looks, when somebody wants to have it."""
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+
+
+def complaints(page: Page) -> list[str]:
+    """What the browser's console will have said of the page: a script or style that its policy refuses, for example."""
+    found: list[str] = []
+    page.on("console", lambda message: found.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+def width(page: Page) -> int:
+    """How many pixels a page takes; more than the window has means that it is scrolled sideways."""
+    return int(page.evaluate("document.documentElement.scrollWidth"))
 
 
 def violations(page: Page) -> list[str]:

@@ -25,6 +25,7 @@ from provision import boot_paths
 from provision.boot_paths import Place
 from provision.errors import Denied, ProvisionError
 from provision.principal import Principal
+from provision.service.selections import Action
 from provision.tftp import handler as tftp
 from provision.tftp.packet import TftpError
 from provision.tftp.server import TftpRequest
@@ -33,6 +34,7 @@ from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import Authenticate, by_peer_credentials
 from provision.web.pages import app as pages_app
+from provision.web.pages import selection
 from provision.web.pages.session import by_session
 from tests.helpers.browser import OURS, PEER, logged_in
 from tests.helpers.links import BMC, make
@@ -76,6 +78,7 @@ PARAMETERS = {
     "operation": ["0" * 12],
     "access": ["ci"],
     "file": ["style.css"],
+    "batch": ["0" * 12],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
@@ -183,6 +186,12 @@ FIELDS = {
     "/hosts/node1/links": {"medium": "iso"},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": sources()[0].text.decode()},
+    "/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": CANARY.decode()},
+    "/selection": {
+        "action": "link-iso",
+        "hosts": "node1 node2",
+        "seen": selection.fingerprint(Action.LINK_ISO, ("node1", "node2")),
+    },
     "/tokens": {"name": "ci", "role": "reader"},
 }
 """What the forms of the pages are sent with, so that they do all that they can."""

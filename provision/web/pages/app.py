@@ -15,7 +15,21 @@ from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.request import require_admin
-from provision.web.pages import audit, hosts, inventory, links, login, media, site, tokens, unknown
+from provision.web.pages import (
+    audit,
+    bmcs,
+    host,
+    hosts,
+    inventory,
+    links,
+    login,
+    media,
+    selection,
+    site,
+    states,
+    tokens,
+    unknown,
+)
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
 from provision.web.pages.live import Live
@@ -32,14 +46,10 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     nothing of them answers whom `authenticate` does not know."""
     pages = Pages(service)
     live = Live(pages)
-    routes = [*hosts.routes(pages, live), *media.routes(pages), *unknown.routes(pages), *inventory.routes(pages)]
-    routes += [
-        *site.routes(pages),
-        *audit.routes(pages),
-        *tokens.routes(pages),
-        *links.routes(pages),
-        *login.routes(pages),
-    ]
+    routes = [*hosts.routes(pages, live), *host.routes(pages, live), *selection.routes(pages, live)]
+    routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
+    routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
+    routes += [*tokens.routes(pages), *login.routes(pages)]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

@@ -11,6 +11,8 @@ from starlette.routing import Route
 
 from provision.errors import Invalid
 from provision.model import Name
+from provision.service.grouping import Condition
+from provision.service.overview import Wanted
 from provision.web import problems
 from provision.web.pages.forms import FORM
 
@@ -56,6 +58,25 @@ def number(fields: Mapping[str, str], field: str) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
         raise Invalid(field, "is not a number", "write digits only")
     return int(text)
+
+
+FILTERS = ("search", "label", "value", "state")
+"""The fields that say which hosts are looked for."""
+
+
+def filters_in(fields: Mapping[str, str]) -> dict[str, str]:
+    """Those that are filled in."""
+    found = ((field, fields.get(field, "").strip()) for field in FILTERS)
+    return {field: text for field, text in found if text}
+
+
+def wanted(filters: Mapping[str, str]) -> Wanted:
+    """Which hosts they say; raises Invalid for a state that there is not."""
+    state = filters.get("state", "")
+    if state and state not in list(Condition):
+        raise Invalid("state", "is not a state of hosts", f"use one of: {', '.join(Condition)}")
+    text, label, value = (filters.get(field, "") for field in FILTERS[:3])
+    return Wanted(text, label, value, Condition(state) if state else None)
 
 
 def get(path: str, handler: Handler) -> Route:

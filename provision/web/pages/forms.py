@@ -26,7 +26,8 @@ KEY = "key"
 """The field that is bound to the session."""
 
 _SAFE = ("GET", "HEAD")
-_MOST = 64
+_MOST = 256
+"""Fields of one form: an inventory of many files has two for each."""
 _TYPE = re.compile(r"application/x-www-form-urlencoded(?: *;.*)?", re.IGNORECASE)
 _REMEDY = "open the page anew, and send its form from there"
 

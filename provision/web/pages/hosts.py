@@ -1,9 +1,8 @@
-"""The pages of hosts: all of them, a hundred at a time, and one of them with everything about it."""
+"""The page of all hosts, a hundred at a time, where some of them are selected."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from urllib.parse import urlencode
 
@@ -11,106 +10,56 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from provision.boot import Medium
-from provision.principal import Principal, PrincipalRole
-from provision.web.operator.request import principal_of, required
-from provision.web.pages.asking import asked, asked_number, form_of, get, name_in, number, post, to
+from provision.principal import PrincipalRole
+from provision.service.grouping import Condition
+from provision.service.overview import HostsPage
+from provision.service.selections import Action
+from provision.web.operator.request import principal_of
+from provision.web.pages.asking import FILTERS, asked_number, filters_in, get, to, wanted
 from provision.web.pages.live import Live
 from provision.web.pages.rendering import Pages
-from provision.web.pages.timeline import timeline
-
-_FILTERS = ("search", "label", "value")
 
 
 def routes(pages: Pages, live: Live) -> list[Route]:
     """The routes over the pages' service."""
-    return [*_all(pages, live), *_one(pages, live), *_windows(pages)]
-
-
-def _all(pages: Pages, live: Live) -> list[Route]:
     service = pages.service
 
-    def table(request: Request) -> Callable[[], str]:
-        principal, first = principal_of(request.scope), asked_number(request, "first")
-        search, label, value = (asked(request, name) for name in _FILTERS)
-        return lambda: pages.part(
-            "part_hosts",
-            shown=service.overview.hosts(principal, search, label, value, first),
-            address=_address(request),
-        )
+    def look(request: Request) -> HostsPage:
+        filters, first = filters_in(request.query_params), asked_number(request, "first")
+        return service.overview.hosts(principal_of(request.scope), wanted(filters), first)
+
+    def table(request: Request, shown: HostsPage) -> str:
+        address = partial(_address, filters_in(request.query_params))
+        may_select = principal_of(request.scope).may(PrincipalRole.OPERATOR)
+        return pages.part("part_hosts", shown=shown, address=address, may_select=may_select)
 
     def start(_: Request) -> Response:
         return to("/hosts")
 
     def show(request: Request) -> Response:
-        filters = {name: asked(request, name) for name in _FILTERS}
+        filters, shown = filters_in(request.query_params), look(request)
         return pages.page(
             request,
             "hosts",
-            table=table(request)(),
-            filters=filters,
+            table=table(request, shown),
+            total=shown.total,
+            more=shown.total > len(shown.lines),
+            filters={field: filters.get(field, "") for field in FILTERS},
+            conditions=list(Condition),
+            actions=list(Action),
             events=f"/events?{urlencode({**filters, 'first': asked_number(request, 'first')})}",
         )
 
     async def events(request: Request) -> Response:
-        asks = principal_of(request.scope).selector
-        return await live.stream(request, ("hosts", asks, request.url.query), table(request))
+        asks, first = principal_of(request.scope), asked_number(request, "first")
+        # By what is made of the query, which has many spellings; and it raises while there is time to say so.
+        looked_for = wanted(filters_in(request.query_params))
+        what = ("hosts", asks.selector, asks.may(PrincipalRole.OPERATOR), first, looked_for)
+        return await live.stream(request, what, lambda: table(request, look(request)))
 
     return [get("/", start), get("/hosts", show), Route("/events", events, methods=["GET"], name="get /events")]
 
 
-def _address(request: Request) -> Callable[[int], str]:
+def _address(filters: Mapping[str, str], first: int) -> str:
     """Where the page is that begins with a host's number, with the same filters."""
-    filters = {name: asked(request, name) for name in _FILTERS if asked(request, name)}
-    return lambda first: f"/hosts?{urlencode({**filters, 'first': first})}"
-
-
-def _one(pages: Pages, live: Live) -> list[Route]:
-    service = pages.service
-
-    def boot(name: str, principal: Principal) -> str:
-        line = service.overview.host(name, principal)
-        return pages.part("part_boot", line=line, timeline=timeline(line.status))
-
-    def show(request: Request) -> Response:
-        name, principal = name_in(request), principal_of(request.scope)
-        return pages.page(
-            request,
-            "host",
-            host=service.inventories.host(name, principal),
-            line=service.overview.host(name, principal),
-            boot=boot(name, principal),
-            decisions=service.reports.explain(name, principal),
-            credentials=service.credentials.listing(name, principal),
-            links=service.links.listing(principal, name),
-            contents=service.overview.contents(name, principal),
-            media=[medium for medium in Medium if not medium.from_network],
-        )
-
-    async def events(request: Request) -> Response:
-        name, principal = name_in(request), principal_of(request.scope)
-        make = partial(boot, name, principal)
-        await asyncio.to_thread(make)  # raises for a host that is not there, while there is time to say so
-        return await live.stream(request, ("host", principal.selector, name), make)
-
-    return [
-        get("/hosts/{name}", show),
-        Route("/hosts/{name}/events", events, methods=["GET"], name="get /hosts/{name}/events"),
-    ]
-
-
-def _windows(pages: Pages) -> list[Route]:
-    windows = pages.service.windows
-
-    def open_window(request: Request) -> Response:
-        principal, form = required(request.scope, PrincipalRole.OPERATOR), form_of(request)
-        name = name_in(request)
-        windows.open(name, number(form, "minutes"), number(form, "boots"), principal)
-        return to(f"/hosts/{name}")
-
-    def close_window(request: Request) -> Response:
-        principal, name = required(request.scope, PrincipalRole.OPERATOR), name_in(request)
-        windows.close(name, principal)
-        return to(f"/hosts/{name}")
-
-    return [post("/hosts/{name}/window", open_window), post("/hosts/{name}/window/close", close_window)]
+    return f"/hosts?{urlencode({**filters, 'first': first})}"

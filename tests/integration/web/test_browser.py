@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, expect
 
 from provision import clock, settings
 from provision.boot import Medium
 from provision.service.service import Service
 from tests.helpers.api_site import ApiSite, api_site
-from tests.helpers.chromium import chromium, context_of, violations
+from tests.helpers.chromium import PHONE, chromium, complaints, context_of, log_in, picture, violations, width
 from tests.helpers.cli_runner import cli
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC2, STRANGER
@@ -23,14 +22,11 @@ from tests.helpers.site_fixture import CANARY, INVENTORY, MAC2, STRANGER
 pytestmark = pytest.mark.integration
 
 READY = "serving the operators' API at"
-PICTURES = os.environ.get("PICTURES")
-"""The directory for pictures of the pages; `make pictures` says where."""
 
 _OTHER = "52:54:00:00:00:98"
 _ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
-_OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/unknown", "/inventory")
+_OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/site", "/unknown", "/inventory")
 _PAGES = (*_OF_HOSTS, "/images", "/networks", "/audit", "/audit/chain", "/tokens")
-_PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module")
@@ -56,30 +52,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiSite, Se
 def browser() -> Iterator[Browser]:
     with chromium() as opened:
         yield opened
-
-
-def log_in(context: BrowserContext, made: ApiSite, token: str | None = None) -> Page:
-    """A page of somebody who has logged in."""
-    page = context.new_page()
-    page.goto(f"{made.url}/hosts")
-    page.get_by_label("Token").fill(token or made.token)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Hosts")).to_be_visible()
-    return page
-
-
-def picture(page: Page, name: str) -> None:
-    """Keep how a page looks, when somebody wants to have it."""
-    if PICTURES:
-        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
-
-
-def complaints(page: Page) -> list[str]:
-    """What the browser's console will have said of the page: a script or style that its policy refuses, for example."""
-    found: list[str] = []
-    page.on("console", lambda message: found.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: found.append(str(error)))
-    return found
 
 
 def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
@@ -123,7 +95,7 @@ def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
         expect(page.get_by_text("No window is open")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("idle")
 
-        page.get_by_label("Only for the address").fill("127.0.0.1")
+        page.get_by_label("Only from this address").fill("127.0.0.1")
         page.get_by_role("button", name="Make link").click()
         link = page.get_by_label("Link 1").inner_text()
         assert "/b/" in link and made.curl(link.removeprefix(made.url), known=False)[0] == 200
@@ -159,9 +131,9 @@ def test_an_inventory_is_sent_looked_at_and_applied(
     with context_of(browser) as context:
         page = log_in(context, made)
         page.get_by_role("link", name="Inventory").click()
-        page.get_by_label("A file of yours").set_input_files(file)
-        expect(page.get_by_label("Inventory as YAML")).to_have_value(re.compile("rack: b"))
-        page.get_by_role("button", name="Show what changes").click()
+        page.get_by_label("Files on your machine").set_input_files(file)
+        expect(page.get_by_label("Its YAML")).to_have_value(re.compile("rack: b"))
+        page.get_by_role("button", name="Show what would change").click()
         expect(page.get_by_text("labels.rack")).to_be_visible()
         page.get_by_role("button", name="Apply").click()
         expect(page.get_by_role("status")).to_contain_text("Applied.")
@@ -193,9 +165,9 @@ def test_a_revoked_token_ends_what_is_followed(site: tuple[ApiSite, Served], bro
         expect(page.get_by_role("link", name="Tokens")).to_have_count(0)
         page.goto(f"{made.url}/hosts/node1")
         expect(page.get_by_role("button", name="Open window")).to_have_count(0)
-        expect(page.get_by_text("follows no longer what happens")).to_be_hidden()
+        expect(page.get_by_text("is no longer updated")).to_be_hidden()
         assert cli(made.state, "token", "revoke", "short").code == 0
-        expect(page.get_by_text("follows no longer what happens")).to_be_visible()
+        expect(page.get_by_text("is no longer updated")).to_be_visible()
         page.reload()
         expect(page).to_have_url(f"{made.url}/login")
 
@@ -215,11 +187,10 @@ def test_no_page_keeps_anybody_out(site: tuple[ApiSite, Served], browser: Browse
             if (path, scheme) in (("/hosts", "dark"), ("/hosts/node2", "light")):
                 picture(page, path.strip("/").replace("/", "-"))
         assert {path: wrong for path, wrong in found.items() if wrong} == {}
-        page.set_viewport_size(_PHONE)  # type: ignore[arg-type]
+        page.set_viewport_size(PHONE)
         for path in _PAGES:
             page.goto(made.url + path)
-            wide = page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= _PHONE["width"], path
+            assert width(page) <= PHONE["width"], path
 
 
 def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], browser: Browser) -> None:
@@ -230,7 +201,7 @@ def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], bro
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
-        for name in ("Hosts", "Unknown machines", "Inventory", "Images", "Networks", "Audit log", "Tokens"):
+        for name in ("Hosts", "Site", "Unknown machines", "Inventory", "Images", "Networks", "Audit log", "Tokens"):
             page.keyboard.press("Tab")
             expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
         page.keyboard.press("Tab")

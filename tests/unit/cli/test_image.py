@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from provision.cli.image import _parts
 from provision.errors import Exit
 from provision.media import importing
 from tests.fixtures import media
@@ -36,12 +39,25 @@ def test_a_built_image_is_imported_from_its_directory(state: Path, tmp_path: Pat
     assert (ran.code, "vmlinuz: is missing" in ran.err) == (Exit.NOT_FOUND, True)
     (built / "vmlinuz").write_bytes(media.kernel())
     (built / "initrd").write_bytes(media.image_archive())
+    groups = [{"name": "system", "packed": 5 << 20}, {"name": "kernel", "packed": 9}]
+    (built / "report.json").write_text(json.dumps({"groups": groups}))
     ran = cli(state, "--json", "image", "import", "x", "--from", built)
     assert json.loads(ran.out)["kernel_arguments"] == ["console=ttyS1", "quiet"], ran
+    assert json.loads(ran.out)["parts"] == {"system": 5 << 20, "kernel": 9}
     ran = cli(state, "image", "import", "y", "--from", built, "--cmdline", "quiet")
     assert (ran.code, "--from: contradicts --kernel" in ran.err) == (Exit.INVALID, True)
     ran = cli(state, "image", "import", "y", "--kernel", "/etc/hostname")
     assert (ran.code, "give --from, or --kernel and --initrd" in ran.err) == (Exit.INVALID, True)
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["", "[]", "{}", '{"groups": 1}', '{"groups": [{"name": "a"}]}', '{"groups": [{"name": "\\u001b", "packed": 1}]}'],
+)
+def test_a_report_that_says_nothing_is_no_obstacle(tmp_path: Path, report: str) -> None:
+    assert _parts(tmp_path) == {}
+    (tmp_path / "report.json").write_text(report)
+    assert _parts(tmp_path) == {}
 
 
 def test_the_largest_seed_that_the_help_names_is_the_largest(state: Path) -> None:

@@ -272,3 +272,15 @@ def test_its_address_over_tls_comes_first(
     with closing(service):
         urls = make(replace(here, service=service)).answer.urls
     assert [url[:-30] for url in urls] == [base, "http://10.0.0.1/b/"]
+
+
+def test_whether_one_would_be_made_is_asked_without_making_it(here: Site) -> None:
+    here.apply(INVENTORY.replace("    netboot: never\n", "    netboot: never\n    storage: none\n"))
+    before = here.audit()
+    here.service.links.require("node1", Medium.ISO, ROOT)
+    with pytest.raises(Denied) as no:
+        here.service.links.require("node3", Medium.DISK, ROOT)
+    assert no.value.rule == "no-storage"
+    with pytest.raises(NotFound):
+        here.service.links.require("node9", Medium.ISO, ROOT)
+    assert here.service.core.store.links.all() == [] and here.audit() == before

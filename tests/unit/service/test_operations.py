@@ -119,3 +119,21 @@ def test_the_end_of_the_service_ends_them(here: Site) -> None:
     begun = there.begin("test", "node1", ROOT, lambda running: running.pause(3600))
     there.stop()
     assert there.get(begun.id, ROOT).state is OperationState.FAILED
+
+
+def test_the_latest_of_a_host_is_told_to_who_sees_the_host(here: Site) -> None:
+    there, go = here.service.operations, threading.Event()
+
+    def work(running: Running) -> None:
+        assert go.wait(60)
+
+    assert there.latest("node1", ROOT) is None and there.running(ROOT) == {}
+    first = ended(there, there.begin("first", "node1", ROOT, lambda running: None))
+    assert there.latest("node1", ROOT) == first and there.running(ROOT) == {}
+    second = there.begin("second", "node1", ROOT, work)
+    assert there.latest("node1", ROOT) == second and there.running(ROOT) == {"node1": second}
+    assert there.running(RACK_B) == {}
+    for name in ("node1", "node9"):
+        with pytest.raises(NotFound):
+            there.latest(name, RACK_B)
+    go.set()

@@ -14,7 +14,8 @@ from provision.boot import Medium
 from provision.errors import NotFound
 from provision.principal import PrincipalRole
 from provision.service import overview
-from provision.service.overview import Condition, judge
+from provision.service.grouping import Condition
+from provision.service.overview import Wanted, judge
 from tests.helpers.principals import ROOT, with_role
 from tests.helpers.site_fixture import INVENTORY, NOW, Site, charged, origin, seed_url, site
 
@@ -28,7 +29,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
 
 
 def names(here: Site, **wanted: Any) -> list[str]:
-    return [line.name for line in here.service.overview.hosts(ROOT, **wanted).lines]
+    return [line.name for line in here.service.overview.hosts(ROOT, Wanted(**wanted)).lines]
 
 
 def test_hosts_are_found(here: Site) -> None:
@@ -80,14 +81,34 @@ def test_a_boot_that_goes_on_and_one_that_stopped(here: Site) -> None:
     here.service.windows.close("node1", ROOT)
     line = here.service.overview.host("node1", ROOT)
     assert line.condition is Condition.STUCK
-    assert line.why.startswith("at its ") and "'provision window node1'" in line.why
+    assert line.stuck is not None and line.stuck.rule == "window-closed"
+    assert "'provision window node1'" in line.stuck.remedy
 
 
 def test_a_boot_that_asks_no_more(here: Site) -> None:
     here.window(boots=2)
     charged(here.service.netboot.seed(origin(), seed_url(here)))
     here.clock.advance(minutes=11)
-    assert here.service.overview.host("node1", ROOT).why.endswith("Look at its console")
+    stuck = here.service.overview.host("node1", ROOT).stuck
+    assert stuck is not None and stuck.rule == "" and "console" in stuck.remedy
+
+
+def test_hosts_in_a_condition(here: Site) -> None:
+    here.window()
+    assert names(here, condition=Condition.READY) == ["node1"]
+    assert names(here, condition=Condition.IDLE, label="rack") == ["node2"]
+    assert here.service.overview.names(SOME, Wanted(condition=Condition.IDLE)) == ("node2",)
+
+
+def test_a_site_is_counted_as_far_as_it_is_seen(here: Site) -> None:
+    here.window()
+    found = here.service.overview.groups(ROOT, "")
+    assert (found.label, found.labels, found.all.total) == ("rack", ("rack",), 3)
+    assert [(group.value, dict(group.counts)) for group in found.groups] == [
+        ("a", {Condition.READY: 1, Condition.IDLE: 1}),
+        (None, {Condition.IDLE: 1}),
+    ]
+    assert here.service.overview.groups(SOME, "row").all.total == 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.api.status import Explanation
 from provision.media.initrd import ALIVE
 from provision.service.service import Service
 from provision.settings import Api
@@ -50,3 +51,14 @@ def test_explain_tells_of_links_over_tls_where_they_are_served(tmp_path: Path, s
     with closing(Service.open(settings(here.state, api=api), here.clock)) as service:
         rows = service.reports.explain("node1", ROOT)
     assert [row.medium for row in rows if row.by and row.channel == "operator"] == (["iso", "disk"] if served else [])
+
+
+def test_explain_with_a_window_is_what_policy_would_say_then(here: Site) -> None:
+    def answers(rows: list[Explanation]) -> dict[str, str | None]:
+        return {str(row.medium): row.rule for row in rows if row.channel == "management:mgmt" and not row.by}
+
+    reports = here.service.reports
+    assert answers(reports.explain("node1", ROOT)) == {"pxe": "window-closed", "http-boot": "window-closed"}
+    assert answers(reports.explain_with_window("node1", ROOT)) == {"pxe": None, "http-boot": None}
+    assert set(answers(reports.explain_with_window("node3", ROOT)).values()) == {"netboot-never"}
+    assert here.service.core.store.windows.of("node1") is None, "none was opened"

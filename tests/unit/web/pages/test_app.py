@@ -14,21 +14,28 @@ from tests.helpers.browser import HOST, OURS, PEER, Browser, logged_in, pages_of
 from tests.helpers.site_fixture import CANARY, STRANGER, Site, request
 
 ADOPT = f"/unknown/adopt?mac={STRANGER}&network=mgmt"
-READABLE = ["/hosts", "/hosts/node1", "/unknown", "/inventory", "/images", "/networks"]
+READABLE = ["/hosts", "/site", "/hosts/node1", "/unknown", "/inventory", "/images", "/networks"]
 AUDITED = ["/audit", "/audit/chain"]
 OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
-OF_ADMINS = ["/tokens", ADOPT]
+SELECTED = "/selection?action=window&host=node1"
+OF_ADMINS = ["/tokens", ADOPT, "/hosts/node1/bmc"]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
     "/hosts/node1/window/close": {},
     "/hosts/node1/links": {"medium": "iso"},
     "/hosts/node1/links/0123456789ab/revoke": {},
+    "/selection": {"action": "window", "hosts": "node1"},
+    "/batches/0123456789ab/cancel": {},
+    "/hosts/node1/bmc/check": {},
+    "/hosts/node1/operation/cancel": {},
+    "/hosts/node1/bmc": {"url": "https://127.0.0.1", "user": "root", "password": "x"},
+    "/hosts/node1/bmc/remove": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": "site: {}"},
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
 }
-_FORMS_OF_OPERATORS = 4
+_FORMS_OF_OPERATORS = 8
 
 
 @pytest.mark.parametrize("role", list(PrincipalRole))
@@ -37,16 +44,17 @@ def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
     allowed = [*READABLE]
     allowed += AUDITED if role.includes(PrincipalRole.AUDITOR) else []
-    allowed += OF_OPERATORS if role.includes(PrincipalRole.OPERATOR) else []
+    allowed += [*OF_OPERATORS, SELECTED] if role.includes(PrincipalRole.OPERATOR) else []
     allowed += OF_ADMINS if role.includes(PrincipalRole.ADMIN) else []
-    for path in (*READABLE, *AUDITED, *OF_OPERATORS, *OF_ADMINS):
+    for path in (*READABLE, *AUDITED, *OF_OPERATORS, SELECTED, *OF_ADMINS):
         reply = browser.get(path)
         assert reply.status == (200 if path in allowed else 403), path
         assert (CANARY in reply.body) is (path in OF_OPERATORS and path in allowed), path
         shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
-        assert ("Make link" in shown) <= role.includes(PrincipalRole.OPERATOR)
-        assert ("Open window" in shown) <= role.includes(PrincipalRole.OPERATOR)
-        assert ("Adopt<" in shown or "Show what changes" in shown) <= role.includes(PrincipalRole.ADMIN)
+        for words in ("Make link", "Open window", "Power and BMC", 'type="checkbox" name="host"'):
+            assert (words in shown) <= role.includes(PrincipalRole.OPERATOR), words
+        for words in ("Adopt<", "Show what would change", "Set BMC</a>"):
+            assert (words in shown) <= role.includes(PrincipalRole.ADMIN), words
 
 
 @pytest.mark.parametrize("role", [PrincipalRole.READER, PrincipalRole.AUDITOR, PrincipalRole.OPERATOR])
@@ -66,16 +74,20 @@ def test_a_form_that_is_not_shown_is_refused_when_it_is_sent(here: Site, role: P
 def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.ADMIN, selector={"rack": "b"})
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
-    for path in ("/hosts/node1", "/hosts/node1/media/iso", "/hosts/node1/events", "/audit?host=node1"):
+    hidden = ("/hosts/node1", "/hosts/node1/media/iso", "/hosts/node1/events", "/audit?host=node1")
+    for path in (*hidden, "/hosts/node1/bmc", "/hosts/node1/power", SELECTED):
         reply, other = browser.get(path), browser.get(path.replace("node1", "node9"))
         assert reply.status == other.status == 404
         assert reply.body.replace(b"node1", b"node9") == other.body
-    for path in ("/hosts", "/hosts?search=node1", "/unknown", "/networks", "/images"):
+    for path in ("/hosts", "/site", "/hosts?search=node1", "/unknown", "/networks", "/images"):
         body = browser.get(path).body
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
     for path in ("/audit/chain", "/tokens", ADOPT):
         assert browser.get(path).status == 403
-    assert browser.post("/hosts/node1/window").status == 404
+    for path in ("/hosts/node1/window", "/hosts/node1/operation/cancel", "/hosts/node1/bmc/check"):
+        assert browser.post(path).status == 404
+    assert browser.post("/selection", action="window", hosts="node1").status == 404
+    assert browser.post("/selection", action="window", all="yes").status == 422, "there is none to select"
     assert browser.post("/inventory", text="x").status == 403
 
 

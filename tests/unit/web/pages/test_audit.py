@@ -26,6 +26,6 @@ def test_the_chain_is_checked(here: Site) -> None:
 
 def test_who_sees_some_hosts_names_one(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.AUDITOR, selector={"rack": "a"})
-    assert b"Name a host" in browser.get("/audit").body
+    assert b"Enter a host" in browser.get("/audit").body
     assert b"credential-set" in browser.get("/audit?host=node1").body
     assert browser.get("/audit?host=node3").status == 404 and browser.get("/audit/chain").status == 403

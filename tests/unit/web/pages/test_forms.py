@@ -69,7 +69,7 @@ def test_a_form_is_read() -> None:
     assert parse(b"a=1&b=&c=%C3%A9+x") == {"a": "1", "b": "", "c": "é x"}
 
 
-@pytest.mark.parametrize("body", [b"a=1&a=2", b"a", b"\xff=1", b"a=%FF", b"&".join(b"f%d=1" % n for n in range(70))])
+@pytest.mark.parametrize("body", [b"a=1&a=2", b"a", b"\xff=1", b"a=%FF", b"&".join(b"f%d=1" % n for n in range(300))])
 def test_what_is_no_form(body: bytes) -> None:
     with pytest.raises(Invalid) as caught:
         parse(body)

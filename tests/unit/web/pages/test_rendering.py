@@ -12,11 +12,19 @@ import pytest
 from pydantic import BaseModel
 
 from provision.api.audit import AuditEntry, Verified
+from provision.api.bmc import BmcRow, HostPower
+from provision.api.operations import OperationState
+from provision.api.problem import ProblemDocument
 from provision.errors import Invalid
 from provision.principal import PrincipalRole
+from provision.service.batches import Batch, Progress, Row
 from provision.service.listeners import Listening
+from provision.service.operations import _Known
+from provision.service.selections import Action
+from provision.web.pages.selection import fingerprint
 from tests.helpers.browser import Browser, logged_in
 from tests.helpers.links import make
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import STRANGER, Site
 
 EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
@@ -29,6 +37,12 @@ SERVICE = [
     ("links", "listing", "/hosts/node1"),
     ("overview", "hosts", "/hosts"),
     ("reports", "unknown", "/unknown"),
+    ("overview", "groups", "/site"),
+    ("operations", "latest", "/hosts/node1"),
+    ("bmcs", "get", "/hosts/node1"),
+    ("bmcs", "power", "/hosts/node1/power"),
+    ("selections", "refusals", "/selection?action=window&host=node3"),
+    ("batches", "get", "/batches/000000000000"),
     ("images", "listing", "/images"),
     ("reports", "health", "/networks"),
     ("overview", "networks", "/networks"),
@@ -78,6 +92,14 @@ def test_every_string_of_the_service_is_text(
     here.service.core.store.sightings.seen(STRANGER, "a uuid", "mgmt", here.clock())
     here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
     here.service.listeners = lambda: {"mgmt": Listening("served", True), "[api]": Listening("begins", False)}
+    made = BmcRow.model_construct(host="node1", url="", user="", known_by="", system="", set="", by="")
+    monkeypatch.setattr(here.service.bmcs, "get", lambda *_: made)
+    monkeypatch.setattr(here.service.bmcs, "power", lambda *_: HostPower.model_construct(host="node1", power="on"))
+    problem = ProblemDocument(fact="a", remedy="b", rule="c")
+    done = replace(_Known("0" * 12, "a", "node1", "b", here.clock()), steps=("c",), state=OperationState.FAILED)
+    here.service.operations._known[done.id] = replace(done, problem=problem)
+    rows = {"node1": Row("node1", Progress.FAILED, "a", "b")}
+    here.service.batches._known["0" * 12] = Batch("0" * 12, "a", ROOT, here.clock(), rows)
     owner = getattr(here.service, part)
     original: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))
@@ -100,6 +122,12 @@ def test_an_unknown_machine_says_what_it_likes(here: Site) -> None:
 @pytest.mark.parametrize(
     "path",
     [
+        "/selection?action={}&host=node1",
+        "/selection?action=window&host={}",
+        "/selection?action=window&all=yes&search={}&label={}&value={}",
+        "/site?by={}",
+        "/batches/{}",
+        "/hosts?state={}",
         "/hosts?search={}&label={}&value={}",
         "/hosts?label={}",
         "/audit?search={}",
@@ -119,6 +147,12 @@ def test_forms_say_what_they_like(here: Site) -> None:
     browser = logged_in(here)
     assert "&lt;/textarea&gt;" in harmless(browser, "/inventory", text=EVIL)
     assert "&lt;/textarea&gt;" in harmless(browser, "/inventory", text=f"site:\n  domain: {EVIL!r}\n")
+    assert "&lt;/textarea&gt;" in harmless(browser, "/inventory", **{"text-2": "a: b", "name-2": EVIL[:90]})
+    seen = fingerprint(Action.WINDOW, ("node1",))
+    harmless(browser, "/selection", action="window", hosts="node1", seen=seen, minutes=EVIL)
+    harmless(browser, "/selection", action=EVIL, hosts=EVIL, seen=EVIL)
+    wrong = {"url": EVIL, "user": EVIL, "password": EVIL, "ca": EVIL, "system": EVIL, "fingerprint": EVIL}
+    assert "&lt;/textarea&gt;" in harmless(browser, "/hosts/node1/bmc", **wrong)
     harmless(browser, "/tokens", name=EVIL, role=EVIL, days=EVIL, selector=EVIL)
     harmless(browser, "/hosts/node1/window", minutes=EVIL, boots=EVIL)
 

@@ -23,7 +23,7 @@ def test_a_machine_is_adopted(here: Site) -> None:
     assert reply.headers["location"] == "/hosts/node9"
     assert here.service.core.hosts["node9"].macs == (STRANGER,)
     assert here.audit("apply")[-1]["operator"] == "token:admin"
-    assert b"No machine has asked" in browser.get("/unknown").body
+    assert b"No unknown machine has asked" in browser.get("/unknown").body
 
 
 def test_a_name_that_is_taken_is_said_before(here: Site) -> None:

@@ -1,0 +1,91 @@
+"""The page of one host, with everything about it, and its window."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from provision.api.bmc import BmcRow
+from provision.boot import Medium
+from provision.errors import NotFound
+from provision.principal import Principal, PrincipalRole
+from provision.service.selections import Action
+from provision.service.service import Service
+from provision.web.operator.request import principal_of, required
+from provision.web.pages.asking import form_of, get, name_in, number, post, to
+from provision.web.pages.live import Live
+from provision.web.pages.rendering import Pages
+from provision.web.pages.timeline import timeline
+
+
+def routes(pages: Pages, live: Live) -> list[Route]:
+    """The routes over the pages' service."""
+    return [*_one(pages, live), *_windows(pages)]
+
+
+def _one(pages: Pages, live: Live) -> list[Route]:
+    service = pages.service
+
+    def boot(name: str, principal: Principal) -> str:
+        line = service.overview.host(name, principal)
+        operation = service.operations.latest(name, principal) if principal.may(PrincipalRole.OPERATOR) else None
+        return pages.part("part_boot", line=line, timeline=timeline(line.status), operation=operation)
+
+    def show(request: Request) -> Response:
+        name, principal = name_in(request), principal_of(request.scope)
+        return pages.page(
+            request,
+            "host",
+            host=service.inventories.host(name, principal),
+            line=service.overview.host(name, principal),
+            boot=boot(name, principal),
+            decisions=service.reports.explain(name, principal),
+            credentials=service.credentials.listing(name, principal),
+            links=service.links.listing(principal, name),
+            contents=service.overview.contents(name, principal),
+            media=[medium for medium in Medium if not medium.from_network],
+            bmc=_bmc(service, name, principal),
+            actions=[action for action in Action if action.power or action.via],
+            under_way=name in service.operations.running(principal),
+        )
+
+    async def events(request: Request) -> Response:
+        name, principal = name_in(request), principal_of(request.scope)
+        make = partial(boot, name, principal)
+        await asyncio.to_thread(make)  # raises for a host that is not there, while there is time to say so
+        what = ("host", principal.selector, principal.may(PrincipalRole.OPERATOR), name)
+        return await live.stream(request, what, make)
+
+    return [
+        get("/hosts/{name}", show),
+        Route("/hosts/{name}/events", events, methods=["GET"], name="get /hosts/{name}/events"),
+    ]
+
+
+def _bmc(service: Service, name: str, principal: Principal) -> BmcRow | None:
+    """Where the host's BMC is, for those who may use it; None when none is set."""
+    try:
+        return service.bmcs.get(name, principal) if principal.may(PrincipalRole.OPERATOR) else None
+    except NotFound:
+        return None
+
+
+def _windows(pages: Pages) -> list[Route]:
+    windows = pages.service.windows
+
+    def open_window(request: Request) -> Response:
+        principal, form = required(request.scope, PrincipalRole.OPERATOR), form_of(request)
+        name = name_in(request)
+        windows.open(name, number(form, "minutes"), number(form, "boots"), principal)
+        return to(f"/hosts/{name}")
+
+    def close_window(request: Request) -> Response:
+        principal, name = required(request.scope, PrincipalRole.OPERATOR), name_in(request)
+        windows.close(name, principal)
+        return to(f"/hosts/{name}")
+
+    return [post("/hosts/{name}/window", open_window), post("/hosts/{name}/window/close", close_window)]
