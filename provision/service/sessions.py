@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,12 +38,13 @@ _LOG_IN = "log in again"
 
 @dataclass
 class Session:
-    """One browser that is logged in by `token`, since `begun`, and asked last at `used`."""
+    """One browser that is logged in by `token`, since `begun`, and asked last at `used`, until it has `left`."""
 
     token: Token
     begun: datetime
     used: datetime
     streams: int = 0
+    left: bool = False
 
 
 class Sessions:
@@ -97,8 +98,20 @@ class Sessions:
 
     def end(self, cookie: bytes | None, principal: Principal) -> None:
         """Log out."""
-        if cookie is not None and self._sessions.pop(self._digest(cookie), None) is not None:
+        session = self._sessions.pop(self._digest(cookie), None) if cookie is not None else None
+        if session is not None:
+            session.left = True
             self._core.note("logout", principal, channel="api")
+
+    def standing(self, cookie: bytes | None) -> Callable[[], None]:
+        """What raises Unauthenticated when somebody has logged out. Being idle ends nothing that has begun."""
+        session = self._sessions.get(self._digest(cookie)) if cookie is not None else None
+
+        def require() -> None:
+            if session is None or session.left:
+                raise Unauthenticated("session", "has ended", _LOG_IN)
+
+        return require
 
     def close(self) -> None:
         """End all of them, and with them their streams."""

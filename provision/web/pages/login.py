@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,15 +20,21 @@ from provision.web.pages.rendering import STATIC, Pages
 
 def routes(pages: Pages) -> list[Route]:
     """The routes over the pages' service."""
-    sessions = pages.service.sessions
+    sessions, logins = pages.service.sessions, pages.service.logins
+    # A thread of its own: failures wait for the audit log, and the others' threads serve boots, too.
+    failing = ThreadPoolExecutor(1, "failed logins of browsers")
 
     def show(request: Request) -> Response:
         return pages.page(request, "login", error=None)
 
-    def log_in(request: Request) -> Response:
-        peer = request.client.host if request.client else ""
+    async def log_in(request: Request) -> Response:
+        shown, peer = form_of(request).get("token", "").strip().encode(), request.client.host if request.client else ""
+        begin = partial(sessions.begin, shown, peer)
         try:
-            cookie = sessions.begin(form_of(request).get("token", "").strip().encode(), peer)
+            if logins.known(shown) is not None:
+                cookie = await run_in_threadpool(begin)
+            else:
+                cookie = await asyncio.get_running_loop().run_in_executor(failing, begin)
         except Unauthenticated as error:
             return pages.page(request, "login", error.status, error="This token is not valid.")
         return session.begin(to("/hosts"), cookie)
