@@ -53,8 +53,9 @@ def _all(pages: Pages, live: Live) -> list[Route]:
         )
 
     async def events(request: Request) -> Response:
-        asks = principal_of(request.scope).selector
-        return await live.stream(request, ("hosts", asks, request.url.query), table(request))
+        asks, first = principal_of(request.scope).selector, asked_number(request, "first")
+        what = ("hosts", asks, first, *(asked(request, name) for name in _FILTERS))
+        return await live.stream(request, what, table(request))
 
     return [get("/", start), get("/hosts", show), Route("/events", events, methods=["GET"], name="get /events")]
 

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.errors import NotFound, Unauthenticated
-from provision.web.operator.request import principal_of
 from provision.web.pages import session
 from provision.web.pages.asking import form_of, get, post, to
 from provision.web.pages.rendering import STATIC, Pages
@@ -29,7 +28,7 @@ def routes(pages: Pages) -> list[Route]:
 
     async def log_in(request: Request) -> Response:
         shown, peer = form_of(request).get("token", "").strip().encode(), request.client.host if request.client else ""
-        begin = partial(sessions.begin, shown, peer)
+        begin = partial(sessions.begin, shown, peer, session.cookie_of(request.scope))
         try:
             if logins.known(shown) is not None:
                 cookie = await run_in_threadpool(begin)
@@ -40,7 +39,7 @@ def routes(pages: Pages) -> list[Route]:
         return session.begin(to("/hosts"), cookie)
 
     def log_out(request: Request) -> Response:
-        sessions.end(session.cookie_of(request.scope), principal_of(request.scope))
+        sessions.end(session.cookie_of(request.scope))
         return session.end(to("/login"))
 
     def static(request: Request) -> Response:
