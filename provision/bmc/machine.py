@@ -69,9 +69,14 @@ class Machine:
         self._wanted = access.system
         self.identity = self._find()
 
+    def request(self, method: str, path: str, body: Any = None, etag: str | None = None) -> Reply:
+        """One request, unless the work is to end: a BMC may take a minute for each of dozens."""
+        self.pause(0)
+        return self.connection.request(method, path, body, etag)
+
     def get(self, path: str) -> Document:
         """The resource at `path`."""
-        return self.connection.request("GET", path).body
+        return self.request("GET", path).body
 
     # Who it is
 
@@ -161,17 +166,17 @@ class Machine:
         if kind is None:
             remedy = "use --force" if "ForceOff" in allowed and kinds[0] != "ForceOff" else "update its firmware"
             raise Unavailable(self.subject, f"cannot do {kinds[0]}", remedy)
-        self.connection.request("POST", target, {"ResetType": kind})
+        self.request("POST", target, {"ResetType": kind})
 
     def _await_power(self, wanted: Power, seconds: float) -> None:
         remedy = "use --force" if seconds == SHUT_DOWN_SECONDS else _LOG
         self.wait(lambda: self.power() is wanted, seconds, f"the machine is not {wanted}", remedy)
 
     def wait(self, reached: Callable[[], bool], seconds: float, fact: str, remedy: str) -> None:
-        """Ask until it is `reached`; raises Unavailable when it is not in so many seconds."""
-        waited = 0.0
+        """Ask until it is `reached`; raises Unavailable when it is not in so many seconds, in which its answers are."""
+        waited, end = 0.0, time.monotonic() + seconds
         while not reached():
-            if waited >= seconds:
+            if waited >= seconds or time.monotonic() >= end:
                 raise Unavailable(self.subject, f"took the order, but after {seconds:g} seconds {fact}", remedy)
             self.pause(POLL_SECONDS)
             waited += POLL_SECONDS
@@ -226,7 +231,7 @@ class Machine:
         """Change the resource at `path` as it is now; once more when it has changed meanwhile (412)."""
         for attempt in range(2):
             try:
-                self.connection.request("PATCH", path, body, self._tag(self.connection.request("GET", path)))
+                self.request("PATCH", path, body, self._tag(self.request("GET", path)))
                 return
             except Refused as error:
                 if error.answered != 412 or attempt:

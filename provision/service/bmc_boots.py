@@ -24,6 +24,7 @@ from provision.boot import Medium
 from provision.errors import Conflict, Denied, ProvisionError, Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
+from provision.service import standing
 from provision.service.bmcs import Bmcs, stranger
 from provision.service.boot_plan import Step, steps, to_undo
 from provision.service.core import Core
@@ -120,6 +121,7 @@ class _Boot:
         left = BmcBoot(host, parts.core.clock(), was_off, (), self._principal.name)
         try:
             for step in steps(self._via):
+                standing.require(parts.core.store, self._principal)
                 left = replace(left, steps=(*left.steps, step.value))
                 parts.core.store.bmc_boots.put(left)
                 parts.core.witness()
