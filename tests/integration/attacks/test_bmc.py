@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,8 @@ from provision.principal import PrincipalRole
 from provision.secret import Secret
 from provision.service import bmc_boots, bmcs
 from provision.service.listeners import Listening
-from tests.helpers.api_site import api_site
 from tests.helpers.principals import ROOT
-from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, load, served
-from tests.helpers.serving import run, serve
+from tests.helpers.redfish import PASSWORD, USER, Answer, Asked, Bmc, certificate, fingerprint, load, served
 from tests.helpers.site_fixture import Site, site
 
 pytestmark = pytest.mark.integration
@@ -254,81 +252,17 @@ def test_a_certificate_that_changes_between_two_requests(bmc: Bmc) -> None:
             assert other.asked == []
 
 
-# The service is killed
-
-
-KILLED = {
-    "the medium goes in": ("cd", "POST", "InsertMedia"),
-    "it is to boot once": ("cd", "PATCH", "437XR1138R2"),
-    "it is switched on": ("cd", "POST", "Reset"),
-    "the window is open": ("pxe", "PATCH", "437XR1138R2"),
-    "it is switched on, by the network": ("pxe", "POST", "Reset"),
-}
-
-
-@pytest.mark.parametrize("moment", KILLED)
-def test_what_a_killed_service_gave_a_boot_is_taken_back(tmp_path: Path, moment: str) -> None:
-    """kill -9 in the middle of an order, which the BMC has followed; nobody tells the next service of it."""
-    way, method, end = KILLED[moment]
-    made, killed = api_site(tmp_path), threading.Event()
-    (tmp_path / "password").write_text(PASSWORD)
-    with served() as bmc:
-        known = (
-            "--user",
-            USER,
-            "--password-file",
-            tmp_path / "password",
-            "--fingerprint",
-            fingerprint(certificate()[0]),
-        )
-        with serve(made.state) as first:
-            first.wait_for("serving the operators' API at")
-            assert run(made.state, "bmc", "set", "node1", "--url", bmc.url, *known).returncode == 0
-
-            def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
-                if (asked.method, asked.path.endswith(end)) == (method, True) and not killed.is_set():
-                    bmc.answer(asked)  # it does as it was told
-                    first.process.kill()
-                    killed.set()
-                    return 0, {}, b""
-                return None
-
-            bmc.spoils = spoil
-            assert run(made.state, "boot", "node1", "--via", way).returncode != 0
-            assert killed.wait(60) and first.process.wait(30) == -signal.SIGKILL
-        given = bmc.drive["Image"]
-        assert bool(given) is (way == "cd")
-        with serve(made.state) as second:
-            second.wait_for("serving the operators' API at")
-            deadline = time.monotonic() + 60
-            while "boot-undone" not in (found := left_behind(made.state, bmc)):
-                assert time.monotonic() < deadline, found
-                time.sleep(0.2)
-            if given:
-                path = given.partition("://")[2].partition("/")[2]
-                assert made.curl(f"/{path}", known=False)[0] == 404
-            assert PASSWORD not in first.log + second.log and (given or PASSWORD) not in first.log + second.log
-
-
-def left_behind(state: Path, bmc: Bmc) -> set[str]:
-    """What a boot was given and still has; "boot-undone" when that is nothing."""
-    rows = json.loads(run(state, "--json", "link", "list").stdout)
-    (host,) = json.loads(run(state, "--json", "status", "node1").stdout)["hosts"]
-    found = {"link" for row in rows if row["state"] == "good"}
-    found |= {"window"} if (host["window"] or {}).get("open") else set()
-    found |= {"medium"} if bmc.drive["Inserted"] else set()
-    found |= {"once"} if bmc.system["Boot"]["BootSourceOverrideEnabled"] != "Disabled" else set()
-    found |= {"power"} if bmc.system["PowerState"] != "Off" else set()
-    return found or {"boot-undone"}
-
-
 # Those who use it
 
 
 def test_of_many_boots_of_one_host_one_begins(here: Site, bmc: Bmc) -> None:
     gate, begun, refused = threading.Barrier(12), list[Operation](), list[Conflict]()
     hold = threading.Event()
-    bmc.spoils = lambda asked, handler: hold.wait(20) and None
+
+    def held(asked: Asked, handler: BaseHTTPRequestHandler) -> None:
+        hold.wait(20)
+
+    bmc.spoils = held
 
     def begin(number: int) -> None:
         gate.wait(20)
@@ -371,17 +305,23 @@ def test_a_boot_goes_no_step_further_when_its_token_is_revoked(here: Site, bmc: 
     assert store.bmc_boots.all() == []
 
 
-def test_nothing_of_a_password_is_anywhere_but_on_its_way(
-    here: Site, bmc: Bmc, caplog: pytest.LogCaptureFixture
-) -> None:
+def always(answer: Answer, asked: Asked, handler: BaseHTTPRequestHandler) -> Answer:
+    """The same to every request."""
+    return answer
+
+
+def test_a_password_is_nowhere_but_on_its_way(here: Site, bmc: Bmc, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the BMC answers: it is in no answer, log, file or argument vector."""
     caplog.set_level(0)
     texts: list[str] = []
-    answers = [(500, {}, json.dumps({"error": {"code": PASSWORD}}).encode()), (302, {"Location": PASSWORD}, b"")]
+    answers: list[Answer] = [
+        (500, {}, json.dumps({"error": {"code": PASSWORD}}).encode()),
+        (302, {"Location": PASSWORD}, b""),
+    ]
     answers += [(200, {"ETag": f'"{PASSWORD}"'}, json.dumps({"Vendor": PASSWORD, "Systems": PASSWORD}).encode())]
     answers += [(401, {"WWW-Authenticate": PASSWORD}, PASSWORD.encode()), (404, {}, PASSWORD.encode())]
     for answer in answers:
-        bmc.spoils = lambda asked, handler, answer=answer: answer
+        bmc.spoils = partial(always, answer)
         for ask in (here.service.bmcs.check, here.service.bmcs.power):
             with pytest.raises(ProvisionError) as told:
                 ask("node1", ROOT)

@@ -322,7 +322,12 @@ def test_streams_with_other_words_are_made_once(here: Site, monkeypatch: pytest.
     browser, made = logged_in(here, PrincipalRole.READER), list[object]()
     overview = here.service.overview
     original = overview.hosts
-    monkeypatch.setattr(overview, "hosts", lambda *args: made.append(args) or original(*args))
+
+    def counted(*args: Any) -> Any:
+        made.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(overview, "hosts", counted)
 
     async def run() -> None:
         begun = asyncio.Semaphore(0)
