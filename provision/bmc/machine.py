@@ -191,7 +191,7 @@ class Machine:
         if vendor.mode:
             boot["BootSourceOverrideMode"] = vendor.mode
         self._override({"Boot": boot})
-        if not self._shows("Once", target):
+        if not self._shows_once(target):
             raise Unavailable(self.subject, f"took the order to boot from {target} once, but does not show it", _LOG)
 
     def boot_as_usual(self) -> None:
@@ -210,12 +210,12 @@ class Machine:
             raise Unavailable(self.subject, f"cannot boot its machine from {usual}", "choose another --via")
         return found
 
-    def _shows(self, enabled: str, target: str) -> bool:
+    def _shows_once(self, target: str) -> bool:
         for path in {self.identity.system, self._override_path()}:
             boot = documents.at(self.get(path), "Boot") or {}
             if documents.text(boot, "BootSourceOverrideTarget") == target:
                 # The emulator and some BMCs show "Continuous" for what they were told to do once.
-                return documents.text(boot, "BootSourceOverrideEnabled") in (enabled, "Continuous")
+                return documents.text(boot, "BootSourceOverrideEnabled") in ("Once", "Continuous")
         return False
 
     def _override_path(self) -> str:

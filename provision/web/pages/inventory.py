@@ -12,7 +12,7 @@ from provision.document import Source
 from provision.errors import Problems
 from provision.inventory.diff import Difference
 from provision.principal import PrincipalRole
-from provision.web.operator.request import principal_of, required
+from provision.web.operator.request import required
 from provision.web.pages.asking import form_of, get, post
 from provision.web.pages.rendering import Pages
 
@@ -28,7 +28,6 @@ def routes(pages: Pages) -> list[Route]:
         return pages.page(request, "inventory", status, text=text, prune=prune, **{**usual, **values})
 
     def show(request: Request) -> Response:
-        principal_of(request.scope)
         return page(request, "", False)
 
     def send(request: Request) -> Response:

@@ -17,7 +17,6 @@ def routes(pages: Pages) -> list[Route]:
     service = pages.service
 
     def images(request: Request) -> Response:
-        principal_of(request.scope)
         return pages.page(request, "images", images=service.images.listing())
 
     def networks(request: Request) -> Response:
