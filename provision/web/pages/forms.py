@@ -56,7 +56,7 @@ class Forms:
         if not _TYPE.fullmatch(request.headers.get("content-type", "")):
             raise Invalid("request", "is not a form", _REMEDY)
         form = parse(await request.body())
-        if request.url.path == "/login":
+        if request.scope["path"] == "/login":  # as it is routed: a URL is put together of what a client sends
             return form  # which belongs to no session yet
         wanted = self._sessions.form_key(cookie_of(request.scope))
         if not hmac.compare_digest(form.get(KEY, "").encode(), wanted.encode()):
