@@ -205,6 +205,7 @@ class _Boot:
             if (now := self._seen(status, since)) and now != said:
                 self._running.say(now)
                 said = now
+            standing.require(core.store, self._principal)
             self._running.pause(_LOOK_SECONDS)
         fact = f"did not say that it is up in {self._order.minutes} minutes (last seen: {said or 'nothing'})"
         raise Unavailable(self._host, fact, "look at its console, or give it more --minutes")

@@ -305,6 +305,27 @@ def test_a_boot_goes_no_step_further_when_its_token_is_revoked(here: Site, bmc: 
     assert store.bmc_boots.all() == []
 
 
+@pytest.mark.parametrize("order", [CD, PXE], ids=["cd", "pxe"])
+def test_a_boot_ends_when_its_token_is_revoked(here: Site, bmc: Bmc, order: BootOrder) -> None:
+    here.service.tokens.create(NewToken(name="thief", role=PrincipalRole.OPERATOR, days=1), ROOT)
+    (thief,) = (known.principal for known, _ in here.service.core.store.tokens.all())
+    on = threading.Event()
+
+    def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> None:
+        if asked.method == "GET" and bmc.system["PowerState"] == "On":
+            on.set()
+
+    bmc.spoils = spoil
+    begun = here.service.bmc_boots.begin("node1", order, thief)
+    assert on.wait(60)
+    here.service.tokens.revoke("thief", ROOT)
+    done, store = ended(here, begun), here.service.core.store
+    assert done.problem and "no valid token any more" in done.problem.detail
+    assert bmc.system["PowerState"] == "Off" and not bmc.drive["Inserted"] and store.bmc_boots.all() == []
+    window = store.windows.of("node1")
+    assert window is None or window.closed
+
+
 def always(answer: Answer, asked: Asked, handler: BaseHTTPRequestHandler) -> Answer:
     """The same to every request."""
     return answer
