@@ -106,7 +106,8 @@ class Sessions:
 
     def end(self, cookie: bytes | None) -> None:
         """Log out."""
-        session = self._sessions.pop(self._digest(cookie), None) if cookie is not None else None
+        with self._lock:
+            session = self._sessions.pop(self._digest(cookie), None) if cookie is not None else None
         if session is not None:
             session.left = True
             self._core.note("logout", session.token.principal, channel="api")
