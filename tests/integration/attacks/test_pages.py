@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -315,6 +317,34 @@ def test_a_reader_who_is_slow_sees_nothing_of_what_comes_after_their_end(
     asyncio.run(run())
     assert b"ready to boot" not in b"".join(parts) and b"event: ended" in b"".join(parts)
     assert sum(b"event: changed" in part for part in parts) == 1
+
+
+def test_streams_of_many_searches_leave_time_for_boots(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a table of its own, and in a large site each takes a while: they are made in turns, with pauses."""
+    monkeypatch.setattr(live, "EVERY", 0.01)
+    browser, spans = logged_in(here, PrincipalRole.READER), list[tuple[float, float]]()
+    original = here.service.overview.hosts
+
+    def slow(*args: Any) -> Any:
+        began = time.monotonic()
+        threading.Event().wait(0.02)
+        spans.append((began, time.monotonic()))
+        return original(*args)
+
+    monkeypatch.setattr(here.service.overview, "hosts", slow)
+
+    async def run() -> None:
+        paths = [f"/events?search=node{number}" for number in range(STREAMS)]
+        streams = [asyncio.create_task(ask(browser.app, "GET", path, headers=sent(browser))) for path in paths]
+        async with asyncio.timeout(30):
+            while len(spans) < 20:
+                await asyncio.sleep(0.01)
+        here.service.sessions.close()
+        await asyncio.gather(*streams)
+
+    asyncio.run(run())
+    assert all(ended <= began for (_, ended), (began, _) in pairwise(spans)), "one at a time"
+    assert sum(ended - began for began, ended in spans) < 0.5 * (spans[-1][1] - spans[0][0])
 
 
 def test_streams_with_other_words_are_made_once(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_nobody_takes_the_room_of_others(here: Site, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(operations, "MOST_OF_ONE", 1)
     there, go = here.service.operations, threading.Event()
     first = there.begin("test", "node1", RACK_B, lambda running: running.pause(0 * go.wait(60)))
-    with pytest.raises(Conflict, match="1 of .* are under way"):
+    with pytest.raises(Conflict, match=r"1 of .* are under way"):
         there.begin("test", "node2", RACK_B, lambda running: None)
     ended(there, there.begin("test", "node2", ROOT, lambda running: None))
     go.set()
