@@ -83,7 +83,7 @@ def process_list() -> Iterator[set[bytes]]:
     seen, over = set[bytes](), threading.Event()
 
     def look() -> None:
-        while not over.wait(0.02):
+        while not over.wait(0.1):
             for process in Path("/proc").glob("[0-9]*"):
                 for name in ("cmdline", "environ"):
                     with suppress(OSError):
