@@ -20,7 +20,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,8 @@ MOST_REQUESTS = 500
 
 _CONNECT_SECONDS = 10.0
 _PATH = re.compile(r"/redfish/v1[A-Za-z0-9/._~#$%&'()*+,:;=@-]{0,400}")
-_SECRET_FREE = re.compile(r"[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){1,5}")  # a MessageId (DSP0266 section 9.11)
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_]{1,40}(\.[A-Za-z0-9_]{1,40}){1,5}")  # DSP0266 section 9.11
+_LONG = re.compile(rb"[A-Za-z0-9_]{16,}")  # what of a body may be the secret of a link
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
         headers |= {"Content-Type": "application/json"} if data is not None else {}
         status, raw, tag = self._exchange(method, path.partition("#")[0], data, headers)
-        return self._judged(status, self._parsed(raw), tag)
+        return self._judged(status, self._parsed(raw), tag, data or b"")
 
     def _authorization(self) -> str:
         user = self._access.user.encode()
@@ -145,7 +146,7 @@ class Connection:
             return None
         return found if isinstance(found, dict) else None
 
-    def _judged(self, status: int, body: Mapping[str, Any] | None, tag: str | None) -> Reply:
+    def _judged(self, status: int, body: Mapping[str, Any] | None, tag: str | None, sent: bytes) -> Reply:
         if 200 <= status < 300:
             if body is None:
                 raise self._error("gave an answer that is not a JSON object", "update its firmware")
@@ -158,7 +159,7 @@ class Connection:
         if status in (401, 403):
             remedy = "check user, password and role, and set them with 'provision bmc set'"
             raise Refused(self.subject, f"does not let this user do that ({status})", remedy, status)
-        message = _message(body or {})
+        message = _message(body or {}, [self._access.password.reveal(), *_LONG.findall(sent)])
         fact = f"answered {status} ({message})" if message else f"answered {status}"
         raise Refused(self.subject, fact, "look at the BMC's own log", status, message)
 
@@ -188,11 +189,13 @@ def _cut(lever: socket.socket, cut: threading.Event) -> None:
         lever.shutdown(socket.SHUT_RDWR)
 
 
-def _message(body: Mapping[str, Any]) -> str:
-    """The id of an error's first Redfish message, such as "Base.1.8.ActionNotSupported"; "" when it has none."""
+def _message(body: Mapping[str, Any], secrets: Iterable[bytes]) -> str:
+    """The id of an error's first Redfish message, such as "Base.1.8.ActionNotSupported"; "" when it has none, or one
+    that repeats one of the `secrets`."""
     error = body.get("error")
     told = error.get("@Message.ExtendedInfo") if isinstance(error, dict) else None
     first = told[0] if isinstance(told, list) and told else told
     ids = [first.get("MessageId") if isinstance(first, dict) else None]
     ids.append(error.get("code") if isinstance(error, dict) else None)
-    return next((one for one in ids if isinstance(one, str) and _SECRET_FREE.fullmatch(one)), "")
+    found = next((one for one in ids if isinstance(one, str) and _MESSAGE_ID.fullmatch(one)), "")
+    return "" if any(secret in found.encode() for secret in secrets) else found

@@ -69,9 +69,14 @@ class Machine:
         self._wanted = access.system
         self.identity = self._find()
 
+    def request(self, method: str, path: str, body: Any = None, etag: str | None = None) -> Reply:
+        """One request, unless the work is to end: a BMC may take a minute for each of dozens."""
+        self.pause(0)
+        return self.connection.request(method, path, body, etag)
+
     def get(self, path: str) -> Document:
         """The resource at `path`."""
-        return self.connection.request("GET", path).body
+        return self.request("GET", path).body
 
     # Who it is
 
@@ -161,17 +166,17 @@ class Machine:
         if kind is None:
             remedy = "use --force" if "ForceOff" in allowed and kinds[0] != "ForceOff" else "update its firmware"
             raise Unavailable(self.subject, f"cannot do {kinds[0]}", remedy)
-        self.connection.request("POST", target, {"ResetType": kind})
+        self.request("POST", target, {"ResetType": kind})
 
     def _await_power(self, wanted: Power, seconds: float) -> None:
         remedy = "use --force" if seconds == SHUT_DOWN_SECONDS else _LOG
         self.wait(lambda: self.power() is wanted, seconds, f"the machine is not {wanted}", remedy)
 
     def wait(self, reached: Callable[[], bool], seconds: float, fact: str, remedy: str) -> None:
-        """Ask until it is `reached`; raises Unavailable when it is not in so many seconds."""
-        waited = 0.0
+        """Ask until it is `reached`; raises Unavailable when it is not in so many seconds, in which its answers are."""
+        waited, end = 0.0, time.monotonic() + seconds
         while not reached():
-            if waited >= seconds:
+            if waited >= seconds or time.monotonic() >= end:
                 raise Unavailable(self.subject, f"took the order, but after {seconds:g} seconds {fact}", remedy)
             self.pause(POLL_SECONDS)
             waited += POLL_SECONDS
@@ -186,7 +191,7 @@ class Machine:
         if vendor.mode:
             boot["BootSourceOverrideMode"] = vendor.mode
         self._override({"Boot": boot})
-        if not self._shows("Once", target):
+        if not self._shows_once(target):
             raise Unavailable(self.subject, f"took the order to boot from {target} once, but does not show it", _LOG)
 
     def boot_as_usual(self) -> None:
@@ -205,12 +210,12 @@ class Machine:
             raise Unavailable(self.subject, f"cannot boot its machine from {usual}", "choose another --via")
         return found
 
-    def _shows(self, enabled: str, target: str) -> bool:
+    def _shows_once(self, target: str) -> bool:
         for path in {self.identity.system, self._override_path()}:
             boot = documents.at(self.get(path), "Boot") or {}
             if documents.text(boot, "BootSourceOverrideTarget") == target:
                 # The emulator and some BMCs show "Continuous" for what they were told to do once.
-                return documents.text(boot, "BootSourceOverrideEnabled") in (enabled, "Continuous")
+                return documents.text(boot, "BootSourceOverrideEnabled") in ("Once", "Continuous")
         return False
 
     def _override_path(self) -> str:
@@ -226,7 +231,7 @@ class Machine:
         """Change the resource at `path` as it is now; once more when it has changed meanwhile (412)."""
         for attempt in range(2):
             try:
-                self.connection.request("PATCH", path, body, self._tag(self.connection.request("GET", path)))
+                self.request("PATCH", path, body, self._tag(self.request("GET", path)))
                 return
             except Refused as error:
                 if error.answered != 412 or attempt:

@@ -101,7 +101,7 @@ def _order(machine: Machine, drive: Slot, action: str, body: Any) -> None:
     """By the action, or by PATCH with BMCs that have none (VirtualMedia before 1.3)."""
     target = documents.at(machine.get(drive.path), "Actions", f"#VirtualMedia.{action}", "target")
     if isinstance(target, str):
-        machine.connection.request("POST", target, body)
+        machine.request("POST", target, body)
     else:
         machine.patch(drive.path, {"Image": None, **(body or {}), "Inserted": action == "InsertMedia"})
 

@@ -24,6 +24,7 @@ from provision.boot import Medium
 from provision.errors import Conflict, Denied, ProvisionError, Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
+from provision.service import standing
 from provision.service.bmcs import Bmcs, stranger
 from provision.service.boot_plan import Step, steps, to_undo
 from provision.service.core import Core
@@ -120,6 +121,7 @@ class _Boot:
         left = BmcBoot(host, parts.core.clock(), was_off, (), self._principal.name)
         try:
             for step in steps(self._via):
+                standing.require(parts.core.store, self._principal)
                 left = replace(left, steps=(*left.steps, step.value))
                 parts.core.store.bmc_boots.put(left)
                 parts.core.witness()
@@ -203,6 +205,7 @@ class _Boot:
             if (now := self._seen(status, since)) and now != said:
                 self._running.say(now)
                 said = now
+            standing.require(core.store, self._principal)
             self._running.pause(_LOOK_SECONDS)
         fact = f"did not say that it is up in {self._order.minutes} minutes (last seen: {said or 'nothing'})"
         raise Unavailable(self._host, fact, "look at its console, or give it more --minutes")

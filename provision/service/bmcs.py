@@ -13,7 +13,7 @@ from provision.api.operations import Operation
 from provision.bmc import virtual_media
 from provision.bmc.access import Access, Pin, parse
 from provision.bmc.machine import Machine, Pause
-from provision.errors import Conflict
+from provision.errors import Conflict, Unavailable
 from provision.host import Host
 from provision.principal import Principal
 from provision.secret import Secret
@@ -23,6 +23,8 @@ from provision.store.bmcs import Bmc
 
 _AT_ONCE = 8
 """Requests that wait for a BMC's answer themselves; the others have operations."""
+_PATIENCE = 120.0
+"""Seconds that such a one may take: looking at a BMC takes dozens of requests, and each may take a minute."""
 
 Reach = Callable[[str, Access, Pause], Machine]
 
@@ -71,7 +73,7 @@ class Bmcs:
         state = self._core.seen(host, principal)
         self._core.store.bmcs.get(host)
         with self._in_room(), self._core.act("bmc-checked", principal, host=host):
-            machine = self.machine(host, time.sleep)
+            machine = self.machine(host, _patience(host))
             found, drives = machine.identity, virtual_media.slots(machine)
             problems = [fact] if (fact := stranger(machine, state.host)) else []
             if not drives:
@@ -92,7 +94,7 @@ class Bmcs:
         """Whether the host runs, as its BMC says. Raises NotFound, Unavailable."""
         self._core.seen(host, principal)
         with self._in_room():
-            return api.HostPower(host=host, power=PowerState(self.machine(host, time.sleep).power()))
+            return api.HostPower(host=host, power=PowerState(self.machine(host, _patience(host)).power()))
 
     def change_power(self, host: str, order: api.ChangePower, principal: Principal) -> Operation:
         """Begin to switch the host's machine. Raises NotFound, and Conflict when something is under way with it."""
@@ -115,6 +117,19 @@ class Bmcs:
             yield
         finally:
             self._room.release()
+
+
+def _patience(host: str) -> Pause:
+    """What waits for whoever waits for the answer themselves: for so long and no longer."""
+    end = time.monotonic() + _PATIENCE
+
+    def pause(seconds: float) -> None:
+        if time.monotonic() >= end:
+            fact = f"has not answered everything in {_PATIENCE:g} seconds"
+            raise Unavailable(f"{host}: BMC", fact, "try again, or restart it")
+        time.sleep(seconds)
+
+    return pause
 
 
 def switch(machine: Machine, order: api.ChangePower, say: Callable[[str], None]) -> None:

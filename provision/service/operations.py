@@ -20,8 +20,9 @@ from provision.errors import Conflict, NotFound, ProvisionError
 from provision.principal import Principal
 from provision.service.core import Core
 
-MOST_RUNNING = 16
-"""Operations at a time; each waits for somebody else nearly all of its time."""
+MOST_RUNNING, MOST_OF_ONE = 32, 16
+"""Operations at a time, in all and of one principal: each waits for somebody else nearly all of its time, and whoever
+sees a few hosts leaves room for the others'."""
 MOST_STEPS = 200
 _KEPT = 200
 """Operations that are remembered after their end."""
@@ -98,20 +99,22 @@ class Operations:
         running = Running(id_, host, lambda text: self._say(id_, text))
         thread = threading.Thread(target=self._run, args=(running, work), name=f"operation {id_}", daemon=True)
         with self._lock:
-            self._require_room(host)
+            self._require_room(host, principal.name)
             self._known[id_] = _Known(id_, kind, host, principal.name, self._clock())
             self._running[id_] = running, thread
             self._forget_old()
             thread.start()
             return _shown(self._known[id_])
 
-    def _require_room(self, host: str) -> None:
+    def _require_room(self, host: str, by: str) -> None:
         for id_ in self._running:
             if self._known[id_].host == host:
                 fact = f"operation {id_} ({self._known[id_].kind}) is under way"
                 raise Conflict(host, fact, "wait for its end, or cancel it")
         if len(self._running) >= MOST_RUNNING:
             raise Full("operations", f"{MOST_RUNNING} are under way", "wait for the end of one")
+        if sum(self._known[id_].by == by for id_ in self._running) >= MOST_OF_ONE:
+            raise Full("operations", f"{MOST_OF_ONE} of {by} are under way", "wait for the end of one")
 
     def _forget_old(self) -> None:
         ended = [id_ for id_ in self._known if id_ not in self._running]

@@ -10,8 +10,8 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ from provision.token import Token
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
 """After how long without a request a session ends, and after how long in any case."""
 MOST = 1000
-"""Sessions that there are at a time; of more, the one that was used longest ago ends."""
+"""Sessions that there are at a time; of more, one ends of the token that has most, which was used longest ago."""
 STREAMS = 6
 """Streams of events that one session may have open: a browser opens no more connections to one server."""
 
@@ -39,12 +39,14 @@ _LOG_IN = "log in again"
 
 @dataclass
 class Session:
-    """One browser that is logged in by what it has `shown`, since `begun`, and asked last at `used`."""
+    """One browser that is logged in by what it has `shown`, since `begun`, and asked last at `used`, until it has
+    `left`."""
 
     shown: Token | Ticket
     begun: datetime
     used: datetime
     streams: int = 0
+    left: bool = False
 
 
 class Sessions:
@@ -55,22 +57,30 @@ class Sessions:
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._lock = Lock()
 
-    def begin(self, shown: bytes, peer: str) -> Secret:
-        """Log the browser at the address `peer` in by the token that it has `shown`; the cookie of its session.
+    def begin(self, shown: bytes, peer: str, before: bytes | None = None) -> Secret:
+        """Log the browser at the address `peer` in by the token that it has `shown`; the cookie of its session. The one
+        that it had `before` ends.
 
         Raises Unauthenticated, TooMany, and Unavailable also when the audit log cannot have it.
         """
-        return self.begin_by(self._logins.token(shown, peer), peer)
+        return self.begin_by(self._logins.token(shown, peer), peer, before)
 
-    def begin_by(self, shown: Token | Ticket, peer: str) -> Secret:
+    def begin_by(self, shown: Token | Ticket, peer: str, before: bytes | None = None) -> Secret:
         """The same by a token or a ticket that has just been found good. Raises Unavailable."""
         self._core.note("login", shown.principal, channel="api", address=peer)
+        self.end(before)
         cookie, now = Secret(secrets.token_urlsafe(_BYTES).encode()), self._core.clock()
         with self._lock:
             self._sessions[self._digest(cookie.reveal())] = Session(shown, now, now)
             if len(self._sessions) > MOST:
-                self._sessions.popitem(last=False)
+                del self._sessions[self._to_end()]
         return cookie
+
+    def _to_end(self) -> bytes:
+        """The session that ends for a new one: nobody logs others out by logging in again and again."""
+        counts = Counter(session.shown.name for session in self._sessions.values())
+        most = max(counts.values())
+        return next(digest for digest, session in self._sessions.items() if counts[session.shown.name] == most)
 
     def find(self, cookie: bytes | None, peer: str) -> Principal:
         """Whose session it is; from now on it is idle again. Raises Unauthenticated, TooMany, Unavailable."""
@@ -100,10 +110,24 @@ class Sessions:
         session = self._sessions.get(self._digest(cookie))
         return session is not None and self._is_good(session, self._core.clock())
 
-    def end(self, cookie: bytes | None, principal: Principal) -> None:
+    def end(self, cookie: bytes | None) -> None:
         """Log out."""
-        if cookie is not None and self._sessions.pop(self._digest(cookie), None) is not None:
-            self._core.note("logout", principal, channel="api")
+        with self._lock:
+            session = self._sessions.pop(self._digest(cookie), None) if cookie is not None else None
+        if session is not None:
+            session.left = True
+            self._core.note("logout", session.shown.principal, channel="api")
+
+    def standing(self, cookie: bytes | None) -> Callable[[], None]:
+        """What raises Unauthenticated when somebody has logged out. Being idle ends nothing that has begun, and whoever
+        is known without a cookie has nothing to leave."""
+        session = self._sessions.get(self._digest(cookie)) if cookie is not None else None
+
+        def require() -> None:
+            if cookie is not None and (session is None or session.left):
+                raise Unauthenticated("session", "has ended", _LOG_IN)
+
+        return require
 
     def close(self) -> None:
         """End all of them, and with them their streams."""

@@ -130,12 +130,13 @@ class Reports:
         allowed = not isinstance(answer, Denial)
         return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
 
-    def health(self, listeners: Mapping[str, Listening]) -> api.Health:
-        """What is served: each listener's network and state."""
+    def health(self, listeners: Mapping[str, Listening], principal: Principal) -> api.Health:
+        """What is served: each listener's network and state, and how many hosts the principal sees."""
         problems = tuple(self._core.footing.problems())
         warnings = tuple(str(warning) for warning in self._core.warnings())
         states = {name: state.text for name, state in listeners.items()}
-        return api.Health(hosts=len(self._core.hosts), listeners=states, problems=problems, warnings=warnings)
+        hosts = sum(1 for _ in self._core.visible(principal))
+        return api.Health(hosts=hosts, listeners=states, problems=problems, warnings=warnings)
 
 
 def _stage(boot: Boot | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -35,15 +35,21 @@ class Download:
     def __init__(self, service: Service) -> None:
         self._service, self._resumed = service, ResumedDownloads()
 
-    def answer(self, name: str, medium: str, request: Request) -> Response:
-        """The response; raises what keeps the principal from having it."""
+    def answer(self, name: str, medium: str, request: Request, still: Callable[[], None] = lambda: None) -> Response:
+        """The response; raises what keeps the principal from having it. `still` raises, too, as soon as no further byte
+        may go."""
         principal = principal_of(request.scope)
         first = first_byte(request.headers.get("range")) == 0
         plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
         count = self._service.core.tally.counting(plan, str(OPERATOR))
-        check = partial(standing.require, self._service.core.store, principal)
+        store = self._service.core.store
+
+        def check() -> None:
+            standing.require(store, principal)
+            still()
+
         return PlanResponse(plan, "application/octet-stream", count, check=check)
 
 

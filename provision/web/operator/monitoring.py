@@ -20,7 +20,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/health", responses=failures())
     def get_health(principal: Reader) -> Health:
         """What this process is serving; 200 as long as it answers at all."""
-        return service.reports.health(service.listeners())
+        return service.reports.health(service.listeners(), principal)
 
     @routes.get("/v1/ready", responses=failures())
     def get_ready(principal: Reader) -> Ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from provision.service.overview import Wanted
 from provision.web import problems
 from provision.web.pages.forms import FORM
 
-Handler = Callable[[Request], Response]
+Handler = Callable[[Request], Response | Awaitable[Response]]
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _DIGITS = 9
 

@@ -57,8 +57,9 @@ class Forms:
         if not _TYPE.fullmatch(request.headers.get("content-type", "")):
             raise Invalid("request", "is not a form", _REMEDY)
         form = parse(await request.body())
-        if request.url.path in (LOGIN, TICKET_LOGIN):
-            return form
+        # As it is routed: a URL is put together of what a client sends.
+        if request.scope["path"] in (LOGIN, TICKET_LOGIN):
+            return form  # which belongs to no session yet
         wanted = self._sessions.form_key(cookie_of(request.scope))
         if not hmac.compare_digest(form.get(KEY, "").encode(), wanted.encode()):
             raise Denied("request", "does not belong to this session", _REMEDY)

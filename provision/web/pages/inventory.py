@@ -15,7 +15,7 @@ from provision.errors import Invalid, Problem, Problems
 from provision.inventory.diff import Difference
 from provision.inventory.origins import by_file
 from provision.principal import PrincipalRole
-from provision.web.operator.request import principal_of, required
+from provision.web.operator.request import required
 from provision.web.pages.asking import form_of, get, post
 from provision.web.pages.rendering import Pages
 
@@ -35,7 +35,6 @@ def routes(pages: Pages) -> list[Route]:
         return pages.page(request, "inventory", status, files=shown, prune=prune, **{**usual, **values})
 
     def show(request: Request) -> Response:
-        principal_of(request.scope)
         return page(request, [], False)
 
     def send(request: Request) -> Response:

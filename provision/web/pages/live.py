@@ -23,6 +23,9 @@ EVERY = 1.0
 _QUIET = 15
 """After so many looks without news a comment is sent, so that nothing in between takes the stream for dead."""
 _KEPT = 256
+_REST, _LONGEST_REST = 3.0, 5.0
+"""How many times as long as a making the pause after it is, and at most how many seconds: however many different parts
+are looked at, making them takes a quarter of one processor, and boots go on."""
 
 Make = Callable[[], str]
 """Makes a part; raises ProvisionError when what it is about has gone."""
@@ -35,6 +38,7 @@ class Live:
         self._sessions = pages.service.sessions
         # Each part's making, and the moment of that.
         self._parts: dict[Hashable, tuple[float, asyncio.Task[str]]] = {}
+        self._turn, self._rested = asyncio.Lock(), 0.0
 
     async def stream(self, request: Request, what: Hashable, make: Make) -> Response:
         """The events of one part. `what` says which it is: all that ask for the same share it."""
@@ -65,9 +69,20 @@ class Live:
         if task is None or now - made >= EVERY:
             if len(self._parts) >= _KEPT:
                 self._parts = {key: known for key, known in self._parts.items() if now - known[0] < EVERY}
-            task = asyncio.create_task(asyncio.to_thread(make))
+            task = asyncio.create_task(self._made(make))
             self._parts[what] = now, task
         return await asyncio.shield(task)
+
+    async def _made(self, make: Make) -> str:
+        """What `make` makes, in a thread, when its turn has come."""
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._rested - time.monotonic()))
+            began = time.monotonic()
+            try:
+                return await asyncio.to_thread(make)
+            finally:
+                ended = time.monotonic()
+                self._rested = ended + min(_REST * (ended - began), _LONGEST_REST)
 
 
 class _Stream(StreamingResponse):

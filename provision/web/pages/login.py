@@ -3,15 +3,17 @@ ends one."""
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.errors import NotFound, Unauthenticated
 from provision.web.negotiate import OFFER, channels, proof, token_of
-from provision.web.operator.request import principal_of
 from provision.web.pages import session
 from provision.web.pages.asking import form_of, get, post, to
 from provision.web.pages.rendering import STATIC, Pages
@@ -20,21 +22,27 @@ from provision.web.pages.session import LOGIN, TICKET_LOGIN
 
 def routes(pages: Pages) -> list[Route]:
     """The routes over the pages' service."""
-    sessions = pages.service.sessions
+    sessions, logins = pages.service.sessions, pages.service.logins
+    # A thread of its own: failures wait for the audit log, and the others' threads serve boots, too.
+    failing = ThreadPoolExecutor(1, "failed logins of browsers")
 
     def show(request: Request) -> Response:
         return _form(pages, request)
 
-    def log_in(request: Request) -> Response:
-        peer = request.client.host if request.client else ""
+    async def log_in(request: Request) -> Response:
+        shown, peer = form_of(request).get("token", "").strip().encode(), request.client.host if request.client else ""
+        begin = partial(sessions.begin, shown, peer, session.cookie_of(request.scope))
         try:
-            cookie = sessions.begin(form_of(request).get("token", "").strip().encode(), peer)
+            if logins.known(shown) is not None:
+                cookie = await run_in_threadpool(begin)
+            else:
+                cookie = await asyncio.get_running_loop().run_in_executor(failing, begin)
         except Unauthenticated as error:
             return _form(pages, request, error.status, error="This token is not valid.")
         return session.begin(to("/hosts"), cookie)
 
     def log_out(request: Request) -> Response:
-        sessions.end(session.cookie_of(request.scope), principal_of(request.scope))
+        sessions.end(session.cookie_of(request.scope))
         return session.end(to(LOGIN))
 
     def static(request: Request) -> Response:
@@ -44,8 +52,8 @@ def routes(pages: Pages) -> list[Route]:
         return found
 
     by_ticket = post(TICKET_LOGIN, partial(_log_in_by_ticket, pages))
-    logins = [get(LOGIN, show), post(LOGIN, log_in), by_ticket, post("/logout", log_out)]
-    return [*logins, get(STATIC + "{file}", static)]
+    ways = [get(LOGIN, show), post(LOGIN, log_in), by_ticket, post("/logout", log_out)]
+    return [*ways, get(STATIC + "{file}", static)]
 
 
 def _form(pages: Pages, request: Request, status: int = 200, **problem: str) -> Response:
@@ -67,7 +75,7 @@ def _log_in_by_ticket(pages: Pages, request: Request) -> Response:
     except Unauthenticated as error:
         answer, header = _form(pages, request, error.status, unknown=f"{error.subject}: {error.fact}"), OFFER
     else:
-        cookie = pages.service.sessions.begin_by(shown.ticket, peer)
+        cookie = pages.service.sessions.begin_by(shown.ticket, peer, session.cookie_of(request.scope))
         answer, header = session.begin(to("/hosts"), cookie), proof(shown.answer)
     answer.raw_headers.append(header)
     return answer

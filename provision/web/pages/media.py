@@ -11,6 +11,7 @@ from starlette.routing import Route
 from provision.web.operator.media import Download
 from provision.web.pages.asking import name_in
 from provision.web.pages.rendering import Pages
+from provision.web.pages.session import cookie_of
 
 
 def routes(pages: Pages) -> list[Route]:
@@ -19,6 +20,7 @@ def routes(pages: Pages) -> list[Route]:
 
     async def send(request: Request) -> Response:
         name, medium = name_in(request), request.path_params["medium"]
-        return await asyncio.to_thread(download.answer, name, medium, request)
+        still = pages.service.sessions.standing(cookie_of(request.scope))
+        return await asyncio.to_thread(download.answer, name, medium, request, still)
 
     return [Route("/hosts/{name}/media/{medium}", send, methods=["GET"], name="get a medium")]

@@ -17,12 +17,10 @@ def routes(pages: Pages) -> list[Route]:
     service = pages.service
 
     def images(request: Request) -> Response:
-        principal_of(request.scope)
         return pages.page(request, "images", images=service.images.listing())
 
     def networks(request: Request) -> Response:
-        principal_of(request.scope)
-        health = service.reports.health(service.listeners())
+        health = service.reports.health(service.listeners(), principal_of(request.scope))
         try:
             found = service.overview.networks()
         except Conflict:  # nothing has been applied yet

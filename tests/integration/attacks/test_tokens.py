@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,15 @@ import pytest
 
 from provision.api.tokens import NewToken
 from provision.principal import PrincipalRole
-from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
 from tests.helpers.api_site import api_site
 from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request, site
+from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of
 
 pytestmark = pytest.mark.integration
-
-PEER = "192.0.2.7"
 
 
 @pytest.fixture
@@ -41,45 +39,6 @@ def header(here: Site, role: PrincipalRole = PrincipalRole.ADMIN) -> dict[str, s
     """What the owner of a new token sends."""
     made = here.service.tokens.create(NewToken(name="thief", role=role, days=1), ROOT)
     return {"authorization": f"Bearer {made.token}", "content-type": "application/json"}
-
-
-def scope_of(method: str, path: str, headers: dict[str, str], length: tuple[bytes, bytes]) -> dict[str, Any]:
-    """A request over TLS whose body has that `length`."""
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "https",
-        "path": path,
-        "query_string": b"",
-        "root_path": "",
-        "headers": [length, *((name.encode(), value.encode()) for name, value in headers.items())],
-        "client": (PEER, 1024),
-        "server": ("192.0.2.1", 8443),
-    }
-
-
-def held(
-    app: Guard, method: str, path: str, headers: dict[str, str], body: bytes, meanwhile: Callable[[], None]
-) -> Reply:
-    """A request whose body's last byte comes after what happens `meanwhile`."""
-    parts, reply = [body[:-1], body[-1:]], Reply()
-
-    async def receive() -> dict[str, Any]:
-        if not parts:
-            await asyncio.Event().wait()
-        if len(parts) == 1:
-            meanwhile()
-        part = parts.pop(0)
-        return {"type": "http.request", "body": part, "more_body": bool(parts)}
-
-    async def send(message: Any) -> None:
-        reply.status = message.get("status", reply.status)
-        reply.body += message.get("body", b"")
-
-    length = (b"content-length", b"%d" % len(body))
-    asyncio.run(app(scope_of(method, path, headers, length), receive, send))
-    return reply
 
 
 HELD = {
@@ -210,26 +169,17 @@ def test_a_stranger_who_never_ends_a_body_keeps_no_place(tmp_path: Path, path: s
 
 def test_failed_logins_stop_nothing_while_the_audit_log_waits_for_its_disk(here: Site) -> None:
     """Boots are served by the same event loop; a stranger without a token must not make it wait for a slow disk."""
-    app, lock = operator_app.create(here.service, by_token(here.service)), here.service.core.audit._lock
-    freed, taken = threading.Event(), threading.Event()
+    app = operator_app.create(here.service, by_token(here.service))
 
-    def sync() -> None:
-        with lock:
-            taken.set()
-            freed.wait(20)
-
-    async def run() -> Reply:
+    async def run(freed: threading.Event) -> Reply:
         asked = asyncio.create_task(ask(app, "GET", "/v1/hosts", peer=PEER))
         await asyncio.sleep(0)  # it has got as far as it can
         assert not freed.is_set() and not asked.done()
         freed.set()
         return await asked
 
-    disk = threading.Thread(target=sync)
-    disk.start()
-    taken.wait(20)
     began = time.monotonic()
-    assert asyncio.run(run()).status == 401
+    with disk_that_waits(here) as freed:
+        assert asyncio.run(run(freed)).status == 401
     assert time.monotonic() - began < 15
-    disk.join(20)
     assert here.audit("login-failed")

@@ -97,6 +97,19 @@ def test_errors_have_the_id_of_a_message_at_most(bmc: Bmc) -> None:
         failure(to(bmc))
 
 
+@pytest.mark.parametrize("told", ["Base.1.8.{}", "{}.1", "Base.x{}", "{}"])
+@pytest.mark.parametrize("password", ["opensesame", "Open.Sesame.1"])
+def test_an_id_that_repeats_what_was_sent_is_none(bmc: Bmc, told: str, password: str) -> None:
+    """A password and the secret of a link have the form of words of an id."""
+    secret = "abcdefghijklmnopqrstuvwxyz"
+    connection = to(bmc, password=password)
+    for word in (password, secret):
+        spoil(bmc, 500, json.dumps({"error": {"code": told.format(word)}}).encode())
+        with pytest.raises(Refused) as caught:
+            connection.request("POST", f"{ROOT}/x", {"Image": f"https://10.0.0.1/b/{secret}.iso"})
+        assert caught.value.message == "" and word not in str(caught.value)
+
+
 def test_a_wrong_password(bmc: Bmc) -> None:
     with pytest.raises(Refused, match="does not let this user do that") as told:
         to(bmc, password="wrong").request("GET", ROOT)

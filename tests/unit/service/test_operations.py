@@ -114,6 +114,18 @@ def test_they_are_bounded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(there.listing(ROOT)) == 4, "the last one was not over when it came"
 
 
+def test_nobody_takes_the_room_of_others(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "MOST_OF_ONE", 1)
+    there, go = here.service.operations, threading.Event()
+    first = there.begin("test", "node1", RACK_B, lambda running: running.pause(0 * go.wait(60)))
+    with pytest.raises(Conflict, match=r"1 of .* are under way"):
+        there.begin("test", "node2", RACK_B, lambda running: None)
+    ended(there, there.begin("test", "node2", ROOT, lambda running: None))
+    go.set()
+    ended(there, first)
+    ended(there, there.begin("test", "node2", RACK_B, lambda running: None))
+
+
 def test_the_end_of_the_service_ends_them(here: Site) -> None:
     there = here.service.operations
     begun = there.begin("test", "node1", ROOT, lambda running: running.pause(3600))

@@ -115,8 +115,8 @@ def test_a_session_ends_when_its_token_expires(here: Site) -> None:
 
 def test_logging_out_ends_it(here: Site) -> None:
     cookie, other = begun(here), begun(here, "other")
-    here.service.sessions.end(cookie, ROOT)
-    here.service.sessions.end(cookie, ROOT)
+    here.service.sessions.end(cookie)
+    here.service.sessions.end(cookie)
     assert not here.service.sessions.lives(cookie) and here.service.sessions.lives(other)
     assert len(here.audit("logout")) == 1
     here.service.sessions.close()
@@ -153,6 +153,14 @@ def test_of_too_many_the_one_that_was_idle_longest_ends(here: Site, monkeypatch:
     here.service.sessions.find(first, PEER)
     third = begun(here, "c")
     assert [here.service.sessions.lives(cookie) for cookie in (first, second, third)] == [True, False, True]
+
+
+def test_who_logs_in_again_and_again_ends_their_own_sessions(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST", 4)
+    other, shown = begun(here, "other"), token(here, "thief", PrincipalRole.READER).encode()
+    own = [here.service.sessions.begin(shown, PEER).reveal() for _ in range(9)]
+    assert here.service.sessions.lives(other)
+    assert [here.service.sessions.lives(cookie) for cookie in own] == [False] * 6 + [True] * 3
 
 
 def test_streams_of_a_session_are_bounded(here: Site) -> None:

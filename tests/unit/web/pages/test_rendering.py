@@ -16,6 +16,7 @@ from provision.api.bmc import BmcRow, HostPower
 from provision.api.operations import OperationState
 from provision.api.problem import ProblemDocument
 from provision.errors import Invalid
+from provision.inventory.diff import Difference
 from provision.principal import PrincipalRole
 from provision.service.batches import Batch, Progress, Row
 from provision.service.listeners import Listening
@@ -25,7 +26,7 @@ from provision.web.pages.selection import fingerprint
 from tests.helpers.browser import Browser, logged_in
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import STRANGER, Site
+from tests.helpers.site_fixture import INVENTORY, STRANGER, Site, request
 
 EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
 SERVICE = [
@@ -104,6 +105,39 @@ def test_every_string_of_the_service_is_text(
     original: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))
     assert "&lt;script&gt;alert(1)" in harmless(browser, path)
+
+
+MADE = [
+    ("links", "make", "/hosts/node1/links", {"medium": "iso"}),
+    ("tokens", "create", "/tokens", {"name": "another", "role": "reader"}),
+    ("inventories", "preview", "/inventory", {"text": INVENTORY}),
+]
+
+
+@pytest.mark.parametrize(("part", "method", "path", "form"), MADE)
+def test_what_a_form_has_made_is_text(
+    here: Site, monkeypatch: pytest.MonkeyPatch, part: str, method: str, path: str, form: dict[str, str]
+) -> None:
+    browser, owner = logged_in(here), getattr(here.service, part)
+    original: Callable[..., Any] = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))
+    monkeypatch.setattr(Difference, "lines", lambda _: [EVIL])
+    assert "&lt;script&gt;alert(1)" in harmless(browser, path, **form)
+
+
+@pytest.mark.parametrize(("method", "path"), [("hosts", "/events"), ("host", "/hosts/node1/events")])
+def test_what_a_stream_brings_is_text(here: Site, monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> None:
+    """The script of the page puts it in as it is."""
+    browser, overview = logged_in(here), here.service.overview
+    here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
+    original: Callable[..., Any] = getattr(overview, method)
+    monkeypatch.setattr(overview, method, lambda *args: hostile(original(*args)))
+    left = [lambda: None, here.service.sessions.close]
+    headers = {**browser.headers, "cookie": browser.cookie}
+    reply = request(browser.app, "GET", path, headers=headers, on_body=lambda: left.pop(0)() if left else None)
+    text = reply.body.decode()
+    assert "&lt;script&gt;alert(1)" in text and "event: ended" in text
+    assert not any(markup in text for markup in ("<script", "<img", '" autofocus'))
 
 
 def test_what_is_wrong_with_the_log_is_text(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:

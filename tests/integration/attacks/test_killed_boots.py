@@ -1,0 +1,83 @@
+"""Boots by a BMC whose service is killed at each step: the next one takes back what they were given."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.api_site import api_site
+from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
+from tests.helpers.serving import run, serve
+
+pytestmark = pytest.mark.integration
+
+KILLED = {
+    "the medium goes in": ("cd", "POST", "InsertMedia"),
+    "it is to boot once": ("cd", "PATCH", "437XR1138R2"),
+    "it is switched on": ("cd", "POST", "Reset"),
+    "the window is open": ("pxe", "PATCH", "437XR1138R2"),
+    "it is switched on, by the network": ("pxe", "POST", "Reset"),
+}
+
+
+@pytest.mark.parametrize("moment", KILLED)
+def test_what_a_killed_service_gave_a_boot_is_taken_back(tmp_path: Path, moment: str) -> None:
+    """kill -9 in the middle of an order, which the BMC has followed; nobody tells the next service of it."""
+    way, method, end = KILLED[moment]
+    made, killed = api_site(tmp_path), threading.Event()
+    (tmp_path / "password").write_text(PASSWORD)
+    with served() as bmc:
+        known = (
+            "--user",
+            USER,
+            "--password-file",
+            tmp_path / "password",
+            "--fingerprint",
+            fingerprint(certificate()[0]),
+        )
+        with serve(made.state) as first:
+            first.wait_for("serving the operators' API at")
+            assert run(made.state, "bmc", "set", "node1", "--url", bmc.url, *known).returncode == 0
+
+            def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
+                if (asked.method, asked.path.endswith(end)) == (method, True) and not killed.is_set():
+                    bmc.answer(asked)  # it does as it was told
+                    first.process.kill()
+                    killed.set()
+                    return 0, {}, b""
+                return None
+
+            bmc.spoils = spoil
+            assert run(made.state, "boot", "node1", "--via", way).returncode != 0
+            assert killed.wait(60) and first.process.wait(30) == -signal.SIGKILL
+        given = bmc.drive["Image"]
+        assert bool(given) is (way == "cd")
+        with serve(made.state) as second:
+            second.wait_for("serving the operators' API at")
+            deadline = time.monotonic() + 60
+            while "boot-undone" not in (found := left_behind(made.state, bmc)):
+                assert time.monotonic() < deadline, found
+                time.sleep(0.2)
+            if given:
+                path = given.partition("://")[2].partition("/")[2]
+                assert made.curl(f"/{path}", known=False)[0] == 404
+            assert PASSWORD not in first.log + second.log and (given or PASSWORD) not in first.log + second.log
+
+
+def left_behind(state: Path, bmc: Bmc) -> set[str]:
+    """What a boot was given and still has; "boot-undone" when that is nothing."""
+    rows = json.loads(run(state, "--json", "link", "list").stdout)
+    (host,) = json.loads(run(state, "--json", "status", "node1").stdout)["hosts"]
+    found = {"link" for row in rows if row["state"] == "good"}
+    found |= {"window"} if (host["window"] or {}).get("open") else set()
+    found |= {"medium"} if bmc.drive["Inserted"] else set()
+    found |= {"once"} if bmc.system["Boot"]["BootSourceOverrideEnabled"] != "Disabled" else set()
+    found |= {"power"} if bmc.system["PowerState"] != "Off" else set()
+    return found or {"boot-undone"}
