@@ -30,6 +30,7 @@ _COMPLETE, _BAD_BINDINGS = 0, 4 << 16
 _OF_LIBRARY, _OF_MECHANISM = 1, 2
 _ERROR_MASK = 0xFFFF0000  # calling and routine errors (RFC 2744 section 3.9.1)
 _MOST_WORDS = 300
+_EMPTY_WORDS = ("", "Success", "Unknown error")
 
 SKEW = "Clock skew too great"
 """What a `Failure` says when the clocks of client and server differ by more than Kerberos allows."""
@@ -289,12 +290,15 @@ def _check(status: int, minor: c_uint32) -> None:
         return
     if status & _ERROR_MASK == _BAD_BINDINGS:
         raise Failure("the token was made for another TLS channel", is_bound_elsewhere=True)
-    again, code = c_uint32(), minor.value or status
-    kind = _OF_MECHANISM if minor.value else _OF_LIBRARY
-    mechanism = _oid(_SPNEGO)
+    words = _words(minor.value, _OF_MECHANISM)
+    raise Failure((_words(status, _OF_LIBRARY) if words in _EMPTY_WORDS else words) or "unspecified failure")
+
+
+def _words(code: int, kind: int) -> str:
+    """What library or mechanism says of a code, which may quote what a stranger has sent."""
+    again, mechanism = c_uint32(), _oid(_SPNEGO)
     with _released() as text:
         _library().gss_display_status(byref(again), code, kind, byref(mechanism), byref(c_uint32()), byref(text))
         words = _text(text).decode("ascii", "replace")
-    # It may quote what a stranger has sent.
     shown = "".join(char if char.isascii() and char.isprintable() else " " for char in words)
-    raise Failure(" ".join(shown.split())[:_MOST_WORDS] or "unspecified failure")
+    return " ".join(shown.split())[:_MOST_WORDS]

@@ -24,6 +24,8 @@ _REALM = r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}"
 # realm of its users.
 _PRINCIPAL = re.compile(rf"{_PART}(?:/{_PART}){{0,3}}@{_REALM}")
 _PATTERN = re.compile(rf"(?:\*|{_PART})(?:/(?:\*|{_PART})){{0,3}}@{_REALM}")
+MOST = 255
+"""Characters of a principal's name: the audit log has room for all of it."""
 _WELL_KNOWN = "WELLKNOWN/"
 """How names begin that Kerberos itself has given, that of everybody (ANONYMOUS) among them (RFC 8062)."""
 
@@ -49,7 +51,7 @@ class Ticket:
 
 def _pattern(text: str) -> str:
     """A pattern of principals: a name with its realm, in which "*" stands for one whole part. Raises ValueError."""
-    if not _PATTERN.fullmatch(text):
+    if len(text) > MOST or not _PATTERN.fullmatch(text):
         raise ValueError(f"is not a principal with its realm; write NAME@REALM, and {ANY} for any one part of the name")
     return text
 
@@ -68,7 +70,7 @@ class Grant(Model):
 
 def is_principal(name: str) -> bool:
     """Whether this can be the name of a principal here. No token's name and no user id has its form."""
-    return bool(_PRINCIPAL.fullmatch(name)) and not name.startswith(_WELL_KNOWN)
+    return len(name) <= MOST and bool(_PRINCIPAL.fullmatch(name)) and not name.startswith(_WELL_KNOWN)
 
 
 def granted(grants: Iterable[Grant], name: str) -> Grant | None:

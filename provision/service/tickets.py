@@ -6,6 +6,7 @@ away. A failure says the same whatever is wrong, but where only somebody with a 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -37,6 +38,9 @@ _LARGEST = 1 << 20
 _COMPLAIN_SECONDS = 10.0
 _MOST_NAME = 200
 _SUBJECT = "[api.kerberos]"
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOENT)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_OF_THIS_MACHINE = frozenset(map(os.strerror, (*_NO_DISK, *_NO_DESCRIPTORS)))
 _log = logging.getLogger(__name__)
 
 
@@ -91,11 +95,13 @@ class Tickets:
         for each certificate that it may have. Raises Unavailable, also while the keytab is not right."""
         self._logins.require_ground()
         if self._problem() is not None:
-            raise Unavailable("Kerberos tickets", "cannot be checked now", "see 'provision status' on the server")
+            raise _cannot("see 'provision status' on the server")
         try:
             accepted = self._accepted(token, channels)
         except gssapi.Failure as error:
             self._complain(str(error))
+            if _is_of_this_machine(str(error)):
+                raise _cannot("see the service's log") from None
             return _refused(str(error))
         grant = granted(self._grants, accepted.name)
         if grant is None:
@@ -163,10 +169,20 @@ class Tickets:
             return self._judged[1]
 
 
+def _cannot(remedy: str) -> Unavailable:
+    return Unavailable("Kerberos tickets", "cannot be checked now", remedy)
+
+
+def _is_of_this_machine(reason: str) -> bool:
+    """Whether a token was not taken because it cannot be remembered: that is nobody's doing who has shown it."""
+    return reason.partition(" (filename: ")[0] in _OF_THIS_MACHINE
+
+
 def _refused(reason: str) -> Vain:
     fact, remedy = "has no valid Kerberos ticket", "run 'kinit', or show a token"
     if reason == gssapi.SKEW:
-        fact, remedy = "is by a clock that differs too much from the server's", "set the clock of your machine"
+        fact = "comes from a machine whose clock differs too much from the server's"
+        remedy = "set the clock of your machine"
     return Vain(Unauthenticated("request", fact, remedy), "no valid Kerberos ticket")
 
 

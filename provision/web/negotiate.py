@@ -1,7 +1,7 @@
 """Kerberos tickets in requests: HTTP's scheme Negotiate (RFC 4559), with each request by itself.
 
 Browsers show a ticket without anybody's doing, to a request that a page elsewhere has brought about, too. So one that a
-browser says to come from elsewhere is refused, whatever it wants.
+browser says to come from anything but a page of this server is refused, whatever it wants.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _TICKET = "provision.ticket"
 _NEGOTIATE = re.compile(rb"(?i:negotiate) +([A-Za-z0-9+/=]{1,65536}) *")
 _SCHEME = re.compile(rb"(?i:negotiate)(?: .*)?", re.DOTALL)
 _THREADS = 2
-_SAFE = ("GET", "HEAD")
 
 
 class Negotiation:
@@ -53,8 +52,9 @@ class Negotiation:
             await self._app(scope, receive, _with(send, OFFER, only=Unauthenticated.status))
             return
         try:
-            if not may_come_from(scope["method"], Headers(scope=scope)):
-                raise Denied("request", "comes from a page of another site", "send it from here, or show a token")
+            if not may_come_from(Headers(scope=scope)):
+                fact = "a browser sent it, but no page of this server asked it to"
+                raise Denied("request", fact, "log in at the web page, or show a token")
             shown = await self._shown(scope, token)
         except ProvisionError as error:
             answer = problems.response(error)
@@ -111,13 +111,17 @@ def proof(answer: bytes) -> tuple[bytes, bytes]:
     return b"www-authenticate", b"Negotiate " + base64.b64encode(answer)
 
 
-def may_come_from(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request that shows a ticket is one of a program, of a page of this server, or of somebody who typed its
-    address; browsers say so by Sec-Fetch-Site (Fetch Metadata) or, with what changes something, Origin (RFC 6454)."""
+def may_come_from(headers: Mapping[str, str]) -> bool:
+    """Whether a request that shows a ticket is one of a program, or of a page of this server; browsers say so by
+    Sec-Fetch-Site (Fetch Metadata) or, with what changes something, Origin (RFC 6454).
+
+    "none" means that somebody typed an address, or followed a link in a mail: that may be another site's, which has
+    sent the browser on to here. It would save a host's secrets on the operator's disk.
+    """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if origin is not None and origin != f"https://{headers.get('host', '')}":
         return False
-    return site in (None, "same-origin") or (site == "none" and method in _SAFE)
+    return site in (None, "same-origin")
 
 
 def _with(send: Send, header: tuple[bytes, bytes], only: int | None = None) -> Send:

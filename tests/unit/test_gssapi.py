@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import c_uint32
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def test_what_only_begins_like_it_is_refused(rest: bytes, tmp_path: Path) -> Non
     for head in (bytes([0x60, min(len(rest) + 8, 127)]), b"\x60\x82\xff\xff"):
         with pytest.raises(Failure):
             accept(head + SPNEGO + rest, write_keytab(tmp_path / "keytab"), tmp_path / "replays", None)
+
+
+@pytest.mark.parametrize("said", ["", "Success", "Unknown error"])
+def test_where_the_mechanism_says_nothing_the_library_does(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of tokens that were changed here and there: "refused: Success" would help no admin."""
+    words = {gssapi._OF_MECHANISM: said, gssapi._OF_LIBRARY: "Unspecified GSS failure."}
+    monkeypatch.setattr(gssapi, "_words", lambda _, kind: words[kind])
+    with pytest.raises(Failure, match="Unspecified GSS failure"):
+        gssapi._check(13 << 16, c_uint32(0))
 
 
 def test_without_a_keytab_nobody_is_accepted(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_a_pattern_means_a_principal(pattern: str, name: str, means: bool) -> No
         "WELLKNOWN/ANONYMOUS@WELLKNOWN:ANONYMOUS",
         "älice@EXAMPLE.COM",
         "a" * 65 + "@EXAMPLE.COM",
+        "/".join(["a" * 64] * 3) + "@" + "E" * 100,
         "token:ci",
         "uid=0",
     ],
@@ -80,6 +81,7 @@ def test_nobody_else_is_a_principal(name: str) -> None:
         "@EXAMPLE.COM",
         "/@EXAMPLE.COM",
         "NODE1$@A",
+        "/".join(["a" * 64] * 3) + "@" + "E" * 100,
         "",
     ],
 )

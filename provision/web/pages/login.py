@@ -70,10 +70,11 @@ def _log_in_by_ticket(pages: Pages, request: Request) -> Response:
     try:
         if token is None:
             # Nothing was tried: a browser shows its ticket when it has been asked to.
-            raise Unauthenticated("browser", "it has shown no Kerberos ticket")
+            remedy = "run 'kinit', and allow this server in the browser's settings for Kerberos (Negotiate)"
+            raise Unauthenticated("browser", "it has shown no Kerberos ticket", remedy)
         shown = tickets.accept(token, peer, channels(request.scope))
     except Unauthenticated as error:
-        answer, header = _form(pages, request, error.status, unknown=f"{error.subject}: {error.fact}"), OFFER
+        answer, header = _form(pages, request, error.status, unknown=str(error)), OFFER
     else:
         cookie = pages.service.sessions.begin_by(shown.ticket, peer, session.cookie_of(request.scope))
         answer, header = session.begin(to("/hosts"), cookie), proof(shown.answer)

@@ -15,6 +15,9 @@ from provision.policy import Ground
 from provision.service.footing import Footing
 from provision.service.guesses import AT_ONCE as TRIES
 from provision.service.tickets import MOST, REPLAYS, Tickets
+from provision.store.fields import checked
+from provision.ticket import MOST as PRINCIPAL_MOST
+from provision.ticket import is_principal
 from tests.helpers.site_fixture import Site, site
 from tests.helpers.tickets import ANSWER, kerberos, tickets, write_keytab
 
@@ -59,6 +62,22 @@ def test_all_failures_look_alike_but_for_a_wrong_clock(here: Site, monkeypatch: 
     told = {str(refused(found, text)) for text in (b"Ticket expired", b"Request is a replay", b"Wrong principal", b"")}
     assert told == {"request: has no valid Kerberos ticket; run 'kinit', or show a token"}
     assert "set the clock" in str(refused(found, gssapi.SKEW.encode()))
+
+
+@pytest.mark.parametrize("said", ["No space left on device", "Is a directory (filename: /state/kerberos.replays)"])
+def test_a_token_that_cannot_be_remembered_is_nobodys_failure(
+    here: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str
+) -> None:
+    found = tickets(here, monkeypatch, lambda _: Failure(said))
+    for _ in range(TRIES + 1):
+        error = refused(found)
+        assert isinstance(error, Unavailable) and "filename" not in str(error)
+    assert here.audit("login-failed") == [] and said in caplog.text
+
+
+def test_the_audit_log_has_the_whole_name_of_whoever_has_a_role() -> None:
+    longest = "a/b@" + "E" * (PRINCIPAL_MOST - len("a/b@"))
+    assert is_principal(longest) and checked({"event": "login", "operator": longest})["operator"] == longest
 
 
 def test_who_has_no_role_is_told_and_recorded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
