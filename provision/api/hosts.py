@@ -58,6 +58,23 @@ class HostDetail(Host):
     missing: tuple[Line, ...]
 
 
+class Compromised(Answer):
+    """What ended when a host was declared compromised: the credentials that are `exposed` until each has new content;
+    whether a window was open; how many links, and which tokens, are revoked; how many boots by its BMC were cancelled.
+    """
+
+    model_config = examples(
+        {"host": "node1", "exposed": ["token"], "window": True, "links": 1, "tokens": ["rack-7"], "boots": 0}
+    )
+
+    host: Name
+    exposed: tuple[Name, ...]
+    window: bool
+    links: Count
+    tokens: tuple[Name, ...]
+    boots: Count
+
+
 class OpenWindow(Request):
     """A window; what is left out comes from the site's policy."""
 

@@ -40,10 +40,11 @@ COMMANDS: Mapping[str, str | Group] = {
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
-        "Look at hosts.",
+        "Look at hosts, and say what has become of one.",
         {
             "list": "provision.cli.inventory:host_list",
             "show": "provision.cli.inventory:host_show",
+            "compromised": "provision.cli.host:compromised",
         },
     ),
     "credential": Group(

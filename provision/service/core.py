@@ -174,7 +174,9 @@ class Core:
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         window, boots = self.store.windows.of(name), self.charged.of(name)
-        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+        marked = snapshot.exposed.get(name)
+        exposed = tuple(one for one in marked if one in fixed[0].credentials) if marked else ()
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed)
 
     def seen(self, name: str, principal: Principal) -> HostState:
         """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not

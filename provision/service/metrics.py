@@ -53,6 +53,8 @@ class _Collector(Collector):
         core = self._core
         windows = core.store.windows.open_at(core.clock())
         yield _gauge("provision_hosts", "Hosts of the inventory.", len(core.hosts))
+        text = "Hosts that were declared compromised and have a credential that is not replaced yet."
+        yield _gauge("provision_hosts_exposed", text, len(core.store.snapshot.exposed))
         yield _gauge("provision_windows_open", "Boot windows that are open.", windows)
         yield _gauge("provision_warnings", "Warnings that 'provision status' shows.", len(core.warnings()))
 

@@ -10,6 +10,7 @@ from provision.clock import Clock
 from provision.service.auditing import Auditing
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
+from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
 from provision.service.exports import Exports
@@ -58,6 +59,7 @@ class Service:
         self.bmcs = Bmcs(core, self.operations)
         parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
         self.bmc_boots = BmcBoots(parts, self.operations)
+        self.compromises = Compromises(core, self.operations)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())

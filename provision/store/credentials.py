@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from provision.errors import NotFound
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec
+from provision.store.compromises import Content, Exposures, Show
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
 from provision.store.keys import MasterKey, Purpose
@@ -82,8 +83,8 @@ class OpenCredential:
 class Credentials:
     """The part of the store that holds credentials."""
 
-    def __init__(self, database: Database, picture: Picture, key: MasterKey) -> None:
-        self._database, self._picture, self._key = database, picture, key
+    def __init__(self, database: Database, picture: Picture, key: MasterKey, exposures: Exposures) -> None:
+        self._database, self._picture, self._key, self._exposures = database, picture, key, exposures
         # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
         self._sealed: dict[str, _Rows] = {}
 
@@ -96,13 +97,18 @@ class Credentials:
         with self._database.lock:
             known = self._picture.snapshot.credentials
             changed = {host: dict(known.get(host, {})) for host, _ in values}
-            latest = []
+            latest: list[int] = []
+            shows: list[Show] = []
             with self._database.write() as tx:
                 for host, value in values:
                     changed[host][value.name] = self._set(tx, host, value, now)
                     latest.append(changed[host][value.name])
+                    content = Content(value.name, latest[-1], value.data)
+                    shows.append(self._exposures.follow(tx, self._picture.host_id(host), content))
                 rows = {host: self._rows(tx, host) for host in changed}
             self._keep(rows)
+            for show in shows:
+                show()
             self._picture.show_credentials(changed)
         self._database.forget_deleted()
         return latest

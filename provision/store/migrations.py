@@ -91,6 +91,17 @@ MIGRATIONS = (
             " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        6,
+        "compromised hosts, and what was said of what ends",
+        (
+            f"CREATE TABLE compromises ({_HOST}, number INTEGER NOT NULL, declared VARCHAR NOT NULL,"
+            " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+            f"CREATE TABLE exposures ({_HOST}, name TEXT NOT NULL, digest TEXT NOT NULL, version INTEGER NOT NULL,"
+            " PRIMARY KEY (host_id, name, digest))",
+            "CREATE TABLE expiry_notices (name TEXT NOT NULL PRIMARY KEY, days INTEGER NOT NULL)",
+        ),
+    ),
 )
 
 

@@ -33,6 +33,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("check",),
     ("host", "list"),
     ("host", "show", "node1"),
+    ("host", "compromised", "node1"),
     ("credential", "set", "node1", "token", "--file", "secret"),
     ("credential", "load", "load"),
     ("credential", "list"),
