@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, str | Group] = {
         {
             "list": "provision.cli.inventory:host_list",
             "show": "provision.cli.inventory:host_show",
+            "replace-mac": "provision.cli.host:replace_mac",
             "compromised": "provision.cli.host:compromised",
         },
     ),

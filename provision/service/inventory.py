@@ -6,22 +6,37 @@ import gc
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from provision import netcheck
 from provision.api import hosts as api
 from provision.api.inventory import Change, Changes, Discrepancy
-from provision.document import Source
-from provision.errors import Conflict, Invalid, Problems
+from provision.document import Source, dotted
+from provision.errors import Conflict, Invalid, Problem, Problems
 from provision.host import Host
+from provision.inventory import replacement
+from provision.inventory.diff import STORE, Difference, brief, difference, merge, needs_confirmation
 from provision.inventory.diff import Change as FieldChange
-from provision.inventory.diff import Difference, brief, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
+from provision.inventory.rules import check
+from provision.model import nic_address
 from provision.principal import Principal
 from provision.service import compatibility
 from provision.service.core import Core
 from provision.site import Inventory
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A host as it is with the NIC `new` instead of `old`, and what that makes of the inventory."""
+
+    host: Host
+    old: str
+    new: str
+    inventory: Inventory
+    changes: Difference
+
 
 _RESOLVER = re.compile(
     r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
@@ -96,6 +111,46 @@ class Inventories:
             self._make(merged, changes, principal)
         return changes
 
+    def replacement(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
+        """What it changes that a NIC of the host, by its MAC or its interface, is the one with the MAC `new` now.
+
+        Raises NotFound and Invalid for `old`, Conflict when `new` is a NIC of some host, and Problems with all that
+        does not fit.
+        """
+        host = self._core.seen(name, principal).host
+        mac, new = replacement.nic(host, old), nic_address(new)
+        host = replacement.replaced(host, mac, new)
+        if (other := self._core.store.snapshot.by_mac.get(new)) is not None:
+            raise Conflict(new, f"is a NIC of {other}", "look at that host, or replace its NIC first")
+        hosts = tuple(host if one.name == name else one for one in self._core.hosts.values())
+        with without_collector():
+            if problems := [Problem(STORE, 0, dotted(v.path), v.fact, v.remedy) for v in check(self._core.site, hosts)]:
+                raise Problems(problems)
+            merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=hosts), prune=False)
+        changes = replace(changes, notes=(*changes.notes, self._sighting(new)))
+        return Replacement(host, mac, new, merged, changes)
+
+    def _sighting(self, mac: str) -> str:
+        """Where the NIC that is there now has been seen."""
+        for seen in self._core.store.sightings.all():
+            if seen.mac == mac:
+                return f"an unknown machine with the MAC {mac} has asked for a boot on network '{seen.network}'"
+        return f"no machine with the MAC {mac} has asked for a boot yet"
+
+    def replace_mac(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
+        """Replace a NIC of the host; its window is closed, and links to it are revoked. Raises like `replacement`."""
+        core, store = self._core, self._core.store
+        with core.lock:
+            made = self.replacement(name, old, new, principal)
+            with core.act("mac-replaced", principal, host=name, mac=made.new, subject=made.old):
+                # First: whoever is killed in between leaves nothing that is good for the NIC of before.
+                store.windows.close(name)
+                for link in store.links.standing(name):
+                    store.links.revoke(link.id)
+                store.hosts.apply(made.inventory, principal)
+            core.witness()
+        return made
+
     def host(self, name: str, principal: Principal) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""
         state = self._core.seen(name, principal)
@@ -141,6 +196,13 @@ def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
         applied=applied,
         confirm=confirm,
     )
+
+
+def replaced(made: Replacement, *, applied: bool) -> api.ReplacedMac:
+    """A replacement for operators, with the NICs of the interfaces that it touches."""
+    own = {name: one.macs for name, one in made.host.interfaces.items() if made.new in one.macs}
+    changes = shown(made.changes, applied=applied, confirm=False)
+    return api.ReplacedMac(host=made.host.name, old=made.old, new=made.new, interfaces=own, changes=changes)
 
 
 def _fields(changes: Iterable[FieldChange]) -> tuple[Change, ...]:

@@ -144,6 +144,7 @@ def body_of(method: str, path: str) -> bytes:
         "/up": {"host": "node1", "key": "00" * 32},
         "/v1/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": b64encode(CANARY).decode()},
         "/v1/hosts/node1/power": {"action": "on"},
+        "/v1/hosts/node1/replace-mac": {"old": "mgmt", "new": "52:54:00:00:00:11"},
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
@@ -153,7 +154,7 @@ def body_of(method: str, path: str) -> bytes:
     return json.dumps(bodies.get(path, {})).encode() if method in ("POST", "PUT") else b""
 
 
-LAST = ("/v1/hosts/{name}/compromised",)
+LAST = ("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/replace-mac")
 """What leaves nothing that policy could give."""
 
 

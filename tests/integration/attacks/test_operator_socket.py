@@ -33,6 +33,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("check",),
     ("host", "list"),
     ("host", "show", "node1"),
+    ("host", "replace-mac", "node1", "mgmt", "52:54:00:00:00:11"),
     ("host", "compromised", "node1"),
     ("credential", "set", "node1", "token", "--file", "secret"),
     ("credential", "load", "load"),
