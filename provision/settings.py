@@ -132,7 +132,7 @@ EVENTS = (
     *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
     *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
-    *("image-damaged", "network-cut", "host-compromised", "mac-replaced"),
+    *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     "recovered",
 )

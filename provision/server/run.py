@@ -40,7 +40,7 @@ _COLLECT_AFTER = 5000
 """Objects that are made before Python's collector of cycles looks for some to free, 700 by default. An answer makes a
 few dozen, nearly none of them in a cycle."""
 
-_SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
+_SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 60 * 60.0, 24 * 60 * 60.0
 log = logging.getLogger("provision")
 
 
@@ -74,6 +74,7 @@ def _jobs(service: Service) -> list[Job]:
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
+        Job("what expires", service.expiries.notify, first=30 * _SECOND, every=_HOUR),
         Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 

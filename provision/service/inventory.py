@@ -24,6 +24,7 @@ from provision.model import nic_address
 from provision.principal import Principal
 from provision.service import compatibility
 from provision.service.core import Core
+from provision.service.expiries import Expiries
 from provision.site import Inventory
 
 
@@ -174,13 +175,14 @@ class Inventories:
         ]
 
     def check(self, server: str | None, principal: Principal) -> list[Discrepancy]:
-        """DNS against the inventory, and whether the disk will last.
+        """DNS against the inventory, whether the disk will last, and what expires soon.
 
         `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
         """
         resolvers = [_resolver(server)] if server is not None else None
         found = [(f.subject, f.fact, f.remedy) for f in netcheck.check(self.current(principal), resolvers)]
-        found += [(w.subject, w.fact, w.remedy) for w in self._core.warnings()]
+        warnings = [*self._core.warnings(), *Expiries(self._core).warnings(principal)]
+        found += [(w.subject, w.fact, w.remedy) for w in warnings]
         return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
 
 

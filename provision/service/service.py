@@ -13,6 +13,7 @@ from provision.service.bmcs import Bmcs
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
+from provision.service.expiries import Expiries
 from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
@@ -60,6 +61,7 @@ class Service:
         parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
         self.bmc_boots = BmcBoots(parts, self.operations)
         self.compromises = Compromises(core, self.operations)
+        self.expiries = Expiries(core, lambda: self.listeners())
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
@@ -78,7 +80,7 @@ class Service:
         # Few processes are asked for them, and the library takes as long to load as a short command to run.
         from provision.service.metrics import Metrics
 
-        return Metrics(self.core, lambda: self.listeners())
+        return Metrics(self.core, lambda: self.listeners(), self.expiries)
 
     def close(self) -> None:
         """End what is under way, and let go of the state directory."""

@@ -14,6 +14,7 @@ from provision.link_rules import imagined
 from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
 from provision.service.core import Core
+from provision.service.expiries import Expiries
 from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
@@ -28,7 +29,7 @@ class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
     def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker = core, tracker
+        self._core, self._tracker, self._expiries = core, tracker, Expiries(core)
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -39,7 +40,7 @@ class Reports:
         return api.Status(
             hosts=self.of_hosts(names),
             unknown=() if name else self.unknown(principal),
-            warnings=tuple(str(warning) for warning in self._core.warnings()),
+            warnings=tuple(map(str, (*self._core.warnings(), *self._expiries.warnings(principal)))),
             problems=tuple(self._core.footing.problems()),
         )
 

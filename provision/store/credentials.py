@@ -28,6 +28,7 @@ _c = credentials.c
 _COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
 _AT = [credentials.c.keys().index(column.name) for column in _COLUMNS]
 _PLACES = select(_c.host_id, _c.name, _c.kind, _c.path, _c.mode)
+_AGES = select(_c.host_id, _c.name, _c.kind, _c.not_after, _c.created)
 _OF_HOST = Statement(select(*_c).where(_c.host_id == bindparam("host")))
 _v = credential_versions.c
 _VERSIONS = Statement(select(*_v).where(_v.host_id == bindparam("host")))
@@ -152,6 +153,17 @@ class Credentials:
             for row in rows
         ]
         return sorted(infos, key=lambda info: (info.host, info.name))
+
+    def ages(self) -> tuple[list[tuple[str, str, datetime]], datetime | None]:
+        """When each certificate ends, as (host, name, end), and when the oldest keytab was sealed."""
+        names, ends, keytabs = self._picture.names(), [], list[datetime]()
+        with self._database.read() as tx:
+            for host_id, name, kind, not_after, created in tx.connection.execute(_AGES):
+                if host_id in names and not_after is not None:
+                    ends.append((names[host_id], name, not_after))
+                if host_id in names and kind == CredentialKind.KEYTAB:
+                    keytabs.append(created)
+        return ends, min(keytabs, default=None)
 
     def places(self) -> dict[str, dict[str, CredentialSpec]]:
         """Of what kind every credential is sealed, and where it is to stand, by host and name."""

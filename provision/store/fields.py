@@ -34,6 +34,7 @@ Entry = TypedDict(
         "boot": int | str,
         "window": int | str,
         "minutes": int,
+        "days": int,
         "boots": int,
         "link": str,
         "token": str,

@@ -13,6 +13,7 @@ from provision.store.boots import Boots
 from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
+from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
 from provision.store.links import Links
@@ -44,6 +45,7 @@ class Store:
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
+        self.expiry_notices = ExpiryNotices(database)
         self._load()
 
     @classmethod
