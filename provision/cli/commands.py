@@ -83,6 +83,13 @@ COMMANDS: Mapping[str, str | Group] = {
             "check": "provision.cli.bmc:check",
         },
     ),
+    "webhook": Group(
+        "Try receivers of events, and tell them again.",
+        {
+            "test": "provision.cli.webhook:test",
+            "replay": "provision.cli.webhook:replay",
+        },
+    ),
     "image": Group(
         "Build, probe, import and list base images.",
         {

@@ -143,7 +143,7 @@ class Inventories:
         core, store = self._core, self._core.store
         with core.lock:
             made = self.replacement(name, old, new, principal)
-            with core.act("mac-replaced", principal, host=name, mac=made.new, subject=made.old):
+            with core.act("mac-replaced", principal, host=name, mac=made.new, replaced=made.old):
                 # First: whoever is killed in between leaves nothing that is good for the NIC of before.
                 store.windows.close(name)
                 for link in store.links.standing(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -29,7 +30,9 @@ from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
+from provision.service.stuck import Stuck
 from provision.service.tokens import Tokens
+from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
 
@@ -62,6 +65,9 @@ class Service:
         self.bmc_boots = BmcBoots(parts, self.operations)
         self.compromises = Compromises(core, self.operations)
         self.expiries = Expiries(core, lambda: self.listeners())
+        self.receivers: Callable[[], Mapping[str, Receiver]] = dict
+        self.webhooks = Webhooks(core, lambda: self.receivers())
+        self.stuck = Stuck(core, tracker)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())

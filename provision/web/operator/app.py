@@ -12,7 +12,19 @@ from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
-from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
+from provision.web.operator import (
+    audit,
+    bmc,
+    credentials,
+    hosts,
+    images,
+    inventory,
+    links,
+    media,
+    monitoring,
+    tokens,
+    webhooks,
+)
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 from provision.web.operator.request import require_admin
@@ -34,6 +46,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         audit.router(service),
         tokens.router(service),
         monitoring.router(service),
+        webhooks.router(service),
     )
     app = _application(routers)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.

@@ -37,7 +37,7 @@ def test_a_nic_is_exchanged(here: Site) -> None:
     asks = replace(origin(), requester=replace(origin().requester, mac=NIC))
     assert CANARY in charged(here.service.netboot.seed(asks, None)).data
     (entry,) = here.audit("mac-replaced")
-    assert (entry["host"], entry["mac"], entry["subject"]) == ("node1", NIC, MAC1)
+    assert (entry["host"], entry["mac"], entry["replaced"]) == ("node1", NIC, MAC1)
 
 
 def test_a_preview_changes_nothing(here: Site) -> None:
