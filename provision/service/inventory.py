@@ -13,7 +13,7 @@ from provision import netcheck
 from provision.api import hosts as api
 from provision.api.inventory import Change, Changes, Discrepancy
 from provision.document import Source, dotted
-from provision.errors import Conflict, Invalid, Problem, Problems
+from provision.errors import Conflict, Denied, Invalid, Problem, Problems
 from provision.host import Host
 from provision.inventory import replacement
 from provision.inventory.diff import STORE, Difference, brief, difference, merge, needs_confirmation
@@ -21,7 +21,7 @@ from provision.inventory.diff import Change as FieldChange
 from provision.inventory.parse import parse
 from provision.inventory.rules import check
 from provision.model import nic_address
-from provision.principal import Principal
+from provision.principal import Principal, spelled
 from provision.service import compatibility
 from provision.service.core import Core
 from provision.service.expiries import Expiries
@@ -115,10 +115,13 @@ class Inventories:
     def replacement(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
         """What it changes that a NIC of the host, by its MAC or its interface, is the one with the MAC `new` now.
 
-        Raises NotFound and Invalid for `old`, Conflict when `new` is a NIC of some host, and Problems with all that
-        does not fit.
+        Raises NotFound and Invalid for `old`, Denied for who does not see all hosts, Conflict when `new` is a NIC of
+        some host, and Problems with all that does not fit.
         """
         host = self._core.seen(name, principal).host
+        if principal.selector:
+            fact = f"sees only hosts with {spelled(principal.selector)}, and the new NIC may be another's"
+            raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
         mac, new = replacement.nic(host, old), nic_address(new)
         host = replacement.replaced(host, mac, new)
         if (other := self._core.store.snapshot.by_mac.get(new)) is not None:

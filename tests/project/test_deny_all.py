@@ -75,11 +75,14 @@ PARAMETERS = {
     "link": ["0" * 12],
     "operation": ["0" * 12],
     "access": ["ci"],
+    "receiver": ["desk"],
     "file": ["style.css"],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
 SPECIAL = {
+    ("/v1/webhooks/{name}/test", "name"): "receiver",
+    ("/v1/webhooks/{name}/replay", "name"): "receiver",
     ("/pxe/pxelinux.cfg/{name}", "name"): "pxelinux",
     ("/pxe/{name}", "name"): "loader",
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
@@ -147,6 +150,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/hosts/node1/replace-mac": {"old": "mgmt", "new": "52:54:00:00:00:11"},
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
+        "/v1/webhooks/desk/replay": {"first": 1},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT" and path not in bodies:

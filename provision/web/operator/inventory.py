@@ -12,7 +12,7 @@ from provision.document import Source
 from provision.service.inventory import replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
-from provision.web.operator.request import InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
+from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
 
 _APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
@@ -32,7 +32,7 @@ def router(service: Service) -> APIRouter:
         return shown(changes, applied=True, confirm=False)
 
     @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
-    def replace_mac(name: InPath, body: ReplaceMac, principal: SiteAdmin) -> ReplacedMac:
+    def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
         """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
         do = service.inventories.replacement if body.dry_run else service.inventories.replace_mac
         return replaced(do(name, body.old, body.new, principal), applied=not body.dry_run)

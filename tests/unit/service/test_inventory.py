@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from provision.errors import Conflict, Gone, NotFound, Problems
+from provision.errors import Conflict, Denied, Gone, NotFound, Problems
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service.inventory import replaced
 from tests.helpers.links import make, take
@@ -72,6 +72,9 @@ def test_who_does_not_see_the_host_does_not_learn_of_it(here: Site) -> None:
     foreign = Principal("token:x", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "z"),))
     with pytest.raises(NotFound, match="no host of this name"):
         here.service.inventories.replace_mac("node1", "mgmt", NIC, foreign)
+    for mac in (NIC, MAC2):  # whether it is another's is not for who sees some hosts only
+        with pytest.raises(Denied, match="the new NIC may be another's"):
+            here.service.inventories.replacement("node1", "mgmt", mac, replace(foreign, selector=(("rack", "a"),)))
 
 
 def test_the_files_of_before_change_it_back_and_say_so(here: Site) -> None:
