@@ -134,7 +134,7 @@ EVENTS = (
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
     *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
     *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
-    *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac"),
+    *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     "recovered",
 )

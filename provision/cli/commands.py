@@ -105,6 +105,16 @@ COMMANDS: Mapping[str, str | Group] = {
             "minimal-set": "provision.cli.probe:minimal_set",
         },
     ),
+    "rollout": Group(
+        "Give hosts a new base image, some at a time.",
+        {
+            "start": "provision.cli.rollout:start",
+            "status": "provision.cli.rollout:status",
+            "pause": "provision.cli.rollout:pause",
+            "continue": "provision.cli.rollout:continue_",
+            "rollback": "provision.cli.rollout:rollback",
+        },
+    ),
     "ca": Group(
         "Look after the internal CA of the API.",
         {

@@ -76,6 +76,7 @@ def _jobs(service: Service) -> list[Job]:
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
         Job("boots that are stuck", service.stuck.look, first=10 * _SECOND, every=10 * _SECOND),
+        Job("roll-out", service.rollouts.look, first=10 * _SECOND, every=10 * _SECOND),
         Job("events", EventLines(core).work, first=_SECOND, every=_SECOND),
         Job("what expires", service.expiries.notify, first=30 * _SECOND, every=_HOUR),
         Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),

@@ -232,7 +232,7 @@ class Core:
 
     def base_of(self, host: Host | None) -> BaseImage:
         """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""
-        name = (host.base if host else None) or self.site.base
+        name = self.store.snapshot.base_name(host) or self.site.base
         base_id = self.bases().get(name) if name else None
         if name is None or base_id is None:
             known = ", ".join(sorted(self.bases())) or "none"
@@ -365,7 +365,7 @@ def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
 
 
 def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
-    base = host.base or (snapshot.site.base if snapshot.site else None)
+    base = snapshot.base_name(host)
     return hashlib.sha256(f"{revision} {snapshot.bases.get(base or '')}".encode()).hexdigest()
 
 
@@ -376,7 +376,7 @@ def _unknown(name: str) -> NotFound:
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:
     have = snapshot.credentials.get(host.name, {})
     missing = [f"its credential '{name}'" for name in host.credentials if name not in have]
-    base = host.base or (snapshot.site.base if snapshot.site else None)
+    base = snapshot.base_name(host)
     if base is None:
         missing.append("a base image (none is named)")
     elif base not in snapshot.bases:

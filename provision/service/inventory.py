@@ -66,10 +66,23 @@ class Inventories:
         old = self._core.store.hosts.inventory()
         merged = merge(old, new, prune)
         sealed = self._core.store.credentials.places()
-        if problems := compatibility.problems(self._core, merged, sealed):
+        effective, moved = self._as_moved(merged)
+        if problems := compatibility.problems(self._core, effective, sealed):
             raise Problems(problems)
-        changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
+        notes = (*compatibility.left_behind(old, merged, sealed), *moved)
+        changes = replace(difference(old, merged), notes=notes)
         return merged, changes, prune and needs_confirmation(changes, old)
+
+    def _as_moved(self, merged: Inventory) -> tuple[Inventory, tuple[str, ...]]:
+        """The inventory with the bases that a roll-out has given to hosts, and what is to be said of that."""
+        moved = self._core.store.snapshot.moved
+        others = {h.name for h in merged.hosts if h.name in moved and (h.base or merged.site.base) != moved[h.name]}
+        if not others:
+            return merged, ()
+        hosts = tuple(h.model_copy(update={"base": moved[h.name]}) if h.name in others else h for h in merged.hosts)
+        base = moved[min(others)]
+        note = f"hosts that keep the base '{base}' of a roll-out: {len(others)}; see 'provision rollout status'"
+        return Inventory(site=merged.site, hosts=hosts), (note,)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""

@@ -28,6 +28,7 @@ from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
+from provision.service.rollouts import Rollouts
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
 from provision.service.stuck import Stuck
@@ -68,6 +69,7 @@ class Service:
         self.receivers: Callable[[], Mapping[str, Receiver]] = dict
         self.webhooks = Webhooks(core, lambda: self.receivers())
         self.stuck = Stuck(core, tracker)
+        self.rollouts = Rollouts(core)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())

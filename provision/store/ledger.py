@@ -36,6 +36,8 @@ TABLES = (
     schema.credential_versions,
     schema.compromises,
     schema.exposures,
+    schema.rollouts,
+    schema.rollout_hosts,
     schema.windows,
     schema.boots,
     schema.links,

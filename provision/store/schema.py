@@ -230,4 +230,28 @@ expiry_notices = Table(
     "expiry_notices", metadata, Column("name", Text, primary_key=True), Column("days", Integer, nullable=False)
 )
 
+# The one roll-out of a base image that there may be, and the hosts that have its base whatever the inventory says.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("base", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+rollout_hosts = Table(
+    "rollout_hosts",
+    metadata,
+    _host_id(primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -31,7 +31,8 @@ class Snapshot:
     the versions of the sealed credentials by host and name. `revisions` holds for every host the hex SHA-256 of all
     that its seed is made of: the site, the host, and the versions of the credentials that it names; one that was
     declared compromised has others from then on. `compromised` says what of that is known, and `exposed` has
-    the names of its credentials that others may have since.
+    the names of its credentials that others may have since. `moved` are the bases of hosts that a roll-out has given
+    them.
     """
 
     change: int
@@ -44,6 +45,14 @@ class Snapshot:
     bases: Mapping[str, str]
     compromised: Mapping[str, Compromise]
     exposed: Mapping[str, tuple[str, ...]]
+    moved: Mapping[str, str]
+
+    def base_name(self, host: Host | None) -> str | None:
+        """The name of the base image of a host: that of a roll-out, its own or the site's; the site's for a machine
+        that is not known. None when none is named."""
+        if host is not None and (name := self.moved.get(host.name) or host.base):
+            return name
+        return self.site.base if self.site is not None else None
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,9 @@ class Picture:
         self.stored = Stored("", EMPTY)
         self.compromises: dict[str, Compromise] = {}
         """By the identities of hosts."""
-        self.snapshot = Snapshot(0, None, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
+        self.moved: dict[str, str] = {}
+        """Bases that a roll-out has given to hosts, by their identities."""
+        self.snapshot = Snapshot(0, None, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
     def host_id(self, host: str) -> str:
         """The host's identity; raises NotFound."""
@@ -116,12 +127,19 @@ class Picture:
             bases=MappingProxyType(dict(bases)),
             compromised=compromised,
             exposed=_exposed(compromised, versions),
+            moved=self._moved(ids),
         )
 
+    def _moved(self, ids: Mapping[str, str]) -> Mapping[str, str]:
+        """The bases of moved hosts, by their names."""
+        if not self.moved:
+            return EMPTY
+        return MappingProxyType({name: self.moved[key] for name, key in ids.items() if key in self.moved})
+
     def show_bases(self, bases: Mapping[str, str]) -> None:
-        """Replace the names of base images."""
-        now = self.snapshot
-        self.snapshot = replace(now, change=now.change + 1, bases=MappingProxyType(dict(sorted(bases.items()))))
+        """Replace the names of base images, and which hosts a roll-out has moved."""
+        now, named = self.snapshot, MappingProxyType(dict(sorted(bases.items())))
+        self.snapshot = replace(now, change=now.change + 1, bases=named, moved=self._moved(now.ids))
 
     def show_credentials(self, changed: Mapping[str, Versions]) -> None:
         """Replace the versions of the credentials of some hosts."""

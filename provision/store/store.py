@@ -17,6 +17,7 @@ from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
 from provision.store.links import Links
+from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
@@ -46,6 +47,7 @@ class Store:
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
         self.expiry_notices = ExpiryNotices(database)
+        self.rollouts = Rollouts(database, picture)
         self._load()
 
     @classmethod
@@ -92,7 +94,7 @@ class Store:
         self.close()
 
     def _load(self) -> None:
-        inventory = self.compromises, self._picture
+        inventory = self.compromises, self.rollouts, self._picture
         parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
         self.database.load(*(part.load for part in parts))
 
@@ -100,6 +102,7 @@ class Store:
         if names:
             self.credentials.forget()
             self.compromises.forget()
+            self.rollouts.forget()
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)

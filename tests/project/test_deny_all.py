@@ -151,6 +151,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/webhooks/desk/replay": {"first": 1},
+        "/v1/rollout": {"base": "base"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT" and path not in bodies:

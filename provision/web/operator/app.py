@@ -22,6 +22,7 @@ from provision.web.operator import (
     links,
     media,
     monitoring,
+    rollouts,
     tokens,
     webhooks,
 )
@@ -47,6 +48,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         tokens.router(service),
         monitoring.router(service),
         webhooks.router(service),
+        rollouts.router(service),
     )
     app = _application(routers)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.

@@ -30,6 +30,7 @@ OPERATIONS = {
     *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
     *("list_operations", "get_operation", "cancel_operation"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
+    *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {
