@@ -75,6 +75,6 @@ def _ended(done: Compromised) -> list[str]:
     said = "; ".join(filter(None, ended)) or "nothing was open"
     lines = [f"{done.host}: declared compromised ({said})"]
     if not done.exposed:
-        return [*lines, "it has no credentials, so it may boot again as soon as a window is open"]
+        return [*lines, "it has no credentials, so nothing keeps it from booting again"]
     lines.append("it gets nothing until each of these has new content:")
     return lines + [f"  provision credential set {done.host} {name} --file FILE" for name in done.exposed]

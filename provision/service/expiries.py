@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from provision import pem
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, Unavailable
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.listeners import Listeners
@@ -100,21 +100,27 @@ class Expiries:
         yield from self._of_inventory()[0]
 
     def first(self) -> dict[str, datetime]:
-        """When the first of each kind ends."""
+        """When the first of each kind ends; of a store that cannot be read, what is known without it."""
         found: dict[str, datetime] = {}
-        for one in self.all():
-            found[str(one.kind)] = min(one.ends, found.get(str(one.kind), one.ends))
+        with suppress(Unavailable):
+            for one in self.all():
+                found[str(one.kind)] = min(one.ends, found.get(str(one.kind), one.ends))
         return found
 
     def oldest_keytab(self) -> datetime | None:
-        """When the oldest keytab that a host has was sealed."""
-        return self._of_inventory()[1]
+        """When the oldest keytab that a host has was sealed; None without one, and while the store cannot be read."""
+        with suppress(Unavailable):
+            return self._of_inventory()[1]
+        return None
 
     def warnings(self, principal: Principal) -> list[ProvisionError]:
         """What ends soon of what the principal sees: everything, or certificates of its hosts and its own token. The
         API itself warns of its certificates."""
         now = self._core.clock()
-        soon = [one for one in self.all() if one.ends - now < _SOON and one.kind is not Kind.API]
+        try:
+            soon = [one for one in self.all() if one.ends - now < _SOON and one.kind is not Kind.API]
+        except Unavailable:
+            return []  # what is wrong is said elsewhere
         seen = sorted((one for one in soon if self._sees(principal, one)), key=lambda one: (one.ends, one.subject))
         told = [one.warning(now) for one in seen[:_SHOWN]]
         if len(seen) > _SHOWN:
@@ -140,13 +146,10 @@ class Expiries:
             if key in said:
                 kept[key] = said[key]
             if near and min(near) < kept.get(key, max(NOTICE_DAYS) + 1):
-                fields = {
-                    "host": one.host,
-                    "kind": str(one.kind),
-                    "subject": one.subject,
-                    "reason": str(one.warning(now)),
-                }
-                core.note("credential-expiring", None, days=min(near), **fields)
+                # Not each on the disk before the next: a whole site may have got its certificates on one day.
+                about = {"host": one.host, "kind": str(one.kind), "subject": one.subject, "days": min(near)}
+                event = {"time": now, "event": "credential-expiring", **about, "reason": str(one.warning(now))}
+                core.audit.record(event, counted=False)
                 kept[key] = min(near)
         if kept != said:
             core.store.expiry_notices.keep(kept)

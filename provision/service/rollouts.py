@@ -76,34 +76,41 @@ class Rollouts:
 
     def pause(self, principal: Principal) -> api.RolloutStatus:
         """Move no more hosts. Raises NotFound, and Conflict unless it is running."""
-        return self._turn("rollout-paused", RolloutState.PAUSED, (RolloutState.RUNNING,), principal)
+        core = self._core
+        with core.lock:
+            current = self._require(RolloutState.RUNNING)
+            with core.act("rollout-paused", principal, image=current.base):
+                core.store.rollouts.put(replace(current, state=RolloutState.PAUSED))
+            core.witness()
+            return self.status()
 
     def go_on(self, principal: Principal) -> api.RolloutStatus:
         """Go on: hosts that have failed until now are taken as they are. Raises NotFound, and Conflict while it runs or
         when it is done."""
-        return self._turn(
-            "rollout-continued", RolloutState.RUNNING, (RolloutState.PAUSED, RolloutState.STOPPED), principal
-        )
-
-    def _turn(
-        self, event: str, state: RolloutState, of: tuple[RolloutState, ...], principal: Principal
-    ) -> api.RolloutStatus:
         core = self._core
         with core.lock:
-            current = self._current()
-            if current.state not in of:
-                raise Conflict("roll-out", f"is {current.state}", "see 'provision rollout status'")
+            current = self._require(RolloutState.PAUSED, RolloutState.STOPPED)
             failed = self._count(Outcome.FAILED) if current.state is RolloutState.STOPPED else 0
-            with core.act(event, principal, image=current.base):
-                core.store.rollouts.put(replace(current, state=state, failures=max(current.failures, failed)))
+            going = replace(current, state=RolloutState.RUNNING, failures=max(current.failures, failed))
+            with core.act("rollout-continued", principal, image=current.base):
+                core.store.rollouts.put(going)
             core.witness()
             return self.status()
+
+    def _require(self, *states: RolloutState) -> Rollout:
+        """The roll-out when it is in one of these states; raises NotFound and Conflict."""
+        current = self._current()
+        if current.state not in states:
+            raise Conflict("roll-out", f"is {current.state}", "see 'provision rollout status'")
+        return current
 
     def roll_back(self, principal: Principal) -> api.RolledBack:
         """Give every host the base that the inventory says, and end the roll-out. Raises NotFound."""
         core = self._core
         with core.lock:
-            current, moved = self._current(), core.store.rollouts.hosts()
+            current = self._current()
+            self._settle(current)
+            moved = core.store.rollouts.hosts()
             with core.act("rollout-rolled-back", principal, image=current.base, count=len(moved)):
                 core.store.rollouts.end()
             core.witness()
@@ -124,17 +131,14 @@ class Rollouts:
             elif current.state is RolloutState.RUNNING and (
                 failed > current.failures or current.base not in core.bases()
             ):
-                self._become(current, "rollout-stopped", RolloutState.STOPPED, failed)
+                with core.act("rollout-stopped", None, image=current.base, count=failed):
+                    core.store.rollouts.put(replace(current, state=RolloutState.STOPPED))
+            elif current.state is RolloutState.RUNNING and not pending and self._left(current):
+                self._step(current, None)
             elif current.state is RolloutState.RUNNING and not pending:
-                if self._left(current):
-                    self._step(current, None)
-                else:
-                    self._become(current, "rollout-done", RolloutState.DONE, self._count(Outcome.UP))
-
-    def _become(self, current: Rollout, event: str, state: RolloutState, count: int) -> None:
-        with self._core.act(event, None, image=current.base, count=count):
-            self._core.store.rollouts.put(replace(current, state=state))
-        self._core.witness()
+                with core.act("rollout-done", None, image=current.base, count=self._count(Outcome.UP)):
+                    core.store.rollouts.put(replace(current, state=RolloutState.DONE))
+            core.witness()
 
     def _end_when_applied(self, current: Rollout) -> None:
         """The inventory says by now what the roll-out has done."""

@@ -9,6 +9,7 @@ import pytest
 
 from provision.api.tokens import NewToken
 from provision.boot import Medium
+from provision.errors import Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service.expiries import Expiries, Kind
@@ -131,3 +132,12 @@ def test_a_warning_says_whether_it_is_over(here: Site, ends: datetime, words: st
     (warning,) = here.service.reports.status(ROOT).warnings
     assert words in warning and "; seal a new one: 'provision credential set node1 tls" in warning
     assert here.service.media.plan("node1", Medium.ISO, ROOT)
+
+
+def test_a_store_that_cannot_be_read_keeps_nobody_from_the_status(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise Unavailable("database", "cannot be read", "look at the disk")
+
+    monkeypatch.setattr(here.service.core.store.credentials, "ages", broken)
+    assert here.service.reports.status(ROOT).warnings == ()
+    assert here.service.expiries.oldest_keytab() is None and here.service.metrics.text()
