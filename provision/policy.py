@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from provision import link_rules
+from provision import link_rules, state_rules
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.clock import TOLERANCE
 from provision.denial import Denial
@@ -38,7 +38,8 @@ SOUND = Ground()
 class HostState:
     """What policy looks at of a host: itself, its revision, its newest window, its charged boots from the network.
 
-    `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'").
+    `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'"), and
+    `exposed` those of its credentials that others may have.
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
     """
@@ -51,6 +52,7 @@ class HostState:
     boots: tuple[Boot, ...] = ()
     ground: Ground = SOUND
     heard: datetime | None = None
+    exposed: tuple[str, ...] = ()
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -172,30 +174,13 @@ def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
 
 def unsound(state: HostState) -> Denial | None:
     """Why nothing at all is released now; asked again when a boot is charged, which may be long after its release."""
-    name, ground = state.host.name, state.ground
-    if ground is SOUND:
-        return None
-    if ground.distrust:
-        return Denial(
-            "store-not-trusted",
-            name,
-            f"The server's database {ground.distrust}, so nothing of {name} is given away",
-            "Restore it, or look at it and run 'provision store accept'",
-        )
-    if ground.behind:
-        return Denial(
-            "clock-went-back",
-            name,
-            f"The server's clock is {_span(ground.behind)} earlier than it was, so no window can be relied on",
-            "Set it right ('timedatectl'); if it is right and was wrong before, run 'provision clock accept'",
-        )
-    return None
+    ground = state.ground
+    return state_rules.unsound(state.host.name, ground.distrust, ground.behind) if ground is not SOUND else None
 
 
-def _span(time: timedelta) -> str:
-    seconds = int(time.total_seconds())
-    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
-    return next((f"{seconds // size} {unit}" for unit, size in units if seconds >= 2 * size), f"{seconds} seconds")
+def exposed(state: HostState) -> Denial | None:
+    """Why a host that was declared compromised gets nothing."""
+    return state_rules.exposed(state.host.name, state.exposed)
 
 
 def _sound(case: _Case) -> Denial | None:
@@ -326,6 +311,10 @@ def _host_is_up(case: _Case) -> Denial | None:
     )
 
 
+def _exposed(case: _Case) -> Denial | None:
+    return exposed(case.state)
+
+
 def _incomplete(case: _Case) -> Denial | None:
     if not case.state.missing:
         return None
@@ -384,6 +373,7 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _not_confirmed,
     _never,
     _secrets_on_general,
+    _exposed,
     _incomplete,
     _window,
     _host_is_up,
@@ -395,5 +385,6 @@ _DOWNLOAD_RULES: tuple[Rule, ...] = (
     _needs_operator,
     _link_is_not_here,
     _no_storage,
+    _exposed,
     _incomplete,
 )

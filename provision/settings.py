@@ -144,7 +144,8 @@ EVENTS = (
     *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
     *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
-    *("image-damaged", "network-cut"),
+    *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
+    *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     "recovered",
 )
@@ -189,6 +190,7 @@ class Settings(Model):
     max_connections: int = Field(default=2048, ge=16, le=65536)
     max_connections_per_peer: int = Field(default=64, ge=4, le=4096)
     header_timeout: float = Field(default=10.0, gt=0, le=120)
+    stuck_minutes: int = Field(default=10, ge=1, le=1440)
     audit_file_mib: int = Field(default=64, ge=1, le=65536)
     audit_file_days: int = Field(default=30, ge=1, le=3650)
     audit_files: int = Field(default=60, ge=1, le=100_000)

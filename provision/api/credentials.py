@@ -33,7 +33,7 @@ class Sealed(Answer):
 
 class CredentialRow(Answer):
     """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
-    certificate's."""
+    certificate's. `exposed`: others may have its content, since its host was declared compromised."""
 
     model_config = examples(
         {
@@ -45,6 +45,7 @@ class CredentialRow(Answer):
             "version": 2,
             "sha256": "",
             "not_after": None,
+            "exposed": False,
         }
     )
 
@@ -56,3 +57,4 @@ class CredentialRow(Answer):
     version: Count
     sha256: ContentId | Literal[""]
     not_after: Time | None
+    exposed: bool = False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
+from pydantic import Field, StringConstraints
+
+from provision.api.inventory import Changes
 from provision.api.wire import Answer, Count, Line, Request, Time, examples
 from provision.host import Addressing, Host, Install, Netboot, Storage
-from provision.model import ContentId, LabelKey, LabelValue, Mac, Name
+from provision.model import ContentId, InterfaceName, LabelKey, LabelValue, Mac, Name, NicAddress
 
 
 class HostRow(Answer):
@@ -56,6 +59,72 @@ class HostDetail(Host):
 
     host_revision: ContentId = Field(alias="revision")
     missing: tuple[Line, ...]
+
+
+class Compromised(Answer):
+    """What ended when a host was declared compromised: the credentials that are `exposed` until each has new content;
+    whether a window was open; how many links, and which tokens, are revoked; how many boots by its BMC were cancelled.
+    """
+
+    model_config = examples(
+        {"host": "node1", "exposed": ["token"], "window": True, "links": 1, "tokens": ["rack-7"], "boots": 0}
+    )
+
+    host: Name
+    exposed: tuple[Name, ...]
+    window: bool
+    links: Count
+    tokens: tuple[Name, ...]
+    boots: Count
+
+
+class ReplaceMac(Request):
+    """One NIC of a host, by its MAC or by the name of its interface, and the MAC of the one that is there now.
+    `dry_run`: only say what that changes."""
+
+    model_config = examples({"old": "mgmt", "new": "52:54:00:00:00:11", "dry_run": True})
+
+    old: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    new: NicAddress
+    dry_run: bool = False
+
+
+class ReplacedMac(Answer):
+    """What replacing a NIC changes, or has changed, and which NICs the host's interfaces have then: what its files are
+    to say."""
+
+    model_config = examples(
+        {
+            "host": "node1",
+            "old": "52:54:00:00:00:01",
+            "new": "52:54:00:00:00:11",
+            "interfaces": {"mgmt": ["52:54:00:00:00:11"]},
+            "changes": {
+                "added": [],
+                "removed": [],
+                "changed": {
+                    "node1": [
+                        {
+                            "path": "interfaces.mgmt.macs",
+                            "old": ["52:54:00:00:00:01"],
+                            "new": ["52:54:00:00:00:11"],
+                        }
+                    ]
+                },
+                "site": [],
+                "lines": ["~ node1: interfaces.mgmt.macs: 52:54:00:00:00:01 -> 52:54:00:00:00:11"],
+                "notes": ["no machine with the MAC 52:54:00:00:00:11 has asked for a boot yet"],
+                "applied": False,
+                "confirm": False,
+            },
+        }
+    )
+
+    host: Name
+    old: NicAddress
+    new: NicAddress
+    interfaces: dict[InterfaceName, tuple[NicAddress, ...]]
+    changes: Changes
 
 
 class OpenWindow(Request):

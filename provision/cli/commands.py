@@ -40,10 +40,12 @@ COMMANDS: Mapping[str, str | Group] = {
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
-        "Look at hosts.",
+        "Look at hosts, and say what has become of one.",
         {
             "list": "provision.cli.inventory:host_list",
             "show": "provision.cli.inventory:host_show",
+            "replace-mac": "provision.cli.host:replace_mac",
+            "compromised": "provision.cli.host:compromised",
         },
     ),
     "credential": Group(
@@ -81,6 +83,13 @@ COMMANDS: Mapping[str, str | Group] = {
             "check": "provision.cli.bmc:check",
         },
     ),
+    "webhook": Group(
+        "Try receivers of events, and tell them again.",
+        {
+            "test": "provision.cli.webhook:test",
+            "replay": "provision.cli.webhook:replay",
+        },
+    ),
     "image": Group(
         "Build, probe, import and list base images.",
         {
@@ -94,6 +103,16 @@ COMMANDS: Mapping[str, str | Group] = {
             "publish": "provision.cli.build:publish",
             "probe": "provision.cli.probe:probe",
             "minimal-set": "provision.cli.probe:minimal_set",
+        },
+    ),
+    "rollout": Group(
+        "Give hosts a new base image, some at a time.",
+        {
+            "start": "provision.cli.rollout:start",
+            "status": "provision.cli.rollout:status",
+            "pause": "provision.cli.rollout:pause",
+            "continue": "provision.cli.rollout:continue_",
+            "rollback": "provision.cli.rollout:rollback",
         },
     ),
     "ca": Group(

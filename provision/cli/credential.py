@@ -120,9 +120,9 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only 
     if given.json:
         output.data(rows)
         return
-    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES")
+    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES", "EXPOSED")
     keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
-    output.table(columns, ([getattr(row, key) for key in keys] for row in rows))
+    output.table(columns, ([*(getattr(row, key) for key in keys), row.exposed or None] for row in rows))
 
 
 def remove(host: HostName, name: CredentialName) -> None:

@@ -19,6 +19,7 @@ from provision.net import capabilities, interfaces
 from provision.net.neighbours import Neighbours
 from provision.net.pins import Helper, Pins
 from provision.server.api import ApiServer
+from provision.server.event_lines import EventLines
 from provision.server.jobs import Job, Jobs
 from provision.server.networks import Networks
 from provision.server.operator import metrics_limits, operator_limits, operator_socket
@@ -40,7 +41,7 @@ _COLLECT_AFTER = 5000
 """Objects that are made before Python's collector of cycles looks for some to free, 700 by default. An answer makes a
 few dozen, nearly none of them in a cycle."""
 
-_SECOND, _MINUTE, _DAY = 1.0, 60.0, 24 * 60 * 60.0
+_SECOND, _MINUTE, _HOUR, _DAY = 1.0, 60.0, 60 * 60.0, 24 * 60 * 60.0
 log = logging.getLogger("provision")
 
 
@@ -61,7 +62,7 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     try:
-        with Jobs([*_jobs(service), *_webhooks(service.core)]):
+        with Jobs([*_jobs(service), *_webhooks(service)]):
             uvloop.run(_serve(service, helper))
     finally:
         service.close()
@@ -76,6 +77,10 @@ def _jobs(service: Service) -> list[Job]:
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
+        Job("boots that are stuck", service.stuck.look, first=10 * _SECOND, every=10 * _SECOND),
+        Job("roll-out", service.rollouts.look, first=10 * _SECOND, every=10 * _SECOND),
+        Job("events", EventLines(core).work, first=_SECOND, every=_SECOND),
+        Job("what expires", service.expiries.notify, first=30 * _SECOND, every=_HOUR),
         Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 
@@ -86,12 +91,14 @@ def _look_at_images(core: Core) -> None:
         core.note("image-damaged", None, subject=error.subject, reason=error.fact)
 
 
-def _webhooks(core: Core) -> Iterator[Job]:
+def _webhooks(service: Service) -> Iterator[Job]:
     """What tells each receiver of events, in a thread of its own: one that is slow delays no other, and no end."""
-    for webhook in core.settings.webhook:
-        receiver = Receiver(webhook, core)
+    core = service.core
+    receivers = {webhook.name: Receiver(webhook, core) for webhook in core.settings.webhook}
+    service.receivers = lambda: receivers
+    for name, receiver in receivers.items():
         core.cautions.append(receiver.warnings)
-        yield Job(f"webhook '{webhook.name}'", receiver.work, first=_SECOND, every=_SECOND, long=True)
+        yield Job(f"webhook '{name}'", receiver.work, first=_SECOND, every=_SECOND, long=True)
 
 
 def _helper() -> Helper | Unavailable:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
 import os
 import random
+import secrets
 import stat
+import threading
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from pathlib import Path
 
 from provision import writing
@@ -33,6 +37,9 @@ LONGEST = 300.0
 
 SECONDS = 10.0
 """How long a receiver may take for one event."""
+
+TEST = "webhook-test"
+"""The type of an event that nothing has caused."""
 
 _AT_ONCE = 256
 _OTHERS_MAY = 0o037
@@ -78,6 +85,7 @@ class Receiver:
         self._following: Following | None = None
         self._failures, self._not_before = 0, 0.0
         self._trouble: ProvisionError | None = None
+        self._lock = threading.Lock()
 
     def warnings(self) -> list[ProvisionError]:
         """Why the receiver is not told at present."""
@@ -85,6 +93,30 @@ class Receiver:
 
     def work(self) -> None:
         """Tell it all that is new, until it is told or something is in the way. Raises nothing for that."""
+        with self._lock:
+            self._work()
+
+    def test(self) -> None:
+        """Send it an event that nothing has caused; raises ProvisionError unless it says that it has it."""
+        now = self._core.clock().astimezone(UTC).isoformat()
+        body = json.dumps({"type": TEST, "timestamp": now, "data": {}}).encode()
+        self._send(f"evt_test_{secrets.token_hex(8)}", body, "the test event")
+
+    def replay(self, first: int) -> None:
+        """Go on with the entry `first`, at once, whatever was taken and however often it failed. Raises ProvisionError
+        when that cannot be remembered."""
+        with self._lock:
+            try:
+                self._begin()
+                self._taken, self._waiting = first - 1, []
+                self._keep()
+            except OSError as error:
+                fact = f"files fail ({error.strerror})"
+                raise Unavailable(f"webhook '{self._webhook.name}'", fact, "look at the disk") from None
+            self._follow()
+            self._failures, self._not_before = 0, 0.0
+
+    def _work(self) -> None:
         if self._monotonic() < self._not_before or self._core.audit.known is None:
             return  # without a log there is no number to go on from
         try:
@@ -126,6 +158,11 @@ class Receiver:
             _log.warning("webhook '%s': the audit log has begun anew", self._webhook.name)
             self._taken = 0
         self._keep()
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._following is not None:
+            self._following.close()
         self._following = Following(self._core.settings.state / "audit.log", self._taken)
 
     def _next(self) -> Entry | None:
@@ -154,7 +191,10 @@ class Receiver:
         kind = kind_of(entry)
         body = body_of(kind or "", entry)
         # The number alone would come again in a log that begins anew.
-        name = f"evt_{entry['seq']}_{hashlib.sha256(body).hexdigest()[:16]}"
+        self._send(f"evt_{entry['seq']}_{hashlib.sha256(body).hexdigest()[:16]}", body, f"event {entry['seq']}")
+
+    def _send(self, name: str, body: bytes, what: str) -> None:
+        """Send it `what`; raises ProvisionError unless the receiver says that it has it."""
         sent, subject = int(self._core.clock().timestamp()), f"webhook '{self._webhook.name}'"
         headers = {
             "content-type": "application/json",
@@ -166,10 +206,10 @@ class Receiver:
             ca = self._core.settings.state / self._webhook.ca if self._webhook.ca is not None else None
             status = asyncio.run(_post(self._webhook.url, body, headers, ca))
         except OSError as error:
-            fact = f"event {entry['seq']} was not taken ({error})"
+            fact = f"{what} was not taken ({error})"
             raise Unavailable(subject, fact, "look at the receiver; it is tried again") from None
         if not 200 <= status < 300:
-            raise Unavailable(subject, f"event {entry['seq']} was answered with {status}", "look at the receiver")
+            raise Unavailable(subject, f"{what} was answered with {status}", "look at the receiver")
 
 
 async def _post(url: str, body: bytes, headers: Mapping[str, str], ca: Path | None) -> int:

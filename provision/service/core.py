@@ -174,7 +174,9 @@ class Core:
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         window, boots = self.store.windows.of(name), self.charged.of(name)
-        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+        marked = snapshot.exposed.get(name)
+        exposed = tuple(one for one in marked if one in fixed[0].credentials) if marked else ()
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed)
 
     def seen(self, name: str, principal: Principal) -> HostState:
         """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not
@@ -230,7 +232,7 @@ class Core:
 
     def base_of(self, host: Host | None) -> BaseImage:
         """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""
-        name = (host.base if host else None) or self.site.base
+        name = self.store.snapshot.base_name(host) or self.site.base
         base_id = self.bases().get(name) if name else None
         if name is None or base_id is None:
             known = ", ".join(sorted(self.bases())) or "none"
@@ -363,7 +365,7 @@ def _open_audit(settings: Settings, key: MasterKey, clock: Clock) -> Audit:
 
 
 def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
-    base = host.base or (snapshot.site.base if snapshot.site else None)
+    base = snapshot.base_name(host)
     return hashlib.sha256(f"{revision} {snapshot.bases.get(base or '')}".encode()).hexdigest()
 
 
@@ -374,7 +376,7 @@ def _unknown(name: str) -> NotFound:
 def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:
     have = snapshot.credentials.get(host.name, {})
     missing = [f"its credential '{name}'" for name in host.credentials if name not in have]
-    base = host.base or (snapshot.site.base if snapshot.site else None)
+    base = snapshot.base_name(host)
     if base is None:
         missing.append("a base image (none is named)")
     elif base not in snapshot.bases:

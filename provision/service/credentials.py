@@ -132,7 +132,12 @@ class Credentials:
         if host is not None:
             self._core.seen(host, principal)
         seen = {one.name for one in self._core.visible(principal)}
-        return [_info(info) for info in self._core.store.credentials.infos(host) if info.host in seen]
+        exposed = self._core.store.snapshot.exposed
+        return [
+            _info(info, exposed=info.name in exposed.get(info.host, ()))
+            for info in self._core.store.credentials.infos(host)
+            if info.host in seen
+        ]
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,7 @@ def _entry(
     return CredentialInput(name, spec.kind, spec.path, spec.mode, data)
 
 
-def _info(info: CredentialInfo) -> CredentialRow:
+def _info(info: CredentialInfo, *, exposed: bool) -> CredentialRow:
     return CredentialRow(
         host=info.host,
         name=info.name,
@@ -176,4 +181,5 @@ def _info(info: CredentialInfo) -> CredentialRow:
         version=info.version,
         sha256=info.fingerprint,
         not_after=info.not_after.isoformat() if info.not_after else None,
+        exposed=exposed,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from provision.boot import FETCHING, Medium
+from provision.boot import FETCHING, Boot, Medium
 from provision.errors import Denied, Gone
 from provision.policy import HostState, unsound
 from provision.service.beginnings import Beginnings
 from provision.service.core import Core
-from provision.service.denial_limiter import reporting
+from provision.service.denial_limiter import beginning, reporting
 from provision.service.origin import Origin
 from provision.service.progress import Progress, Tracker
 from provision.store.boots import Start
@@ -31,14 +31,23 @@ class CurrentBoots:
         boot = self._core.store.boots.begin(
             start.host, start.mac, start.medium, start.network, start.now, start.seed_revision
         )
-        return self._tracker.begin(boot)
+        return self._begun(boot, start)
 
     async def begin_with_others(self, state: HostState, medium: Medium, origin: Origin) -> Progress:
         """The same for one of many machines that ask at the same moment, on the event loop."""
         running = self._under_way(state, medium, origin)
         if running is not None:
             return running
-        return self._tracker.begin(await self._beginnings.begin(self._start(state, medium, origin)))
+        start = self._start(state, medium, origin)
+        return self._begun(await self._beginnings.begin(start), start)
+
+    def _begun(self, boot: Boot, start: Start) -> Progress:
+        """Follow the boot; the audit log says so of one that is new. Raises Unavailable."""
+        if boot.started == start.now:
+            about = {"host": boot.host, "mac": boot.mac, "medium": str(boot.medium), "network": boot.network}
+            event = {"time": start.now, "event": "boot-begun", "boot": boot.id, **about}
+            self._core.audit.record(event, counted=False, bound=beginning(boot.network, boot.host))
+        return self._tracker.begin(boot)
 
     def _under_way(self, state: HostState, medium: Medium, origin: Origin) -> Progress | None:
         mac, now, network = origin.requester.mac or "", self._core.clock(), origin.channel.network or ""

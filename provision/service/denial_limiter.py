@@ -82,3 +82,8 @@ def guessing(channel: str) -> Bound:
 def reporting(network: str | None) -> Bound:
     """The bound of what is not a decision: refused reports that a host is up, and refused charges."""
     return Bound(f"refused reports on {network}", STRANGERS_A_DAY, _KEPT)
+
+
+def beginning(network: str, host: str) -> Bound:
+    """The bound of boots that a host begins."""
+    return Bound(f"boots of {host} on {network}", HOST_A_DAY, frozenset(("event", "medium", "network", "host", "mac")))

@@ -6,22 +6,38 @@ import gc
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from provision import netcheck
 from provision.api import hosts as api
 from provision.api.inventory import Change, Changes, Discrepancy
-from provision.document import Source
-from provision.errors import Conflict, Invalid, Problems
+from provision.document import Source, dotted
+from provision.errors import Conflict, Denied, Invalid, Problem, Problems
 from provision.host import Host
+from provision.inventory import replacement
+from provision.inventory.diff import STORE, Difference, brief, difference, merge, needs_confirmation
 from provision.inventory.diff import Change as FieldChange
-from provision.inventory.diff import Difference, brief, difference, merge, needs_confirmation
 from provision.inventory.parse import parse
-from provision.principal import Principal
+from provision.inventory.rules import check
+from provision.model import nic_address
+from provision.principal import Principal, spelled
 from provision.service import compatibility
 from provision.service.core import Core
+from provision.service.expiries import Expiries
 from provision.site import Inventory
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A host as it is with the NIC `new` instead of `old`, and what that makes of the inventory."""
+
+    host: Host
+    old: str
+    new: str
+    inventory: Inventory
+    changes: Difference
+
 
 _RESOLVER = re.compile(
     r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
@@ -50,10 +66,23 @@ class Inventories:
         old = self._core.store.hosts.inventory()
         merged = merge(old, new, prune)
         sealed = self._core.store.credentials.places()
-        if problems := compatibility.problems(self._core, merged, sealed):
+        effective, moved = self._as_moved(merged)
+        if problems := compatibility.problems(self._core, effective, sealed):
             raise Problems(problems)
-        changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
+        notes = (*compatibility.left_behind(old, merged, sealed), *moved)
+        changes = replace(difference(old, merged), notes=notes)
         return merged, changes, prune and needs_confirmation(changes, old)
+
+    def _as_moved(self, merged: Inventory) -> tuple[Inventory, tuple[str, ...]]:
+        """The inventory with the bases that a roll-out has given to hosts, and what is to be said of that."""
+        moved = self._core.store.snapshot.moved
+        others = {h.name for h in merged.hosts if h.name in moved and (h.base or merged.site.base) != moved[h.name]}
+        if not others:
+            return merged, ()
+        hosts = tuple(h.model_copy(update={"base": moved[h.name]}) if h.name in others else h for h in merged.hosts)
+        base = moved[min(others)]
+        note = f"hosts that keep the base '{base}' of a roll-out: {len(others)}; see 'provision rollout status'"
+        return Inventory(site=merged.site, hosts=hosts), (note,)
 
     def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
         """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
@@ -96,6 +125,49 @@ class Inventories:
             self._make(merged, changes, principal)
         return changes
 
+    def replacement(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
+        """What it changes that a NIC of the host, by its MAC or its interface, is the one with the MAC `new` now.
+
+        Raises NotFound and Invalid for `old`, Denied for who does not see all hosts, Conflict when `new` is a NIC of
+        some host, and Problems with all that does not fit.
+        """
+        host = self._core.seen(name, principal).host
+        if principal.selector:
+            fact = f"sees only hosts with {spelled(principal.selector)}, and the new NIC may be another's"
+            raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
+        mac, new = replacement.nic(host, old), nic_address(new)
+        host = replacement.replaced(host, mac, new)
+        if (other := self._core.store.snapshot.by_mac.get(new)) is not None:
+            raise Conflict(new, f"is a NIC of {other}", "look at that host, or replace its NIC first")
+        hosts = tuple(host if one.name == name else one for one in self._core.hosts.values())
+        with without_collector():
+            if problems := [Problem(STORE, 0, dotted(v.path), v.fact, v.remedy) for v in check(self._core.site, hosts)]:
+                raise Problems(problems)
+            merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=hosts), prune=False)
+        changes = replace(changes, notes=(*changes.notes, self._sighting(new)))
+        return Replacement(host, mac, new, merged, changes)
+
+    def _sighting(self, mac: str) -> str:
+        """Where the NIC that is there now has been seen."""
+        for seen in self._core.store.sightings.all():
+            if seen.mac == mac:
+                return f"an unknown machine with the MAC {mac} has asked for a boot on network '{seen.network}'"
+        return f"no machine with the MAC {mac} has asked for a boot yet"
+
+    def replace_mac(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
+        """Replace a NIC of the host; its window is closed, and links to it are revoked. Raises like `replacement`."""
+        core, store = self._core, self._core.store
+        with core.lock:
+            made = self.replacement(name, old, new, principal)
+            with core.act("mac-replaced", principal, host=name, mac=made.new, replaced=made.old):
+                # First: whoever is killed in between leaves nothing that is good for the NIC of before.
+                store.windows.close(name)
+                for link in store.links.standing(name):
+                    store.links.revoke(link.id)
+                store.hosts.apply(made.inventory, principal)
+            core.witness()
+        return made
+
     def host(self, name: str, principal: Principal) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""
         state = self._core.seen(name, principal)
@@ -119,13 +191,14 @@ class Inventories:
         ]
 
     def check(self, server: str | None, principal: Principal) -> list[Discrepancy]:
-        """DNS against the inventory, and whether the disk will last.
+        """DNS against the inventory, whether the disk will last, and what expires soon.
 
         `server` is the resolver to ask: ADDRESS, ADDRESS:PORT or [IPV6]:PORT.
         """
         resolvers = [_resolver(server)] if server is not None else None
         found = [(f.subject, f.fact, f.remedy) for f in netcheck.check(self.current(principal), resolvers)]
-        found += [(w.subject, w.fact, w.remedy) for w in self._core.warnings()]
+        warnings = [*self._core.warnings(), *Expiries(self._core).warnings(principal)]
+        found += [(w.subject, w.fact, w.remedy) for w in warnings]
         return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
 
 
@@ -141,6 +214,13 @@ def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
         applied=applied,
         confirm=confirm,
     )
+
+
+def replaced(made: Replacement, *, applied: bool) -> api.ReplacedMac:
+    """A replacement for operators, with the NICs of the interfaces that it touches."""
+    own = {name: one.macs for name, one in made.host.interfaces.items() if made.new in one.macs}
+    changes = shown(made.changes, applied=applied, confirm=False)
+    return api.ReplacedMac(host=made.host.name, old=made.old, new=made.new, interfaces=own, changes=changes)
 
 
 def _fields(changes: Iterable[FieldChange]) -> tuple[Change, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
@@ -10,10 +11,12 @@ from threading import Lock
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.denial import Denial
+from provision.errors import Gone
 from provision.media.plan import Plan
 from provision.media.reader import Reader
 from provision.policy import HostState, Release
 from provision.principal import Principal
+from provision.service import standing
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
 
@@ -50,6 +53,24 @@ class Media:
 
     def _plan(self, release: Release, state: HostState, medium: Medium) -> Plan:
         return self._builder.plan(release, state, Copy(state.host.name, medium, state.identity[:32]))
+
+    def going_on(self, name: str, principal: Principal) -> Callable[[], None]:
+        """What is asked before each further piece of a download that begins after this.
+
+        It raises Unauthenticated when the principal's token has been revoked, and Gone when the host has been declared
+        compromised since.
+        """
+        store = self._core.store
+        known = store.snapshot.compromised.get(name)
+        declared = known.number if known is not None else 0
+
+        def check() -> None:
+            standing.require(store, principal)
+            present = store.snapshot.compromised.get(name)
+            if present is not None and present.number != declared:
+                raise Gone(name, "was declared compromised", f"see 'provision explain {name}'")
+
+        return check
 
     def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
         """What such a download is; reads all of it the first time. Raises like `plan`."""

@@ -7,7 +7,6 @@ the number of series is bounded by the site.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -16,10 +15,9 @@ from prometheus_client.registry import Collector
 
 from provision.errors import Unavailable
 from provision.service.core import Core
+from provision.service.expiries import Expiries
 from provision.service.listeners import Listeners
 from provision.service.tally import BUCKETS, Labels
-
-_DAY = 86400.0
 
 
 class Metrics:
@@ -28,10 +26,10 @@ class Metrics:
     content_type = CONTENT_TYPE_PLAIN_0_0_4
     """Every release of Prometheus reads this one."""
 
-    def __init__(self, core: Core, listeners: Listeners) -> None:
+    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries) -> None:
         # Not the library's global one: a process may have several services, and its counters would take locks.
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(core, listeners))
+        self._registry.register(_Collector(core, listeners, expiries))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -42,8 +40,8 @@ class Metrics:
 class _Collector(Collector):
     """What the service knows, as families of samples."""
 
-    def __init__(self, core: Core, listeners: Listeners) -> None:
-        self._core, self._listeners = core, listeners
+    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries) -> None:
+        self._core, self._listeners, self._expiries = core, listeners, expiries
 
     def collect(self) -> Iterator[Metric]:
         """Every family, made now."""
@@ -53,8 +51,12 @@ class _Collector(Collector):
         core = self._core
         windows = core.store.windows.open_at(core.clock())
         yield _gauge("provision_hosts", "Hosts of the inventory.", len(core.hosts))
+        text = "Hosts that were declared compromised and have a credential that is not replaced yet."
+        yield _gauge("provision_hosts_exposed", text, len(core.store.snapshot.exposed))
         yield _gauge("provision_windows_open", "Boot windows that are open.", windows)
-        yield _gauge("provision_warnings", "Warnings that 'provision status' shows.", len(core.warnings()))
+        yield _gauge(
+            "provision_warnings", "Warnings of the service itself that 'provision status' shows.", len(core.warnings())
+        )
 
     def _counts(self) -> Iterator[Metric]:
         tally = self._core.tally
@@ -92,20 +94,14 @@ class _Collector(Collector):
         yield _labelled("provision_listener_up", "Whether a listener is served (1) or not (0).", ("listener",), served)
 
     def _ends(self) -> Iterator[Metric]:
-        """Days until the first of each kind ends, negative when it has ended; nothing of a kind without any."""
-        now = self._core.clock()
-        ends: dict[str, list[datetime | None]] = {
-            "certificate": [state.expires for state in self._listeners().values()],
-            "token": [token.expires for token, _ in self._core.store.tokens.all()],
-        }
-        text = "Days until the first ends: a certificate of a listener, or a token."
-        yield _labelled("provision_expiry_days", text, ("kind",), dict(_days(ends, now)))
-
-
-def _days(ends: Mapping[str, list[datetime | None]], now: datetime) -> Iterator[tuple[Labels, float]]:
-    for kind, moments in ends.items():
-        if known := [moment for moment in moments if moment is not None]:
-            yield (kind,), (min(known) - now).total_seconds() / _DAY
+        """When the first of each kind ends; nothing of a kind without any."""
+        first: dict[Labels, float] = {(kind,): end.timestamp() for kind, end in sorted(self._expiries.first().items())}
+        text = "When the first of its kind ends: a certificate, or a token."
+        yield _labelled("provision_first_not_after_timestamp_seconds", text, ("kind",), first)
+        text = "When the oldest keytab that a host has was sealed."
+        oldest = self._expiries.oldest_keytab()
+        sealed: dict[Labels, float] = {(): oldest.timestamp()} if oldest is not None else {}
+        yield _labelled("provision_oldest_keytab_timestamp_seconds", text, (), sealed)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

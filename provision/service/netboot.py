@@ -19,6 +19,7 @@ from provision.service.configurations import Configurations
 from provision.service.core import Core
 from provision.service.current_boot import CurrentBoots
 from provision.service.delivery import Deliveries, Delivery
+from provision.service.duplicates import Duplicates
 from provision.service.media_builder import MediaBuilder
 from provision.service.origin import Origin
 from provision.service.phone_home import PhoneHome
@@ -42,6 +43,7 @@ class Netboot:
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)
         self._configurations = Configurations(builder)
+        self._duplicates = Duplicates(core)
         self._complaints = Complaints(_log)
 
     # Configurations
@@ -113,6 +115,7 @@ class Netboot:
     ) -> Release | Denial:
         if state is None:
             self._note_unknown(origin)
+        self._duplicates.note(origin)
         channel, requester = origin.channel, origin.requester
         return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted)
 

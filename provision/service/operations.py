@@ -150,6 +150,18 @@ class Operations:
         if running is not None:
             running[0].cancel()
 
+    def cancel_of(self, host: str, kind: str) -> int:
+        """Let every operation for `host` end whose kind begins with `kind`, and say how many there are."""
+        with self._lock:
+            found = [
+                running
+                for id_, (running, _) in self._running.items()
+                if self._known[id_].host == host and self._known[id_].kind.startswith(kind)
+            ]
+        for running in found:
+            running.cancel()
+        return len(found)
+
     def stop(self) -> None:
         """Cancel all, and wait a little for them to put things right."""
         with self._lock:

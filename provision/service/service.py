@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -11,8 +12,10 @@ from provision.service.auditing import Auditing
 from provision.service.batches import Batches
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
+from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
+from provision.service.expiries import Expiries
 from provision.service.exports import Exports
 from provision.service.images import Images
 from provision.service.inventory import Inventories
@@ -26,11 +29,14 @@ from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
+from provision.service.rollouts import Rollouts
 from provision.service.selections import Selections
 from provision.service.sessions import Sessions
 from provision.service.status import Reports
+from provision.service.stuck import Stuck
 from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
+from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
 
@@ -65,6 +71,12 @@ class Service:
         self.bmc_boots = BmcBoots(parts, self.operations)
         self.selections = Selections(parts, self.bmc_boots, self.operations)
         self.batches = Batches(core, self.operations)
+        self.compromises = Compromises(core, self.operations)
+        self.expiries = Expiries(core, lambda: self.listeners())
+        self.receivers: Callable[[], Mapping[str, Receiver]] = dict
+        self.webhooks = Webhooks(core, lambda: self.receivers())
+        self.stuck = Stuck(core, tracker)
+        self.rollouts = Rollouts(core)
         self.netboot = Netboot(core, builder, tracker)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
@@ -83,7 +95,7 @@ class Service:
         # Few processes are asked for them, and the library takes as long to load as a short command to run.
         from provision.service.metrics import Metrics
 
-        return Metrics(self.core, lambda: self.listeners())
+        return Metrics(self.core, lambda: self.listeners(), self.expiries)
 
     def close(self) -> None:
         """End what is under way, and let go of the state directory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -12,9 +12,10 @@ from provision.api import status as api
 from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester, Window
 from provision.denial import Denial
 from provision.link_rules import imagined
-from provision.policy import HostState, decide
+from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
 from provision.service.core import Core
+from provision.service.expiries import Expiries
 from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
@@ -29,7 +30,7 @@ class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
     def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker = core, tracker
+        self._core, self._tracker, self._expiries = core, tracker, Expiries(core)
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -40,7 +41,7 @@ class Reports:
         return api.Status(
             hosts=self.of_hosts(names),
             unknown=() if name else self.unknown(principal),
-            warnings=tuple(str(warning) for warning in self._core.warnings()),
+            warnings=tuple(map(str, (*self._core.warnings(), *self._expiries.warnings(principal)))),
             problems=tuple(self._core.footing.problems()),
         )
 
@@ -74,11 +75,19 @@ class Reports:
             up=_iso(boot.up if boot else None),
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),
-            alerts=tuple(
-                api.Alert(event=alert.event, text=alert.text, count=alert.count, last=alert.last.isoformat())
-                for alert in self._core.alerts.of(name, now)
-            ),
+            alerts=(*self._exposure(state), *self._alerts(name, now)),
         )
+
+    def _exposure(self, state: HostState) -> Iterator[api.Alert]:
+        """What is to be done with a host that was declared compromised, for as long as it is."""
+        known = self._core.store.snapshot.compromised.get(state.host.name)
+        if known is not None and (denial := exposed(state)):
+            declared = known.declared.isoformat()
+            yield api.Alert(event=denial.rule, text=str(denial), count=len(state.exposed), last=declared)
+
+    def _alerts(self, name: str, now: datetime) -> Iterator[api.Alert]:
+        for alert in self._core.alerts.of(name, now):
+            yield api.Alert(event=alert.event, text=alert.text, count=alert.count, last=alert.last.isoformat())
 
     def explain(self, name: str, principal: Principal) -> list[api.Explanation]:
         """For every medium and channel: whether policy would release it, and if not why and what to do.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from provision import policy
 from provision.api import hosts as api
 from provision.boot import Window
 from provision.errors import Invalid
@@ -24,6 +25,8 @@ class Windows:
         # A host that may boot at any time needs one only while it says that it is up.
         if state.host.netboot is Netboot.NEVER:
             raise Invalid(name, "is set to 'netboot: never'", "set 'netboot: window' to use windows")
+        if denial := policy.exposed(state):
+            raise denial.error()
         lifetime, count = core.window_default()
         minutes = minutes if minutes is not None else int(lifetime.total_seconds() // 60)
         boots = boots if boots is not None else count

@@ -31,7 +31,8 @@ class Bases:
         snapshot = self._picture.snapshot
         if name not in snapshot.bases:
             raise NotFound(f"base image '{name}'", "does not exist", "see 'provision image list'")
-        users = [host.name for host in snapshot.hosts.values() if host.base == name]
+        moved = snapshot.moved
+        users = [h.name for h in snapshot.hosts.values() if name in (h.base, moved.get(h.name))]
         if snapshot.site is not None and snapshot.site.base == name:
             users.insert(0, "the site")
         if users:

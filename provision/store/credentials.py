@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from provision.errors import NotFound
 from provision.secret import Secret
 from provision.site import CredentialKind, CredentialSpec
+from provision.store.compromises import Content, Exposures, Show
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
 from provision.store.keys import MasterKey, Purpose
@@ -27,6 +28,7 @@ _c = credentials.c
 _COLUMNS = _c.name, _c.version, _c.kind, _c.path, _c.mode, _c.nonce, _c.ciphertext
 _AT = [credentials.c.keys().index(column.name) for column in _COLUMNS]
 _PLACES = select(_c.host_id, _c.name, _c.kind, _c.path, _c.mode)
+_AGES = select(_c.host_id, _c.name, _c.kind, _c.not_after, _c.created)
 _OF_HOST = Statement(select(*_c).where(_c.host_id == bindparam("host")))
 _v = credential_versions.c
 _VERSIONS = Statement(select(*_v).where(_v.host_id == bindparam("host")))
@@ -82,8 +84,8 @@ class OpenCredential:
 class Credentials:
     """The part of the store that holds credentials."""
 
-    def __init__(self, database: Database, picture: Picture, key: MasterKey) -> None:
-        self._database, self._picture, self._key = database, picture, key
+    def __init__(self, database: Database, picture: Picture, key: MasterKey, exposures: Exposures) -> None:
+        self._database, self._picture, self._key, self._exposures = database, picture, key, exposures
         # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
         self._sealed: dict[str, _Rows] = {}
 
@@ -96,13 +98,18 @@ class Credentials:
         with self._database.lock:
             known = self._picture.snapshot.credentials
             changed = {host: dict(known.get(host, {})) for host, _ in values}
-            latest = []
+            latest: list[int] = []
+            shows: list[Show] = []
             with self._database.write() as tx:
                 for host, value in values:
                     changed[host][value.name] = self._set(tx, host, value, now)
                     latest.append(changed[host][value.name])
+                    content = Content(value.name, latest[-1], value.data)
+                    shows.append(self._exposures.follow(tx, self._picture.host_id(host), content))
                 rows = {host: self._rows(tx, host) for host in changed}
             self._keep(rows)
+            for show in shows:
+                show()
             self._picture.show_credentials(changed)
         self._database.forget_deleted()
         return latest
@@ -146,6 +153,17 @@ class Credentials:
             for row in rows
         ]
         return sorted(infos, key=lambda info: (info.host, info.name))
+
+    def ages(self) -> tuple[list[tuple[str, str, datetime]], datetime | None]:
+        """When each certificate ends, as (host, name, end), and when the oldest keytab was sealed."""
+        names, ends, keytabs = self._picture.names(), [], list[datetime]()
+        with self._database.read() as tx:
+            for host_id, name, kind, not_after, created in tx.connection.execute(_AGES):
+                if host_id in names and not_after is not None:
+                    ends.append((names[host_id], name, not_after))
+                if host_id in names and kind == CredentialKind.KEYTAB:
+                    keytabs.append(created)
+        return ends, min(keytabs, default=None)
 
     def places(self) -> dict[str, dict[str, CredentialSpec]]:
         """Of what kind every credential is sealed, and where it is to stand, by host and name."""

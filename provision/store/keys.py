@@ -41,6 +41,7 @@ class Purpose(StrEnum):
     LINKS = "links"
     TOKENS = "tokens"
     BMCS = "bmcs"
+    EXPOSURES = "exposures"
 
 
 class MasterKey:

@@ -34,6 +34,10 @@ TABLES = (
     schema.macs,
     schema.credentials,
     schema.credential_versions,
+    schema.compromises,
+    schema.exposures,
+    schema.rollouts,
+    schema.rollout_hosts,
     schema.windows,
     schema.boots,
     schema.links,
@@ -42,7 +46,8 @@ TABLES = (
     schema.bmcs,
     schema.bmc_boots,
 )
-"""The tables whose rows are believed. Unknown MACs are believed by nobody, and nor is when a token was used."""
+"""The tables whose rows are believed. Unknown MACs are believed by nobody, nor is when a token was used, or what was
+said of what ends."""
 
 
 def _kind(column: Column[Any]) -> type:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
@@ -199,16 +199,30 @@ class Links:
     def revoke_of(self, actor: str) -> None:
         """Revoke every link that `actor` has made."""
         with self._database.lock:
-            self._revoke([link for link in self._links.values() if link.actor == actor and not link.revoked])
+            self._revoke(self.standing(actors=(actor,)))
+
+    def standing(self, host: str = "", actors: Collection[str] = ()) -> list[Link]:
+        """The links to `host`, and those that one of the `actors` has made, that are not revoked."""
+        found = list(self._links.values())
+        return [link for link in found if not link.revoked and (link.host == host or link.actor in actors)]
+
+    def revoking(self, tx: Transaction, links: Sequence[Link]) -> Callable[[], None]:
+        """Revoke links in a transaction; what is returned shows it in memory afterwards."""
+        for link in links:
+            if (row := self._row(tx, link)) is not None:
+                rows.put(tx, _links, row, {"revoked": True})
+
+        def show() -> None:
+            self._links |= {link.id: replace(link, revoked=True) for link in links}
+
+        return show
 
     def _revoke(self, links: Sequence[Link]) -> None:
         if not links:
             return
         with self._database.write() as tx:
-            for link in links:
-                if (row := self._row(tx, link)) is not None:
-                    rows.put(tx, _links, row, {"revoked": True})
-        self._links |= {link.id: replace(link, revoked=True) for link in links}
+            show = self.revoking(tx, links)
+        show()
 
     def _row(self, tx: Transaction, link: Link) -> Row | None:
         return rows.find(rows.of_host(tx, _links, self._picture.host_id(link.host)), link.number)

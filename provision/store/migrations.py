@@ -91,6 +91,21 @@ MIGRATIONS = (
             " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        6,
+        "compromised hosts, what was said of what ends, and roll-outs",
+        (
+            f"CREATE TABLE compromises ({_HOST}, number INTEGER NOT NULL, declared VARCHAR NOT NULL,"
+            " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+            f"CREATE TABLE exposures ({_HOST}, name TEXT NOT NULL, digest TEXT NOT NULL, version INTEGER NOT NULL,"
+            " PRIMARY KEY (host_id, name, digest))",
+            "CREATE TABLE expiry_notices (name TEXT NOT NULL PRIMARY KEY, days INTEGER NOT NULL)",
+            "CREATE TABLE rollouts (id INTEGER NOT NULL PRIMARY KEY, base TEXT NOT NULL, label TEXT NOT NULL,"
+            " value TEXT NOT NULL, percent INTEGER NOT NULL, failures INTEGER NOT NULL, minutes INTEGER NOT NULL,"
+            " state TEXT NOT NULL, started VARCHAR NOT NULL, actor TEXT NOT NULL)",
+            f"CREATE TABLE rollout_hosts ({_HOST}, at VARCHAR NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -100,6 +100,27 @@ credential_versions = Table(
     Column("latest", Integer, nullable=False),
 )
 
+# How often a host was declared compromised, and when last: what was made for it before is withdrawn.
+compromises = Table(
+    "compromises",
+    metadata,
+    _host_id(primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("declared", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+# Contents that others may have, each as an HMAC with a key of its own, and the last version that had it: the same
+# content under a new version is exposed, too.
+exposures = Table(
+    "exposures",
+    metadata,
+    _host_id(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+)
+
 windows = Table(
     "windows",
     metadata,
@@ -202,6 +223,35 @@ bmc_boots = Table(
     Column("was_off", Boolean, nullable=False),
     Column("steps", Text, nullable=False),
     Column("actor", Text, nullable=False),
+)
+
+# What was said already of something that ends: the fewest days ahead at which it was. No decision rests on it.
+expiry_notices = Table(
+    "expiry_notices", metadata, Column("name", Text, primary_key=True), Column("days", Integer, nullable=False)
+)
+
+# The one roll-out of a base image that there may be, and the hosts that have its base whatever the inventory says.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("base", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("percent", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+rollout_hosts = Table(
+    "rollout_hosts",
+    metadata,
+    _host_id(primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("outcome", Text, nullable=False),
 )
 
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

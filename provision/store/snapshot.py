@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -28,7 +29,10 @@ class Snapshot:
     the name for every MAC. `ids` are the hosts' stable identities: a host that is removed and added again under its
     name gets another. `credentials` are
     the versions of the sealed credentials by host and name. `revisions` holds for every host the hex SHA-256 of all
-    that its seed is made of: the site, the host, and the versions of the credentials that it names.
+    that its seed is made of: the site, the host, and the versions of the credentials that it names; one that was
+    declared compromised has others from then on. `compromised` says what of that is known, and `exposed` has
+    the names of its credentials that others may have since. `moved` are the bases of hosts that a roll-out has given
+    them.
     """
 
     change: int
@@ -39,6 +43,26 @@ class Snapshot:
     credentials: Mapping[str, Versions]
     revisions: Mapping[str, str]
     bases: Mapping[str, str]
+    compromised: Mapping[str, Compromise]
+    exposed: Mapping[str, tuple[str, ...]]
+    moved: Mapping[str, str]
+
+    def base_name(self, host: Host | None) -> str | None:
+        """The name of the base image of a host: that of a roll-out, its own or the site's; the site's for a machine
+        that is not known. None when none is named."""
+        if host is not None and (name := self.moved.get(host.name) or host.base):
+            return name
+        return self.site.base if self.site is not None else None
+
+
+@dataclass(frozen=True)
+class Compromise:
+    """What is known of a host's compromises: how often it was declared compromised, when last, and the versions (name,
+    number) of its credentials whose contents others may have."""
+
+    number: int
+    declared: datetime
+    versions: frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +80,11 @@ class Picture:
         """`subject` is what errors call the database."""
         self._subject = subject
         self.stored = Stored("", EMPTY)
-        self.snapshot = Snapshot(0, None, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
+        self.compromises: dict[str, Compromise] = {}
+        """By the identities of hosts."""
+        self.moved: dict[str, str] = {}
+        """Bases that a roll-out has given to hosts, by their identities."""
+        self.snapshot = Snapshot(0, None, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
 
     def host_id(self, host: str) -> str:
         """The host's identity; raises NotFound."""
@@ -87,6 +115,7 @@ class Picture:
     ) -> None:
         """Replace the snapshot; `stored` has the revisions of the same site and hosts."""
         revisions = {h.name: self._revision(h, ids[h.name], versions.get(h.name, EMPTY)) for h in hosts}
+        compromised = self._compromised(ids)
         self.snapshot = Snapshot(
             change=self.snapshot.change + 1,
             site=site,
@@ -96,12 +125,21 @@ class Picture:
             credentials=MappingProxyType(dict(versions)),
             revisions=MappingProxyType(revisions),
             bases=MappingProxyType(dict(bases)),
+            compromised=compromised,
+            exposed=_exposed(compromised, versions),
+            moved=self._moved(ids),
         )
 
+    def _moved(self, ids: Mapping[str, str]) -> Mapping[str, str]:
+        """The bases of moved hosts, by their names."""
+        if not self.moved:
+            return EMPTY
+        return MappingProxyType({name: self.moved[key] for name, key in ids.items() if key in self.moved})
+
     def show_bases(self, bases: Mapping[str, str]) -> None:
-        """Replace the names of base images."""
-        now = self.snapshot
-        self.snapshot = replace(now, change=now.change + 1, bases=MappingProxyType(dict(sorted(bases.items()))))
+        """Replace the names of base images, and which hosts a roll-out has moved."""
+        now, named = self.snapshot, MappingProxyType(dict(sorted(bases.items())))
+        self.snapshot = replace(now, change=now.change + 1, bases=named, moved=self._moved(now.ids))
 
     def show_credentials(self, changed: Mapping[str, Versions]) -> None:
         """Replace the versions of the credentials of some hosts."""
@@ -109,17 +147,38 @@ class Picture:
         revisions = dict(now.revisions)
         for name, versions in changed.items():
             revisions[name] = self._revision(now.hosts[name], now.ids[name], versions)
+        credentials = MappingProxyType({**now.credentials, **changed})
+        compromised = self._compromised(now.ids)
         self.snapshot = replace(
             now,
             change=now.change + 1,
-            credentials=MappingProxyType({**now.credentials, **changed}),
+            credentials=credentials,
             revisions=MappingProxyType(revisions),
+            compromised=compromised,
+            exposed=_exposed(compromised, credentials),
         )
+
+    def _compromised(self, ids: Mapping[str, str]) -> Mapping[str, Compromise]:
+        """What is known of compromised hosts, by their names."""
+        if not self.compromises:
+            return EMPTY
+        return MappingProxyType({name: self.compromises[key] for name, key in ids.items() if key in self.compromises})
 
     def _revision(self, host: Host, host_id: str, versions: Versions) -> str:
         named = [[name, versions.get(name)] for name in host.credentials]
-        parts = [self.stored.site, host_id, self.stored.hosts[host.name], named]
+        parts: list[Any] = [self.stored.site, host_id, self.stored.hosts[host.name], named]
+        if host_id in self.compromises:
+            parts.append(self.compromises[host_id].number)
         return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def _exposed(compromised: Mapping[str, Compromise], versions: Mapping[str, Versions]) -> Mapping[str, tuple[str, ...]]:
+    """The names of the credentials whose present versions have a known content, of each host that has such."""
+    found = {
+        host: tuple(sorted(n for n, version in one.versions if versions.get(host, EMPTY).get(n) == version))
+        for host, one in compromised.items()
+    }
+    return MappingProxyType({host: names for host, names in found.items() if names})
 
 
 def _read(

@@ -10,11 +10,14 @@ from provision.store.bmc_boots import BmcBoots
 from provision.store.bmcs import Bmcs
 from provision.store.boot_keys import BootKeys
 from provision.store.boots import Boots
+from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
+from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
 from provision.store.links import Links
+from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
@@ -32,7 +35,9 @@ class Store:
         self.database = database
         self.hosts = Hosts(database, picture, self._forget)
         self.bases = Bases(database, picture)
-        self.credentials = Credentials(database, picture, key)
+        marks = Exposures(picture, key)
+        self.credentials = Credentials(database, picture, key, marks)
+        self.compromises = Compromises(database, picture, marks)
         self.windows = Windows(database, picture)
         self.boots = Boots(database, picture, self.windows)
         self.keys = BootKeys(picture, key)
@@ -41,6 +46,8 @@ class Store:
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
+        self.expiry_notices = ExpiryNotices(database)
+        self.rollouts = Rollouts(database, picture)
         self._load()
 
     @classmethod
@@ -87,12 +94,15 @@ class Store:
         self.close()
 
     def _load(self) -> None:
-        parts = self._picture, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
+        inventory = self.compromises, self.rollouts, self._picture
+        parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:
             self.credentials.forget()
+            self.compromises.forget()
+            self.rollouts.forget()
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)

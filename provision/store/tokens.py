@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from provision.errors import Conflict, NotFound, Unavailable
 from provision.principal import Principal, PrincipalRole
 from provision.secret import Secret
 from provision.store import schema
-from provision.store.database import Database
+from provision.store.database import Database, Transaction
 from provision.store.keys import MasterKey, Purpose
 from provision.store.rows import raw
 from provision.token import Token
@@ -88,12 +88,23 @@ class Tokens:
         with self._database.lock:
             self.require(name)
             with self._database.write() as tx:
-                tx.connection.execute(delete(schema.tokens).where(schema.tokens.c.name == name))
-                tx.connection.execute(delete(schema.token_uses).where(schema.token_uses.c.name == name))
-                tx.posting.drop(schema.tokens, name)
-            del self._by_digest[self._digests.pop(name)]
-            self._used.pop(name, None)
-            self._unwritten.discard(name)
+                show = self.removing(tx, (name,))
+            show()
+
+    def removing(self, tx: Transaction, names: Sequence[str]) -> Callable[[], None]:
+        """Remove tokens that there are in a transaction; what is returned shows it in memory afterwards."""
+        for name in names:
+            tx.connection.execute(delete(schema.tokens).where(schema.tokens.c.name == name))
+            tx.connection.execute(delete(schema.token_uses).where(schema.token_uses.c.name == name))
+            tx.posting.drop(schema.tokens, name)
+
+        def show() -> None:
+            for name in names:
+                del self._by_digest[self._digests.pop(name)]
+                self._used.pop(name, None)
+                self._unwritten.discard(name)
+
+        return show
 
     def used(self, token: Token, now: datetime) -> None:
         """Note that a token was used: in memory at once, on the disk a little later."""

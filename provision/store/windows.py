@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -59,13 +59,21 @@ class Windows:
 
     def close(self, host: str) -> Window | None:
         """Close the host's window now and return it; None when there was none. Raises NotFound."""
-        host_id = self._picture.host_id(host)
         with self._database.lock:
             with self._database.write() as tx:
-                _close(tx, host_id)
+                show = self.closing(tx, host)
+            show()
+            return self._newest.get(host)
+
+    def closing(self, tx: Transaction, host: str) -> Callable[[], None]:
+        """Close the host's window in a transaction; what is returned shows it in memory afterwards."""
+        _close(tx, self._picture.host_id(host))
+
+        def show() -> None:
             if host in self._newest:
                 self._newest[host] = replace(self._newest[host], closed=True)
-            return self._newest.get(host)
+
+        return show
 
     def close_all(self) -> None:
         """Close the window of every host."""

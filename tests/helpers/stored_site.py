@@ -1,6 +1,7 @@
 """A site with a past, for attacks on what is stored: its state directory now, and its database as it once was.
 
-In the past node1's window was open and its token was an older one. Now no window is open, and the token is another.
+In the past node1's window was open and its token was an older one. Then it was declared compromised; now no window is
+open, and the token is another.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
+from provision.store.rollouts import Rollout, RolloutState
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
@@ -44,7 +46,10 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
 
-TABLES = ("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs")
+TABLES = (
+    *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
+    *("compromises", "exposures", "rollouts", "rollout_hosts"),
+)
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
 
@@ -76,6 +81,10 @@ def make_past(directory: Path) -> Past:
         here.service.windows.close("node1", ROOT)
         here.service.links.revoke(here.service.links.listing(ROOT)[0].id, ROOT)
         here.service.bmcs.put("node1", bmc.model_copy(update={"url": "https://10.0.0.202"}), ROOT)
+        here.service.compromises.declare("node1", ROOT)
+        rollouts, now = here.service.core.store.rollouts, here.clock()
+        rollouts.put(Rollout("base", "", "", 10, 0, 60, RolloutState.RUNNING, now, ROOT.name))
+        rollouts.move(["node3"], now)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 

@@ -77,12 +77,15 @@ PARAMETERS = {
     "link": ["0" * 12],
     "operation": ["0" * 12],
     "access": ["ci"],
+    "receiver": ["desk"],
     "file": ["style.css"],
     "batch": ["0" * 12],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
 SPECIAL = {
+    ("/v1/webhooks/{name}/test", "name"): "receiver",
+    ("/v1/webhooks/{name}/replay", "name"): "receiver",
     ("/pxe/pxelinux.cfg/{name}", "name"): "pxelinux",
     ("/pxe/{name}", "name"): "loader",
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
@@ -147,8 +150,11 @@ def body_of(method: str, path: str) -> bytes:
         "/up": {"host": "node1", "key": "00" * 32},
         "/v1/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": b64encode(CANARY).decode()},
         "/v1/hosts/node1/power": {"action": "on"},
+        "/v1/hosts/node1/replace-mac": {"old": "mgmt", "new": "52:54:00:00:00:11"},
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/tokens": {"name": "ci", "role": "reader"},
+        "/v1/webhooks/desk/replay": {"first": 1},
+        "/v1/rollout": {"base": "base"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT" and path not in bodies:
@@ -156,11 +162,15 @@ def body_of(method: str, path: str) -> bytes:
     return json.dumps(bodies.get(path, {})).encode() if method in ("POST", "PUT") else b""
 
 
+LAST = ("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/replace-mac")
+"""What leaves nothing that policy could give."""
+
+
 def routes(app: Guard) -> list[Route]:
     """The routes in an order in which what removes things comes last."""
     found = [route for route in app.app.routes if isinstance(route, Route)]
     assert len(found) == len(app.app.routes), "a route of a kind that is not walked"
-    return sorted(found, key=lambda route: "DELETE" in methods(route))
+    return sorted(found, key=lambda route: "DELETE" in methods(route) or route.path in LAST)
 
 
 def methods(route: Route) -> set[str]:

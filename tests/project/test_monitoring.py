@@ -14,7 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from provision.api.tokens import NewToken
 from provision.boot import Medium
 from provision.principal import PrincipalRole
+from provision.secret import Secret
 from provision.service.listeners import Listening
+from provision.site import CredentialKind
+from provision.store.credentials import CredentialInput
 from tests.helpers.documents import Document
 from tests.helpers.paths import ROOT
 from tests.helpers.principals import ROOT as ADMIN
@@ -37,6 +40,8 @@ def told(here: Site) -> dict[str, set[str]]:
     service = here.service
     service.listeners = lambda: {"mgmt": Listening("served", served=True)}
     service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER), ADMIN)
+    keytab = CredentialInput("keytab", CredentialKind.KEYTAB, "/etc/krb5.keytab", "0600", Secret(b"x"))
+    service.core.store.credentials.set("node3", keytab, service.core.clock())
     service.netboot.grub_config(origin(MAC3))
     service.core.tally.counting(service.media.plan("node1", Medium.ISO, ADMIN), "operator")(0, 1 << 40)
     found: dict[str, set[str]] = {}

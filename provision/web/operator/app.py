@@ -15,7 +15,20 @@ from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
 from provision.web.negotiate import Negotiation, by_ticket
-from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
+from provision.web.operator import (
+    audit,
+    bmc,
+    credentials,
+    hosts,
+    images,
+    inventory,
+    links,
+    media,
+    monitoring,
+    rollouts,
+    tokens,
+    webhooks,
+)
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 from provision.web.operator.request import require_admin
@@ -38,6 +51,8 @@ def create(service: Service, authenticate: Authenticate, tickets: Tickets | None
         audit.router(service),
         tokens.router(service),
         monitoring.router(service),
+        webhooks.router(service),
+        rollouts.router(service),
     )
     app = _application(routers)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from provision.api.hosts import HostDetail, HostRow, OpenedWindow, OpenWindow
+from provision.api.hosts import Compromised, HostDetail, HostRow, OpenedWindow, OpenWindow
 from provision.api.status import Explanation, Status
 from provision.model import LabelKey, LabelValue
 from provision.service.service import Service
-from provision.web.operator.request import Asked, InPath, Operator, Reader, failures, new_router
+from provision.web.operator.request import Admin, Asked, InPath, Operator, Reader, failures, new_router
 
 
 def router(service: Service) -> APIRouter:
@@ -36,6 +36,12 @@ def router(service: Service) -> APIRouter:
     def get_status(principal: Reader, host: Asked = None) -> Status:
         """How far each boot has come, and the unknown machines seen."""
         return service.reports.status(principal, host)
+
+    @routes.post("/v1/hosts/{name}/compromised", responses=failures(404))
+    def declare_compromised(name: InPath, principal: Admin) -> Compromised:
+        """Somebody else may have been in the host: end its window, links, tokens, boots and downloads, and give it
+        nothing until each of its credentials has new content."""
+        return service.compromises.declare(name, principal)
 
     return routes
 

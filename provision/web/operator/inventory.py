@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from provision.api.hosts import ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
-from provision.service.inventory import shown
+from provision.service.inventory import replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
-from provision.web.operator.request import Reader, SiteAdmin, SiteOperator, failures, new_router
+from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
 
 _APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
@@ -29,6 +30,12 @@ def router(service: Service) -> APIRouter:
             return shown(changes, applied=False, confirm=confirm)
         changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, principal=principal)
         return shown(changes, applied=True, confirm=False)
+
+    @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
+    def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
+        """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
+        do = service.inventories.replacement if body.dry_run else service.inventories.replace_mac
+        return replaced(do(name, body.old, body.new, principal), applied=not body.dry_run)
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
     def get_inventory(principal: Reader) -> Inventory:

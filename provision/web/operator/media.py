@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from provision.api.media import MediumDescription
 from provision.boot import OPERATOR, Medium
 from provision.errors import NotFound, ProvisionError
-from provision.service import standing
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.operator.request import InPath, Reader, SiteReader, content, failures, new_router, principal_of
@@ -30,7 +29,8 @@ _DHCP = content("text/plain", {"type": "string"}, "interface=eth1\n")
 
 
 class Download:
-    """A host's ISO or disk image, with Range, HEAD and a strong ETag. A revoked token cuts it off."""
+    """A host's ISO or disk image, with Range, HEAD and a strong ETag. A revoked token cuts it off, and so does a host
+    that is declared compromised."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._resumed = service, ResumedDownloads()
@@ -40,14 +40,14 @@ class Download:
         may go."""
         principal = principal_of(request.scope)
         first = first_byte(request.headers.get("range")) == 0
+        going_on = self._service.media.going_on(name, principal)  # before the decision, which it is to outlast
         plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
         count = self._service.core.tally.counting(plan, str(OPERATOR))
-        store = self._service.core.store
 
         def check() -> None:
-            standing.require(store, principal)
+            going_on()
             still()
 
         return PlanResponse(plan, "application/octet-stream", count, check=check)

@@ -161,6 +161,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("explain", "node1"): "management:mgmt",
         ("window", "node1"): "from the network once until 20",
         ("status",): "node1",
+        ("host", "replace-mac", "node3", "mgmt", "52:54:00:00:00:33"): 'mgmt: {mac: "52:54:00:00:00:33"}',
+        ("host", "compromised", "node3"): "declared compromised",
         ("window", "node1", "--close"): "no window is open",
         ("link", "list"): "MADE BY",
         ("audit",): "window-opened",
@@ -188,9 +190,19 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     for command in unset:
         ran = run("--server", at, *command)
         assert (ran.code, "BMC of node1: has not been set" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc")
+    for command in (("webhook", "test", "desk"), ("webhook", "replay", "desk", "--from", "1")):
+        ran = run("--server", at, *command)
+        assert (ran.code, "the settings have no such" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
+    ran = run("--server", at, "rollout", "start", "base")
+    assert (ran.code, "no host would get 'base' by it" in ran.err) == (Exit.CONFLICT, True), ran
+    without = tuple(("rollout", word) for word in ("status", "pause", "continue", "rollback"))
+    for command in without:
+        ran = run("--server", at, *command)
+        assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
+    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
+    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), *without}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()

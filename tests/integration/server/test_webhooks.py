@@ -79,3 +79,27 @@ def test_nothing_waits_for_a_receiver_that_does_not_answer(tmp_path: Path) -> No
             assert run(state, "status").returncode == 0
             assert served.stop() == 0, "its end waits for nobody"
         let_go.set()
+
+
+def test_an_operator_tries_a_receiver_and_lets_it_hear_again(tmp_path: Path) -> None:
+    with receiving() as there:
+        state = site(tmp_path, there.url)
+        with serve(state) as served:
+            begun(state)
+            tried = run(state, "webhook", "test", "desk")
+            assert (tried.returncode, tried.stdout) == (0, "desk: has taken a test event\n")
+            assert run(state, "window", "node1").returncode == 0
+            assert run(state, "window", "node1", "--close").returncode == 0
+            assert until(there, 3) == ["webhook-test", "window-opened", "window-closed"]
+            first = there.events[1].data["seq"]
+            again = run(state, "webhook", "replay", "desk", "--from", str(first))
+            assert again.returncode == 0, again.stderr
+            assert until(there, 5)[3:] == ["window-opened", "window-closed"]
+            assert there.events[3].headers["webhook-id"] == there.events[1].headers["webhook-id"]
+            served.wait_for("provision.events: window-closed")
+            there.answers = [b"HTTP/1.1 500 Not Now\r\ncontent-length: 0\r\n\r\n"]
+            tried = run(state, "webhook", "test", "desk")
+            assert tried.returncode != 0 and "the test event was answered with 500" in tried.stderr
+            assert "/events" not in served.log + tried.stderr
+        alone = run(state, "webhook", "test", "desk")
+        assert alone.returncode != 0 and "no service runs that could tell it" in alone.stderr

@@ -41,7 +41,19 @@ def test_the_commands_are_those_of_the_plan() -> None:
         "init apply check host credential token image platform explain iso disk link render dhcp serve window status"
         " audit login logout"
     )
-    assert there == {*wanted.split(), "demo", "store", "clock", "completion", "ca", "bmc", "power", "boot"}
+    assert there == {
+        *wanted.split(),
+        "demo",
+        "store",
+        "clock",
+        "completion",
+        "ca",
+        "bmc",
+        "power",
+        "boot",
+        "webhook",
+        "rollout",
+    }
 
 
 READS: list[tuple[str, ...]] = [

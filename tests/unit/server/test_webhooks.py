@@ -27,6 +27,9 @@ from tests.helpers.site_fixture import CANARY, MAC3, NOW, Site, charged, leaks, 
 KEY = bytes(range(32))
 
 
+FAILURE = b"HTTP/1.1 500 x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
 class Time:
     """Seconds that a test lets pass."""
 
@@ -283,3 +286,37 @@ def test_without_a_log_nothing_is_told_or_forgotten(
         closed.setattr(type(here.service.core.audit), "known", None)
         receiver(here, there.url).work()
     assert there.events == [] and (here.state / "webhooks" / "desk").read_text() == "3\n"
+
+
+def test_a_test_is_an_event_that_nothing_has_caused(here: Site, there: ReceiverServer) -> None:
+    hook = receiver(here, there.url, events=("up",))
+    before = here.service.core.audit.sequence
+    hook.test()
+    hook.test()
+    assert [(event.kind, event.data) for event in there.events] == [("webhook-test", {})] * 2
+    first, second = (event.headers["webhook-id"] for event in there.events)
+    assert first != second and here.service.core.audit.sequence == before
+    there.answers.append(FAILURE)
+    with pytest.raises(Unavailable, match="the test event was answered with 500"):
+        hook.test()
+    assert hook.warnings() == []
+
+
+def test_events_are_told_again_with_their_ids(here: Site, there: ReceiverServer) -> None:
+    time = Time()
+    hook = receiver(here, there.url, time)
+    here.window()
+    here.service.windows.close("node1", ROOT)
+    hook.work()
+    ids = [event.headers["webhook-id"] for event in there.events]
+    there.answers.append(FAILURE)
+    here.window()
+    hook.work()
+    hook.replay(int(there.events[0].data["seq"]))
+    hook.work()  # at once, although the last attempt has failed
+    assert [event.headers["webhook-id"] for event in there.events][-3:-1] == ids
+    assert [event.kind for event in there.events][-3:] == ["window-opened", "window-closed", "window-opened"]
+    again = receiver(here, there.url)
+    count = len(there.events)
+    again.work()
+    assert len(there.events) == count, "what was taken is remembered"

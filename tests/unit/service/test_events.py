@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from provision.service.events import body_of, kind_of
+from provision.service.events import body_of, kind_of, line_of
 from provision.settings import EVENTS
 from provision.store.fields import Entry
 
@@ -36,3 +36,27 @@ def test_a_body_has_the_entry() -> None:
         "timestamp": "2026-03-01T12:00:00.000000Z",
         "data": {"seq": 7, "host": "node1"},
     }
+
+
+def test_who_fetches_while_the_host_is_up_is_an_event_of_its_own() -> None:
+    assert kind_of({"event": "decision", "answer": "denied", "rule": "host-is-up"}) == "fetched-while-up"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("node1", "node1"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('"', '"\\""'),
+        ("a\nstuck host=x", '"a\\nstuck host=x"'),
+        ("\x1b[2J\u2028\u202e", '"\\u001b[2J\\u2028\\u202e"'),
+        ("", '""'),
+    ],
+)
+def test_a_line_is_one_line_of_fields(value: str, shown: str) -> None:
+    entry: Entry = {"seq": 7, "time": "2026-03-01T12:00:00Z", "event": "denied", "generation": 3, "subject": value}
+    line = line_of("denied", entry)
+    assert line == f"denied seq=7 subject={shown}"
+    assert line.isascii() and line.isprintable()

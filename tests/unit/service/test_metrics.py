@@ -133,7 +133,8 @@ def test_what_the_service_stands_on_is_told(here: Site, monkeypatch: pytest.Monk
 
 
 def test_listeners_and_what_expires_are_told(here: Site) -> None:
-    assert "provision_expiry_days" not in samples(here)
+    name = "provision_first_not_after_timestamp_seconds"
+    assert not {name, "provision_oldest_keytab_timestamp_seconds"} & samples(here).keys()
     here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER, days=10), ROOT)
     here.service.listeners = lambda: {
         "mgmt": Listening("served", served=True),
@@ -141,8 +142,8 @@ def test_listeners_and_what_expires_are_told(here: Site) -> None:
     }
     assert value(here, "provision_listener_up", listener="mgmt") == 1
     assert value(here, "provision_listener_up", listener="[api]") == 0
-    assert value(here, "provision_expiry_days", kind="certificate") == -2
-    assert value(here, "provision_expiry_days", kind="token") == 10
+    assert value(here, name, kind="api-certificate") == (NOW - timedelta(days=2)).timestamp()
+    assert value(here, name, kind="token") == (NOW + timedelta(days=10)).timestamp()
 
 
 def test_the_process_is_told(here: Site) -> None:

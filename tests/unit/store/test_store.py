@@ -24,6 +24,7 @@ from provision.secret import Secret
 from provision.store import dialect, schema
 from provision.store.bmc_boots import BmcBoot
 from provision.store.bmcs import Bmc
+from provision.store.compromises import Content
 from provision.store.keys import create_key
 from provision.store.links import Wanted
 from provision.store.lock import StateLock
@@ -154,11 +155,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)
         store.bmcs.set(name, Bmc("https://10.0.0.201", "root", "", "", "", NOW, "x"), Secret(b"word"))
         store.bmc_boots.put(BmcBoot(name, NOW, True, (), "x"))
+        store.rollouts.move([name], NOW)
+        store.compromises.declare(name, [Content("tls", 1, Secret(b"canary"))], [], NOW, ROOT)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 8
+    assert len(tables) == 11
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table

@@ -1,0 +1,54 @@
+"""What keeps a host from getting anything, whatever is asked for; pure, for `provision.policy`, which asks in its own
+order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from provision.denial import Denial
+
+
+def unsound(name: str, distrust: str, behind: timedelta) -> Denial | None:
+    """Why nothing of the store is to be relied on: what the database "is" ("" when it is believed), and how far the
+    clock went back."""
+    if distrust:
+        return Denial(
+            "store-not-trusted",
+            name,
+            f"The server's database {distrust}, so nothing of {name} is given away",
+            "Restore it, or look at it and run 'provision store accept'",
+        )
+    if behind:
+        return Denial(
+            "clock-went-back",
+            name,
+            f"The server's clock is {_span(behind)} earlier than it was, so no window can be relied on",
+            "Set it right ('timedatectl'); if it is right and was wrong before, run 'provision clock accept'",
+        )
+    return None
+
+
+def exposed(name: str, credentials: Sequence[str]) -> Denial | None:
+    """Why a host that was declared compromised gets nothing: others may have these `credentials` of it."""
+    if not credentials:
+        return None
+    return Denial(
+        "credential-exposed",
+        name,
+        f"{name} was compromised, and others may have its {_named(credentials)}",
+        f"Replace each with new content: 'provision credential set {name} {credentials[0]} --file FILE'",
+    )
+
+
+def _named(credentials: Sequence[str]) -> str:
+    """Credentials in words, few enough for a console."""
+    shown = " and ".join(f"'{name}'" for name in credentials[:3])
+    more = f" and {len(credentials) - 3} more" if len(credentials) > 3 else ""
+    return f"credential{'s' if len(credentials) > 1 else ''} {shown}{more}"
+
+
+def _span(time: timedelta) -> str:
+    seconds = int(time.total_seconds())
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60))
+    return next((f"{seconds // size} {unit}" for unit, size in units if seconds >= 2 * size), f"{seconds} seconds")
