@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from provision.api.images import Step
+from provision.web.operator.request import failures
 
 _JSON, _SCHEMAS = "application/json", "#/components/schemas/{model}"
 
@@ -24,6 +25,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
         # On the Unix socket the kernel says who asks.
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]
+        for path in document["paths"].values():
+            for operation in path.values():
+                if _JSON in operation.get("requestBody", {}).get("content", {}):
+                    operation["responses"] |= {"415": failures(415)[415]}
         for route in app.routes:
             if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
                 for method in route.methods or ():

@@ -39,8 +39,9 @@ _WORDS = {
     404: "What it names is not there.",
     409: "The present state does not allow it.",
     410: "It has changed since the download began.",
-    412: "The medium is not the one that If-Match names.",
+    412: "It is not the one that If-Match names.",
     413: "The body is too large.",
+    415: "The body is not JSON.",
     416: "The range is not of the medium.",
     422: "The request is not of the right form, or its content cannot be taken.",
     429: "Its peer has asked too often in vain.",
@@ -59,7 +60,6 @@ _SAMPLES: dict[int, ProvisionError] = {
     503: Unavailable("audit.log", "the audit log cannot be written (No space left on device)", "make room"),
 }
 _ALWAYS = (401, 403, 422, 429, 500, 503)
-_WITHOUT_BODY = (412, 416)
 
 
 def principal_of(scope: Scope) -> Principal:
@@ -116,9 +116,7 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
 @cache
 def _failure(status: int) -> dict[str, Any]:
     """One error's description. Not by `model`: FastAPI would make a type of its own for each error of each route."""
-    described: dict[str, Any] = {"description": _WORDS[status]}
-    if status in _WITHOUT_BODY:
-        return described
+    described = {"description": _WORDS[status]}
     sample = _SAMPLES.get(status) or problems.plain("request", _WORDS[status].lower().rstrip("."), status, "")
     return described | content(MEDIA_TYPE, {"$ref": PROBLEM}, sample.details())
 
