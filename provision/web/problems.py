@@ -119,7 +119,9 @@ def plain(subject: str, fact: str, status: int, remedy: str) -> ProvisionError:
     error = ProvisionError(subject, fact, remedy)
     error.status = status
     error.kind = _KINDS.get(status, "failed")
-    error.exit = {404: Exit.NOT_FOUND, 412: Exit.CONFLICT, 415: Exit.INVALID, 422: Exit.INVALID}.get(status, Exit.FAILED)
+    error.exit = {404: Exit.NOT_FOUND, 412: Exit.CONFLICT, 415: Exit.INVALID, 422: Exit.INVALID}.get(
+        status, Exit.FAILED
+    )
     return error
 
 

@@ -190,7 +190,9 @@ class PlanResponse(Response):
             content = PlanContent(plan)
             try:
                 data = await self._read(content, chosen.start, chosen.stop, _FIRST) if body else b""
-                await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen, refusal)})
+                await send(
+                    {"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen, refusal)}
+                )
                 if watch is not None:
                     watch.begin()
                 if body:
