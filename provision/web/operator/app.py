@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
@@ -22,7 +23,20 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     """The operator's application over `service`. Nothing of it answers whom `authenticate` does not know, but a link
     over TLS."""
     download = media.Download(service)
-    routers = (
+    app = _application(_routers(service, download))
+    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
+    still_known = Authenticated(media.Downloads(app, download), authenticate)
+    known = Authenticated(Bodies(still_known, require_admin), authenticate)
+    return Guard(app, LinkDownloads(known, service, over_tls))
+
+
+def description(service: Service) -> dict[str, Any]:
+    """What the application over `service` says of itself (OpenAPI)."""
+    return _application(_routers(service, media.Download(service))).openapi()
+
+
+def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...]:
+    return (
         inventory.router(service),
         hosts.router(service),
         credentials.router(service),
@@ -35,11 +49,6 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         tokens.router(service),
         monitoring.router(service),
     )
-    app = _application(routers)
-    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
-    still_known = Authenticated(media.Downloads(app, download), authenticate)
-    known = Authenticated(Bodies(still_known, require_admin), authenticate)
-    return Guard(app, LinkDownloads(known, service, over_tls))
 
 
 def create_metrics(service: Service) -> Guard:

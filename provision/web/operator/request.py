@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from provision.api.problem import MEDIA_TYPE
@@ -86,13 +88,32 @@ def require_admin(scope: Scope) -> None:
     required(scope, PrincipalRole.ADMIN)
 
 
+@dataclass(frozen=True)
+class Needed:
+    """What it takes to use a route: a role, and to see all hosts when it is about the `whole` site."""
+
+    role: PrincipalRole
+    whole: bool
+
+
+_NEEDED: dict[Any, Needed] = {}
+"""By what routes depend on."""
+
+
 def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
     """`required` as what a route depends on."""
 
     async def asking(request: Request) -> Principal:
         return required(request.scope, role, whole)
 
+    _NEEDED[asking] = Needed(role, whole)
     return Depends(asking)
+
+
+def needed(route: APIRoute) -> Needed:
+    """What it takes to use a route. What needs nothing more is for everybody who is known."""
+    found = (_NEEDED[one.call] for one in route.dependant.dependencies if one.call in _NEEDED)
+    return next(found, Needed(PrincipalRole.READER, whole=False))
 
 
 Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]

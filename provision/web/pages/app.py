@@ -15,7 +15,7 @@ from provision.web.bodies import MIB, Bodies
 from provision.web.guard import Guard
 from provision.web.operator.authentication import Authenticate, Authenticated
 from provision.web.operator.request import require_admin
-from provision.web.pages import audit, hosts, inventory, links, login, media, site, tokens, unknown
+from provision.web.pages import audit, docs, hosts, inventory, links, login, media, site, tokens, unknown
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
 from provision.web.pages.live import Live
@@ -37,6 +37,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
         *audit.routes(pages),
         *tokens.routes(pages),
         *links.routes(pages),
+        *docs.routes(pages),
         *login.routes(pages),
     ]
     app = Starlette(routes=routes)

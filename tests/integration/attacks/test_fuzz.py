@@ -43,6 +43,13 @@ class Sender:
         self.statuses: Counter[int] = Counter()
 
     def __call__(self, request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        try:
+            return self._send(request)
+        except ConnectionError:
+            self._connection = None  # it was idle for too long; a new one has to have its answer
+            return self._send(request)
+
+    def _send(self, request: PreparedRequest) -> tuple[int, dict[str, str], bytes]:
         if self._connection is None:
             self._connection = self._connect()
         headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}

@@ -29,7 +29,7 @@ PICTURES = os.environ.get("PICTURES")
 _OTHER = "52:54:00:00:00:98"
 _ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
 _OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/unknown", "/inventory")
-_PAGES = (*_OF_HOSTS, "/images", "/networks", "/audit", "/audit/chain", "/tokens")
+_PAGES = (*_OF_HOSTS, "/images", "/networks", "/audit", "/audit/chain", "/tokens", "/docs")
 _PHONE = {"width": 360, "height": 740}
 
 

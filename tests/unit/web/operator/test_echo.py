@@ -76,7 +76,7 @@ def bodies(operation: dict[str, Any]) -> Iterator[bytes]:
         yield from (CANARY.encode() + b"\n\0" + CANARY.encode(), b"")
         return
     schema = content["application/json"]["schema"]
-    single = resolved(schema["items"] if "items" in schema else schema)
+    single = resolved(schema.get("items", schema))
     example = copy.deepcopy(single["examples"][0])
     example = [example] if "items" in schema else example
     for place in dict.fromkeys(places(schema)):
