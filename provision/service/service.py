@@ -41,11 +41,12 @@ class Service:
     def __init__(self, core: Core) -> None:
         self.core = core
         tracker, builder = Tracker(), MediaBuilder(core)
+        self.operations = Operations(core)
         self.inventories = Inventories(core)
         self.credentials = Credentials(core)
-        self.images = Images(core)
+        self.images = Images(core, self.operations)
         self.windows = Windows(core)
-        self.media = Media(core, builder)
+        self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
         self.reports = Reports(core, tracker)
         self.overview = Overview(core, self.reports)
@@ -54,7 +55,6 @@ class Service:
         self.tokens = Tokens(core)
         self.logins = Logins(core)
         self.sessions = Sessions(core, self.logins)
-        self.operations = Operations(core)
         self.bmcs = Bmcs(core, self.operations)
         parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
         self.bmc_boots = BmcBoots(parts, self.operations)

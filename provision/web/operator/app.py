@@ -13,7 +13,19 @@ from provision.web import problems
 from provision.web.bodies import Bodies
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, over_tls
-from provision.web.operator import audit, bmc, credentials, hosts, images, inventory, links, media, monitoring, tokens
+from provision.web.operator import (
+    audit,
+    bmc,
+    credentials,
+    hosts,
+    images,
+    inventory,
+    links,
+    media,
+    monitoring,
+    operations,
+    tokens,
+)
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
 from provision.web.operator.description import describe
 from provision.web.operator.request import require_admin
@@ -43,6 +55,7 @@ def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...
         images.router(service),
         # Before media, whose paths have any second word.
         bmc.router(service),
+        operations.router(service),
         media.router(service, download),
         links.router(service),
         audit.router(service),

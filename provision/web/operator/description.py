@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from provision.api.images import Step
+from provision.api.problem import ProblemDocument
 from provision.web.operator.request import failures, needed
 
 TAGS = {
@@ -20,6 +20,7 @@ TAGS = {
     "media": "Media: ISOs and disk images, and what a DHCP or TFTP server needs",
     "links": "Links: short, expiring URLs of one medium",
     "bmc": "BMCs and power",
+    "operations": "Operations: what takes long, and what has come of it",
     "audit": "The audit log, and what an operator takes as it is",
     "tokens": "Tokens, and who one is",
     "monitoring": "Health, readiness and metrics",
@@ -38,9 +39,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The document; made once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        # No route has these as its model: errors, and the lines of what an import answers, which may have an error.
-        step = Step.model_json_schema(ref_template=_SCHEMAS, mode="serialization")
-        document["components"]["schemas"] |= {**step.pop("$defs"), "Step": step}
+        # No route has these as its model: errors.
+        problem = ProblemDocument.model_json_schema(ref_template=_SCHEMAS, mode="serialization")
+        document["components"]["schemas"] |= {**problem.pop("$defs"), "ProblemDocument": problem}
         # On the Unix socket the kernel says who asks.
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}, {}]
