@@ -93,7 +93,8 @@ class Client:
         if body is not None:
             # Not by pydantic: the path of a file may be no UTF-8, and the service says so, or shows it with a "?".
             data = json.dumps(body, default=output.members).encode()
-            arguments |= {"content": data, "headers": {"content-type": "application/json"}}
+            headers = {**arguments.get("headers", {}), "content-type": "application/json"}
+            arguments |= {"content": data, "headers": headers}
         try:
             with self._http.stream(method, path, **arguments) as answer:
                 if not answer.is_success:
@@ -103,7 +104,8 @@ class Client:
             raise self._unsent(error) from None
 
     def _refuse(self, answer: httpx.Response) -> NoReturn:
-        if answer.status_code in (HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED):
+        reads = answer.request.method == "GET"
+        if reads and answer.status_code in (HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED):
             raise Conflict("medium", "it changed while it was being written", "run the command again")
         if answer.status_code == HTTPStatus.UNAUTHORIZED and self.url is not None:
             remedy = f"it may have expired: have a new one made, and run 'provision --server {self.url} login'"

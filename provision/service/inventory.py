@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -13,7 +14,7 @@ from provision import netcheck
 from provision.api import hosts as api
 from provision.api.inventory import Change, Changes, Discrepancy
 from provision.document import Source
-from provision.errors import Conflict, Invalid, Problems
+from provision.errors import Conflict, Invalid, Outdated, Problems
 from provision.host import Host
 from provision.inventory.diff import Change as FieldChange
 from provision.inventory.diff import Difference, brief, difference, merge, needs_confirmation
@@ -26,6 +27,8 @@ from provision.site import Inventory
 _RESOLVER = re.compile(
     r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
 )
+NOTHING = '"nothing"'
+"""The entity tag of an inventory that nobody has applied yet."""
 
 
 class Inventories:
@@ -37,6 +40,11 @@ class Inventories:
     def current(self, principal: Principal) -> Inventory:
         """What was applied last, with the hosts that the principal sees; raises Conflict before the first time."""
         return Inventory(site=self._core.site, hosts=tuple(self._core.visible(principal)))
+
+    def tag(self) -> str:
+        """The entity tag of the whole inventory as it is now."""
+        inventory = self._core.store.hosts.inventory()
+        return entity_tag(inventory) if inventory is not None else NOTHING
 
     def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
         """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
@@ -55,9 +63,21 @@ class Inventories:
         changes = replace(difference(old, merged), notes=compatibility.left_behind(old, merged, sealed))
         return merged, changes, prune and needs_confirmation(changes, old)
 
-    def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
-        """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
+    def apply(
+        self,
+        files: Sequence[Source],
+        *,
+        prune: bool,
+        confirmed: bool,
+        principal: Principal,
+        fits: Callable[[str], bool] = lambda tag: True,
+    ) -> Difference:
+        """Make the difference, in one transaction. Raises Problems, Conflict when it needs a yes and has none, and
+        Outdated when the entity tag of the present inventory does not `fit` what it is to be made to."""
         with self._core.lock, without_collector():
+            if not fits(self.tag()):
+                remedy = "look at the difference to what is there now, and apply again"
+                raise Outdated("inventory", "somebody has changed it since you looked at it", remedy)
             merged, changes, confirm = self.preview(files, prune)
             if confirm and not confirmed:
                 count = len(changes.removed)
@@ -129,8 +149,16 @@ class Inventories:
         return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
 
 
-def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
-    """A difference for operators: whether it was `applied`, or needs to be confirmed."""
+def entity_tag(inventory: Inventory) -> str:
+    """What stands for an inventory and for no other: a strong entity tag (RFC 9110 section 8.8.3)."""
+    digest = hashlib.sha256(inventory.site.revision.encode())
+    for host in sorted(inventory.hosts, key=lambda host: host.name):
+        digest.update(host.revision.encode())
+    return f'"{digest.hexdigest()[:32]}"'
+
+
+def shown(changes: Difference, *, applied: bool, confirm: bool, tag: str) -> Changes:
+    """A difference for operators: whether it was `applied`, or needs to be confirmed; `tag` is of what there is now."""
     return Changes(
         added=changes.added,
         removed=changes.removed,
@@ -140,6 +168,7 @@ def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
         notes=changes.notes,
         applied=applied,
         confirm=confirm,
+        etag=tag,
     )
 
 

@@ -64,9 +64,9 @@ def select(method: str, headers: Headers, etag: str, size: int) -> Selection:
     """Evaluate conditions and range in the order of RFC 9110 section 13.2.2. Several ranges get the whole: firmware
     never asks for them, and nobody else needs them."""
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
-    if match is not None and not _listed(etag, match):
+    if match is not None and not listed(etag, match):
         return Selection(412)
-    if none_match is not None and _listed(etag, none_match, weak=True):
+    if none_match is not None and listed(etag, none_match, weak=True):
         return Selection(304)
     asked, condition = headers.get("range"), headers.get("if-range")
     if asked is None or method != "GET" or (condition is not None and condition.strip() != etag):
@@ -80,7 +80,8 @@ def sent_of(headers: Headers, plan: Plan) -> range:
     return range(chosen.start, chosen.stop)
 
 
-def _listed(etag: str, value: str, weak: bool = False) -> bool:
+def listed(etag: str, value: str, weak: bool = False) -> bool:
+    """Whether a strong entity tag is in the value of If-Match, or, `weak`, of If-None-Match."""
     if value.strip() == "*":
         return True
     return any(etag == (tag.removeprefix("W/") if weak else tag) for tag in re.split(r"\s*,\s*", value.strip()))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
 
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
-from provision.service.inventory import shown
+from provision.service.inventory import entity_tag, shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Reader, SiteAdmin, SiteOperator, failures, new_router
+from provision.web.stream import listed
 
+IfMatch = Annotated[str | None, Header(max_length=1024)]
+"""Entity tags of what may be changed (RFC 9110 section 13.1.1)."""
 _APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
 
@@ -20,20 +24,33 @@ def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
 
-    @routes.post("/v1/inventory", responses=failures(400, 409, 413))
-    def apply_inventory(body: Apply, principal: SiteAdmin) -> Changes:
-        """Show the difference (`dry_run`), or make it in one transaction."""
+    @routes.post("/v1/inventory", responses=failures(400, 409, 412, 413))
+    def apply_inventory(body: Apply, principal: SiteAdmin, response: Response, if_match: IfMatch = None) -> Changes:
+        """Show the difference (`dry_run`), or make it in one transaction. The same again changes nothing. With If-Match
+        it is made to the inventory with that ETag only."""
         files = [Source(file.name, file.text, file.attachments) for file in body.files]
+        inventories, confirm = service.inventories, False
+        tag = inventories.tag()
         if body.dry_run:
-            _, changes, confirm = service.inventories.preview(files, body.prune)
-            return shown(changes, applied=False, confirm=confirm)
-        changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, principal=principal)
-        return shown(changes, applied=True, confirm=False)
+            _, changes, confirm = inventories.preview(files, body.prune)
+        else:
+            changes = inventories.apply(
+                files,
+                prune=body.prune,
+                confirmed=body.confirmed,
+                principal=principal,
+                fits=lambda tag: if_match is None or listed(tag, if_match),
+            )
+            tag = inventories.tag()
+        response.headers["etag"] = tag
+        return shown(changes, applied=not body.dry_run, confirm=confirm, tag=tag)
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
-    def get_inventory(principal: Reader) -> Inventory:
+    def get_inventory(principal: Reader, response: Response) -> Inventory:
         """The site and every host as they were applied."""
-        return service.inventories.current(principal)
+        found = service.inventories.current(principal)
+        response.headers["etag"] = entity_tag(found)
+        return found
 
     @routes.get("/v1/check", responses=failures(409))
     def check_inventory(

@@ -34,7 +34,7 @@ def routes(pages: Pages) -> list[Route]:
     def send(request: Request) -> Response:
         principal, form = required(request.scope, PrincipalRole.ADMIN, whole=True), form_of(request)
         text, prune = form.get("text", "").replace("\r\n", "\n"), form.get("prune") == "yes"
-        files = [Source(_FILE, text.encode())]
+        files, tag = [Source(_FILE, text.encode())], inventories.tag()
         try:
             _, changes, confirm = inventories.preview(files, prune)
         except Problems as error:
@@ -44,7 +44,9 @@ def routes(pages: Pages) -> list[Route]:
             # Not seen yet, or the store has changed since: what is applied was looked at.
             return page(request, text, prune, lines=lines, notes=changes.notes, seen=seen, confirm=confirm)
         confirmed = form.get("confirmed") == "yes"
-        made = inventories.apply(files, prune=prune, confirmed=confirmed, principal=principal)
+        made = inventories.apply(
+            files, prune=prune, confirmed=confirmed, principal=principal, fits=lambda now: now == tag
+        )
         return page(request, "", False, lines=made.lines(), notes=made.notes, applied=True)
 
     return [get("/inventory", show), post("/inventory", send)]
