@@ -137,8 +137,9 @@ async def _serve_with(
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
         going = [asyncio.create_task(networks.follow()), asyncio.create_task(_watch(pins))]
-        if (api := _api(service, servers)) is not None:
-            service.listeners = lambda: {**networks.states(), **api.states()}
+        apis = _apis(service, servers)
+        service.listeners = lambda: {**networks.states(), **{k: v for api in apis for k, v in api.states().items()}}
+        for api in apis:
             service.core.cautions.append(api.warnings)
             going.append(asyncio.create_task(api.follow()))
         log.info("serving the operator's socket %s", service.core.settings.socket)
@@ -159,13 +160,14 @@ async def _serve_with(
                 pins.stop()  # what is cut off now must not go elsewhere, so the addresses are let go when all is closed
 
 
-def _api(service: Service, servers: Servers) -> ApiServer | None:
-    """The operator's application and the pages over TLS, when the settings have it."""
+def _apis(service: Service, servers: Servers) -> list[ApiServer]:
+    """The operator's application and the pages over TLS, when the settings have it, and to a proxy if they name one."""
     settings = service.core.settings
-    if settings.api is None:
-        return None
+    if (api := settings.api) is None:
+        return []
     app = Front(operator_app.create(service, by_token(service)), pages_app.create(service, by_session(service)))
-    return ApiServer(app, settings.api, settings, servers, service.core.clock)
+    proxies = [None] if api.proxy is None else [None, api.proxy]
+    return [ApiServer(app, api, settings, servers, service.core.clock, proxy) for proxy in proxies]
 
 
 async def _watch(pins: Pins | Unavailable) -> None:

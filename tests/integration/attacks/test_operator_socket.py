@@ -176,7 +176,7 @@ ROW = {
     "files": {"y": "/etc/shadow"},
     "image": {"id": "a" * 64, "kernel": ESCAPES, "signing": ESCAPES},
 }
-OPERATION = {
+OPERATION: dict[str, Any] = {
     **dict.fromkeys(("kind", "by", "started"), ESCAPES),
     **dict.fromkeys(("host", "ended", "progress", "result", "problem")),
     "id": "0" * 12,

@@ -21,7 +21,7 @@ def test_what_another_admin_has_changed_meanwhile_is_kept(tmp_path: Path) -> Non
     mine, theirs = tmp_path / "mine.yaml", tmp_path / "theirs.yaml"
     mine.write_text(INVENTORY.replace("rack: a", "rack: b"))
     theirs.write_text(INVENTORY.replace("rack: a", "rack: c"))
-    say, shown = output.say, []
+    say, shown = output.say, list[str]()
 
     def saying(text: str) -> None:
         if not shown:

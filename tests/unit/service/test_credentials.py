@@ -16,7 +16,7 @@ from provision.boot import Medium
 from provision.errors import Invalid, Problems
 from provision.secret import Secret
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, NOW, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, NOW, Site, site
 
 MORE = """\
     token: {kind: token, path: /etc/token}

@@ -17,7 +17,6 @@ from provision.errors import Unavailable
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
-from tests.fixtures.media import image_archive, kernel
 from tests.helpers.site_fixture import (
     CANARY,
     INVENTORY,
@@ -30,7 +29,6 @@ from tests.helpers.site_fixture import (
     request,
     site,
     sources,
-    touch,
 )
 
 
@@ -316,71 +314,6 @@ def test_configurations_hold_no_secret(here: Site, app: Guard) -> None:
             assert archive.getmember(f"images/{here.base.id}/kernel").size == size
             config = archive.extractfile(f"pxelinux.cfg/01-{MAC2.replace(':', '-')}")
             assert config and b"http://10.0.0.1/boot/seed/current/seed.cpio" in config.read()
-
-
-def begun(app: Guard, path: str, body: Any = None) -> dict[str, Any]:
-    """An operation that was begun, at its end."""
-    reply = call(app, "POST", path, body)
-    assert reply.status == 202, reply
-    operation = json.loads(reply.body)
-    assert reply.headers["location"] == f"/v1/operations/{operation['id']}"
-    ended = data(app, "GET", f"{reply.headers['location']}?wait=60")
-    assert isinstance(ended, dict) and ended["state"] in ("done", "failed")
-    return ended
-
-
-def test_images_are_listed_and_verified(here: Site, app: Guard) -> None:
-    (row,) = data(app, "GET", "/v1/images")
-    assert (row["name"], row["id"]) == ("base", here.base.id)
-    whole = begun(app, "/v1/images/base/verify")
-    assert (whole["kind"], whole["host"], whole["image"]) == ("verify", None, "base")
-    assert whole["result"] == row and whole["progress"] == {"stage": "verifying", "fraction": 1.0}
-    kernel_file = here.base.kernel.path
-    kernel_file.write_bytes(bytes(here.base.kernel.size))
-    touch(kernel_file)
-    problem = begun(app, "/v1/images/base/verify")["problem"]
-    assert (problem["status"], problem["subject"]) == (503, "base image base: kernel")
-    assert "kernel: is damaged" in data(app, "GET", "/v1/images")[0]["problem"]
-    assert call(app, "POST", "/v1/images/other/verify").problem["status"] == 404
-
-
-def test_an_image_without_a_file_is_listed_with_that(here: Site, app: Guard) -> None:
-    here.base.iso.path.unlink()
-    assert "base.iso" in data(app, "GET", "/v1/images")[0]["problem"]
-
-
-@pytest.mark.integration
-def test_an_import_tells_how_far_it_is_and_leaves_no_upload(here: Site, app: Guard) -> None:
-    ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (kernel(), image_archive())]
-    body = {"kernel": ids[0], "initrds": [ids[1]], "kernel_arguments": ["quiet"], "seed_size": 65536}
-    ended = begun(app, "/v1/images/new", body)
-    assert (ended["kind"], ended["image"], ended["problem"]) == ("import", "new", None)
-    assert ended["progress"]["fraction"] > 0.9
-    assert (ended["result"]["name"], ended["result"]["kernel_arguments"]) == ("new", ["quiet"])
-    assert list((here.state / "tmp").iterdir()) == []
-    assert call(app, "POST", "/v1/images/new", body).problem["fact"] == "2 of its files were not uploaded"
-    assert call(app, "DELETE", "/v1/images/new").status == 204
-    assert not (here.state / "bases" / ended["result"]["id"]).exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "said"),
-    [
-        ("BAD", {}, "a name in its path"),
-        ("new", {"kernel": "../../key"}, "body.kernel is missing or not of the right form"),
-        ("new", {"kernel": "0" * 32}, "not uploaded"),
-        ("new", {"initrds": ["/etc/passwd"]}, "body.initrds is missing or not of the right form"),
-    ],
-)
-def test_a_wrong_import_is_a_problem(here: Site, app: Guard, name: str, change: dict[str, Any], said: str) -> None:
-    ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (b"k", b"i", b"l")]
-    body = {"kernel": ids[0], "initrds": [ids[1]]} | change
-    assert said in call(app, "POST", f"/v1/images/{name}", body).problem["detail"]
-    assert (here.state / "key").exists()
-    loader = {"kernel": ids[0], "initrds": [ids[1]], "loaders": {"../evil": ids[2]}}
-    data(app, "POST", "/v1/uploads", b"x")
-    assert call(app, "POST", "/v1/images/new", loader).problem["status"] == 422
-    assert not (here.state / "evil").exists()
 
 
 def test_a_base_that_lost_its_name_is_adopted(tmp_path: Path) -> None:
