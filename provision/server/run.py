@@ -74,6 +74,7 @@ def _jobs(service: Service) -> list[Job]:
         Job("footing", core.footing.watch, first=0.0, every=_SECOND),
         Job("audit log", core.tick, first=_SECOND, every=_SECOND),
         Job("integrity", partial(_look_at_images, core), first=_MINUTE, every=_DAY, long=True),
+        Job("old uploads", service.images.forget_old, first=_MINUTE, every=60 * _MINUTE),
         Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +29,8 @@ _MAX_UPLOAD = 4 << 30
 _RESERVE = 256 << 20
 """Bytes that uploads leave free for the database and the audit log."""
 _LOOK_EVERY = 16 << 20
+_KEPT_SECONDS = 24 * 60 * 60
+"""Of an upload that no import uses; what is being written is new all the time."""
 
 
 class Images:
@@ -38,7 +41,8 @@ class Images:
         self._uploads = core.settings.state / "tmp"
 
     async def receive(self, stream: AsyncIterator[bytes]) -> Upload:
-        """Write an upload into the state directory (0600) and return its id. It is swept at the next start.
+        """Write an upload into the state directory (0600) and return its id. It is kept for a day, and swept at the
+        next start.
 
         Raises Invalid for more than 4 GiB, and Unavailable before the disk is so full that the log could not be
         written.
@@ -56,6 +60,14 @@ class Images:
             discard(path)
             raise
         return Upload(id=name)
+
+    def forget_old(self) -> None:
+        """Delete uploads that nobody has imported for a day."""
+        now = self._core.clock().timestamp()
+        for path in self._uploads.iterdir():
+            with suppress(FileNotFoundError):  # it has just been taken
+                if path.is_file() and now - path.stat().st_mtime > _KEPT_SECONDS:
+                    discard(path)
 
     async def _fill(self, file: BinaryIO, stream: AsyncIterator[bytes]) -> None:
         done, looked = 0, -_LOOK_EVERY

@@ -82,7 +82,9 @@ def curl(url: str, *arguments: str | Path) -> tuple[int, bytes]:
 def location(site: ApiSite, root: Path, port: int) -> str:
     """The documentation's own block, with this machine's ports and files."""
     (block,) = re.findall(r"```nginx\n(.*?)```", Document.read("docs/deployment.md").text, re.DOTALL)
-    block = block.replace("https://10.20.0.1:8444", f"https://127.0.0.1:{port}").replace("prov.example.net", "prov.example.test")
+    block = block.replace("https://10.20.0.1:8444", f"https://127.0.0.1:{port}").replace(
+        "prov.example.net", "prov.example.test"
+    )
     return str(block.replace("/etc/nginx/provision-ca.pem", str(site.ca)).replace("/etc/nginx", str(root)))
 
 
@@ -114,7 +116,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     with serve(site.state) as served:
         served.wait_for("to its proxy")
         with nginx(root, conf, ports[1]):
-            yield Front(site, served, *ports, root)
+            yield Front(site, served, ports[0], ports[1], ports[2], root)
         assert "internal error" not in served.log and "Traceback" not in served.log
 
 

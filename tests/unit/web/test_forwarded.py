@@ -105,7 +105,7 @@ def asked(
             assert (b"connection", b"close") in message["headers"]
             heard.append(message["status"])
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (peer, 1024)}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (peer, 1024)}
     scope["extensions"] = {} if shown is None else {EXCHANGE: shown}
     asyncio.run(Proxied(app, ["10.0.0.5", "2001:db8::5"], "x-forwarded-for", lambda: wanted)(scope, None, send))  # type: ignore[arg-type]
     (one,) = heard

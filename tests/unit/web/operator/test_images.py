@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_wrong_import_is_a_problem(here: Site, app: Guard, name: str, change: 
     data(app, "POST", "/v1/uploads", b"x")
     assert call(app, "POST", "/v1/images/new", loader).problem["status"] == 422
     assert not (here.state / "evil").exists()
+
+
+def test_an_upload_that_nobody_imports_is_kept_for_a_day(here: Site, app: Guard) -> None:
+    old, new = (data(app, "POST", "/v1/uploads", part)["id"] for part in (b"old", b"new"))
+    (here.state / "tmp" / "a-directory").mkdir()
+    for name, hours in ((old, 25), ("a-directory", 25), (new, 23)):
+        written = here.clock().timestamp() - hours * 3600
+        os.utime(here.state / "tmp" / name, (written, written))
+    here.service.images.forget_old()
+    assert {path.name for path in (here.state / "tmp").iterdir()} == {new, "a-directory"}
 
 
 @pytest.mark.integration
