@@ -35,7 +35,7 @@ Pairs = Sequence[tuple[Path, Path]]
 @dataclass(frozen=True)
 class Loaded:
     """A context, and until when all of its certificates are valid. `client` is the one certificate (DER) that a client
-    has to show; None when it has to show none."""
+    has to show, and then that one counts; None when it has to show none."""
 
     context: ssl.SSLContext
     expires: datetime
@@ -82,7 +82,7 @@ def _for_one(loaded: Loaded, client: Path) -> Loaded:
     loaded.context.verify_mode = ssl.CERT_REQUIRED
     loaded.context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     loaded.context.load_verify_locations(cadata=shown)
-    return replace(loaded, expires=min(loaded.expires, certificate.not_valid_after_utc), client=shown)
+    return replace(loaded, expires=certificate.not_valid_after_utc, client=shown)
 
 
 def for_client(ca: Path | None) -> ssl.SSLContext:

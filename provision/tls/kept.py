@@ -78,6 +78,11 @@ class Certificates:
             found.append(self._problem)
         if loaded is not None and loaded.expires - self._clock() < SOON:
             ends = "has expired" if loaded.expires <= self._clock() else "expires"
-            fact = f"a certificate of the API {ends} on {loaded.expires:%Y-%m-%d}"
-            found.append(Unavailable("[api]", fact, "replace its files, or run 'provision ca renew'"))
+            when = f"{ends} on {loaded.expires:%Y-%m-%d}"
+            if loaded.client is None:
+                remedy = "replace its files, or run 'provision ca renew'"
+                found.append(Unavailable("[api]", f"a certificate of the API {when}", remedy))
+            else:
+                remedy = "make another one on the proxy, and replace its file here"
+                found.append(Unavailable("[api.proxy]", f"the proxy's certificate {when}", remedy))
         return found
