@@ -132,3 +132,30 @@ def test_no_error_repeats_what_was_sent(
                 require_silent(reply, body)
             sent += 1
     assert sent and CANARY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/inventory", "GET, POST"),
+        ("PATCH", "/v1/images/base", "DELETE, POST"),
+        ("POST", "/v1/hosts/node1/bmc", "DELETE, GET, HEAD, PUT"),
+        ("HEAD", "/v1/hosts", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(app: Guard, method: str, path: str, allowed: str) -> None:
+    reply = request(app, method, path, peer="uid=0")
+    assert reply.status == 405 and reply.headers["allow"] == allowed
+    assert reply.problem["title"] == "method-not-allowed"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "x"])
+def test_a_body_that_is_not_json_is_not_taken(here: Site, app: Guard, kind: str) -> None:
+    body = json.dumps({"name": "ci", "role": "admin"}).encode()
+    reply = request(app, "POST", "/v1/tokens", body=body, headers={"content-type": kind}, peer="uid=0")
+    assert reply.status == 415 and reply.problem["title"] == "unsupported-media-type"
+    assert here.service.tokens.listing() == []
+
+
+def test_what_is_not_there_is_a_problem_too(app: Guard) -> None:
+    assert request(app, "GET", "/v1/nothing", peer="uid=0").problem["title"] == "not-found"
