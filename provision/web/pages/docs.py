@@ -133,7 +133,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping
 def _shown(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Operation:
     parameters = operation.get("parameters", [])
     kind, body, example = _body(operation, schemas)
-    answers = [_answer(status, answer) for status, answer in operation["responses"].items()]
+    answers = [_answer(status, answer) for status, answer in sorted(operation["responses"].items())]
     return Operation(
         id=operation["operationId"],
         method=method,
