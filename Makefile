@@ -1,8 +1,9 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
-# races for a host's secrets N times each; `make pictures` takes those of the pages anew. `make flaky RUNS=N` runs the
-# tests N times in random order on a busy machine, `make lowest` the unit tests with the lowest versions of libraries that
-# are declared, `make other-release` tests, an image and its boot on the other release of Debian; `make wheel` builds what
-# is installed, `make deb` a Debian package of it, and `make packages` tries both. Each installs what it needs.
+# races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
+# takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
+# lowest` the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an image
+# and its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of it,
+# and `make packages` tries both. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench attacks pictures flaky lowest other-release wheel deb packages $(STAGES) lock clean
+.PHONY: demo test bench attacks fuzz-api pictures flaky lowest other-release wheel deb packages $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -52,6 +53,12 @@ bench: $(VENV)/.ready
 attacks: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/python -m tests.integration.attacks $(RUNS) --jobs $(WAITING_JOBS)
+
+# FUZZ_EXAMPLES requests of each operation from each sender, others each time.
+FUZZ_EXAMPLES ?= 400
+fuzz-api: $(VENV)/.ready
+	tools/need base integration
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/integration/attacks/test_fuzz.py --timeout 7200
 
 flaky: $(VENV)/.ready
 	tools/need boot bench browser

@@ -84,6 +84,12 @@ class Gone(Conflict):
     status, kind = 410, "gone"
 
 
+class Outdated(Conflict):
+    """A change of what has been changed since by somebody else."""
+
+    status, kind = 412, "precondition-failed"
+
+
 class Denied(ProvisionError):
     """Policy said no; `rule` names the rule."""
 

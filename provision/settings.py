@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
@@ -105,6 +105,16 @@ class Kerberos(Model):
     role: tuple[Grant, ...] = Field(min_length=1)
 
 
+class Proxy(Model):
+    """A reverse proxy that ends TLS before the API: at which `port` of the API's address it finds it, from which
+    `addresses` it connects, which `certificate` (PEM) it shows, and in which `header` it says who asks."""
+
+    port: int = Field(ge=1, le=65535)
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(min_length=1, max_length=64)
+    certificate: Path
+    header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+
 class Api(Model):
     """The operator's application over TLS: where it is served, what it proves itself with, and how clients call it.
 
@@ -124,6 +134,7 @@ class Api(Model):
     max_connections: int = Field(default=512, ge=16, le=65536)
     max_connections_per_peer: int = Field(default=64, ge=4, le=4096)
     kerberos: Kerberos | None = None
+    proxy: Proxy | None = None
 
     def pairs(self, state: Path) -> tuple[tuple[Path, Path], ...]:
         """Every certificate's file with its key's, absolute when `state` is."""
@@ -315,8 +326,11 @@ def _is_receiver(url: str) -> bool:
 
 def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
     """The same for `[api]`; `taken` are the ports of boot listeners."""
-    if api.get("port", Api.model_fields["port"].default) in taken:
+    own, proxy = api.get("port", Api.model_fields["port"].default), api.get("proxy")
+    if own in taken:
         yield ("api", "port"), "is the port of a boot listener", "choose another one"
+    if isinstance(proxy, dict) and proxy.get("port") in (own, *taken):
+        yield ("api", "proxy", "port"), "is the port of another listener", "choose another one"
     for one, other in (("firmware_certificate", "firmware_key"), ("firmware_key", "firmware_certificate")):
         if one in api and other not in api:
             yield ("api", one), f"has no '{other}' beside it", "give both, or neither"

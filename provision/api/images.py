@@ -1,4 +1,4 @@
-"""Base images: uploads, imports and their steps, and what there is."""
+"""Base images: uploads, imports, and what there is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from provision.api.problem import ProblemDocument
 from provision.api.wire import Answer, Line, Size, examples
 from provision.model import ContentId, LoaderName, Model, Name, TypedPath, UploadId
 
@@ -90,14 +89,3 @@ class DamagedImage(Answer):
     name: Name
     id: ContentId
     problem: Line
-
-
-class Step(Answer):
-    """A step of an import: what is being done and how far it is, or its end, which is an `image` or a `problem`."""
-
-    model_config = examples({"stage": "reading the kernel", "fraction": 0.5})
-
-    stage: Line | None = None
-    fraction: float = Field(default=0.0, ge=0.0, le=1.0)
-    image: Image | None = None
-    problem: ProblemDocument | None = None

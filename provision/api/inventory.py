@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
-from provision.api.wire import Answer, Bytes, Line, Request, examples
+from provision.api.wire import Answer, Bytes, ETag, Line, Request, examples
 from provision.model import Name, TypedPath
 
 APPLIED: JsonValue = {
@@ -46,7 +46,8 @@ class Change(Answer):
 class Changes(Answer):
     """What an inventory changes, for programs and, in `lines` and `notes`, for people.
 
-    `applied`: it was done. `confirm`: pruning removes so many hosts that it needs to be confirmed.
+    `applied`: it was done. `confirm`: pruning removes so many hosts that it needs to be confirmed. `etag` is of the
+    inventory as it is now; sent as If-Match with the change, it keeps what others have changed meanwhile.
     """
 
     model_config = examples(
@@ -59,6 +60,7 @@ class Changes(Answer):
             "notes": [],
             "applied": False,
             "confirm": False,
+            "etag": '"0123456789abcdef0123456789abcdef"',
         }
     )
 
@@ -70,6 +72,7 @@ class Changes(Answer):
     notes: tuple[Line, ...]
     applied: bool
     confirm: bool
+    etag: ETag
 
 
 class Discrepancy(Answer):

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.api.hosts import HostRow
-from provision.api.media import BatchRow, Manifest, MediumDescription
+from provision.api.media import BatchRow, Manifest
 from provision.boot import Medium
 from provision.cli import output
 from provision.cli.arguments import route, selector_parameters
 from provision.cli.client import Client
 from provision.cli.context import context
-from provision.cli.download import download
+from provision.cli.download import describe, download
 from provision.errors import Exit, NotFound, ProvisionError
 from provision.writing import replacing, unwritable
 
@@ -65,7 +65,7 @@ def _one(
     name = host.name
     path = directory / f"{name}.{'iso' if medium is Medium.ISO else 'img'}"
     try:
-        described = client.call(MediumDescription, "GET", route("hosts", name, medium, "sha256"))
+        described = describe(client, route("hosts", name, medium), quiet)
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from provision.api.images import Step
 from provision.api.problem import MEDIA_TYPE, ProblemDocument
 from provision.cli import output
 from provision.cli.received import error_of, foreign, received
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
 _BASE = "http://provision"
 _NO_CONTENT = 204
-# Downloads of large media and verification of them take as long as the disk takes; a dead peer closes the socket.
-_MAX_ANSWER, _MAX_TEXT, _MAX_STEP = 64 << 20, 16 << 20, 4 << 20
+_MAX_ANSWER, _MAX_TEXT = 64 << 20, 16 << 20
 _HEADERS = {"accept-encoding": "identity"}
 _BODY_SECONDS = 120.0
 """How long an answer may take to come, once it has begun to."""
@@ -95,7 +93,8 @@ class Client:
         if body is not None:
             # Not by pydantic: the path of a file may be no UTF-8, and the service says so, or shows it with a "?".
             data = json.dumps(body, default=output.members).encode()
-            arguments |= {"content": data, "headers": {"content-type": "application/json"}}
+            headers = {**arguments.get("headers", {}), "content-type": "application/json"}
+            arguments |= {"content": data, "headers": headers}
         try:
             with self._http.stream(method, path, **arguments) as answer:
                 if not answer.is_success:
@@ -104,18 +103,9 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
             raise self._unsent(error) from None
 
-    def steps(self, path: str, body: BaseModel) -> Iterator[Step]:
-        """A long request that answers a JSON line for each step; raises when the last one is a problem."""
-        with self.stream("POST", path, body=body) as answer:
-            _require_type(answer, "application/x-ndjson")
-            for line in _lines(answer.iter_raw()):
-                step = received(Step, line)
-                if step.problem is not None:
-                    raise error_of(step.problem)
-                yield step
-
     def _refuse(self, answer: httpx.Response) -> NoReturn:
-        if answer.status_code in (HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED):
+        reads = answer.request.method == "GET"
+        if reads and answer.status_code in (HTTPStatus.GONE, HTTPStatus.PRECONDITION_FAILED):
             raise Conflict("medium", "it changed while it was being written", "run the command again")
         if answer.status_code == HTTPStatus.UNAUTHORIZED and self.url is not None:
             remedy = f"it may have expired: have a new one made, and run 'provision --server {self.url} login'"
@@ -153,17 +143,6 @@ def _require_type(answer: httpx.Response, kind: str) -> None:
     """Refuse an answer of another content type, and one that is packed: it could be of any size when it is unpacked."""
     found = answer.headers.get("content-type", "").partition(";")[0].strip()
     if found != kind or "content-encoding" in answer.headers:
-        raise foreign()
-
-
-def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from filter(None, lines)
-        if len(rest) > _MAX_STEP:
-            raise foreign("gave an answer that does not end")
-    if rest:
         raise foreign()
 
 

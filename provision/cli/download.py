@@ -11,9 +11,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 from provision.api.media import MediumDescription
+from provision.api.operations import Operation
+from provision.cli import output
 from provision.cli.client import Broken, Client
+from provision.cli.operations import follow
 from provision.cli.received import foreign
-from provision.errors import Invalid, Unavailable
+from provision.errors import Invalid, ProvisionError, Unavailable
 from provision.writing import continuing, replacing, unwritable
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
@@ -23,6 +26,20 @@ _FORWARD = 64 << 10
 _AT_ONCE = 1 << 20
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
+
+
+def describe(client: Client, url: str, quiet: bool) -> MediumDescription:
+    """What the medium at `url` is. A large one is read by the server first, which a progress bar follows."""
+    try:
+        return client.call(MediumDescription, "GET", f"{url}/sha256")
+    except ProvisionError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+    with output.stages(quiet) as progress:
+        ended = follow(client, client.call(Operation, "POST", f"{url}/sha256"), progress=progress)
+    if not isinstance(ended.result, MediumDescription):
+        raise foreign()
+    return ended.result
 
 
 def download(

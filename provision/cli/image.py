@@ -14,10 +14,13 @@ import typer
 from provision.cli import output
 from provision.cli.arguments import route
 from provision.cli.context import context
+from provision.cli.operations import follow
 from provision.cmdline import split
 from provision.errors import Invalid, Unavailable
 
 if TYPE_CHECKING:
+    from provision.api.images import Image
+    from provision.api.operations import Operation
     from provision.cli.client import Client
 
 ImageName = Annotated[str, typer.Argument(metavar="NAME", help="The image's name, as hosts refer to it")]
@@ -45,8 +48,8 @@ def import_(
 ) -> None:
     """Check an image, and build its base ISO and base disk.
 
-    Kernel, initrds and boot loaders are checked. The image never changes, and its hash is its id. An interrupted
-    import leaves nothing behind.
+    Kernel, initrds and boot loaders are checked. The image never changes, and its hash is its id. Ctrl-C cancels the
+    import, which leaves nothing behind.
     """
     parts: dict[str, int] = {}
     if source is not None:
@@ -91,8 +94,8 @@ def _import(
     seed_size: int | None,
     parts: dict[str, int],
 ) -> None:
-    from provision.api.images import Image, ImportOrder
-    from provision.cli.received import foreign
+    from provision.api.images import ImportOrder
+    from provision.api.operations import Operation
 
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
@@ -107,19 +110,23 @@ def _import(
             seed_size=seed_size * (1 << 20) if seed_size else None,
             parts=parts,
         )
-        image: Image | None = None
-        for step in client.steps(route("images", name), order):
-            if step.stage is not None:
-                progress(step.stage, step.fraction)
-            elif step.image is not None:
-                image = step.image
-    if image is None:
-        raise foreign()
+        begun = client.call(Operation, "POST", route("images", name), body=order)
+        image = _image_of(follow(client, begun, progress=progress))
     if given.json:
         output.data(image)
         return
     output.say(f"imported {name}: {image.id}, Linux {image.kernel}")
     output.say(f"Secure Boot: {image.signing}")
+
+
+def _image_of(ended: Operation) -> Image:
+    """The image that came of an operation; raises Unavailable when something else did."""
+    from provision.api.images import Image
+    from provision.cli.received import foreign
+
+    if not isinstance(ended.result, Image):
+        raise foreign()
+    return ended.result
 
 
 def _upload(client: Client, path: Path, progress: Any) -> str:
@@ -184,11 +191,12 @@ def list_() -> None:
 
 def verify(name: ImageName) -> None:
     """Read every file of an image and compare it with its hash."""
-    from provision.api.images import Image
+    from provision.api.operations import Operation
 
     given = context()
-    with given.client() as client:
-        row = client.call(Image, "POST", route("images", name, "verify"))
+    with given.client() as client, output.stages(given.json) as progress:
+        begun = client.call(Operation, "POST", route("images", name, "verify"))
+        row = _image_of(follow(client, begun, progress=progress))
     if given.json:
         output.data(row)
     else:

@@ -130,7 +130,8 @@ def apply(
             if shown.confirm and not yes:
                 _ask(len(shown.removed))
             body = body.model_copy(update={"dry_run": False, "confirmed": shown.confirm})
-            shown = client.call(Changes, "POST", "/v1/inventory", body=body)
+            # What was shown is what is made: another admin may have been faster.
+            shown = client.call(Changes, "POST", "/v1/inventory", body=body, headers={"if-match": shown.etag})
     if given.json:
         output.data(shown)
     elif not shown.lines:

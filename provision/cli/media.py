@@ -61,8 +61,7 @@ def _write(
 
 
 def _write_one(medium: str, host: str, file: Path | None, resume: bool) -> None:
-    from provision.api.media import MediumDescription
-    from provision.cli.download import download
+    from provision.cli.download import describe, download
     from provision.writing import require_file
 
     given = context()
@@ -70,7 +69,7 @@ def _write_one(medium: str, host: str, file: Path | None, resume: bool) -> None:
     path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
     require_file(path)
     with given.client() as client:
-        described = client.call(MediumDescription, "GET", f"{url}/sha256")
+        described = describe(client, url, given.json)
         with output.bar(path.name, described.size, given.json) as progress:
             download(client, url, described, path, progress, keep=resume)
     if given.json:

@@ -16,32 +16,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Followed:
-    """How what was begun for a host ended: its operation, or why there is none or it failed."""
+    """How what was begun for a host, or with an image, ended: its operation, or why there is none or it failed."""
 
     host: str
     operation: Operation | None
     error: ProvisionError | None
 
 
+def _quiet(stage: str, fraction: float) -> None:
+    """Nobody wants to know how far it is."""
+
+
 Begin = Callable[[str], "Operation"]
 Say = Callable[[str, str], None]
+Progress = Callable[[str, float], None]
 
 
-def follow(client: Client, begun: Operation, say: Say) -> Operation:
-    """Wait for the operation's end, and say each of its steps; raises the error that it ended with."""
-    (ended,) = follow_all(client, [begun.host], lambda host: begun, say)
+def follow(
+    client: Client, begun: Operation, say: Say = lambda name, text: None, progress: Progress = _quiet
+) -> Operation:
+    """Wait for the operation's end, and say each of its steps, and how far it is; raises the error that it ended with.
+    Ctrl-C cancels it, as in `follow_all`."""
+    (ended,) = follow_all(client, [begun.host or begun.image or ""], lambda name: begun, say, progress=progress)
     if ended.error is not None:
         raise ended.error
     assert ended.operation is not None  # noqa: S101  (without an error there is one)
     return ended.operation
 
 
-def follow_all(client: Client, hosts: Iterable[str], begin: Begin, say: Say, at_once: int = 1) -> list[Followed]:
+def follow_all(
+    client: Client, hosts: Iterable[str], begin: Begin, say: Say, at_once: int = 1, progress: Progress = _quiet
+) -> list[Followed]:
     """Begin an operation for each host, so many at a time, and wait for their ends, in whose order they are returned.
 
     Ctrl-C cancels those that run, begins no others, waits for their ends and goes on; another one does not wait.
     """
-    following = _Following(client, list(hosts), begin, say)
+    following = _Following(client, list(hosts), begin, say, progress)
     try:
         following.to_the_end(at_once)
     except KeyboardInterrupt:
@@ -52,8 +62,9 @@ def follow_all(client: Client, hosts: Iterable[str], begin: Begin, say: Say, at_
 
 
 class _Following:
-    def __init__(self, client: Client, waiting: list[str], begin: Begin, say: Say) -> None:
+    def __init__(self, client: Client, waiting: list[str], begin: Begin, say: Say, progress: Progress) -> None:
         self._client, self._waiting, self._begin, self._say = client, waiting, begin, say
+        self._progress = progress
         self._running: dict[str, Operation] = {}
         self.ended: list[Followed] = []
 
@@ -90,6 +101,8 @@ class _Following:
             seen = self._client.call(Operation, "GET", route("operations", known.id), params=wanted)
             for step in seen.steps[len(known.steps) :]:
                 self._say(host, step)
+            if seen.progress is not None:
+                self._progress(seen.progress.stage, seen.progress.fraction)
             self._running[host] = known = seen
         if known.state is not OperationState.RUNNING:
             del self._running[host]

@@ -106,11 +106,11 @@ class Library:
         base.check()
         return base
 
-    def verify(self, base_id: str) -> BaseImage:
+    def verify(self, base_id: str, progress: Progress = _silent) -> BaseImage:
         """The base of that id after `BaseImage.verify`; raises NotFound or Unavailable. Unlike `get` it also takes
         files that a backup brought back without their times."""
         base = load(self._directory(base_id))
-        base.verify()
+        base.verify(progress)
         return base
 
     def find(self, name: str) -> BaseImage:

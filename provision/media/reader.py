@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from provision.errors import Unavailable
+from provision.media.layout import Progress
 from provision.media.plan import Plan
 
 CHUNK = 1024 * 1024
@@ -63,11 +64,13 @@ class Reader:
         for offset in range(start, end, size):
             yield self.pread(offset, min(size, end - offset))
 
-    def digest(self) -> str:
+    def digest(self, progress: Progress = lambda stage, done: None) -> str:
         """The hex SHA-256 of the whole medium, computed now."""
-        digest = hashlib.sha256()
+        digest, done = hashlib.sha256(), 0
         for chunk in self.chunks():
             digest.update(chunk)
+            done += len(chunk)
+            progress("hashing", done / self.plan.size)
         return digest.hexdigest()
 
     def _base(self, offset: int, length: int) -> bytes:

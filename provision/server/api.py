@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv6Address
 
 from provision.clock import Clock
 from provision.errors import ProvisionError
 from provision.net.sockets import bind_any
 from provision.service.listeners import Listening
-from provision.settings import Api, Settings
+from provision.settings import Api, Proxy, Settings
 from provision.tls.kept import Certificates
 from provision.web.entrance import by_network
+from provision.web.forwarded import Proxied
 from provision.web.limits import Limits
 from provision.web.problems import origin_of_error
 from provision.web.served_names import ServedNames
 from provision.web.servers import Servers
 
-NAME = "[api]"
-"""What stands for the API beside the networks, none of which can have that name."""
+NAME, PROXY_NAME = "[api]", "[api.proxy]"
+"""What stands for the API beside the networks, none of which can have that name; and for it behind a proxy."""
+
+App = Callable[..., Awaitable[None]]
+"""An ASGI application."""
 
 _LOOK_SECONDS = 2.0
 _HEADER_WITH_TICKET = 80 * 1024
@@ -33,14 +37,23 @@ _log = logging.getLogger("provision")
 
 
 class ApiServer:
-    """Serves one application by the settings `[api]`."""
+    """Serves one application by the settings `[api]`, or to a `proxy` by those of `[api.proxy]`."""
 
-    def __init__(self, app: object, api: Api, settings: Settings, servers: Servers, clock: Clock) -> None:
+    def __init__(
+        self, app: App, api: Api, settings: Settings, servers: Servers, clock: Clock, proxy: Proxy | None = None
+    ) -> None:
         """`app` is the ASGI application, which authenticates every request."""
-        self._app, self._api, self._settings, self._servers = app, api, settings, servers
-        self._certificates = Certificates(api.pairs(settings.state.absolute()), clock)
+        self._api, self._proxy, self._settings, self._servers = api, proxy, settings, servers
+        state = settings.state.absolute()
+        self._certificates = Certificates(api.pairs(state), clock, state / proxy.certificate if proxy else None)
+        self._port = proxy.port if proxy else api.port
+        self._app = ServedNames(app if proxy is None else self._proxied(app, proxy), api.names)
         self._served, self._trouble = False, ""
         self._warned: set[str] = set()
+
+    def _proxied(self, app: App, proxy: Proxy) -> App:
+        addresses = [str(address) for address in proxy.addresses]
+        return Proxied(app, addresses, proxy.header, lambda: self._certificates.client)
 
     def warnings(self) -> list[ProvisionError]:
         """What an operator should see to."""
@@ -49,7 +62,7 @@ class ApiServer:
     def states(self) -> Mapping[str, Listening]:
         """Whether it is served."""
         text = f"served at {self._where()}" if self._served else self._trouble or "begins"
-        return {NAME: Listening(text, self._served, self._certificates.expires)}
+        return {NAME if self._proxy is None else PROXY_NAME: Listening(text, self._served, self._certificates.expires)}
 
     async def follow(self) -> None:
         """Open it, and follow the files from then on. Ends only when it is cancelled."""
@@ -70,19 +83,18 @@ class ApiServer:
         if self._certificates.context is None:
             self._trouble = str(self._certificates.problem)
             return  # the certificates have told of it
-        sock, api = bind_any(self._api.address, self._api.port), self._api
+        sock, api = bind_any(self._api.address, self._port), self._api
         limits = Limits(
             header=_HEADER_WITH_TICKET if api.kerberos is not None else Limits.header,
             header_seconds=self._settings.header_timeout,
             body=None,
             connections=api.max_connections,
-            per_peer=api.max_connections_per_peer,
+            per_peer=api.max_connections_per_peer if self._proxy is None else api.max_connections,
             authenticated=True,
         )
-        app = ServedNames(self._app, api.names)  # type: ignore[arg-type]
-        await self._servers.add(app, sock, limits, by_network, lambda: self._certificates.context)
+        await self._servers.add(self._app, sock, limits, by_network, lambda: self._certificates.context)
         self._served = True
-        _log.info("serving the operators' API at %s", self._where())
+        _log.info("serving the operators' API at %s%s", self._where(), " to its proxy" if self._proxy else "")
 
     def _tell(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -97,4 +109,4 @@ class ApiServer:
 
     def _where(self) -> str:
         address = self._api.address
-        return f"https://{f'[{address}]' if isinstance(address, IPv6Address) else address}:{self._api.port}"
+        return f"https://{f'[{address}]' if isinstance(address, IPv6Address) else address}:{self._port}"

@@ -81,6 +81,7 @@ def _jobs(service: Service) -> list[Job]:
         Job("roll-out", service.rollouts.look, first=10 * _SECOND, every=10 * _SECOND),
         Job("events", EventLines(core).work, first=_SECOND, every=_SECOND),
         Job("what expires", service.expiries.notify, first=30 * _SECOND, every=_HOUR),
+        Job("old uploads", service.images.forget_old, first=_MINUTE, every=60 * _MINUTE),
         Job("boots that were left behind", service.bmc_boots.recover, first=5 * _SECOND, every=10 * _MINUTE),
     ]
 
@@ -146,8 +147,9 @@ async def _serve_with(
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
         going = [asyncio.create_task(networks.follow()), asyncio.create_task(_watch(pins))]
-        if (api := _api(service, servers)) is not None:
-            service.listeners = lambda: {**networks.states(), **api.states()}
+        apis = _apis(service, servers)
+        service.listeners = lambda: {**networks.states(), **{k: v for api in apis for k, v in api.states().items()}}
+        for api in apis:
             service.core.cautions.append(api.warnings)
             if service.tickets is not None:
                 service.core.cautions.append(service.tickets.warnings)
@@ -170,14 +172,15 @@ async def _serve_with(
                 pins.stop()  # what is cut off now must not go elsewhere, so the addresses are let go when all is closed
 
 
-def _api(service: Service, servers: Servers) -> ApiServer | None:
-    """The operator's application and the pages over TLS, when the settings have it."""
+def _apis(service: Service, servers: Servers) -> list[ApiServer]:
+    """The operator's application and the pages over TLS, when the settings have it, and to a proxy if they name one."""
     settings = service.core.settings
-    if settings.api is None:
-        return None
-    api = operator_app.create(service, by_token(service), service.tickets)
-    app = Front(api, pages_app.create(service, by_session(service)))
-    return ApiServer(app, settings.api, settings, servers, service.core.clock)
+    if (api := settings.api) is None:
+        return []
+    operators = operator_app.create(service, by_token(service), service.tickets)
+    app = Front(operators, pages_app.create(service, by_session(service)))
+    proxies = [None] if api.proxy is None else [None, api.proxy]
+    return [ApiServer(app, api, settings, servers, service.core.clock, proxy) for proxy in proxies]
 
 
 async def _watch(pins: Pins | Unavailable) -> None:

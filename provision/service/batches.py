@@ -176,12 +176,12 @@ class _Running:
             self._note(Row(host, Progress.DONE))
         else:
             self._under_way[host] = operation.id
-            self._note(_row(operation))
+            self._note(_row(host, operation))
         return True
 
     def _look(self, host: str, id_: str) -> None:
         try:
-            row = _row(self._operations.get(id_, self._batch.principal))
+            row = _row(host, self._operations.get(id_, self._batch.principal))
         except NotFound as error:  # its host is gone, or is no longer theirs
             row = _failed(host, error.subject, error.fact, error.remedy)
         self._note(row)
@@ -205,10 +205,10 @@ def _failed(host: str, subject: str, fact: str, remedy: str) -> Row:
     return Row(host, Progress.FAILED, reason(host, subject, fact), remedy)
 
 
-def _row(operation: Operation) -> Row:
+def _row(host: str, operation: Operation) -> Row:
     if operation.state is OperationState.FAILED:
         problem = operation.problem or ProblemDocument()
-        return _failed(operation.host, problem.subject, problem.fact, problem.remedy)
+        return _failed(host, problem.subject, problem.fact, problem.remedy)
     text = operation.steps[-1] if operation.steps else ""
     done = operation.state is OperationState.DONE
-    return Row(operation.host, Progress.DONE if done else Progress.RUNNING, text)
+    return Row(host, Progress.DONE if done else Progress.RUNNING, text)

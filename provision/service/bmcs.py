@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from provision.api import bmc as api
 from provision.api.bmc import PowerAction, PowerState
@@ -13,7 +15,7 @@ from provision.api.operations import Operation
 from provision.bmc import virtual_media
 from provision.bmc.access import Access, Pin, parse
 from provision.bmc.machine import Machine, Pause
-from provision.errors import Conflict, Unavailable
+from provision.errors import Conflict, ProvisionError, Unavailable
 from provision.host import Host
 from provision.principal import Principal
 from provision.secret import Secret
@@ -37,16 +39,28 @@ class Bmcs:
         self._room = threading.BoundedSemaphore(_AT_ONCE)
 
     def put(self, host: str, wanted: api.NewBmc, principal: Principal) -> api.BmcRow:
-        """Seal the password of the host's BMC, instead of what was set before. Raises NotFound, Invalid."""
+        """Seal the password of the host's BMC, instead of what was set before; the same again changes nothing. Raises
+        NotFound, Invalid."""
         core, password = self._core, Secret(wanted.password)
         core.seen(host, principal)
         access = parse(wanted.url, wanted.user, password, Pin(wanted.ca, wanted.fingerprint), wanted.system)
         pin = access.pin
         made = Bmc(access.url, access.user, access.system, pin.ca, pin.fingerprint, core.clock(), principal.name)
+        if (present := self._same(host, made, password)) is not None:
+            return _row(host, present)
         with core.act("bmc-set", principal, host=host, address=access.url):
             core.store.bmcs.set(host, made, password)
         core.witness()
         return _row(host, made)
+
+    def _same(self, host: str, wanted: Bmc, password: Secret) -> Bmc | None:
+        """What is set, when setting this would change nothing but who did it and when."""
+        try:
+            present, held = self._core.store.bmcs.open(host)
+        except ProvisionError:
+            return None  # there is none, or it is damaged and to be replaced
+        same = replace(wanted, created=present.created, actor=present.actor) == present
+        return present if same and hmac.compare_digest(held.reveal(), password.reveal()) else None
 
     def get(self, host: str, principal: Principal) -> api.BmcRow:
         """The host's BMC, without its password; raises NotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,13 +31,15 @@ class Credentials:
     def put(
         self, host: str, name: str, data: Secret, path: str | None, mode: str | None, principal: Principal
     ) -> Sealed:
-        """Check `data` against its kind and the host, and seal it as a new version.
+        """Check `data` against its kind and the host, and seal it as a new version; the same again is the same version.
 
         Raises NotFound for an unknown host, Invalid for an undeclared name, a bad path or content that does not fit.
         """
         with self._core.lock:
             self._core.seen(host, principal)
             entry = self._checked(host, name, data, path, mode, (), ())
+            if (present := self._version(host, entry)) is not None:
+                return Sealed(host=host, name=name, version=present)
             with self._core.act("credential-set", principal, host=host, credential=name):
                 version = self._core.store.credentials.set(host, entry, self._core.clock())
             self._core.witness()
@@ -47,14 +50,31 @@ class Credentials:
         core = self._core
         with core.lock:
             entries = self.fitting(items, principal)
-            if not entries:
-                return []
-            told = [{"host": host, "credential": entry.name} for host, entry in entries]
-            with act(core.audit, core.clock, "credential-set", principal, told):
-                versions = core.store.credentials.set_all(entries, core.clock())
-            core.witness()
-        rows = zip(entries, versions, strict=True)
-        return [Sealed(host=host, name=entry.name, version=version) for (host, entry), version in rows]
+            present = [self._version(host, entry) for host, entry in entries]
+            changed = [one for one, version in zip(entries, present, strict=True) if version is None]
+            sealed = iter(self._seal(changed, principal) if changed else ())
+        rows = zip(entries, present, strict=True)
+        return [Sealed(host=host, name=entry.name, version=old or next(sealed)) for (host, entry), old in rows]
+
+    def _seal(self, entries: Sequence[tuple[str, CredentialInput]], principal: Principal) -> list[int]:
+        core, told = self._core, [{"host": host, "credential": entry.name} for host, entry in entries]
+        with act(core.audit, core.clock, "credential-set", principal, told):
+            versions = core.store.credentials.set_all(entries, core.clock())
+        core.witness()
+        return versions
+
+    def _version(self, host: str, entry: CredentialInput) -> int | None:
+        """The version that is sealed, when it is this very one; None when sealing this would change something."""
+        store = self._core.store
+        version = store.snapshot.credentials.get(host, {}).get(entry.name)
+        if version is None:
+            return None
+        try:
+            (held,) = store.credentials.open(host, [entry.name])
+        except ProvisionError:
+            return None  # it is damaged, and to be replaced
+        same = (held.kind, held.path, held.mode) == (entry.kind, entry.path, entry.mode)
+        return version if same and hmac.compare_digest(held.secret.reveal(), entry.data.reveal()) else None
 
     def fitting(
         self, items: Sequence[tuple[str, str, Secret]], principal: Principal

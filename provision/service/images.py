@@ -8,35 +8,41 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from provision.api.images import DamagedImage, Image, ImportOrder, Step, Upload
-from provision.api.problem import ProblemDocument
+from provision.api.images import DamagedImage, Image, ImportOrder, Upload
+from provision.api.operations import Operation
 from provision.below import discard, join
 from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
-from provision.principal import Principal
+from provision.principal import Principal, PrincipalRole
+from provision.service import standing
 from provision.service.core import Core
+from provision.service.operations import Operations, Order, Running
 
 _MAX_UPLOAD = 4 << 30
 """Bytes of one upload: more than any boot loader can put into memory below 4 GiB."""
 _RESERVE = 256 << 20
 """Bytes that uploads leave free for the database and the audit log."""
 _LOOK_EVERY = 16 << 20
+_KEPT_SECONDS = 24 * 60 * 60
+"""Of an upload that no import uses; what is being written is new all the time."""
 
 
 class Images:
     """Base images by name. Content is immutable: importing other content under a name moves the name."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, operations: Operations) -> None:
+        self._core, self._operations = core, operations
         self._uploads = core.settings.state / "tmp"
 
     async def receive(self, stream: AsyncIterator[bytes]) -> Upload:
-        """Write an upload into the state directory (0600) and return its id. It is swept at the next start.
+        """Write an upload into the state directory (0600) and return its id. It is kept for a day, and swept at the
+        next start.
 
         Raises Invalid for more than 4 GiB, and Unavailable before the disk is so full that the log could not be
         written.
@@ -55,6 +61,14 @@ class Images:
             raise
         return Upload(id=name)
 
+    def forget_old(self) -> None:
+        """Delete uploads that nobody has imported for a day."""
+        now = self._core.clock().timestamp()
+        for path in self._uploads.iterdir():
+            with suppress(FileNotFoundError):  # it has just been taken
+                if path.is_file() and now - path.stat().st_mtime > _KEPT_SECONDS:
+                    discard(path)
+
     async def _fill(self, file: BinaryIO, stream: AsyncIterator[bytes]) -> None:
         done, looked = 0, -_LOOK_EVERY
         async for chunk in stream:
@@ -68,25 +82,24 @@ class Images:
                     raise Unavailable("upload", fact, "make room and try again")
             await asyncio.to_thread(file.write, chunk)
 
-    async def import_steps(self, name: str, order: ImportOrder, principal: Principal) -> AsyncIterator[Step]:
-        """Import; yields every step, and at last one with `image` or `problem`."""
-        queue: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+    def begin_import(self, name: str, order: ImportOrder, principal: Principal) -> Operation:
+        """Begin to import from uploads, which are used up, whatever comes of it. Raises Invalid when one is missing,
+        and Conflict while the image of this name is being imported."""
+        self._require_uploads(name, order)
 
-        def progress(stage: str, fraction: float) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, (stage, fraction))
+        def work(running: Running) -> Image:
+            def progress(stage: str, fraction: float) -> None:
+                if fraction < 1:  # or else it is there, and ends as if nobody had cancelled it
+                    running.progress(stage, fraction)
+                    standing.require(self._core.store, principal)
 
-        task = asyncio.create_task(asyncio.to_thread(self._import, name, order, principal, progress))
-        while not task.done() or not queue.empty():
-            try:
-                stage, fraction = await asyncio.wait_for(queue.get(), 0.2)
-            except TimeoutError:
-                continue
-            yield Step(stage=stage, fraction=round(fraction, 4))
-        try:
-            yield Step(image=_image(name, task.result()))
-        except ProvisionError as error:
-            yield Step(problem=ProblemDocument.of(error))
+            return _image(name, self._import(name, order, principal, progress))
+
+        return self._operations.start(Order("import", image=name, role=PrincipalRole.ADMIN, work=True), principal, work)
+
+    def _require_uploads(self, name: str, order: ImportOrder) -> None:
+        if missing := [u for u in order.uploads if not join(self._uploads, u).is_file()]:
+            raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
 
     def _import(self, name: str, order: ImportOrder, principal: Principal, progress: Any) -> BaseImage:
         try:
@@ -99,11 +112,25 @@ class Images:
         finally:
             for upload in order.uploads:
                 discard(join(self._uploads, upload))
+        known = self._core.bases().get(name) == base.id and self._core.integrity.is_whole(base.id)
         self._core.integrity.forget(base.id)
-        with self._core.act("image-imported", principal, image=name, base=base.id[:16]):
-            self._core.store.bases.name(name, base.id)
+        if known:
+            return base  # the same again
+        try:
+            self._name(name, base, principal)
+        except ProvisionError:
+            if base.id not in self._core.bases().values():
+                self._core.library.remove(base.id)
+            raise
         self._core.witness()
         return base
+
+    def _name(self, name: str, base: BaseImage, principal: Principal) -> None:
+        with (
+            self._core.act("image-imported", principal, image=name, base=base.id[:16]),
+            standing.standing(self._core.store, principal),
+        ):
+            self._core.store.bases.name(name, base.id)
 
     def _build(self, request: ImportRequest, typed: Mapping[str, str], progress: Any) -> BaseImage:
         try:
@@ -114,8 +141,7 @@ class Images:
 
     def _request(self, name: str, order: ImportOrder, place: Path) -> tuple[ImportRequest, dict[str, str]]:
         """The request with the uploads moved into `place`, and what the operator calls each path there."""
-        if missing := [u for u in order.uploads if not join(self._uploads, u).is_file()]:
-            raise Invalid(name, f"{len(missing)} of its files were not uploaded", "upload them first")
+        self._require_uploads(name, order)
         stored = {upload: join(self._uploads, upload).rename(join(place, upload)) for upload in order.uploads}
         typed = {str(stored[upload]): path for upload, path in order.names.items() if upload in stored}
         loaders = None
@@ -150,12 +176,16 @@ class Images:
                 rows.append(DamagedImage(name=name, id=base_id, problem=str(error)))
         return rows
 
-    def verify(self, name: str) -> Image:
-        """Compare every file of the image with its hash; raises Unavailable naming the one that differs."""
+    def begin_verify(self, name: str, principal: Principal) -> Operation:
+        """Begin to compare every file of the image with its hash; it ends with Unavailable, which names the one that
+        differs. Raises NotFound."""
         base_id = self._core.bases().get(name)
         if base_id is None:
             raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        return _image(name, self._core.integrity.verify(base_id))
+        order = Order("verify", image=name, work=True, joins=True)
+        return self._operations.start(
+            order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
+        )
 
     def remove(self, name: str, principal: Principal) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from provision.errors import Unavailable
 from provision.media.base import BaseImage
-from provision.media.layout import MediumLayout
+from provision.media.layout import MediumLayout, Progress
 from provision.media.library import Library
 
 _log = logging.getLogger(__name__)
@@ -42,10 +42,11 @@ class Integrity:
             base.verify_file(medium)
             self._whole.add(medium.path)
 
-    def verify(self, base_id: str) -> BaseImage:
-        """Read every file of a base and remember what was found; raises NotFound, Unavailable for the first damaged."""
+    def verify(self, base_id: str, progress: Progress = lambda stage, done: None) -> BaseImage:
+        """Read every file of a base and remember what was found; raises NotFound, Unavailable for the first damaged,
+        and whatever `progress` does."""
         try:
-            base = self._library.verify(base_id)
+            base = self._library.verify(base_id, progress)
         except Unavailable as error:
             self._damaged[base_id] = error
             raise

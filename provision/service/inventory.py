@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -13,7 +14,7 @@ from provision import netcheck
 from provision.api import hosts as api
 from provision.api.inventory import Change, Changes, Discrepancy
 from provision.document import Source, dotted
-from provision.errors import Conflict, Denied, Invalid, Problem, Problems
+from provision.errors import Conflict, Denied, Invalid, Outdated, Problem, Problems
 from provision.host import Host
 from provision.inventory import replacement
 from provision.inventory.diff import STORE, Difference, brief, difference, merge, needs_confirmation
@@ -42,6 +43,8 @@ class Replacement:
 _RESOLVER = re.compile(
     r"(?:\[(?P<six>[^\]]*:[^\]]*)\]|(?P<four>[^:\[\]]+))(?::(?P<port>[0-9]{1,5}))?|(?P<bare>[^\[\]]*)"
 )
+NOTHING = '"nothing"'
+"""The entity tag of an inventory that nobody has applied yet."""
 
 
 class Inventories:
@@ -53,6 +56,11 @@ class Inventories:
     def current(self, principal: Principal) -> Inventory:
         """What was applied last, with the hosts that the principal sees; raises Conflict before the first time."""
         return Inventory(site=self._core.site, hosts=tuple(self._core.visible(principal)))
+
+    def tag(self) -> str:
+        """The entity tag of the whole inventory as it is now."""
+        inventory = self._core.store.hosts.inventory()
+        return entity_tag(inventory) if inventory is not None else NOTHING
 
     def preview(self, files: Sequence[Source], prune: bool) -> tuple[Inventory, Difference, bool]:
         """What `files` would make of the store: the result, the difference, and whether pruning it needs a yes.
@@ -84,9 +92,21 @@ class Inventories:
         note = f"hosts that keep the base '{base}' of a roll-out: {len(others)}; see 'provision rollout status'"
         return Inventory(site=merged.site, hosts=hosts), (note,)
 
-    def apply(self, files: Sequence[Source], *, prune: bool, confirmed: bool, principal: Principal) -> Difference:
-        """Make the difference, in one transaction. Raises Problems, or Conflict when it needs a yes and has none."""
+    def apply(
+        self,
+        files: Sequence[Source],
+        *,
+        prune: bool,
+        confirmed: bool,
+        principal: Principal,
+        fits: Callable[[str], bool] = lambda tag: True,
+    ) -> Difference:
+        """Make the difference, in one transaction. Raises Problems, Conflict when it needs a yes and has none, and
+        Outdated when the entity tag of the present inventory does not `fit` what it is to be made to."""
         with self._core.lock, without_collector():
+            if not fits(self.tag()):
+                remedy = "look at the difference to what is there now, and apply again"
+                raise Outdated("inventory", "somebody has changed it since you looked at it", remedy)
             merged, changes, confirm = self.preview(files, prune)
             if confirm and not confirmed:
                 count = len(changes.removed)
@@ -202,8 +222,16 @@ class Inventories:
         return [Discrepancy(subject=subject, fact=fact, remedy=remedy) for subject, fact, remedy in found]
 
 
-def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
-    """A difference for operators: whether it was `applied`, or needs to be confirmed."""
+def entity_tag(inventory: Inventory) -> str:
+    """What stands for an inventory and for no other: a strong entity tag (RFC 9110 section 8.8.3)."""
+    digest = hashlib.sha256(inventory.site.revision.encode())
+    for host in sorted(inventory.hosts, key=lambda host: host.name):
+        digest.update(host.revision.encode())
+    return f'"{digest.hexdigest()[:32]}"'
+
+
+def shown(changes: Difference, *, applied: bool, confirm: bool, tag: str) -> Changes:
+    """A difference for operators: whether it was `applied`, or needs to be confirmed; `tag` is of what there is now."""
     return Changes(
         added=changes.added,
         removed=changes.removed,
@@ -213,13 +241,14 @@ def shown(changes: Difference, *, applied: bool, confirm: bool) -> Changes:
         notes=changes.notes,
         applied=applied,
         confirm=confirm,
+        etag=tag,
     )
 
 
-def replaced(made: Replacement, *, applied: bool) -> api.ReplacedMac:
-    """A replacement for operators, with the NICs of the interfaces that it touches."""
+def replaced(made: Replacement, *, applied: bool, tag: str) -> api.ReplacedMac:
+    """A replacement for operators, with the NICs of the interfaces that it touches; `tag` as in `shown`."""
     own = {name: one.macs for name, one in made.host.interfaces.items() if made.new in one.macs}
-    changes = shown(made.changes, applied=applied, confirm=False)
+    changes = shown(made.changes, applied=applied, confirm=False, tag=tag)
     return api.ReplacedMac(host=made.host.name, old=made.old, new=made.new, interfaces=own, changes=changes)
 
 

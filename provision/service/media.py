@@ -9,9 +9,11 @@ from contextlib import suppress
 from threading import Lock
 
 from provision.api.media import MediumDescription
+from provision.api.operations import Operation
 from provision.boot import OPERATOR, Copy, Medium, Requester
 from provision.denial import Denial
-from provision.errors import Gone
+from provision.errors import Conflict, Gone
+from provision.media.layout import Progress
 from provision.media.plan import Plan
 from provision.media.reader import Reader
 from provision.policy import HostState, Release
@@ -19,7 +21,10 @@ from provision.principal import Principal
 from provision.service import standing
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
+from provision.service.operations import Operations, Order, Running
 
+QUICK = 256 << 20
+"""Bytes of a medium that are read while who asks waits: about a second of work."""
 _AT_A_TIME = 4
 _KEPT = 4096
 """Digests remembered; of more, the oldest goes."""
@@ -28,8 +33,8 @@ _KEPT = 4096
 class Media:
     """ISOs and disk images for operators."""
 
-    def __init__(self, core: Core, builder: MediaBuilder) -> None:
-        self._core, self._builder = core, builder
+    def __init__(self, core: Core, builder: MediaBuilder, operations: Operations) -> None:
+        self._core, self._builder, self._operations = core, builder, operations
         self.digests = Digests()
         self._building = ThreadPoolExecutor(_AT_A_TIME, "building")
 
@@ -73,9 +78,33 @@ class Media:
         return check
 
     def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
-        """What such a download is; reads all of it the first time. Raises like `plan`."""
+        """What such a download is, when its SHA-256 is known or does not take long. Raises like `plan`, and Conflict
+        for a large medium that `begin_describing` has to read first."""
         plan = self.plan(name, medium, principal)
-        return MediumDescription(host=name, medium=medium, sha256=self.digests.of(plan), size=plan.size, etag=plan.etag)
+        if plan.size > QUICK and not self.digests.knows(plan):
+            fact = "its SHA-256 is not known yet, and takes a while"
+            raise Conflict(f"{name}: {medium}", fact, "POST to the same path begins an operation that computes it")
+        return self._described(name, medium, plan)
+
+    def begin_describing(self, name: str, medium: Medium, principal: Principal) -> Operation:
+        """Begin to read the whole medium; the description is what comes of it. Raises like `plan`."""
+        plan = self.plan(name, medium, principal)
+        order = Order(f"sha256 of {medium}", host=name, work=True, joins=True)
+
+        def work(running: Running) -> MediumDescription:
+            def progress(stage: str, fraction: float) -> None:
+                running.progress(stage, fraction)
+                standing.require(self._core.store, principal)
+
+            return self._described(name, medium, plan, progress)
+
+        return self._operations.start(order, principal, work)
+
+    def _described(
+        self, name: str, medium: Medium, plan: Plan, progress: Progress = lambda stage, done: None
+    ) -> MediumDescription:
+        digest = self.digests.of(plan, progress)
+        return MediumDescription(host=name, medium=medium, sha256=digest, size=plan.size, etag=plan.etag)
 
 
 class Digests:
@@ -85,13 +114,18 @@ class Digests:
         self._known: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
-    def of(self, plan: Plan) -> str:
+    def knows(self, plan: Plan) -> bool:
+        """Whether the medium was read before."""
+        with self._lock:
+            return plan.etag in self._known
+
+    def of(self, plan: Plan, progress: Progress = lambda stage, done: None) -> str:
         """Hex SHA-256 of the whole medium; reads all of it the first time."""
         with self._lock:
             known = self._known.get(plan.etag)
         if known is None:
             with Reader(plan) as reader:
-                known = reader.digest()
+                known = reader.digest(progress)
             with self._lock:
                 self._known[plan.etag] = known
                 while len(self._known) > _KEPT:

@@ -50,11 +50,12 @@ class Service:
     def __init__(self, core: Core) -> None:
         self.core = core
         tracker, builder = Tracker(), MediaBuilder(core)
+        self.operations = Operations(core)
         self.inventories = Inventories(core)
         self.credentials = Credentials(core)
-        self.images = Images(core)
+        self.images = Images(core, self.operations)
         self.windows = Windows(core)
-        self.media = Media(core, builder)
+        self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
         self.reports = Reports(core, tracker)
         self.overview = Overview(core, self.reports)
@@ -65,7 +66,6 @@ class Service:
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)
-        self.operations = Operations(core)
         self.bmcs = Bmcs(core, self.operations)
         parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
         self.bmc_boots = BmcBoots(parts, self.operations)

@@ -9,7 +9,7 @@ import os
 import ssl
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -42,15 +42,17 @@ class ServerContext(ssl.SSLContext):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A context, and until when all of its certificates are valid."""
+    """A context, and until when all of its certificates are valid. `client` is the one certificate (DER) that a client
+    has to show, and then that one counts; None when it has to show none."""
 
     context: ServerContext
     expires: datetime
+    client: bytes | None = None
 
 
-def load(pairs: Pairs) -> Loaded:
-    """A context with these certificates. Raises Invalid for files that are not right, Unavailable for those that cannot
-    be read, or that others may read."""
+def load(pairs: Pairs, client: Path | None = None) -> Loaded:
+    """A context with these certificates, for whoever shows the certificate in `client` (PEM), or for everybody. Raises
+    Invalid for files that are not right, Unavailable for those that cannot be read, or that others may read."""
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -74,7 +76,22 @@ def load(pairs: Pairs) -> Loaded:
         except OSError as error:
             fact = f"OpenSSL does not take it ({getattr(error, 'reason', None) or error.strerror})"
             raise Invalid(str(certificate), fact, "request it again") from None
-    return Loaded(context, min(expires))
+    return Loaded(context, min(expires)) if client is None else _for_one(Loaded(context, min(expires)), client)
+
+
+def _for_one(loaded: Loaded, client: Path) -> Loaded:
+    """The same for who shows this certificate. It may be its own root: OpenSSL takes what it has issued, too, so that
+    whoever is let in has to be compared with `Loaded.client`."""
+    content = _read(client, private=False)
+    try:
+        (certificate,) = pem.certificates(content)
+    except (Invalid, ValueError):
+        raise Invalid(str(client), "is not one certificate (PEM)", "give the proxy's own one") from None
+    shown = certificate.public_bytes(Encoding.DER)
+    loaded.context.verify_mode = ssl.CERT_REQUIRED
+    loaded.context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    loaded.context.load_verify_locations(cadata=shown)
+    return replace(loaded, expires=certificate.not_valid_after_utc, client=shown)
 
 
 def channel(certificate: x509.Certificate) -> bytes:
@@ -93,9 +110,10 @@ def for_client(ca: Path | None) -> ssl.SSLContext:
     return context
 
 
-def stamps(pairs: Pairs) -> tuple[tuple[int, ...] | None, ...]:
+def stamps(pairs: Pairs, client: Path | None = None) -> tuple[tuple[int, ...] | None, ...]:
     """What of the files shows that one of them is another than before."""
-    return tuple(_stamp(path) for pair in pairs for path in pair)
+    paths = [path for pair in pairs for path in pair]
+    return tuple(_stamp(path) for path in (paths if client is None else [*paths, client]))
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -69,6 +69,13 @@ class Exchange:
         return context.channels if isinstance(context, ServerContext) else ()
 
     @property
+    def certificate(self) -> bytes | None:
+        """The certificate (DER) that the client has shown; None without."""
+        tls = self.connection.transport.get_extra_info("ssl_object")
+        shown: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+        return shown
+
+    @property
     def is_operator(self) -> bool:
         """Whether an operator is at the other end, by the kernel's word or an application's that authenticates."""
         return self.connection.is_operator

@@ -18,10 +18,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from provision.api.problem import MEDIA_TYPE
 from provision.errors import ProvisionError
 from provision.media.content import PlanContent
 from provision.media.plan import Plan
 from provision.service.delivery import Delivery
+from provision.web.problems import problem
 from provision.web.protocol import EXCHANGE, Exchange
 from provision.web.watch import Watch, watched
 
@@ -32,6 +34,11 @@ _FIRST = 16 * 1024  # all that a client which never reads makes us hold in memor
 _PIECE = 16 * 1024  # where bytes go through memory: nothing more is read before nearly all of it is taken
 _DIRECT = 1024 * 1024
 _BREATH = 4 * 1024 * 1024
+_REFUSALS = {
+    412: problem("medium", "is not the one that If-Match names", 412, "download it from the first byte"),
+    416: problem("medium", "has no byte of this range", 416, "ask for another range"),
+}
+"""What is sent instead of a medium, by status."""
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.ASCII)
 _log = logging.getLogger(__name__)
 
@@ -57,9 +64,9 @@ def select(method: str, headers: Headers, etag: str, size: int) -> Selection:
     """Evaluate conditions and range in the order of RFC 9110 section 13.2.2. Several ranges get the whole: firmware
     never asks for them, and nobody else needs them."""
     match, none_match = headers.get("if-match"), headers.get("if-none-match")
-    if match is not None and not _listed(etag, match):
+    if match is not None and not listed(etag, match):
         return Selection(412)
-    if none_match is not None and _listed(etag, none_match, weak=True):
+    if none_match is not None and listed(etag, none_match, weak=True):
         return Selection(304)
     asked, condition = headers.get("range"), headers.get("if-range")
     if asked is None or method != "GET" or (condition is not None and condition.strip() != etag):
@@ -73,7 +80,8 @@ def sent_of(headers: Headers, plan: Plan) -> range:
     return range(chosen.start, chosen.stop)
 
 
-def _listed(etag: str, value: str, weak: bool = False) -> bool:
+def listed(etag: str, value: str, weak: bool = False) -> bool:
+    """Whether a strong entity tag is in the value of If-Match, or, `weak`, of If-None-Match."""
     if value.strip() == "*":
         return True
     return any(etag == (tag.removeprefix("W/") if weak else tag) for tag in re.split(r"\s*,\s*", value.strip()))
@@ -178,21 +186,24 @@ class PlanResponse(Response):
         plan, get = self.plan, scope["method"] == "GET"
         chosen = select(scope["method"], Headers(scope=scope), plan.etag, plan.size)
         body, exchange = get and chosen.status in (200, 206), scope.get("extensions", {}).get(EXCHANGE)
+        refusal = _REFUSALS.get(chosen.status, b"")
         async with watched(self._delivery, exchange, range(chosen.start, chosen.stop if body else 0)) as watch:
             content = PlanContent(plan)
             try:
                 data = await self._read(content, chosen.start, chosen.stop, _FIRST) if body else b""
-                await send({"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen)})
+                await send(
+                    {"type": "http.response.start", "status": chosen.status, "headers": self._head(chosen, refusal)}
+                )
                 if watch is not None:
                     watch.begin()
                 if body:
                     await self._stream(content, chosen, data, send, exchange, watch)
                 else:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    await send({"type": "http.response.body", "body": refusal if get else b"", "more_body": False})
             finally:
                 content.close()
 
-    def _head(self, chosen: Selection) -> list[tuple[bytes, bytes]]:
+    def _head(self, chosen: Selection, refusal: bytes) -> list[tuple[bytes, bytes]]:
         status, size = chosen.status, self.plan.size
         fields = {"etag": self.plan.etag, "accept-ranges": "bytes", "cache-control": "no-store"}
         if status in (200, 206):
@@ -201,8 +212,8 @@ class PlanResponse(Response):
             fields["content-range"] = f"bytes {chosen.start}-{chosen.stop - 1}/{size}"
         if status == 416:
             fields["content-range"] = f"bytes */{size}"
-        if status in (412, 416):
-            fields["content-length"] = "0"
+        if refusal:
+            fields |= {"content-type": MEDIA_TYPE, "content-length": str(len(refusal))}
         return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
 
     async def _read(self, content: PlanContent, at: int, stop: int, most: int = CHUNK) -> bytes:

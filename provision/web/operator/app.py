@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -25,6 +26,7 @@ from provision.web.operator import (
     links,
     media,
     monitoring,
+    operations,
     rollouts,
     tokens,
     webhooks,
@@ -39,13 +41,28 @@ def create(service: Service, authenticate: Authenticate, tickets: Tickets | None
     over TLS. With `tickets`, Kerberos's count as well."""
     authenticate = by_ticket(tickets, authenticate) if tickets is not None else authenticate
     download = media.Download(service)
-    routers = (
+    app = _application(_routers(service, download))
+    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
+    still_known = Authenticated(media.Downloads(app, download), authenticate)
+    known: ASGIApp = Authenticated(Bodies(still_known, require_admin), authenticate)
+    known = Negotiation(known, tickets) if tickets is not None else known
+    return Guard(app, LinkDownloads(known, service, over_tls))
+
+
+def description(service: Service) -> dict[str, Any]:
+    """What the application over `service` says of itself (OpenAPI)."""
+    return _application(_routers(service, media.Download(service))).openapi()
+
+
+def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...]:
+    return (
         inventory.router(service),
         hosts.router(service),
         credentials.router(service),
         images.router(service),
         # Before media, whose paths have any second word.
         bmc.router(service),
+        operations.router(service),
         media.router(service, download),
         links.router(service),
         audit.router(service),
@@ -54,12 +71,6 @@ def create(service: Service, authenticate: Authenticate, tickets: Tickets | None
         webhooks.router(service),
         rollouts.router(service),
     )
-    app = _application(routers)
-    # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
-    still_known = Authenticated(media.Downloads(app, download), authenticate)
-    known: ASGIApp = Authenticated(Bodies(still_known, require_admin), authenticate)
-    known = Negotiation(known, tickets) if tickets is not None else known
-    return Guard(app, LinkDownloads(known, service, over_tls))
 
 
 def create_metrics(service: Service) -> Guard:

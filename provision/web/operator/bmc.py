@@ -1,27 +1,21 @@
-"""Routes of BMCs and power, and of the operations that take long."""
+"""Routes of BMCs and power."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from provision.api.bmc import BmcReport, BmcRow, BootOrder, ChangePower, HostPower, NewBmc
-from provision.api.operations import MOST_WAIT, Operation, OperationId, OperationState
+from provision.api.operations import Operation
 from provision.service.service import Service
+from provision.web.operator.operations import begun, located
 from provision.web.operator.request import Admin, InPath, Operator, failures, new_router
-
-_LOOK_SECONDS = 0.2
 
 
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
     _add_work(routes, service)
-    _add_operations(routes, service)
 
     @routes.put("/v1/hosts/{name}/bmc", responses=failures(400, 404, 413))
     def set_bmc(name: InPath, body: NewBmc, principal: Admin) -> BmcRow:
@@ -55,43 +49,12 @@ def _add_work(routes: APIRouter, service: Service) -> None:
         """Whether the host runs, as its BMC says now."""
         return service.bmcs.power(name, principal)
 
-    @routes.post("/v1/hosts/{name}/power", status_code=202, responses=failures(400, 404, 409, 413))
-    def change_power(name: InPath, body: ChangePower, principal: Operator) -> Operation:
+    @routes.post("/v1/hosts/{name}/power", status_code=202, responses=begun(400, 404, 409, 413))
+    def change_power(name: InPath, body: ChangePower, principal: Operator, response: Response) -> Operation:
         """Begin to switch the host on or off; the operation's end is the machine's new state."""
-        return service.bmcs.change_power(name, body, principal)
+        return located(service.bmcs.change_power(name, body, principal), response)
 
-    @routes.post("/v1/hosts/{name}/boot", status_code=202, responses=failures(400, 404, 409, 413))
-    def boot_host(name: InPath, body: BootOrder, principal: Operator) -> Operation:
+    @routes.post("/v1/hosts/{name}/boot", status_code=202, responses=begun(400, 404, 409, 413))
+    def boot_host(name: InPath, body: BootOrder, principal: Operator, response: Response) -> Operation:
         """Begin to boot the host by its BMC, from powered off to up; the operation's end is that it is up."""
-        return service.bmc_boots.begin(name, body, principal)
-
-
-def _add_operations(routes: APIRouter, service: Service) -> None:
-    """The routes of operations."""
-
-    @routes.get("/v1/operations", responses=failures())
-    def list_operations(principal: Operator) -> list[Operation]:
-        """Every operation that runs or ended lately, the oldest first."""
-        return service.operations.listing(principal)
-
-    @routes.get("/v1/operations/{operation}", responses=failures(404))
-    async def get_operation(
-        operation: Annotated[OperationId, Path()],
-        principal: Operator,
-        wait: Annotated[int, Query(ge=0, le=MOST_WAIT)] = 0,
-        steps: Annotated[int | None, Query(ge=0)] = None,
-    ) -> Operation:
-        """One operation; at its end, or after `wait` seconds, or as soon as it has another number of `steps`."""
-        end = time.monotonic() + wait
-        while True:
-            found = service.operations.get(operation, principal)
-            news = steps is not None and len(found.steps) != steps
-            if found.state is not OperationState.RUNNING or news or time.monotonic() >= end:
-                return found
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    @routes.delete("/v1/operations/{operation}", status_code=204, responses=failures(404))
-    def cancel_operation(operation: Annotated[OperationId, Path()], principal: Operator) -> Response:
-        """Let an operation end, and undo what it can."""
-        service.operations.cancel(operation, principal)
-        return Response(status_code=204)
+        return located(service.bmc_boots.begin(name, body, principal), response)

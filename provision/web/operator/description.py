@@ -9,31 +9,73 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from provision.api.images import Step
+from provision.api.problem import ProblemDocument
+from provision.web.operator.request import failures, needed
+
+TAGS = {
+    "inventory": "The inventory: applied as a whole, read, checked against DNS",
+    "hosts": "Hosts: what they are, how far they have come, what policy says, their windows",
+    "credentials": "Credentials: they go in, and never out",
+    "images": "Base images: uploads, imports, and what there is",
+    "media": "Media: ISOs and disk images, and what a DHCP or TFTP server needs",
+    "links": "Links: short, expiring URLs of one medium",
+    "bmc": "BMCs and power",
+    "operations": "Operations: what takes long, and what has come of it",
+    "audit": "The audit log, and what an operator takes as it is",
+    "tokens": "Tokens, and who one is",
+    "monitoring": "Health, readiness and metrics",
+}
+"""Groups of operations, each of the routes of one module, in the order in which people look for them."""
+ROLE, WHOLE = "x-role", "x-whole-site"
+"""Members of an operation: the least role that may use it, and whether it is for those only who see all hosts."""
 
 _JSON, _SCHEMAS = "application/json", "#/components/schemas/{model}"
+_NAMES = {"name": "node1", "host": "node1", "medium": "iso", "operation": "3f9a1c2b7d4e", "link": "0f1e2d3c4b5a"}
+_NAMES_OF = {"images": "base", "tokens": "rack7"}
+"""Examples of what stands in a path; of `name`, by the group when it is no host's."""
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The document; made once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        # No route has these as its model: errors, and the lines of what an import answers, which may have an error.
-        step = Step.model_json_schema(ref_template=_SCHEMAS, mode="serialization")
-        document["components"]["schemas"] |= {**step.pop("$defs"), "Step": step}
+        # No route has these as its model: errors.
+        problem = ProblemDocument.model_json_schema(ref_template=_SCHEMAS, mode="serialization")
+        document["components"]["schemas"] |= {**problem.pop("$defs"), "ProblemDocument": problem}
         # On the Unix socket the kernel says who asks.
         document["components"]["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
             "ticket": {"type": "http", "scheme": "negotiate"},
         }
         document["security"] = [{"token": []}, {"ticket": []}, {}]
+        document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
         for route in app.routes:
-            if isinstance(route, APIRoute) and (example := example_of(route.response_model)) is not None:
+            if isinstance(route, APIRoute):
                 for method in route.methods or ():
-                    answers = document["paths"][route.path][method.lower()]["responses"]
-                    answers[str(route.status_code or 200)]["content"][_JSON]["example"] = example
+                    _complete(document["paths"][route.path][method.lower()], route)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _complete(operation: dict[str, Any], route: APIRoute) -> None:
+    """Add to an operation what FastAPI does not know of its route."""
+    tag = route.endpoint.__module__.rpartition(".")[2]
+    take = needed(route)
+    operation |= {"tags": [tag], ROLE: take.role.value, WHOLE: take.whole}
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            name = parameter["name"]
+            inside = "credentials/{name}" in route.path
+            parameter["example"] = "token" if name == "name" and inside else _example_name(tag, name)
+    if _JSON in operation.get("requestBody", {}).get("content", {}):
+        operation["responses"] |= {"415": failures(415)[415]}
+    if (example := example_of(route.response_model)) is not None:
+        answer = operation["responses"][str(route.status_code or 200)]
+        answer["content"][_JSON]["example"] = example
+
+
+def _example_name(tag: str, parameter: str) -> str:
+    return _NAMES_OF.get(tag, _NAMES[parameter]) if parameter == "name" else _NAMES[parameter]
 
 
 def example_of(kind: Any) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
-from provision.api.images import DamagedImage, Image, ImportOrder, Step, Upload
+from provision.api.images import DamagedImage, Image, ImportOrder, Upload
+from provision.api.operations import Operation
 from provision.service.service import Service
-from provision.web.operator.request import InPath, SiteAdmin, SiteOperator, content, failures, new_router
+from provision.web.operator.operations import begun, located
+from provision.web.operator.request import InPath, SiteAdmin, SiteOperator, failures, new_router
 
-STEPS = "application/x-ndjson"
-_STEP = content(STEPS, {"$ref": "#/components/schemas/Step"}, {"stage": "reading the kernel", "fraction": 0.5})
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
@@ -26,21 +23,20 @@ def router(service: Service) -> APIRouter:
         """Take the request's body into the state directory; the id it gets is good for one import."""
         return await service.images.receive(request.stream())
 
-    @routes.post("/v1/images/{name}", response_class=StreamingResponse, responses={200: _STEP, **failures(400, 413)})
-    async def import_image(name: InPath, body: ImportOrder, principal: SiteAdmin) -> StreamingResponse:
-        """Import a base image; answers with a line of JSON for each step, the last one with `image` or `problem`."""
-        steps = service.images.import_steps(name, body, principal)
-        return StreamingResponse(_lines(steps), media_type=STEPS)
+    @routes.post("/v1/images/{name}", status_code=202, responses=begun(400, 409, 413))
+    def import_image(name: InPath, body: ImportOrder, principal: SiteAdmin, response: Response) -> Operation:
+        """Begin to import a base image from uploads; the operation's result is the image. It uses the uploads up."""
+        return located(service.images.begin_import(name, body, principal), response)
 
     @routes.get("/v1/images", responses=failures())
     def list_images() -> list[Image | DamagedImage]:
         """Every base image by its name."""
         return service.images.listing()
 
-    @routes.post("/v1/images/{name}/verify", responses=failures(404))
-    def verify_image(name: InPath, principal: SiteOperator) -> Image:
-        """Read every file of the image and compare it with its hash."""
-        return service.images.verify(name)
+    @routes.post("/v1/images/{name}/verify", status_code=202, responses=begun(404, 409))
+    def verify_image(name: InPath, principal: SiteOperator, response: Response) -> Operation:
+        """Begin to read every file of the image and compare it with its hash; the operation's result is the image."""
+        return located(service.images.begin_verify(name, principal), response)
 
     @routes.delete("/v1/images/{name}", status_code=204, responses=failures(404, 409))
     def remove_image(name: InPath, principal: SiteAdmin) -> Response:
@@ -49,9 +45,3 @@ def router(service: Service) -> APIRouter:
         return Response(status_code=204)
 
     return routes
-
-
-async def _lines(steps: AsyncIterator[Step]) -> AsyncIterator[bytes]:
-    """Each step as a line of JSON, with the members that it has."""
-    async for step in steps:
-        yield json.dumps(step.model_dump(mode="json", exclude_unset=True)).encode() + b"\n"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
 
 from provision.api.hosts import ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
-from provision.service.inventory import replaced, shown
+from provision.service.inventory import entity_tag, replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
+from provision.web.stream import listed
 
+IfMatch = Annotated[str | None, Header(max_length=1024)]
+"""Entity tags of what may be changed (RFC 9110 section 13.1.1)."""
 _APPLIED = {"content": {"application/json": {"example": APPLIED}}}
 
 
@@ -21,26 +25,41 @@ def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
 
-    @routes.post("/v1/inventory", responses=failures(400, 409, 413))
-    def apply_inventory(body: Apply, principal: SiteAdmin) -> Changes:
-        """Show the difference (`dry_run`), or make it in one transaction."""
+    @routes.post("/v1/inventory", responses=failures(400, 409, 412, 413))
+    def apply_inventory(body: Apply, principal: SiteAdmin, response: Response, if_match: IfMatch = None) -> Changes:
+        """Show the difference (`dry_run`), or make it in one transaction. The same again changes nothing. With If-Match
+        it is made to the inventory with that ETag only."""
         files = [Source(file.name, file.text, file.attachments) for file in body.files]
+        inventories, confirm = service.inventories, False
+        tag = inventories.tag()
         if body.dry_run:
-            _, changes, confirm = service.inventories.preview(files, body.prune)
-            return shown(changes, applied=False, confirm=confirm)
-        changes = service.inventories.apply(files, prune=body.prune, confirmed=body.confirmed, principal=principal)
-        return shown(changes, applied=True, confirm=False)
+            _, changes, confirm = inventories.preview(files, body.prune)
+        else:
+            changes = inventories.apply(
+                files,
+                prune=body.prune,
+                confirmed=body.confirmed,
+                principal=principal,
+                fits=lambda tag: if_match is None or listed(tag, if_match),
+            )
+            tag = inventories.tag()
+        response.headers["etag"] = tag
+        return shown(changes, applied=not body.dry_run, confirm=confirm, tag=tag)
 
     @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
     def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
         """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
-        do = service.inventories.replacement if body.dry_run else service.inventories.replace_mac
-        return replaced(do(name, body.old, body.new, principal), applied=not body.dry_run)
+        inventories = service.inventories
+        do = inventories.replacement if body.dry_run else inventories.replace_mac
+        made = do(name, body.old, body.new, principal)
+        return replaced(made, applied=not body.dry_run, tag=inventories.tag())
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
-    def get_inventory(principal: Reader) -> Inventory:
+    def get_inventory(principal: Reader, response: Response) -> Inventory:
         """The site and every host as they were applied."""
-        return service.inventories.current(principal)
+        found = service.inventories.current(principal)
+        response.headers["etag"] = entity_tag(found)
+        return found
 
     @routes.get("/v1/check", responses=failures(409))
     def check_inventory(

@@ -12,10 +12,12 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision.api.media import MediumDescription
+from provision.api.operations import Operation
 from provision.boot import OPERATOR, Medium
 from provision.errors import NotFound, ProvisionError
 from provision.service.service import Service
 from provision.web import problems
+from provision.web.operator.operations import begun, located
 from provision.web.operator.request import InPath, Reader, SiteReader, content, failures, new_router, principal_of
 from provision.web.resumed_downloads import ResumedDownloads
 from provision.web.stream import PlanResponse, first_byte
@@ -81,6 +83,7 @@ def _medium_of(text: str) -> Medium:
 def router(service: Service, download: Download) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_digests(routes, service)
     answers: dict[int | str, dict[str, Any]] = {
         200: _WHOLE,
         206: _PART,
@@ -101,11 +104,6 @@ def router(service: Service, download: Download) -> APIRouter:
         """What a download of the host's ISO or disk image would answer, without its body."""
         return download.answer(name, medium, request)
 
-    @routes.get("/v1/hosts/{name}/{medium}/sha256", responses=failures(404, 409))
-    def describe_medium(name: InPath, medium: str, principal: Reader) -> MediumDescription:
-        """The SHA-256 of the whole medium, computed on demand and remembered."""
-        return service.media.describe(name, _medium_of(medium), principal)
-
     @routes.get("/v1/dhcp", response_class=PlainTextResponse, responses={200: _DHCP, **failures(404, 409)})
     def get_dhcp(principal: SiteReader) -> PlainTextResponse:
         """The dnsmasq configuration for the management networks of this server."""
@@ -118,3 +116,17 @@ def router(service: Service, download: Download) -> APIRouter:
         return StreamingResponse(service.exports.tree(images=images), media_type="application/x-tar")
 
     return routes
+
+
+def _add_digests(routes: APIRouter, service: Service) -> None:
+    """The routes of a medium's SHA-256."""
+
+    @routes.get("/v1/hosts/{name}/{medium}/sha256", responses=failures(404, 409))
+    def describe_medium(name: InPath, medium: str, principal: Reader) -> MediumDescription:
+        """The SHA-256 of the whole medium, when it is known or the medium is small; else 409, and POST computes it."""
+        return service.media.describe(name, _medium_of(medium), principal)
+
+    @routes.post("/v1/hosts/{name}/{medium}/sha256", status_code=202, responses=begun(404, 409))
+    def compute_sha256(name: InPath, medium: str, principal: Reader, response: Response) -> Operation:
+        """Begin to compute the SHA-256 of the whole medium, which is then known; the operation's result has it."""
+        return located(service.media.begin_describing(name, _medium_of(medium), principal), response)

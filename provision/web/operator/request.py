@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from provision.api.problem import MEDIA_TYPE
@@ -39,8 +41,9 @@ _WORDS = {
     404: "What it names is not there.",
     409: "The present state does not allow it.",
     410: "It has changed since the download began.",
-    412: "The medium is not the one that If-Match names.",
+    412: "It is not the one that If-Match names.",
     413: "The body is too large.",
+    415: "The body is not JSON.",
     416: "The range is not of the medium.",
     422: "The request is not of the right form, or its content cannot be taken.",
     429: "Its peer has asked too often in vain.",
@@ -59,7 +62,6 @@ _SAMPLES: dict[int, ProvisionError] = {
     503: Unavailable("audit.log", "the audit log cannot be written (No space left on device)", "make room"),
 }
 _ALWAYS = (401, 403, 422, 429, 500, 503)
-_WITHOUT_BODY = (412, 416)
 
 
 def principal_of(scope: Scope) -> Principal:
@@ -86,13 +88,32 @@ def require_admin(scope: Scope) -> None:
     required(scope, PrincipalRole.ADMIN)
 
 
+@dataclass(frozen=True)
+class Needed:
+    """What it takes to use a route: a role, and to see all hosts when it is about the `whole` site."""
+
+    role: PrincipalRole
+    whole: bool
+
+
+_NEEDED: dict[Any, Needed] = {}
+"""By what routes depend on."""
+
+
 def _at_least(role: PrincipalRole, whole: bool = False) -> Any:
     """`required` as what a route depends on."""
 
     async def asking(request: Request) -> Principal:
         return required(request.scope, role, whole)
 
+    _NEEDED[asking] = Needed(role, whole)
     return Depends(asking)
+
+
+def needed(route: APIRoute) -> Needed:
+    """What it takes to use a route. What needs nothing more is for everybody who is known."""
+    found = (_NEEDED[one.call] for one in route.dependant.dependencies if one.call in _NEEDED)
+    return next(found, Needed(PrincipalRole.READER, whole=False))
 
 
 Reader = Annotated[Principal, _at_least(PrincipalRole.READER)]
@@ -116,9 +137,7 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
 @cache
 def _failure(status: int) -> dict[str, Any]:
     """One error's description. Not by `model`: FastAPI would make a type of its own for each error of each route."""
-    described: dict[str, Any] = {"description": _WORDS[status]}
-    if status in _WITHOUT_BODY:
-        return described
+    described = {"description": _WORDS[status]}
     sample = _SAMPLES.get(status) or problems.plain("request", _WORDS[status].lower().rstrip("."), status, "")
     return described | content(MEDIA_TYPE, {"$ref": PROBLEM}, sample.details())
 

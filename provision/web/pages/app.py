@@ -18,6 +18,7 @@ from provision.web.operator.request import require_admin
 from provision.web.pages import (
     audit,
     bmcs,
+    docs,
     host,
     hosts,
     inventory,
@@ -49,7 +50,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     routes = [*hosts.routes(pages, live), *host.routes(pages, live), *selection.routes(pages, live)]
     routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
     routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
-    routes += [*tokens.routes(pages), *login.routes(pages)]
+    routes += [*tokens.routes(pages), *docs.routes(pages), *login.routes(pages)]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

@@ -39,7 +39,7 @@ def routes(pages: Pages) -> list[Route]:
 
     def send(request: Request) -> Response:
         principal, form = required(request.scope, PrincipalRole.ADMIN, whole=True), form_of(request)
-        files, prune = files_of(form), form.get("prune") == "yes"
+        files, prune, tag = files_of(form), form.get("prune") == "yes", inventories.tag()
         if form.get("more") == "yes":
             return page(request, files, prune, spare=1)
         try:
@@ -52,7 +52,9 @@ def routes(pages: Pages) -> list[Route]:
             parts, notes = by_file(files, changes), changes.notes
             return page(request, files, prune, parts=parts, notes=notes, seen=seen, confirm=confirm)
         confirmed = form.get("confirmed") == "yes"
-        made = inventories.apply(files, prune=prune, confirmed=confirmed, principal=principal)
+        made = inventories.apply(
+            files, prune=prune, confirmed=confirmed, principal=principal, fits=lambda now: now == tag
+        )
         return page(request, [], False, parts=by_file(files, made), notes=made.notes, applied=True)
 
     return [get("/inventory", show), post("/inventory", send)]

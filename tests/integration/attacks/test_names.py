@@ -7,6 +7,7 @@ import json
 import re
 import stat
 import tarfile
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from starlette.routing import Route
 
 from provision import below, cpio
+from provision.api.operations import Operation, OperationState
 from provision.errors import Exit, Invalid, Problems, ProvisionError
 from provision.image import recipe, tree
 from provision.image.gather import own_files
@@ -31,6 +33,7 @@ from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
 from tests.helpers.cli_runner import cli
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Reply, Site, closed_site, edge, request, site
 from tests.integration.attacks.fake_service import archive, member
 
@@ -87,8 +90,6 @@ def judged(reply: Reply, hostile: str) -> None:
         said = json.loads(reply.body)
         # An inventory's problems name the operator's own files.
         assert len(hostile) < 12 or said["subject"] == "inventory" or hostile not in said["detail"]
-    for line in reply.body.splitlines() if "ndjson" in reply.headers.get("content-type", "") else ():
-        assert json.loads(line).get("problem", {}).get("status", 0) < 500, line
 
 
 def routes(app: Guard) -> list[tuple[str, str]]:
@@ -143,6 +144,7 @@ def walk(here: Site, app: Guard, hostile: str) -> None:
             continue  # it names nothing
         for reply in asked(app, method, path, hostile):
             judged(reply, hostile)
+    assert all(one.problem is None or one.problem.status < 500 for one in ended(here))
     assert around(here) == before
 
 
@@ -171,6 +173,14 @@ def test_the_walk_has_every_route(here: Site) -> None:
     assert set(BODIES) <= known
 
 
+def ended(here: Site) -> list[Operation]:
+    """Every operation, none of which is under way any more."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("operation "):
+            thread.join(60)
+    return here.service.operations.listing(ROOT)
+
+
 def upload(app: Guard, data: bytes) -> str:
     return str(json.loads(request(app, "POST", "/v1/uploads", body=data, peer="uid=0").body)["id"])
 
@@ -193,6 +203,7 @@ def test_an_import_cleans_up_after_itself_only(here: Site, tail: str) -> None:
         kind = {"content-type": "application/json"}
         reply = request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind, peer="uid=0")
         judged(reply, "outside")
+        assert all(one.problem is not None and one.problem.status < 500 for one in ended(here))
         assert around(here) == before
     assert (here.state / "tmp" / other).read_bytes() == b"kept"
     assert (here.state / "key").is_file() and (here.state / "provision.db").is_file()
@@ -213,8 +224,9 @@ def test_an_upload_is_good_for_one_import_and_leaves_nothing(here: Site) -> None
 
     with patch.object(here.service.core.library, "import_base", importing):
         kind = {"content-type": "application/json"}
-        request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind, peer="uid=0")
-    assert len(seen) == 1 and not seen[0].kernel.exists()
+        reply = request(app, "POST", "/v1/images/new", body=json.dumps(body).encode(), headers=kind, peer="uid=0")
+        (one,) = [one for one in ended(here) if one.id in reply.headers["location"]]
+    assert one.state is OperationState.FAILED and len(seen) == 1 and not seen[0].kernel.exists()
     assert {path.name for path in (here.state / "tmp").iterdir()} == before
 
 

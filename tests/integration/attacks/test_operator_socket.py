@@ -185,6 +185,16 @@ ROW = {
     "files": {"y": "/etc/shadow"},
     "image": {"id": "a" * 64, "kernel": ESCAPES, "signing": ESCAPES},
 }
+OPERATION: dict[str, Any] = {
+    **dict.fromkeys(("kind", "by", "started"), ESCAPES),
+    **dict.fromkeys(("host", "ended", "progress", "result", "problem")),
+    "id": "0" * 12,
+    "image": "base",
+    "state": "done",
+    "steps": [],
+}
+IMAGE = {**ROW, "name": "base", "id": "a" * 64, "kernel_arguments": [], "loaders": []}
+IMAGE |= dict.fromkeys(("seed_size", "iso_size", "disk_size"), 1)
 STATUS = {
     "hosts": [{**ROW, "parts": {ESCAPES: 1}, "network": ESCAPES, "window": {**ROW}}],
     "unknown": [{"mac": ESCAPES, "uuid": ESCAPES, "network": ESCAPES, "last": ESCAPES, "count": 1}],
@@ -213,14 +223,14 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "deep": lambda m, p: [answer(b"[" * 100_000)],
     "no utf-8": lambda m, p: [answer(b'{"a": "\xff\xfe\x80"}')],
     "large numbers": lambda m, p: [answer(b"[" + b"9" * 100_000 + b"]")],
-    "steps": lambda m, p: [answer(b'{"stage": 1}\n[]\n{"image": 3}\n', "application/x-ndjson")],
-    "escaping steps": lambda m, p: [
-        answer(json.dumps({"stage": ESCAPES, "fraction": 0.5}).encode() + b"\n", "application/x-ndjson")
+    "an operation of strange types": value({**OPERATION, "steps": [1], "progress": "x"}),
+    "escaping steps": value({**OPERATION, "steps": [ESCAPES], "progress": {"stage": ESCAPES, "fraction": 0.5}}),
+    "an operation that fails with escapes": value({**OPERATION, "state": "failed", "problem": {"fact": ESCAPES}}),
+    "an upload, then an image with escapes": lambda m, p: [
+        answer(json.dumps({"id": "0" * 32} if "uploads" in p else {**OPERATION, "result": {**IMAGE}}).encode())
     ],
-    "an upload, then steps": lambda m, p: [
-        answer(json.dumps({"id": "0" * 32}).encode())
-        if "uploads" in p
-        else answer(json.dumps({"image": {**ROW, "id": "a" * 64}}).encode() + b"\n", "application/x-ndjson")
+    "an upload, then another result": lambda m, p: [
+        answer(json.dumps({"id": "0" * 32} if "uploads" in p else {**OPERATION, "result": {**CLIMBING}}).encode())
     ],
 }
 
@@ -243,10 +253,9 @@ def test_nor_does_it_as_json(state: Path, name: str) -> None:
         endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n", b" " * (1 << 20)),
         endless(b"HTTP/1.1 500 X\r\nContent-Type: application/problem+json\r\n", b"[" * (1 << 20)),
         endless(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n", b"#" * (1 << 20)),
-        endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n", b"[" * (1 << 20)),
         endless(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\n", bytes(1 << 20)),
     ],
-    ids=["json", "problem", "text", "steps", "archive"],
+    ids=["json", "problem", "text", "archive"],
 )
 def test_an_answer_without_an_end_is_left(state: Path, behaviour: Behaviour) -> None:
     for command in (("status",), ("dhcp",), ("render", "-o", "target/tree"), ("host", "list")):

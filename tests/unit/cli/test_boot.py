@@ -55,7 +55,7 @@ class Service:
         if method == "POST":
             self.running.add(name)
             self.most = max(self.most, len(self.running))
-            fields |= {"state": OperationState.RUNNING, "steps": ("one",), "problem": None}
+            fields |= {"state": OperationState.RUNNING, "steps": ("one",), "problem": None, "progress": None}
         else:
             self.looked()
             ends = name not in self.never or name in self.cancelled
@@ -63,7 +63,12 @@ class Service:
             bad = name in self.bad or name in self.cancelled
             state = OperationState.FAILED if bad else OperationState.DONE
             problem = ProblemDocument(subject=name, fact="did not", exit=Exit.UNAVAILABLE) if bad else None
-            fields |= {"state": state if ends else OperationState.RUNNING, "steps": ("one", "two"), "problem": problem}
+            fields |= {
+                "state": state if ends else OperationState.RUNNING,
+                "steps": ("one", "two"),
+                "problem": problem,
+                "progress": None,
+            }
         return Operation.model_construct(id=f"00000000000{name}", **fields)
 
     def remove(self, path: str) -> None:

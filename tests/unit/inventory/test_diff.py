@@ -57,7 +57,7 @@ def test_certificates_are_named_by_their_hash() -> None:
     block = "".join(f"      {line}\n" for line in certificate().splitlines())
     new = read(f"{SITE}  ca_certificates:\n    - |\n{block}", HOSTS)
     found = difference(OLD, new)
-    data = shown(found, applied=False, confirm=False)
+    data = shown(found, applied=False, confirm=False, tag='"x"')
     assert data.added == data.removed == () and data.changed == {}
     (change,) = data.site
     assert (change.path, change.old) == ("ca_certificates", [])

@@ -73,11 +73,11 @@ def test_operations_are_bounded_and_followed(here: Site) -> None:
             if running == batches.AT_ONCE:
                 go.set()
         go.wait(60)
-        one.say(f"{one.host} is done")
+        one.say(f"{one.subject} is done")
         with lock:
             running -= 1
-        if one.host == "h5":
-            raise Denied(one.host, "failed at the end", "try again", "")
+        if one.subject == "h5":
+            raise Denied(one.subject, "failed at the end", "try again", "")
 
     batch = ended(begin(here, NAMES, operating(here, work)))
     assert most == batches.AT_ONCE

@@ -142,3 +142,15 @@ def test_not_too_many_wait_for_bmcs(here: Site, bmc: Bmc) -> None:
     for thread in threads:
         thread.join()
     assert here.service.bmcs.power("node1", ROOT).power is PowerState.OFF
+
+
+def test_the_same_again_is_no_act(here: Site) -> None:
+    wanted = NewBmc(url="https://10.0.0.201", user="root", password=b"word")
+    first = here.service.bmcs.put("node1", wanted, ROOT)
+    here.clock.advance(minutes=1)
+    assert here.service.bmcs.put("node1", wanted, ROOT) == first
+    assert len(here.audit("bmc-set")) == 1
+    for changed in ({"password": b"other"}, {"user": "admin"}, {"url": "https://10.0.0.202"}):
+        wanted = wanted.model_copy(update=changed)
+        assert here.service.bmcs.put("node1", wanted, ROOT).set != first.set
+    assert len(here.audit("bmc-set")) == 4

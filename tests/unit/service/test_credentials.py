@@ -16,7 +16,7 @@ from provision.boot import Medium
 from provision.errors import Invalid, Problems
 from provision.secret import Secret
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, NOW, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, NOW, Site, site
 
 MORE = """\
     token: {kind: token, path: /etc/token}
@@ -117,3 +117,16 @@ def test_what_would_be_sealed_can_be_asked(here: Site) -> None:
     with pytest.raises(Problems, match="the file is empty"):
         here.service.credentials.fitting([good, bad], ROOT)
     assert [row.version for row in here.service.credentials.listing("node1", ROOT)] == [1]
+
+
+def test_the_same_again_is_the_same_version_and_no_act(here: Site) -> None:
+    put, told = here.service.credentials.put, len(here.audit())
+    revision = here.service.core.state("node1").revision
+    assert put("node1", "token", Secret(CANARY), None, None, ROOT).version == 1
+    many = [("node1", "token", Secret(CANARY)), ("node2", "token", Secret(b"another"))]
+    assert [row.version for row in here.service.credentials.put_many(many, ROOT)] == [1, 2]
+    assert [row.version for row in here.service.credentials.put_many(many, ROOT)] == [1, 2]
+    assert [e["host"] for e in here.audit()[told:] if e["event"] == "credential-set"] == ["node2"]
+    assert here.service.core.state("node1").revision == revision
+    assert put("node1", "token", Secret(CANARY), None, "0400", ROOT).version == 2, "its mode is another"
+    assert put("node1", "token", Secret(CANARY + b"x"), None, "0400", ROOT).version == 3

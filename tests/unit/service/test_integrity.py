@@ -38,5 +38,5 @@ def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptur
     assert "damaged" in str(here.service.images.listing()[0])
     here.base.iso.path.write_bytes(whole)
     touch(here.base.iso.path)
-    here.service.images.verify("base")
+    core.integrity.verify(here.base.id)
     assert here.service.media.plan("node2", Medium.ISO, ROOT).size

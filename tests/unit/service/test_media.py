@@ -8,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from provision.api.operations import Operation
+from provision.api.tokens import NewToken
 from provision.boot import Copy, Medium
-from provision.errors import Unavailable
+from provision.errors import Conflict, Denied, Unavailable
 from provision.media.reader import Reader
-from tests.helpers.principals import ROOT
+from provision.principal import PrincipalRole
+from provision.service.operations import Operations
+from tests.helpers.principals import ROOT, with_role
 from tests.helpers.site_fixture import CANARY, Site
 
 PATIENCE = 60.0
@@ -87,3 +91,49 @@ def test_a_medium_holds_the_secrets_of_its_own_host_alone(here: Site, medium: Me
         key = {host: keys.of_copy(copy).reveal().hex().encode() for host, copy in copies.items()}
         assert held in content and key.pop(name) in content
         assert absent not in content and key.popitem()[1] not in content
+
+
+def test_a_large_medium_is_read_by_an_operation_and_known_then(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    media, there = here.service.media, here.service.operations
+    told = media.describe("node1", Medium.ISO, ROOT)
+    here.secret("node1", b"another")
+    monkeypatch.setattr("provision.service.media.QUICK", 1000)
+    with pytest.raises(Conflict, match=r"node1: iso: its SHA-256 is not known yet.*POST"):
+        media.describe("node1", Medium.ISO, ROOT)
+    ended = at_end(there, media.begin_describing("node1", Medium.ISO, ROOT).id)
+    assert (ended.kind, ended.host, ended.image) == ("sha256 of iso", "node1", None)
+    assert ended.result == media.describe("node1", Medium.ISO, ROOT) != told
+    assert ended.progress and ended.progress.fraction == 1.0
+
+
+def test_nobody_has_a_medium_described_that_policy_does_not_give_them(here: Site) -> None:
+    with pytest.raises(Denied):
+        here.service.media.begin_describing("node1", Medium.ISO, with_role(PrincipalRole.READER))
+    assert here.service.operations.listing(ROOT) == []
+
+
+def test_what_a_revoked_token_has_begun_ends(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    media, there, read, go = here.service.media, here.service.operations, threading.Event(), threading.Event()
+    here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.OPERATOR), ROOT)
+    token = here.service.core.store.tokens.require("ci").principal
+    of = media.digests.of
+
+    def slowly(*args: object) -> str:
+        read.set()
+        assert go.wait(PATIENCE)
+        return of(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(media.digests, "of", slowly)
+    begun = media.begin_describing("node1", Medium.ISO, token)
+    assert read.wait(PATIENCE)
+    here.service.tokens.revoke("ci", ROOT)
+    go.set()
+    ended = at_end(there, begun.id)
+    assert ended.result is None and ended.problem and "no valid token any more" in ended.problem.fact
+
+
+def at_end(there: Operations, id_: str) -> Operation:
+    for thread in threading.enumerate():
+        if thread.name == f"operation {id_}":
+            thread.join(PATIENCE)
+    return there.get(id_, ROOT)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from provision.api.operations import Operation, OperationState
+from provision.api.media import MediumDescription
+from provision.api.operations import Operation, OperationProgress, OperationState
+from provision.boot import Medium
 from provision.errors import Conflict, Denied, NotFound
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import operations
-from provision.service.operations import Operations, Running
-from tests.helpers.principals import ROOT
+from provision.service.operations import Operations, Order, Running
+from tests.helpers.principals import ROOT, with_role
 from tests.helpers.site_fixture import CANARY, Site, site
 
 RACK_B = Principal("token:b", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "b"),))
@@ -149,3 +151,63 @@ def test_the_latest_of_a_host_is_told_to_who_sees_the_host(here: Site) -> None:
         with pytest.raises(NotFound):
             there.latest(name, RACK_B)
     go.set()
+
+
+VERIFY = Order("verify", image="base", work=True, joins=True)
+IMPORT = Order("import", image="new", role=PrincipalRole.ADMIN, work=True)
+
+
+def test_work_has_a_place_beside_what_waits_and_is_joined_by_who_asks_again(here: Site) -> None:
+    there, go = here.service.operations, threading.Event()
+
+    def work(running: Running) -> None:
+        go.wait(60)
+
+    begun = [
+        there.start(VERIFY, ROOT, work),
+        there.begin("boot pxe", "node1", ROOT, work),
+        there.start(IMPORT, ROOT, work),
+    ]
+    digests = [Order(f"sha256 of {medium}", host="node1", work=True, joins=True) for medium in ("iso", "disk", "other")]
+    begun += [there.start(order, ROOT, work) for order in digests[:2]]
+    assert there.start(VERIFY, ROOT, work).id == begun[0].id
+    with pytest.raises(Conflict, match=rf"new: operation {begun[2].id} \(import\) is under way"):
+        there.start(IMPORT, ROOT, work)
+    with pytest.raises(Conflict, match=f"{operations.MOST_WORKING} are under way"):
+        there.start(digests[2], ROOT, work)
+    go.set()
+    assert {ended(there, one).state for one in begun} == {OperationState.DONE}
+    assert there.start(VERIFY, ROOT, work).id != begun[0].id
+
+
+def test_how_far_it_is_and_what_came_of_it(here: Site) -> None:
+    there, told, go = here.service.operations, threading.Event(), threading.Event()
+    result = here.service.media.describe("node1", Medium.ISO, ROOT)
+
+    def work(running: Running) -> MediumDescription:
+        running.progress("reading", 0.25)
+        told.set()
+        go.wait(60)
+        running.progress("reading", 7.0)
+        return result
+
+    begun = there.start(VERIFY, ROOT, work)
+    assert told.wait(60)
+    assert there.get(begun.id, ROOT).progress == OperationProgress(stage="reading", fraction=0.25)
+    go.set()
+    done = ended(there, begun)
+    assert (done.result, done.steps) == (result, ()) and done.progress and done.progress.fraction == 1.0
+
+
+def test_what_is_not_of_one_host_is_for_who_sees_all(here: Site) -> None:
+    there, operator = here.service.operations, with_role(PrincipalRole.OPERATOR)
+    begun = there.start(IMPORT, ROOT, lambda running: running.pause(3600))
+    assert [one.id for one in there.listing(operator)] == [begun.id] and there.listing(RACK_B) == []
+    for act in (there.get, there.cancel):
+        with pytest.raises(NotFound):
+            act(begun.id, RACK_B)
+    with pytest.raises(Denied, match="cancelling this takes admin"):
+        there.cancel(begun.id, operator)
+    assert there.get(begun.id, ROOT).state is OperationState.RUNNING
+    there.cancel(begun.id, ROOT)
+    assert ended(there, begun).state is OperationState.FAILED

@@ -80,3 +80,19 @@ def test_the_end_is_told_before_it_comes(tmp_path: Path, days: int, said: str | 
     assert certificates.context is not None, "an expired one is better than none"
     found = [str(warning) for warning in certificates.warnings()]
     assert (not found) if said is None else (said in found[0] and "provision ca renew" in found[0])
+
+
+def test_the_one_client_that_is_let_in_has_a_certificate_that_ends(tmp_path: Path) -> None:
+    pair, (client, _) = write_pair(tmp_path, server()), write_pair(tmp_path, server(), "proxy")
+    certificates = Certificates([pair], lambda: NOW, client)
+    assert certificates.client == ssl.PEM_cert_to_DER_cert(client.read_text().partition("-----END")[0] + END)
+    assert certificates.context is not None and certificates.context.verify_mode is ssl.CERT_REQUIRED
+    assert certificates.expires is not None and certificates.warnings() == []
+    later = Certificates([pair], lambda: NOW + timedelta(days=3650), client)
+    (warning,) = later.warnings()
+    assert str(warning).startswith("[api.proxy]: the proxy's certificate has expired on")
+    client.write_text("no certificate")
+    assert looked(certificates) is not None and "is not one certificate" in str(certificates.problem)
+
+
+END = "-----END CERTIFICATE-----\n"

@@ -69,7 +69,7 @@ def test_it_is_downloaded_like_any_file(here: Site, application: Any) -> None:
         ({"range": f"bytes={SIZE}-"}, 416),
     ):
         reply = get(app, link.path, headers=headers)
-        assert (reply.status, reply.body) == (status, b"")
+        assert reply.status == status and (status == 304 or reply.problem["status"] == status)
 
 
 def test_it_takes_no_other_authentication_and_opens_nothing_else(here: Site) -> None:

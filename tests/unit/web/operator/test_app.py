@@ -17,7 +17,6 @@ from provision.errors import Unavailable
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
-from tests.fixtures.media import image_archive, kernel
 from tests.helpers.site_fixture import (
     CANARY,
     INVENTORY,
@@ -30,7 +29,6 @@ from tests.helpers.site_fixture import (
     request,
     site,
     sources,
-    touch,
 )
 
 
@@ -314,56 +312,6 @@ def test_configurations_hold_no_secret(here: Site, app: Guard) -> None:
             assert archive.getmember(f"images/{here.base.id}/kernel").size == size
             config = archive.extractfile(f"pxelinux.cfg/01-{MAC2.replace(':', '-')}")
             assert config and b"http://10.0.0.1/boot/seed/current/seed.cpio" in config.read()
-
-
-def test_images_are_listed_and_verified(here: Site, app: Guard) -> None:
-    (row,) = data(app, "GET", "/v1/images")
-    assert (row["name"], row["id"]) == ("base", here.base.id)
-    assert data(app, "POST", "/v1/images/base/verify") == row
-    kernel_file = here.base.kernel.path
-    kernel_file.write_bytes(bytes(here.base.kernel.size))
-    touch(kernel_file)
-    problem = call(app, "POST", "/v1/images/base/verify").problem
-    assert (problem["status"], problem["subject"]) == (503, "base image base: kernel")
-    assert "kernel: is damaged" in data(app, "GET", "/v1/images")[0]["problem"]
-
-
-def test_an_image_without_a_file_is_listed_with_that(here: Site, app: Guard) -> None:
-    here.base.iso.path.unlink()
-    assert "base.iso" in data(app, "GET", "/v1/images")[0]["problem"]
-
-
-@pytest.mark.integration
-def test_an_import_tells_its_steps_and_leaves_no_upload(here: Site, app: Guard) -> None:
-    ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (kernel(), image_archive())]
-    body = {"kernel": ids[0], "initrds": [ids[1]], "kernel_arguments": ["quiet"], "seed_size": 65536}
-    lines = [json.loads(line) for line in call(app, "POST", "/v1/images/new", body).body.splitlines()]
-    assert [line["stage"] for line in lines[:-1]][-1] == "done"
-    assert (lines[-1]["image"]["name"], lines[-1]["image"]["kernel_arguments"]) == ("new", ["quiet"])
-    assert list((here.state / "tmp").iterdir()) == []
-    assert call(app, "DELETE", "/v1/images/new").status == 204
-    assert not (here.state / "bases" / lines[-1]["image"]["id"]).exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "said"),
-    [
-        ("BAD", {}, "a name in its path"),
-        ("new", {"kernel": "../../key"}, "body.kernel is missing or not of the right form"),
-        ("new", {"kernel": "0" * 32}, "not uploaded"),
-        ("new", {"initrds": ["/etc/passwd"]}, "body.initrds is missing or not of the right form"),
-    ],
-)
-def test_a_wrong_import_is_a_problem(here: Site, app: Guard, name: str, change: dict[str, Any], said: str) -> None:
-    ids = [data(app, "POST", "/v1/uploads", part)["id"] for part in (b"k", b"i", b"l")]
-    body = {"kernel": ids[0], "initrds": [ids[1]]} | change
-    last = json.loads(call(app, "POST", f"/v1/images/{name}", body).body.splitlines()[-1])
-    assert said in last.get("problem", last)["detail"]
-    assert (here.state / "key").exists()
-    loader = {"kernel": ids[0], "initrds": [ids[1]], "loaders": {"../evil": ids[2]}}
-    data(app, "POST", "/v1/uploads", b"x")
-    assert call(app, "POST", "/v1/images/new", loader).problem["status"] == 422
-    assert not (here.state / "evil").exists()
 
 
 def test_a_base_that_lost_its_name_is_adopted(tmp_path: Path) -> None:

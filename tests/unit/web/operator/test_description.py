@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 
-from provision.api.images import Step
 from provision.api.problem import MEDIA_TYPE, ProblemDocument
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
@@ -28,7 +27,7 @@ OPERATIONS = {
     *("open_window", "remove_credential", "remove_image", "set_credential", "upload", "verify_audit", "verify_image"),
     *("create_token", "get_principal", "list_tokens", "revoke_token", "get_metrics", "get_ready"),
     *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
-    *("list_operations", "get_operation", "cancel_operation"),
+    *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
 }
@@ -39,7 +38,6 @@ OTHER_TYPES = {
     "get_dhcp": "text/plain",
     "get_metrics": "text/plain",
     "get_tree": "application/x-tar",
-    "import_image": "application/x-ndjson",
 }
 """Operations whose answers are no JSON document."""
 
@@ -74,8 +72,6 @@ def test_every_operation_has_a_typed_answer_with_an_example(route: APIRoute) -> 
     elif kind := OTHER_TYPES.get(route.name):
         answer = described["200"]["content"]
         assert set(answer) == {kind} and answer[kind]["schema"]
-        if kind == "application/x-ndjson":
-            strict(Step, answer[kind]["example"])
     else:
         assert all(issubclass(model, BaseModel) for model in models(route.response_model)), route.response_model
         content = described[str(route.status_code or 200)]["content"]
@@ -88,9 +84,6 @@ def test_every_operation_has_its_errors_with_examples(route: APIRoute) -> None:
     errors = {status: answer for status, answer in operation(route)["responses"].items() if status >= "400"}
     assert {"401", "403", "422", "429", "500", "503"} <= set(errors)
     for status, answer in errors.items():
-        if status in ("412", "416"):
-            assert "content" not in answer
-            continue
         assert set(answer["content"]) == {MEDIA_TYPE}
         example = answer["content"][MEDIA_TYPE]["example"]
         strict(ProblemDocument, example)

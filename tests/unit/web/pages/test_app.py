@@ -14,7 +14,17 @@ from tests.helpers.browser import HOST, OURS, PEER, Browser, logged_in, pages_of
 from tests.helpers.site_fixture import CANARY, STRANGER, Site, request
 
 ADOPT = f"/unknown/adopt?mac={STRANGER}&network=mgmt"
-READABLE = ["/hosts", "/site", "/hosts/node1", "/unknown", "/inventory", "/images", "/networks"]
+READABLE = [
+    "/hosts",
+    "/site",
+    "/hosts/node1",
+    "/unknown",
+    "/inventory",
+    "/images",
+    "/networks",
+    "/docs",
+    "/docs/api.json",
+]
 AUDITED = ["/audit", "/audit/chain"]
 OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
 SELECTED = "/selection?action=window&host=node1"

@@ -20,7 +20,7 @@ from provision.inventory.diff import Difference
 from provision.principal import PrincipalRole
 from provision.service.batches import Batch, Progress, Row
 from provision.service.listeners import Listening
-from provision.service.operations import _Known
+from provision.service.operations import Order, _Known
 from provision.service.selections import Action
 from provision.web.pages.selection import fingerprint
 from tests.helpers.browser import Browser, logged_in
@@ -97,7 +97,7 @@ def test_every_string_of_the_service_is_text(
     monkeypatch.setattr(here.service.bmcs, "get", lambda *_: made)
     monkeypatch.setattr(here.service.bmcs, "power", lambda *_: HostPower.model_construct(host="node1", power="on"))
     problem = ProblemDocument(fact="a", remedy="b", rule="c")
-    done = replace(_Known("0" * 12, "a", "node1", "b", here.clock()), steps=("c",), state=OperationState.FAILED)
+    done = replace(_Known("0" * 12, Order("a", "node1"), "b", here.clock()), steps=("c",), state=OperationState.FAILED)
     here.service.operations._known[done.id] = replace(done, problem=problem)
     rows = {"node1": Row("node1", Progress.FAILED, "a", "b")}
     here.service.batches._known["0" * 12] = Batch("0" * 12, "a", ROOT, here.clock(), rows)
