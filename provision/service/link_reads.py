@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _LINKS = 1000
 """Links that are followed; the one that was read longest ago is forgotten."""
@@ -39,6 +39,20 @@ class LinkReads:
         with self._lock:
             pieces = self._pieces.get(link, [])
         return sum(max(0, min(stop, within.stop) - max(start, within.start)) for start, stop in pieces)
+
+
+def told(reads: LinkReads, link: str, size: int, parts: Mapping[str, Sequence[range]]) -> str:
+    """How much of a medium of `size` bytes, and of each of its parts, was sent by a link; "" while that is nothing."""
+    if not reads.of(link, range(size)):
+        return ""
+    shares = (f"{name} {_tenths(reads, link, places)} %" for name, places in parts.items())
+    return f"the BMC has read {_tenths(reads, link, [range(size)])} % of its medium ({', '.join(shares)})"
+
+
+def _tenths(reads: LinkReads, link: str, places: Sequence[range]) -> int:
+    """Percent, rounded down to tens: a line for each would be too many."""
+    done, whole = sum(reads.of(link, place) for place in places), sum(map(len, places))
+    return 10 * done // max(whole, 1) * 10
 
 
 def joined(pieces: Sequence[Piece], new: Piece) -> list[Piece]:
