@@ -22,8 +22,8 @@ _DEVICES = {"Cd": Device.CD, "Pxe": Device.NETWORK, "UefiHttp": Device.NETWORK}
 class Chassis:
     """The machine of a member, cabled to the management LAN, and the BMC beside it.
 
-    `plain` is for a BMC that has no use for https URLs. `urls` is what was inserted, and `medium` a copy of it, made when
-    it was ejected. An emulator ends with the thread that started it, so one thread has all of them.
+    `plain` is for a BMC that has no use for https URLs. `urls` is what was inserted, and `medium` a copy of it, made
+    when it was ejected. An emulator ends with the thread that started it, so one thread has all of them.
     """
 
     site: BootSite
@@ -41,6 +41,11 @@ class Chassis:
             resource.update(
                 {name: self.member.macs[0] for name in ("PermanentMACAddress", "MACAddress") if name in resource}
             )
+
+    @property
+    def medium(self) -> Path:
+        """What the link gave at the end."""
+        return self.site.lab.directory / f"ejected-{self.member.name}.iso"
 
     @property
     def on(self) -> bool:

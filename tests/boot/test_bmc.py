@@ -11,7 +11,7 @@ from provision.lab.vm import Firmware
 from tests.boot import boots, expect
 from tests.boot.chassis import Chassis, chassis
 from tests.boot.office import Boot, Office
-from tests.boot.site import MEMBERS, BootSite, Member
+from tests.boot.site import MEMBERS, BootSite
 from tests.boot.wire import Sent
 from tests.helpers.redfish import PASSWORD
 
@@ -58,7 +58,7 @@ def of_others(office: Office) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("name", "firmware"), [("by-cd", Firmware.SECURE_BOOT), ("by-plain-cd", Firmware.UEFI)])
 def test_a_cd_by_a_link(site: BootSite, office: Office, name: str, firmware: Firmware) -> None:
-    """Over TLS nothing of it is on the wire; a BMC that cannot do that has it in plain HTTP, where the site allows it."""
+    """Over TLS nothing of it is on the wire; a BMC that cannot do that has it in plain HTTP, where the site says so."""
     member, plain = MEMBERS[name], name == "by-plain-cd"
     with (
         chassis(site, member, firmware, plain) as machine,

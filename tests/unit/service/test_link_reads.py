@@ -46,7 +46,7 @@ def test_it_is_told_by_parts_in_tenths() -> None:
     reads = LinkReads()
     parts = {"kernel": (range(10, 20),), "initrd": (range(20, 40), range(60, 80)), "seed": (range(90, 95),)}
     assert told(reads, "a", 100, parts) == ""
-    reads.note("a", range(0, 39))
+    reads.note("a", range(39))
     assert told(reads, "a", 100, parts) == "the BMC has read 30 % of its medium (kernel 100 %, initrd 40 %, seed 0 %)"
     reads.note("a", range(30, 100))
     assert (
