@@ -232,9 +232,9 @@ def reads(path: Path, request: bytes, connections: int, seconds: float) -> tuple
             sock.sendall(request)
         while (took := time.perf_counter() - start) < seconds:
             for key, _ in selector.select(10):
-                sock, got = key.fileobj, key.data
-                assert isinstance(sock, socket.socket)
-                got += sock.recv(65536)
+                reader, got = key.fileobj, key.data
+                assert isinstance(reader, socket.socket)
+                got += reader.recv(65536)
                 head, end, body = bytes(got).partition(b"\r\n\r\n")
                 found = re.search(rb"(?i)content-length: (\d+)", head)
                 if end and (found is None or not head.startswith(b"HTTP/1.1 200")):
@@ -242,7 +242,7 @@ def reads(path: Path, request: bytes, connections: int, seconds: float) -> tuple
                 if end and found is not None and len(body) == int(found[1]):
                     answers, size = answers + 1, len(body)
                     got.clear()
-                    sock.sendall(request)
+                    reader.sendall(request)
         for key in list(selector.get_map().values()):
             assert isinstance(key.fileobj, socket.socket)
             key.fileobj.close()

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench import site
 from bench.browsers import Door, opened
-from bench.common import Row, paired, process, python, table
+from bench.common import Row, paired, process, python, table, workspace
 from bench.tls import processor
 from provision import boot_paths
 from provision.boot_paths import PxelinuxConfig
@@ -154,7 +154,7 @@ class Ground:
     """Both servers in a namespace of their own, and the hosts' NICs in another."""
 
     def __init__(self, stack: ExitStack, hosts: int, rounds: int, initrd: int) -> None:
-        self._hosts, self._root = hosts, stack.enter_context(site.workspace("provision-bench-"))
+        self._hosts, self._root = hosts, stack.enter_context(workspace("provision-bench-"))
         state = site.make_site(stack, hosts * rounds + 1, initrd)
         self._door: Door = opened(state, API_PORT)
         self._server, self._others = stack.enter_context(site.namespace()), stack.enter_context(site.namespace())
@@ -196,7 +196,7 @@ class Ground:
         self._server.run(["ip", "neigh", "flush", "dev", site.INTERFACE])
 
     def _ask(self, port: int, first: int, count: int, keep: Path | None = None) -> dict[str, float]:
-        arguments = [str(port), str(first), str(count), *([keep] if keep else [])]
+        arguments = [str(port), str(first), str(count), *([str(keep)] if keep else [])]
         answer: dict[str, float] = json.loads(self._others.run(python("bench.storm", "ask", *arguments)))
         return answer
 

@@ -135,7 +135,7 @@ def test_streams_over_tls_are_measured() -> None:
 
 @pytest.mark.integration
 def test_a_link_is_measured_against_the_socket() -> None:
-    rows = links.main(size=links.site.MIB, pairs=1)
+    rows = links.main(size=site.MIB, pairs=1)
     assert [found.unit for found in rows] == ["GB/s"] * 4
     assert all(found.ours > 0 and found.peer > 0 for found in rows)
 
