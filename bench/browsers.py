@@ -1,12 +1,10 @@
-"""What operators' browsers and programs cost: pages, what follows live, and reads of the API.
+"""What operators' browsers cost: pages, and what follows live.
 
 - The page of all hosts, to its first byte over TLS: a site of 10,000 hosts against one of 100. It is in pages.
 - 200 browsers, each with a session of its own, follow by server-sent events what happens on the large site, most of
   them on the page of all hosts. Meanwhile a window is opened every second. Ours is the service's CPU time with them,
   the peer the same without them, and the ratio the difference as a part of one core. Memory is what it has more than
   before.
-- Reads of one host by the API on the Unix socket, eight connections at once, against a route of a bare FastAPI
-  application that returns an answer of that size; uvicorn with uvloop and httptools serves that.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import asyncio
 import http.client
 import json
 import re
-import selectors
 import socket
 import ssl
 import sys
@@ -37,7 +34,6 @@ from provision.web.pages.session import COOKIE
 
 SMALL, LARGE, PAGES = 100, 10_000, 25
 FOLLOWERS, SECONDS, TURNS = 200, 20.0, 3
-READERS, READS = 8, 2.0
 _AT_HOSTS = 4
 """One of so many followers has the page of one host open."""
 
@@ -218,71 +214,6 @@ def _connected(door: Door, count: int) -> bool:
     return sum(fields[1].endswith(f":{door.port:04X}") and fields[3] == "01" for fields in lines) >= count
 
 
-# Reads of the API
-
-
-def reads(path: Path, request: bytes, connections: int, seconds: float) -> tuple[int, float, int]:
-    """Ask over so many connections of a Unix socket: answers, seconds, and the bytes of one answer's body."""
-    answers, size, start = 0, 0, time.perf_counter()
-    with selectors.DefaultSelector() as selector:
-        for _ in range(connections):
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(path))
-            selector.register(sock, selectors.EVENT_READ, bytearray())
-            sock.sendall(request)
-        while (took := time.perf_counter() - start) < seconds:
-            for key, _ in selector.select(10):
-                reader, got = key.fileobj, key.data
-                assert isinstance(reader, socket.socket)
-                got += reader.recv(65536)
-                head, end, body = bytes(got).partition(b"\r\n\r\n")
-                found = re.search(rb"(?i)content-length: (\d+)", head)
-                if end and (found is None or not head.startswith(b"HTTP/1.1 200")):
-                    raise SystemExit(f"unexpected answer: {head[:200]!r}")
-                if end and found is not None and len(body) == int(found[1]):
-                    answers, size = answers + 1, len(body)
-                    got.clear()
-                    reader.sendall(request)
-        for key in list(selector.get_map().values()):
-            assert isinstance(key.fileobj, socket.socket)
-            key.fileobj.close()
-    return answers, took, size
-
-
-def bare(path: Path, size: int) -> None:
-    """The peer: one route, an answer of `size` bytes."""
-    import uvicorn
-    from fastapi import FastAPI
-
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/v1/hosts/{name}")
-    async def route(name: str) -> str:
-        return "#" * (size - 2)
-
-    uvicorn.run(app, uds=str(path), loop="uvloop", http="httptools", access_log=False, log_level="error")
-
-
-def api(running: Running, pairs: int, seconds: float) -> tuple[Row, Row]:
-    """Answers a second, and microseconds of CPU for each."""
-    request = f"GET /v1/hosts/{site.name(0)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-    ours, theirs = running.state / "operator.sock", running.state.parent / "bare.sock"
-    size = reads(ours, request, 1, 0.2)[2]
-    rates, costs = [], []
-    with process(python("bench.browsers", "bare", theirs, str(size)), theirs.exists) as peer:
-        reads(theirs, request, 1, 0.2)
-        for _ in range(pairs):
-            both = []
-            for path, pid in ((ours, running.pid), (theirs, peer.pid)):
-                before = cpu_time(pid)
-                answers, took, _ = reads(path, request, READERS, seconds)
-                both.append((answers / took, (cpu_time(pid) - before) / answers * 1e6))
-            rates.append((both[0][0], both[1][0]))
-            costs.append((both[0][1], both[1][1]))
-    name = f"reads of a host by the API, {size} bytes"
-    return paired(name, "1/s", ">= 0.4", rates), paired("CPU time of one", "us", "none", costs)
-
-
 def main(
     small: int = SMALL,
     large: int = LARGE,
@@ -297,7 +228,7 @@ def main(
         first = paired(
             f"first byte of the page of {large} hosts / of {small}", "ms", "<= 3", pages(little, big, rounds)
         )
-        rows = [first, *followers(big, count, seconds, turns), *api(little, turns, READS)]
+        rows = [first, *followers(big, count, seconds, turns)]
     print(table(rows))
     return rows
 
@@ -308,7 +239,5 @@ if __name__ == "__main__":
             print(json.dumps(asyncio.run(follow(Door(int(port), Path(ca), token), paths, float(seconds)))))
         case ["await", port, ca, token, seconds, wanted, *paths]:
             print(json.dumps(asyncio.run(follow(Door(int(port), Path(ca), token), paths, float(seconds), wanted))))
-        case ["bare", socket_path, size]:
-            bare(Path(socket_path), int(size))
         case _:
             main()

@@ -7,7 +7,7 @@ medium and boot override are taken back: by the boot itself, or by the next star
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,13 +22,12 @@ from provision.bmc.machine import Machine, Power
 from provision.bmc.vendors import Via
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, ProvisionError, Unavailable
-from provision.media.layout import SEED, MediumLayout
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service.bmcs import Bmcs, stranger
 from provision.service.boot_plan import Step, steps, to_undo
 from provision.service.core import Core
-from provision.service.link_reads import told
+from provision.service.link_reads import boot_files, told
 from provision.service.links import Links
 from provision.service.listeners import Listeners
 from provision.service.operations import Operations, Running
@@ -221,19 +220,7 @@ class _Boot:
         """How much of its medium the BMC has read, and of what the machine boots."""
         core = self._parts.core
         medium = core.base_of(core.state(self._host).host).iso
-        return told(self._parts.links.reads, self._link, medium.size, _boot_files(medium))
-
-
-def _boot_files(medium: MediumLayout) -> Mapping[str, Sequence[range]]:
-    """Where on the medium is what the machine boots; of an ISO that cannot be looked into, only its seed."""
-    # Imported here: only boots from CDs have a use for it.
-    from provision.media.iso import boot_files
-
-    try:
-        return boot_files(medium.path)
-    except Unavailable:
-        slot = medium.slots[SEED]
-        return {SEED: (range(slot.offset, slot.offset + slot.size),)}
+        return told(self._parts.links.reads, self._link, medium.size, boot_files(medium))
 
 
 class _Undo:

@@ -6,6 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+from provision.errors import Unavailable
+from provision.media.layout import SEED, MediumLayout
+
 _LINKS = 1000
 """Links that are followed; the one that was read longest ago is forgotten."""
 _PIECES = 1000
@@ -39,6 +42,18 @@ class LinkReads:
         with self._lock:
             pieces = self._pieces.get(link, [])
         return sum(max(0, min(stop, within.stop) - max(start, within.start)) for start, stop in pieces)
+
+
+def boot_files(medium: MediumLayout) -> Mapping[str, Sequence[range]]:
+    """Where on an ISO is what a machine boots; of one that cannot be looked into, only its seed."""
+    # Imported here: only boots from CDs have a use for it.
+    from provision.media import iso
+
+    try:
+        return iso.boot_files(medium.path)
+    except Unavailable:
+        slot = medium.slots[SEED]
+        return {SEED: (range(slot.offset, slot.offset + slot.size),)}
 
 
 def told(reads: LinkReads, link: str, size: int, parts: Mapping[str, Sequence[range]]) -> str:
