@@ -1,9 +1,10 @@
-"""A host's ISO by a link in plain HTTP, against the same ISO from the operator's socket.
+"""A host's ISO by a link in plain HTTP, against a bare stream to whoever asks, and against the operator's socket.
 
-Both are streamed by `provision serve` to one client, which throws the bytes away; the link over a wire between two
-namespaces, as a BMC reads it, the peer by a Unix socket. The two differ in what the kernel does as well, so there is a
-row for each second of the server's processor, and one with a peer that is reached like the link: a process that streams
-a file of that size, with patches, to whoever asks (as in `stream`).
+The link is read from `provision serve` over a wire between two namespaces, as a BMC reads it, by one client that throws
+the bytes away. The first peer is a process that streams the same file, with patches, over the same wire (as in
+`stream`): what a link costs beside that is what is asked and noted. The other is `provision serve` itself, with the
+same ISO on its Unix socket, which costs the kernel less than TCP. Each has a row for each second of the server's
+processor, too.
 """
 
 from __future__ import annotations
@@ -117,10 +118,10 @@ def main(size: int = SIZE, pairs: int = PAIRS) -> list[Row]:
         found = [[ground.costs(*place) for place in places] for _ in range(pairs)]
     label = f"{size // site.MIB} MiB by a link"
     rows = [
-        paired(f"{label} / from the operator's socket", "GB/s", ">= 1.0", [(one[0][0], one[1][0]) for one in found]),
-        paired("the same, of one core", "GB/s", "none", [(one[0][1], one[1][1]) for one in found]),
-        paired(f"{label} / a bare stream there", "GB/s", "none", [(one[0][0], one[2][0]) for one in found]),
+        paired(f"{label} / a bare stream", "GB/s", ">= 0.9", [(one[0][0], one[2][0]) for one in found]),
         paired("the same, of one core", "GB/s", "none", [(one[0][1], one[2][1]) for one in found]),
+        paired(f"{label} / from the operator's socket", "GB/s", "none", [(one[0][0], one[1][0]) for one in found]),
+        paired("the same, of one core", "GB/s", "none", [(one[0][1], one[1][1]) for one in found]),
     ]
     print(table(rows))
     return rows
