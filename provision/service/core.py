@@ -158,6 +158,11 @@ class Core:
 
     def state(self, name: str) -> HostState:
         """The host as policy sees it; raises NotFound."""
+        fixed = self._fixed(name)
+        window, boots = self.store.windows.of(name), self.charged.of(name)
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+
+    def _fixed(self, name: str) -> tuple[Host, str, tuple[str, ...], str]:
         snapshot = self.store.snapshot
         change, known = self._known
         if change != snapshot.change:
@@ -173,8 +178,15 @@ class Core:
             revision = snapshot.revisions[name]
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
-        window, boots = self.store.windows.of(name), self.charged.of(name)
-        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]))
+        return fixed
+
+    def described(self, name: str, principal: Principal) -> tuple[Host, str, tuple[str, ...]]:
+        """A host, its revision and what its image lacks, from memory: nothing waits for the database. Raises NotFound
+        as `seen` does."""
+        host, revision, missing, _ = self._fixed(name)
+        if not principal.sees(host.labels):
+            raise _unknown(name)
+        return host, revision, missing
 
     def seen(self, name: str, principal: Principal) -> HostState:
         """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not
