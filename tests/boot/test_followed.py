@@ -53,7 +53,7 @@ def test_the_page_goes_on_while_a_machine_boots(site: BootSite, office: Office, 
                 shown = re.compile(f"{reached} (under way|done).* up not yet")
                 expect(timeline).to_have_attribute("aria-label", shown, timeout=_PATIENCE)
                 if reached == "initrd" and PICTURES:
-                    page.screenshot(path=Path(PICTURES) / "boot-followed.png", full_page=True)
+                    page.screenshot(path=Path(PICTURES) / "boot-followed.png")
             expect(timeline).to_have_attribute("aria-label", re.compile("seed done, up done"), timeout=_PATIENCE)
             said = came_up(site, machine, booting)
         expect(page.locator("[data-events] .state")).to_have_text("up")
