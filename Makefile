@@ -43,7 +43,7 @@ integration: $(VENV)/.ready
 
 # Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere.
 boot: $(VENV)/.ready
-	tools/need boot usecases
+	tools/need boot usecases browser
 	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 3600
 
 bench: $(VENV)/.ready
@@ -64,10 +64,10 @@ flaky: $(VENV)/.ready
 	tools/need boot bench browser
 	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot and not packages" -n $(WAITING_JOBS) --dist loadfile --timeout 600
 
-# How the pages look, for the documentation.
+# How the pages look, for the documentation; one of them while a machine boots.
 pictures: $(VENV)/.ready
-	tools/need browser
-	PICTURES=docs/pictures $(BIN)/pytest tests/integration/web --timeout 300
+	tools/need boot browser
+	PICTURES=docs/pictures $(BIN)/pytest tests/integration/web tests/boot/test_followed.py --timeout 3600
 
 # The lowest versions that pyproject.toml declares have to work, too. Nothing else uses this environment.
 lowest: $(VENV)/.ready

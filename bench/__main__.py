@@ -15,7 +15,10 @@ from pathlib import Path
 
 from bench.common import Row, table
 
-NAMES = ("stream", "tls", "first_byte", "configs", "pinning", "scale", "tftp", "cli", "image", "boot")
+NAMES = (
+    *("stream", "tls", "links", "first_byte", "configs", "pinning", "storm", "browsers", "api"),
+    *("scale", "tftp", "cli", "image", "boot"),
+)
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 _HEAD = """\

@@ -85,12 +85,13 @@ def workspace(prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def process(argv: Sequence[str | Path], ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    """A peer that runs while the block does; `ready` says when it answers (20 s at most)."""
+    """A peer that runs while the block does; `ready` says when it answers (60 s at most)."""
     with subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while not ready():
                 if child.poll() is not None or time.monotonic() > end:
+                    child.kill()
                     raise SystemExit(f"{argv[0]} did not start: {child.communicate()[1].decode()[-300:]}")
                 time.sleep(0.02)
             yield child

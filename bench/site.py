@@ -112,13 +112,14 @@ def fill(service: Service, hosts: int, parts: Path, initrd_size: int) -> None:
     service.credentials.put_many(tokens, OPERATOR)
 
 
-def make_site(stack: ExitStack, hosts: int) -> Path:
-    """A state directory of so many hosts that serves the management network, each with a window for one boot."""
+def make_site(stack: ExitStack, hosts: int, initrd: int = 4096) -> Path:
+    """A state directory of so many hosts that serves the management network, each with a window for one boot, and with
+    an initrd of about so many bytes."""
     root = stack.enter_context(workspace("provision-bench-"))
     state = root / "state"
     make_state(state, listen=True)
     service = open_service(state)
-    fill(service, hosts, root, 4096)
+    fill(service, hosts, root, initrd)
     now = service.core.clock()
     for number in range(hosts):
         service.core.store.windows.open(name(number), 60, 1, now, OPERATOR)

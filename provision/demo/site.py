@@ -64,13 +64,14 @@ class Bootable(Protocol):
 class DemoSite:
     """A state directory in a laboratory, driven by the command line as an operator drives it."""
 
-    def __init__(self, lab: Lab, inventory: str = INVENTORY, settings: str = SETTINGS) -> None:
+    def __init__(self, lab: Lab, inventory: str = INVENTORY, settings: str = SETTINGS, *init: str) -> None:
+        """`init` are more arguments of `provision init`."""
         self.lab = lab
         self.state = lab.directory / "state"
         self.fingerprints: dict[str, str] = {}
         self.inventory = lab.directory / "site.yaml"
         self.inventory.write_text(inventory)
-        self.call("init")
+        self.call("init", *init)
         (self.state / "provision.toml").write_text(settings)
 
     def argv(self, *arguments: str | Path) -> list[str | Path]:

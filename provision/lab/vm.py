@@ -50,10 +50,11 @@ class Nic:
 class Machine:
     """What is powered on. `order` is the firmware's boot order: devices that are not in it are never tried.
 
-    `memory` in MiB. `cd`, `usb` and `disk` (raw) are files that are never written to. `http_boot` makes UEFI skip PXE
-    and ask for HTTP Boot. `kernel`, `initrd` and `arguments` start a kernel with no boot loader. `firmware_text` puts
-    SeaBIOS's own text and what boot loaders print through it on the serial console: a loader that writes there by
-    itself is then seen twice.
+    `memory` in MiB. `cd`, `usb` and `disk` (raw) are files that are never written to. `cd_url` is a CD that the
+    emulator reads by ranges, as a BMC does for its virtual one, without checking a certificate. `http_boot` makes UEFI
+    skip PXE and ask for HTTP Boot, and `trusted` are the CAs that it takes for https (a UEFI signature list). `kernel`,
+    `initrd` and `arguments` start a kernel with no boot loader. `firmware_text` puts SeaBIOS's own text and what boot
+    loaders print through it on the serial console: a loader that writes there by itself is then seen twice.
     """
 
     name: str
@@ -62,11 +63,13 @@ class Machine:
     order: tuple[Device, ...] = (Device.NETWORK, Device.CD, Device.USB, Device.DISK)
     memory: int = 1024
     cd: Path | None = None
+    cd_url: str = ""
     usb: Path | None = None
     disk: Path | None = None
     uuid: str | None = None
     tpm: bool = False
     http_boot: bool = False
+    trusted: Path | None = None
     firmware_text: bool = False
     kernel: Path | None = None
     initrd: Path | None = None
@@ -86,8 +89,9 @@ class VM:
     emulator ends when the guest powers off, and when it reboots unless the machine `may_start_over`.
     """
 
-    def __init__(self, lab: Lab, machine: Machine) -> None:
-        self.lab, self.machine = lab, machine
+    def __init__(self, lab: Lab, machine: Machine, namespace: str | None = None) -> None:
+        """`namespace` is where the emulator itself runs; None is that of its first LAN, where it reaches nobody."""
+        self.lab, self.machine, self._namespace = lab, machine, namespace
         self.directory = lab.directory / f"vm-{machine.name}"
         self.console_file = self.directory / "console"
         self._qemu: Process | None = None
@@ -121,7 +125,7 @@ class VM:
         try:
             # In a LAN's namespace even the emulator itself has no way to the machine's own network.
             self._qemu = self.lab.spawn(
-                lans[0].namespace if lans else None,
+                self._namespace or (lans[0].namespace if lans else None),
                 argv,
                 package="qemu-system-x86",
                 log=f"vm-{self.machine.name}/qemu.log",
@@ -244,6 +248,8 @@ def _uefi(machine: Machine, variables: Path) -> list[str]:
     argv += ["-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]
     if machine.http_boot:
         argv += ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"]
+    if machine.trusted:
+        argv += ["-fw_cfg", f"name=etc/edk2/https/cacerts,file={_escaped(machine.trusted)}"]
     if secure:
         argv += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
     return argv
@@ -263,8 +269,9 @@ def _nic(machine: Machine, number: int, nic: Nic, tap: int | None) -> list[str]:
 
 def _drives(machine: Machine) -> list[str]:
     argv: list[str] = []
-    if machine.cd:
-        argv += ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,format=raw,file={_escaped(machine.cd)}"]
+    if machine.cd or machine.cd_url:
+        source = _remote(machine.cd_url) if machine.cd_url else f"file={_escaped(machine.cd)}"  # type: ignore[arg-type]
+        argv += ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,format=raw,{source}"]
         argv += ["-device", f"ide-cd,drive=cd,bus=ide.0{_boot_index(machine, Device.CD)}"]
     if machine.usb:
         argv += [
@@ -278,6 +285,12 @@ def _drives(machine: Machine) -> list[str]:
         argv += ["-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escaped(machine.disk)}"]
         argv += ["-device", f"virtio-blk-pci,drive=disk{_boot_index(machine, Device.DISK)}"]
     return argv
+
+
+def _remote(url: str) -> str:
+    # BMCs check no certificate either. A read that takes longer is an error of the drive.
+    tls = "file.sslverify=off," if url.startswith("https:") else ""
+    return f"file.driver={url.partition(':')[0]},file.url={url},{tls}file.timeout=120"
 
 
 def _escaped(path: Path) -> str:

@@ -7,6 +7,7 @@ back where the slots are, and a GPT is written around them (ECMA-119, El Torito 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pycdlib
@@ -19,6 +20,7 @@ from provision.media.authoring import (
     GRUB_PATH,
     INFO_PATH,
     ISOLINUX_PATH,
+    KERNEL_PATH,
     SEED_PATH,
     Ingredients,
     claim,
@@ -143,3 +145,31 @@ def locate(image: Path, files: Mapping[str, Path], slots: Mapping[str, str]) -> 
     except PyCdlibException as error:
         raise Unavailable(image.name, f"is not readable as an ISO ({error})") from None
     return found
+
+
+@lru_cache(maxsize=16)
+def boot_files(image: Path) -> Mapping[str, tuple[range, ...]]:
+    """The bytes of "kernel", "initrd" (one range for each) and "seed" on a base ISO, which never changes.
+
+    Raises Unavailable when it cannot be read.
+    """
+    disc = pycdlib.PyCdlib()
+    try:
+        disc.open(str(image))
+        try:
+            names = [
+                child.rock_ridge.name().decode() for child in disc.list_children(rr_path="/boot") if child.rock_ridge
+            ]
+            initrds = tuple(f"boot/{name}" for name in sorted(names) if name.startswith("initrd"))
+            paths = {"kernel": (KERNEL_PATH,), "initrd": initrds, "seed": (SEED_PATH,)}
+            return {part: tuple(_bytes(disc, path) for path in of) for part, of in paths.items()}
+        finally:
+            disc.close()
+    except (OSError, PyCdlibException) as error:
+        raise Unavailable(image.name, f"is not readable as an ISO ({error})") from None
+
+
+def _bytes(disc: pycdlib.PyCdlib, path: str) -> range:
+    record = disc.get_record(rr_path=f"/{path}")
+    start = record.extent_location() * _BLOCK
+    return range(start, start + record.get_data_length())

@@ -28,6 +28,7 @@ from provision.service import standing
 from provision.service.bmcs import Bmcs, stranger
 from provision.service.boot_plan import Step, steps, to_undo
 from provision.service.core import Core
+from provision.service.link_reads import boot_files, told
 from provision.service.links import Links
 from provision.service.listeners import Listeners
 from provision.service.operations import Operations, Running
@@ -219,15 +220,10 @@ class _Boot:
         return f"{status.stage} {status.parts[status.stage]} %" if status.stage in status.parts else status.stage
 
     def _read_by_link(self) -> str:
-        """How much of its medium the BMC has read, in tenths."""
-        core, reads = self._parts.core, self._parts.links.reads
+        """How much of its medium the BMC has read, and of what the machine boots."""
+        core = self._parts.core
         medium = core.base_of(core.state(self._host).host).iso
-        done = reads.of(self._link, range(medium.size))
-        if not done:
-            return ""
-        slot = medium.slots["seed"]
-        seed = ", and its seed" if reads.of(self._link, range(slot.offset, slot.offset + slot.size)) else ""
-        return f"the BMC has read {10 * done // medium.size * 10} % of its medium{seed}"
+        return told(self._parts.links.reads, self._link, medium.size, boot_files(medium))
 
 
 class _Undo:

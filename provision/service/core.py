@@ -159,6 +159,13 @@ class Core:
     def state(self, name: str) -> HostState:
         """The host as policy sees it; raises NotFound."""
         snapshot = self.store.snapshot
+        fixed = self._fixed(name, snapshot)
+        window, boots = self.store.windows.of(name), self.charged.of(name)
+        marked = snapshot.exposed.get(name)
+        exposed = tuple(one for one in marked if one in fixed[0].credentials) if marked else ()
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed)
+
+    def _fixed(self, name: str, snapshot: Snapshot) -> tuple[Host, str, tuple[str, ...], str]:
         change, known = self._known
         if change != snapshot.change:
             known = {}
@@ -173,10 +180,15 @@ class Core:
             revision = snapshot.revisions[name]
             missing = (*_missing(host, snapshot), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
-        window, boots = self.store.windows.of(name), self.charged.of(name)
-        marked = snapshot.exposed.get(name)
-        exposed = tuple(one for one in marked if one in fixed[0].credentials) if marked else ()
-        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed)
+        return fixed
+
+    def described(self, name: str, principal: Principal) -> tuple[Host, str, tuple[str, ...]]:
+        """A host, its revision and what its image lacks, from memory: nothing waits for the database. Raises NotFound
+        as `seen` does."""
+        host, revision, missing, _ = self._fixed(name, self.store.snapshot)
+        if not principal.sees(host.labels):
+            raise _unknown(name)
+        return host, revision, missing
 
     def seen(self, name: str, principal: Principal) -> HostState:
         """The host as policy sees it; raises NotFound for one that the principal does not see, as for one that is not

@@ -190,9 +190,9 @@ class Inventories:
 
     def host(self, name: str, principal: Principal) -> api.HostDetail:
         """One host with its revision and what its image lacks; raises NotFound."""
-        state = self._core.seen(name, principal)
-        fields = {name: getattr(state.host, name) for name in Host.model_fields}
-        return api.HostDetail(**fields, revision=state.revision, missing=state.missing)
+        host, revision, missing = self._core.described(name, principal)
+        fields = {name: getattr(host, name) for name in Host.model_fields}
+        return api.HostDetail(**fields, revision=revision, missing=missing)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short that the principal sees, or those with a label."""

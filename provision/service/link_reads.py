@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from provision.errors import Unavailable
+from provision.media.layout import SEED, MediumLayout
 
 _LINKS = 1000
 """Links that are followed; the one that was read longest ago is forgotten."""
@@ -39,6 +42,32 @@ class LinkReads:
         with self._lock:
             pieces = self._pieces.get(link, [])
         return sum(max(0, min(stop, within.stop) - max(start, within.start)) for start, stop in pieces)
+
+
+def boot_files(medium: MediumLayout) -> Mapping[str, Sequence[range]]:
+    """Where on an ISO is what a machine boots; of one that cannot be looked into, only its seed."""
+    # Imported here: only boots from CDs have a use for it.
+    from provision.media import iso
+
+    try:
+        return iso.boot_files(medium.path)
+    except Unavailable:
+        slot = medium.slots[SEED]
+        return {SEED: (range(slot.offset, slot.offset + slot.size),)}
+
+
+def told(reads: LinkReads, link: str, size: int, parts: Mapping[str, Sequence[range]]) -> str:
+    """How much of a medium of `size` bytes, and of each of its parts, was sent by a link; "" while that is nothing."""
+    if not reads.of(link, range(size)):
+        return ""
+    shares = (f"{name} {_tenths(reads, link, places)} %" for name, places in parts.items())
+    return f"the BMC has read {_tenths(reads, link, [range(size)])} % of its medium ({', '.join(shares)})"
+
+
+def _tenths(reads: LinkReads, link: str, places: Sequence[range]) -> int:
+    """Percent, rounded down to tens: a line for each would be too many."""
+    done, whole = sum(reads.of(link, place) for place in places), sum(map(len, places))
+    return 10 * done // max(whole, 1) * 10
 
 
 def joined(pieces: Sequence[Piece], new: Piece) -> list[Piece]:

@@ -9,6 +9,7 @@ import pytest
 
 from provision.image.build import Image
 from provision.lab.lans import Lab
+from tests.boot.office import Office
 from tests.boot.site import BootSite
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
@@ -40,3 +41,9 @@ def site(probe: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boo
     """One running site for all tests of this process; every test boots hosts that no other test boots."""
     with Lab("site", tmp_path_factory.mktemp("site")) as lab:
         yield BootSite(lab, probe)
+
+
+@pytest.fixture(scope="session")
+def office(site: BootSite) -> Office:
+    """An operator of that site, elsewhere."""
+    return Office(site)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record
 
+API, BMC_ADDRESS = "https://10.77.1.1:8443", "10.77.1.250"
+_OVER_TLS = """
+[api]
+address = "10.77.1.1"
+certificate = "tls/server.pem"
+key = "tls/server.key"
+firmware_certificate = "tls/firmware.pem"
+firmware_key = "tls/firmware.key"
+"""
 DOMAIN, REALM = "lab.example", "LAB.EXAMPLE"
 MANAGEMENT, GUEST = "10.77.1.0/24", "10.77.2.0/24"
 STORAGE_VLAN, GUESTS_VLAN = 30, 40
@@ -98,6 +109,9 @@ class Member:
         return {**common, "interfaces": {"mgmt": mgmt, "storage": storage, "guests": guests}}
 
 
+_WAYS = ("cd", "plain-cd", "pxe", "http-boot", "cancelled", "orphaned", "https-boot")
+
+
 def _members() -> tuple[Member, ...]:
     names = ("pxe-bios", "pxe-uefi", "pxe-secure", "http-uefi", "http-secure", "iso", "disk")
     members = [Member(f"static-{name}", 32 + n, static=True) for n, name in enumerate(names)]
@@ -105,6 +119,7 @@ def _members() -> tuple[Member, ...]:
     members += [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
     members += [Member("closed", 80), Member("closed-uefi", 81), Member("victim", 82), Member("impostor", 83)]
     members += [Member("retry", 85)]
+    members += [Member(f"by-{way}", 86 + n) for n, way in enumerate(_WAYS)]
     members += [Member("no-secret", 84, secret=False, network="guest")]
     members += [Member(f"edge{n}", 96 + n, oem=True) for n in range(3)]
     return tuple(members)
@@ -169,7 +184,8 @@ class BootSite(DemoSite):
         self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
         self.authority = _authority()
         self.arguments = (*probe.kernel_arguments, *ODD_ARGUMENTS)
-        super().__init__(lab, inventory(self.authority.decode()), SETTINGS)
+        settings = SETTINGS.replace('interface = "mgmt"\n', 'interface = "mgmt"\nlinks = true\n') + _OVER_TLS
+        super().__init__(lab, inventory(self.authority.decode()), settings, "--ca", "--address", "10.77.1.1")
         self.secrets = {name: fresh_secrets(member) for name, member in MEMBERS.items()}
         self.call("image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, *_cmdline(probe))
         self.call("apply", self.inventory)
@@ -181,8 +197,27 @@ class BootSite(DemoSite):
                 file.write_bytes(data)
         self.call("credential", "load", load)
         self.service = self.serve()
-        self.dhcp()
+        self._dhcp = self.dhcp()
         foreign_dhcp(lab, self.guest)
+
+    @cached_property
+    def bmcs(self) -> str:
+        """The namespace of the BMCs on the management LAN."""
+        return self.mgmt.host("bmcs", f"{BMC_ADDRESS}/24")
+
+    @contextmanager
+    def http_boot_from(self, url: str) -> Iterator[None]:
+        """Let firmware that asks for HTTP Boot be told this URL meanwhile."""
+        usual = self.call("dhcp", "--check")
+        ours = usual.replace("http://10.77.1.1/http-boot/boot.iso", url)
+        assert ours != usual
+        self._dhcp.stop()
+        other = self.lab.dnsmasq("".join(line for line in ours.splitlines(True) if "dhcp-leasefile" not in line))
+        try:
+            yield
+        finally:
+            other.stop()
+            self._dhcp = self.dhcp()
 
     def open_window(self, member: Member) -> None:
         """Let the host boot once."""

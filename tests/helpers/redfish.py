@@ -84,6 +84,7 @@ class Bmc:
     kind: str
     documents: dict[str, Any]
     rules: dict[str, Any]
+    address: str = "127.0.0.1"
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
     spoils: Callable[[Asked, BaseHTTPRequestHandler], Answer | None] = lambda asked, handler: None
@@ -93,7 +94,7 @@ class Bmc:
     @property
     def url(self) -> str:
         """Its address."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
     def access(self, pin: Pin | None = None, password: str = PASSWORD, system: str = "") -> Access:
         """How to reach it."""
@@ -229,16 +230,26 @@ def load(kind: str) -> Bmc:
 
 
 @contextmanager
-def served(kind: str = "other", names: tuple[str, str] | None = None) -> Iterator[Bmc]:
-    """A BMC of that kind that serves, with this certificate and key."""
-    bmc = load(kind)
+def served(
+    kind: str = "other",
+    names: tuple[str, str] | None = None,
+    place: tuple[str, int] = ("127.0.0.1", 0),
+) -> Iterator[Bmc]:
+    """A BMC of that kind that serves at an address, with this certificate and key."""
+    with serving(load(kind), names, place) as bmc:
+        yield bmc
+
+
+@contextmanager
+def serving(bmc: Bmc, names: tuple[str, str] | None = None, place: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[Bmc]:
+    """The same with a BMC that has a state already."""
     handler = type("Handler", (_Handler,), {"bmc": bmc})
-    server = _Server(("127.0.0.1", 0), handler)
+    server = _Server(place, handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with _files(*(names or certificate())) as (cert, key):
         context.load_cert_chain(cert, key)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    bmc.port = server.server_address[1]
+    bmc.address, bmc.port = place[0], server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -10,7 +10,23 @@ from unittest.mock import MagicMock
 import pytest
 
 from bench import __main__ as runner
-from bench import boot, cli, configs, first_byte, image, pinning, scale, site, stream, tftp, tls
+from bench import (
+    api,
+    boot,
+    browsers,
+    cli,
+    configs,
+    first_byte,
+    image,
+    links,
+    pinning,
+    scale,
+    site,
+    storm,
+    stream,
+    tftp,
+    tls,
+)
 from bench.common import Row, paired, table
 from tests.helpers.paths import ROOT
 
@@ -131,6 +147,39 @@ def test_streams_over_tls_are_measured() -> None:
     rows = tls.main(size=32 * tls.MIB, pairs=1)
     assert [found.unit for found in rows] == ["GB/s"] * 4
     assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_a_link_is_measured_against_the_socket() -> None:
+    rows = links.main(size=site.MIB, pairs=1)
+    assert [found.unit for found in rows] == ["GB/s"] * 4
+    assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+@pytest.mark.integration
+def test_a_storm_is_followed_and_every_host_gets_its_own() -> None:
+    rows = storm.main(hosts=4, pairs=1, initrd=4096)
+    assert [found.unit for found in rows] == ["GB/s", "GB/s", "s"]
+    assert all(found.ours > 0 and found.peer > 0 for found in rows)
+
+
+def test_what_a_host_takes_stands_in_its_configuration() -> None:
+    text = b"LABEL provision\n  LINUX http://192.0.2.1/k\n  INITRD http://192.0.2.1/i/0,http://192.0.2.1/s.cpio\n"
+    assert storm.named(text) == ["/k", "/i/0", "/s.cpio"]
+    with pytest.raises(SystemExit, match="not a configuration to boot by"):
+        storm.named(b"LOCALBOOT 0")
+
+
+@pytest.mark.integration
+def test_browsers_are_measured() -> None:
+    page, seconds, memory = browsers.main(small=2, large=20, rounds=1, count=8, seconds=1.0, turns=1)
+    assert min(page.ours, page.peer, seconds.ours, seconds.peer, memory.peer) > 0
+
+
+@pytest.mark.integration
+def test_reads_of_the_api_are_measured() -> None:
+    rate, cost = api.main(hosts=2, pairs=1, seconds=0.3)
+    assert min(rate.ours, rate.peer, cost.ours, cost.peer) > 0
 
 
 @pytest.mark.integration

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\nlinks = true\n'
 BMC, SYSTEM = "10.0.0.11", "27946b59-9e44-4fa7-8e91-f3527a1ef094"
-READ = "node1: the BMC has read 100 % of its medium, and its seed\n"
+READ = "node1: the BMC has read 100 % of its medium (seed 100 %)\n"
 DRIVE = f"/redfish/v1/Systems/{SYSTEM}/VirtualMedia/Cd"
 
 

@@ -21,3 +21,16 @@ def test_firmware_tries_devices_in_the_machine_s_order_and_no_others(tmp_path: P
     assert "virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile=,bootindex=11" in devices
     assert "ide-cd,drive=cd,bus=ide.0" in devices
     assert any("file=/a,,b.iso" in word for word in command)
+
+
+def test_a_cd_is_read_from_a_url_whoever_has_signed_its_server(tmp_path: Path) -> None:
+    for url, tls in (("https://192.0.2.1/b/x.iso", ",file.sslverify=off"), ("http://192.0.2.1/b/x.iso", "")):
+        command = qemu_command(Machine("m", order=(Device.CD,), cd_url=url), tmp_path, [], None)
+        (drive,) = [word for word in command if "media=cdrom" in word]
+        assert f"file.driver={url.partition(':')[0]},file.url={url}{tls}," in drive and "readonly=on" in drive
+
+
+def test_firmware_is_told_whom_it_trusts(tmp_path: Path) -> None:
+    machine = Machine("m", Firmware.UEFI, http_boot=True, trusted=Path("/ca,1.esl"))
+    command = qemu_command(machine, tmp_path, [], tmp_path / "variables")
+    assert "name=etc/edk2/https/cacerts,file=/ca,,1.esl" in command

@@ -70,6 +70,19 @@ def test_the_slots_are_the_files(ingredients: Ingredients, tmp_path: Path) -> No
 
 
 @pytest.mark.integration
+def test_what_boots_is_where_it_is_said_to_be(ingredients: Ingredients, tmp_path: Path) -> None:
+    image, slots = built(ingredients, tmp_path)
+    content, found = image.read_bytes(), iso.boot_files(image)
+    read = {name: [content[place.start : place.stop] for place in places] for name, places in found.items()}
+    assert read["kernel"] == [ingredients.kernel.read_bytes()]
+    assert read["initrd"] == [path.read_bytes() for path in ingredients.initrds]
+    seed = slots["seed"]
+    assert found["seed"] == (range(seed.offset, seed.offset + seed.size),)
+    with pytest.raises(Unavailable, match="is not readable as an ISO"):
+        iso.boot_files(write(tmp_path / "other.iso", b"x" * 100_000))
+
+
+@pytest.mark.integration
 def test_the_layout_boots_every_way(ingredients: Ingredients, tmp_path: Path) -> None:
     """CD by El Torito for BIOS and UEFI, stick by MBR code and by a GPT with an EFI system partition."""
     image, _ = built(ingredients, tmp_path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.service import link_reads
-from provision.service.link_reads import LinkReads, joined
+from provision.service.link_reads import LinkReads, joined, told
 
 RANGES = st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda found: range(found[0], found[0] + found[1]))
 
@@ -40,3 +40,16 @@ def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "bc":
         reads.note(name, range(7))
     assert [reads.of(name, range(100)) for name in "abc"] == [0, 7, 7]
+
+
+def test_it_is_told_by_parts_in_tenths() -> None:
+    reads = LinkReads()
+    parts = {"kernel": (range(10, 20),), "initrd": (range(20, 40), range(60, 80)), "seed": (range(90, 95),)}
+    assert told(reads, "a", 100, parts) == ""
+    reads.note("a", range(39))
+    assert told(reads, "a", 100, parts) == "the BMC has read 30 % of its medium (kernel 100 %, initrd 40 %, seed 0 %)"
+    reads.note("a", range(30, 100))
+    assert (
+        told(reads, "a", 100, parts) == "the BMC has read 100 % of its medium (kernel 100 %, initrd 100 %, seed 100 %)"
+    )
+    assert told(reads, "a", 100, {"empty": (range(0),)}) == "the BMC has read 100 % of its medium (empty 0 %)"

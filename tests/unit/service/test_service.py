@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,10 @@ def test_what_did_not_happen_is_not_recorded(here: Site) -> None:
     service.windows.close("node1", ROOT)
     service.credentials.remove("node1", "token", ROOT)
     assert [len(here.audit(event)) for event in ("window-closed", "credential-removed")] == [1, 1]
+
+
+def test_a_host_is_described_while_the_database_is_busy(here: Site) -> None:
+    """The event loop itself asks for it, and boots wait for that."""
+    with ThreadPoolExecutor(1) as pool, here.service.core.store.database.lock:
+        host = pool.submit(here.service.inventories.host, "node1", ROOT).result(30)
+    assert (host.name, host.missing) == ("node1", ())
