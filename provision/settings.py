@@ -7,6 +7,7 @@ same inventory may be served from several machines.
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import tomllib
 from collections.abc import Iterator
@@ -217,8 +218,9 @@ def user_directory() -> Path:
     if named.is_absolute():
         return named / "provision"
     try:
-        return Path.home() / ".config" / "provision"
-    except RuntimeError:
+        home = Path(os.environ.get("HOME") or pwd.getpwuid(os.geteuid()).pw_dir)
+        return home / ".config" / "provision"
+    except KeyError:
         fact = f"user id {os.geteuid()} has none"
         raise Unavailable("home directory", fact, "set $HOME or $XDG_CONFIG_HOME") from None
 

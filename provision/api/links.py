@@ -16,7 +16,7 @@ from provision.model import Name
 LinkId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 """What a link is called; its secret is another."""
 Url = Annotated[
-    str, StringConstraints(pattern=rf"^https?://[0-9a-f.:\[\]]{{1,60}}/b/[{link.ALPHABET}]{{26}}\.(iso|img)$")
+    str, StringConstraints(pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/[{link.ALPHABET}]{{26}}\.(iso|img)$")
 ]
 
 

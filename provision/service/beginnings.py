@@ -10,7 +10,7 @@ from provision.errors import NotFound
 from provision.store.boots import Start
 from provision.store.store import Store
 
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.01
 """How long the first of them waits for the others. A transaction costs as much as what ten boots write in it, and on a
 busy machine requests come one by one."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
 from provision.boot import Role
 from provision.errors import Invalid, Unavailable
 from provision.host import Host
-from provision.settings import Settings
+from provision.settings import Api, Settings
 from provision.site import Site
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Endpoints:
         self._settings, self._site = settings, site
         # Where each network is served, or why it cannot be now; None for one of which the settings say nothing.
         self._endpoints: dict[str, Endpoint | Unavailable | None] = {}
-        self._boot_servers: dict[str, tuple[Host, Site, tuple[BootServer, ...]]] = {}
+        self._boot_servers: dict[frozenset[str], tuple[Site, tuple[BootServer, ...]]] = {}
 
     def of(self, network: str) -> Endpoint | None:
         """The address and HTTP port of this server on `network`; None when it does not serve it, or cannot now."""
@@ -49,9 +49,7 @@ class Endpoints:
     def for_links(self) -> list[str]:
         """The URLs, without a path, at which media are given to links: over TLS first."""
         networks, api = self._site().networks, self._settings.api
-        # One that hears on every address has none that could be named here.
-        over_tls = [_https(api.address, api.port)] if api is not None and not api.address.is_unspecified else []
-        return over_tls + [
+        return (_over_tls(api) if api is not None else []) + [
             there.url
             for listen in self._settings.listen
             if listen.links and listen.network in networks and networks[listen.network].role is Role.MANAGEMENT
@@ -96,23 +94,40 @@ class Endpoints:
 
     def boot_servers(self, host: Host) -> tuple[BootServer, ...]:
         """The boot listeners that give secrets away, on the networks of this host: what it is to keep others off."""
-        known = self._boot_servers.get(host.name)
-        if known is not None and known[0] is host and known[1] is self._site():
-            return known[2]
+        own = frozenset([i.network for i in host.interfaces.values() if i.network])
+        site, known = self._site(), self._boot_servers.get(own)
+        if known is not None and known[0] is site:
+            return known[1]
         from provision.seed import BootServer
 
-        networks = self._site().networks
-        own = {i.network for i in host.interfaces.values() if i.network}
+        networks = site.networks
         found = tuple(
             BootServer(there.address, there.port, listen.tftp_port, listen.tftp_ports)
             for listen in self._settings.listen
             if listen.network in own and networks[listen.network].role is Role.MANAGEMENT
             if (there := self.of(listen.network)) is not None
         )
-        self._boot_servers[host.name] = (host, self._site(), found)
+        self._boot_servers[own] = site, found
         return found
 
 
-def _https(address: IPv4Address | IPv6Address, port: int) -> str:
-    host = str(address) if isinstance(address, IPv4Address) else f"[{address}]"
+def _over_tls(api: Api) -> list[str]:
+    """The URL of the API; of one that hears on every address, by its own names: an address before a host name, since
+    not every BMC asks a name server."""
+    if not api.address.is_unspecified:
+        return [_https(str(api.address), api.port)]
+    names = sorted(api.names, key=lambda name: not _is_address(name))
+    return [_https(name, api.port) for name in names[:1]]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _https(host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
     return f"https://{host}" if port == 443 else f"https://{host}:{port}"

@@ -64,7 +64,7 @@ class Links:
         core, state, medium = self._core, self._core.seen(name, principal), order.medium.medium
         bases = core.endpoints.for_links()
         if not bases:
-            remedy = "set [api] with one address, or 'links = true' in the [[listen]] block of a management network"
+            remedy = "set [api] and its 'names', or 'links = true' in the [[listen]] block of a management network"
             raise Conflict(name, "this server gives no media to links", remedy)
         copy = secrets.token_hex(16)
         fresh = link_rules.imagined(name, medium, state.identity, core.clock())

@@ -87,7 +87,8 @@ class Reports:
         state = self._core.seen(name, principal)
         media = [medium for medium in Medium if not medium.from_network]
         downloads = [self._explain_one(state, medium, OPERATOR, principal) for medium in media]
-        downloads += [self._explain_one(state, medium, OPERATOR, None) for medium in media]
+        if self._core.settings.api is not None:
+            downloads += [self._explain_one(state, medium, OPERATOR, None) for medium in media]
         links = {listen.network for listen in self._core.settings.listen if listen.links}
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix, network in links)

@@ -31,7 +31,9 @@ def credentials(sock: socket.socket) -> tuple[int, int, tuple[int, ...]]:
 def client_of(sock: socket.socket, client: tuple[str, int]) -> tuple[str, int]:
     """The client of a TCP connection that is known as `client`: a NAT rule can give a local process any address, also a
     host's, and it is local all the same."""
-    return ("127.0.0.1", client[1]) if by_loopback(sock.fileno()) else (plain(client[0]), client[1])
+    if by_loopback(sock.fileno()):
+        return "127.0.0.1", client[1]
+    return client if sock.family == socket.AF_INET else (plain(client[0]), client[1])
 
 
 def plain(address: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -180,6 +181,8 @@ def test_where_a_user_s_own_settings_are(tmp_path: Path, monkeypatch: pytest.Mon
     for nothing in ("", "relative"):
         monkeypatch.setenv("XDG_CONFIG_HOME", nothing)
         assert user_directory() == tmp_path / ".config" / "provision"
+    monkeypatch.setenv("HOME", "")
+    assert user_directory() == Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".config" / "provision"
 
 
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

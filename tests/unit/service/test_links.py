@@ -232,7 +232,6 @@ def test_explain_shows_who_gets_it_by_link(here: Site) -> None:
     rows = here.service.reports.explain("node1", with_role(PrincipalRole.READER))
     by_link = {(str(row.medium), row.channel): (row.allowed, row.rule) for row in rows if row.by == "link"}
     assert by_link == {
-        **{(medium, "operator"): (True, None) for medium in ("iso", "disk")},
         **{(medium, "management:mgmt"): (True, None) for medium in ("iso", "disk")},
         **{(medium, "general:office"): (False, "link-in-clear") for medium in ("iso", "disk")},
     }
@@ -254,17 +253,21 @@ def test_who_sees_other_hosts_sees_and_revokes_no_link_of_this_one(here: Site) -
 
 
 @pytest.mark.parametrize(
-    ("address", "port", "base"),
+    ("address", "port", "names", "base"),
     [
-        ("192.0.2.1", 8443, "https://192.0.2.1:8443/b/"),
-        ("192.0.2.1", 443, "https://192.0.2.1/b/"),
-        ("2001:db8::1", 8443, "https://[2001:db8::1]:8443/b/"),
+        ("192.0.2.1", 8443, (), "https://192.0.2.1:8443/b/"),
+        ("192.0.2.1", 443, ("other",), "https://192.0.2.1/b/"),
+        ("2001:db8::1", 8443, (), "https://[2001:db8::1]:8443/b/"),
+        ("0.0.0.0", 8443, ("p.example", "192.0.2.7"), "https://192.0.2.7:8443/b/"),
+        ("::", 443, ("p.example",), "https://p.example/b/"),
     ],
 )
-def test_its_address_over_tls_comes_first(tmp_path: Path, address: str, port: int, base: str) -> None:
+def test_its_address_over_tls_comes_first(
+    tmp_path: Path, address: str, port: int, names: tuple[str, ...], base: str
+) -> None:
     with site(tmp_path) as here:
         pass
-    api = Api(address=ip_address(address), port=port, certificate=Path("crt"), key=Path("key"))
+    api = Api(address=ip_address(address), port=port, certificate=Path("crt"), key=Path("key"), names=names)
     service = Service.open(settings(here.state, api=api), here.clock)
     with closing(service):
         urls = make(replace(here, service=service)).answer.urls

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
 from provision.media.initrd import ALIVE
+from provision.service.service import Service
+from provision.settings import Api
 from tests.helpers.agent import answer, booted
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import Site
+from tests.helpers.site_fixture import Site, settings, site
 
 
 def test_it_is_told_to_the_journal_and_shown(here: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -35,3 +40,13 @@ def test_explain_names_an_image_without_the_agent(here: Site) -> None:
     assert marked == {("pxe", "management:mgmt"), ("http-boot", "management:mgmt")}
     here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE,))
     assert not any(row.caution for row in here.service.reports.explain("node2", ROOT))
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_explain_tells_of_links_over_tls_where_they_are_served(tmp_path: Path, served: bool) -> None:
+    with site(tmp_path) as here:
+        pass
+    api = Api(address=IPv4Address("192.0.2.1"), certificate=Path("crt"), key=Path("key")) if served else None
+    with closing(Service.open(settings(here.state, api=api), here.clock)) as service:
+        rows = service.reports.explain("node1", ROOT)
+    assert [row.medium for row in rows if row.by and row.channel == "operator"] == (["iso", "disk"] if served else [])

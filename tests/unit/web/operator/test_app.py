@@ -290,8 +290,6 @@ def test_explanations_say_yes_or_the_rule(app: Guard) -> None:
     assert {key: row["allowed"] or row["rule"] for key, row in rows.items()} == {
         ("iso", "operator"): True,
         ("disk", "operator"): True,
-        ("iso", "operator", "link"): True,
-        ("disk", "operator", "link"): True,
         ("pxe", "management:mgmt"): "window-closed",
         ("http-boot", "management:mgmt"): "window-closed",
         ("iso", "management:mgmt", "link"): True,
