@@ -78,5 +78,6 @@ def minimal_set(
     ]
     output.table(("PACKAGE", "NEVER OPENED", "BYTES", "PACKED"), rows[:20])
     output.say(f"{proposal.opened} of {proposal.files} files were opened; the rules are in {file}")
+    output.say(opened.summary(proposal))
     if failed := [verdict.name for verdict in verdicts if not verdict.passed]:
         output.say(f"these use cases failed, so what they need is not in it: {', '.join(failed)}")

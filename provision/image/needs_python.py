@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from provision.image.need import Need, Surroundings
 from provision.image.python_modules import name_of, package_of
 from provision.image.tree import Node
+
+_IMPORT = re.compile(r"^([ \t]*)((?:import\s[^\n(]*|from\s[^\n(]*?\simport\s*(?:\([^)]*\)|[^\n(]*)))", re.MULTILINE)
+"""Indentation and text of an import, also one in brackets on many lines."""
 
 
 def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
@@ -19,17 +23,33 @@ def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
     first = data[:80].split(b"\n", 1)[0]
     if not (node.path.endswith(".py") and name_of(node.path)) and not (first.startswith(b"#!") and b"python3" in first):
         return
-    try:
-        tree = ast.parse(data)
-    except (SyntaxError, ValueError):
-        return
-    top = {id(statement) for statement in tree.body}
     package = package_of(node.path)
-    for statement in ast.walk(tree):
+    for statement, top in _statements(data):
         for dotted in _imported(statement, package, around):
             for path in around.python.chain(dotted):
                 if path != node.path:
-                    yield Need(path, f"the Python module {dotted}", hard=id(statement) in top, must_exist=False)
+                    yield Need(path, f"the Python module {dotted}", hard=top, must_exist=False)
+
+
+def _statements(data: bytes) -> Iterator[tuple[ast.AST, bool]]:
+    """Every statement of a module, and whether it stands at the top.
+
+    The image's Python may be newer than the one that builds it, which then cannot parse all of its modules: of those
+    each import is parsed by itself, as the grammar of imports stays what it is.
+    """
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        for found in _IMPORT.finditer(data.decode(errors="replace")):
+            try:
+                statements = ast.parse(found[2]).body
+            except SyntaxError:
+                # A line of prose.
+                continue
+            yield from ((statement, not found[1]) for statement in statements)
+        return
+    top = {id(statement) for statement in tree.body}
+    yield from ((statement, id(statement) in top) for statement in ast.walk(tree))
 
 
 def _imported(statement: ast.AST, package: str, around: Surroundings) -> Iterator[str]:

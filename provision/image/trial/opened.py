@@ -51,13 +51,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Proposal:
-    """`rows` by what they would save, the most first; `opened` of `files` were; `modules` are files never loaded."""
+    """`rows` by what they would save, the most first; `opened` of `files` were; `modules` are files never loaded.
+
+    Of the image's `size`, kernel and initrd in bytes, `floor` would be left without all of these. Files in one piece
+    with others (a platform's `together`) have no share of their own, so they count as opened.
+    """
 
     rows: tuple[Row, ...]
     opened: int
     files: int
     modules: Row
     lost: int
+    size: int
+    floor: int
 
 
 def parse(text: str) -> Opened:
@@ -129,7 +135,10 @@ def propose(report: Mapping[str, Any], opened: Opened, allowed: Iterable[str] = 
     rows = [_row(name, unused, counts.get(name, 0)) for name, unused in by_package.items()]
     every_module = sum(1 for row in files if _MODULE.fullmatch(row["path"]))
     ordered = tuple(sorted(rows, key=lambda row: (-row.packed, row.package)))
-    return Proposal(ordered, len(was), len(files), _row("kernel modules", modules, every_module), opened.lost)
+    never = _row("kernel modules", modules, every_module)
+    size = sum(entry["size"] for entry in report["image"]["files"].values())
+    floor = size - never.packed - sum(row.packed for row in ordered)
+    return Proposal(ordered, len(was), len(files), never, opened.lost, size, floor)
 
 
 def rules(proposal: Proposal) -> str:
@@ -139,6 +148,7 @@ def rules(proposal: Proposal) -> str:
         + (f" {proposal.lost} events were lost: some of these files may be in use." if proposal.lost else ""),
         f"# {len(proposal.modules.unused)} of {proposal.modules.files} kernel modules were not loaded,"
         f" {proposal.modules.packed:,} bytes packed: they serve other machines than this one.",
+        f"# {summary(proposal)}",
         "rules:",
         "  files:",
     ]
@@ -147,6 +157,12 @@ def rules(proposal: Proposal) -> str:
         lines.append("    - drop:")
         lines += [f"        - {_PECULIAR.sub('?', path)}" for path in row.unused]
     return "\n".join(lines) + "\n"
+
+
+def summary(proposal: Proposal) -> str:
+    """What the image would be without everything that was never opened or loaded, as a sentence."""
+    left, whole = (f"{size / (1 << 20):.1f}" for size in (proposal.floor, proposal.size))
+    return f"The use cases need {left} of the {whole} MiB of kernel and initrd: kernel, initramfs and what was opened."
 
 
 def _row(name: str, unused: list[Mapping[str, Any]], files: int) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -164,6 +165,30 @@ MODULES = [
     module("fs/xfs", depends=""),
 ]
 KEEP_ISCSI = "rules:\n  modules:\n    - needed: ['*']\n    - keep: [iscsi-tcp]\n"
+
+
+def test_imports_of_a_python_that_is_newer_than_this_one(tmp_path: Path) -> None:
+    text = (
+        "x = (\n"
+        "import plain, other.inner as o\n"
+        "from many import (\n    first,\n    second,\n)\n"
+        "import in prose\n"
+        "def f():\n    from lazy import it\n"
+    )
+    with pytest.raises(SyntaxError):
+        ast.parse(text)
+    top = "usr/lib/python3.13"
+    names = ("plain", "other/__init__", "other/inner", "many/__init__", "many/second", "lazy", "absent")
+    nodes = [file("usr/bin/start", f"#!/usr/bin/python3\n{text}"), file("usr/bin/python3")]
+    nodes += [file(f"{top}/{name}.py", "") for name in names]
+    found = closed(nodes, ALL_NEEDED, tmp_path)
+    assert found.problems == ()
+    assert paths(found) == {node.path for node in nodes} - {f"{top}/absent.py"}
+    # At the top of the module a rule that drops it is an error, inside a function it is not.
+    rules = "rules:\n  packages:\n    - needed: ['*']\n  files:\n    - keep: [/usr/bin/start]\n"
+    rules += "  python:\n    - drop: [{}]\n"
+    assert closed(nodes, rules.format("plain"), tmp_path).problems
+    assert not closed(nodes, rules.format("lazy"), tmp_path).problems
 
 
 def kernel(names: str) -> set[str]:

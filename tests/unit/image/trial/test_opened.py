@@ -52,6 +52,7 @@ FILES = {
     "/usr/bin/never": "never",
 }
 REPORT: dict[str, Any] = {
+    "image": {"files": {"vmlinuz": {"size": 3 << 20}, "initrd": {"size": 1 << 20}}},
     "files": [{"path": p, "package": n, "size": 100 + i, "packed": 50} for i, (p, n) in enumerate(FILES.items())],
     "packages": [{"name": name, "files": list(FILES.values()).count(name)} for name in set(FILES.values())],
 }
@@ -74,6 +75,8 @@ def test_only_what_nothing_opened_is_proposed() -> None:
     ]
     assert (proposal.opened, proposal.files) == (6, 12)
     assert proposal.modules.unused == ("/usr/lib/modules/6.1/kernel/fs/xfs/xfs.ko",)
+    # Two files and a module, 50 bytes each.
+    assert (proposal.size, proposal.floor) == (4 << 20, (4 << 20) - 150)
     assert [row.package for row in opened.propose(REPORT, opened.parse(RECORD), ("/usr/bin/**",)).rows] == [
         "ca-certificates",
         "libpython",
@@ -86,6 +89,7 @@ def test_the_rules_are_a_recipe() -> None:
     report = {**REPORT, "files": [*REPORT["files"], odd]}
     text = opened.rules(opened.propose(report, opened.parse(RECORD.replace("lost 0", "lost 3"))))
     assert "6 of 13 files were opened" in text and "3 events were lost" in text
+    assert "need 4.0 of the 4.0 MiB" in text
     rules = loaded(text).rules(Scope.FILES)
     assert {rule.action for rule in rules} == {Action.DROP}
     assert [rule.pattern for rule in rules] == [
