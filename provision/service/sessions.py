@@ -29,6 +29,8 @@ IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
 """After how long without a request a session ends, and after how long in any case."""
 MOST = 1000
 """Sessions that there are at a time; of more, the one that was used longest ago ends."""
+OF_ONE = 50
+"""Sessions that one principal may have at a time, so that nobody ends all others' by logging in again and again."""
 STREAMS = 6
 """Streams of events that one session may have open: a browser opens no more connections to one server."""
 
@@ -67,6 +69,9 @@ class Sessions:
         self._core.note("login", shown.principal, channel="api", address=peer)
         cookie, now = Secret(secrets.token_urlsafe(_BYTES).encode()), self._core.clock()
         with self._lock:
+            own = [known for known, one in self._sessions.items() if one.shown.name == shown.name]
+            if len(own) >= OF_ONE:
+                del self._sessions[own[0]]
             self._sessions[self._digest(cookie.reveal())] = Session(shown, now, now)
             if len(self._sessions) > MOST:
                 self._sessions.popitem(last=False)

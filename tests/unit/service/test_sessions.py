@@ -155,6 +155,15 @@ def test_of_too_many_the_one_that_was_idle_longest_ends(here: Site, monkeypatch:
     assert [here.service.sessions.lives(cookie) for cookie in (first, second, third)] == [True, False, True]
 
 
+def test_nobody_ends_the_sessions_of_others_by_logging_in_again(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "MOST", 4)
+    monkeypatch.setattr(sessions, "OF_ONE", 2)
+    other, shown = begun(here, "other"), token(here, "ci", PrincipalRole.READER).encode()
+    own = [here.service.sessions.begin(shown, PEER).reveal() for _ in range(5)]
+    assert here.service.sessions.lives(other)
+    assert [here.service.sessions.lives(cookie) for cookie in own] == [False, False, False, True, True]
+
+
 def test_streams_of_a_session_are_bounded(here: Site) -> None:
     cookie, other = begun(here), begun(here, "other")
     found = [here.service.sessions.stream(cookie) for _ in range(STREAMS)]
