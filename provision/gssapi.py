@@ -102,6 +102,7 @@ _PROTOTYPES: Mapping[str, Sequence[Any]] = {
         *(_NUMBER, c_void_p, _HANDLE, c_void_p, POINTER(_Oid), c_uint32, c_uint32, POINTER(_Bindings)),
         *(POINTER(_Buffer), c_void_p, POINTER(_Buffer), _NUMBER, _NUMBER),
     ),
+    "gss_inquire_context": (_NUMBER, c_void_p, c_void_p, _HANDLE, *(c_void_p,) * 5),
     "gss_release_buffer": (_NUMBER, POINTER(_Buffer)),
     "gss_release_name": (_NUMBER, _HANDLE),
     "gss_release_cred": (_NUMBER, _HANDLE),
@@ -152,6 +153,8 @@ def accept(token: bytes, keytab: Path, replays: Path | None, binding: bytes | No
             raise Failure("the token needs a second leg")
         if not mechanism or _text(mechanism.contents) not in (_KRB5, _KRB5_OF_WINDOWS) or flags.value & _ANONYMOUS:
             raise Failure("the token is not that of a Kerberos principal")
+        if not _target(context).startswith(f"{SERVICE}/"):
+            raise Failure(f"the ticket is not for the service {SERVICE}")
         return Accepted(_displayed(name), seconds.value, _text(answer))
 
 
@@ -206,13 +209,17 @@ class Initiator:
 
 @contextmanager
 def _acceptor(store: Mapping[str, str]) -> Iterator[c_void_p]:
-    """The credential of the service by a credential store: of no host, so that every key of it in the keytab counts."""
+    """A credential by a credential store: of no name, so that every key in the keytab counts.
+
+    It is `accept` that looks at the service. The name of a service without a host is that of this machine to the
+    library, which asks DNS for it each time, and waits.
+    """
     mechanism, kerberos = _oid(_SPNEGO), _oid(_KRB5)
     minor, wanted, inner = c_uint32(), _OidSet(1, ctypes.pointer(mechanism)), _OidSet(1, ctypes.pointer(kerberos))
     elements = (_Element * len(store))(*(_Element(key.encode(), value.encode()) for key, value in store.items()))
-    with _name(SERVICE) as service, _handle("gss_release_cred") as credential:
+    with _handle("gss_release_cred") as credential:
         status = _library().gss_acquire_cred_from(
-            *(byref(minor), service, 0, byref(wanted), _ACCEPT, byref(_Store(len(store), elements))),
+            *(byref(minor), None, 0, byref(wanted), _ACCEPT, byref(_Store(len(store), elements))),
             *(byref(credential), None, None),
         )
         _check(status, minor)
@@ -275,6 +282,15 @@ def _bindings(data: bytes | None) -> Any:
 def _text(found: _Buffer | _Oid) -> bytes:
     value = found.value if isinstance(found, _Buffer) else found.elements
     return ctypes.string_at(value, found.length) if value else b""
+
+
+def _target(context: c_void_p) -> str:
+    """The principal whose key has decrypted the ticket: what the ticket itself says is in clear."""
+    minor = c_uint32()
+    with _handle("gss_release_name") as name:
+        asked = (byref(minor), context, None, byref(name), *(None,) * 5)
+        _check(_library().gss_inquire_context(*asked), minor)
+        return _displayed(name)
 
 
 def _displayed(name: c_void_p) -> str:

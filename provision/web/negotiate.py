@@ -41,10 +41,7 @@ class Negotiation:
     """
 
     def __init__(self, app: ASGIApp, tickets: Tickets) -> None:
-        self._app, self._tickets = app, tickets
-        # Threads of their own, as keytab and replay cache are files; and another, as failures wait for the audit log.
-        self._looking = ThreadPoolExecutor(_THREADS, "tickets")
-        self._failing = ThreadPoolExecutor(1, "failed tickets")
+        self._app, self._checking = app, Checking(tickets)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = token_of(scope)
@@ -55,7 +52,7 @@ class Negotiation:
             if not may_come_from(Headers(scope=scope)):
                 fact = "a browser sent it, but no page of this server asked it to"
                 raise Denied("request", fact, "log in at the web page, or show a token")
-            shown = await self._shown(scope, token)
+            shown = await self._checking.shown(scope, token)
         except ProvisionError as error:
             answer = problems.response(error)
             answer.headers["connection"] = "close"  # what body there is, is not read
@@ -63,7 +60,18 @@ class Negotiation:
             return
         await self._app({**scope, _TICKET: shown.ticket}, receive, _with(send, proof(shown.answer)))
 
-    async def _shown(self, scope: Scope, token: bytes) -> Shown:
+
+class Checking:
+    """Looks at tickets in threads of its own, as keytab and replay cache are files; and records what was shown in vain
+    in another, as that waits for the audit log."""
+
+    def __init__(self, tickets: Tickets) -> None:
+        self._tickets = tickets
+        self._looking = ThreadPoolExecutor(_THREADS, "tickets")
+        self._failing = ThreadPoolExecutor(1, "failed tickets")
+
+    async def shown(self, scope: Scope, token: bytes) -> Shown:
+        """What the token of a request is good for. Raises Unauthenticated, Denied, TooMany and Unavailable."""
         run = asyncio.get_running_loop().run_in_executor
         with self._tickets.place():
             found = await run(self._looking, self._tickets.look, token, channels(scope))

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.errors import NotFound, Unauthenticated
-from provision.web.negotiate import OFFER, channels, proof, token_of
+from provision.service.tickets import Shown
+from provision.web.negotiate import OFFER, Checking, proof, token_of
 from provision.web.pages import session
 from provision.web.pages.asking import form_of, get, post, to
 from provision.web.pages.rendering import STATIC, Pages
@@ -51,8 +52,8 @@ def routes(pages: Pages) -> list[Route]:
             raise NotFound("file", "is none of the pages'", "load the page anew")
         return found
 
-    by_ticket = post(TICKET_LOGIN, partial(_log_in_by_ticket, pages))
-    ways = [get(LOGIN, show), post(LOGIN, log_in), by_ticket, post("/logout", log_out)]
+    by_ticket = _ByTicket(pages)
+    ways = [get(LOGIN, show), post(LOGIN, log_in), post(TICKET_LOGIN, by_ticket.log_in), post("/logout", log_out)]
     return [*ways, get(STATIC + "{file}", static)]
 
 
@@ -62,21 +63,31 @@ def _form(pages: Pages, request: Request, status: int = 200, **problem: str) -> 
     return pages.page(request, "login", status, **values, kerberos=pages.service.tickets is not None)
 
 
-def _log_in_by_ticket(pages: Pages, request: Request) -> Response:
-    tickets, peer = pages.service.tickets, request.client.host if request.client else ""
-    if tickets is None:
-        raise NotFound("page", "there is no login by Kerberos tickets here", "log in with a token")
-    token = token_of(request.scope)
-    try:
+class _ByTicket:
+    """Logging in by a Kerberos ticket, where the settings have that."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages, tickets = pages, pages.service.tickets
+        self._checking = Checking(tickets) if tickets is not None else None
+
+    async def log_in(self, request: Request) -> Response:
+        peer = request.client.host if request.client else ""
+        try:
+            shown = await self._shown(request)
+        except Unauthenticated as error:
+            answer, header = _form(self._pages, request, error.status, unknown=str(error)), OFFER
+        else:
+            begin = partial(self._pages.service.sessions.begin_by, shown.ticket, peer, session.cookie_of(request.scope))
+            answer, header = session.begin(to("/hosts"), await run_in_threadpool(begin)), proof(shown.answer)
+        answer.raw_headers.append(header)
+        return answer
+
+    async def _shown(self, request: Request) -> Shown:
+        if self._checking is None:
+            raise NotFound("page", "there is no login by Kerberos tickets here", "log in with a token")
+        token = token_of(request.scope)
         if token is None:
             # Nothing was tried: a browser shows its ticket when it has been asked to.
             remedy = "run 'kinit', and allow this server in the browser's settings for Kerberos (Negotiate)"
             raise Unauthenticated("browser", "it has shown no Kerberos ticket", remedy)
-        shown = tickets.accept(token, peer, channels(request.scope))
-    except Unauthenticated as error:
-        answer, header = _form(pages, request, error.status, unknown=str(error)), OFFER
-    else:
-        cookie = pages.service.sessions.begin_by(shown.ticket, peer, session.cookie_of(request.scope))
-        answer, header = session.begin(to("/hosts"), cookie), proof(shown.answer)
-    answer.raw_headers.append(header)
-    return answer
+        return await self._checking.shown(request.scope, token)

@@ -111,10 +111,14 @@ def test_windows_has_another_name_for_kerberos(site: KerberosSite, here: Realm) 
 def test_a_ticket_for_another_service_is_nobody(
     site: KerberosSite, here: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even with its key in the same file."""
+    """Even with its key in the same file, and with what it says in clear of its service written anew."""
     here.keytab(site.keytab, "host/localhost")
+    alice = here.kinit("alice")
+    assert site.send(token(alice))[0] == 200
     monkeypatch.setattr(gssapi, "SERVICE", "host")
-    assert site.send(token(here.kinit("alice")), ISO)[0] in REFUSED
+    for name in (b"host", b"HTTP"):
+        changed = token(alice).replace(b"host", name)
+        assert name in changed and site.send(changed, ISO)[0] in REFUSED
 
 
 def test_a_header_that_is_too_long(site: KerberosSite) -> None:
