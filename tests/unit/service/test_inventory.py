@@ -18,7 +18,7 @@ NIC = "52:54:00:00:00:42"
 
 def exchange(here: Site, old: str = "mgmt", new: str = NIC, name: str = "node1") -> list[str]:
     made = here.service.inventories.replace_mac(name, old, new, ROOT)
-    return list(replaced(made, applied=True, tag="x").changes.lines)
+    return list(replaced(made, applied=True, tag=here.service.inventories.tag()).changes.lines)
 
 
 def test_a_nic_is_exchanged(here: Site) -> None:
