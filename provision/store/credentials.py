@@ -155,14 +155,20 @@ class Credentials:
         return sorted(infos, key=lambda info: (info.host, info.name))
 
     def ages(self) -> tuple[list[tuple[str, str, datetime]], datetime | None]:
-        """When each certificate ends, as (host, name, end), and when the oldest keytab was sealed."""
+        """When each certificate ends, as (host, name, end), and when the oldest keytab was sealed. Raises Unavailable,
+        also for rows that are not as they were written."""
+        self._database.require_trust()
         names, ends, keytabs = self._picture.names(), [], list[datetime]()
-        with self._database.read() as tx:
-            for host_id, name, kind, not_after, created in tx.connection.execute(_AGES):
-                if host_id in names and not_after is not None:
-                    ends.append((names[host_id], name, not_after))
-                if host_id in names and kind == CredentialKind.KEYTAB:
-                    keytabs.append(created)
+        try:
+            with self._database.read() as tx:
+                rows = tx.connection.execute(_AGES).all()
+        except (ValueError, TypeError):
+            raise self._database.lost_trust() from None
+        for host_id, name, kind, not_after, created in rows:
+            if host_id in names and not_after is not None:
+                ends.append((names[host_id], name, not_after))
+            if host_id in names and kind == CredentialKind.KEYTAB:
+                keytabs.append(created)
         return ends, min(keytabs, default=None)
 
     def places(self) -> dict[str, dict[str, CredentialSpec]]:

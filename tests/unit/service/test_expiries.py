@@ -20,7 +20,7 @@ from provision.tls import files
 from tests.helpers.certificates import NAMES
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, NOW, Site, site
-from tests.helpers.stored_site import opened
+from tests.helpers.stored_site import opened, raw
 
 RACK = Principal("token:rack", PrincipalRole.READER, Authentication.TOKEN, (("rack", "a"),))
 NOWHERE = Principal("token:nowhere", PrincipalRole.READER, Authentication.TOKEN, (("rack", "z"),))
@@ -141,3 +141,11 @@ def test_a_store_that_cannot_be_read_keeps_nobody_from_the_status(here: Site, mo
     monkeypatch.setattr(here.service.core.store.credentials, "ages", broken)
     assert here.service.reports.status(ROOT).warnings == ()
     assert here.service.expiries.oldest_keytab() is None and here.service.metrics.text()
+
+
+def test_a_row_that_makes_no_sense_keeps_nobody_from_the_status(here: Site) -> None:
+    certificate(here)
+    with raw(here.state) as connection:
+        connection.execute("UPDATE credentials SET not_after = 1")
+    assert here.service.reports.status(ROOT).warnings == ()
+    assert here.service.core.store.database.distrust, "something else has written it"
