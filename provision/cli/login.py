@@ -53,15 +53,18 @@ def login(
 def logout() -> None:
     """Forget a server: its token, if there is one, and its CA.
 
-    The token itself stays good until it expires or is revoked.
+    The token itself stays good until it expires or is revoked, and a Kerberos ticket until it expires.
     """
     from provision.cli import servers
 
     address = _address()
-    if not servers.forget(address):
+    found = servers.forget(address)
+    if found is None:
         raise NotFound(address.url, "you are not logged in to it", "check --server and $PROVISION_SERVER")
     if context().json:
         output.data({"server": address.url, "forgotten": True})
+    elif found.token is None:
+        output.say(f"{address.url}: forgot its CA; your Kerberos ticket is good until it expires (see kdestroy)")
     else:
         output.say(
             f"{address.url}: forgot its token and its CA; the token itself is good until it expires or is revoked"

@@ -112,10 +112,10 @@ def save(login: Login) -> None:
         logins[login.address.url] = login
 
 
-def forget(address: Address) -> bool:
-    """Forget the login of a server, and say whether there was one; raises as `save` does."""
+def forget(address: Address) -> Login | None:
+    """Forget the login of a server, and return it if there was one; raises as `save` does."""
     with _changing() as logins:
-        return logins.pop(address.url, None) is not None
+        return logins.pop(address.url, None)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ _WAYS_OUT = (
     (re.compile("Server .* not found in Kerberos database"), "Kerberos knows no such server", _NAME),
     (
         re.compile("Cannot (contact any|find) KDC|Cannot resolve"),
-        "the KDC of its realm cannot be asked",
+        "no KDC of its realm can be reached",
         "check the network, and the realm in /etc/krb5.conf",
     ),
 )
