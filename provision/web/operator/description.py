@@ -20,10 +20,12 @@ TAGS = {
     "media": "Media: ISOs and disk images, and what a DHCP or TFTP server needs",
     "links": "Links: short, expiring URLs of one medium",
     "bmc": "BMCs and power",
+    "rollouts": "Roll-outs: a new base image for some hosts at a time",
     "operations": "Operations: what takes long, and what has come of it",
     "audit": "The audit log, and what an operator takes as it is",
     "tokens": "Tokens, and who one is",
     "monitoring": "Health, readiness and metrics",
+    "webhooks": "Webhooks: whether a receiver hears, and what it is told again",
 }
 """Groups of operations, each of the routes of one module, in the order in which people look for them."""
 ROLE, WHOLE = "x-role", "x-whole-site"
@@ -31,7 +33,7 @@ ROLE, WHOLE = "x-role", "x-whole-site"
 
 _JSON, _SCHEMAS = "application/json", "#/components/schemas/{model}"
 _NAMES = {"name": "node1", "host": "node1", "medium": "iso", "operation": "3f9a1c2b7d4e", "link": "0f1e2d3c4b5a"}
-_NAMES_OF = {"images": "base", "tokens": "rack7"}
+_NAMES_OF = {"images": "base", "tokens": "rack7", "webhooks": "chat"}
 """Examples of what stands in a path; of `name`, by the group when it is no host's."""
 
 
