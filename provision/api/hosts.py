@@ -116,6 +116,7 @@ class ReplacedMac(Answer):
                 "notes": ["no machine with the MAC 52:54:00:00:00:11 has asked for a boot yet"],
                 "applied": False,
                 "confirm": False,
+                "etag": '"0123456789abcdef0123456789abcdef"',
             },
         }
     )
