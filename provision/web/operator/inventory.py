@@ -10,7 +10,8 @@ from fastapi.responses import Response
 from provision.api.hosts import ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
-from provision.service.inventory import entity_tag, replaced, shown
+from provision.principal import Principal
+from provision.service.inventory import Inventories, entity_tag, replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
@@ -29,22 +30,9 @@ def router(service: Service) -> APIRouter:
     def apply_inventory(body: Apply, principal: SiteAdmin, response: Response, if_match: IfMatch = None) -> Changes:
         """Show the difference (`dry_run`), or make it in one transaction. The same again changes nothing. With If-Match
         it is made to the inventory with that ETag only."""
-        files = [Source(file.name, file.text, file.attachments) for file in body.files]
-        inventories, confirm = service.inventories, False
-        tag = inventories.tag()
-        if body.dry_run:
-            _, changes, confirm = inventories.preview(files, body.prune)
-        else:
-            changes = inventories.apply(
-                files,
-                prune=body.prune,
-                confirmed=body.confirmed,
-                principal=principal,
-                fits=lambda tag: if_match is None or listed(tag, if_match),
-            )
-            tag = inventories.tag()
-        response.headers["etag"] = tag
-        return shown(changes, applied=not body.dry_run, confirm=confirm, tag=tag)
+        made = _applied(service.inventories, body, principal, if_match)
+        response.headers["etag"] = made.etag
+        return made
 
     @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
     def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
@@ -69,3 +57,19 @@ def router(service: Service) -> APIRouter:
         return service.inventories.check(server, principal)
 
     return routes
+
+
+def _applied(inventories: Inventories, body: Apply, principal: Principal, if_match: str | None) -> Changes:
+    """The difference that the files make, made unless that is only to be shown."""
+    files, tag = [Source(file.name, file.text, file.attachments) for file in body.files], inventories.tag()
+    if body.dry_run:
+        _, changes, confirm = inventories.preview(files, body.prune)
+        return shown(changes, applied=False, confirm=confirm, tag=tag)
+    changes = inventories.apply(
+        files,
+        prune=body.prune,
+        confirmed=body.confirmed,
+        principal=principal,
+        fits=lambda tag: if_match is None or listed(tag, if_match),
+    )
+    return shown(changes, applied=True, confirm=False, tag=inventories.tag())

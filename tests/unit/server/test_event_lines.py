@@ -36,7 +36,7 @@ def test_each_event_is_a_line(here: Site, lines: EventLines, caplog: pytest.LogC
 
 
 def test_no_secret_and_no_second_line(here: Site, lines: EventLines, caplog: pytest.LogCaptureFixture) -> None:
-    here.secret("node1", CANARY)
+    here.secret("node1", CANARY + b" and more")
     here.service.compromises.declare("node1", ROOT)
     here.service.core.note("stuck", None, host="node1", reason="a\nhost-compromised host=node2\x1b[2J")
     lines.work()

@@ -231,7 +231,7 @@ def test_no_secret_is_in_a_body(here: Site, there: ReceiverServer) -> None:
     hook = receiver(here, there.url)
     here.window()
     charged(here.service.netboot.seed(origin(), seed_url(here)))
-    here.secret("node1", CANARY)
+    here.secret("node1", CANARY + b" and more")
     hook.work()
     assert "credential-set" in {event.kind for event in there.events}
     said = [event.body + str(event.headers).encode() for event in there.events]
