@@ -191,6 +191,8 @@ def walk(app: Guard, here: Site, revision: str, peer: str) -> list[tuple[str, Re
     return asyncio.run(all_of_them())
 
 
+LAST_PAGES = ("/logout", "/tokens/{name}/revoke", "/hosts/{name}/compromised")
+"""What leaves nothing to look at for those behind it."""
 FIELDS = {
     "/login": {"token": "provision_" + "A" * 43},
     "/hosts/node1/links": {"medium": "iso"},
@@ -215,7 +217,7 @@ def page_walk(here: Site, authenticate: Authenticate, cookie: str = "") -> list[
 
     async def all_of_them() -> list[tuple[str, Reply]]:
         replies = []
-        for route in sorted(routes(app), key=lambda route: route.path in ("/logout", "/tokens/{name}/revoke")):
+        for route in sorted(routes(app), key=lambda route: route.path in LAST_PAGES):
             for path in paths_of(route, here, ""):
                 for method in sorted(methods(route)):
                     fields = {"key": here.service.sessions.form_key(shown), **FIELDS.get(path, {})}

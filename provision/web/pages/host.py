@@ -24,7 +24,7 @@ from provision.web.pages.timeline import timeline
 
 def routes(pages: Pages, live: Live) -> list[Route]:
     """The routes over the pages' service."""
-    return [*_one(pages, live), *_windows(pages)]
+    return [*_one(pages, live), *_windows(pages), *_compromised(pages)]
 
 
 def _one(pages: Pages, live: Live) -> list[Route]:
@@ -89,3 +89,19 @@ def _windows(pages: Pages) -> list[Route]:
         return to(f"/hosts/{name}")
 
     return [post("/hosts/{name}/window", open_window), post("/hosts/{name}/window/close", close_window)]
+
+
+def _compromised(pages: Pages) -> list[Route]:
+    service = pages.service
+
+    def ask(request: Request) -> Response:
+        principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
+        service.core.seen(name, principal)
+        return pages.page(request, "compromised", host=name, done=None)
+
+    def declare(request: Request) -> Response:
+        principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
+        return pages.page(request, "compromised", host=name, done=service.compromises.declare(name, principal))
+
+    path = "/hosts/{name}/compromised"
+    return [get(path, ask), post(path, declare)]

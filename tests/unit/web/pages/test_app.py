@@ -28,7 +28,7 @@ READABLE = [
 AUDITED = ["/audit", "/audit/chain"]
 OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
 SELECTED = "/selection?action=window&host=node1"
-OF_ADMINS = ["/tokens", ADOPT, "/hosts/node1/bmc"]
+OF_ADMINS = ["/tokens", ADOPT, "/hosts/node1/bmc", "/hosts/node1/compromised"]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
     "/hosts/node1/window/close": {},
@@ -40,6 +40,7 @@ FORMS = {
     "/hosts/node1/operation/cancel": {},
     "/hosts/node1/bmc": {"url": "https://127.0.0.1", "user": "root", "password": "x"},
     "/hosts/node1/bmc/remove": {},
+    "/hosts/node1/compromised": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": "site: {}"},
     "/tokens": {"name": "another", "role": "admin"},
@@ -63,7 +64,7 @@ def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole
         shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
         for words in ("Make link", "Open window", "Power and BMC", 'type="checkbox" name="host"'):
             assert (words in shown) <= role.includes(PrincipalRole.OPERATOR), words
-        for words in ("Adopt<", "Show what would change", "Set BMC</a>"):
+        for words in ("Adopt<", "Show what would change", "Set BMC</a>", "Declare"):
             assert (words in shown) <= role.includes(PrincipalRole.ADMIN), words
 
 
@@ -85,7 +86,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.ADMIN, selector={"rack": "b"})
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
     hidden = ("/hosts/node1", "/hosts/node1/media/iso", "/hosts/node1/events", "/audit?host=node1")
-    for path in (*hidden, "/hosts/node1/bmc", "/hosts/node1/power", SELECTED):
+    for path in (*hidden, "/hosts/node1/bmc", "/hosts/node1/compromised", "/hosts/node1/power", SELECTED):
         reply, other = browser.get(path), browser.get(path.replace("node1", "node9"))
         assert reply.status == other.status == 404
         assert reply.body.replace(b"node1", b"node9") == other.body
@@ -94,7 +95,8 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
     for path in ("/audit/chain", "/tokens", ADOPT):
         assert browser.get(path).status == 403
-    for path in ("/hosts/node1/window", "/hosts/node1/operation/cancel", "/hosts/node1/bmc/check"):
+    forms = ("window", "operation/cancel", "bmc/check", "compromised")
+    for path in (f"/hosts/node1/{form}" for form in forms):
         assert browser.post(path).status == 404
     assert browser.post("/selection", action="window", hosts="node1").status == 404
     assert browser.post("/selection", action="window", all="yes").status == 422, "there is none to select"
