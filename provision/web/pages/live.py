@@ -23,6 +23,7 @@ EVERY = 1.0
 _QUIET = 15
 """After so many looks without news a comment is sent, so that nothing in between takes the stream for dead."""
 _KEPT = 256
+_TYPE = "text/event-stream"
 _REST, _LONGEST_REST = 3.0, 5.0
 """How many times as long as a making the pause after it is, and at most how many seconds: however many different parts
 are looked at, making them takes a quarter of one processor, and boots go on."""
@@ -42,6 +43,8 @@ class Live:
 
     async def stream(self, request: Request, what: Hashable, make: Make) -> Response:
         """The events of one part. `what` says which it is: all that ask for the same share it."""
+        if request.method == "HEAD":
+            return Response(media_type=_TYPE)
         cookie = cookie_of(request.scope)
         return _Stream(self._events(cookie, what, make), self._sessions, cookie)
 
@@ -89,7 +92,7 @@ class _Stream(StreamingResponse):
     """A stream that counts as one of its session's while it is sent."""
 
     def __init__(self, events: AsyncIterator[bytes], sessions: Sessions, cookie: bytes | None) -> None:
-        super().__init__(events, media_type="text/event-stream")
+        super().__init__(events, media_type=_TYPE)
         self._sessions, self._cookie = sessions, cookie
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

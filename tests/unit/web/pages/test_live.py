@@ -13,9 +13,9 @@ from provision.principal import PrincipalRole
 from provision.service.sessions import STREAMS
 from provision.web.pages import live
 from provision.web.pages.live import event
-from tests.helpers.browser import Browser, logged_in
+from tests.helpers.browser import PEER, Browser, logged_in
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, Reply, Site, ask
+from tests.helpers.site_fixture import INVENTORY, Reply, Site, ask, request
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,15 @@ def test_a_stream_ends_when_its_host_has_gone(here: Site) -> None:
     without = INVENTORY[: INVENTORY.index("  node1:")] + INVENTORY[INVENTORY.index("  node2:") :]
     reply = asyncio.run(follow(browser, "/hosts/node1/events", steps(lambda: here.apply(without))))
     assert reply.body.endswith(b"event: ended\ndata: \n\n")
+
+
+@pytest.mark.parametrize("path", ["/events", "/hosts/node1/events"])
+def test_a_request_for_headers_alone_ends(here: Site, path: str) -> None:
+    browser = logged_in(here, PrincipalRole.READER)
+    headers = {**browser.headers, "cookie": browser.cookie}
+    reply = request(browser.app, "HEAD", path, headers=headers, peer=PEER)
+    assert (reply.status, reply.body) == (200, b"")
+    assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 def test_no_stream_of_a_host_that_is_not_seen(here: Site) -> None:
