@@ -23,6 +23,7 @@ from tests.helpers.netns import isolated, lan
 from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC1, Reply, Site, closed_site, request, site
+from tests.helpers.wired import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -167,6 +168,13 @@ LARGE_SEED = INVENTORY.replace("credentials: [token]", f"credentials: [token, {'
 """node1's seed is far larger than what a small buffer takes."""
 
 
+def window_of(state: Path) -> dict[str, Any]:
+    """node1's window, as its status has it."""
+    (row,) = [row for row in cli(state, "status", "--json").json["hosts"] if row["host"] == "node1"]
+    found: dict[str, Any] = row["window"]
+    return found
+
+
 @isolated
 @pytest.mark.parametrize("path", ["/boot/seed/current/seed.cpio", "/http-boot/boot.iso"])
 def test_a_host_that_boots_hears_no_further_byte(tmp_path: Path, path: str) -> None:
@@ -182,6 +190,9 @@ def test_a_host_that_boots_hears_no_further_byte(tmp_path: Path, path: str) -> N
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as slow:
             assert slow.stdin is not None and slow.stdout is not None
             assert slow.stdout.readline() == "HTTP/1.1 200 OK\n"
+            if path.startswith("/boot/seed"):
+                # Before a seed is charged, it is the charge that is refused; here it is to be under way.
+                eventually(lambda: window_of(state)["used"] == 1, 60)
             assert cli(state, "host", "compromised", "node1").code == 0
             served.wait_for("node1: the revision that this boot began with is withdrawn")
             slow.stdin.write("\n")

@@ -43,7 +43,7 @@ SEARCHES = [
     "/hosts?label=rack&value=b",
     "/hosts?first=2",
 ]
-_OTHER = ("audit", "/media/", "/iso", "/disk", "openapi", "events")
+_OTHER = ("/docs", "audit", "/media/", "/iso", "/disk", "openapi", "events")
 _KEY = re.compile(rb"[0-9a-f]{64}")
 
 
