@@ -105,7 +105,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 # Pins every Python package by version and hash, and names no index. The server's own are a part of all.
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
-    --no-emit-index-url --no-emit-find-links --python-version 3.11
+    --no-emit-index-url --no-emit-find-links --universal --python-version 3.11
 lock: $(VENV)/.ready
 	$(COMPILE) --upgrade --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) --upgrade --constraint requirements.lock -o requirements-server.lock pyproject.toml
