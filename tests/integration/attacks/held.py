@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from provision.web.guard import Guard
+from tests.helpers.browser import Browser
 from tests.helpers.site_fixture import Reply, Site
 
 PEER = "192.0.2.7"
@@ -71,3 +72,8 @@ def disk_that_waits(here: Site) -> Iterator[threading.Event]:
     finally:
         freed.set()
         disk.join(20)
+
+
+def sent(browser: Browser, **more: str) -> dict[str, str]:
+    """The headers of a browser's request."""
+    return {**browser.headers, "cookie": browser.cookie, **more}

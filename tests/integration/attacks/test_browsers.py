@@ -21,7 +21,7 @@ from provision.web.pages.session import COOKIE
 from tests.helpers.browser import Browser, logged_in, pages_of, token
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, STRANGER, Site, ask, leaks, site
-from tests.integration.attacks.held import PEER, scope_of
+from tests.integration.attacks.held import PEER, scope_of, sent
 from tests.project.test_deny_all import page_walk, paths_of, routes
 
 pytestmark = pytest.mark.integration
@@ -31,11 +31,6 @@ pytestmark = pytest.mark.integration
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
         yield opened
-
-
-def sent(browser: Browser, **more: str) -> dict[str, str]:
-    """The headers of a browser's request."""
-    return {**browser.headers, "cookie": browser.cookie, **more}
 
 
 # Other sites

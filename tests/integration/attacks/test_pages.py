@@ -17,7 +17,7 @@ from provision.web.pages.session import COOKIE
 from tests.helpers.browser import OURS, Browser, logged_in, pages_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, INVENTORY, STRANGER, Reply, Site, ask, site
-from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of
+from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of, sent
 
 pytestmark = pytest.mark.integration
 
@@ -26,11 +26,6 @@ pytestmark = pytest.mark.integration
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
         yield opened
-
-
-def sent(browser: Browser, **more: str) -> dict[str, str]:
-    """The headers of a browser's request."""
-    return {**browser.headers, "cookie": browser.cookie, **more}
 
 
 # Whoever sends a body takes as long as they like
