@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from provision.secret import Secret
 from provision.tpm import policies, public, quotes, wrapping
+from provision.tpm.algorithms import Hash
 from provision.tpm.policies import Index
 from provision.tpm.wire import sized
 from provision.tpm.wrapping import Wrapped
@@ -129,11 +130,11 @@ def test_what_the_site_approved_opens_until_it_is_taken_back(host: Any, tpm: Tpm
     tpm.run("nvdefine", "-C", "o", handle, "-s", "8", "-a", "ownerwrite|ownerread|authread|no_da")
     tpm.run("nvwrite", "-C", "o", handle, "-i", tpm.put("version", (1).to_bytes(8, "big")))
     site_area = public.signing_key(SITE.public_key())
-    policy = policies.authorized(public.name(public.Hash.SHA256, site_area), REFERENCE)
+    policy = policies.authorized(public.name(Hash.SHA256, site_area), REFERENCE)
 
     def approval(version: int) -> tuple[bytes, bytes]:
         approved = policies.pcr(policies.at_least(policies.START, INDEX.name, version), {11: bytes(32)})
-        signature = SITE.sign(approved + REFERENCE, ec.ECDSA(public.Hash.SHA256.primitive))
+        signature = SITE.sign(approved + REFERENCE, ec.ECDSA(Hash.SHA256.primitive))
         return approved, policies.tpm_signature(signature, SITE.curve)
 
     def unseal(ek: Any, sealed: Any, version: int) -> bytes:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from provision.secret import Secret
 from provision.tpm import policies, public, wrapping
+from provision.tpm.algorithms import Hash
 from provision.tpm.policies import Index
 from provision.tpm.wire import sized
 from tests.helpers.tpm import Tpm
@@ -67,12 +68,8 @@ def approve(tpm: Tpm, approved: bytes) -> None:
     """Give the host the site's key and signature, as files."""
     tpm.put("site.pub", sized(public.signing_key(SITE.public_key())))
     tpm.put("approved", approved), tpm.put("ref", REFERENCE)
-    signature = SITE.sign(approved + REFERENCE, ec.ECDSA(public_hash()))
+    signature = SITE.sign(approved + REFERENCE, ec.ECDSA(Hash.SHA256.primitive))
     tpm.put("sig", policies.tpm_signature(signature, SITE.curve))
-
-
-def public_hash() -> object:
-    return public.Hash.SHA256.primitive
 
 
 def unseal(tpm: Tpm, version: int) -> str:
@@ -100,7 +97,7 @@ def test_what_the_site_approves_opens_until_it_is_taken_back(tpm: Tpm) -> None:
     key = public.parse(tpm.endorsement_key("ecc"), "EK")
     set_version(tpm, 1, new=True)
     tpm.run("nvreadpublic", f"{INDEX.handle:#010x}")
-    site_name = public.name(public.Hash.SHA256, public.signing_key(SITE.public_key()))
+    site_name = public.name(Hash.SHA256, public.signing_key(SITE.public_key()))
     wrapped = wrapping.wrap(key, Secret(CANARY), policies.authorized(site_name, REFERENCE))
     for name, data in (("pub", wrapped.public), ("dup", wrapped.duplicate), ("seed", wrapped.seed)):
         tpm.put(name, data)

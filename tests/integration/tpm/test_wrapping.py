@@ -7,6 +7,7 @@ import pytest
 from provision.errors import Invalid
 from provision.secret import Secret
 from provision.tpm import policies, public, wrapping
+from provision.tpm.algorithms import Hash
 from provision.tpm.public import Public
 from provision.tpm.wrapping import Wrapped
 from tests.helpers.tpm import AK_ATTRIBUTES, Tpm
@@ -61,9 +62,7 @@ def test_another_tpm_does_not_take_it(tpm: Tpm, other_tpm: Tpm, key: Public) -> 
 
 def test_nothing_of_it_can_be_changed(tpm: Tpm, key: Public) -> None:
     wrapped = wrapping.wrap(key, Secret(CANARY), POLICY)
-    weaker = public.sealed_object(
-        public.Hash.SHA256, policies.pcr(policies.START, {4: bytes(32)}), wrapped.public[-32:]
-    )
+    weaker = public.sealed_object(Hash.SHA256, policies.pcr(policies.START, {4: bytes(32)}), wrapped.public[-32:])
     flipped = bytearray(wrapped.duplicate)
     flipped[-1] ^= 1
     for changed in (

@@ -26,7 +26,7 @@ SECTIONS = {
 def test_every_section_is_there_as_it_was_given() -> None:
     image = uki.build(STUB, dict(reversed(SECTIONS.items())))
     assert image == uki.build(STUB, SECTIONS), "the same bytes every time"
-    parsed = pefile.PE(data=image)
+    parsed = pefile.PE(data=image)  # type: ignore[no-untyped-call]
     found = {s.Name.rstrip(b"\0").decode(): s for s in parsed.sections}
     assert list(found)[-4:] == list(uki.MEASURED)
     for name, content in SECTIONS.items():

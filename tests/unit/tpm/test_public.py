@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from provision.errors import Invalid
 from provision.tpm import public
+from provision.tpm.algorithms import Curve, Hash
 from provision.tpm.public import Attribute
 from provision.tpm.wire import sized, u16, u32
 
@@ -20,8 +21,8 @@ AREA = public.signing_key(SITE)
 def test_a_site_s_key_is_read_as_it_was_written() -> None:
     found = public.parse(AREA, "key")
     assert found.key == SITE and found.attributes == Attribute.SIGN | Attribute.USER_WITH_AUTH
-    assert found.name == bytes.fromhex("000b") + public.Hash.SHA256.of(AREA)
-    assert (found.symmetric, found.scheme, found.curve) == (None, None, public.Curve.P256)
+    assert found.name == bytes.fromhex("000b") + Hash.SHA256.of(AREA)
+    assert (found.symmetric, found.scheme, found.curve) == (None, None, Curve.P256)
     with pytest.raises(Invalid, match="P-256"):
         public.signing_key(ec.derive_private_key(7, ec.SECP384R1()).public_key())
 
