@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,46 +16,16 @@ from provision.tpm.algorithms import Hash
 from provision.tpm.policies import Index
 from provision.tpm.wire import sized
 from provision.tpm.wrapping import Wrapped
-from tests.helpers.paths import ROOT
+from tests.helpers.host_programs import Bus, load
 from tests.helpers.tpm import Tpm
 
 CANARY = b"canary-77aa-key-of-the-envelope!"
-PROGRAM = ROOT / "images/host/root/usr/lib/provision/tpm.py"
 SITE = ec.derive_private_key(99, ec.SECP256R1())
 REFERENCE = b"base" * 8
 INDEX = Index(0x01800020, 0x00020002 | 0x00040000 | 0x02000000, 8)
 
 
-def load() -> ModuleType:
-    """The program, as the image has it."""
-    spec = importlib.util.spec_from_file_location("host_tpm", PROGRAM)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-HOST = load()
-
-
-class Bus:
-    """What goes to the TPM and comes back, seen by a probe, which changes answers when it `flips` a bit."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.seen: list[bytes] = []
-        self.flips = False
-
-    def exchange(self, command: bytes) -> bytes:
-        # swtpm hears one client at a time, and the tools of the tests are others.
-        with socket.create_connection(("127.0.0.1", self._port), 30) as sock:
-            sock.sendall(command)
-            answer = sock.recv(4096)
-            while len(answer) < int.from_bytes(answer[2:6], "big"):
-                answer += sock.recv(4096)
-        self.seen += [command, answer]
-        # The last byte of the answer's HMAC.
-        return answer[:-1] + bytes([answer[-1] ^ 1]) if self.flips else answer
+HOST = load("tpm")
 
 
 @pytest.fixture
