@@ -66,8 +66,8 @@ class Tpm:
 
 @contextmanager
 def software_tpm(directory: Path) -> Iterator[Tpm]:
-    """A new TPM on loopback whose state is below `directory`."""
-    (directory / "state").mkdir(parents=True)
+    """A TPM on loopback whose state is below `directory`; a new one, if there is none yet."""
+    (directory / "state").mkdir(parents=True, exist_ok=True)
     process, port = _started(directory)
     try:
         yield Tpm(directory, port)
