@@ -32,7 +32,7 @@ LAYERS = (
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
     ("settings", "cpio", "gssapi", "keytab", "pem", "ustar"),
-    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc"),
+    ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
     ("image",),
     # Everything together, then its faces.

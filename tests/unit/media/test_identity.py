@@ -1,0 +1,110 @@
+"""The configuration partition keeps an identity whatever moment the power goes, and both of its readers agree."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provision.errors import Invalid
+from provision.media import identity
+from tests.helpers.paths import ROOT
+
+SCRIPT = ROOT / "images/common/initramfs/identity"
+SIZE = 64 * 1024
+OLD, NEW = b"old identity\n" * 300, b"the new one\n" * 700
+
+
+def partition(*writes: tuple[int, int, bytes], size: int = SIZE) -> bytearray:
+    found = bytearray(size)
+    for place, sequence, content in writes:
+        for offset, data in identity.write(size, place, sequence, content):
+            found[offset : offset + len(data)] = data
+    return found
+
+
+def shell(path: Path, commands: str) -> str:
+    """Run the image's own functions on the partition, by BusyBox as the initramfs does."""
+    head = f"part={path}; part_size={path.stat().st_size}; . {SCRIPT}; "
+    argv = ["busybox", "sh", "-c", head + commands]
+    env = {"PATH": str(path.parent / "bin")}
+    (path.parent / "bin").mkdir(exist_ok=True)
+    subprocess.run(["/bin/busybox", "--install", "-s", str(path.parent / "bin")], check=True, capture_output=True)
+    return subprocess.run(argv, env=env, capture_output=True, check=True, text=True, executable="/bin/busybox").stdout
+
+
+def test_the_newest_whole_copy_counts() -> None:
+    assert identity.newest(bytes(SIZE)) is None
+    found = identity.newest(bytes(partition((0, 1, OLD), (1, 2, NEW))))
+    assert found == identity.Copy(1, 2, NEW)
+    assert identity.newest(bytes(partition((0, 3, OLD), (1, 2, NEW)))) == identity.Copy(0, 3, OLD)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    most = identity.capacity(SIZE)
+    assert identity.newest(bytes(partition((1, 1, b"x" * most)))) == identity.Copy(1, 1, b"x" * most)
+    with pytest.raises(Invalid, match=f"holds {most} bytes in each copy"):
+        identity.write(SIZE, 0, 1, b"x" * (most + 1))
+
+
+def test_every_torn_write_leaves_the_old_or_the_new_one() -> None:
+    before = partition((0, 1, OLD), (1, 2, OLD + b"2"))
+    chance = random.Random(7)
+    writes = identity.write(SIZE, 0, 3, NEW)
+    for number, (offset, data) in enumerate(writes):
+        state = bytearray(before)
+        for done_offset, done in writes[:number]:
+            state[done_offset : done_offset + len(done)] = done
+        sectors = [range(at, min(at + 512, len(data))) for at in range(0, len(data), 512)]
+        for _ in range(200):
+            torn = bytearray(state)
+            for sector in sectors:
+                if chance.random() < 0.5:
+                    part = slice(offset + sector.start, offset + sector.stop)
+                    torn[part] = data[sector.start : sector.stop]
+            found = identity.newest(bytes(torn))
+            assert found is not None and found.content in (OLD + b"2", NEW)
+
+
+def test_no_flipped_bit_of_a_copy_is_believed() -> None:
+    whole = partition((0, 1, OLD))
+    for at in [*range(260), identity.BLOCK, identity.BLOCK + len(OLD) - 1]:
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        assert identity.newest(bytes(damaged)) is None, at
+
+
+def test_both_readers_agree(tmp_path: Path) -> None:
+    path, content = tmp_path / "part", tmp_path / "content"
+    path.write_bytes(bytes(SIZE))
+    for number, data in enumerate((OLD, NEW, b"x", OLD[:4096], NEW), 1):
+        content.write_bytes(data)
+        shell(path, f"identity_write {content}")
+        found = identity.newest(path.read_bytes())
+        assert found == identity.Copy((number + 1) % 2, number, data)
+        say = 'identity_find; identity_whole $newest; echo "$newest $newest_sequence"; identity_content $newest'
+        assert shell(path, say) == f"{found.place} {number}\n{data.decode()}"
+
+
+def test_the_image_s_reader_believes_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    whole = partition((0, 1, OLD), (1, 2, NEW))
+    middle = SIZE // 2
+    for at in (middle, middle + 25, middle + 100, middle + 200, middle + 4096, middle + 4096 + len(NEW) - 1):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        assert shell(path, 'identity_find; echo "$newest"') == "0\n"
+        assert identity.newest(bytes(damaged)) == identity.Copy(0, 1, OLD)
+    path.write_bytes(bytes(SIZE))
+    assert shell(path, 'identity_find; echo "$newest"') == "\n"
+
+
+def test_the_image_s_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    path, content = tmp_path / "part", tmp_path / "content"
+    path.write_bytes(bytes(partition((0, 1, OLD))))
+    content.write_bytes(b"x" * (identity.capacity(SIZE) + 1))
+    assert shell(path, f"identity_write {content} || echo refused") == "refused\n"
+    assert identity.newest(path.read_bytes()) == identity.Copy(0, 1, OLD)
