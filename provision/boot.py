@@ -35,10 +35,37 @@ class Medium(StrEnum):
         """Whether firmware loads this medium from a LAN by itself."""
         return self in (Medium.PXE, Medium.HTTP_BOOT)
 
+
+class DiskFormat(StrEnum):
+    """The forms of a disk image."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    RAW_ZST = "raw.zst"
+
     @property
     def suffix(self) -> str:
-        """How a file of it is called: "iso" or "img"."""
-        return "img" if self is Medium.DISK else "iso"
+        """How a file of it is called: "img", "qcow2" or "zst"."""
+        return {DiskFormat.RAW: "img", DiskFormat.RAW_ZST: "zst"}.get(self, str(self))
+
+
+RAW = DiskFormat.RAW
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is downloaded: a medium, a disk in one of its formats. Its text is the last part of its path: "iso",
+    "disk", "disk.qcow2" or "disk.raw.zst"."""
+
+    medium: Medium
+    format: DiskFormat = RAW
+
+    def __str__(self) -> str:
+        return f"{self.medium}.{self.format}" if self.format is not RAW else str(self.medium)
+
+
+DOWNLOADS = {str(kind): kind for kind in (Kind(Medium.ISO), *(Kind(Medium.DISK, one) for one in DiskFormat))}
+"""Everything that is downloaded, by its text."""
 
 
 class Role(StrEnum):

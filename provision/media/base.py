@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from provision.accounts import ROOT_ONLY, Accounts
 from provision.below import join
-from provision.errors import Unavailable
+from provision.boot import DiskFormat
+from provision.errors import Conflict, Unavailable
 from provision.media.fat import CLOCK
 from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.plan import Slot
@@ -22,6 +23,7 @@ FORMAT = 1
 
 RECORD = "base.json"
 MEDIA = {"iso": "base.iso", "disk": "base.disk", "refusal": "refusal.iso"}
+FORMATS = {DiskFormat.QCOW2: "base.qcow2", DiskFormat.RAW_ZST: "base.raw.zst"}
 _AGAIN = "import it again"
 
 
@@ -33,6 +35,7 @@ class BaseImage:
     whether shim, GRUB and kernel are signed for one another. `features` are the image's own words for what it does
     beyond the contract (docs/media-format.md), `accounts` those of its root. `seed_size` is the room for a seed in
     bytes. `parts` has the bytes of each part by the image's own report, and is empty when it came without one.
+    `formats` are the base disk's other formats.
     """
 
     id: str
@@ -51,11 +54,21 @@ class BaseImage:
     features: tuple[str, ...] = ()
     accounts: Accounts = ROOT_ONLY
     parts: Mapping[str, int] = field(default_factory=dict)
+    formats: Mapping[DiskFormat, MediumLayout] = field(default_factory=dict)
+
+    def disk_as(self, format_: DiskFormat) -> MediumLayout:
+        """The base disk in that format; raises Conflict for a base that was imported before there were others."""
+        if format_ is DiskFormat.RAW:
+            return self.disk
+        if format_ not in self.formats:
+            fact = f"was imported before there were disk images in the format {format_}"
+            raise Conflict(f"base image {self.name}", fact, "import it again")
+        return self.formats[format_]
 
     def files(self) -> Iterator[FileEntry | MediumLayout]:
         """Every file of the base."""
         yield from (self.kernel, *self.initrds, *self.loaders.values())
-        yield from (self.iso, self.disk, self.refusal)
+        yield from (self.iso, self.disk, self.refusal, *self.formats.values())
 
     def check(self) -> None:
         """Check that every file is there with its size and its time; cheap. Raises Unavailable naming the first."""
@@ -123,7 +136,7 @@ def record(base: BaseImage) -> bytes:
         plain = {"file": str(file.path.relative_to(base.directory)), "size": file.size, "sha256": file.sha256}
         if isinstance(file, FileEntry):
             return plain
-        return plain | {"slots": {name: [slot.offset, slot.size] for name, slot in sorted(file.slots.items())}}
+        return plain | {"slots": {name: astuple(slot) for name, slot in sorted(file.slots.items())}}
 
     content = {
         "format": FORMAT,
@@ -140,6 +153,7 @@ def record(base: BaseImage) -> bytes:
         "initrds": [entry(file) for file in base.initrds],
         "loaders": {name: entry(file) for name, file in sorted(base.loaders.items())},
         "media": {name: entry(getattr(base, name)) for name in MEDIA},
+        "formats": {name: entry(layout) for name, layout in sorted(base.formats.items())},
     }
     return (json.dumps(content, indent=1) + "\n").encode()
 
@@ -174,6 +188,7 @@ def load(directory: Path) -> BaseImage:
             accounts=Accounts(**content.get("accounts", {})),
             parts={str(name): int(size) for name, size in content.get("parts", {}).items()},
             **{name: medium(content["media"][name]) for name in MEDIA},
+            formats={DiskFormat(name): medium(of) for name, of in content.get("formats", {}).items()},
         )
     except OSError as error:
         raise Unavailable(str(path), f"cannot be read ({error.strerror})", "import the base image again") from None

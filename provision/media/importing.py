@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,10 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from provision.accounts import ROOT_ONLY, Accounts
 from provision.accounts import read as read_accounts
 from provision.below import remove, sync_directory
+from provision.boot import DiskFormat
 from provision.cmdline import faults
 from provision.errors import Invalid, Problem, Problems
 from provision.media.authoring import Ingredients
-from provision.media.base import FORMAT, MEDIA, RECORD, BaseImage, hash_file, record
+from provision.media.base import FORMAT, FORMATS, MEDIA, RECORD, BaseImage, hash_file, record
 from provision.media.disk import build_disk
 from provision.media.fat import CLOCK
 from provision.media.initrd import CONTRACT, inspect_initrd
@@ -27,6 +28,9 @@ from provision.media.kernel import Kernel, inspect_kernel
 from provision.media.layout import FileEntry, MediumLayout, Progress
 from provision.media.loaders import GRUBS, SERVED, copy_loaders, find_loaders
 from provision.media.newc import MARKER
+from provision.media.plan import Slot
+from provision.media.qcow2 import build_qcow2
+from provision.media.raw_zst import build_raw_zst
 from provision.media.refusal import build_refusal
 from provision.media.signing import describe_signing
 from provision.messages import quoted
@@ -107,13 +111,13 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
     ingredients, scratch = prepared.ingredients, work / "scratch"
     media: dict[str, MediumLayout] = {}
     for i, (name, builder) in enumerate(_BUILDERS.items()):
-        progress(f"building {MEDIA[name]}", 0.6 + 0.1 * i)
+        progress(f"building {MEDIA[name]}", 0.6 + 0.08 * i)
         parts = scratch / name
         parts.mkdir()
-        slots = builder(ingredients, work / MEDIA[name], parts)
-        media[name] = MediumLayout(work / MEDIA[name], (work / MEDIA[name]).stat().st_size, "", slots)
+        media[name] = _layout(work / MEDIA[name], builder(ingredients, work / MEDIA[name], parts))
         remove(scratch, parts.name)
-    progress("checking signatures", 0.9)
+    formats = _formats(media["disk"], work, scratch, progress)
+    progress("checking signatures", 0.91)
     grubs = [ingredients.loaders[name] for name in GRUBS]
     signing = describe_signing(ingredients.loaders["shimx64.efi.signed"], grubs, ingredients.kernel, scratch)
     (work / "loaders").mkdir()
@@ -135,10 +139,29 @@ def build(request: ImportRequest, prepared: Prepared, work: Path, progress: Prog
         features=prepared.features,
         accounts=prepared.accounts,
         parts=request.parts,
-        **{name: MediumLayout(m.path, m.size, hash_file(m.path), m.slots) for name, m in media.items()},
+        **{name: _hashed(medium) for name, medium in media.items()},
+        formats={format_: _hashed(medium) for format_, medium in formats.items()},
     )
     (work / RECORD).write_bytes(record(base))
     _settle(work)
+
+
+def _formats(disk: MediumLayout, work: Path, scratch: Path, progress: Progress) -> dict[DiskFormat, MediumLayout]:
+    """The base disk in its other formats."""
+    progress(f"building {FORMATS[DiskFormat.QCOW2]}", 0.86)
+    qcow2 = work / FORMATS[DiskFormat.QCOW2]
+    found = {DiskFormat.QCOW2: _layout(qcow2, build_qcow2(disk.path, disk.slots, qcow2))}
+    progress(f"building {FORMATS[DiskFormat.RAW_ZST]}", 0.88)
+    packed = work / FORMATS[DiskFormat.RAW_ZST]
+    return found | {DiskFormat.RAW_ZST: _layout(packed, build_raw_zst(disk.path, disk.slots, packed, scratch))}
+
+
+def _layout(path: Path, slots: Mapping[str, Slot]) -> MediumLayout:
+    return MediumLayout(path, path.stat().st_size, "", slots)
+
+
+def _hashed(medium: MediumLayout) -> MediumLayout:
+    return replace(medium, sha256=hash_file(medium.path))
 
 
 def _problem(source: Path, error: Invalid) -> Problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import Invalid
-from provision.media.plan import Patch, Plan, Slot
+from provision.media.plan import Plan, Slot
 
 Progress = Callable[[str, float], None]
 """Called with the name of the stage and the part of the whole that is done, 0..1."""
@@ -55,6 +55,6 @@ def medium_plan(layout: MediumLayout, contents: Mapping[str, bytes], revision: s
         if len(content) > size:
             remedy = "import the base again and grow it with --seed-size" if name == SEED else "shorten it"
             raise Invalid(name, f"is {len(content)} bytes, and the medium has room for {size}", remedy)
-    patches = sorted(Patch(layout.slots[name].offset, content) for name, content in contents.items() if content)
-    seed = layout.slots[SEED].offset if contents.get(SEED) else None
+    patches = sorted(patch for name, content in contents.items() for patch in layout.slots[name].patches(content))
+    seed = tuple(patch.offset for patch in layout.slots[SEED].patches(contents[SEED])) if SEED in contents else ()
     return Plan(layout.path, layout.sha256, layout.size, tuple(patches), revision, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,21 @@ REFUSAL = "refusal"
 
 @dataclass(frozen=True)
 class Slot:
-    """A reserved region of a base file: absolute byte `offset` and `size` in bytes."""
+    """A reserved region of a base file: absolute byte `offset` and `size` in bytes.
+
+    With a `block` its bytes do not follow one another: after so many of them the file has `gap` bytes of its own.
+    """
 
     offset: int
     size: int
+    block: int = 0
+    gap: int = 0
+
+    def patches(self, content: bytes) -> Iterator[Patch]:
+        """The patches that put `content` where the slot begins."""
+        step = self.block or max(1, len(content))
+        for number, start in enumerate(range(0, len(content), step)):
+            yield Patch(self.offset + start + number * self.gap, content[start : start + step])
 
 
 @dataclass(frozen=True, order=True)
@@ -33,7 +45,7 @@ class Plan:
     """An immutable medium: `size` bytes of the file at `base`, with sorted, disjoint `patches` laid over it.
 
     `base_digest` is the hex SHA-256 of the base file; `revision` is the seed revision that readers are pinned to.
-    The patch with the seed begins at the byte `seed`; None when there is none.
+    The patches with the seed begin at the bytes `seed`; none when there is none.
     """
 
     base: Path
@@ -41,7 +53,7 @@ class Plan:
     size: int
     patches: tuple[Patch, ...]
     revision: str
-    seed: int | None = None
+    seed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         end = 0

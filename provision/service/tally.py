@@ -49,7 +49,8 @@ class Tally:
 
         def sent(first: int, last: int) -> None:
             nonlocal told
-            if plan.seed is not None and (secret := len(plan.of_patch(plan.seed, range(max(first, told), last)))):
+            new = range(max(first, told), last)
+            if secret := sum(len(plan.of_patch(at, new)) for at in plan.seed):
                 self.gave(channel, secret)
             told = last
 
