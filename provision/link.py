@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 
+from provision.boot import DiskFormat
 from provision.secret import Secret
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -14,8 +15,10 @@ DIRECTORY = "/b/"
 MOST_CHARACTERS = 60
 """What the form of every BMC takes of a URL."""
 
+SUFFIXES = ("iso", *(format_.suffix for format_ in DiskFormat))
+
 _LENGTH = 26  # 130 bits
-_PATH = re.compile(rf"/b/([{ALPHABET}]{{{_LENGTH}}})\.(iso|img)")
+_PATH = re.compile(rf"/b/([{ALPHABET}]{{{_LENGTH}}})\.({'|'.join(SUFFIXES)})")
 
 
 def new() -> Secret:
@@ -24,7 +27,7 @@ def new() -> Secret:
 
 
 def path(secret: Secret, suffix: str) -> str:
-    """The path of the link with that secret; `suffix` is "iso" or "img"."""
+    """The path of the link with that secret; `suffix` is one of SUFFIXES."""
     return f"{DIRECTORY}{secret.reveal().decode()}.{suffix}"
 
 

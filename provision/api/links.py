@@ -10,13 +10,16 @@ from pydantic import Field, JsonValue, StringConstraints
 
 from provision import link
 from provision.api.wire import Answer, Count, Line, Request, Time, examples
-from provision.boot import Medium
+from provision.boot import DiskFormat, Medium
 from provision.model import Name
 
 LinkId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 """What a link is called; its secret is another."""
 Url = Annotated[
-    str, StringConstraints(pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/[{link.ALPHABET}]{{26}}\.(iso|img)$")
+    str,
+    StringConstraints(
+        pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/[{link.ALPHABET}]{{26}}\.({'|'.join(link.SUFFIXES)})$"
+    ),
 ]
 
 
@@ -33,11 +36,12 @@ class LinkMedium(StrEnum):
 
 
 class MakeLink(Request):
-    """A link: for how many minutes, for how many uses, and, with `address`, for that peer alone."""
+    """A link: for how many minutes and uses, and, with `address`, for that peer alone. `format` is a disk's."""
 
-    model_config = examples({"medium": "iso", "minutes": 60, "uses": 1, "address": "10.0.0.201"})
+    model_config = examples({"medium": "iso", "format": "raw", "minutes": 60, "uses": 1, "address": "10.0.0.201"})
 
     medium: LinkMedium
+    format: DiskFormat = DiskFormat.RAW
     minutes: int = 60
     uses: int = 1
     address: IPv4Address | IPv6Address | None = None

@@ -5,19 +5,38 @@ from __future__ import annotations
 from typing import Literal
 
 from provision.api.wire import Answer, ETag, Line, Size, examples
-from provision.boot import Medium
+from provision.boot import DiskFormat, Medium
 from provision.model import ContentId, Mac, Name
 
 
 class MediumDescription(Answer):
-    """A host's medium: its SHA-256, its size in bytes and its entity tag."""
+    """A host's medium: its SHA-256, its size in bytes and its entity tag; `format` is of disks."""
 
     model_config = examples(
-        {"host": "node1", "medium": "iso", "sha256": "a" * 64, "size": 67108864, "etag": '"0123456789abcdef"'}
+        {
+            "host": "node1",
+            "medium": "iso",
+            "format": "raw",
+            "sha256": "a" * 64,
+            "size": 67108864,
+            "etag": '"0123456789abcdef"',
+        }
     )
 
     host: Name
     medium: Medium
+    format: DiskFormat
+    sha256: ContentId
+    size: Size
+    etag: ETag
+
+
+class BaseDisk(Answer):
+    """The disk of a base image, which is nobody's: its SHA-256, its size in bytes and its entity tag."""
+
+    model_config = examples({"image": "el9-2026.1", "sha256": "a" * 64, "size": 67108864, "etag": '"0123456789abcdef"'})
+
+    image: Name
     sha256: ContentId
     size: Size
     etag: ETag

@@ -9,19 +9,19 @@ from pathlib import Path
 
 from provision.api.hosts import HostRow
 from provision.api.media import BatchRow, Manifest
-from provision.boot import Medium
+from provision.boot import Kind
 from provision.cli import output
 from provision.cli.arguments import route, selector_parameters
 from provision.cli.client import Client
 from provision.cli.context import context
-from provision.cli.download import describe, download
+from provision.cli.download import describe, download, file_suffix
 from provision.errors import Exit, NotFound, ProvisionError
 from provision.writing import replacing, unwritable
 
 MANIFEST = "manifest.json"
 
 
-def write_batch(medium: Medium, selector: str, directory: Path, *, keep: bool) -> None:
+def write_batch(kind: Kind, selector: str, directory: Path, *, keep: bool) -> None:
     """Write each selected host's medium below `directory`, and a manifest row for each, denied ones included.
 
     A host whose file is whole and still of the present revision is not written again. With `keep` an unfinished one
@@ -34,10 +34,10 @@ def write_batch(medium: Medium, selector: str, directory: Path, *, keep: bool) -
             raise NotFound(selector, "no host has this label", "see 'provision host list'")
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            rows = _previous(directory / MANIFEST)
+            rows = previous(directory / MANIFEST)
             for host in hosts:
-                rows[host.name] = _one(client, medium, host, directory, rows.get(host.name), given.json, keep)
-                _save(directory / MANIFEST, rows)
+                rows[host.name] = _one(client, kind, host, directory, rows.get(host.name), given.json, keep)
+                save(directory / MANIFEST, rows)
         except OSError as error:
             raise unwritable(error.filename or directory, error) from None
     selected = [rows[host.name] for host in hosts]
@@ -49,10 +49,10 @@ def write_batch(medium: Medium, selector: str, directory: Path, *, keep: bool) -
             f"{len(selected) - len(denied)} written or up to date, {len(denied)} denied; see {directory / MANIFEST}"
         )
     if denied:
-        raise _Partial(directory, len(denied))
+        raise Partial(directory, len(denied))
 
 
-class _Partial(ProvisionError):
+class Partial(ProvisionError):
     exit = Exit.DENIED
 
     def __init__(self, directory: Path, count: int) -> None:
@@ -60,12 +60,12 @@ class _Partial(ProvisionError):
 
 
 def _one(
-    client: Client, medium: Medium, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool, keep: bool
+    client: Client, kind: Kind, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool, keep: bool
 ) -> BatchRow:
     name = host.name
-    path = directory / f"{name}.{'iso' if medium is Medium.ISO else 'img'}"
+    path, medium = directory / f"{name}.{file_suffix(kind)}", kind.medium
     try:
-        described = describe(client, route("hosts", name, medium), quiet)
+        described = describe(client, route("hosts", name, str(kind)), quiet)
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise
@@ -81,23 +81,23 @@ def _one(
         sha256=described.sha256,
         size=described.size,
     )
-    if before == row and path.is_file() and _digest(path) == described.sha256:
+    if before == row and path.is_file() and digest(path) == described.sha256:
         if not quiet:
             output.say(f"{name}: {path.name} is up to date")
         return row
     with output.bar(path.name, described.size, quiet) as progress:
-        download(client, route("hosts", name, medium), described, path, progress, keep=keep)
+        download(client, route("hosts", name, str(kind)), described, path, progress, keep=keep)
     if not quiet:
         output.say(f"{name}: wrote {path.name}")
     return row
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _previous(path: Path) -> dict[str, BatchRow]:
+def previous(path: Path) -> dict[str, BatchRow]:
     """The rows of an earlier run by host; none when there is no manifest, or none that can be read."""
     try:
         return {row.host: row for row in Manifest.model_validate_json(path.read_bytes()).hosts}
@@ -105,7 +105,7 @@ def _previous(path: Path) -> dict[str, BatchRow]:
         return {}
 
 
-def _save(path: Path, rows: Mapping[str, BatchRow]) -> None:
+def save(path: Path, rows: Mapping[str, BatchRow]) -> None:
     manifest = Manifest(format=1, hosts=tuple(rows[name] for name in sorted(rows)))
     with replacing(path) as descriptor, os.fdopen(descriptor, "w", closefd=False) as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Protocol
 
 from provision.api.media import MediumDescription
 from provision.api.operations import Operation
+from provision.boot import DiskFormat, Kind, Medium
 from provision.cli import output
 from provision.cli.client import Broken, Client
 from provision.cli.operations import follow
@@ -26,6 +28,13 @@ _FORWARD = 64 << 10
 _AT_ONCE = 1 << 20
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
+
+
+def file_suffix(kind: Kind) -> str:
+    """How a file of it is called: "iso", "img", "qcow2" or "img.zst"."""
+    if kind.medium is not Medium.DISK:
+        return str(kind.medium)
+    return "img.zst" if kind.format is DiskFormat.RAW_ZST else kind.format.suffix
 
 
 def describe(client: Client, url: str, quiet: bool) -> MediumDescription:
@@ -45,7 +54,7 @@ def describe(client: Client, url: str, quiet: bool) -> MediumDescription:
 def download(
     client: Client,
     url: str,
-    described: MediumDescription,
+    described: Described,
     path: Path,
     progress: Callable[[int], None],
     *,
@@ -80,12 +89,21 @@ def _target(path: Path, etag: str, keep: bool) -> AbstractContextManager[int]:
     return continuing(path, hashlib.sha256(etag.encode()).hexdigest()[:16]) if keep else replacing(path)
 
 
+class Described(Protocol):
+    """What is known of a file before it comes."""
+
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def etag(self) -> str: ...
+
+
 class _Copy:
     """What has come of a medium: its first `done` bytes, which the file has."""
 
-    def __init__(
-        self, descriptor: int, described: MediumDescription, progress: Callable[[int], None], checked: bool
-    ) -> None:
+    def __init__(self, descriptor: int, described: Described, progress: Callable[[int], None], checked: bool) -> None:
         self.described, self.done = described, 0
         self._descriptor, self._progress = descriptor, progress
         self._digest = hashlib.sha256() if checked else None

@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from provision.api.links import LinkId, LinkMedium
+from provision.boot import DiskFormat
 from provision.cli import output
 from provision.cli.arguments import HostName, of_host, route
 from provision.cli.context import context
@@ -20,6 +21,7 @@ _ID = re.compile(get_args(LinkId)[1].pattern)
 def create(
     host: HostName,
     medium: Annotated[LinkMedium, typer.Option("--medium", help="Which medium")] = LinkMedium.ISO,
+    format_: Annotated[DiskFormat, typer.Option("--format", help="Of a disk")] = DiskFormat.RAW,
     minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 60,
     uses: Annotated[int, typer.Option("--uses", metavar="N", help="How often")] = 1,
     address: Annotated[
@@ -34,7 +36,7 @@ def create(
     from provision.api.links import MadeLink, MakeLink
 
     given, peer = context(), _address(address) if address is not None else None
-    wanted = MakeLink(medium=medium, minutes=minutes, uses=uses, address=peer)
+    wanted = MakeLink(medium=medium, format=format_, minutes=minutes, uses=uses, address=peer)
     with given.client() as client:
         made = client.call(MadeLink, "POST", route("hosts", host, "links"), body=wanted)
     if given.json:

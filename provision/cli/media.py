@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from provision.boot import DiskFormat, Kind, Medium
 from provision.cli import output
 from provision.cli.arguments import Selector, route
 from provision.cli.context import context
@@ -19,6 +20,10 @@ Output = Annotated[
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Keep what has come when the connection ends; the next run goes on from there")
+]
+Format = Annotated[DiskFormat, typer.Option("--format", help="raw for a disk, qcow2 for QEMU, raw.zst for little room")]
+Shared = Annotated[
+    bool, typer.Option("--shared-base", help="Write the batch as one base image, a patch for each host, and a script")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
 
@@ -32,41 +37,56 @@ def iso(
     clear, so only you can read the file. With --selector and --out a batch of ISOs is written, with a manifest; run it
     again to resume.
     """
-    _write("iso", host, file, selector, out, resume)
+    _write(Kind(Medium.ISO), host, file, selector, out, resume)
 
 
 def disk(
-    host: Host = None, file: Output = None, selector: Selector = None, out: Out = None, resume: Resume = False
+    host: Host = None,
+    file: Output = None,
+    selector: Selector = None,
+    out: Out = None,
+    resume: Resume = False,
+    format_: Format = DiskFormat.RAW,
+    shared_base: Shared = False,
 ) -> None:
     """Write a host's OEM preinstall disk image.
 
     It boots by BIOS and UEFI, and is a sparse file with a GPT. It carries the host's credentials in clear, so only you
     can read the file. With --selector and --out a batch of images is written, with a manifest; run it again to resume.
+
+    With --shared-base the batch has the base image once, and for each host a patch of some hundred KiB, which carries
+    the credentials. The script write-disk beside them writes a host's disk at any station, and reads it back.
     """
-    _write("disk", host, file, selector, out, resume)
+    if not shared_base:
+        _write(Kind(Medium.DISK, format_), host, file, selector, out, resume)
+    elif selector is None or out is None or host is not None or file is not None or format_ is not DiskFormat.RAW:
+        raise typer.BadParameter("give it with --selector LABEL=VALUE and --out DIR", param_hint="--shared-base")
+    else:
+        from provision.cli.shared_base import write_shared
+
+        write_shared(selector, out)
 
 
 def _write(
-    medium: str, host: str | None, file: Path | None, selector: str | None, out: Path | None, resume: bool
+    kind: Kind, host: str | None, file: Path | None, selector: str | None, out: Path | None, resume: bool
 ) -> None:
     if host is not None and selector is None and out is None:
-        _write_one(medium, host, file, resume)
+        _write_one(kind, host, file, resume)
     elif host is None and selector is not None and out is not None:
-        from provision.boot import Medium
         from provision.cli.batch import write_batch
 
-        write_batch(Medium(medium), selector, out, keep=resume)
+        write_batch(kind, selector, out, keep=resume)
     else:
         raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
 
 
-def _write_one(medium: str, host: str, file: Path | None, resume: bool) -> None:
-    from provision.cli.download import describe, download
+def _write_one(kind: Kind, host: str, file: Path | None, resume: bool) -> None:
+    from provision.cli.download import describe, download, file_suffix
     from provision.writing import require_file
 
     given = context()
-    url = route("hosts", host, medium)
-    path = file or Path(f"{host}.{'iso' if medium == 'iso' else 'img'}")
+    url = route("hosts", host, str(kind))
+    path = file or Path(f"{host}.{file_suffix(kind)}")
     require_file(path)
     with given.client() as client:
         described = describe(client, url, given.json)

@@ -244,7 +244,7 @@ class Core:
 
     def base_of(self, host: Host | None) -> BaseImage:
         """The base image of `host`, or of the site for a machine that is not known; raises NotFound."""
-        name = self.store.snapshot.base_name(host) or self.site.base
+        name = self.base_name_of(host)
         base_id = self.bases().get(name) if name else None
         if name is None or base_id is None:
             known = ", ".join(sorted(self.bases())) or "none"
@@ -252,6 +252,10 @@ class Core:
             fact = f"its base image '{name}' is not imported (there: {known})" if name else "no base image is named"
             raise NotFound(subject, fact, "run 'provision image import', or correct 'base'")
         return self.base(base_id)
+
+    def base_name_of(self, host: Host | None) -> str | None:
+        """What that base image is called; None when none is named."""
+        return self.store.snapshot.base_name(host) or self.site.base
 
     def owners(self, host: Host) -> dict[str, str]:
         """Owner and group by number ("0:64055") of the host's credentials that are not root's alone, by name.

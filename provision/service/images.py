@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from provision.api.images import DamagedImage, Image, ImportOrder, Upload
+from provision.api.media import BaseDisk
 from provision.api.operations import Operation
 from provision.below import discard, join
 from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
+from provision.media.plan import Plan
 from provision.principal import Principal, PrincipalRole
 from provision.service import standing
 from provision.service.core import Core
@@ -179,13 +181,24 @@ class Images:
     def begin_verify(self, name: str, principal: Principal) -> Operation:
         """Begin to compare every file of the image with its hash; it ends with Unavailable, which names the one that
         differs. Raises NotFound."""
-        base_id = self._core.bases().get(name)
-        if base_id is None:
-            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
+        base_id = self._id_of(name)
         order = Order("verify", image=name, work=True, joins=True)
         return self._operations.start(
             order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
         )
+
+    def _id_of(self, name: str) -> str:
+        base_id = self._core.bases().get(name)
+        if base_id is None:
+            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
+        return base_id
+
+    def disk(self, name: str) -> tuple[Plan, BaseDisk]:
+        """The disk of the image, without anything of a host; raises NotFound, and Unavailable when it is damaged."""
+        base = self._core.library.get(self._id_of(name))
+        self._core.integrity.require_medium(base, base.disk)
+        plan = Plan(base.disk.path, base.disk.sha256, base.disk.size, (), base.disk.sha256)
+        return plan, BaseDisk(image=name, sha256=base.disk.sha256, size=base.disk.size, etag=plan.etag)
 
     def remove(self, name: str, principal: Principal) -> None:
         """Remove the name, and the image when no other name stands for it. Raises Conflict while hosts use it."""

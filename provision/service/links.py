@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from provision import link as secret_links
 from provision import link_rules, policy
 from provision.api import links as api
-from provision.boot import OPERATOR, Bearer, Channel, Copy, Link, Medium, Requester
+from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone, NotFound
 from provision.media.plan import Plan
@@ -60,9 +60,12 @@ class Links:
 
     def make(self, name: str, order: api.MakeLink, principal: Principal) -> api.MadeLink:
         """A new link to the host's medium. Raises NotFound, Invalid, Denied when policy would give nothing by it, and
-        Conflict when this server gives nothing to links, or the host has too many."""
+        Conflict when this server gives nothing to links, the host has too many, or its base has no disk in that
+        format."""
         core, state, medium = self._core, self._core.seen(name, principal), order.medium.medium
         bases, copy = self._allowed(state, medium), secrets.token_hex(16)
+        if medium is Medium.DISK:
+            core.base_of(state.host).disk_as(order.format)
         revision = self._builder.revision(state, OPERATOR, Copy(name, medium, copy))
         wanted = Wanted(medium, state.identity, revision, copy, order.minutes, order.uses, order.address)
         wanted.require(name)
@@ -75,7 +78,7 @@ class Links:
         ):
             link = core.store.links.make(name, secret, wanted, core.clock(), principal)
         core.witness()
-        path = secret_links.path(secret, medium.suffix)
+        path = secret_links.path(secret, _suffix(medium, order.format))
         return _made(link, tuple(f"{base}{path}" for base in bases))
 
     def require(self, name: str, medium: Medium, principal: Principal) -> None:
@@ -149,13 +152,13 @@ class Links:
         if link is None or link.use_of(str(asked.address), now) is None:
             self._guesses.require(asked.address)
         state = self._state(link) if link is not None else None
-        if link is None or state is None or not self._is_of_somebody(link, state):
+        if found is None or link is None or state is None or not self._is_of_somebody(link, state):
             self._record_guess(asked, now)
             raise self._in_vain(asked)
         release, link = self._decide(state, link, asked, sends)
         if isinstance(release, Denial):
             raise self._refusal(release, asked)
-        plan = self._plan(release, state, link)
+        plan = self._plan(release, state, link, _SUFFIXES[found[1]].format)
         self._core.store.links.seen(link, str(asked.address), now)
         count = self._core.tally.counting(plan, str(asked.channel))
 
@@ -168,7 +171,7 @@ class Links:
 
     def _find(self, secret: Secret, suffix: str) -> Link | None:
         link = self._core.store.links.find(secret)
-        return link if link is not None and link.medium.suffix == suffix else None
+        return link if link is not None and link.medium is _SUFFIXES[suffix].medium else None
 
     def _is_of_somebody(self, link: Link, state: HostState) -> bool:
         return is_link_of_somebody(self._core.settings, link.actor, state.host.labels)
@@ -196,11 +199,11 @@ class Links:
         payload = core.payload(state, asked.channel)
         return policy.decide(state, core.site, link.medium, asked.channel, requester, payload, now)
 
-    def _plan(self, release: Release, state: HostState, link: Link) -> Plan:
+    def _plan(self, release: Release, state: HostState, link: Link, format_: DiskFormat) -> Plan:
         copy = Copy(link.host, link.medium, link.copy, link.id)
         if self._builder.revision(state, OPERATOR, copy) != link.seed_revision:
             raise _withdrawn(link.id)
-        return self._builder.plan(release, state, copy)
+        return self._builder.plan(release, state, copy, format_)
 
     def _checking(self, link: Link) -> Callable[[], None]:
         """Raises Gone as soon as the link is revoked, or its host is another."""
@@ -236,6 +239,14 @@ class Links:
         """The error for whoever has no link that is good, noted."""
         self._guesses.note(asked.address)
         return NotFound("link", "there is no such link", "ask whoever gave it to you for another one")
+
+
+def _suffix(medium: Medium, format_: DiskFormat) -> str:
+    return format_.suffix if medium is Medium.DISK else str(medium)
+
+
+_SUFFIXES = {_suffix(kind.medium, kind.format): kind for kind in DOWNLOADS.values()}
+"""What the last part of a link's path asks for. A disk's link is good for each of its formats: they are one disk."""
 
 
 def _requester(link: Link, asked: Asked) -> Requester:

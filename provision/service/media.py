@@ -10,9 +10,10 @@ from threading import Lock
 
 from provision.api.media import MediumDescription
 from provision.api.operations import Operation
-from provision.boot import OPERATOR, Copy, Medium, Requester
+from provision.boot import OPERATOR, RAW, Copy, DiskFormat, Kind, Medium, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone
+from provision.media import disk_patch
 from provision.media.layout import Progress
 from provision.media.plan import Plan
 from provision.media.reader import Reader
@@ -38,8 +39,11 @@ class Media:
         self.digests = Digests()
         self._building = ThreadPoolExecutor(_AT_A_TIME, "building")
 
-    def plan(self, name: str, medium: Medium, principal: Principal, *, first: bool = True) -> Plan:
-        """The host's ISO or disk image for `principal`; raises NotFound or Denied.
+    def plan(
+        self, name: str, medium: Medium, principal: Principal, format_: DiskFormat = RAW, *, first: bool = True
+    ) -> Plan:
+        """The host's ISO or disk image for `principal`; raises NotFound or Denied, and Conflict when its base has no
+        disk in that format.
 
         `first` is False for a range from the middle: a client makes thousands of those, and they are counted.
         """
@@ -48,16 +52,26 @@ class Media:
 
         def begin(release: Release) -> None:
             with suppress(RuntimeError):  # there is no thread for it now
-                begun.append(self._building.submit(self._plan, release, state, medium))
+                begun.append(self._building.submit(self._plan, release, state, medium, format_))
 
         # A medium takes about as long to make as the disk needs for the entry that has to be on it first.
         answer = self._core.decide(state, medium, OPERATOR, asks, durable=True, counted=not first, written=begin)
         if isinstance(answer, Denial):
             raise answer.error()
-        return begun[0].result() if begun else self._plan(answer, state, medium)
+        return begun[0].result() if begun else self._plan(answer, state, medium, format_)
 
-    def _plan(self, release: Release, state: HostState, medium: Medium) -> Plan:
-        return self._builder.plan(release, state, Copy(state.host.name, medium, state.identity[:32]))
+    def _plan(self, release: Release, state: HostState, medium: Medium, format_: DiskFormat) -> Plan:
+        return self._builder.plan(release, state, Copy(state.host.name, medium, state.identity[:32]), format_)
+
+    def disk_patch(self, name: str, principal: Principal) -> tuple[bytes, Plan]:
+        """What makes the host's disk of its base's, as a file, and the plan that it is of; raises like `plan`."""
+        plan = self.plan(name, Medium.DISK, principal)
+        host = self._core.seen(name, principal).host
+        base, image = self._core.base_of(host), self._core.base_name_of(host)
+        # The base that the plan is of: the inventory may have changed since.
+        if image is None or base.disk.sha256 != plan.base_digest:
+            raise Gone(name, "its base image has just changed", "ask again")
+        return disk_patch.encode(name, image, plan), plan
 
     def going_on(self, name: str, principal: Principal) -> Callable[[], None]:
         """What is asked before each further piece of a download that begins after this.
@@ -77,34 +91,38 @@ class Media:
 
         return check
 
-    def describe(self, name: str, medium: Medium, principal: Principal) -> MediumDescription:
+    def describe(self, name: str, medium: Medium, principal: Principal, format_: DiskFormat = RAW) -> MediumDescription:
         """What such a download is, when its SHA-256 is known or does not take long. Raises like `plan`, and Conflict
         for a large medium that `begin_describing` has to read first."""
-        plan = self.plan(name, medium, principal)
+        plan = self.plan(name, medium, principal, format_)
         if plan.size > QUICK and not self.digests.knows(plan):
             fact = "its SHA-256 is not known yet, and takes a while"
-            raise Conflict(f"{name}: {medium}", fact, "POST to the same path begins an operation that computes it")
-        return self._described(name, medium, plan)
+            raise Conflict(
+                f"{name}: {Kind(medium, format_)}", fact, "POST to the same path begins an operation that computes it"
+            )
+        return self._described(name, Kind(medium, format_), plan)
 
-    def begin_describing(self, name: str, medium: Medium, principal: Principal) -> Operation:
+    def begin_describing(self, name: str, medium: Medium, principal: Principal, format_: DiskFormat = RAW) -> Operation:
         """Begin to read the whole medium; the description is what comes of it. Raises like `plan`."""
-        plan = self.plan(name, medium, principal)
-        order = Order(f"sha256 of {medium}", host=name, work=True, joins=True)
+        plan = self.plan(name, medium, principal, format_)
+        order = Order(f"sha256 of {Kind(medium, format_)}", host=name, work=True, joins=True)
 
         def work(running: Running) -> MediumDescription:
             def progress(stage: str, fraction: float) -> None:
                 running.progress(stage, fraction)
                 standing.require(self._core.store, principal)
 
-            return self._described(name, medium, plan, progress)
+            return self._described(name, Kind(medium, format_), plan, progress)
 
         return self._operations.start(order, principal, work)
 
     def _described(
-        self, name: str, medium: Medium, plan: Plan, progress: Progress = lambda stage, done: None
+        self, name: str, kind: Kind, plan: Plan, progress: Progress = lambda stage, done: None
     ) -> MediumDescription:
         digest = self.digests.of(plan, progress)
-        return MediumDescription(host=name, medium=medium, sha256=digest, size=plan.size, etag=plan.etag)
+        return MediumDescription(
+            host=name, medium=kind.medium, format=kind.format, sha256=digest, size=plan.size, etag=plan.etag
+        )
 
 
 class Digests:

@@ -8,7 +8,7 @@ from threading import Lock
 from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import OPERATOR, Boot, Channel, Copy, Medium, Role
+from provision.boot import OPERATOR, RAW, Boot, Channel, Copy, DiskFormat, Medium, Role
 from provision.cmdline import command_line
 from provision.errors import Gone
 from provision.host import Host
@@ -32,7 +32,7 @@ class MediaBuilder:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._plans: OrderedDict[tuple[Medium, str, str], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Medium, DiskFormat, str, str], Plan] = OrderedDict()
         # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
             tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
@@ -114,14 +114,15 @@ class MediaBuilder:
         """The kernel arguments of the host's boots."""
         return command_line(base.kernel_arguments, self._core.site, host)
 
-    def plan(self, release: Release, state: HostState, boot: Boot | Copy) -> Plan:
-        """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
+    def plan(self, release: Release, state: HostState, boot: Boot | Copy, format_: DiskFormat = RAW) -> Plan:
+        """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
+        Conflict when the base has no disk in that format."""
         require(release, state, boot, self._core.clock())
         base = self._core.base_of(state.host)
-        layout = base.disk if release.medium is Medium.DISK else base.iso
+        layout = base.disk_as(format_) if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)
         revision = self.revision(state, release.channel, boot)
-        key = (release.medium, base.id, revision)
+        key = (release.medium, format_, base.id, revision)
         with self._lock:
             known = self._plans.get(key)
         if known is not None:

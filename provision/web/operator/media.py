@@ -11,18 +11,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from provision.api.media import MediumDescription
+from provision.api.media import BaseDisk, MediumDescription
 from provision.api.operations import Operation
-from provision.boot import OPERATOR, Medium
+from provision.boot import DOWNLOADS, OPERATOR, Kind
 from provision.errors import NotFound, ProvisionError
 from provision.service.service import Service
 from provision.web import problems
 from provision.web.operator.operations import begun, located
-from provision.web.operator.request import InPath, Reader, SiteReader, content, failures, new_router, principal_of
+from provision.web.operator.request import (
+    InPath,
+    Operator,
+    Reader,
+    SiteReader,
+    content,
+    failures,
+    new_router,
+    principal_of,
+)
 from provision.web.resumed_downloads import ResumedDownloads
 from provision.web.stream import PlanResponse, first_byte
 
-_MEDIUM = re.compile(r"/v1/hosts/([a-z0-9-]{1,63})/(iso|disk)")
+_MEDIUM = re.compile(rf"/v1/hosts/([a-z0-9-]{{1,63}})/({'|'.join(map(re.escape, DOWNLOADS))})")
 _BINARY = {"type": "string", "format": "binary"}
 _WHOLE = {"description": "The medium.", **content("application/octet-stream", _BINARY)}
 _PART = {"description": "The range that was asked for.", **content("application/octet-stream", _BINARY)}
@@ -43,7 +52,8 @@ class Download:
         principal = principal_of(request.scope)
         first = first_byte(request.headers.get("range")) == 0
         going_on = self._service.media.going_on(name, principal)  # before the decision, which it is to outlast
-        plan = self._service.media.plan(name, _medium_of(medium), principal, first=first)
+        kind = _kind_of(medium)
+        plan = self._service.media.plan(name, kind.medium, principal, kind.format, first=first)
         if request.method == "GET":
             self._resumed.follow(principal.name, name, medium, request.headers, plan)
         count = self._service.core.tally.counting(plan, str(OPERATOR))
@@ -74,16 +84,17 @@ class Downloads:
             await problems.response(error)(scope, receive, send)
 
 
-def _medium_of(text: str) -> Medium:
-    if text not in ("iso", "disk"):
-        raise NotFound("medium", "does not exist", "use iso or disk")
-    return Medium(text)
+def _kind_of(text: str) -> Kind:
+    if text not in DOWNLOADS:
+        raise NotFound("medium", "does not exist", f"use {', '.join(DOWNLOADS)}")
+    return DOWNLOADS[text]
 
 
 def router(service: Service, download: Download) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
     _add_digests(routes, service)
+    _add_parts(routes, service)
     answers: dict[int | str, dict[str, Any]] = {
         200: _WHOLE,
         206: _PART,
@@ -96,7 +107,7 @@ def router(service: Service, download: Download) -> APIRouter:
         responses={**answers, **failures(404, 409, 410, 412, 416)},
     )
     def download_medium(name: InPath, medium: str, request: Request) -> Response:
-        """The host's ISO or disk image, with Range and a strong ETag."""
+        """The host's iso, disk, disk.qcow2 or disk.raw.zst, with Range and a strong ETag."""
         return download.answer(name, medium, request)
 
     @routes.head("/v1/hosts/{name}/{medium}", response_class=Response, responses={**answers, **failures(404, 409, 412)})
@@ -118,15 +129,46 @@ def router(service: Service, download: Download) -> APIRouter:
     return routes
 
 
+def _add_parts(routes: APIRouter, service: Service) -> None:
+    """The routes of the parts that a station makes disks of by itself."""
+
+    @routes.get(
+        "/v1/hosts/{name}/disk/patch", response_class=Response, responses={200: _WHOLE, **failures(404, 409, 410)}
+    )
+    def download_disk_patch(name: InPath, principal: Operator) -> Response:
+        """What makes the host's disk image of its base image's: the bytes that no other host has."""
+        going_on = service.media.going_on(name, principal)
+        data, plan = service.media.disk_patch(name, principal)
+        going_on()
+        service.core.tally.counting(plan, str(OPERATOR))(0, plan.size)
+        return Response(data, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
+    @routes.get("/v1/images/{name}/disk/sha256", responses=failures(404, 409))
+    def describe_base_disk(name: InPath, principal: Operator) -> BaseDisk:
+        """The SHA-256 of the base image's disk, which holds nothing of any host."""
+        return service.images.disk(name)[1]
+
+    @routes.get(
+        "/v1/images/{name}/disk",
+        response_class=Response,
+        responses={200: _WHOLE, 206: _PART, **failures(404, 409, 412, 416)},
+    )
+    def download_base_disk(name: InPath, principal: Operator) -> Response:
+        """The base image's disk, which holds nothing of any host, with Range and a strong ETag."""
+        return PlanResponse(service.images.disk(name)[0], "application/octet-stream")
+
+
 def _add_digests(routes: APIRouter, service: Service) -> None:
     """The routes of a medium's SHA-256."""
 
     @routes.get("/v1/hosts/{name}/{medium}/sha256", responses=failures(404, 409))
     def describe_medium(name: InPath, medium: str, principal: Reader) -> MediumDescription:
         """The SHA-256 of the whole medium, when it is known or the medium is small; else 409, and POST computes it."""
-        return service.media.describe(name, _medium_of(medium), principal)
+        kind = _kind_of(medium)
+        return service.media.describe(name, kind.medium, principal, kind.format)
 
     @routes.post("/v1/hosts/{name}/{medium}/sha256", status_code=202, responses=begun(404, 409))
     def compute_sha256(name: InPath, medium: str, principal: Reader, response: Response) -> Operation:
         """Begin to compute the SHA-256 of the whole medium, which is then known; the operation's result has it."""
-        return located(service.media.begin_describing(name, _medium_of(medium), principal), response)
+        kind = _kind_of(medium)
+        return located(service.media.begin_describing(name, kind.medium, principal, kind.format), response)

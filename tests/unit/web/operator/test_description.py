@@ -29,12 +29,15 @@ OPERATIONS = {
     *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
     *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
+    *("download_disk_patch", "download_base_disk", "describe_base_disk"),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {
     "download_medium": "application/octet-stream",
     "head_medium": "application/octet-stream",
+    "download_disk_patch": "application/octet-stream",
+    "download_base_disk": "application/octet-stream",
     "get_dhcp": "text/plain",
     "get_metrics": "text/plain",
     "get_tree": "application/x-tar",
