@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 
-from provision.boot import DiskFormat
 from provision.secret import Secret
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -15,7 +14,8 @@ DIRECTORY = "/b/"
 MOST_CHARACTERS = 60
 """What the form of every BMC takes of a URL."""
 
-SUFFIXES = ("iso", *(format_.suffix for format_ in DiskFormat))
+SUFFIXES = ("iso", "img", "qcow2", "zst")
+"""How links end: an ISO's, and one for each format of a disk."""
 
 _LENGTH = 26  # 130 bits
 _PATH = re.compile(rf"/b/([{ALPHABET}]{{{_LENGTH}}})\.({'|'.join(SUFFIXES)})")

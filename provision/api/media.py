@@ -34,7 +34,7 @@ class MediumDescription(Answer):
 class BaseDisk(Answer):
     """The disk of a base image, which is nobody's: its SHA-256, its size in bytes and its entity tag."""
 
-    model_config = examples({"image": "el9-2026.1", "sha256": "a" * 64, "size": 67108864, "etag": '"0123456789abcdef"'})
+    model_config = examples({"image": "debian-12", "sha256": "a" * 64, "size": 67108864, "etag": '"0123456789abcdef"'})
 
     image: Name
     sha256: ContentId

@@ -365,7 +365,8 @@ def test_the_same_walk_finds_the_secret_when_policy_releases_it(here: Site) -> N
     seed = {"GET /boot/seed/current/seed.cpio", f"GET /boot/seed/{revision}/seed.cpio", "GET /http-boot/boot.iso"}
     assert found["management"] == seed
     assert found["general"] == set()
-    assert found["operator"] == {"GET /v1/hosts/node1/iso", "GET /v1/hosts/node1/disk"}
+    expected = {f"GET /v1/hosts/node1/{medium}" for medium in ("iso", "disk", "disk/patch")}
+    assert found["operator"] == expected
 
 
 def test_the_same_walk_finds_the_secret_over_tftp(here: Site) -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from provision import link
+from provision.boot import DiskFormat
 from provision.secret import Secret
 
 SAMPLE = "0123456789abcdefghjkmnpqrs"
@@ -22,7 +23,8 @@ def test_a_secret_has_130_bits_in_letters_that_are_not_taken_for_others() -> Non
 
 
 def test_a_path_is_read_as_it_was_written() -> None:
-    for suffix in ("iso", "img"):
+    assert set(link.SUFFIXES) == {"iso", *(one.suffix for one in DiskFormat)}
+    for suffix in link.SUFFIXES:
         path = link.path(Secret(SAMPLE.encode()), suffix)
         assert path == f"/b/{SAMPLE}.{suffix}"
         assert link.parse(path) == (Secret(SAMPLE.encode()), suffix)
