@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.common import Row, table
 
 NAMES = (
-    *("stream", "tls", "links", "first_byte", "configs", "pinning", "storm", "browsers", "api"),
+    *("stream", "tls", "links", "first_byte", "disks", "configs", "pinning", "storm", "browsers", "api"),
     *("scale", "tftp", "cli", "image", "boot"),
 )
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"

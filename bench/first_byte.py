@@ -31,12 +31,12 @@ SIZES = ((46 * site.MIB, 31), (1006 * site.MIB, 5))
 """Bytes of the initrd, which make ISOs of about 64 MiB and 1 GiB, and how many pairs are measured."""
 
 
-def first_byte(path: Path, host: str) -> float:
-    """Seconds from connecting to the operator's socket to the first byte of the body of the host's ISO."""
+def first_byte(path: Path, host: str, medium: str = "iso") -> float:
+    """Seconds from connecting to the operator's socket to the first byte of the body of the host's medium."""
     start = time.perf_counter()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(path))
-        sock.sendall(f"GET /v1/hosts/{host}/iso HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+        sock.sendall(f"GET /v1/hosts/{host}/{medium} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
         got = b""
         while b"\r\n\r\n" not in got or got.endswith(b"\r\n\r\n"):
             part = sock.recv(65536)
@@ -80,8 +80,8 @@ def rebuild(ingredients: Ingredients, root: Path) -> tuple[float, float]:
     return whole, seconds[-1]
 
 
-def _ingredients(state: Path, root: Path) -> Ingredients:
-    """What the imported base's ISO was made of."""
+def ingredients_of(state: Path, root: Path) -> Ingredients:
+    """What the imported base's media were made of."""
     (base,) = (p for p in (state / "bases").iterdir() if re.fullmatch("[0-9a-f]{64}", p.name))
     found, problems = find_loaders(None)
     assert not problems
@@ -122,7 +122,7 @@ def measure(pairs: int, initrd: int) -> list[Row]:
         service = site.open_service(state)
         site.fill(service, pairs + 1, root, initrd)
         service.close()
-        ingredients, sock = _ingredients(state, root), state / "operator.sock"
+        ingredients, sock = ingredients_of(state, root), state / "operator.sock"
         with process(python("provision", "--state", state, "serve"), sock.exists):
             first_byte(sock, site.name(0))
             rebuild(ingredients, root)
