@@ -16,6 +16,7 @@ from bench import (
     browsers,
     cli,
     configs,
+    disks,
     first_byte,
     image,
     links,
@@ -112,6 +113,13 @@ def test_first_bytes_come_and_nothing_is_stored() -> None:
     assert 0 < alone.peer < built.peer
     assert built.ours > 0
     assert (disk.ours, disk.verdict) == (0, "met")
+
+
+@pytest.mark.integration
+def test_disks_come_in_each_format_and_as_patches() -> None:
+    *first, batch = disks.main(pairs=1, initrd=4096, hosts=5, rounds=1)
+    assert len(first) == 3 and all(0 < one.ours < one.peer for one in first)
+    assert batch.ours >= 0
 
 
 @pytest.mark.integration
