@@ -12,6 +12,8 @@ SECONDS = 10.0
 CHECK = "check address, port and network, and that the service runs there"
 """What to do about a server that does not answer."""
 _NAME, _IP_ADDRESS = 62, 64  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+# It was only cut off. Python has no class for one case of that, since OpenSSL 3 gives an I/O error a reason of TLS's.
+_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
 
@@ -66,8 +68,8 @@ def refusal(url: str, error: BaseException) -> ProvisionError | None:
     found: BaseException | None = error
     while found is not None and not isinstance(found, ssl.SSLError):
         found = found.__cause__ or found.__context__
-    if found is None or isinstance(found, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return None  # it was only cut off
+    if found is None or isinstance(found, _CUT_OFF) or found.errno == ssl.SSL_ERROR_SYSCALL:
+        return None
     if isinstance(found, ssl.SSLCertVerificationError):
         return _unverified(url, found)
     # Only errors of OpenSSL's own have a reason.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE, _PT_GNU_STACK = 1, 2, 3, 4, 0x6474E551
@@ -17,6 +17,8 @@ _DT_SONAME, _DT_RPATH, _DT_RUNPATH, _DT_GNU_HASH = 14, 15, 29, 0x6FFFFEF5
 _DT_VERSYM, _DT_VERDEF, _DT_VERDEFNUM = 0x6FFFFFF0, 0x6FFFFFFC, 0x6FFFFFFD
 _SHT_DYNSYM, _SHT_VERDEF, _SHT_VERSYM = 11, 0x6FFFFFFD, 0x6FFFFFFF
 _NOTE_DLOPEN = 0x407C0C0A
+# What stands before the name of a library in a program: the end of another string, or the library's directory.
+_BEFORE = (b"\0", b"/")
 _PAGE = 0x1000
 
 
@@ -85,6 +87,23 @@ def dlopens(data: bytes) -> tuple[Dlopen, ...]:
                 found += [Dlopen(tuple(row["soname"]), row.get("priority", "recommended")) for row in rows]
             at = start + -(-size // 4) * 4
     return tuple(found)
+
+
+def mentioned(data: bytes, names: Iterable[str]) -> set[str]:
+    """Those of the names that a program or a library has as strings of its own, by which it could open a library.
+
+    Names for the dynamic linker are no such strings: what the file is linked to, what it is called, its symbols.
+    """
+    start, end = _linkers_strings(data)
+    found = set()
+    for name in names:
+        at = data.find(text := name.encode())
+        while at >= 0:
+            if not start <= at < end and data[at - 1 : at] in _BEFORE and data[at + len(text) :][:1] == b"\0":
+                found.add(name)
+                break
+            at = data.find(text, at + 1)
+    return found
 
 
 def exported(data: bytes) -> tuple[tuple[str, int], ...]:
@@ -248,6 +267,17 @@ def _segments(data: bytes) -> list[tuple[int, ...]]:
     (table,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
     return [struct.unpack_from("<IIQQQQ", data, table + i * size) for i in range(count)]
+
+
+def _linkers_strings(data: bytes) -> tuple[int, int]:
+    """Where the strings for the dynamic linker begin and end; nowhere in a static program."""
+    segments = _segments(data)
+    for kind, _flags, offset, _address, _physical, length in segments:
+        if kind == _PT_DYNAMIC:
+            tags = dict(struct.unpack_from("<QQ", data, offset + i) for i in range(0, length, 16))
+            start = _offset(tags.get(_DT_STRTAB, 0), segments)
+            return start, start + tags.get(_DT_STRSZ, 0)
+    return 0, 0
 
 
 def _offset(address: int, segments: list[tuple[int, ...]]) -> int:

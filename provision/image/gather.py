@@ -26,7 +26,7 @@ from provision.image.modules import TOP, Modules
 from provision.image.need import Surroundings
 from provision.image.packages import Progress
 from provision.image.python_modules import PythonIndex
-from provision.image.recipe import Loaded
+from provision.image.recipe import Loaded, Rule
 from provision.image.selection import Selection
 from provision.image.tree import Node, Tree
 
@@ -64,7 +64,10 @@ def gather(loaded: Loaded, contents: Iterable[Node], version: str, cache: Cache,
     own, problems = _own(loaded, packages)
     own.append(_version_file(loaded, version))
     return _chosen(
-        loaded, _Source("the lock", packages, own, problems, "no package has what this rule keeps"), cache, progress
+        loaded,
+        _Source("the lock", packages, own, tuple(loaded.stubs()), problems, "no package has what this rule keeps"),
+        cache,
+        progress,
     )
 
 
@@ -75,21 +78,26 @@ def regather(loaded: Loaded, contents: Iterable[Node], version: str, cache: Cach
     Raises Problems, also for what the platform needs and the image has not.
     """
     packages = Tree(node for node in contents if not _is_made(node.path))
-    own, problems = _stubs(loaded, packages)
+    # The image has the recipe's stubs already.
+    stubbed = loaded.narrowed.stubs if loaded.narrowed else ()
+    own, problems = stubs.nodes(stubbed, packages)
     own.append(_version_file(loaded, version))
-    return _chosen(loaded, _Source("the image", packages, own, problems, "the image does not have it"), cache, progress)
+    source = _Source("the image", packages, own, stubbed, problems, "the image does not have it")
+    return _chosen(loaded, source, cache, progress)
 
 
 @dataclass(frozen=True)
 class _Source:
     """What there is to choose from, by name: packages, own files that are always chosen, what is wrong with these.
 
-    `absent` says in words that it has nothing of what a rule keeps.
+    `stubs` are the rules that stubs among the own files were made by; `absent` says in words that it has nothing of
+    what a rule keeps.
     """
 
     name: str
     packages: Tree
     own: Sequence[Node]
+    stubs: Sequence[Rule]
     problems: Sequence[Problem]
     absent: str
 
@@ -106,9 +114,10 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
     progress("working out what is needed", 0.45)
     closure = close(around, chosen.decisions, _roots(loaded, found))
     problems += closure.problems
+    kept = {path: everything[path] for path in closure.kept if not path.startswith("boot/")}
+    problems += stubs.opened(source.stubs, loaded.opens_stubs(), kept)
     if problems:
         raise Problems(problems, loaded.name)
-    kept = {path: everything[path] for path in closure.kept if not path.startswith("boot/")}
     progress("making indexes", 0.55)
     finished = finish.finish(kept, found.version)
     nodes = assemble.complete(finished, packages, _directories(loaded))
@@ -164,11 +173,6 @@ def _own(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
     replaced, problems = stubs.nodes(loaded.stubs(), packages)
     links, more = enable.links(loaded, Tree([*packages.values(), *own]))
     return [*own, *replaced, *links], [*problems, *more, *applets.problems(loaded, packages)]
-
-
-def _stubs(loaded: Loaded, packages: Tree) -> tuple[list[Node], list[Problem]]:
-    """Those that only the platform wants; the image has the recipe's already."""
-    return stubs.nodes(loaded.narrowed.stubs if loaded.narrowed else (), packages)
 
 
 def _roots(loaded: Loaded, found: Modules) -> Iterator[str]:

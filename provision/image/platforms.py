@@ -19,6 +19,7 @@ from provision.image.recipe import (
     Model,
     Name,
     Narrowing,
+    Opens,
     Pattern,
     Rule,
     Rules,
@@ -53,9 +54,9 @@ class Platform(Model):
 
     `kernel` is the version that the hardware was matched against; without it the platform goes with every kernel that
     has its modules. `modules` were detected, `vetoed` too, but the recipe says why no image has them. `extra` (names or
-    patterns as in a recipe's rules), `rules`, `stubs`, `small` and `together` are for people to write. What is `small`
-    starts slower: nothing of it is packed apart. Files that are packed `together` take less room in the image, and
-    their full size of the memory.
+    patterns as in a recipe's rules), `rules`, `stubs`, `opens_stubs`, `small` and `together` are for people to write.
+    What is `small` starts slower: nothing of it is packed apart. Files that are packed `together` take less room in the
+    image, and their full size of the memory.
     """
 
     name: Name
@@ -67,6 +68,7 @@ class Platform(Model):
     extra: tuple[Pattern, ...] = ()
     rules: Rules = Rules()
     stubs: tuple[AbsolutePath, ...] = ()
+    opens_stubs: tuple[Opens, ...] = ()
     small: bool = False
     together: tuple[AbsolutePath, ...] = ()
 
@@ -114,7 +116,7 @@ def apply(loaded: Loaded, platform: Platform, root: Node, text: str) -> Loaded:
     rules = {scope: tuple(entries(platform.rules, scope, root.file, root)) for scope in Scope}
     rules[Scope.MODULES] = (*wanted, *rules[Scope.MODULES])
     stubs = tuple(Rule(Action.KEEP, s, root.file, line("stubs", index)) for index, s in enumerate(platform.stubs))
-    how = (platform.small, platform.together)
+    how = (platform.opens_stubs, platform.small, platform.together)
     return replace(loaded, narrowed=Narrowing(platform.name, root.file, text, platform.kernel, rules, stubs, *how))
 
 

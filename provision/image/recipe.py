@@ -148,7 +148,10 @@ class Early(Model):
 
 
 class Recipe(Model):
-    """A whole recipe. Paths are absolute in the image; `vetoes` are modules with the reason why none is detected."""
+    """A whole recipe. Paths are absolute in the image; `vetoes` are modules with the reason why none is detected.
+
+    `opens_stubs` has the programs that could open a stub by name, and never do on a host; no other may.
+    """
 
     name: PackageName
     packages: tuple[PackageName, ...] = Field(min_length=1)
@@ -158,6 +161,7 @@ class Recipe(Model):
     opens: tuple[Opens, ...] = ()
     requests: tuple[Requests, ...] = ()
     stubs: tuple[AbsolutePath, ...] = ()
+    opens_stubs: tuple[Opens, ...] = ()
     units: Units = Units()
     users: dict[Account, User] = {}
     groups: dict[Account, int] = {}
@@ -198,6 +202,7 @@ class Narrowing:
     kernel: str | None
     rules: Mapping[Scope, tuple[Rule, ...]]
     stubs: tuple[Rule, ...] = ()
+    opens_stubs: tuple[Opens, ...] = ()
     small: bool = False
     together: tuple[str, ...] = ()
 
@@ -244,6 +249,10 @@ class Loaded:
             yield Rule(Action.KEEP, pattern, self.name, self.line("stubs", index))
         if self.narrowed:
             yield from self.narrowed.stubs
+
+    def opens_stubs(self) -> tuple[Opens, ...]:
+        """What may open stubs: the recipe's and the platform's."""
+        return (*self.recipe.opens_stubs, *(self.narrowed.opens_stubs if self.narrowed else ()))
 
     def line(self, *path: str | int) -> int:
         """The line of the value at a path, or of the deepest that exists above it."""

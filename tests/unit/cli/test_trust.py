@@ -34,7 +34,16 @@ def caused_by(error: BaseException) -> OSError:
     return outer
 
 
-@pytest.mark.parametrize("error", [ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "x"), ConnectionResetError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLEOFError(8, "EOF"),
+        ssl.SSLZeroReturnError(6, "x"),
+        ssl.SSLSyscallError(5, "x"),
+        ssl.SSLError(5, "[SSL: UNEXPECTED_EOF_WHILE_READING] unexpected eof while reading"),
+        ConnectionResetError(),
+    ],
+)
 def test_a_connection_that_was_cut_says_nothing_of_the_server(error: OSError) -> None:
     assert trust.refusal(URL, caused_by(error)) is None
 

@@ -11,7 +11,7 @@ import pytest
 
 from provision import proc
 from provision.errors import Conflict, Invalid, NotFound, Problems
-from provision.image import assemble, build, lock, platforms, report, strip
+from provision.image import assemble, build, elf, lock, platforms, report, strip
 from provision.image.build import Image
 from provision.image.cache import Cache
 from provision.image.gather import gather
@@ -120,6 +120,31 @@ def test_a_library_that_recipe_and_platform_both_replace_is_the_same(tmp_path: P
     whole = made(tmp_path / "a" / "whole", loaded(RECIPE + both, tmp_path), nodes).directory
     where = given(tmp_path, PLATFORM + both)
     built = made(tmp_path / "b" / "small", platforms.narrowed(loaded(RECIPE + both, tmp_path), Path(where)), nodes)
+    assert strip.strip(whole, where, tmp_path / "out", tmp_path / "c").about == built.about
+
+
+def test_a_platform_s_stub_that_a_program_opens_is_refused_by_both(tmp_path: Path) -> None:
+    # A library that is linked to no other.
+    library = elf.stub("libselinux.so.1", (("function", 2),))
+    opener = Path("/bin/true").read_bytes() + b"\0libselinux.so.1\0"
+    nodes = [
+        *NODES,
+        file("usr/lib/x86_64-linux-gnu/libselinux.so.1", library),
+        file("usr/bin/opener", opener),
+        file("usr/lib/x86_64-linux-gnu/libc.so.6"),
+        file("usr/lib64/ld-linux-x86-64.so.2"),
+    ]
+    whole = made(tmp_path / "a" / "whole", loaded(RECIPE, tmp_path), nodes).directory
+    stub = "stubs: [/usr/lib/x86_64-linux-gnu/libselinux.so.*]\n"
+    where = given(tmp_path, PLATFORM + stub)
+    refused = r"small.yaml:7: .*libselinux.so.1 a stub, which /usr/bin/opener opens while it runs"
+    with pytest.raises(Problems, match=refused):
+        made(tmp_path / "b" / "small", platforms.narrowed(loaded(RECIPE, tmp_path), Path(where)), nodes)
+    with pytest.raises(Problems, match=refused):
+        strip.strip(whole, where, tmp_path / "out", tmp_path / "c")
+    allowed = "opens_stubs:\n  - {by: /usr/bin/opener, opens: [/usr/lib/x86_64-linux-gnu/libselinux.so.1]}\n"
+    where = given(tmp_path, PLATFORM + stub + allowed)
+    built = made(tmp_path / "b" / "small", platforms.narrowed(loaded(RECIPE, tmp_path), Path(where)), nodes)
     assert strip.strip(whole, where, tmp_path / "out", tmp_path / "c").about == built.about
 
 
