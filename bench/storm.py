@@ -55,7 +55,7 @@ class Host:
     paths: list[str]
     buffer: bytearray
     keep: bool = False
-    seconds: float = 0.0
+    seconds: list[float] = field(default_factory=list)
     bodies: list[tuple[str, int, bytes]] = field(default_factory=list)
     _head: bytes = b""
     _left: int = -1
@@ -103,10 +103,10 @@ class Host:
         if not self.bodies:
             self.paths += named(bytes(self._body))
         self.bodies.append((path, self._size, bytes(self._body)))
+        self.seconds.append(time.perf_counter() - self.start)
         if self.paths:
             self._ask()
             return False
-        self.seconds = time.perf_counter() - self.start
         self.sock.close()
         return True
 
@@ -142,8 +142,11 @@ def storm(port: int, first: int, count: int, keep: Path | None) -> dict[str, flo
         file = keep / path.strip("/")  # type: ignore[operator]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
-    slow = statistics.quantiles([host.seconds for host in hosts], n=100)[-1] if count > 1 else took
-    return {"seconds": took, "p99": slow, "bytes": sum(size for host in hosts for _, size, _ in host.bodies)}
+    slow = statistics.quantiles([host.seconds[-1] for host in hosts], n=100)[-1] if count > 1 else took
+    halves = {
+        f"half_{part}": statistics.median(host.seconds[part] for host in hosts) for part in range(len(hosts[0].seconds))
+    }
+    return {"seconds": took, "p99": slow, "bytes": sum(size for host in hosts for _, size, _ in host.bodies), **halves}
 
 
 def _silent() -> list[tuple[selectors.SelectorKey, int]]:
