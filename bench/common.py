@@ -86,13 +86,19 @@ def workspace(prefix: str) -> Iterator[Path]:
 @contextmanager
 def process(argv: Sequence[str | Path], ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
     """A peer that runs while the block does; `ready` says when it answers (60 s at most)."""
-    with subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+    # Not a pipe: nobody reads it, and who logs much would wait for that.
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=said) as child,
+    ):
         try:
             end = time.monotonic() + 60
             while not ready():
                 if child.poll() is not None or time.monotonic() > end:
                     child.kill()
-                    raise SystemExit(f"{argv[0]} did not start: {child.communicate()[1].decode()[-300:]}")
+                    child.wait()
+                    said.seek(0)
+                    raise SystemExit(f"{argv[0]} did not start: {said.read().decode()[-300:]}")
                 time.sleep(0.02)
             yield child
         finally:

@@ -89,12 +89,19 @@ class Edge:
     async def deliver(self, origin: Origin, make: Callable[[Origin], T]) -> T:
         """What `make` gives (in a thread) for the request once its machine was asked whether it is there, and its
         address pinned to it. A delivery keeps that pin, and has its turn at the window; nothing else keeps it."""
+        loop = asyncio.get_running_loop()
+        return await self.deliver_made(origin, lambda pinned: loop.run_in_executor(None, make, pinned))
+
+    async def deliver_made(self, origin: Origin, begin: Callable[[Origin], asyncio.Future[T]]) -> T:
+        """The same for what `begin` begins to make, whoever makes it."""
         pinned = await self._pinned(origin)
-        making = asyncio.get_running_loop().run_in_executor(None, make, pinned)
+        making: asyncio.Future[T] | None = None
         try:
+            making = begin(pinned)
             made = await asyncio.shield(making)
         except asyncio.CancelledError:
-            making.add_done_callback(lambda done: _drop(done, pinned))
+            if making is not None:
+                making.add_done_callback(lambda done: _drop(done, pinned))
             raise
         except BaseException:
             pinned.release()

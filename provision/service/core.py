@@ -315,12 +315,14 @@ class Core:
         durable: bool = False,
         counted: bool = False,
         written: Callable[[Release], None] | None = None,
+        later: bool = False,
     ) -> Release | Denial:
         """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no.
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
         minute is, and how many more there were follows. `written` is called with a durable release whose
-        entry is on its way to the disk: what it begins may be given to nobody before this returns.
+        entry is on its way to the disk: what it begins may be given to nobody before this returns. With `later` one
+        that is not `counted` may be given to nobody before `Audit.settle` returns.
         """
         payload = self.payload(state, channel) if state else _IN_CLEAR
         now = self.clock()
@@ -328,9 +330,8 @@ class Core:
         host = state.host if state else None
         if isinstance(answer, Denial) and answer.passes:
             self.alerts.raise_(answer.subject, answer.rule, str(answer), now)
-        self.decisions.record(
-            answer, host, medium, channel, requester, now, durable=durable, counted=counted, written=written
-        )
+        how = {"durable": durable, "counted": counted, "later": later}
+        self.decisions.record(answer, host, medium, channel, requester, now, written=written, **how)
         return answer
 
     def note(self, event: str, principal: Principal | None, **fields: str | int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from provision.boot import FETCHING, Boot, Medium
@@ -87,21 +88,33 @@ class CurrentBoots:
 
     def charge(self, state: HostState, progress: Progress) -> None:
         """Charge the boot to the window that it uses. Raises Denied when another boot has used that up."""
-        boot = progress.boot
+        (refused,) = self.charge_all([(state, progress)])
+        if refused is not None:
+            raise refused
+
+    def charge_all(self, of: Sequence[tuple[HostState, Progress]]) -> list[Denied | None]:
+        """`charge` for boots of the same moment in one transaction; the error of each that is not charged."""
         # Asked again: what was released at the beginning of a transfer is charged when its first byte is due.
-        if denial := unsound(replace(state, ground=self._core.ground)):
-            raise denial.error()
-        charged = self._core.store.boots.charge(boot, self._core.clock())
-        self._core.charged.forget(state.host.name)
-        self._core.witness()
-        if charged is None:
-            refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}
-            refused |= {"network": boot.network}
-            self._core.audit.record({"time": self._core.clock(), **refused}, bound=reporting(boot.network))
-            raise Denied(
-                state.host.name,
-                "its boot window has been used by another boot",
-                f"open one: 'provision window {state.host.name}'",
-                "window-closed",
-            )
-        self._tracker.update(charged)
+        ground = self._core.ground
+        denials = [unsound(replace(state, ground=ground)) for state, _ in of]
+        due = [progress.boot for (_, progress), denial in zip(of, denials, strict=True) if denial is None]
+        charged = iter(self._core.store.boots.charge_all(due, self._core.clock()) if due else ())
+        for boot in due:
+            self._core.charged.forget(boot.host)
+        if due:
+            self._core.witness()
+        return [
+            denial.error() if denial else self._outcome(one[1].boot, next(charged))
+            for one, denial in zip(of, denials, strict=True)
+        ]
+
+    def _outcome(self, boot: Boot, charged: Boot | None) -> Denied | None:
+        """Follow the boot as it is `charged` now, or record that it was not: the error that says so."""
+        if charged is not None:
+            self._tracker.update(charged)
+            return None
+        refused = {"event": "charge-refused", "host": boot.host, "mac": boot.mac, "rule": "window-closed"}
+        refused |= {"network": boot.network}
+        self._core.audit.record({"time": self._core.clock(), **refused}, bound=reporting(boot.network))
+        fact, remedy = "its boot window has been used by another boot", f"open one: 'provision window {boot.host}'"
+        return Denied(boot.host, fact, remedy, "window-closed")

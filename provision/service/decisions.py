@@ -37,6 +37,7 @@ class Decisions:
         durable: bool,
         counted: bool,
         written: Callable[[Release], None] | None = None,
+        later: bool = False,
     ) -> None:
         """Record an answer; raises Unavailable, and then the answer is no. See `Core.decide`."""
         event = _event(host, medium, channel, requester, now)
@@ -59,7 +60,8 @@ class Decisions:
         name = host.name if host and itself else ""
         bound = self._limiter.bound(event["channel"], name, kind) if outside else None
         begin = partial(written, answer) if written is not None and isinstance(answer, Release) else None
-        self._audit.record(event, durable=durable, counted=counted or not durable, bound=bound, written=begin)
+        counted = counted or not durable
+        self._audit.record(event, durable=durable, counted=counted, bound=bound, written=begin, later=later)
         self._count(answer, str(medium), event["channel"])
         if isinstance(answer, Release) and durable:
             self._events[answer] = event, bound

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import Lock
 
 from provision.boot import Boot
@@ -46,12 +46,13 @@ class Delivery:
         pin: Pin | None,
         charge: Callable[[], None],
         taken: Callable[[int, int, int], None] = lambda first, last, size: None,
+        with_others: Callable[[Delivery], Awaitable[None]] | None = None,
     ) -> None:
         """`charge` charges the boot, and `taken` is told of a part of the seed that the machine has: from which byte up
-        to which, of how many."""
+        to which, of how many. `with_others` has it charged, as `charge` of this class, with others of one moment."""
         self.host, self.boot, self.what, self._release, self._at = state.host.name, boot, what, release, at
         self._core, self._identity, self._pin = core, state.identity, pin
-        self._charge, self._taken = charge, taken
+        self._charge, self._taken, self._with_others = charge, taken, with_others
         self._secret = core.payload(state, release.channel).secrets_in_clear
         self._seen: Snapshot | None = None
         self.void = self.arrived = self.charged = self.ended = False
@@ -134,7 +135,11 @@ class Delivery:
     async def acknowledged(self) -> None:
         """The machine has confirmed a secret byte, which is charged. Raises as `charge` does."""
         self.arrived = True
-        if not self.charged:
+        if self.charged:
+            return
+        if self._with_others is not None:
+            await self._with_others(self)
+        else:
             await asyncio.to_thread(self.charge)
 
     def charge(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from provision.boot import Medium
 from provision.denial import Denial
-from provision.errors import Gone, NotFound, Unavailable
+from provision.errors import Gone, NotFound, ProvisionError, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
@@ -26,10 +28,14 @@ from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
+from provision.service.together import Together
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
 _log = logging.getLogger(__name__)
+
+Charging = tuple[Delivery, HostState, Progress]
+"""A delivery of which the machine has a secret byte, and the boot that is to be charged for it."""
 
 
 class Netboot:
@@ -45,6 +51,7 @@ class Netboot:
         self._configurations = Configurations(builder)
         self._duplicates = Duplicates(core)
         self._complaints = Complaints(_log)
+        self._seeds, self._charges = Together(self._make_seeds), Together(self._charge_all)
 
     # Configurations
 
@@ -111,13 +118,20 @@ class Netboot:
             return grub.refusal(_lines(_UNAVAILABLE))
 
     def _decide(
-        self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False, counted: bool = False
+        self,
+        state: HostState | None,
+        medium: Medium,
+        origin: Origin,
+        *,
+        durable: bool = False,
+        counted: bool = False,
+        later: bool = False,
     ) -> Release | Denial:
         if state is None:
             self._note_unknown(origin)
         self._duplicates.note(origin)
         channel, requester = origin.channel, origin.requester
-        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted)
+        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted, later=later)
 
     def _note_unknown(self, origin: Origin) -> None:
         mac, now, network = origin.requester.mac, self._core.clock(), origin.channel.network or ""
@@ -148,18 +162,57 @@ class Netboot:
         def taken(first: int, last: int, size: int) -> None:
             self.read_done(origin, release.medium, first, last, size)
 
-        delivery = Delivery(self._core, state, release, progress.boot, what, at, origin.pin, charge, taken)
+        async def with_others(delivery: Delivery) -> None:
+            await self._charges.begin((delivery, state, progress))
+
+        delivery = Delivery(self._core, state, release, progress.boot, what, at, origin.pin, charge, taken, with_others)
         self._deliveries.begin(delivery)
         return delivery
 
-    def seed(self, origin: Origin, revision: str | None) -> Delivery:
+    def _charge_all(self, of: Sequence[Charging]) -> list[Exception | None]:
+        """`Delivery.charge` of each of them, in one transaction."""
+        outcomes: list[Exception | None] = []
+        for delivery, _, _ in of:
+            try:
+                delivery.check()  # here and not before: it may have waited for its turn
+                outcomes.append(None)
+            except ProvisionError as error:
+                outcomes.append(error)
+        due = [number for number, outcome in enumerate(outcomes) if outcome is None and not of[number][0].charged]
+        for number, refused in zip(due, self._boots.charge_all([of[number][1:] for number in due]), strict=True):
+            outcomes[number], of[number][0].charged = refused, refused is None
+        return outcomes
+
+    def seed_of_many(self, origin: Origin, revision: str | None) -> asyncio.Future[Delivery]:
+        """`seed` for one of many that ask at the same moment, on the event loop: one wait for the disk for all."""
+        return self._seeds.begin((origin, revision))
+
+    def _make_seeds(self, of: Sequence[tuple[Origin, str | None]]) -> list[Delivery | Exception]:
+        """`seed` of each of them. Their decisions are on disk when this returns, before which none is given away."""
+        made: list[Delivery | Exception] = []
+        for origin, revision in of:
+            try:
+                made.append(self.seed(origin, revision, later=len(of) > 1))
+            except Exception as error:
+                made.append(error)  # for the one that asked
+        try:
+            if len(of) > 1:
+                self._core.audit.settle()
+        except Unavailable as error:
+            for one in made:
+                if isinstance(one, Delivery):
+                    one.end()
+            return [error if isinstance(one, Delivery) else one for one in made]
+        return made
+
+    def seed(self, origin: Origin, revision: str | None, *, later: bool = False) -> Delivery:
         """The seed of the neighbour's running boot. Raises Denied, or Gone when `revision` is not the present one.
 
         `revision` None stands for the present one: a static configuration of the operator's own cannot name it. Nothing
-        is charged before the delivery is acknowledged.
+        is charged before the delivery is acknowledged. `later`: see `Core.decide`.
         """
         state = self._core.state_by_mac(origin.requester.mac)
-        release = self._decide(state, Medium.PXE, origin, durable=True)
+        release = self._decide(state, Medium.PXE, origin, durable=True, later=later)
         if isinstance(release, Denial):
             if state is not None and revision is not None and self._boots.running(state, Medium.PXE, origin):
                 self._boots.pinned(state, Medium.PXE, origin)  # a window used up is not why a changed host gets nothing

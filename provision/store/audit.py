@@ -5,6 +5,7 @@ What gives something away records it first; when `record` raises, the answer is 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,6 +120,7 @@ class Audit:
         begins: int | None = None,
         ends: int | None = None,
         written: Written | None = None,
+        later: bool = False,
     ) -> int:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
 
@@ -127,6 +129,8 @@ class Audit:
         no longer told apart from what is like it. `begins` says that an act begins of which so many entries will tell,
         and `ends` is the number of the entry with which one began; it is written later when it cannot be now. `written`
         is called when a durable event is in the file and on its way to the disk, never for one that is counted only.
+        A durable event that is told apart may be on disk `later`: when `settle` returns, and nothing may rest on it
+        before.
 
         Returns the number of the log's last entry. Raises Unavailable when it cannot be written, or the file was
         replaced or cut: then nothing was recorded.
@@ -139,7 +143,7 @@ class Audit:
                 self._make_ready(now)
                 if begins is not None:
                     self._begin(fields, begins)
-                self._take(fields, now, durable, counted, bound, written=written)
+                self._take(fields, now, durable, counted, bound, written=written, later=later and not counted)
             except Unavailable:
                 if begins is not None:
                     self._end(self._file.head.seq + 1)
@@ -149,6 +153,21 @@ class Audit:
             if ends is not None:
                 self._end(ends, failed=fields.get("event") == pending.FAILED)
             return self._file.head.seq
+
+    def settle(self) -> None:
+        """Wait until all that was recorded up to now is on disk; others record meanwhile. Raises Unavailable.
+
+        Then what was to be durable `later` stays in the file, unlike what could not be written: entries of others may
+        follow it. So it may say of something given away that it was, and was not, never the other way.
+        """
+        with self._lock:
+            descriptor = self._file.duplicate()
+        try:
+            os.fdatasync(descriptor)  # a file that has been turned was synced by that
+        except OSError as error:
+            self._file.fail(f"cannot be written ({error.strerror})", ROOM)
+        finally:
+            os.close(descriptor)
 
     def extend(self, event: Mapping[str, Any], sent: range, bound: Bound | None = None) -> None:
         """Note which bytes an event is about that was recorded and counted a moment ago; its count will say so."""
@@ -234,11 +253,12 @@ class Audit:
         bound: Bound | None,
         over: bool = False,
         written: Written | None = None,
+        later: bool = False,
     ) -> None:
         """Write an event, or count it when it is `counted` and one like it is in the log (on disk, if it must be), or
         when it is beyond its bound."""
         if not counted and bound is None:
-            self._file.append({"time": iso(now), **fields}, durable, written=written)
+            self._file.append({"time": iso(now), **fields}, durable, written=written, later=later)
             return
         signature, table = _signature(fields), self._repeats.table(fields, over)
         self._write_counts(table.ended(now))
@@ -256,7 +276,7 @@ class Audit:
         if counted and not self._counting:
             self._counting = True
             self._mark()
-        self._file.append({"time": iso(now), **fields}, durable, written=written)
+        self._file.append({"time": iso(now), **fields}, durable, written=written, later=later)
         if repeat is not None:
             repeat.durable = True
         elif counted and (ended := table.add(signature, Repeat(now, now, fields, durable))) is not None:

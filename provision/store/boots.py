@@ -142,22 +142,31 @@ class Boots:
         A boot that was charged less than SAME_BOOT ago is free. A host with `netboot: always` needs no window, one
         with `never` gets nothing, nor does a boot that is up. Returns the boot as it is now.
         """
-        if not self._may_boot(boot.host):
-            return None
-        known = self._running.get((boot.host, boot.mac, boot.medium))
-        if known is not None and known.id == boot.id and known.is_charged(now):
+        (charged,) = self.charge_all([boot], now)
+        return charged
+
+    def charge_all(self, boots: Sequence[Boot], now: datetime) -> list[Boot | None]:
+        """`charge` for boots of the same moment, one after the other in one transaction: all are written, or none."""
+        if None not in (known := [self._known_charged(boot, now) for boot in boots]):
             return known
         with self._database.lock:
-            if not self._may_boot(boot.host):
-                return None
-            host, host_id = self._picture.snapshot.hosts[boot.host], self._picture.snapshot.ids[boot.host]
+            found: list[tuple[Boot | None, Window | None]] = []
             with self._database.write() as tx:
-                charged, window = self._charge(tx, boot, host_id, host.netboot is Netboot.ALWAYS, now)
-            if charged is not None:
-                self._remember(charged)
-            if window is not None:
-                self._windows.show(boot.host, window)
-            return charged
+                for boot in boots:
+                    may = self._known_charged(boot, now) is None and self._may_boot(boot.host)
+                    found.append(self._charge(tx, boot, now) if may else (self._known_charged(boot, now), None))
+            for boot, (charged, window) in zip(boots, found, strict=True):
+                if charged is not None:
+                    self._remember(charged)
+                if window is not None:
+                    self._windows.show(boot.host, window)
+            return [charged for charged, _ in found]
+
+    def _known_charged(self, boot: Boot, now: datetime) -> Boot | None:
+        """The boot, when it was charged already and its host may still boot."""
+        known = self._running.get((boot.host, boot.mac, boot.medium))
+        is_it = known is not None and known.id == boot.id and known.is_charged(now)
+        return known if is_it and self._may_boot(boot.host) else None
 
     def is_copy_up(self, copy: Copy) -> bool:
         """Whether a host has come up from this copy, however long ago. Raises NotFound."""
@@ -199,10 +208,10 @@ class Boots:
                 self._windows.show(boot.host, rows.window(windows[0]))
             return True
 
-    def _charge(
-        self, tx: Transaction, boot: Boot, host_id: str, always: bool, now: datetime
-    ) -> tuple[Boot | None, Window | None]:
+    def _charge(self, tx: Transaction, boot: Boot, now: datetime) -> tuple[Boot | None, Window | None]:
         """The boot as charged, or None when nothing is left to charge it to; and the host's newest window now."""
+        host_id = self._picture.snapshot.ids[boot.host]
+        always = self._picture.snapshot.hosts[boot.host].netboot is Netboot.ALWAYS
         row = rows.find(rows.of_host(tx, _boots, host_id), boot.id)
         windows = rows.of_host(tx, _windows, host_id)
         newest = rows.window(windows[0]) if windows else None

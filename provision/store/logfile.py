@@ -72,18 +72,26 @@ class LogFile:
             raise
 
     def append(
-        self, fields: Mapping[str, Any], durable: bool, seq: int | None = None, written: Written | None = None
+        self,
+        fields: Mapping[str, Any],
+        durable: bool,
+        seq: int | None = None,
+        written: Written | None = None,
+        later: bool = False,
     ) -> None:
         """Write an entry; raises Unavailable, and then nothing was written.
 
-        `written` is called between writing a durable one and waiting for the disk.
+        `written` is called between writing a durable one and waiting for the disk. For one that is to be on disk
+        `later`, the caller waits by itself.
         """
         if self._known.generation:
             fields = {**fields, "generation": self._known.generation}
         line, head = chain.encode(self._key, self.head, seq or self.head.seq + 1, fields)
-        self._write(line, head, durable, written)
+        self._write(line, head, durable, written, later)
 
-    def _write(self, line: bytes, head: Head, durable: bool, written: Written | None = None) -> None:
+    def _write(
+        self, line: bytes, head: Head, durable: bool, written: Written | None = None, later: bool = False
+    ) -> None:
         self.check()
         if len(line) > chain.MAX_LINE:
             self.fail(f"takes no entry of {len(line)} bytes", "shorten its fields")
@@ -93,7 +101,8 @@ class LogFile:
             if durable:
                 if written is not None:
                     written()
-                os.fdatasync(self.descriptor)
+                if not later:
+                    os.fdatasync(self.descriptor)
             os.pwrite(self._head_file, chain.encode_head(self._key, head, self._known), 0)
         except OSError as error:
             # What cannot be taken back is torn: every later attempt sees the wrong size, the next start repairs it.
@@ -153,6 +162,11 @@ class LogFile:
         seq, mac = str(self.head.seq), self.head.chain
         message = f"audit log {self._path.name}: entry {seq} has chain {mac}"
         self._journal.send(message, {"PROVISION_AUDIT_SEQ": seq, "PROVISION_AUDIT_CHAIN": mac})
+
+    def duplicate(self) -> int:
+        """Another descriptor of the present file, which is the caller's to close. Raises Unavailable."""
+        self.check()
+        return os.dup(self.descriptor)
 
     def sync(self) -> None:
         """Make everything durable; raises OSError."""

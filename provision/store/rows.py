@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, insert, select, update
@@ -63,9 +64,17 @@ def note(tx: Transaction, table: Table, values: dict[str, Any]) -> Row:
     return row
 
 
+@cache
+def _change(table: Table, columns: tuple[str, ...]) -> Statement:
+    """Changes these columns of one row: every host's boot waits for two of them."""
+    values = {name: bindparam(f"new_{name}") for name in columns}
+    return Statement(update(table).where(table.c.id == bindparam("number")).values(values))
+
+
 def put(tx: Transaction, table: Table, row: Row, values: dict[str, Any]) -> Row:
     """Change columns of a row that was read as `row`, and return it as it is now."""
-    tx.connection.execute(update(table).where(table.c.id == row[0]).values(values))
+    new = {f"new_{name}": value for name, value in values.items()}
+    _change(table, tuple(values)).run(tx.connection, number=row[0], **new)
     old = dict(zip(_NAMES[table.name], row, strict=True))
     changed = tuple(raw(values[name]) if name in values else old[name] for name in old)
     tx.posting.remove(table, row)

@@ -24,7 +24,6 @@ from provision.edge import Edge
 from provision.errors import NotFound
 from provision.media.content import Memory, open_file
 from provision.media.layout import FileEntry
-from provision.service.delivery import Delivery
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.tftp.server import Handler, TftpRequest
@@ -83,7 +82,8 @@ async def _initrd(asked: _Asked, path: Initrd) -> Answer:
 
 
 async def _seed(asked: _Asked, path: SeedFile) -> Answer:
-    delivery: Delivery = await asked.edge.deliver(asked.origin, lambda pin: asked.netboot.seed(pin, path.revision))
+    netboot = asked.netboot
+    delivery = await asked.edge.deliver_made(asked.origin, lambda pin: netboot.seed_of_many(pin, path.revision))
     return Answer(Memory(delivery.data), _noting(asked, "seed", len(delivery.data)), delivery=delivery)
 
 

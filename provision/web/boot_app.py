@@ -114,7 +114,7 @@ class _Booting:
     async def _seed(self, asked: SeedFile, _: Scope, origin: Origin) -> Response:
         """The seed of the running boot ("current": of a new one). GET is its first seed byte, HEAD is free."""
         netboot = self._netboot
-        delivery = await self._edge.deliver(origin, lambda pinned: netboot.seed(pinned, asked.revision))
+        delivery = await self._edge.deliver_made(origin, lambda pinned: netboot.seed_of_many(pinned, asked.revision))
         return SeedResponse(delivery, partial(netboot.sent, origin, "seed", 1.0))
 
     async def _http_boot(self, _: BootIso, scope: Scope, origin: Origin) -> Response:
