@@ -182,7 +182,7 @@ class Images:
         base_id = self._core.bases().get(name)
         if base_id is None:
             raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        order = Order("verify", image=name, work=True, joins=True)
+        order = Order("verify", image=name, work=True, joins=True, version=base_id)
         return self._operations.start(
             order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
         )

@@ -89,12 +89,12 @@ class Media:
     def begin_describing(self, name: str, medium: Medium, principal: Principal) -> Operation:
         """Begin to read the whole medium; the description is what comes of it. Raises like `plan`."""
         plan = self.plan(name, medium, principal)
-        order = Order(f"sha256 of {medium}", host=name, work=True, joins=True)
+        order = Order(f"sha256 of {medium}", host=name, work=True, joins=True, version=plan.etag)
 
         def work(running: Running) -> MediumDescription:
             def progress(stage: str, fraction: float) -> None:
                 running.progress(stage, fraction)
-                standing.require(self._core.store, principal)
+                standing.require_any(self._core.store, running.wanted)
 
             return self._described(name, medium, plan, progress)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.api.operations import Operation
-from provision.errors import Conflict, Denied, NotFound
+from provision.errors import Conflict, Denied, NotFound, Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import batches, operations
 from provision.service.batches import Batch, Progress
@@ -137,16 +137,33 @@ def test_few_at_a_time_and_few_are_remembered(here: Site, monkeypatch: pytest.Mo
     def wait(name: str) -> None:
         assert go.wait(60)
 
-    running = [begin(here, NAMES[:1], wait) for _ in range(batches.MOST_RUNNING)]
-    with pytest.raises(Conflict, match="are under way"):
+    running = [begin(here, NAMES[:1], wait) for _ in range(batches.MOST_OF_ONE)]
+    with pytest.raises(Conflict, match="of uid=0 are under way"):
         begin(here, NAMES[:1], lambda name: None)
+    running.append(here.service.batches.begin("test", NAMES[:1], wait, RACK_A))
+    with pytest.raises(Conflict, match="batches: 4 are under way"):
+        here.service.batches.begin("test", NAMES[:1], wait, RACK_A)
     go.set()
     for batch in running:
         ended(batch)
-    monkeypatch.setattr(batches, "_KEPT", 1)
+    monkeypatch.setattr(batches, "_KEPT", 2)
     ended(begin(here, NAMES[:1], lambda name: None))
     with pytest.raises(NotFound):
         here.service.batches.get(running[0].id, ROOT)
+    assert here.service.batches.get(running[-1].id, ROOT), "of whoever has begun fewer"
+
+
+def test_one_without_a_thread_is_none(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(Unavailable, match="no thread"):
+            begin(here, NAMES[:1], lambda name: None)
+    for _ in range(batches.MOST_RUNNING):
+        ended(begin(here, NAMES[:1], lambda name: None))
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_it_is_seen_by_who_sees_all_of_its_hosts(here: Site) -> None:
