@@ -38,7 +38,10 @@ class Windows:
         boots = boots if boots is not None else count
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
-        with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots):
+        with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots), core.store.database.lock:
+            # Under the lock with which a host is declared compromised: no window is left over from before that.
+            if denial := policy.exposed(core.seen(name, principal)):
+                raise denial.error()
             opened = core.store.windows.open(name, minutes, boots, core.clock(), principal)
         core.witness()
         return opened
