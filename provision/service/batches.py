@@ -106,7 +106,8 @@ class Batches:
             raise Conflict("batches", f"{MOST_OF_ONE} of {by} are under way", "wait for the end of one")
 
     def get(self, id_: str, principal: Principal) -> Batch:
-        """A batch that the principal has begun, or that is for hosts of theirs only; raises NotFound."""
+        """A batch that the principal has begun, or that is for hosts of theirs only; raises NotFound. What it says of a
+        host that is no longer theirs, it says of one that is not there."""
         with self._lock:
             batch = self._known.get(id_)
         if batch is None or not self._sees(batch, principal):
@@ -129,7 +130,7 @@ class Batches:
             thread.join(_END_SECONDS)
 
     def _sees(self, batch: Batch, principal: Principal) -> bool:
-        if not principal.selector:
+        if not principal.selector or principal == batch.principal:
             return True
         hosts = self._core.hosts
         return all(name in hosts and principal.sees(hosts[name].labels) for name in batch.rows)

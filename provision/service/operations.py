@@ -149,6 +149,7 @@ class Operations:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._running: dict[str, tuple[Running, threading.Thread]] = {}
+        self._changing: set[str] = set()
 
     def begin(self, kind: str, host: str, principal: Principal, work: Work) -> api.Operation:
         """Begin `work` for a host; raises Conflict when there are too many, or one for the host already."""
@@ -183,14 +184,21 @@ class Operations:
 
     @contextmanager
     def none_for(self, host: str) -> Iterator[None]:
-        """Let no operation for the host wait for others within this context, which takes milliseconds; raises Conflict
-        while there is one."""
+        """Let no operation for the host begin that waits for others within this context; raises Conflict while there
+        is one. Nobody waits for it: the disk may be slow."""
         with self._lock:
             self._same(Order("change", host))
+            self._changing.add(host)
+        try:
             yield
+        finally:
+            with self._lock:
+                self._changing.discard(host)
 
     def _same(self, order: Order) -> _Known | None:
         """What runs and does the same; raises Conflict when it is not to be joined."""
+        if order.host in self._changing and not order.work:
+            raise Conflict(order.subject, "its BMC is being changed", "try again in a moment")
         for id_, (running, _) in self._running.items():
             known = self._known[id_]
             if order.excludes(known.order):
@@ -287,11 +295,10 @@ class Operations:
             thread.join(max(0.0, end - time.monotonic()))
 
     def _is_seen(self, order: Order, principal: Principal) -> bool:
-        """Whether it concerns a host that the principal sees, or they see all of the site."""
-        if order.host is None:
-            return not principal.selector
-        host = self._core.hosts.get(order.host)
-        return host is not None and principal.sees(host.labels)
+        """Whether it concerns a host that the principal sees, or they see all of the site: also one whose host is
+        gone meanwhile."""
+        host = self._core.hosts.get(order.host) if order.host is not None else None
+        return principal.sees(host.labels) if host is not None else not principal.selector
 
     def _seen(self, id_: str, principal: Principal) -> _Known:
         with self._lock:

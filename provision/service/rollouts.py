@@ -138,8 +138,8 @@ class Rollouts:
         """Stop, wait, move the next hosts, or end."""
         core, pending = self._core, self._count(Outcome.PENDING)
         if (reason := self._failure(current) if pending else self._obstacle(current)) is not None:
-            about = {"image": current.base, "count": self._count(Outcome.FAILED), "reason": reason}
-            with core.act("rollout-stopped", None, **about):
+            failed = self._count(Outcome.FAILED)
+            with core.act("rollout-stopped", None, image=current.base, count=failed, reason=reason):
                 core.store.rollouts.put(replace(current, state=RolloutState.STOPPED))
         elif not pending and self._left(current):
             self._step(current, None)

@@ -174,6 +174,26 @@ def test_it_is_seen_by_who_sees_all_of_its_hosts(here: Site) -> None:
             ask(other.id, RACK_A)
 
 
+def test_who_has_begun_it_ends_it_whatever_becomes_of_its_hosts(here: Site) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        began.set()
+        assert go.wait(60)
+
+    mine, other = (
+        Principal(f"uid={n}", PrincipalRole.OPERATOR, Authentication.PEER_CREDENTIALS, RACK_A.selector) for n in (7, 8)
+    )
+    batch = begin(here, ("node1", "node2"), wait, mine)
+    assert began.wait(60)
+    here.apply(INVENTORY.replace("labels: {rack: a}", "labels: {rack: c}"))
+    with pytest.raises(NotFound):
+        here.service.batches.get(batch.id, other)
+    here.service.batches.cancel(batch.id, mine)
+    go.set()
+    assert ended(batch).counts == {Progress.DONE: 1, Progress.FAILED: 1}
+
+
 def test_the_end_of_the_service_ends_it(here: Site) -> None:
     began = threading.Event()
 

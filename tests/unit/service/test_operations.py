@@ -17,7 +17,7 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import operations
 from provision.service.operations import Operations, Order, Running
 from tests.helpers.principals import ROOT, with_role
-from tests.helpers.site_fixture import CANARY, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, Site, site
 
 OTHER = with_role(PrincipalRole.OPERATOR)
 RACK_B = Principal("token:b", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "b"),))
@@ -100,6 +100,27 @@ def test_whoever_does_not_see_the_host_sees_no_operation(here: Site) -> None:
                 call(id_, RACK_B)
             said.append(str(told.value).replace(id_, "ID"))
         assert said[0] == said[1]
+
+
+def test_one_whose_host_is_gone_is_ended_by_who_sees_all(here: Site) -> None:
+    there = here.service.operations
+    begun = there.begin("test", "node3", ROOT, lambda running: running.pause(3600))
+    here.apply(INVENTORY[: INVENTORY.index("  node3:")])
+    with pytest.raises(NotFound):
+        there.get(begun.id, RACK_B)
+    there.cancel(begun.id, ROOT)
+    assert ended(there, begun).cancelled
+
+
+def test_nothing_begins_while_its_host_is_changed_and_nobody_waits_for_that(here: Site) -> None:
+    there = here.service.operations
+    with there.none_for("node1"):
+        with pytest.raises(Conflict, match="its BMC is being changed"):
+            there.begin("test", "node1", ROOT, lambda running: None)
+        assert there.listing(ROOT) == [] and there.begin("test", "node2", ROOT, lambda running: None)
+        order = Order("sha256 of iso", host="node1", work=True)
+        assert ended(there, there.start(order, ROOT, lambda running: None)).state is OperationState.DONE
+    ended(there, there.begin("test", "node1", ROOT, lambda running: None))
 
 
 def test_they_are_bounded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
