@@ -40,8 +40,8 @@ Result = Image | MediumDescription
 
 class Operation(Answer):
     """An operation: what it does (`kind`) to which host or image, for whom, what it has done so far (`steps`), how far
-    it is, what came of it, and why it failed. The service keeps it for a while after its end, and forgets it when it
-    restarts."""
+    it is, what came of it, and why it failed. One that is `cancelled` undoes what it can until it ends. The service
+    keeps it for a while after its end, and forgets it when it restarts."""
 
     model_config = examples(
         {
@@ -51,6 +51,7 @@ class Operation(Answer):
             "image": None,
             "by": "uid=0",
             "state": "running",
+            "cancelled": False,
             "started": "2026-03-01T12:00:00+00:00",
             "ended": None,
             "steps": ["off"],
@@ -66,6 +67,7 @@ class Operation(Answer):
     image: Name | None
     by: Line
     state: OperationState
+    cancelled: bool
     started: Time
     ended: Time | None
     steps: tuple[Line, ...]

@@ -32,7 +32,8 @@ class RolloutHost(Answer):
 
 
 class RolloutStatus(Answer):
-    """A roll-out: its state (running, paused, stopped, done), the hosts that were moved, and how many are not yet."""
+    """A roll-out: its state (running, paused, stopped, done), the hosts that were moved, how many are not yet, and the
+    `reason` for which one that was stopped goes no further."""
 
     model_config = examples(
         {
@@ -45,6 +46,7 @@ class RolloutStatus(Answer):
             "started": "2026-03-01T12:00:00+00:00",
             "by": "token:ci",
             "left": 27,
+            "reason": None,
             "hosts": [{"host": "node1", "moved": "2026-03-01T12:00:00+00:00", "outcome": "up"}],
         }
     )
@@ -58,6 +60,7 @@ class RolloutStatus(Answer):
     started: Time
     by: Line
     left: Count
+    reason: Line | None
     hosts: tuple[RolloutHost, ...]
 
 

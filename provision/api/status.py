@@ -24,7 +24,8 @@ class Alert(Answer):
 
 
 class HostStatus(Answer):
-    """How far a host has come; `parts` in percent, `heard` is when it last said that it is up."""
+    """How far a host has come; `parts` in percent, `seen` is when something was last seen of that boot, and `heard`
+    when the host last said that it is up."""
 
     host: Name
     stage: Line
@@ -33,6 +34,7 @@ class HostStatus(Answer):
     mac: Line | None
     network: Line | None
     started: Time | None
+    seen: Time | None
     up: Time | None
     window: Window | None
     heard: Time | None
@@ -57,6 +59,7 @@ _HOST_STATUS: dict[str, JsonValue] = {
     "mac": "52:54:00:00:00:01",
     "network": "mgmt",
     "started": "2026-03-01T12:00:00+00:00",
+    "seen": "2026-03-01T12:00:20+00:00",
     "up": None,
     "window": {"open": True, "expires": "2026-03-01T13:00:00+00:00", "boots": 1, "used": 0},
     "heard": None,

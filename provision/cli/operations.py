@@ -49,7 +49,8 @@ def follow_all(
 ) -> list[Followed]:
     """Begin an operation for each host, so many at a time, and wait for their ends, in whose order they are returned.
 
-    Ctrl-C cancels those that run, begins no others, waits for their ends and goes on; another one does not wait.
+    Ctrl-C cancels those that run, begins no others, waits for their ends and goes on; another one does not wait. Nor is
+    waited for one that goes on because others wait for it, too.
     """
     following = _Following(client, list(hosts), begin, say, progress)
     try:
@@ -78,9 +79,17 @@ class _Following:
 
     def cancel(self) -> None:
         """Cancel what runs."""
-        for host, operation in self._running.items():
-            self._say(host, f"cancelling operation {operation.id}, and undoing what it has done")
-            self._client.remove(route("operations", operation.id))
+        from provision.api.operations import Operation
+
+        for host, operation in list(self._running.items()):
+            place = route("operations", operation.id)
+            self._client.remove(place)
+            seen = self._client.call(Operation, "GET", place)
+            if seen.cancelled or seen.state is not seen.state.RUNNING:
+                self._say(host, f"cancelling operation {operation.id}, and undoing what it has done")
+            else:
+                self._say(host, f"operation {operation.id} goes on for others who wait for it")
+                del self._running[host]
 
     def _start(self, host: str) -> None:
         try:

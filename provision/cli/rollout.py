@@ -92,6 +92,8 @@ def _call(method: str, path: str, body: object = None) -> None:
 def _show(seen: RolloutStatus) -> None:
     hosts = " ".join(f"{label}={value}" for label, value in seen.selector.items()) or "all hosts"
     output.say(f"{seen.base} for {hosts}, {seen.percent} % at a time: {seen.state}, {seen.left} hosts left")
+    if seen.reason is not None:
+        output.say(f"it was stopped: {seen.reason}")
     output.table(
         ("HOST", "MOVED", "OUTCOME"), ((one.host, output.moment(one.moved), one.outcome) for one in seen.hosts)
     )

@@ -86,13 +86,16 @@ class Receiver:
         self._failures, self._not_before = 0, 0.0
         self._trouble: ProvisionError | None = None
         self._lock = threading.Lock()
+        # Set while somebody wants the lock: the work gives way after the event that it is telling.
+        self._give_way = threading.Event()
 
     def warnings(self) -> list[ProvisionError]:
         """Why the receiver is not told at present."""
         return [self._trouble] if self._trouble is not None else []
 
     def work(self) -> None:
-        """Tell it all that is new, until it is told or something is in the way. Raises nothing for that."""
+        """Tell it all that is new, until it is told, something is in the way, or it is to be told again of something.
+        Raises nothing for that."""
         with self._lock:
             self._work()
 
@@ -105,7 +108,9 @@ class Receiver:
     def replay(self, first: int) -> None:
         """Go on with the entry `first`, at once, whatever was taken and however often it failed. Raises ProvisionError
         when that cannot be remembered."""
+        self._give_way.set()
         with self._lock:
+            self._give_way.clear()
             try:
                 self._begin()
                 self._taken, self._waiting = first - 1, []
@@ -121,7 +126,7 @@ class Receiver:
             return  # without a log there is no number to go on from
         try:
             self._begin()
-            while entry := self._next():
+            while not self._give_way.is_set() and (entry := self._next()):
                 self._tell(entry)
                 self._taken, self._failures = entry["seq"], 0
                 self._waiting.pop(0)

@@ -17,16 +17,17 @@ from enum import StrEnum
 
 from provision.api.operations import Operation, OperationState
 from provision.api.problem import ProblemDocument
-from provision.errors import Conflict, NotFound, ProvisionError
+from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.principal import Principal
 from provision.service import standing
 from provision.service.core import Core
-from provision.service.operations import Full, Operations
+from provision.service.operations import Full, Operations, forgotten
 from provision.service.selections import Begin, reason
 
 AT_ONCE = 8
 """Hosts of a batch for which something is under way at a time, as with --selector of the command line."""
-MOST_RUNNING = 4
+MOST_RUNNING, MOST_OF_ONE = 4, 3
+"""Batches at a time, in all and of one principal."""
 _KEPT = 20
 _LOOK_SECONDS = 0.2
 _END_SECONDS = 5.0
@@ -81,22 +82,32 @@ class Batches:
         self._threads: dict[str, threading.Thread] = {}
 
     def begin(self, title: str, names: Sequence[str], begin: Begin, principal: Principal) -> Batch:
-        """Begin an action for the hosts; raises Conflict when there are too many batches."""
+        """Begin an action for the hosts. Raises Conflict when there are too many batches, and Unavailable when this
+        process has no thread for one."""
         id_ = secrets.token_hex(6)
         batch = Batch(id_, title, principal, self._core.clock(), {name: Row(name) for name in names})
         thread = threading.Thread(target=self._run, args=(batch, begin), name=f"batch {id_}", daemon=True)
         with self._lock:
-            if len(self._threads) >= MOST_RUNNING:
-                raise Conflict("batches", f"{MOST_RUNNING} are under way", "wait for the end of one")
+            self._require_room(principal.name)
+            try:
+                thread.start()  # its end waits for the lock
+            except RuntimeError:
+                raise Unavailable("batches", "there is no thread for another one", "try again in a moment") from None
             self._known[id_], self._threads[id_] = batch, thread
-            over = [known for known in self._known if known not in self._threads]
-            for known in over[: max(0, len(over) - _KEPT)]:
+            makers = {known.id: known.principal.name for known in self._known.values() if known.id not in self._threads}
+            for known in forgotten(makers, _KEPT):
                 del self._known[known]
-            thread.start()
         return batch
 
+    def _require_room(self, by: str) -> None:
+        if len(self._threads) >= MOST_RUNNING:
+            raise Conflict("batches", f"{MOST_RUNNING} are under way", "wait for the end of one")
+        if [self._known[id_].principal.name for id_ in self._threads].count(by) >= MOST_OF_ONE:
+            raise Conflict("batches", f"{MOST_OF_ONE} of {by} are under way", "wait for the end of one")
+
     def get(self, id_: str, principal: Principal) -> Batch:
-        """A batch that the principal has begun, or that is for hosts of theirs only; raises NotFound."""
+        """A batch that the principal has begun, or that is for hosts of theirs only; raises NotFound. What it says of a
+        host that is no longer theirs, it says of one that is not there."""
         with self._lock:
             batch = self._known.get(id_)
         if batch is None or not self._sees(batch, principal):
@@ -119,7 +130,7 @@ class Batches:
             thread.join(_END_SECONDS)
 
     def _sees(self, batch: Batch, principal: Principal) -> bool:
-        if not principal.selector:
+        if not principal.selector or principal == batch.principal:
             return True
         hosts = self._core.hosts
         return all(name in hosts and principal.sees(hosts[name].labels) for name in batch.rows)

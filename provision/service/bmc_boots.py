@@ -1,13 +1,14 @@
 """Boots by BMCs, from powered off to up: each step is written down before it is done, and undone at the end.
 
 Whatever ends a boot (the host is up, a step fails, somebody cancels it, the service is killed), its link, window,
-medium and boot override are taken back: by the boot itself, or by the next start of the service.
+medium and boot override are taken back: by the boot itself, or by the next start of the service. What others have given
+the host meanwhile stays, and so does what a BMC shows that was made the host's since.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -21,16 +22,17 @@ from provision.bmc import virtual_media
 from provision.bmc.machine import Machine, Power
 from provision.bmc.vendors import Via
 from provision.boot import Medium
-from provision.errors import Conflict, Denied, ProvisionError, Unavailable
+from provision.errors import Conflict, Denied, NotFound, ProvisionError, Unavailable
+from provision.host import Host
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service import standing
 from provision.service.bmcs import Bmcs, stranger
-from provision.service.boot_plan import Step, steps, to_undo
+from provision.service.boot_plan import AT_BMC, Begun, Step, steps, to_undo
 from provision.service.core import Core
 from provision.service.link_reads import boot_files, told
 from provision.service.links import Links
-from provision.service.listeners import Listeners
+from provision.service.listeners import Listeners, Listening, serves
 from provision.service.operations import Operations, Running
 from provision.service.status import Reports
 from provision.service.windows import Windows
@@ -63,10 +65,9 @@ class BmcBoots:
         """Begin to boot the host. Raises NotFound, Denied when policy would give it nothing, and Conflict when nothing
         is served or something is under way with the host."""
         parts, via = self._parts, Via(order.via.value)
-        parts.core.seen(host, principal)
+        wanted = parts.core.seen(host, principal).host
         parts.core.store.bmcs.get(host)
-        if not parts.listeners():
-            raise Conflict(host, "nothing is served that it could boot from", "start the service: 'provision serve'")
+        require_served(parts.listeners(), wanted, via)
         if order.via is not BootVia.CD:
             _require_allowed(parts.reports, host, _MEDIA[via], principal)
 
@@ -91,6 +92,13 @@ class BmcBoots:
             _Undo(self._parts, asked, running).leftovers(host)
 
         return work
+
+
+def require_served(listeners: Mapping[str, Listening], host: Host, via: Via) -> None:
+    """Raise Conflict unless something is served that the host could boot from."""
+    if not serves(listeners, None if via is Via.CD else {one.network for one in host.interfaces.values()}):
+        remedy = "see 'provision status', or start the service: 'provision serve'"
+        raise Conflict(host.name, "nothing is served that it could boot from", remedy)
 
 
 def _require_allowed(reports: Reports, host: str, medium: Medium, principal: Principal) -> None:
@@ -120,13 +128,17 @@ class _Boot:
         machine = parts.bmcs.machine(host, self._running.pause)
         was_off = self._require_ready(machine)
         left = BmcBoot(host, parts.core.clock(), was_off, (), self._principal.name)
+        there = parts.bmcs.place(host)
         try:
             for step in steps(self._via):
                 standing.require(parts.core.store, self._principal)
-                left = replace(left, steps=(*left.steps, step.value))
+                begun = Begun(step, there if step in AT_BMC else "")
+                left = replace(left, steps=(*left.steps, str(begun)))
                 parts.core.store.bmc_boots.put(left)
                 parts.core.witness()
-                self._do(step, machine)
+                # In the journal with the next step: who is killed before that leaves what the time alone tells of.
+                begun = replace(begun, what=self._do(step, machine) or begun.what)
+                left = replace(left, steps=(*left.steps[:-1], str(begun)))
                 self._running.pause(0)  # raises when it was cancelled meanwhile
             self._await_up(left.started)
         except BaseException:
@@ -152,14 +164,17 @@ class _Boot:
             virtual_media.slot(machine)
         return off
 
-    def _do(self, step: Step, machine: Machine) -> None:
+    def _do(self, step: Step, machine: Machine) -> str:
+        """Do a step; returns the id of what it has made, "" when it makes nothing."""
         core, host, principal = self._parts.core, self._host, self._principal
         if step is Step.WINDOW:
-            self._parts.windows.open(host, self._order.minutes, 1, principal)
+            window = self._parts.windows.give(host, self._order.minutes, 1, principal)
             self._running.say(f"a window is open for {self._order.minutes} minutes")
-        elif step is Step.LINK:
+            return str(window.id)
+        if step is Step.LINK:
             self._make_link()
-        elif step is Step.MEDIUM:
+            return self._link
+        if step is Step.MEDIUM:
             with core.act("medium-inserted", principal, host=host, medium="iso"):
                 self._insert(machine)
         elif step is Step.ONCE:
@@ -171,6 +186,7 @@ class _Boot:
                 machine.turn_off(force=True)  # nothing when it is off
                 machine.turn_on()
             self._running.say("the machine is on")
+        return ""
 
     def _make_link(self) -> None:
         bmc = self._parts.core.store.bmcs.get(self._host)
@@ -242,14 +258,14 @@ class _Undo:
     def run(self, left: BmcBoot, up: bool, quiet: bool = False) -> None:
         """Undo each step, also when another one fails; what fails stays in the journal. Raises the first failure,
         unless it is `quiet`: then another error is under way."""
-        failed: list[tuple[Step, ProvisionError]] = []
-        for step in to_undo([Step(name) for name in left.steps], left.was_off, up):
+        failed: list[tuple[Begun, ProvisionError]] = []
+        for begun in to_undo([Begun.parse(text) for text in left.steps], left.was_off, up):
             try:
-                self._one(step, left)
+                self._one(begun, left)
             except ProvisionError as error:
-                failed.append((step, error))
-                self._running.say(f"not undone yet ({step}): {error}")
-        kept = tuple(step.value for step, _ in reversed(failed))
+                failed.append((begun, error))
+                self._running.say(f"not undone yet ({begun.step}): {error}")
+        kept = tuple(str(begun) for begun, _ in reversed(failed))
         try:
             if kept:
                 self._parts.core.store.bmc_boots.put(replace(left, steps=kept))
@@ -261,18 +277,43 @@ class _Undo:
         if failed and not quiet:
             raise failed[0][1]
 
-    def _one(self, step: Step, left: BmcBoot) -> None:
-        core, host = self._parts.core, left.host
-        if step is Step.WINDOW:
-            self._parts.windows.close(host, self._principal)
+    def _one(self, begun: Begun, left: BmcBoot) -> None:
+        if begun.step is Step.WINDOW:
+            self._close(begun.what, left)
+        elif begun.step is Step.LINK:
+            self._revoke(begun.what, left)
+        elif begun.what and begun.what != (there := self._place(left.host)):
+            # Its machine is maybe another one by now, and nobody has told it anything.
+            now = f"is at {there}" if there else "is not known"
+            self._running.say(f"its BMC {now} by now: what was told to that at {begun.what} is not undone")
+        else:
+            self._at_bmc(begun.step, left.host)
+
+    def _place(self, host: str) -> str:
+        try:
+            return self._parts.bmcs.place(host)
+        except NotFound:
+            return ""
+
+    def _close(self, id_: str, left: BmcBoot) -> None:
+        """Close the boot's own window, and no other: an operator may have opened one meanwhile."""
+        window = self._parts.core.store.windows.of(left.host)
+        if window is None:
             return
-        if step is Step.LINK:
-            for link in core.store.links.all():
-                own = link.host == host and link.actor == left.actor and link.made >= left.started
-                if own and not link.revoked:
-                    self._parts.links.revoke(link.id, self._principal)
-            return
-        machine = self._parts.bmcs.machine(host, self._running.pause)
+        since = window.opened is not None and window.opened >= left.started
+        if str(window.id) == id_ if id_ else since:
+            self._parts.windows.close(left.host, self._principal)
+
+    def _revoke(self, id_: str, left: BmcBoot) -> None:
+        """Revoke the boot's own link; when nobody had time to write down which it is, all that its actor has made
+        for the host since."""
+        for link in self._parts.core.store.links.all():
+            since = link.host == left.host and link.actor == left.actor and link.made >= left.started
+            if (link.id == id_ if id_ else since) and not link.revoked:
+                self._parts.links.revoke(link.id, self._principal)
+
+    def _at_bmc(self, step: Step, host: str) -> None:
+        core, machine = self._parts.core, self._parts.bmcs.machine(host, self._running.pause)
         if step is Step.MEDIUM:
             with core.act("medium-ejected", self._principal, host=host, medium="iso"):
                 for drive in virtual_media.slots(machine)[:1]:
@@ -280,7 +321,7 @@ class _Undo:
             self._running.say("its virtual CD is empty")
         elif step is Step.ONCE:
             machine.boot_as_usual()
-        elif step is Step.POWER:
+        else:
             with core.act("power-changed", self._principal, host=host, kind="off, forced"):
                 machine.turn_off(force=True)
             self._running.say("the machine is off again")

@@ -40,7 +40,7 @@ class Bmcs:
 
     def put(self, host: str, wanted: api.NewBmc, principal: Principal) -> api.BmcRow:
         """Seal the password of the host's BMC, instead of what was set before; the same again changes nothing. Raises
-        NotFound, Invalid."""
+        NotFound, Invalid, and Conflict while something is under way with it."""
         core, password = self._core, Secret(wanted.password)
         core.seen(host, principal)
         access = parse(wanted.url, wanted.user, password, Pin(wanted.ca, wanted.fingerprint), wanted.system)
@@ -48,7 +48,7 @@ class Bmcs:
         made = Bmc(access.url, access.user, access.system, pin.ca, pin.fingerprint, core.clock(), principal.name)
         if (present := self._same(host, made, password)) is not None:
             return _row(host, present)
-        with core.act("bmc-set", principal, host=host, address=access.url):
+        with self._operations.none_for(host), core.act("bmc-set", principal, host=host, address=access.url):
             core.store.bmcs.set(host, made, password)
         core.witness()
         return _row(host, made)
@@ -68,13 +68,18 @@ class Bmcs:
         return _row(host, self._core.store.bmcs.get(host))
 
     def remove(self, host: str, principal: Principal) -> None:
-        """Know the host's BMC no longer; raises NotFound."""
+        """Know the host's BMC no longer; raises NotFound, and Conflict while something is under way with it."""
         core = self._core
         core.seen(host, principal)
         core.store.bmcs.get(host)
-        with core.act("bmc-removed", principal, host=host):
+        with self._operations.none_for(host), core.act("bmc-removed", principal, host=host):
             core.store.bmcs.remove(host)
         core.witness()
+
+    def place(self, host: str) -> str:
+        """Where the host's BMC is, and which of its machines is the host; raises NotFound."""
+        bmc = self._core.store.bmcs.get(host)
+        return f"{bmc.url}/{bmc.system}"
 
     def machine(self, host: str, pause: Pause) -> Machine:
         """The host's machine, behind its BMC; raises NotFound, Unavailable."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from provision.bmc.vendors import Via
 
@@ -23,6 +25,27 @@ class Step(StrEnum):
     """The machine is switched on; undone, it is switched off, when it was off before and the host did not come up."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A step that has begun, and with `what`: the id of the window or the link, or where the BMC is; "" while that is
+    not known. In the journal it is "STEP" or "STEP:WHAT"."""
+
+    step: Step
+    what: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.step}:{self.what}" if self.what else str(self.step)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What the journal says; raises ValueError for what is no step."""
+        step, _, what = text.partition(":")
+        return cls(Step(step), what)
+
+
+AT_BMC = frozenset((Step.MEDIUM, Step.ONCE, Step.POWER))
+"""Steps that are done at the BMC that the host has at that time, and undone there or nowhere."""
+
 _NETWORK = (Step.WINDOW, Step.ONCE, Step.POWER)
 _STEPS = {Via.CD: (Step.LINK, Step.MEDIUM, Step.ONCE, Step.POWER), Via.PXE: _NETWORK, Via.HTTP_BOOT: _NETWORK}
 
@@ -32,10 +55,10 @@ def steps(via: Via) -> tuple[Step, ...]:
     return _STEPS[via]
 
 
-def to_undo(begun: Sequence[Step], was_off: bool, up: bool) -> tuple[Step, ...]:
+def to_undo(begun: Sequence[Begun], was_off: bool, up: bool) -> tuple[Begun, ...]:
     """What is to be undone of the steps that have begun, in its order: a machine is off before it loses its medium.
 
     A machine that is `up` stays on, and so does one that ran before.
     """
     keep = Step.POWER if up or not was_off else None
-    return tuple(step for step in reversed(begun) if step is not keep)
+    return tuple(one for one in reversed(begun) if one.step is not keep)

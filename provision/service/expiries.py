@@ -143,14 +143,14 @@ class Expiries:
         for one in self.all():
             key = f"{one.kind} {one.host or ''} {one.name} {one.ends.isoformat()}"
             near = [days for days in NOTICE_DAYS if one.ends - now <= timedelta(days=days)]
-            if key in said:
-                kept[key] = said[key]
-            if near and min(near) < kept.get(key, max(NOTICE_DAYS) + 1):
+            if not near:
+                continue  # what was said of it by a clock that was ahead is said again in its time
+            if key not in said or min(near) < said[key]:
                 # Not each on the disk before the next: a whole site may have got its certificates on one day.
                 about = {"host": one.host, "kind": str(one.kind), "subject": one.subject, "days": min(near)}
                 event = {"time": now, "event": "credential-expiring", **about, "reason": str(one.warning(now))}
                 core.audit.record(event, counted=False)
-                kept[key] = min(near)
+            kept[key] = min(near)
         if kept != said:
             core.store.expiry_notices.keep(kept)
 

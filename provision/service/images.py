@@ -182,7 +182,7 @@ class Images:
         """Begin to compare every file of the image with its hash; it ends with Unavailable, which names the one that
         differs. Raises NotFound."""
         base_id = self._id_of(name)
-        order = Order("verify", image=name, work=True, joins=True)
+        order = Order("verify", image=name, work=True, joins=True, version=base_id)
         return self._operations.start(
             order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
         )

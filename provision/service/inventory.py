@@ -55,7 +55,10 @@ class Inventories:
 
     def current(self, principal: Principal) -> Inventory:
         """What was applied last, with the hosts that the principal sees; raises Conflict before the first time."""
-        return Inventory(site=self._core.site, hosts=tuple(self._core.visible(principal)))
+        there = self._core.store.hosts.inventory()
+        if there is None:
+            return Inventory(site=self._core.site, hosts=())  # which says why
+        return there.model_copy(update={"hosts": tuple(host for host in there.hosts if principal.sees(host.labels))})
 
     def tag(self) -> str:
         """The entity tag of the whole inventory as it is now."""
@@ -100,9 +103,12 @@ class Inventories:
         confirmed: bool,
         principal: Principal,
         fits: Callable[[str], bool] = lambda tag: True,
-    ) -> Difference:
-        """Make the difference, in one transaction. Raises Problems, Conflict when it needs a yes and has none, and
-        Outdated when the entity tag of the present inventory does not `fit` what it is to be made to."""
+    ) -> tuple[Difference, str]:
+        """Make the difference, in one transaction, and return it with the entity tag of what it makes.
+
+        Raises Problems, Conflict when it needs a yes and has none, and Outdated when the entity tag of the present
+        inventory does not `fit` what it is to be made to.
+        """
         with self._core.lock, without_collector():
             if not fits(self.tag()):
                 remedy = "look at the difference to what is there now, and apply again"
@@ -116,7 +122,7 @@ class Inventories:
                     "look at the difference with --dry-run, then say --yes",
                 )
             self._make(merged, changes, principal)
-            return changes
+            return changes, entity_tag(merged)
 
     def _make(self, merged: Inventory, changes: Difference, principal: Principal) -> None:
         if not changes:

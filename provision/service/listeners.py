@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,3 +18,8 @@ class Listening:
 
 Listeners = Callable[[], Mapping[str, Listening]]
 """Says of every listener of the settings, by its network's name or "[api]", what it is doing."""
+
+
+def serves(listeners: Mapping[str, Listening], networks: Collection[str | None] | None = None) -> bool:
+    """Whether anything is served, or on one of these networks."""
+    return any(one.served and (networks is None or name in networks) for name, one in listeners.items())

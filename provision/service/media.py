@@ -105,12 +105,12 @@ class Media:
     def begin_describing(self, name: str, medium: Medium, principal: Principal, format_: DiskFormat = RAW) -> Operation:
         """Begin to read the whole medium; the description is what comes of it. Raises like `plan`."""
         plan = self.plan(name, medium, principal, format_)
-        order = Order(f"sha256 of {Kind(medium, format_)}", host=name, work=True, joins=True)
+        order = Order(f"sha256 of {Kind(medium, format_)}", host=name, work=True, joins=True, version=plan.etag)
 
         def work(running: Running) -> MediumDescription:
             def progress(stage: str, fraction: float) -> None:
                 running.progress(stage, fraction)
-                standing.require(self._core.store, principal)
+                standing.require_any(self._core.store, running.wanted)
 
             return self._described(name, Kind(medium, format_), plan, progress)
 

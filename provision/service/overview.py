@@ -19,8 +19,6 @@ from provision.service.status import Reports
 
 PAGE = 100
 """Hosts of one page."""
-STUCK = timedelta(minutes=10)
-"""After this long a boot that is not up has stopped somewhere. Slow firmware and a slow LAN take half of it."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,15 @@ class Overview:
             yield host, known.get(host.name, Condition.IDLE)
 
     def _judged(self, names: Sequence[str]) -> Iterator[tuple[str, Condition]]:
-        now = self._core.clock()
-        return ((status.host, judge(status, now)) for status in self._reports.of_hosts(names))
+        now, patience = self._core.clock(), self._patience
+        return ((status.host, judge(status, now, patience)) for status in self._reports.of_hosts(names))
+
+    @property
+    def _patience(self) -> timedelta:
+        return timedelta(minutes=self._core.settings.stuck_minutes)
 
     def _line(self, host: Host, status: HostStatus, principal: Principal) -> Line:
-        condition = judge(status, self._core.clock())
+        condition = judge(status, self._core.clock(), self._patience)
         stuck = None
         if condition is Condition.STUCK:
             stuck = explained(status, self._reports.explain(host.name, principal))
@@ -141,11 +143,12 @@ def _fits(host: Host, wanted: Wanted) -> bool:
     return not label or (label in host.labels and (not value or host.labels[label] == value))
 
 
-def judge(status: HostStatus, now: datetime) -> Condition:
-    """How a host is, by how far it has come and when it began."""
+def judge(status: HostStatus, now: datetime, patience: timedelta) -> Condition:
+    """How a host is, by how far it has come. A boot of which nothing was seen for as long as the `patience` has stopped
+    somewhere."""
     if status.stage == "up":
         return Condition.UP
     if status.stage != "nothing":
-        began = datetime.fromisoformat(status.started) if status.started else now
-        return Condition.STUCK if abs(now - began) >= STUCK else Condition.BOOTING
+        seen = datetime.fromisoformat(status.seen) if status.seen else now
+        return Condition.STUCK if abs(now - seen) >= patience else Condition.BOOTING
     return Condition.READY if status.window is not None and status.window.open else Condition.IDLE

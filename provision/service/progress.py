@@ -21,6 +21,11 @@ class Progress:
     at: datetime | None = None
 
     @property
+    def seen(self) -> datetime:
+        """When something was last seen of it."""
+        return max(filter(None, (self.boot.started, self.boot.charged, self.at)))
+
+    @property
     def stage(self) -> str:
         """The furthest thing seen: "up", "seed", "initrd", "kernel", "configuration" or "nothing"."""
         if self.boot.up:

@@ -7,12 +7,13 @@ them have come up, and none when too many have not.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from provision.api import rollouts as api
 from provision.boot import Boot, Role
-from provision.errors import Conflict, NotFound, Problems
+from provision.errors import Conflict, NotFound, Problem, Problems
 from provision.host import Host
 from provision.principal import Principal
 from provision.service import compatibility
@@ -47,7 +48,8 @@ class Rollouts:
             left = self._left(made)
             if not left:
                 raise Conflict("roll-out", f"no host would get '{order.base}' by it", "see 'provision host list'")
-            self._require_fit(made, left)
+            if misfits := self._misfits(made, left):
+                raise Problems(misfits)
             selector = f"{label}={value}" if label else None
             with core.act("rollout-started", principal, image=made.base, selector=selector, count=len(left)):
                 core.store.rollouts.put(made)
@@ -68,6 +70,7 @@ class Rollouts:
             started=current.started.isoformat(),
             by=current.actor,
             left=len(self._left(current)),
+            reason=self._obstacle(current) if current.state is RolloutState.STOPPED else None,
             hosts=tuple(
                 api.RolloutHost(host=name, moved=one.at.isoformat(), outcome=one.outcome)
                 for name, one in sorted(moved.items())
@@ -125,20 +128,38 @@ class Rollouts:
             if current is None or core.store.database.distrust:
                 return
             self._settle(current)
-            failed, pending = self._count(Outcome.FAILED), self._count(Outcome.PENDING)
             if current.state is RolloutState.DONE:
                 self._end_when_applied(current)
-            elif current.state is RolloutState.RUNNING and (
-                failed > current.failures or current.base not in core.bases()
-            ):
-                with core.act("rollout-stopped", None, image=current.base, count=failed):
-                    core.store.rollouts.put(replace(current, state=RolloutState.STOPPED))
-            elif current.state is RolloutState.RUNNING and not pending and self._left(current):
-                self._step(current, None)
-            elif current.state is RolloutState.RUNNING and not pending:
-                with core.act("rollout-done", None, image=current.base, count=self._count(Outcome.UP)):
-                    core.store.rollouts.put(replace(current, state=RolloutState.DONE))
+            elif current.state is RolloutState.RUNNING:
+                self._go(current)
             core.witness()
+
+    def _go(self, current: Rollout) -> None:
+        """Stop, wait, move the next hosts, or end."""
+        core, pending = self._core, self._count(Outcome.PENDING)
+        if (reason := self._failure(current) if pending else self._obstacle(current)) is not None:
+            failed = self._count(Outcome.FAILED)
+            with core.act("rollout-stopped", None, image=current.base, count=failed, reason=reason):
+                core.store.rollouts.put(replace(current, state=RolloutState.STOPPED))
+        elif not pending and self._left(current):
+            self._step(current, None)
+        elif not pending:
+            with core.act("rollout-done", None, image=current.base, count=self._count(Outcome.UP)):
+                core.store.rollouts.put(replace(current, state=RolloutState.DONE))
+
+    def _failure(self, current: Rollout) -> str | None:
+        """What has gone wrong, so that no further host is to be moved; None when nothing has."""
+        if (failed := self._count(Outcome.FAILED)) > current.failures:
+            return f"{failed} of its hosts did not come up in {current.minutes} minutes"
+        if current.base not in self._core.bases():
+            return f"the base image '{current.base}' is there no more"
+        return None
+
+    def _obstacle(self, current: Rollout) -> str | None:
+        """The same, or why the next hosts cannot have the base: site and hosts may be others than when it began."""
+        misfits = self._misfits(current, self._left(current))
+        more = f" (and {len(misfits) - 1} more problems)" if len(misfits) > 1 else ""
+        return self._failure(current) or (f"{misfits[0]}{more}" if misfits else None)
 
     def _end_when_applied(self, current: Rollout) -> None:
         """The inventory says by now what the roll-out has done."""
@@ -167,32 +188,40 @@ class Rollouts:
         mine = [host for host in hosts if not rollout.label or host.labels.get(rollout.label) == rollout.value]
         return sorted(mine, key=lambda host: hashlib.sha256(f"{rollout.base} {host.name}".encode()).digest())
 
-    def _require_fit(self, rollout: Rollout, hosts: list[Host]) -> None:
+    def _misfits(self, rollout: Rollout, hosts: list[Host]) -> list[Problem]:
+        """What keeps the base from these hosts."""
         moved = tuple(host.model_copy(update={"base": rollout.base}) for host in hosts)
         sealed = self._core.store.credentials.places()
-        if problems := compatibility.problems(self._core, Inventory(site=self._core.site, hosts=moved), sealed):
-            raise Problems(problems)
+        return compatibility.problems(self._core, Inventory(site=self._core.site, hosts=moved), sealed)
 
     def _settle(self, current: Rollout) -> None:
-        """Write down what came of those of which nothing was known."""
-        pending = {n: m for n, m in self._core.store.rollouts.hosts().items() if m.outcome is Outcome.PENDING}
-        outcomes = {name: self._outcome(name, moved, current) for name, moved in pending.items()}
-        if known := {name: one for name, one in outcomes.items() if one is not Outcome.PENDING}:
+        """Write down what came of those that are not up yet: one that was too late may have come up since."""
+        moved = {name: one for name, one in self._core.store.rollouts.hosts().items() if one.outcome is not Outcome.UP}
+        copies = self._copies() if moved else {}
+        outcomes = {name: self._outcome(name, one, current, copies.get(name, {})) for name, one in moved.items()}
+        if known := {name: one for name, one in outcomes.items() if one not in (Outcome.PENDING, moved[name].outcome)}:
             self._core.store.rollouts.settle(known)
             self._core.witness()
 
-    def _outcome(self, name: str, moved: Moved, current: Rollout) -> Outcome:
+    def _copies(self) -> dict[str, dict[str, set[str]]]:
+        """The copies that links give, by host and by the identity that they are of."""
+        found: dict[str, dict[str, set[str]]] = {}
+        for link in self._core.store.links.all():
+            found.setdefault(link.host, {}).setdefault(link.identity, set()).add(link.copy)
+        return found
+
+    def _outcome(self, name: str, moved: Moved, current: Rollout, copies: Mapping[str, set[str]]) -> Outcome:
         identity, now = self._core.state(name).identity, self._core.clock()
-        copies = {link.copy for link in self._core.store.links.all() if (link.host, link.identity) == (name, identity)}
-        own = [
-            boot
-            for boot in self._core.store.boots.of(name)
-            if boot.started >= moved.at and boot.seed_revision in {identity, identity[:32], *copies}
-        ]
-        if any(boot.up is not None for boot in own):
+        of_it = {identity, identity[:32], *copies.get(identity, ())}
+        since = [boot for boot in self._core.store.boots.of(name) if boot.started >= moved.at]
+        known = [boot for boot in since if boot.seed_revision in of_it]
+        # What was begun from the network since has the base, whatever was applied later. A medium may be an older one.
+        other = [boot for boot in since if boot not in known and boot.medium.from_network and boot.started > moved.at]
+        if any(boot.up is not None for boot in (*known, *other)):
             return Outcome.UP
-        late = any(self._is_late(boot, now, current.minutes) for boot in own)
-        return Outcome.FAILED if late else Outcome.PENDING
+        # One that an apply has cut off before its seed had come is no failure of the base.
+        begun = (*known, *(boot for boot in other if boot.charged is not None))
+        return Outcome.FAILED if any(self._is_late(boot, now, current.minutes) for boot in begun) else Outcome.PENDING
 
     def _is_late(self, boot: Boot, now: datetime, minutes: int) -> bool:
         """Whether it should have come up. On a general network nobody says that they have."""

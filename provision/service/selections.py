@@ -10,10 +10,11 @@ from provision.api.bmc import BootOrder, BootVia, ChangePower, PowerAction
 from provision.api.links import LinkMedium, MadeLink, MakeLink
 from provision.api.operations import Operation
 from provision.api.status import Explanation
+from provision.bmc.vendors import Via
 from provision.boot import Medium
 from provision.errors import Conflict, Denied, Invalid, NotFound, ProvisionError
 from provision.principal import Principal
-from provision.service.bmc_boots import BmcBoots, Parts
+from provision.service.bmc_boots import BmcBoots, Parts, require_served
 from provision.service.operations import Operations
 
 MOST_LINKS = 200
@@ -116,8 +117,11 @@ class Selections:
                 return refusal(name, error)
             if under_way is not None:
                 return Refusal(name, f"{under_way.kind} is under way", "wait for its end, or cancel it")
-        if action.via and not self._parts.listeners():
-            return Refusal(name, "nothing is served that it could boot from", "start the service: 'provision serve'")
+        if action.via:
+            try:
+                require_served(self._parts.listeners(), self._parts.core.seen(name, principal).host, Via(action.via))
+            except Conflict as error:
+                return refusal(name, error)
         if action.power:
             return None
         if action in _COPIES:

@@ -3,8 +3,8 @@ Kerberos be in the settings no longer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from provision.errors import Unauthenticated
 from provision.principal import Authentication, Principal, PrincipalRole
@@ -17,6 +17,15 @@ def require(store: Store, principal: Principal) -> None:
     """Raise Unauthenticated when the principal's token has been revoked. Its expiry ends nothing that has begun."""
     if principal.authentication is Authentication.TOKEN and not store.tokens.stands(principal):
         raise Unauthenticated("request", "has no valid token any more", "log in with 'provision login'")
+
+
+def require_any(store: Store, principals: Sequence[Principal]) -> None:
+    """Raise as `require` does when none of the principals is somebody any more."""
+    for principal in principals[:-1]:
+        with suppress(Unauthenticated):
+            require(store, principal)
+            return
+    require(store, principals[-1])
 
 
 @contextmanager

@@ -72,6 +72,7 @@ class Reports:
             mac=boot.mac if boot else None,
             network=boot.network if boot else None,
             started=_iso(boot.started if boot else None),
+            seen=_iso(progress.seen if progress else (boot.charged or boot.started) if boot else None),
             up=_iso(boot.up if boot else None),
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),

@@ -31,8 +31,7 @@ class Stuck:
         network = site.networks.get(progress.boot.network) if site is not None else None
         if progress.boot.up is not None or network is None or network.role is not Role.MANAGEMENT:
             return False
-        seen = max(filter(None, (progress.boot.started, progress.boot.charged, progress.at)))
-        return now - seen >= timedelta(minutes=self._core.settings.stuck_minutes)
+        return now - progress.seen >= timedelta(minutes=self._core.settings.stuck_minutes)
 
     def _tell(self, progress: Progress) -> None:
         boot = progress.boot

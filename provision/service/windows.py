@@ -20,7 +20,13 @@ class Windows:
         self._core = core
 
     def open(self, name: str, minutes: int | None, boots: int | None, principal: Principal) -> api.OpenedWindow:
-        """Let the host boot from the network for `minutes`, `boots` times (the site's defaults when None)."""
+        """Let the host boot from the network for `minutes` from now on, `boots` times (the site's defaults when None),
+        whatever window it had. Raises NotFound, Invalid, Denied."""
+        opened = self.give(name, minutes, boots, principal)
+        return api.OpenedWindow(host=name, **dict(shown(opened, self._core.clock())))
+
+    def give(self, name: str, minutes: int | None, boots: int | None, principal: Principal) -> Window:
+        """The window that `open` opens."""
         core, state = self._core, self._core.seen(name, principal)
         # A host that may boot at any time needs one only while it says that it is up.
         if state.host.netboot is Netboot.NEVER:
@@ -32,10 +38,13 @@ class Windows:
         boots = boots if boots is not None else count
         if not (1 <= minutes <= 10080 and 1 <= boots <= 100):
             raise Invalid(name, "a window has 1 to 10080 minutes and 1 to 100 boots", "choose values in those ranges")
-        with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots):
+        with core.act("window-opened", principal, host=name, minutes=minutes, boots=boots), core.store.database.lock:
+            # Under the lock with which a host is declared compromised: no window is left over from before that.
+            if denial := policy.exposed(core.seen(name, principal)):
+                raise denial.error()
             opened = core.store.windows.open(name, minutes, boots, core.clock(), principal)
         core.witness()
-        return api.OpenedWindow(host=name, **dict(shown(opened, core.clock())))
+        return opened
 
     def close(self, name: str, principal: Principal) -> None:
         """Close the host's window, if it has one. One that is used up may be closed: its boot then ends, too."""

@@ -17,9 +17,9 @@ def router(service: Service) -> APIRouter:
     routes = new_router()
     _add_work(routes, service)
 
-    @routes.put("/v1/hosts/{name}/bmc", responses=failures(400, 404, 413))
+    @routes.put("/v1/hosts/{name}/bmc", responses=failures(400, 404, 409, 413))
     def set_bmc(name: InPath, body: NewBmc, principal: Admin) -> BmcRow:
-        """Say where the host's BMC is, and seal its password."""
+        """Say where the host's BMC is, and seal its password; not while the host is booted or switched by it."""
         return service.bmcs.put(name, body, principal)
 
     @routes.get("/v1/hosts/{name}/bmc", responses=failures(404))
@@ -27,7 +27,7 @@ def router(service: Service) -> APIRouter:
         """The host's BMC, never its password."""
         return service.bmcs.get(name, principal)
 
-    @routes.delete("/v1/hosts/{name}/bmc", status_code=204, responses=failures(404))
+    @routes.delete("/v1/hosts/{name}/bmc", status_code=204, responses=failures(404, 409))
     def remove_bmc(name: InPath, principal: Admin) -> Response:
         """Forget the host's BMC and its password."""
         service.bmcs.remove(name, principal)

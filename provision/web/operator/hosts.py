@@ -52,7 +52,7 @@ def _add_windows(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/v1/hosts/{name}/window", responses=failures(400, 404, 413))
     def open_window(name: InPath, body: OpenWindow, principal: Operator) -> OpenedWindow:
-        """Let the host boot from the network for a while."""
+        """Let the host boot from the network for a while from now on, whatever window it had."""
         return service.windows.open(name, body.minutes, body.boots, principal)
 
     @routes.delete("/v1/hosts/{name}/window", status_code=204, responses=failures(404))

@@ -11,7 +11,7 @@ from provision.api.hosts import ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
 from provision.principal import Principal
-from provision.service.inventory import Inventories, entity_tag, replaced, shown
+from provision.service.inventory import NOTHING, Inventories, entity_tag, replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
@@ -38,9 +38,11 @@ def router(service: Service) -> APIRouter:
     def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
         """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
         inventories = service.inventories
-        do = inventories.replacement if body.dry_run else inventories.replace_mac
-        made = do(name, body.old, body.new, principal)
-        return replaced(made, applied=not body.dry_run, tag=inventories.tag())
+        if body.dry_run:
+            tag = inventories.tag()  # before: a change in between makes it an old one
+            return replaced(inventories.replacement(name, body.old, body.new, principal), applied=False, tag=tag)
+        made = inventories.replace_mac(name, body.old, body.new, principal)
+        return replaced(made, applied=True, tag=entity_tag(made.inventory))
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
     def get_inventory(principal: Reader, response: Response) -> Inventory:
@@ -65,11 +67,16 @@ def _applied(inventories: Inventories, body: Apply, principal: Principal, if_mat
     if body.dry_run:
         _, changes, confirm = inventories.preview(files, body.prune)
         return shown(changes, applied=False, confirm=confirm, tag=tag)
-    changes = inventories.apply(
+    changes, made = inventories.apply(
         files,
         prune=body.prune,
         confirmed=body.confirmed,
         principal=principal,
-        fits=lambda tag: if_match is None or listed(tag, if_match),
+        fits=lambda tag: if_match is None or _matches(tag, if_match),
     )
-    return shown(changes, applied=True, confirm=False, tag=inventories.tag())
+    return shown(changes, applied=True, confirm=False, tag=made)
+
+
+def _matches(tag: str, if_match: str) -> bool:
+    """Whether the inventory with that tag is one of those in If-Match; "*" is any that there is."""
+    return listed(tag, if_match) and not (tag == NOTHING and if_match.strip() == "*")

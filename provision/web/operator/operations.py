@@ -60,7 +60,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.delete("/v1/operations/{operation}", status_code=204, responses=failures(404))
     def cancel_operation(operation: Annotated[OperationId, Path()], principal: Operator) -> Response:
-        """Let an operation end, and undo what it can."""
+        """Let an operation end, and undo what it can. One that others wait for, too, goes on without whoever asks."""
         service.operations.cancel(operation, principal)
         return Response(status_code=204)
 

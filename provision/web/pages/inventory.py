@@ -52,7 +52,7 @@ def routes(pages: Pages) -> list[Route]:
             parts, notes = by_file(files, changes), changes.notes
             return page(request, files, prune, parts=parts, notes=notes, seen=seen, confirm=confirm)
         confirmed = form.get("confirmed") == "yes"
-        made = inventories.apply(
+        made, _ = inventories.apply(
             files, prune=prune, confirmed=confirmed, principal=principal, fits=lambda now: now == tag
         )
         return page(request, [], False, parts=by_file(files, made), notes=made.notes, applied=True)

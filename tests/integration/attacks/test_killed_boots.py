@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 from tests.helpers.api_site import api_site
+from tests.helpers.netns import isolated, lan
 from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
-from tests.helpers.serving import run, serve
+from tests.helpers.serving import Served, run, serve
+from tests.helpers.site_fixture import MAC1
 
 pytestmark = pytest.mark.integration
+
+LISTEN = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
 KILLED = {
     "the medium goes in": ("cd", "POST", "InsertMedia"),
@@ -27,24 +31,19 @@ KILLED = {
 }
 
 
+@isolated
 @pytest.mark.parametrize("moment", KILLED)
 def test_what_a_killed_service_gave_a_boot_is_taken_back(tmp_path: Path, moment: str) -> None:
     """kill -9 in the middle of an order, which the BMC has followed; nobody tells the next service of it."""
     way, method, end = KILLED[moment]
-    made, killed = api_site(tmp_path), threading.Event()
+    made, killed = api_site(tmp_path, toml=LISTEN), threading.Event()
     (tmp_path / "password").write_text(PASSWORD)
-    with served() as bmc:
-        known = (
-            "--user",
-            USER,
-            "--password-file",
-            tmp_path / "password",
-            "--fingerprint",
-            fingerprint(certificate()[0]),
-        )
+    with served() as bmc, lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1):
         with serve(made.state) as first:
-            first.wait_for("serving the operators' API at")
-            assert run(made.state, "bmc", "set", "node1", "--url", bmc.url, *known).returncode == 0
+            wait_for(first)
+            pin = ("--user", USER, "--password-file", tmp_path / "password", "--fingerprint")
+            place = ("--url", bmc.url, *pin, fingerprint(certificate()[0]))
+            assert run(made.state, "bmc", "set", "node1", *place).returncode == 0
 
             def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
                 if (asked.method, asked.path.endswith(end)) == (method, True) and not killed.is_set():
@@ -60,7 +59,7 @@ def test_what_a_killed_service_gave_a_boot_is_taken_back(tmp_path: Path, moment:
         given = bmc.drive["Image"]
         assert bool(given) is (way == "cd")
         with serve(made.state) as second:
-            second.wait_for("serving the operators' API at")
+            wait_for(second)
             deadline = time.monotonic() + 60
             while "boot-undone" not in (found := left_behind(made.state, bmc)):
                 assert time.monotonic() < deadline, found
@@ -69,6 +68,11 @@ def test_what_a_killed_service_gave_a_boot_is_taken_back(tmp_path: Path, moment:
                 path = given.partition("://")[2].partition("/")[2]
                 assert made.curl(f"/{path}", known=False)[0] == 404
             assert PASSWORD not in first.log + second.log and (given or PASSWORD) not in first.log + second.log
+
+
+def wait_for(service: Served) -> None:
+    service.wait_for("serving network 'mgmt'")
+    service.wait_for("serving the operators' API at")
 
 
 def left_behind(state: Path, bmc: Bmc) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 from provision.cli import boot
 from provision.cli.context import Context
 from provision.errors import Exit
-from tests.helpers.cli_runner import cli, failed
+from tests.helpers.cli_runner import Ran, cli, failed
 
 
 def test_without_a_service_nothing_boots(state: Path, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ class Service:
     def __init__(self, names: str, bad: str = "", never: str = "") -> None:
         self.names, self.bad, self.never = names, bad, never
         self.running: set[str] = set()
-        self.most, self.cancelled = 0, list[str]()
+        self.most, self.cancelled, self.joined = 0, list[str](), ""
         self.looked: Callable[[], None] = lambda: None
 
     def call(self, kind: Any, method: str, path: str, **_: Any) -> Any:
@@ -55,6 +55,7 @@ class Service:
         if method == "POST":
             self.running.add(name)
             self.most = max(self.most, len(self.running))
+            fields |= {"cancelled": False}
             fields |= {"state": OperationState.RUNNING, "steps": ("one",), "problem": None, "progress": None}
         else:
             self.looked()
@@ -65,6 +66,7 @@ class Service:
             problem = ProblemDocument(subject=name, fact="did not", exit=Exit.UNAVAILABLE) if bad else None
             fields |= {
                 "state": state if ends else OperationState.RUNNING,
+                "cancelled": name in self.cancelled,
                 "steps": ("one", "two"),
                 "problem": problem,
                 "progress": None,
@@ -73,7 +75,8 @@ class Service:
 
     def remove(self, path: str) -> None:
         """Something is cancelled."""
-        self.cancelled.append(path[-1])
+        if path[-1] not in self.joined:
+            self.cancelled.append(path[-1])
 
     @contextmanager
     def __call__(self, *_: Any) -> Any:
@@ -104,7 +107,21 @@ def test_one(use: Any, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_cancels_and_waits(use: Any, tmp_path: Path) -> None:
-    there = Service("abc", never="abc")
+    ran, there = interrupted(use, tmp_path, Service("abc", never="abc"))
+    assert ran.code == 130 and sorted(there.cancelled) == ["a", "b", "c"] and not there.running
+    assert "a: cancelling operation 00000000000a, and undoing what it has done" in ran.out
+
+
+def test_ctrl_c_does_not_wait_for_what_goes_on_for_others(use: Any, tmp_path: Path) -> None:
+    service = Service("abc", never="abc")
+    service.joined = "b"
+    ran, there = interrupted(use, tmp_path, service)
+    assert ran.code == 130 and sorted(there.cancelled) == ["a", "c"] and there.running == {"b"}
+    assert "b: operation 00000000000b goes on for others who wait for it" in ran.out
+
+
+def interrupted(use: Any, tmp_path: Path, there: Service) -> tuple[Ran, Service]:
+    """A boot of all with Ctrl-C in the middle."""
     use(there)
     pressed: list[bool] = []
 
@@ -114,6 +131,4 @@ def test_ctrl_c_cancels_and_waits(use: Any, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     there.looked = press
-    ran = cli(tmp_path, "boot", "--selector", "rack=a", "--watch")
-    assert ran.code == 130 and sorted(there.cancelled) == ["a", "b", "c"] and not there.running
-    assert "a: cancelling operation 00000000000a, and undoing what it has done" in ran.out
+    return cli(tmp_path, "boot", "--selector", "rack=a", "--watch"), there

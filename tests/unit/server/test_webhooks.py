@@ -320,3 +320,29 @@ def test_events_are_told_again_with_their_ids(here: Site, there: ReceiverServer)
     count = len(there.events)
     again.work()
     assert len(there.events) == count, "what was taken is remembered"
+
+
+def test_nobody_waits_for_more_than_one_event_to_be_told_again(
+    here: Site, there: ReceiverServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow receiver with a long backlog would keep those who ask, and with them the threads of all operators."""
+    hook = receiver(here, there.url)
+    for _ in range(5):
+        here.window()
+    first = here.service.core.audit.sequence
+    threads: list[threading.Thread] = []
+    tell = Receiver._tell
+
+    def slowly(self: Receiver, entry: Any) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=hook.replay, args=(first,)))
+            threads[0].start()
+            assert hook._give_way.wait(60)
+        tell(self, entry)
+
+    monkeypatch.setattr(Receiver, "_tell", slowly)
+    hook.work()
+    threads[0].join(60)
+    assert len(there.events) == 1 and not threads[0].is_alive()
+    hook.work()
+    assert [event.data["seq"] for event in there.events[1:]] == [first]

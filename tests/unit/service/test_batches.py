@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.api.operations import Operation
-from provision.errors import Conflict, Denied, NotFound
+from provision.errors import Conflict, Denied, NotFound, Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import batches, operations
 from provision.service.batches import Batch, Progress
@@ -137,16 +137,33 @@ def test_few_at_a_time_and_few_are_remembered(here: Site, monkeypatch: pytest.Mo
     def wait(name: str) -> None:
         assert go.wait(60)
 
-    running = [begin(here, NAMES[:1], wait) for _ in range(batches.MOST_RUNNING)]
-    with pytest.raises(Conflict, match="are under way"):
+    running = [begin(here, NAMES[:1], wait) for _ in range(batches.MOST_OF_ONE)]
+    with pytest.raises(Conflict, match="of uid=0 are under way"):
         begin(here, NAMES[:1], lambda name: None)
+    running.append(here.service.batches.begin("test", NAMES[:1], wait, RACK_A))
+    with pytest.raises(Conflict, match="batches: 4 are under way"):
+        here.service.batches.begin("test", NAMES[:1], wait, RACK_A)
     go.set()
     for batch in running:
         ended(batch)
-    monkeypatch.setattr(batches, "_KEPT", 1)
+    monkeypatch.setattr(batches, "_KEPT", 2)
     ended(begin(here, NAMES[:1], lambda name: None))
     with pytest.raises(NotFound):
         here.service.batches.get(running[0].id, ROOT)
+    assert here.service.batches.get(running[-1].id, ROOT), "of whoever has begun fewer"
+
+
+def test_one_without_a_thread_is_none(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(Unavailable, match="no thread"):
+            begin(here, NAMES[:1], lambda name: None)
+    for _ in range(batches.MOST_RUNNING):
+        ended(begin(here, NAMES[:1], lambda name: None))
+
+
+def no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_it_is_seen_by_who_sees_all_of_its_hosts(here: Site) -> None:
@@ -155,6 +172,26 @@ def test_it_is_seen_by_who_sees_all_of_its_hosts(here: Site) -> None:
     for ask in (here.service.batches.get, here.service.batches.cancel):
         with pytest.raises(NotFound):
             ask(other.id, RACK_A)
+
+
+def test_who_has_begun_it_ends_it_whatever_becomes_of_its_hosts(here: Site) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        began.set()
+        assert go.wait(60)
+
+    mine, other = (
+        Principal(f"uid={n}", PrincipalRole.OPERATOR, Authentication.PEER_CREDENTIALS, RACK_A.selector) for n in (7, 8)
+    )
+    batch = begin(here, ("node1", "node2"), wait, mine)
+    assert began.wait(60)
+    here.apply(INVENTORY.replace("labels: {rack: a}", "labels: {rack: c}"))
+    with pytest.raises(NotFound):
+        here.service.batches.get(batch.id, other)
+    here.service.batches.cancel(batch.id, mine)
+    go.set()
+    assert ended(batch).counts == {Progress.DONE: 1, Progress.FAILED: 1}
 
 
 def test_the_end_of_the_service_ends_it(here: Site) -> None:

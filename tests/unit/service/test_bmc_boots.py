@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 from provision.api.bmc import BootOrder, BootVia, NewBmc
+from provision.api.links import LinkMedium, MakeLink
 from provision.api.operations import Operation, OperationState
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Denied, NotFound, Unavailable
 from provision.service import bmc_boots
+from provision.service.boot_plan import Begun
 from provision.service.listeners import Listening
 from tests.helpers.principals import ROOT
 from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
@@ -35,12 +38,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def bmc(here: Site) -> Iterator[Bmc]:
     with served("other") as there:
-        pin = fingerprint(certificate()[0])
-        order = NewBmc(url=there.url, user=USER, password=b"", fingerprint=pin)
         for name in ("node1", "node3"):
-            sealed = order.model_copy(update={"password": PASSWORD.encode()})
-            here.service.bmcs.put(name, sealed, ROOT)
+            here.service.bmcs.put(name, at(there), ROOT)
         yield there
+
+
+def at(there: Bmc, user: str = USER) -> NewBmc:
+    """What an admin says of a BMC."""
+    empty = NewBmc(url=there.url, user=user, password=b"", fingerprint=fingerprint(certificate()[0]))
+    return empty.model_copy(update={"password": PASSWORD.encode()})
 
 
 def ended(here: Site, begun: Operation) -> Operation:
@@ -200,11 +206,16 @@ def test_a_bmc_that_goes_away_is_asked_again_later(here: Site, bmc: Bmc) -> None
     done = boot(here, CD)
     assert "answered 500" in failure(done) and "not undone yet" in " ".join(done.steps)
     store = here.service.core.store
-    assert [left.steps for left in store.bmc_boots.all()] == [("medium",)]
+    assert journal(here) == [["medium"]]
     assert all(link.revoked for link in store.links.all())
     bmc.spoils = lambda asked, _: None
     recover(here)
     nothing_left(here, bmc)
+
+
+def journal(here: Site) -> list[list[str]]:
+    """The steps of each boot that is to be undone."""
+    return [[Begun.parse(text).step for text in left.steps] for left in here.service.core.store.bmc_boots.all()]
 
 
 def recover(here: Site) -> None:
@@ -226,18 +237,18 @@ def test_what_a_killed_service_left_is_undone_at_the_next_start(
     done: list[str] = []
     real = bmc_boots._Boot._do
 
-    def dying(self: Any, what: Any, machine: Any) -> None:
-        real(self, what, machine)
+    def dying(self: Any, what: Any, machine: Any) -> Any:
+        made = real(self, what, machine)
         done.append(what)
         if len(done) == step:
             raise Unavailable("test", "killed", "")
+        return made
 
     with monkeypatch.context() as patched:
         patched.setattr(bmc_boots._Boot, "_do", dying)
         patched.setattr(bmc_boots._Undo, "run", lambda *_, **__: None)
         boot(here, order)
-    (left,) = here.service.core.store.bmc_boots.all()
-    assert list(left.steps) == done and len(done) == step
+    assert journal(here) == [done] and len(done) == step
     recover(here)
     assert bmc.system["PowerState"] == "Off"
     nothing_left(here, bmc)
@@ -259,7 +270,7 @@ def test_the_next_boot_undoes_first_what_one_has_left(here: Site, bmc: Bmc) -> N
     failure(boot(here, CD))
     assert here.service.core.store.bmc_boots.all() and bmc.drive["Inserted"]
     assert "answered 500" in failure(boot(here, PXE)), "it is still not to be reached"
-    assert [left.steps for left in here.service.core.store.bmc_boots.all()] == [("medium",)]
+    assert journal(here) == [["medium"]]
     bmc.spoils = come_up(here)
     assert boot(here, PXE).state is OperationState.DONE
     nothing_left(here, bmc)
@@ -282,6 +293,59 @@ def test_a_host_that_came_up_at_the_last_moment_stays_on(here: Site, bmc: Bmc) -
     nothing_left(here, bmc)
 
 
+# What is not the boot's own stays as it is
+
+
+def test_what_others_give_the_host_meanwhile_stays(here: Site, bmc: Bmc) -> None:
+    def spoil(asked: Asked, _: BaseHTTPRequestHandler) -> Any:
+        if asked.body == {"ResetType": "On"}:
+            here.service.links.make("node1", MakeLink(medium=LinkMedium.DISK), ROOT)
+            here.window("node1")
+            return 500, {}, b"{}"
+        return None
+
+    bmc.spoils = spoil
+    for order in (CD, PXE):
+        assert "answered 500" in failure(boot(here, order))
+        window = here.service.core.store.windows.of("node1")
+        assert window is not None and window.is_open(here.clock.now)
+    left = [link for link in here.service.core.store.links.all() if not link.revoked]
+    assert [link.medium for link in left] == [Medium.DISK, Medium.DISK]
+
+
+def test_its_bmc_is_not_changed_meanwhile(here: Site, bmc: Bmc) -> None:
+    on = threading.Event()
+    bmc.spoils = lambda asked, _: on.set() if asked.body == {"ResetType": "On"} else None
+    begun = here.service.bmc_boots.begin("node1", CD, ROOT)
+    assert on.wait(60)
+    here.service.bmcs.put("node1", at(bmc), ROOT)
+    with pytest.raises(Conflict, match=r"operation .* \(boot cd\) is under way"):
+        here.service.bmcs.put("node1", at(bmc, "other"), ROOT)
+    with pytest.raises(Conflict, match="is under way"):
+        here.service.bmcs.remove("node1", ROOT)
+    here.service.operations.cancel(begun.id, ROOT)
+    failure(ended(here, begun))
+    here.service.bmcs.remove("node1", ROOT)
+    assert not [entry for entry in here.audit() if entry["event"] == "failed" and entry["subject"] == "bmc-removed"]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_another_bmc_is_told_nothing_of_a_boot_before(here: Site, bmc: Bmc, removed: bool) -> None:
+    """What a boot left behind at a BMC that is gone is not undone at its successor, which may be another machine's."""
+    bmc.spoils = lambda asked, _: (500, {}, b"{}") if bmc.drive["Inserted"] else None
+    failure(boot(here, CD))
+    assert journal(here) == [["medium"]]
+    with served("other") as successor:
+        if removed:
+            here.service.bmcs.remove("node1", ROOT)
+        else:
+            here.service.bmcs.put("node1", at(successor), ROOT)
+        recover(here)
+        assert successor.asked == [] and journal(here) == []
+    (told,) = [one for one in here.service.operations.listing(ROOT) if one.kind == "undo boot"]
+    assert f"what was told to that at {bmc.url}/ is not undone" in " ".join(told.steps)
+
+
 # What is refused before anything is done
 
 
@@ -292,6 +356,11 @@ def test_policy_is_asked_first(here: Site, bmc: Bmc) -> None:
 
 
 def test_nothing_is_begun_that_nobody_serves(here: Site, bmc: Bmc) -> None:
+    deaf: list[dict[str, Listening]] = [{"[api]": Listening("served", True)}, {"mgmt": Listening("no carrier", False)}]
+    for listeners in deaf:
+        here.service.listeners = partial(dict, listeners)
+        with pytest.raises(Conflict, match="nothing is served"):
+            here.service.bmc_boots.begin("node1", PXE, ROOT)
     here.service.listeners = dict
     with pytest.raises(Conflict, match="nothing is served"):
         here.service.bmc_boots.begin("node1", CD, ROOT)

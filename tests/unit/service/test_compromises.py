@@ -61,6 +61,24 @@ def test_nothing_at_all_until_the_credential_is_replaced(here: Site) -> None:
     assert "credential-exposed" in rules(here), "what others have is never good again"
 
 
+def test_no_window_is_opened_in_that_very_moment(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be there for the host, and for whoever is in it, as soon as its credentials have new content."""
+    act = here.service.core.act
+
+    def overtaken(event: str, *about: Any, **fields: Any) -> Any:
+        if event == "window-opened":
+            monkeypatch.setattr(here.service.core, "act", act)
+            declare(here)
+        return act(event, *about, **fields)
+
+    monkeypatch.setattr(here.service.core, "act", overtaken)
+    with pytest.raises(Denied, match="others may have its credential"):
+        here.window()
+    assert here.audit("failed")[0]["subject"] == "window-opened" and not here.audit("window-opened")
+    here.secret(MINE, OTHER)
+    assert here.service.core.store.windows.of(MINE) is None
+
+
 def test_a_link_and_a_boot_of_before_are_good_for_nothing_afterwards(here: Site) -> None:
     taken = take(here, make(here))
     taken.check()

@@ -18,6 +18,7 @@ def status(stage: str, **parts: int) -> HostStatus:
         mac=None,
         network="mgmt",
         started=None,
+        seen=None,
         up=None,
         window=None,
         heard=None,

@@ -49,6 +49,14 @@ def test_it_is_said_once_for_each_step(here: Site) -> None:
     assert [seen.index(number) for number in (1, 2, 3)] == [10, 33, 39]
 
 
+def test_a_clock_that_was_ahead_takes_no_warning_away(here: Site) -> None:
+    certificate(here, days=40)
+    for days in (39, -39, 34, 5):
+        here.clock.advance(days=days)
+        here.service.expiries.notify()
+    assert [days for _, days in told(here)] == [1, 7, 1]
+
+
 def test_another_one_in_its_place_is_told_of_anew(here: Site) -> None:
     certificate(here, days=5)
     here.service.expiries.notify()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from provision.api.media import MediumDescription
 from provision.api.operations import Operation, OperationProgress, OperationState
 from provision.boot import Medium
-from provision.errors import Conflict, Denied, NotFound
+from provision.errors import Conflict, Denied, NotFound, Unavailable
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import operations
 from provision.service.operations import Operations, Order, Running
 from tests.helpers.principals import ROOT, with_role
-from tests.helpers.site_fixture import CANARY, Site, site
+from tests.helpers.site_fixture import CANARY, INVENTORY, Site, site
 
+OTHER = with_role(PrincipalRole.OPERATOR)
 RACK_B = Principal("token:b", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "b"),))
 
 
@@ -100,6 +102,27 @@ def test_whoever_does_not_see_the_host_sees_no_operation(here: Site) -> None:
         assert said[0] == said[1]
 
 
+def test_one_whose_host_is_gone_is_ended_by_who_sees_all(here: Site) -> None:
+    there = here.service.operations
+    begun = there.begin("test", "node3", ROOT, lambda running: running.pause(3600))
+    here.apply(INVENTORY[: INVENTORY.index("  node3:")])
+    with pytest.raises(NotFound):
+        there.get(begun.id, RACK_B)
+    there.cancel(begun.id, ROOT)
+    assert ended(there, begun).cancelled
+
+
+def test_nothing_begins_while_its_host_is_changed_and_nobody_waits_for_that(here: Site) -> None:
+    there = here.service.operations
+    with there.none_for("node1"):
+        with pytest.raises(Conflict, match="its BMC is being changed"):
+            there.begin("test", "node1", ROOT, lambda running: None)
+        assert there.listing(ROOT) == [] and there.begin("test", "node2", ROOT, lambda running: None)
+        order = Order("sha256 of iso", host="node1", work=True)
+        assert ended(there, there.start(order, ROOT, lambda running: None)).state is OperationState.DONE
+    ended(there, there.begin("test", "node1", ROOT, lambda running: None))
+
+
 def test_they_are_bounded(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "MOST_RUNNING", 2)
     monkeypatch.setattr(operations, "_KEPT", 3)
@@ -169,12 +192,14 @@ def test_work_has_a_place_beside_what_waits_and_is_joined_by_who_asks_again(here
         there.start(IMPORT, ROOT, work),
     ]
     digests = [Order(f"sha256 of {medium}", host="node1", work=True, joins=True) for medium in ("iso", "disk", "other")]
-    begun += [there.start(order, ROOT, work) for order in digests[:2]]
+    with pytest.raises(Conflict, match=f"{operations.MOST_WORKING_OF_ONE} of uid=0 are under way"):
+        [there.start(order, ROOT, work) for order in digests]
+    begun += [there.start(order, asks, work) for order, asks in zip(digests[:2], (ROOT, OTHER), strict=True)]
     assert there.start(VERIFY, ROOT, work).id == begun[0].id
     with pytest.raises(Conflict, match=rf"new: operation {begun[2].id} \(import\) is under way"):
         there.start(IMPORT, ROOT, work)
     with pytest.raises(Conflict, match=f"{operations.MOST_WORKING} are under way"):
-        there.start(digests[2], ROOT, work)
+        there.start(digests[2], OTHER, work)
     go.set()
     assert {ended(there, one).state for one in begun} == {OperationState.DONE}
     assert there.start(VERIFY, ROOT, work).id != begun[0].id
@@ -211,3 +236,75 @@ def test_what_is_not_of_one_host_is_for_who_sees_all(here: Site) -> None:
     assert there.get(begun.id, ROOT).state is OperationState.RUNNING
     there.cancel(begun.id, ROOT)
     assert ended(there, begun).state is OperationState.FAILED
+
+
+def test_who_joins_has_not_begun_it_and_does_not_end_it(here: Site) -> None:
+    there, go = here.service.operations, threading.Event()
+
+    def work(running: Running) -> None:
+        while not go.wait(0.01):
+            running.pause(0)
+        assert [one.name for one in running.wanted] == ["uid=0"]
+
+    begun = there.start(VERIFY, ROOT, work)
+    assert there.start(VERIFY, OTHER, work).id == there.start(VERIFY, OTHER, work).id == begun.id
+    for leaving in (OTHER, OTHER):
+        there.cancel(begun.id, leaving)
+        assert not there.get(begun.id, ROOT).cancelled
+    go.set()
+    assert ended(there, begun).state is OperationState.DONE
+
+
+def test_who_is_left_alone_with_it_ends_it_and_so_does_who_never_waited(here: Site) -> None:
+    there, third = here.service.operations, with_role(PrincipalRole.ADMIN)
+
+    def work(running: Running) -> None:
+        running.pause(3600)
+
+    for leaving in ([ROOT, OTHER], [OTHER, ROOT], [third]):
+        begun = there.start(VERIFY, ROOT, work)
+        there.start(VERIFY, OTHER, work)
+        for one in leaving:
+            there.cancel(begun.id, one)
+        done = ended(there, begun)
+        assert done.cancelled and done.problem and done.problem.fact == "the operation was cancelled"
+
+
+def test_nobody_joins_what_was_cancelled_or_is_of_another_version(here: Site) -> None:
+    there, go = here.service.operations, threading.Event()
+
+    def slow(running: Running) -> None:
+        assert go.wait(60)
+        running.pause(0)
+
+    first = there.start(VERIFY, ROOT, slow)
+    changed = there.start(replace(VERIFY, version="changed"), OTHER, lambda running: None)
+    assert changed.id != first.id and ended(there, changed).state is OperationState.DONE
+    there.cancel(first.id, ROOT)
+    second = there.start(VERIFY, OTHER, lambda running: None)
+    assert second.id != first.id and ended(there, second).state is OperationState.DONE
+    go.set()
+    assert ended(there, first).state is OperationState.FAILED
+
+
+def test_what_one_makes_is_not_what_others_lose(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_KEPT", 3)
+    there = here.service.operations
+    mine = ended(there, there.begin("test", "node1", ROOT, lambda running: None))
+    for _ in range(10):
+        last = ended(there, there.begin("test", "node2", OTHER, lambda running: None))
+    assert there.get(mine.id, ROOT) == mine and there.get(last.id, ROOT) == last
+
+
+def test_one_without_a_thread_is_none(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = here.service.operations
+
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(Unavailable, match="no thread"):
+            there.begin("test", "node1", ROOT, lambda running: None)
+    assert there.listing(ROOT) == []
+    ended(there, there.begin("test", "node1", ROOT, lambda running: None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_a_site_is_counted_as_far_as_it_is_seen(here: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "started", "condition"),
+    ("stage", "seen", "condition"),
     [
         ("up", None, Condition.UP),
         ("nothing", None, Condition.IDLE),
@@ -122,7 +123,7 @@ def test_a_site_is_counted_as_far_as_it_is_seen(here: Site) -> None:
         ("configuration", None, Condition.BOOTING),
     ],
 )
-def test_judging(stage: str, started: str | None, condition: Condition) -> None:
+def test_judging(stage: str, seen: str | None, condition: Condition) -> None:
     status = HostStatus(
         host="node1",
         stage=stage,
@@ -130,13 +131,28 @@ def test_judging(stage: str, started: str | None, condition: Condition) -> None:
         medium=Medium.PXE,
         mac=None,
         network=None,
-        started=started,
+        started="2026-03-01T10:00:00+00:00",
+        seen=seen,
         up=None,
         window=None,
         heard=None,
         alerts=(),
     )
-    assert judge(status, NOW) is condition
+    assert judge(status, NOW, timedelta(minutes=10)) is condition
+
+
+def test_what_goes_on_slowly_is_not_stuck_and_the_settings_say_when_it_is(here: Site) -> None:
+    here.window()
+    here.service.netboot.seed(origin(), seed_url(here)).end()
+    for _ in range(3):
+        here.clock.advance(minutes=9)
+        here.service.netboot.sent(origin(), "kernel", 0.5)
+    assert here.service.overview.host("node1", ROOT).condition is Condition.BOOTING
+    here.service.core.settings = here.service.core.settings.model_copy(update={"stuck_minutes": 20})
+    here.clock.advance(minutes=19)
+    assert here.service.overview.host("node1", ROOT).condition is Condition.BOOTING
+    here.clock.advance(minutes=1)
+    assert here.service.overview.host("node1", ROOT).condition is Condition.STUCK
 
 
 def test_what_a_seed_contains_is_named(here: Site) -> None:

@@ -6,11 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from provision.accounts import Accounts
 from provision.api.rollouts import RolloutStatus, StartRollout
 from provision.boot import Medium
 from provision.errors import Conflict, Gone, NotFound
@@ -112,8 +114,71 @@ def test_it_stops_when_one_does_not_come_up(here: Site) -> None:
     assert look(here).left == 6 and having(here) == {first, second}
     (entry,) = here.audit("rollout-stopped")
     assert (entry["image"], entry["count"]) == (NEW, 1)
+    assert entry["reason"] == status.reason == "1 of its hosts did not come up in 60 minutes"
     assert here.service.rollouts.go_on(ROOT).state == "running"
     assert look(here).left == 4, "what has failed is taken as it is"
+
+
+def test_one_that_was_late_is_up_when_it_is_up(here: Site) -> None:
+    """Nobody is told that a host has failed that runs, nor is it left out of those that a way back leaves running."""
+    first, second = (one.host for one in start(here).hosts)
+    boot(here, first)
+    delivery = here.service.netboot.seed(origin(MACS[second]), seed_url(here, MACS[second]))
+    charged(delivery)
+    here.clock.advance(hours=1)
+    assert look(here).state == "stopped"
+    key = here.service.core.store.keys.phone_home(delivery.boot.id, second).reveal()
+    here.service.netboot.phone_home.up(second, key)
+    status = look(here)
+    assert {one.outcome for one in status.hosts} == {"up"} and (status.state, status.reason) == ("stopped", None)
+    assert here.service.rollouts.roll_back(ROOT).booted == tuple(sorted((first, second)))
+
+
+def test_a_host_that_it_does_not_fit_by_now_does_not_get_it(here: Site) -> None:
+    begun = start(here)
+    here.clock.advance(minutes=1)
+    (late, *_) = [name for name in NAMES[:8] if name not in {one.host for one in begun.hosts}]
+    for one in begun.hosts:
+        boot(here, one.host)
+    spec = "    key: {kind: token, path: /etc/key, owner: ceph}\nhosts:\n"
+    third = replace(make_base(here.state, "third"), accounts=Accounts({"ceph": 64045}, {}))
+    here.service.core._bases[third.id] = third
+    here.service.core.store.bases.name("third", third.id)
+    own = f"  {late}:\n    base: third\n    credentials: [key]\n"
+    here.apply(SITE.replace("hosts:\n", spec).replace(f"  {late}:\n", own))
+    status = look(here)
+    assert status.state == "stopped" and having(here) == {one.host for one in begun.hosts}
+    assert status.reason and "the base image 'other' has no user 'ceph'" in status.reason
+    assert here.audit("rollout-stopped")[0]["reason"] == status.reason
+    here.apply(SITE)
+    here.service.rollouts.go_on(ROOT)
+    assert look(here).left == 4
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_what_is_applied_after_a_boot_does_not_hide_what_came_of_it(here: Site, up: bool) -> None:
+    """Or a roll-out would wait for hosts to be booted again that run, or that a base has broken."""
+    begun = start(here)
+    here.clock.advance(minutes=1)
+    for one in begun.hosts:
+        boot(here, one.host, up=up)
+    here.apply(SITE.replace("example.test", "example.org"))
+    here.clock.advance(hours=1)
+    status = look(here)
+    assert {one.outcome for one in status.hosts if one.host in {two.host for two in begun.hosts}} == {
+        "up" if up else "failed"
+    }
+    assert status.left == (4 if up else 6)
+
+
+def test_a_boot_that_an_apply_has_cut_off_is_no_failure(here: Site) -> None:
+    begun = start(here)
+    here.clock.advance(minutes=1)
+    for one in begun.hosts:
+        seed_url(here, MACS[one.host])
+    here.apply(SITE.replace("example.test", "example.org"))
+    here.clock.advance(hours=1)
+    assert {one.outcome for one in look(here).hosts} == {"pending"}
 
 
 def test_so_many_may_fail(here: Site) -> None:

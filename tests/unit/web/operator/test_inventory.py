@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provision.principal import PrincipalRole
 from provision.service.inventory import NOTHING
+from provision.service.service import Service
+from provision.store.keys import create_key
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials, by_token
 from tests.helpers.browser import token
-from tests.helpers.site_fixture import INVENTORY, Reply, Site, request
+from tests.helpers.site_fixture import INVENTORY, MAC1, STRANGER, Reply, Site, make_base, request, settings
 from tests.unit.web.operator.test_app import CHANGED, files
 
 OTHER = INVENTORY.replace("rack: a", "rack: c")
@@ -53,6 +56,40 @@ def test_who_has_not_seen_the_present_inventory_does_not_change_it(here: Site, a
         assert apply(app, OTHER, if_match=match).status == 412
     assert apply(app, OTHER, if_match=f'"other", {tag(app)}').status == 200
     assert apply(app, CHANGED, if_match="*").status == apply(app, OTHER).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/inventory", "/v1/hosts/node1/replace-mac"])
+def test_the_tag_of_an_answer_is_of_what_it_made(
+    here: Site, app: Guard, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Somebody else is faster than the answer: with their tag, whoever gets it would undo what they have not seen."""
+    hosts, made = here.service.core.store.hosts, list[str]()
+    store = hosts.apply
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.setattr(hosts, "apply", store)
+        store(*args)
+        made.append(here.service.inventories.tag())
+        here.apply(OTHER)
+
+    monkeypatch.setattr(hosts, "apply", overtaken)
+    exchange = {"old": MAC1, "new": STRANGER}
+    body = json.dumps({"files": files(CHANGED)} if path == "/v1/inventory" else exchange).encode()
+    reply = request(app, "POST", path, body=body, headers={"content-type": "application/json"}, peer="uid=0")
+    told = json.loads(reply.body)
+    assert made == [told.get("changes", told)["etag"]] and tag(app) != made[0]
+
+
+def test_any_that_there_is_is_not_nothing(tmp_path: Path) -> None:
+    create_key(tmp_path)
+    make_base(tmp_path)
+    service = Service.open(settings(tmp_path))
+    try:
+        app = operator_app.create(service, by_peer_credentials)
+        assert apply(app, INVENTORY, if_match="*").status == 412
+        assert apply(app, INVENTORY, if_match=NOTHING).status == 200
+    finally:
+        service.close()
 
 
 def test_the_tag_is_of_content(here: Site, app: Guard) -> None:

@@ -97,7 +97,8 @@ def test_every_string_of_the_service_is_text(
     monkeypatch.setattr(here.service.bmcs, "get", lambda *_: made)
     monkeypatch.setattr(here.service.bmcs, "power", lambda *_: HostPower.model_construct(host="node1", power="on"))
     problem = ProblemDocument(fact="a", remedy="b", rule="c")
-    done = replace(_Known("0" * 12, Order("a", "node1"), "b", here.clock()), steps=("c",), state=OperationState.FAILED)
+    known = _Known("0" * 12, Order("a", "node1"), "b", (), here.clock())
+    done = replace(known, steps=("c",), state=OperationState.FAILED)
     here.service.operations._known[done.id] = replace(done, problem=problem)
     rows = {"node1": Row("node1", Progress.FAILED, "a", "b")}
     here.service.batches._known["0" * 12] = Batch("0" * 12, "a", ROOT, here.clock(), rows)

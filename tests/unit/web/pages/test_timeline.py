@@ -9,7 +9,7 @@ from provision.web.pages.timeline import WIDTH, timeline
 
 
 def status(stage: str, parts: dict[str, int], up: str | None = None) -> HostStatus:
-    nothing = {"medium": None, "mac": None, "network": None, "started": None, "window": None, "heard": None}
+    nothing = dict.fromkeys(("medium", "mac", "network", "started", "seen", "window", "heard"))
     return HostStatus.model_validate({"host": "n", "stage": stage, "parts": parts, "up": up, "alerts": (), **nothing})
 
 
