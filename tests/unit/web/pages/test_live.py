@@ -14,6 +14,7 @@ from provision.service.sessions import STREAMS
 from provision.web.pages import live
 from provision.web.pages.live import event
 from tests.helpers.browser import PEER, Browser, logged_in
+from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Reply, Site, ask, request
 
@@ -50,6 +51,16 @@ def test_a_host_is_followed_until_the_session_ends(here: Site) -> None:
     text = reply.body.decode()
     assert text.startswith("retry: ") and text.endswith("event: ended\ndata: \n\n")
     assert text.count("event: changed") == 2 and text.index("idle") < text.index("ready to boot")
+
+
+def test_window_and_links_come_with_the_boot(here: Site) -> None:
+    browser = logged_in(here, PrincipalRole.OPERATOR)
+    then = steps(lambda: here.window(), lambda: make(here), lambda: here.service.sessions.close())
+    first, second, third = asyncio.run(follow(browser, "/hosts/node1/events", then)).body.split(b"event: changed")[1:]
+    assert b'<template data-piece="live-window">' in first and b"No window is open." in first
+    assert b"data-window-open" in second and b"0 of 1 boots used." in second
+    assert b'form="revoke"' in third and b"/b/" not in third
+    assert browser.key.encode() not in first + second + third, "others share what is sent"
 
 
 @pytest.mark.parametrize("path", ["/events?search=node1", "/hosts/node1/events"])
