@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -48,7 +48,7 @@ class Live:
         cookie = cookie_of(request.scope)
         return _Stream(self._events(cookie, what, make), self._sessions, cookie)
 
-    async def _events(self, cookie: bytes | None, what: Hashable, make: Make) -> AsyncIterator[bytes]:
+    async def _events(self, cookie: bytes | None, what: Hashable, make: Make) -> AsyncGenerator[bytes]:
         yield b"retry: 5000\n\n"
         last, quiet, since = "", 0, time.monotonic()
         while self._sessions.lives(cookie):
@@ -94,7 +94,7 @@ class Live:
 class _Stream(StreamingResponse):
     """A stream that counts as one of its session's while it is sent."""
 
-    def __init__(self, events: AsyncIterator[bytes], sessions: Sessions, cookie: bytes | None) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], sessions: Sessions, cookie: bytes | None) -> None:
         super().__init__(events, media_type=_TYPE)
         self._sessions, self._cookie = sessions, cookie
 

@@ -42,7 +42,7 @@ def test_what_was_read_by_a_link_is_shown_while_it_is_read(here: Site) -> None:
     taken.seen(0, slot.offset)
     body = browser.get("/hosts/node1").body.decode()
     percent = 100 * slot.offset // here.base.iso.size
-    assert f"By link {made.id}, {percent} % of its iso has been read." in body and f"<td>{percent} %</td>" in body
+    assert f"By link {made.id}, {percent} % of its ISO has been read." in body and f"<td>{percent} %</td>" in body
     assert "Boot: configuration under way, kernel not yet" in body
     taken.seen(slot.offset, slot.offset + slot.size // 2)
     assert "initrd done, seed under way, up not yet" in browser.get("/hosts/node1").body.decode()
