@@ -31,6 +31,17 @@ def path(secret: Secret, suffix: str) -> str:
     return f"{DIRECTORY}{secret.reveal().decode()}.{suffix}"
 
 
+def https_url(host: str, port: int) -> str:
+    """The URL, without a path, of a server by a host name or an address (RFC 3986 section 3.2.2)."""
+    host = f"[{host}]" if ":" in host else host
+    return f"https://{host}" if port == 443 else f"https://{host}:{port}"
+
+
+def characters(base: str) -> int:
+    """How many characters the URL of a link has; `base` is the URL of the server, without a path."""
+    return len(f"{base}{DIRECTORY}") + _LENGTH + len(".iso")
+
+
 def parse(text: str) -> tuple[Secret, str] | None:
     """Secret and suffix of a path; None when it is not a link's."""
     found = _PATH.fullmatch(text)

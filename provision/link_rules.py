@@ -40,14 +40,14 @@ def in_clear(bearer: Bearer, channel: Channel, local: bool) -> Denial | None:
         return None
     link, network, remedy = bearer.link, f"network '{channel.network}'", "Use its https:// address"
     if channel.kind is not ChannelKind.MANAGEMENT:
-        fact = f"{_the(link)} was used in plain HTTP on {network}, which is general"
+        fact = f"{_the(link)} is not honoured in plain HTTP on {network}, which is general"
     elif not channel.links:
-        fact = f"{_the(link)} was used in plain HTTP on {network}, which gives nothing to links"
+        fact = f"{_the(link)} is not honoured in plain HTTP on {network}, which gives nothing to links"
         remedy = f"{remedy}, or set 'links = true' in the network's [[listen]] block"
     elif local:
-        fact = f"{_the(link)} was used in plain HTTP from an address of this server: maybe a proxy"
+        fact = f"{_the(link)} is not honoured in plain HTTP from an address of this server: maybe a proxy"
     elif channel.prefix is None or bearer.address not in channel.prefix:
-        fact = f"{_the(link)} was used in plain HTTP from {bearer.peer}, which is not inside {channel.prefix}"
+        fact = f"{_the(link)} is not honoured in plain HTTP from {bearer.peer}, which is not inside {channel.prefix}"
     else:
         return None
     return Denial("link-in-clear", link.host, fact, remedy)

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
+from provision import link
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.model import Model, Name
 from provision.ticket import Grant
@@ -107,12 +108,20 @@ class Kerberos(Model):
 
 class Proxy(Model):
     """A reverse proxy that ends TLS before the API: at which `port` of the API's address it finds it, from which
-    `addresses` it connects, which `certificate` (PEM) it shows, and in which `header` it says who asks."""
+    `addresses` it connects, which `certificate` (PEM) it shows, and in which `header` it says who asks. With
+    `public_name`, links name the proxy, at its `public_port`, before the API itself."""
 
     port: int = Field(ge=1, le=65535)
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field(min_length=1, max_length=64)
     certificate: Path
     header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    public_name: ServedName | None = None
+    public_port: int = Field(default=443, ge=1, le=65535)
+
+    @property
+    def public_url(self) -> str | None:
+        """Where clients find the proxy, without a path; None when the settings do not say."""
+        return link.https_url(self.public_name, self.public_port) if self.public_name is not None else None
 
 
 class Api(Model):
@@ -331,17 +340,35 @@ def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str |
         yield ("api", "port"), "is the port of a boot listener", "choose another one"
     if isinstance(proxy, dict) and proxy.get("port") in (own, *taken):
         yield ("api", "proxy", "port"), "is the port of another listener", "choose another one"
+    yield from _of_public_name(proxy) if isinstance(proxy, dict) else ()
     for one, other in (("firmware_certificate", "firmware_key"), ("firmware_key", "firmware_certificate")):
         if one in api and other not in api:
             yield ("api", one), f"has no '{other}' beside it", "give both, or neither"
+
+
+def _of_public_name(proxy: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """The same for what links are to name: no BMC takes a longer URL."""
+    name, port = proxy.get("public_name"), proxy.get("public_port", Proxy.model_fields["public_port"].default)
+    if name is None and "public_port" in proxy:
+        yield ("api", "proxy", "public_port"), "has no 'public_name' beside it", "give both, or neither"
+    if not isinstance(name, str):
+        return
+    try:
+        name = _served_name(name)
+    except ValueError:
+        return  # which is said by itself
+    if (over := link.characters(link.https_url(name, port)) - link.MOST_CHARACTERS) > 0:
+        fact = f"makes links {over} characters longer than the {link.MOST_CHARACTERS} that BMCs take"
+        yield ("api", "proxy", "public_name"), fact, "give the proxy's IP address, or a shorter name"
 
 
 def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:
     # Only when something is wrong: what these import would slow every run of the command line down.
     from provision.document import Node, dotted, place
     from provision.messages import Vocabulary, complaints
+    from provision.toml_lines import lines_of
 
-    lines = _lines(text)
+    lines = lines_of(text)
 
     def tree(value: Any, path: tuple[str | int, ...], line: int) -> Node:
         line = lines.get(path, line)
@@ -359,31 +386,6 @@ def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, nam
     for path, fact, remedy in found:
         yield Problem(name, place(root, path)[1], dotted(path), fact, remedy or "correct it")
 
-
-def _lines(text: str) -> dict[tuple[str | int, ...], int]:
-    """The line of each table and key by its path; what stands inside a value has the line of its key."""
-    found: dict[tuple[str | int, ...], int] = {}
-    table: tuple[str | int, ...] = ()
-    last: dict[tuple[str | int, ...], int] = {}
-    for number, row in enumerate(text.splitlines(), 1):
-        path: tuple[str | int, ...] = ()
-        if (header := _HEADER.fullmatch(row)) and (names := _KEY.findall(header["name"])):
-            for place, name in enumerate(names, 1):
-                path = (*path, name)
-                if header["array"] and place == len(names):
-                    last[path] = last.get(path, -1) + 1
-                path = (*path, last[path]) if path in last else path
-            table = path
-        elif key := _ASSIGNED.match(row):
-            path = (*table, *_KEY.findall(key["name"]))
-        for end in range(1, len(path) + 1):
-            found.setdefault(path[:end], number)
-    return found
-
-
-_HEADER = re.compile(r"\s*\[(?P<array>\[)?(?P<name>[^\[\]]+)\]{1,2}\s*(#.*)?")
-_ASSIGNED = re.compile(r"""(?P<name>[\w\s.'"-]+)=""")
-_KEY = re.compile(r"[\w-]+")
 
 TEMPLATE = """\
 # Settings of this provision server. Every key is described in docs/deployment.md.

@@ -33,11 +33,12 @@ def exposed(name: str, credentials: Sequence[str]) -> Denial | None:
     """Why a host that was declared compromised gets nothing: others may have these `credentials` of it."""
     if not credentials:
         return None
+    those = "it" if len(credentials) == 1 else "each"
     return Denial(
         "credential-exposed",
         name,
         f"{name} was compromised, and others may have its {_named(credentials)}",
-        f"Replace each with new content: 'provision credential set {name} {credentials[0]} --file FILE'",
+        f"Give {those} new content: 'provision credential set {name} {credentials[0]} --file FILE'",
     )
 
 

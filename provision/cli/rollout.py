@@ -72,7 +72,8 @@ def rollback() -> None:
     if given.json:
         output.data(done)
         return
-    output.say(f"{done.hosts} hosts have the base image of the inventory again")
+    hosts = f"{done.hosts} host{'s have' if done.hosts != 1 else ' has'}"
+    output.say(f"{hosts} the base image of the inventory again")
     if done.booted:
         output.say(f"these have come up with {done.base}, until they boot again: {' '.join(done.booted)}")
 
@@ -90,8 +91,9 @@ def _call(method: str, path: str, body: object = None) -> None:
 
 
 def _show(seen: RolloutStatus) -> None:
+    left = f"{seen.left} host{'s' if seen.left != 1 else ''}"
     hosts = " ".join(f"{label}={value}" for label, value in seen.selector.items()) or "all hosts"
-    output.say(f"{seen.base} for {hosts}, {seen.percent} % at a time: {seen.state}, {seen.left} hosts left")
+    output.say(f"{seen.base} for {hosts}, {seen.percent} % at a time: {seen.state}, {left} left")
     if seen.reason is not None:
         output.say(f"it was stopped: {seen.reason}")
     output.table(

@@ -89,8 +89,8 @@ def needs_confirmation(change: Difference, old: Inventory | None) -> bool:
 
 
 def _remedy(remedy: str) -> str:
-    hint = "this host is in no file now: --prune removes it"
-    return f"{remedy}, or: {hint}" if remedy else hint
+    hint = "let --prune remove this host, which is in no file now"
+    return f"{remedy}, or {hint}" if remedy else hint
 
 
 def _host_changes(old: Host, new: Host) -> Iterator[Change]:

@@ -47,7 +47,8 @@ class ApiServer:
         state = settings.state.absolute()
         self._certificates = Certificates(api.pairs(state), clock, state / proxy.certificate if proxy else None)
         self._port = proxy.port if proxy else api.port
-        self._app = ServedNames(app if proxy is None else self._proxied(app, proxy), api.names)
+        public = [proxy.public_name] if proxy is not None and proxy.public_name is not None else []
+        self._app = ServedNames(app if proxy is None else self._proxied(app, proxy), (*api.names, *public))
         self._served, self._trouble = False, ""
         self._warned: set[str] = set()
 

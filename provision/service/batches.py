@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +22,7 @@ from provision.principal import Principal
 from provision.service import standing
 from provision.service.core import Core
 from provision.service.operations import Full, Operations, forgotten
-from provision.service.selections import Begin, reason
+from provision.service.selections import Begin, Refusal, reason
 
 AT_ONCE = 8
 """Hosts of a batch for which something is under way at a time, as with --selector of the command line."""
@@ -66,11 +66,6 @@ class Batch:
     cancelled: threading.Event = field(default_factory=threading.Event)
     ended: bool = False
 
-    @property
-    def counts(self) -> Counter[Progress]:
-        """How many hosts are how far."""
-        return Counter(row.progress for row in list(self.rows.values()))
-
 
 class Batches:
     """Every batch that runs, and those that ended lately."""
@@ -81,11 +76,16 @@ class Batches:
         self._known: dict[str, Batch] = {}
         self._threads: dict[str, threading.Thread] = {}
 
-    def begin(self, title: str, names: Sequence[str], begin: Begin, principal: Principal) -> Batch:
-        """Begin an action for the hosts. Raises Conflict when there are too many batches, and Unavailable when this
+    def begin(
+        self, title: str, names: Sequence[str], begin: Begin, principal: Principal, refused: Sequence[Refusal] = ()
+    ) -> Batch:
+        """Begin an action for the hosts; those that are `refused` already are listed as not done, whatever they would
+        be by the time that it is their turn. Raises Conflict when there are too many batches, and Unavailable when this
         process has no thread for one."""
         id_ = secrets.token_hex(6)
-        batch = Batch(id_, title, principal, self._core.clock(), {name: Row(name) for name in names})
+        rows = {one.host: Row(one.host, Progress.FAILED, one.reason, one.remedy) for one in refused}
+        rows = {name: Row(name) for name in names if name not in rows} | rows
+        batch = Batch(id_, title, principal, self._core.clock(), rows)
         thread = threading.Thread(target=self._run, args=(batch, begin), name=f"batch {id_}", daemon=True)
         with self._lock:
             self._require_room(principal.name)
@@ -129,11 +129,15 @@ class Batches:
         for _, thread in running:
             thread.join(_END_SECONDS)
 
-    def _sees(self, batch: Batch, principal: Principal) -> bool:
-        if not principal.selector or principal == batch.principal:
-            return True
+    def rows(self, batch: Batch, principal: Principal) -> list[Row]:
+        """The rows of hosts that the principal sees; hosts may have got other labels since."""
+        if not principal.selector:
+            return list(batch.rows.values())
         hosts = self._core.hosts
-        return all(name in hosts and principal.sees(hosts[name].labels) for name in batch.rows)
+        return [row for name, row in list(batch.rows.items()) if name in hosts and principal.sees(hosts[name].labels)]
+
+    def _sees(self, batch: Batch, principal: Principal) -> bool:
+        return batch.principal == principal or len(self.rows(batch, principal)) == len(batch.rows)
 
     def _run(self, batch: Batch, begin: Begin) -> None:
         try:
@@ -155,7 +159,7 @@ class _Running:
 
     def __init__(self, batch: Batch, begin: Begin, core: Core, operations: Operations) -> None:
         self._batch, self._begin, self._core, self._operations = batch, begin, core, operations
-        self._waiting = deque(batch.rows)
+        self._waiting = deque(name for name, row in batch.rows.items() if row.progress is Progress.WAITING)
         self._under_way: dict[str, str] = {}
 
     def to_the_end(self) -> None:

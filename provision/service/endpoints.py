@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from provision.boot import Role
 from provision.errors import Invalid, Unavailable
 from provision.host import Host
+from provision.link import https_url
 from provision.settings import Api, Settings
 from provision.site import Site
 
@@ -112,12 +113,18 @@ class Endpoints:
 
 
 def _over_tls(api: Api) -> list[str]:
-    """The URL of the API; of one that hears on every address, by its own names: an address before a host name, since
-    not every BMC asks a name server."""
+    """The URLs of the API: that of its proxy first, when the settings name it."""
+    proxy = api.proxy.public_url if api.proxy is not None else None
+    return ([proxy] if proxy is not None else []) + _of_its_own(api)
+
+
+def _of_its_own(api: Api) -> list[str]:
+    """The URL of the API itself; of one that hears on every address, by its own names: an address before a host name,
+    since not every BMC asks a name server."""
     if not api.address.is_unspecified:
-        return [_https(str(api.address), api.port)]
+        return [https_url(str(api.address), api.port)]
     names = sorted(api.names, key=lambda name: not _is_address(name))
-    return [_https(name, api.port) for name in names[:1]]
+    return [https_url(name, api.port) for name in names[:1]]
 
 
 def _is_address(name: str) -> bool:
@@ -126,8 +133,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _https(host: str, port: int) -> str:
-    host = f"[{host}]" if ":" in host else host
-    return f"https://{host}" if port == 443 else f"https://{host}:{port}"

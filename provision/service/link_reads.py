@@ -5,7 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 
+from provision.boot import Link, Medium
 from provision.errors import Unavailable
 from provision.media.layout import SEED, MediumLayout
 
@@ -46,14 +51,47 @@ class LinkReads:
 
 def boot_files(medium: MediumLayout) -> Mapping[str, Sequence[range]]:
     """Where on an ISO is what a machine boots; of one that cannot be looked into, only its seed."""
-    # Imported here: only boots from CDs have a use for it.
-    from provision.media import iso
-
     try:
-        return iso.boot_files(medium.path)
+        return _boot_files(medium.path)
     except Unavailable:
         slot = medium.slots[SEED]
         return {SEED: (range(slot.offset, slot.offset + slot.size),)}
+
+
+@lru_cache(maxsize=16)
+def _boot_files(image: Path) -> Mapping[str, Sequence[range]]:
+    """Looked into once: a base's ISO never changes, and its path has its hash in it."""
+    # Imported here: only boots from CDs have a use for it.
+    from provision.media import iso
+
+    return iso.boot_files(image)
+
+
+@dataclass(frozen=True)
+class Read:
+    """How much of a host's medium was read by a link, and of each of its `parts` that a machine boots; in percent."""
+
+    link: str
+    medium: str
+    made: datetime
+    percent: int
+    parts: Mapping[str, int]
+
+
+def read(reads: LinkReads, link: Link, medium: MediumLayout) -> Read | None:
+    """What was read by a link; None while that is nothing."""
+    whole = range(medium.size)
+    if not reads.of(link.id, whole):
+        return None
+    files = boot_files(medium) if link.medium is Medium.ISO else {}
+    parts = {name: percent(reads, link.id, places) for name, places in files.items()}
+    return Read(link.id, str(link.medium), link.made, percent(reads, link.id, [whole]), parts)
+
+
+def percent(reads: LinkReads, link: str, places: Sequence[range]) -> int:
+    """How much of these places was read; rounded down."""
+    done, whole = sum(reads.of(link, place) for place in places), sum(map(len, places))
+    return 100 * done // max(whole, 1)
 
 
 def told(reads: LinkReads, link: str, size: int, parts: Mapping[str, Sequence[range]]) -> str:
@@ -66,8 +104,7 @@ def told(reads: LinkReads, link: str, size: int, parts: Mapping[str, Sequence[ra
 
 def _tenths(reads: LinkReads, link: str, places: Sequence[range]) -> int:
     """Percent, rounded down to tens: a line for each would be too many."""
-    done, whole = sum(reads.of(link, place) for place in places), sum(map(len, places))
-    return 10 * done // max(whole, 1) * 10
+    return percent(reads, link, places) // 10 * 10
 
 
 def joined(pieces: Sequence[Piece], new: Piece) -> list[Piece]:

@@ -16,7 +16,7 @@ from provision import link_rules, policy
 from provision.api import links as api
 from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Requester
 from provision.denial import Denial
-from provision.errors import Conflict, Gone, NotFound
+from provision.errors import Conflict, Gone, NotFound, ProvisionError
 from provision.media.plan import Plan
 from provision.policy import HostState, Release
 from provision.principal import Principal
@@ -24,7 +24,7 @@ from provision.secret import Secret
 from provision.service.core import Core
 from provision.service.denial_limiter import guessing
 from provision.service.guesses import Guesses
-from provision.service.link_reads import LinkReads
+from provision.service.link_reads import LinkReads, Read, read
 from provision.service.media_builder import MediaBuilder
 from provision.service.standing import is_link_of_somebody, standing
 from provision.store.links import Wanted
@@ -126,6 +126,20 @@ class Links:
             address=link.address,
             peers=tuple(use.peer for use in link.taken),
         )
+
+    def read(self, name: str) -> Read | None:
+        """How much of its medium was read by the link with that id; None while that is nothing, or cannot be known."""
+        core, link = self._core, self._core.store.links.get(name)
+        if link is None:
+            return None
+        try:
+            state = core.state(link.host)
+            base = core.base_of(state.host)
+        except ProvisionError:  # the base is gone, or damaged
+            return None
+        if state.identity != link.identity:
+            return None  # its medium was another one
+        return read(self.reads, link, base.iso if link.medium is Medium.ISO else base.disk)
 
     def revoke(self, name: str, principal: Principal) -> None:
         """Let the link with that id be good for nothing; what goes out by it now is cut off. Raises NotFound."""

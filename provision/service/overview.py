@@ -55,7 +55,7 @@ class HostsPage:
 @dataclass(frozen=True)
 class Wanted:
     """Which hosts are looked for: whose name or MAC has `text` in it, which have the `label`, with that `value` when it
-    is not "", and which are in the condition, when there is one."""
+    is not "" (which any label may have when `label` is ""), and which are in the condition, when there is one."""
 
     text: str = ""
     label: str = ""
@@ -140,7 +140,9 @@ def _fits(host: Host, wanted: Wanted) -> bool:
     text, label, value = wanted.text.strip().lower(), wanted.label, wanted.value
     if text and text not in host.name and not any(text in mac for mac in host.macs):
         return False
-    return not label or (label in host.labels and (not value or host.labels[label] == value))
+    if not label:
+        return not value or value in host.labels.values()
+    return label in host.labels and (not value or host.labels[label] == value)
 
 
 def judge(status: HostStatus, now: datetime, patience: timedelta) -> Condition:

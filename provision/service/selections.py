@@ -131,8 +131,7 @@ class Selections:
                 return refusal(name, error)
             return None
         media = _NETWORK.get(action, (Medium.PXE, Medium.HTTP_BOOT))
-        rows = self._parts.reports.explain_with_window(name, principal)
-        return _denied(name, [row for row in rows if row.medium in media])
+        return _denied(name, self._parts.reports.explain_with_window(name, principal, media))
 
     def begin(self, action: Action, options: Options, principal: Principal) -> Begin:
         """What does the action to one host. Raises Invalid for options that cannot be."""

@@ -13,7 +13,7 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 
@@ -32,6 +32,8 @@ MOST = 1000
 STREAMS = 6
 """Streams of events that one session may have open: a browser opens no more connections to one server."""
 
+_SENT = 64
+"""Forms of one session that are known to have been sent."""
 _BYTES = 32
 _COOKIE = re.compile(rb"[A-Za-z0-9_-]{43}")
 _LOG_IN = "log in again"
@@ -40,13 +42,14 @@ _LOG_IN = "log in again"
 @dataclass
 class Session:
     """One browser that is logged in by what it has `shown`, since `begun`, and asked last at `used`, until it has
-    `left`."""
+    `left`. The forms that do something only once were `sent`."""
 
     shown: Token | Ticket
     begun: datetime
     used: datetime
     streams: int = 0
     left: bool = False
+    sent: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
 class Sessions:
@@ -153,6 +156,26 @@ class Sessions:
     def form_key(self, cookie: bytes | None) -> str:
         """What a form has to carry to be from one of the session's own pages; hexadecimal."""
         return hmac.digest(self._key, b"form " + (cookie or b""), hashlib.sha256).hex()
+
+    def send(self, cookie: bytes | None, form: str) -> bool:
+        """Note that this one copy of a form was sent; False when it had been before: somebody has clicked twice."""
+        with self._lock:
+            session = self._sessions.get(self._digest(cookie)) if cookie is not None else None
+            if session is None:
+                return True
+            if form in session.sent:
+                return False
+            session.sent[form] = None
+            if len(session.sent) > _SENT:
+                session.sent.popitem(last=False)
+            return True
+
+    def unsend(self, cookie: bytes | None, form: str) -> None:
+        """Nothing was done by that copy of a form, so it may be sent again."""
+        with self._lock:
+            session = self._sessions.get(self._digest(cookie)) if cookie is not None else None
+            if session is not None:
+                session.sent.pop(form, None)
 
     def _is_good(self, session: Session, now: datetime) -> bool:
         fresh = abs(now - session.used) < IDLE and abs(now - session.begun) < LONGEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
@@ -97,24 +97,28 @@ class Reports:
         """
         return self._explain(self._core.seen(name, principal), principal)
 
-    def explain_with_window(self, name: str, principal: Principal) -> list[api.Explanation]:
-        """The same as if a window of the host had just been opened."""
+    def explain_with_window(
+        self, name: str, principal: Principal, media: Collection[Medium] = tuple(Medium)
+    ) -> list[api.Explanation]:
+        """The same of some `media` as if a window of the host had just been opened."""
         state, now = self._core.seen(name, principal), self._core.clock()
         opened = Window(0, now + timedelta(hours=1), 1, 0, opened=now)
-        return self._explain(replace(state, window=opened), principal)
+        return self._explain(replace(state, window=opened), principal, media)
 
-    def _explain(self, state: HostState, principal: Principal) -> list[api.Explanation]:
-        media = [medium for medium in Medium if not medium.from_network]
-        downloads = [self._explain_one(state, medium, OPERATOR, principal) for medium in media]
+    def _explain(
+        self, state: HostState, principal: Principal, media: Collection[Medium] = tuple(Medium)
+    ) -> list[api.Explanation]:
+        files = [medium for medium in media if not medium.from_network]
+        downloads = [self._explain_one(state, medium, OPERATOR, principal) for medium in files]
         if self._core.settings.api is not None:
-            downloads += [self._explain_one(state, medium, OPERATOR, None) for medium in media]
+            downloads += [self._explain_one(state, medium, OPERATOR, None) for medium in files]
         links = {listen.network for listen in self._core.settings.listen if listen.links}
         networks = [
             Channel(ChannelKind(net.role), network, network, None, net.prefix, network in links)
             for network, net in self._core.site.networks.items()
             if net.prefix is not None  # nothing is served on the others
         ]
-        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in Medium]
+        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in media]
         return downloads + rows
 
     def _explain_one(

@@ -205,6 +205,7 @@ FIELDS = {
         "seen": selection.fingerprint(Action.LINK_ISO, ("node1", "node2")),
     },
     "/tokens": {"name": "ci", "role": "reader"},
+    "/rollout": {"base": "base"},
 }
 """What the forms of the pages are sent with, so that they do all that they can."""
 

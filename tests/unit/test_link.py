@@ -22,6 +22,13 @@ def test_a_secret_has_130_bits_in_letters_that_are_not_taken_for_others() -> Non
     assert 26 * math.log2(len(link.ALPHABET)) == 130
 
 
+def test_a_url_has_an_address_in_brackets_and_no_usual_port() -> None:
+    assert link.https_url("prov.example.net", 443) == "https://prov.example.net"
+    assert link.https_url("2001:db8::1", 8443) == "https://[2001:db8::1]:8443"
+    path = link.path(Secret(SAMPLE.encode()), "iso")
+    assert link.characters("https://10.0.0.1") == len(f"https://10.0.0.1{path}")
+
+
 def test_a_path_is_read_as_it_was_written() -> None:
     assert set(link.SUFFIXES) == {"iso", *(one.suffix for one in DiskFormat)}
     for suffix in link.SUFFIXES:

@@ -341,5 +341,41 @@ def test_mistakes_in_them_have_their_lines(old: str, new: str, said: str) -> Non
     assert all(path.startswith("api.kerberos.role.1") for path in found)
 
 
+PROXY = """
+[api]
+address = "10.0.0.1"
+certificate = "c"
+key = "k"
+[api.proxy]
+port = 8444
+addresses = ["10.0.0.5"]
+certificate = "p"
+public_name = "Prov.example.net."
+public_port = 443
+"""
+
+
+def test_a_proxy_has_a_name_that_links_have() -> None:
+    api = parse(PROXY.encode(), "x", STATE).api
+    assert api is not None and api.proxy is not None
+    assert api.proxy.public_url == "https://prov.example.net"
+    nameless = parse(PROXY[: PROXY.index("public_name")].encode(), "x", STATE).api
+    assert nameless is not None and nameless.proxy is not None and nameless.proxy.public_url is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "said"),
+    [
+        ("Prov.example.net.", "provision.example.net", "name", "2 characters longer than the 60 that BMCs take"),
+        ("= 443", "= 18443", "name", "3 characters longer"),
+        ("Prov.example.net.", "https://prov.example.net", "name", "is not a valid host name"),
+        ('public_name = "Prov.example.net."\n', "", "port", "has no 'public_name' beside it"),
+    ],
+)
+def test_a_name_that_links_cannot_have(old: str, new: str, path: str, said: str) -> None:
+    found = problems(PROXY.replace(old, new))
+    assert said in found[f"api.proxy.public_{path}"]
+
+
 def test_kerberos_without_roles_is_of_no_use() -> None:
     assert set(problems(KERBEROS.partition("[[api")[0])) == {"api.kerberos.role"}

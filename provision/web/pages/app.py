@@ -25,6 +25,7 @@ from provision.web.pages import (
     links,
     login,
     media,
+    rollouts,
     selection,
     site,
     states,
@@ -51,6 +52,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
     routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
     routes += [*tokens.routes(pages), *docs.routes(pages), *login.routes(pages)]
+    routes += rollouts.routes(pages, live)
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.api.bmc import NewBmc
-from provision.errors import Invalid, ProvisionError
+from provision.errors import Conflict, Invalid, ProvisionError
 from provision.principal import PrincipalRole
 from provision.web.operator.request import required
 from provision.web.pages.asking import form_of, get, name_in, post, to
@@ -72,6 +72,10 @@ def _asked(pages: Pages) -> list[Route]:
         principal, name = required(request.scope, PrincipalRole.OPERATOR), name_in(request)
         service.core.seen(name, principal)
         under_way = service.operations.running(principal).get(name)
+        shown = form_of(request).get("operation")
+        if under_way is not None and shown not in (None, under_way.id):
+            fact = f"has ended by now, and {under_way.kind} has begun"
+            raise Conflict("operation", fact, f"look at the page of {name} again")
         if under_way is not None:
             service.operations.cancel(under_way.id, principal)
         return to(f"/hosts/{name}")

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from provision.errors import Denied, Invalid, ProvisionError
+from provision.errors import Conflict, Denied, Invalid, ProvisionError
 from provision.service.sessions import Sessions
 from provision.web.operator.authentication import Refuse
 from provision.web.pages.session import LOGIN, TICKET_LOGIN, cookie_of
@@ -24,10 +24,14 @@ FORM = "provision.form"
 """Where the scope of a request has the fields of its form, by their names."""
 KEY = "key"
 """The field that is bound to the session."""
+ONCE = "once"
+"""The field that is another in each copy of a form that would do something twice if it were sent twice."""
 
 _SAFE = ("GET", "HEAD")
 _MOST = 256
 """Fields of one form: an inventory of many files has two for each."""
+_FAILED = 400
+_COPY = re.compile("[0-9a-f]{1,32}")
 _TYPE = re.compile(r"application/x-www-form-urlencoded(?: *;.*)?", re.IGNORECASE)
 _REMEDY = "open the page anew, and send its form from there"
 
@@ -49,7 +53,24 @@ class Forms:
             refused: Response = self._refuse(error)
             await refused(scope, receive, send)
             return
-        await self._app({**scope, FORM: form}, receive, send)
+        await self._once({**scope, FORM: form}, receive, send, form.get(ONCE))
+
+    async def _once(self, scope: Scope, receive: Receive, send: Send, copy: str | None) -> None:
+        if copy is None:
+            await self._app(scope, receive, send)
+            return
+        cookie, sessions = cookie_of(scope), self._sessions
+        if not sessions.send(cookie, copy):
+            again = Conflict("form", "was sent already, and is not done twice", "see what came of it; " + _REMEDY)
+            await self._refuse(again)(scope, receive, send)
+            return
+
+        async def seen(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= _FAILED:
+                sessions.unsend(cookie, copy)
+            await send(message)
+
+        await self._app(scope, receive, seen)
 
     async def _read(self, request: Request) -> Mapping[str, str]:
         if not from_here(request.headers):
@@ -57,6 +78,8 @@ class Forms:
         if not _TYPE.fullmatch(request.headers.get("content-type", "")):
             raise Invalid("request", "is not a form", _REMEDY)
         form = parse(await request.body())
+        if not _COPY.fullmatch(form.get(ONCE, "0")):
+            raise Invalid("request", "its form cannot be read", _REMEDY)
         # As it is routed: a URL is put together of what a client sends.
         if request.scope["path"] in (LOGIN, TICKET_LOGIN):
             return form  # which belongs to no session yet

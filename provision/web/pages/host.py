@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,7 +19,7 @@ from provision.web.operator.request import principal_of, required
 from provision.web.pages.asking import form_of, get, name_in, number, post, to
 from provision.web.pages.live import Live
 from provision.web.pages.rendering import Pages
-from provision.web.pages.timeline import timeline
+from provision.web.pages.timeline import booting, timeline
 
 
 def routes(pages: Pages, live: Live) -> list[Route]:
@@ -30,32 +30,29 @@ def routes(pages: Pages, live: Live) -> list[Route]:
 def _one(pages: Pages, live: Live) -> list[Route]:
     service = pages.service
 
-    def boot(name: str, principal: Principal) -> str:
-        line = service.overview.host(name, principal)
-        operation = service.operations.latest(name, principal) if principal.may(PrincipalRole.OPERATOR) else None
-        return pages.part("part_boot", line=line, timeline=timeline(line.status), operation=operation)
-
     def show(request: Request) -> Response:
         name, principal = name_in(request), principal_of(request.scope)
+        under_way = service.operations.running(principal).get(name)
         return pages.page(
             request,
             "host",
+            **_changing(service, name, principal),
             host=service.inventories.host(name, principal),
-            line=service.overview.host(name, principal),
-            boot=boot(name, principal),
             decisions=service.reports.explain(name, principal),
             credentials=service.credentials.listing(name, principal),
-            links=service.links.listing(principal, name),
             contents=service.overview.contents(name, principal),
             media=[medium for medium in Medium if not medium.from_network],
             bmc=_bmc(service, name, principal),
             actions=[action for action in Action if action.power or action.via],
-            under_way=name in service.operations.running(principal),
+            under_way=under_way.id if under_way is not None else "",
         )
 
     async def events(request: Request) -> Response:
         name, principal = name_in(request), principal_of(request.scope)
-        make = partial(boot, name, principal)
+
+        def make() -> str:
+            return pages.part("live_host", **_changing(service, name, principal))
+
         await asyncio.to_thread(make)  # raises for a host that is not there, while there is time to say so
         what = ("host", principal.selector, principal.may(PrincipalRole.OPERATOR), name)
         return await live.stream(request, what, make)
@@ -64,6 +61,21 @@ def _one(pages: Pages, live: Live) -> list[Route]:
         get("/hosts/{name}", show),
         Route("/hosts/{name}/events", events, methods=["GET"], name="get /hosts/{name}/events"),
     ]
+
+
+def _changing(service: Service, name: str, principal: Principal) -> dict[str, Any]:
+    """What the parts show that change while they are looked at."""
+    line, operates = service.overview.host(name, principal), principal.may(PrincipalRole.OPERATOR)
+    links = [(row, service.links.read(row.id)) for row in service.links.listing(principal, name)]
+    read = booting(line.status, [read for _, read in links if read is not None])
+    return {
+        "line": line,
+        "timeline": timeline(line.status, read),
+        "read": read,
+        "operation": service.operations.latest(name, principal) if operates else None,
+        "links": links,
+        "may_revoke": operates,
+    }
 
 
 def _bmc(service: Service, name: str, principal: Principal) -> BmcRow | None:

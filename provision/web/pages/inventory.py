@@ -62,10 +62,13 @@ def routes(pages: Pages) -> list[Route]:
 
 def files_of(form: Mapping[str, str]) -> list[Source]:
     """The files of a form: `text` and `name`, `text-2` and `name-2`, and so on. Empty ones are left out, unless
-    there is no other. Raises Invalid for a name that is not one, or is there twice."""
+    there is no other. Raises Invalid for too many files, and for a name that is not one, or is there twice."""
+    marks = [f"-{number}" if number > 1 else "" for number in range(1, MOST_FILES + 1)]
+    if any(field.startswith("text") for field in form.keys() - {f"text{mark}" for mark in marks}):
+        # What is left out unsaid would be removed: its hosts are in no file.
+        raise Invalid("inventory", f"has more than {MOST_FILES} files", "join some, or run 'provision apply'")
     files: list[Source] = []
-    for number in range(1, MOST_FILES + 1):
-        mark = f"-{number}" if number > 1 else ""
+    for number, mark in enumerate(marks, 1):
         text = form.get(f"text{mark}", "").replace("\r\n", "\n")
         if text.strip() or number == 1:
             files.append(Source(_name(form.get(f"name{mark}", ""), mark), text.encode()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -38,7 +38,7 @@ class Live:
     def __init__(self, pages: Pages) -> None:
         self._sessions = pages.service.sessions
         # Each part's making, and the moment of that.
-        self._parts: dict[Hashable, tuple[float, asyncio.Task[str]]] = {}
+        self._parts: dict[Hashable, tuple[float, asyncio.Task[tuple[str, float]]]] = {}
         self._turn, self._rested = asyncio.Lock(), 0.0
 
     async def stream(self, request: Request, what: Hashable, make: Make) -> Response:
@@ -48,16 +48,18 @@ class Live:
         cookie = cookie_of(request.scope)
         return _Stream(self._events(cookie, what, make), self._sessions, cookie)
 
-    async def _events(self, cookie: bytes | None, what: Hashable, make: Make) -> AsyncIterator[bytes]:
+    async def _events(self, cookie: bytes | None, what: Hashable, make: Make) -> AsyncGenerator[bytes]:
         yield b"retry: 5000\n\n"
-        last, quiet = "", 0
+        last, quiet, since = "", 0, time.monotonic()
         while self._sessions.lives(cookie):
             try:
-                text = await self._part(what, make)
+                text, began = await self._part(what, make)
             except ProvisionError:
                 break
             quiet += 1
-            if text != last:
+            if began < since:
+                pass  # the page is newer: others who look have had this one made
+            elif text != last:
                 yield event("changed", text)
                 last, quiet = text, 0
             elif quiet >= _QUIET:
@@ -66,7 +68,8 @@ class Live:
             await asyncio.sleep(EVERY)
         yield event("ended", "")
 
-    async def _part(self, what: Hashable, make: Make) -> str:
+    async def _part(self, what: Hashable, make: Make) -> tuple[str, float]:
+        """The part, and the moment when its making began."""
         now = time.monotonic()
         made, task = self._parts.get(what, (0.0, None))
         if task is None or now - made >= EVERY:
@@ -76,13 +79,13 @@ class Live:
             self._parts[what] = now, task
         return await asyncio.shield(task)
 
-    async def _made(self, make: Make) -> str:
-        """What `make` makes, in a thread, when its turn has come."""
+    async def _made(self, make: Make) -> tuple[str, float]:
+        """What `make` makes, in a thread, when its turn has come, and when that was."""
         async with self._turn:
             await asyncio.sleep(max(0.0, self._rested - time.monotonic()))
             began = time.monotonic()
             try:
-                return await asyncio.to_thread(make)
+                return await asyncio.to_thread(make), began
             finally:
                 ended = time.monotonic()
                 self._rested = ended + min(_REST * (ended - began), _LONGEST_REST)
@@ -91,7 +94,7 @@ class Live:
 class _Stream(StreamingResponse):
     """A stream that counts as one of its session's while it is sent."""
 
-    def __init__(self, events: AsyncIterator[bytes], sessions: Sessions, cookie: bytes | None) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], sessions: Sessions, cookie: bytes | None) -> None:
         super().__init__(events, media_type=_TYPE)
         self._sessions, self._cookie = sessions, cookie
 

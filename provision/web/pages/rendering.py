@@ -4,6 +4,7 @@ unknown machine or the audit log says is text."""
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ class Pages:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.globals |= {"static": self._urls, "role": PrincipalRole, "spelled": spelled}
+        self._templates.globals |= {"static": self._urls, "role": PrincipalRole, "spelled": spelled, "once": _once}
 
     def page(self, request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
         """The page of a template. It knows who asks, and what its forms have to carry."""
@@ -83,6 +84,11 @@ class Pages:
 
     def _response(self, name: str, status: int, values: Mapping[str, Any]) -> Response:
         return HTMLResponse(self._templates.get_template(f"{name}.html.j2").render(values), status)
+
+
+def _once() -> str:
+    """What tells one copy of a form from every other."""
+    return secrets.token_hex(_DIGITS // 2)
 
 
 def _hashed(name: str, content: bytes) -> str:

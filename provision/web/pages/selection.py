@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,8 +18,7 @@ from provision.errors import Invalid
 from provision.principal import Principal, PrincipalRole
 from provision.service.batches import Progress
 from provision.service.overview import Overview
-from provision.service.selections import MOST_LINKS, Action, Options
-from provision.service.service import Service
+from provision.service.selections import MOST_LINKS, Action, Options, Refusal
 from provision.web.operator.request import required
 from provision.web.pages.asking import filters_in, form_of, get, name, number, post, to, wanted
 from provision.web.pages.live import Live
@@ -33,53 +34,62 @@ def routes(pages: Pages, live: Live) -> list[Route]:
     return [*_selection(pages), *_batches(pages, live)]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Hosts and what is to be done to them; `refused` are those of them for whom it would be refused now."""
+
+    action: Action
+    names: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The hosts for whom it would not."""
+        out = {refusal.host for refusal in self.refused}
+        return tuple(name for name in self.names if name not in out)
+
+    @property
+    def seen(self) -> str:
+        """What stands for all of it: who sends that has seen it."""
+        return fingerprint(self.action, self.names, self.refused)
+
+
 def _selection(pages: Pages) -> list[Route]:
     service = pages.service
 
-    def confirm(request: Request) -> Response:
-        principal, query = required(request.scope, PrincipalRole.OPERATOR), request.query_params
-        return asks(request, principal, query, query.getlist("host"))
-
-    def asks(request: Request, principal: Principal, fields: Mapping[str, str], given: Sequence[str]) -> Response:
-        """The page that lists what would be refused, and asks."""
-        action, names = _action(fields), _chosen(service.overview, fields, given, principal)
+    def choose(fields: Mapping[str, str], given: Sequence[str], principal: Principal) -> _Chosen:
+        action, names = _action(fields), _names(service.overview, fields, given, principal)
         for host in names:
             service.core.seen(host, principal)
-        return pages.page(
-            request,
-            "selection",
-            action=action,
-            names=names,
-            refused=service.selections.refusals(names, action, principal),
-            seen=fingerprint(action, names),
-            all="yes" if fields.get("all") == "yes" else "",
-            filters=filters_in(fields),
-            most=MOST_SHOWN,
-            most_links=MOST_LINKS,
-        )
+        return _Chosen(action, names, tuple(service.selections.refusals(names, action, principal)))
+
+    def ask(request: Request, fields: Mapping[str, str], chosen: _Chosen) -> Response:
+        """The page that lists what would be refused, and asks."""
+        every, limits = "yes" if fields.get("all") == "yes" else "", {"most": MOST_SHOWN, "most_links": MOST_LINKS}
+        return pages.page(request, "selection", chosen=chosen, all=every, filters=filters_in(fields), **limits)
+
+    def confirm(request: Request) -> Response:
+        principal, query = required(request.scope, PrincipalRole.OPERATOR), request.query_params
+        return ask(request, query, choose(query, query.getlist("host"), principal))
 
     def do(request: Request) -> Response:
         principal, form = required(request.scope, PrincipalRole.OPERATOR), form_of(request)
-        action, given = _action(form), form.get("hosts", "").split()
-        names = _chosen(service.overview, form, given, principal)
-        if form.get("seen") != fingerprint(action, names):
-            return asks(request, principal, form, given)  # other hosts match by now: they are looked at first
-        options = _options(form)
+        chosen = choose(form, form.get("hosts", "").split(), principal)
+        action, options = chosen.action, _options(form)
+        if form.get("seen") != chosen.seen or not chosen.allowed:
+            # Other hosts match by now, or may: they are looked at first. Who was shown as refused stays out of it.
+            return ask(request, form, chosen)
         if action.link is not None:
-            made, refused = service.selections.links(names, action.link, options, principal)
-            return pages.page(request, "made_links", made=made, refused=refused, medium=action.link)
-        return to(_begin(service, action, names, options, principal))
+            made, failed = service.selections.links(chosen.allowed, action.link, options, principal)
+            return pages.page(request, "made_links", made=made, refused=[*chosen.refused, *failed], medium=action.link)
+        begin = service.selections.begin(action, options, principal)
+        if len(chosen.names) == 1:  # which has a page of its own, and whose error is the answer
+            begin(chosen.names[0])
+            return to(f"/hosts/{chosen.names[0]}")
+        batch = service.batches.begin(action.words, chosen.allowed, begin, principal, chosen.refused)
+        return to(f"/batches/{batch.id}")
 
     return [get("/selection", confirm), post("/selection", do)]
-
-
-def _begin(service: Service, action: Action, names: Sequence[str], options: Options, principal: Principal) -> str:
-    """Do it, and where that is followed. For a single host that is its own page, and its error is the answer."""
-    begin = service.selections.begin(action, options, principal)
-    if len(names) == 1:
-        begin(names[0])
-        return f"/hosts/{names[0]}"
-    return f"/batches/{service.batches.begin(action.words, names, begin, principal).id}"
 
 
 def _batches(pages: Pages, live: Live) -> list[Route]:
@@ -87,17 +97,23 @@ def _batches(pages: Pages, live: Live) -> list[Route]:
 
     def part(id_: str, principal: Principal) -> str:
         batch = batches.get(id_, principal)
-        rows = sorted(batch.rows.values(), key=lambda row: _ORDER[row.progress])
-        return pages.part("part_batch", batch=batch, rows=rows[:MOST_SHOWN], more=max(0, len(rows) - MOST_SHOWN))
+        rows = sorted(batches.rows(batch, principal), key=lambda row: _ORDER[row.progress])
+        counts = Counter(row.progress for row in rows)
+        shown, more = rows[:MOST_SHOWN], max(0, len(rows) - MOST_SHOWN)
+        return pages.part("part_batch", ended=batch.ended, counts=counts, rows=shown, more=more)
 
     def show(request: Request) -> Response:
         principal, id_ = required(request.scope, PrincipalRole.OPERATOR), _id(request)
-        return pages.page(request, "batch", batch=batches.get(id_, principal), part=part(id_, principal))
+        batch = batches.get(id_, principal)
+        total = len(batches.rows(batch, principal))
+        return pages.page(request, "batch", batch=batch, total=total, part=part(id_, principal))
 
     async def events(request: Request) -> Response:
         principal, id_ = required(request.scope, PrincipalRole.OPERATOR), _id(request)
         batches.get(id_, principal)
-        return await live.stream(request, ("batch", principal.selector, id_), partial(part, id_, principal))
+        return await live.stream(
+            request, ("batch", principal.selector, principal.name, id_), partial(part, id_, principal)
+        )
 
     def cancel(request: Request) -> Response:
         principal, id_ = required(request.scope, PrincipalRole.OPERATOR), _id(request)
@@ -114,9 +130,10 @@ def _batches(pages: Pages, live: Live) -> list[Route]:
 _ORDER = {Progress.FAILED: 0, Progress.RUNNING: 1, Progress.WAITING: 2, Progress.DONE: 3}
 
 
-def fingerprint(action: Action, names: Sequence[str]) -> str:
-    """What stands for an action and its hosts: who sends it has seen which they are."""
-    return hashlib.sha256("\0".join((action, *names)).encode()).hexdigest()
+def fingerprint(action: Action, names: Sequence[str], refused: Sequence[Refusal] = ()) -> str:
+    """What stands for an action, its hosts and those of them that are refused: who sends it has seen them."""
+    parts = (action, *names, "", *(refusal.host for refusal in refused))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _action(fields: Mapping[str, str]) -> Action:
@@ -126,7 +143,7 @@ def _action(fields: Mapping[str, str]) -> Action:
         raise Invalid("action", "is not one of those for hosts", "use the buttons below the list of hosts") from None
 
 
-def _chosen(
+def _names(
     overview: Overview, fields: Mapping[str, str], given: Sequence[str], principal: Principal
 ) -> tuple[str, ...]:
     """The hosts that were marked, or all that match the filters; raises Invalid when there is none."""

@@ -13,6 +13,23 @@ function replace(part, text) {
   [...part.querySelectorAll(".scroll")].forEach((region, n) => { region.scrollLeft = scrolled[n] || 0; });
   if (at !== null) (controls(part).find((one) => keyOf(one) === at) || document.getElementById("main")).focus({ preventScroll: true });
 }
+// Some of a page stands elsewhere: forms between parts keep what somebody types into them.
+function update(part, text) {
+  const next = document.createElement("template");
+  next.innerHTML = text;
+  for (const piece of next.content.querySelectorAll("template[data-piece]")) {
+    replace(document.getElementById(piece.dataset.piece), piece.innerHTML);
+    piece.remove();
+  }
+  replace(part, next.innerHTML);
+  for (const shown of document.querySelectorAll("[data-while]")) {
+    const name = `data-${shown.dataset.while}`;
+    const cause = document.querySelector(`[${name}]`);
+    shown.hidden = !cause;
+    // A form is about what is shown, and about nothing that has begun since.
+    if (cause) for (const field of shown.querySelectorAll("[data-shown]")) field.value = cause.getAttribute(name);
+  }
+}
 const spoken = (part) => [...part.querySelectorAll("[data-news]")].map((one) => one.textContent.replace(/\s+/g, " ").trim()).join(" ");
 for (const part of document.querySelectorAll("[data-events]")) {
   const ended = document.querySelector("[data-ended]");
@@ -22,9 +39,8 @@ for (const part of document.querySelectorAll("[data-events]")) {
   source.addEventListener("changed", (event) => {
     if (event.data === shown) return;
     const before = spoken(part);
-    replace(part, event.data);
+    update(part, event.data);
     shown = event.data;
-    for (const form of document.querySelectorAll("[data-while-running]")) form.hidden = !part.querySelector("[data-under-way]");
     // Screen readers are told of the summary alone, when it is another.
     if (said && spoken(part) !== before) said.textContent = spoken(part);
   });
@@ -32,6 +48,16 @@ for (const part of document.querySelectorAll("[data-events]")) {
   source.addEventListener("ended", end);
   source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) end(); });
 }
+// Who clicks twice sends a form once.
+for (const form of document.querySelectorAll('form[method="post"]')) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+  });
+}
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;
+});
 // Marks every host of the page, or none of them when all are marked.
 for (const button of document.querySelectorAll("[data-check]")) {
   button.hidden = false;

@@ -112,6 +112,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     site = api_site(tmp_path_factory.mktemp("site"))
     with (site.state / "provision.toml").open("a") as file:
         file.write(f'[api.proxy]\nport = {ports[0]}\naddresses = ["127.0.0.1"]\ncertificate = "{root}/proxy.pem"\n')
+        file.write(f'public_name = "front.test"\npublic_port = {ports[1]}\n')
     conf = _CONF.format(root=root, port=ports[1], plain=ports[2], location=location(site, root, ports[0]))
     with serve(site.state) as served:
         served.wait_for("to its proxy")
@@ -126,6 +127,17 @@ def test_a_client_of_the_proxy_is_who_asks(front: Front) -> None:
     assert front.audit("login-failed")[-1]["address"] == CLIENT
     health = json.loads(front.curl("/v1/health")[1])
     assert health["listeners"]["[api.proxy]"].startswith("served at https://127.0.0.1:")
+
+
+def test_a_link_names_the_proxy_and_is_honoured_there(front: Front) -> None:
+    made = cli(front.site.state, "link", "node1", "--address", CLIENT, "--json")
+    assert made.code == 0, made.err
+    url = made.json["urls"][0]
+    assert url.startswith(f"https://front.test:{front.port}/b/") and len(url) <= 60
+    name = ("--resolve", f"front.test:{front.port}:127.0.0.1", "--interface")
+    assert curl(url, *name, OTHER)[0] == 404, "the link is for another client"
+    assert curl(url, *name, CLIENT)[0] == 200
+    assert curl(url.replace("front.test", "other.test"), "--resolve", f"other.test:{front.port}:127.0.0.1")[0] == 421
 
 
 def test_the_limit_of_failed_logins_is_a_clients_own(front: Front) -> None:

@@ -91,14 +91,18 @@ def test_an_operator_looks_is_refused_opens_a_window_and_adopts(
         page.get_by_role("button", name="Open window").click()
         expect(page.get_by_text("0 of 1 boots used")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("ready to boot")
+        expect(other.get_by_text("0 of 1 boots used")).to_be_visible()
+        expect(other.get_by_role("button", name="Close window")).to_be_visible()
         page.get_by_role("button", name="Close window").click()
         expect(page.get_by_text("No window is open")).to_be_visible()
         expect(other.locator("[data-events] .state")).to_have_text("idle")
+        expect(other.get_by_role("button", name="Close window")).to_be_hidden()
 
         page.get_by_label("Only from this address").fill("127.0.0.1")
         page.get_by_role("button", name="Make link").click()
         link = page.get_by_label("Link 1").inner_text()
         assert "/b/" in link and made.curl(link.removeprefix(made.url), known=False)[0] == 200
+        expect(other.get_by_role("cell", name="100 %")).to_be_visible()
         page.get_by_role("link", name="Back to node1").click()
         expect(page.get_by_role("cell", name="1 of 1: 127.0.0.1")).to_be_visible()
         page.get_by_role("button", name="Make link").click()
@@ -201,7 +205,17 @@ def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], bro
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
-        for name in ("Hosts", "Site", "Unknown machines", "Inventory", "Images", "Networks", "Audit log", "Tokens"):
+        for name in (
+            "Hosts",
+            "Site",
+            "Unknown machines",
+            "Inventory",
+            "Images",
+            "Roll-out",
+            "Networks",
+            "Audit log",
+            "Tokens",
+        ):
             page.keyboard.press("Tab")
             expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
         page.keyboard.press("Tab")

@@ -19,7 +19,7 @@ from tests.helpers.chromium import PHONE, chromium, complaints, context_of, log_
 from tests.helpers.cli_runner import cli
 from tests.helpers.redfish import PASSWORD, USER, Bmc, certificate, fingerprint, served
 from tests.helpers.serving import Served, serve
-from tests.helpers.site_fixture import INVENTORY, touch
+from tests.helpers.site_fixture import INVENTORY, make_base, touch
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, bmc: Bmc) -> Iterator[ApiSite
         ran = cli(made.state, *command)
         assert ran.code == 0, ran.err
     service = Service.open(settings.load(made.state, made.state / "provision.toml"))
+    service.core.store.bases.name("other", make_base(made.state, "other").id)
     _boot(service, clock.now())
     service.close()
     with serve(made.state) as serving:
@@ -110,9 +111,9 @@ def test_hosts_are_selected_and_what_is_marked_stays_marked(site: ApiSite, brows
         page.get_by_role("button", name="Open window…").click()
         expect(page.get_by_text("1 of 3 would be refused")).to_be_visible()
         expect(page.get_by_role("cell", name="netboot-never")).to_be_visible()
-        page.get_by_role("button", name="Open window for 3 hosts").click()
+        page.get_by_role("button", name="Open window for 2 hosts").click()
         expect(page.locator("[data-news]")).to_contain_text("Finished.")
-        expect(page.get_by_role("row", name="node3")).to_contain_text("netboot: never")
+        expect(page.get_by_role("row", name="node3")).to_contain_text("Set 'netboot: window'")
         assert cli(site.state, "status", "node2", "--json").json["hosts"][0]["window"]["open"]
         assert said == []
 
@@ -124,7 +125,7 @@ def test_all_that_match_are_switched_and_one_host_is_followed(site: ApiSite, bro
         page.get_by_label("All 3 hosts that match").check()
         page.get_by_role("button", name="Power on…").click()
         expect(page.get_by_text("2 of 3 would be refused")).to_be_visible()
-        page.get_by_role("button", name="Power on for 3 hosts").click()
+        page.get_by_role("button", name="Power on for 1 host").click()
         expect(page.locator("[data-news]")).to_contain_text("Finished.")
         expect(page.get_by_role("row", name="node1")).to_contain_text("the machine is on")
         expect(page.get_by_role("button", name="Cancel the rest")).to_be_hidden()
@@ -161,6 +162,29 @@ def test_a_bmc_is_set_and_its_password_is_not_shown(site: ApiSite, browser: Brow
         assert PASSWORD not in page.content()
         page.get_by_role("button", name="Forget BMC").click()
         expect(page.get_by_text("No BMC is set for this host.")).to_be_visible()
+
+
+def test_a_rollout_is_started_followed_and_taken_back(site: ApiSite, browser: Browser) -> None:
+    with context_of(browser) as context:
+        page = log_in(context, site)
+        said = complaints(page)
+        page.get_by_role("link", name="Roll-out").click()
+        page.get_by_label("Base image").select_option("other")
+        page.get_by_label("Only hosts with this label").fill("rack=r1")
+        page.get_by_label("Percentage").fill("25")
+        page.get_by_role("button", name="Start roll-out").focus()
+        page.keyboard.press("Enter")
+        news = page.locator("[data-news]")
+        expect(news).to_contain_text("hosts with rack=r1: running, 3 pending, 9 not moved yet.")
+        assert cli(site.state, "rollout", "pause").code == 0
+        expect(news).to_contain_text("paused")
+        expect(page.get_by_role("button", name="Pause")).to_be_hidden()
+        page.get_by_role("button", name="Continue").click()
+        expect(news).to_contain_text("running")
+        page.get_by_role("link", name="Roll back…").click()
+        page.get_by_role("button", name="Roll back").click()
+        expect(page.get_by_role("status")).to_contain_text("3 hosts have the base image of the inventory again")
+        assert said == []
 
 
 def test_without_script(site: ApiSite, browser: Browser) -> None:
@@ -213,15 +237,19 @@ _SEEN = {
     "links": "/selection?action=link-disk&host=node1&host=node2",
     "bmc": "/hosts/node1/bmc",
     "power": "/hosts/node1/power",
+    "rollout": "/rollout",
+    "rollback": "/rollout/rollback",
     "host": "/hosts/node1",
 }
-_KEPT = {("site", "light"), ("images", "dark"), ("selection", "light")}
+_KEPT = {("site", "light"), ("images", "dark"), ("selection", "light"), ("rollout", "light")}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_these_pages_keep_nobody_out(site: ApiSite, browser: Browser, scheme: str, tmp_path: Path) -> None:
     """WCAG 2.2 AA as far as a program can judge; and on a phone without scrolling sideways."""
     found, wide = {}, {}
+    begun = cli(site.state, "rollout", "start", "other", "--selector", "rack=r2", "--percent", "20")
+    assert begun.code == 0, begun.err
     with context_of(browser, color_scheme=scheme, reduced_motion="reduce", bypass_csp=True) as context:
         page = log_in(context, site)
 
@@ -242,11 +270,16 @@ def test_these_pages_keep_nobody_out(site: ApiSite, browser: Browser, scheme: st
         expect(page.get_by_text("Manufacturer")).to_be_visible()
         look("check")
         page.goto(f"{site.url}/selection?action=window&host=node1&host=node2&host=node3")
-        page.get_by_role("button", name="Open window for 3 hosts").click()
+        page.get_by_role("button", name="Open window for 2 hosts").click()
         expect(page.locator("[data-news]")).to_contain_text("Finished.")
         look("batch")
         _send_files(page, site, tmp_path, "c")
         expect(page.get_by_role("heading", name="What would change")).to_be_visible()
         look("difference")
+        page.goto(f"{site.url}/rollout/rollback")
+        page.get_by_role("button", name="Roll back").click()
+        look("rolled back")
+        page.goto(f"{site.url}/rollout")
+        look("no roll-out")
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
     assert {name: pixels for name, pixels in wide.items() if pixels > PHONE["width"]} == {}

@@ -83,9 +83,9 @@ def test_hosts_that_stay_must_still_fit() -> None:
     said = [str(p) for p in raised.value.problems]
     assert said == [
         "(store): hosts.node1.interfaces.mgmt.ipv4: the address 10.0.0.11 is already that of node9; give one of them "
-        "another address, or: this host is in no file now: --prune removes it",
+        "another address, or let --prune remove this host, which is in no file now",
         "(store): hosts.node2.interfaces.mgmt.macs.0: the MAC 52:54:00:00:00:02 is already that of node9; a NIC "
-        "belongs to one host, or: this host is in no file now: --prune removes it",
+        "belongs to one host, or let --prune remove this host, which is in no file now",
     ]
 
 

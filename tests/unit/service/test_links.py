@@ -16,6 +16,7 @@ from provision.boot import LINK_IDLE, ChannelKind, Copy, Medium
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, ProvisionError, TooMany, Unavailable
 from provision.link import MOST_CHARACTERS
 from provision.principal import PrincipalRole
+from provision.service.endpoints import Endpoints
 from provision.service.guesses import AT_ONCE
 from provision.service.service import Service
 from provision.settings import Api
@@ -58,6 +59,17 @@ def test_a_link_is_short_and_shown_once(here: Site) -> None:
     take(here, made)
     files = [path for path in here.state.rglob("*") if path.is_file()]
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_a_link_names_the_proxy_first(here: Site) -> None:
+    core = here.service.core
+    api = {"address": "10.0.0.1", "port": 8443, "certificate": "c", "key": "k"}
+    proxy = {"port": 8444, "addresses": ["10.0.0.5"], "certificate": "p", "public_name": "prov.example.net"}
+    core.settings = core.settings.model_copy(update={"api": Api.model_validate({**api, "proxy": proxy})})
+    core.endpoints = Endpoints(core.settings, lambda: core.site)
+    first, second, _ = make(here).answer.urls
+    assert first.startswith("https://prov.example.net/b/") and second.startswith("https://10.0.0.1:8443/b/")
+    assert len(first) <= MOST_CHARACTERS
 
 
 def test_all_reads_of_a_link_are_of_one_copy(here: Site) -> None:

@@ -11,6 +11,7 @@ from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
 from provision.web.pages.app import Front
 from tests.helpers.browser import HOST, OURS, PEER, Browser, logged_in, pages_of, token
+from tests.helpers.rollouts import begin_rollout
 from tests.helpers.site_fixture import CANARY, STRANGER, Site, request
 
 ADOPT = f"/unknown/adopt?mac={STRANGER}&network=mgmt"
@@ -21,6 +22,7 @@ READABLE = [
     "/unknown",
     "/inventory",
     "/images",
+    "/rollout",
     "/networks",
     "/docs",
     "/docs/api.json",
@@ -28,7 +30,7 @@ READABLE = [
 AUDITED = ["/audit", "/audit/chain"]
 OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
 SELECTED = "/selection?action=window&host=node1"
-OF_ADMINS = ["/tokens", ADOPT, "/hosts/node1/bmc", "/hosts/node1/compromised"]
+OF_ADMINS = ["/tokens", ADOPT, "/rollout/rollback", "/hosts/node1/bmc", "/hosts/node1/compromised"]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
     "/hosts/node1/window/close": {},
@@ -42,6 +44,10 @@ FORMS = {
     "/hosts/node1/bmc/remove": {},
     "/hosts/node1/compromised": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
+    "/rollout": {"base": "base"},
+    "/rollout/pause": {},
+    "/rollout/continue": {},
+    "/rollout/rollback": {},
     "/inventory": {"text": "site: {}"},
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
@@ -53,6 +59,7 @@ _FORMS_OF_OPERATORS = 8
 def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole) -> None:
     browser = logged_in(here, role)
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
+    begin_rollout(here)
     allowed = [*READABLE]
     allowed += AUDITED if role.includes(PrincipalRole.AUDITOR) else []
     allowed += [*OF_OPERATORS, SELECTED] if role.includes(PrincipalRole.OPERATOR) else []
@@ -64,7 +71,7 @@ def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole
         shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
         for words in ("Make link", "Open window", "Power and BMC", 'type="checkbox" name="host"'):
             assert (words in shown) <= role.includes(PrincipalRole.OPERATOR), words
-        for words in ("Adopt<", "Show what would change", "Set BMC</a>", "Declare"):
+        for words in ("Adopt<", "Show what would change", "Set BMC</a>", "Declare", "Start roll-out", "Roll back"):
             assert (words in shown) <= role.includes(PrincipalRole.ADMIN), words
 
 
@@ -93,7 +100,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
     for path in ("/hosts", "/site", "/hosts?search=node1", "/unknown", "/networks", "/images"):
         body = browser.get(path).body
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
-    for path in ("/audit/chain", "/tokens", ADOPT):
+    for path in ("/audit/chain", "/tokens", ADOPT, "/rollout", "/rollout/events", "/rollout/rollback"):
         assert browser.get(path).status == 403
     forms = ("window", "operation/cancel", "bmc/check", "compromised")
     for path in (f"/hosts/node1/{form}" for form in forms):

@@ -121,14 +121,28 @@ def test_what_goes_on_is_followed_and_cancelled(here: Site) -> None:
     browser, reader = logged_in(here, PrincipalRole.OPERATOR), logged_in(here, PrincipalRole.READER)
     begun = here.service.operations.begin("test", "node1", ROOT, work)
     body = browser.get("/hosts/node1").body
-    cancel = b'/operation/cancel" data-while-running>'
+    cancel = b'/operation/cancel" data-while="under-way">'
     assert b"Test: <strong>" in body and cancel in body
+    assert f'name="operation" value="{begun.id}"'.encode() in body
     assert b"Test: <strong>" not in reader.get("/hosts/node1").body
     assert browser.post("/hosts/node1/operation/cancel").headers["location"] == "/hosts/node1"
     ended(here, begun)
     body = browser.get("/hosts/node1").body
     assert b"the operation was cancelled" in body and cancel not in body
     assert browser.post("/hosts/node1/operation/cancel").status == 303, "it is over already"
+
+
+def test_a_page_that_shows_another_operation_cancels_nothing(here: Site) -> None:
+    def work(running: Running) -> None:
+        running.pause(3600)
+
+    browser = logged_in(here, PrincipalRole.OPERATOR)
+    begun = here.service.operations.begin("test", "node1", ROOT, work)
+    reply = browser.post("/hosts/node1/operation/cancel", operation="0" * 12)
+    assert reply.status == 409 and b"test has begun" in reply.body
+    assert "node1" in here.service.operations.running(ROOT)
+    assert browser.post("/hosts/node1/operation/cancel", operation=begun.id).status == 303
+    ended(here, begun)
 
 
 def test_why_an_operation_failed_is_said_with_the_way_out(here: Site) -> None:

@@ -50,13 +50,14 @@ def test_what_a_host_lacks_is_said(here: Site) -> None:
 
 def test_a_window_is_opened_and_closed(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.OPERATOR)
-    assert b"Close window" not in browser.get("/hosts/node1").body
+    hidden = b'/window/close" data-while="window-open" hidden>'
+    assert hidden in browser.get("/hosts/node1").body
     reply = browser.post("/hosts/node1/window", minutes="7", boots="")
     assert (reply.status, reply.headers["location"]) == (303, "/hosts/node1")
     (entry,) = here.audit("window-opened")
     assert (entry["operator"], entry["minutes"], entry["boots"]) == ("token:operator", 7, 1)
     body = browser.get("/hosts/node1").body
-    assert b"Open until 2026-03-01 12:07 UTC, 0 of 1 boots used." in body and b"Close window" in body
+    assert b"Open until 2026-03-01 12:07 UTC, 0 of 1 boots used." in body and hidden not in body
     assert browser.post("/hosts/node1/window/close").status == 303
     assert b"No window is open" in browser.get("/hosts/node1").body
 
@@ -70,6 +71,12 @@ def test_a_window_that_cannot_be(here: Site, minutes: str) -> None:
 def test_a_host_that_never_boots_is_refused_with_the_way_out(here: Site) -> None:
     reply = logged_in(here).post("/hosts/node3/window")
     assert reply.status == 422 and b"Way out:</strong> set &#39;netboot: window&#39;" in reply.body
+
+
+def test_a_value_may_be_of_any_label(here: Site) -> None:
+    """Whoever fills in a value alone must not select every host."""
+    body = logged_in(here).get("/hosts?value=a").body
+    assert b"node1" in body and b"node3" not in body and b"hosts that match</label>" in body
 
 
 def test_a_page_of_many_hosts_has_a_hundred(here: Site) -> None:

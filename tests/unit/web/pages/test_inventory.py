@@ -107,6 +107,13 @@ def test_two_files_of_one_name(here: Site) -> None:
     assert reply.status == 422 and b"is the name of two files" in reply.body
 
 
+@pytest.mark.parametrize("field", ["text-101", "text-0", "text-x", "texts"])
+def test_a_file_that_would_be_left_out_unsaid(here: Site, field: str) -> None:
+    """With "remove hosts that are in none of these files", its hosts would go."""
+    reply = logged_in(here).post("/inventory", None, **(SEVERAL | {field: "hosts: {}"}))
+    assert reply.status == 422 and b"has more than 100 files" in reply.body
+
+
 def test_no_file_at_all(here: Site) -> None:
     assert b"the file is empty" in logged_in(here).post("/inventory", text="").body
 

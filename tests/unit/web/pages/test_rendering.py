@@ -19,6 +19,7 @@ from provision.errors import Invalid
 from provision.inventory.diff import Difference
 from provision.principal import PrincipalRole
 from provision.service.batches import Batch, Progress, Row
+from provision.service.link_reads import Read
 from provision.service.listeners import Listening
 from provision.service.operations import Order, _Known
 from provision.service.selections import Action
@@ -26,6 +27,7 @@ from provision.web.pages.selection import fingerprint
 from tests.helpers.browser import Browser, logged_in
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
+from tests.helpers.rollouts import begin_rollout
 from tests.helpers.site_fixture import INVENTORY, STRANGER, Site, request
 
 EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
@@ -45,6 +47,10 @@ SERVICE = [
     ("selections", "refusals", "/selection?action=window&host=node3"),
     ("batches", "get", "/batches/000000000000"),
     ("images", "listing", "/images"),
+    ("images", "listing", "/rollout"),
+    ("rollouts", "status", "/rollout"),
+    ("rollouts", "status", "/rollout/rollback"),
+    ("links", "read", "/hosts/node1"),
     ("reports", "health", "/networks"),
     ("overview", "networks", "/networks"),
     ("auditing", "entries", "/audit"),
@@ -95,6 +101,12 @@ def test_every_string_of_the_service_is_text(
     here.service.listeners = lambda: {"mgmt": Listening("served", True), "[api]": Listening("begins", False)}
     made = BmcRow.model_construct(host="node1", url="", user="", known_by="", system="", set="", by="")
     monkeypatch.setattr(here.service.bmcs, "get", lambda *_: made)
+    read = Read("a", "iso", here.clock(), 1, {"kernel": 1})
+    monkeypatch.setattr(here.service.links, "read", lambda _: read)
+    if path.startswith("/rollout/"):
+        begin_rollout(here)
+    if (part, path) == ("rollouts", "/rollout"):
+        begin_rollout(here)
     monkeypatch.setattr(here.service.bmcs, "power", lambda *_: HostPower.model_construct(host="node1", power="on"))
     problem = ProblemDocument(fact="a", remedy="b", rule="c")
     known = _Known("0" * 12, Order("a", "node1"), "b", (), here.clock())
@@ -112,6 +124,7 @@ MADE = [
     ("links", "make", "/hosts/node1/links", {"medium": "iso"}),
     ("tokens", "create", "/tokens", {"name": "another", "role": "reader"}),
     ("inventories", "preview", "/inventory", {"text": INVENTORY}),
+    ("rollouts", "roll_back", "/rollout/rollback", {"once": "1"}),
 ]
 
 
@@ -120,6 +133,7 @@ def test_what_a_form_has_made_is_text(
     here: Site, monkeypatch: pytest.MonkeyPatch, part: str, method: str, path: str, form: dict[str, str]
 ) -> None:
     browser, owner = logged_in(here), getattr(here.service, part)
+    begin_rollout(here)
     original: Callable[..., Any] = getattr(owner, method)
     monkeypatch.setattr(owner, method, lambda *args, **named: hostile(original(*args, **named)))
     monkeypatch.setattr(Difference, "lines", lambda _: [EVIL])
@@ -188,6 +202,9 @@ def test_forms_say_what_they_like(here: Site) -> None:
     harmless(browser, "/selection", action=EVIL, hosts=EVIL, seen=EVIL)
     wrong = {"url": EVIL, "user": EVIL, "password": EVIL, "ca": EVIL, "system": EVIL, "fingerprint": EVIL}
     assert "&lt;/textarea&gt;" in harmless(browser, "/hosts/node1/bmc", **wrong)
+    harmless(browser, "/rollout", base=EVIL, selector=EVIL, percent=EVIL, failures=EVIL, minutes=EVIL)
+    harmless(browser, "/hosts/node1/links", medium="iso", once=EVIL)
+    harmless(browser, "/hosts/node1/operation/cancel", operation=EVIL)
     harmless(browser, "/tokens", name=EVIL, role=EVIL, days=EVIL, selector=EVIL)
     harmless(browser, "/hosts/node1/window", minutes=EVIL, boots=EVIL)
 

@@ -66,7 +66,7 @@ def test_windows_are_opened_and_who_is_refused_is_told(here: Site) -> None:
     reply = browser.post("/selection", action="window", hosts=names, seen=seen, minutes="7", boots="")
     text = ended(here, reply, browser)
     assert "Finished." in text and "2 done" in text and "1 not done" in text
-    assert "netboot: never" in html.unescape(text) and "Cancel the rest" not in text
+    assert "Set 'netboot: window' for node3" in html.unescape(text) and "Cancel the rest" not in text
     opened = here.audit("window-opened")
     assert sorted((e["host"], e["minutes"], e["operator"]) for e in opened) == [
         ("node1", 7, "token:operator"),
@@ -92,13 +92,50 @@ def test_all_that_match_are_more_than_the_page(here: Site, monkeypatch: pytest.M
 def test_one_host_is_done_at_once_and_its_error_is_the_answer(here: Site) -> None:
     browser = operator(here)
 
-    def post(name: str) -> Reply:
-        seen = selection.fingerprint(Action.WINDOW, (name,))
-        return browser.post("/selection", action="window", hosts=name, seen=seen)
+    def post(name: str, minutes: str = "") -> Reply:
+        seen = hidden(browser.get(f"/selection?action=window&host={name}"), "seen")
+        return browser.post("/selection", action="window", hosts=name, seen=seen, minutes=minutes)
 
     assert post("node1").headers["location"] == "/hosts/node1" and len(here.audit("window-opened")) == 1
-    refused = post("node3")
+    refused = post("node1", "99999")
     assert refused.status == 422 and b"Way out" in refused.body
+
+
+def test_nobody_goes_on_when_all_would_be_refused(here: Site) -> None:
+    browser = operator(here)
+    asked = browser.get("/selection?action=window&host=node3")
+    assert b"There is nothing to go on with" in asked.body and b'name="seen"' not in asked.body
+    refused = here.service.selections.refusals(["node3"], Action.WINDOW, ROOT)
+    for seen in (selection.fingerprint(Action.WINDOW, ("node3",), refused), "0" * 64):
+        again = browser.post("/selection", action="window", hosts="node3", seen=seen)
+        assert again.status == 200 and b"There is nothing to go on with" in again.body
+    assert here.audit("window-opened") == []
+
+
+def test_who_was_shown_as_refused_stays_out_of_it(here: Site) -> None:
+    """Somebody has read that two hosts are left alone: that holds whatever is applied meanwhile."""
+    browser = operator(here)
+    first = browser.get("/selection?action=window&host=node1&host=node2&host=node3")
+    fields = {name: hidden(first, name) for name in ("action", "hosts", "seen")}
+    here.apply(INVENTORY.replace("    netboot: never\n", "    netboot: window\n"))
+    again = browser.post("/selection", None, **fields)
+    assert again.status == 200 and b"No host would be refused" in again.body
+    assert here.audit("window-opened") == []
+    text = ended(here, browser.post("/selection", None, **(fields | {"seen": hidden(again, "seen")})), browser)
+    assert "3 done" in text
+
+
+def test_a_form_that_is_sent_twice_is_done_once(here: Site) -> None:
+    browser = operator(here)
+    first = browser.get("/selection?action=link-iso&host=node1")
+    fields = {name: hidden(first, name) for name in ("action", "hosts", "seen", "once")}
+    wrong = browser.post("/selection", None, **fields, minutes="x")
+    assert wrong.status == 422, "by which nothing was done"
+    assert browser.post("/selection", None, **fields).status == 200
+    twice = browser.post("/selection", None, **fields)
+    assert twice.status == 409 and b"was sent already" in twice.body
+    assert len(here.audit("link-made")) == 1
+    assert hidden(browser.get("/selection?action=link-iso&host=node1"), "once") != fields["once"]
 
 
 def test_links_are_shown_once_as_a_list(here: Site) -> None:
@@ -122,7 +159,8 @@ def test_too_many_links_are_not_made(here: Site, monkeypatch: pytest.MonkeyPatch
     browser = operator(here)
     first = browser.get("/selection?action=link-iso&all=yes")
     assert b"Too many:" in first.body and b'name="seen"' not in first.body
-    seen = selection.fingerprint(Action.LINK_ISO, ALL)
+    refused = here.service.selections.refusals(ALL, Action.LINK_ISO, ROOT)
+    seen = selection.fingerprint(Action.LINK_ISO, ALL, refused)
     assert browser.post("/selection", action="link-iso", all="yes", seen=seen).status == 422
     assert here.audit("link-made") == []
 
@@ -148,10 +186,27 @@ def test_what_cannot_be_chosen(here: Site, query: str, status: int) -> None:
 
 
 def test_numbers_are_numbers(here: Site) -> None:
-    browser, seen = operator(here), selection.fingerprint(Action.WINDOW, ALL)
+    browser, seen = operator(here), selection.fingerprint(Action.WINDOW, ("node1",))
     for field in ("minutes", "boots"):
-        fields = {"action": "window", "all": "yes", "seen": seen, field: "x"}
+        fields = {"action": "window", "hosts": "node1", "seen": seen, field: "x"}
         assert browser.post("/selection", None, **fields).status == 422
+
+
+def test_hosts_that_are_no_longer_theirs_are_in_no_batch_of_theirs(here: Site) -> None:
+    here.apply(INVENTORY.replace("    netboot: never\n", "    netboot: never\n    labels: {rack: a}\n"))
+    pages = pages_of(here)
+    browser = logged_in(here, PrincipalRole.OPERATOR, app=pages, name="a", selector={"rack": "a"})
+    other = logged_in(here, PrincipalRole.OPERATOR, app=pages, name="b", selector={"rack": "a"})
+    first = browser.get("/selection?action=window&all=yes")
+    fields = {name: hidden(first, name) for name in ("action", "seen", "all")}
+    begun = browser.post("/selection", None, **fields)
+    assert "3 hosts" in ended(here, begun, browser) and "node2" in other.get(begun.headers["location"]).body.decode()
+    here.apply(INVENTORY.replace("    labels: {rack: a}\n    credentials", "    labels: {rack: b}\n    credentials"))
+    left = browser.get(begun.headers["location"]).body.decode()
+    gone = [name for name in ALL if here.service.core.hosts[name].labels.get("rack") != "a"]
+    assert gone and not any(name in left for name in gone) and f"{3 - len(gone)} host" in left
+    assert other.get(begun.headers["location"]).status == 404
+    assert browser.post(f"{begun.headers['location']}/cancel").status == 303
 
 
 def test_a_batch_is_followed_and_cancelled_by_who_sees_its_hosts(here: Site) -> None:
