@@ -79,13 +79,13 @@ class _Following:
 
     def cancel(self) -> None:
         """Cancel what runs."""
-        from provision.api.operations import Operation
+        from provision.api.operations import Operation, OperationState
 
+        for operation in self._running.values():
+            self._client.remove(route("operations", operation.id))
         for host, operation in list(self._running.items()):
-            place = route("operations", operation.id)
-            self._client.remove(place)
-            seen = self._client.call(Operation, "GET", place)
-            if seen.cancelled or seen.state is not seen.state.RUNNING:
+            seen = self._client.call(Operation, "GET", route("operations", operation.id))
+            if seen.cancelled or seen.state is not OperationState.RUNNING:
                 self._say(host, f"cancelling operation {operation.id}, and undoing what it has done")
             else:
                 self._say(host, f"operation {operation.id} goes on for others who wait for it")

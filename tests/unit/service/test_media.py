@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from provision.api.tokens import NewToken
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Denied, Unavailable
 from provision.media.reader import Reader
-from provision.principal import PrincipalRole
+from provision.principal import Principal, PrincipalRole
 from provision.service.operations import Operations
 from tests.helpers.principals import ROOT, with_role
 from tests.helpers.site_fixture import CANARY, Site
@@ -112,10 +113,11 @@ def test_nobody_has_a_medium_described_that_policy_does_not_give_them(here: Site
     assert here.service.operations.listing(ROOT) == []
 
 
-def test_what_a_revoked_token_has_begun_ends(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    media, there, read, go = here.service.media, here.service.operations, threading.Event(), threading.Event()
-    here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.OPERATOR), ROOT)
-    token = here.service.core.store.tokens.require("ci").principal
+def reading(
+    here: Site, monkeypatch: pytest.MonkeyPatch, principal: Principal
+) -> tuple[Operation, Callable[[str], Operation]]:
+    """An operation of the principal that reads a medium, and what lets an operation go on to its end."""
+    media, read, go = here.service.media, threading.Event(), threading.Event()
     of = media.digests.of
 
     def slowly(*args: object) -> str:
@@ -123,13 +125,43 @@ def test_what_a_revoked_token_has_begun_ends(here: Site, monkeypatch: pytest.Mon
         assert go.wait(PATIENCE)
         return of(*args)  # type: ignore[arg-type]
 
+    def end(id_: str) -> Operation:
+        go.set()
+        return at_end(here.service.operations, id_)
+
     monkeypatch.setattr(media.digests, "of", slowly)
-    begun = media.begin_describing("node1", Medium.ISO, token)
+    begun = media.begin_describing("node1", Medium.ISO, principal)
     assert read.wait(PATIENCE)
+    return begun, end
+
+
+def owner(here: Site) -> Principal:
+    """The owner of a new token."""
+    here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.OPERATOR), ROOT)
+    return here.service.core.store.tokens.require("ci").principal
+
+
+def test_what_a_revoked_token_has_begun_ends(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, end = reading(here, monkeypatch, owner(here))
     here.service.tokens.revoke("ci", ROOT)
-    go.set()
-    ended = at_end(there, begun.id)
+    ended = end(begun.id)
     assert ended.result is None and ended.problem and "no valid token any more" in ended.problem.fact
+
+
+def test_what_somebody_else_waits_for_does_not_end_with_a_token(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, end = reading(here, monkeypatch, owner(here))
+    assert here.service.media.begin_describing("node1", Medium.ISO, ROOT).id == begun.id
+    here.service.tokens.revoke("ci", ROOT)
+    assert end(begun.id).result == here.service.media.describe("node1", Medium.ISO, ROOT)
+
+
+def test_nobody_is_told_of_an_older_medium_by_joining(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, end = reading(here, monkeypatch, ROOT)
+    here.secret("node1", b"another")
+    joined = here.service.media.begin_describing("node1", Medium.ISO, owner(here))
+    assert joined.id != begun.id
+    old, new = end(begun.id).result, end(joined.id).result
+    assert new == here.service.media.describe("node1", Medium.ISO, ROOT) != old
 
 
 def at_end(there: Operations, id_: str) -> Operation:
