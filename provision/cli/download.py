@@ -45,7 +45,7 @@ def describe(client: Client, url: str, quiet: bool) -> MediumDescription:
         if error.status != HTTPStatus.CONFLICT:
             raise
     with output.stages(quiet) as progress:
-        ended = follow(client, client.call(Operation, "POST", f"{url}/sha256"), progress=progress)
+        ended = follow(client, "", lambda _: client.call(Operation, "POST", f"{url}/sha256"), progress=progress)
     if not isinstance(ended.result, MediumDescription):
         raise foreign()
     return ended.result

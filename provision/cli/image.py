@@ -110,8 +110,11 @@ def _import(
             seed_size=seed_size * (1 << 20) if seed_size else None,
             parts=parts,
         )
-        begun = client.call(Operation, "POST", route("images", name), body=order)
-        image = _image_of(follow(client, begun, progress=progress))
+
+        def begin(name: str) -> Operation:
+            return client.call(Operation, "POST", route("images", name), body=order)
+
+        image = _image_of(follow(client, name, begin, progress=progress))
     if given.json:
         output.data(image)
         return
@@ -195,8 +198,11 @@ def verify(name: ImageName) -> None:
 
     given = context()
     with given.client() as client, output.stages(given.json) as progress:
-        begun = client.call(Operation, "POST", route("images", name, "verify"))
-        row = _image_of(follow(client, begun, progress=progress))
+
+        def begin(name: str) -> Operation:
+            return client.call(Operation, "POST", route("images", name, "verify"))
+
+        row = _image_of(follow(client, name, begin, progress=progress))
     if given.json:
         output.data(row)
     else:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from provision.cli.arguments import route
@@ -33,11 +37,13 @@ Progress = Callable[[str, float], None]
 
 
 def follow(
-    client: Client, begun: Operation, say: Say = lambda name, text: None, progress: Progress = _quiet
+    client: Client, name: str, begin: Begin, say: Say = lambda name, text: None, progress: Progress = _quiet
 ) -> Operation:
-    """Wait for the operation's end, and say each of its steps, and how far it is; raises the error that it ended with.
-    Ctrl-C cancels it, as in `follow_all`."""
-    (ended,) = follow_all(client, [begun.host or begun.image or ""], lambda name: begun, say, progress=progress)
+    """Begin an operation for a host or an image and wait for its end; say each of its steps, and how far it is.
+
+    Raises the error that it ended with. Ctrl-C cancels it, as in `follow_all`.
+    """
+    (ended,) = follow_all(client, [name], begin, say, progress=progress)
     if ended.error is not None:
         raise ended.error
     assert ended.operation is not None  # noqa: S101  (without an error there is one)
@@ -93,7 +99,8 @@ class _Following:
 
     def _start(self, host: str) -> None:
         try:
-            self._running[host] = self._begin(host)
+            with _interrupted_after():
+                self._running[host] = self._begin(host)
         except ProvisionError as error:
             self.ended.append(Followed(host, None, error))
             return
@@ -117,6 +124,30 @@ class _Following:
             del self._running[host]
             failed = known.state is OperationState.FAILED
             self.ended.append(Followed(host, known, _error(known) if failed else None))
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Ctrl-C counts at the end, when an operation that was asked for is known and can be cancelled; a second one does
+    not wait. Nothing changes where Ctrl-C is ignored, as in the background of a shell's script."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    counts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not counts or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed:
+            raise KeyboardInterrupt
 
 
 def _error(failed: Operation) -> ProvisionError:

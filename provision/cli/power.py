@@ -41,8 +41,12 @@ def power(
             found = client.call(HostPower, "GET", place)
         else:
             order = ChangePower(action=PowerAction(action.value), force=force)
-            begun = client.call(Operation, "POST", place, body=order)
-            done = follow(client, begun, lambda name, text: None if given.json else output.say(f"{name}: {text}"))
+            done = follow(
+                client,
+                host,
+                lambda _: client.call(Operation, "POST", place, body=order),
+                lambda name, text: None if given.json else output.say(f"{name}: {text}"),
+            )
     if given.json:
         output.data(found if action is Wanted.STATUS else done)
     elif action is Wanted.STATUS:

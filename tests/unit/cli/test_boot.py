@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,7 @@ class Service:
         self.running: set[str] = set()
         self.most, self.cancelled, self.joined = 0, list[str](), ""
         self.looked: Callable[[], None] = lambda: None
+        self.began: Callable[[], None] = lambda: None
 
     def call(self, kind: Any, method: str, path: str, **_: Any) -> Any:
         """One answer."""
@@ -54,6 +57,7 @@ class Service:
         fields: dict[str, Any] = {"kind": "boot", "host": name, "by": "x", "started": "", "ended": None}
         if method == "POST":
             self.running.add(name)
+            self.began()
             self.most = max(self.most, len(self.running))
             fields |= {"cancelled": False}
             fields |= {"state": OperationState.RUNNING, "steps": ("one",), "problem": None, "progress": None}
@@ -132,3 +136,39 @@ def interrupted(use: Any, tmp_path: Path, there: Service) -> tuple[Ran, Service]
 
     there.looked = press
     return cli(tmp_path, "boot", "--selector", "rack=a", "--watch"), there
+
+
+def test_ctrl_c_before_the_answer_cancels_what_the_service_has_begun(use: Any, tmp_path: Path) -> None:
+    there = Service("abc", never="abc")
+    use(there)
+    there.began = lambda: os.kill(os.getpid(), signal.SIGINT)
+    ran = cli(tmp_path, "boot", "--selector", "rack=a", "--watch")
+    assert ran.code == 130 and there.cancelled == ["a"] and not there.running
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_answer(use: Any, tmp_path: Path) -> None:
+    there = Service("a", never="a")
+    use(there)
+    pressed: list[int] = []
+
+    def press_twice() -> None:
+        for number in (1, 2):
+            pressed.append(number)
+            os.kill(os.getpid(), signal.SIGINT)
+        pressed.append(3)
+
+    there.began = press_twice
+    ran = cli(tmp_path, "boot", "a")
+    assert ran.code == 130 and pressed == [1, 2] and there.cancelled == []
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(use: Any, tmp_path: Path) -> None:
+    use(there := Service("a"))
+    there.began = lambda: os.kill(os.getpid(), signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert cli(tmp_path, "boot", "a").out == "a: up\n"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
