@@ -140,7 +140,7 @@ def cpu_time(pid: int) -> float:
 def processor(pid: int) -> float:
     """`cpu_time` of a process and its present children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return sum(cpu_time(int(one)) for one in (pid, *children))
+    return sum(map(cpu_time, [pid, *map(int, children)]))
 
 
 def python(module: str, *arguments: str | Path) -> list[str]:
