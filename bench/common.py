@@ -137,6 +137,12 @@ def cpu_time(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+def processor(pid: int) -> float:
+    """`cpu_time` of a process and its present children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(cpu_time, [pid, *map(int, children)]))
+
+
 def python(module: str, *arguments: str | Path) -> list[str]:
     """The command line that runs a module of this project."""
     return [sys.executable, "-m", module, *map(str, arguments)]

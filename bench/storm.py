@@ -24,8 +24,7 @@ from pathlib import Path
 
 from bench import site
 from bench.browsers import Door, opened
-from bench.common import Row, note, paired, process, python, table, workspace
-from bench.tls import processor
+from bench.common import Row, note, paired, process, processor, python, table, workspace
 from provision import boot_paths
 from provision.boot_paths import PxelinuxConfig
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.common import Row, accepts, free_port, paired, process, python, table, workspace
+from bench.common import Row, accepts, free_port, paired, process, processor, python, table, workspace
 
 MIB = 1024 * 1024
 SIZE, PAIRS, CLIENTS = 1024 * MIB, 5, (1, 32)
@@ -60,16 +60,6 @@ def serve(root: Path, port: int) -> None:
             await servers.serve()
 
     uvloop.run(run())
-
-
-def processor(pid: int) -> float:
-    """Seconds of processor time that a process and its present children have used (proc(5), stat)."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0
-    for one in (pid, *children):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 def fetch(root: Path, port: int, count: int, size: int) -> None:

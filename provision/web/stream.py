@@ -240,13 +240,15 @@ class PlanResponse(Response):
     ) -> None:
         at, stop, told = chosen.start, chosen.stop, chosen.start
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
+        # What settles the answer, or reads it from memory, ends it with its last bytes; a pipe keeps nothing back.
+        end = stop if pipe is not None and watch is None else stop - 1
         try:
             while at + len(data) < stop:
                 self._require(watch)
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     at, data = at + len(data), b""
-                pushed = await pipe.push(at, min(stop - 1, at + _BREATH)) if pipe is not None else 0
+                pushed = await pipe.push(at, _breath_end(at, end)) if pipe is not None else 0
                 at += pushed
                 if exchange is not None and exchange.is_gone:
                     return
@@ -279,6 +281,11 @@ class PlanResponse(Response):
     def _tell(self, start: int, stop: int) -> None:
         if self._progress is not None:
             self._progress(start, stop)
+
+
+def _breath_end(at: int, end: int) -> int:
+    """Up to where to send from `at` on before others have their turn: no rest is left that a pipe would not take."""
+    return end if end - at < _BREATH + CHUNK else at + _BREATH
 
 
 async def _settle(watch: Watch, last: bytes, send: Send, length: int) -> bytes:

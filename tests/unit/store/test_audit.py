@@ -161,6 +161,31 @@ def test_durable_is_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     log.close()
 
 
+def test_what_is_durable_later_is_on_disk_once_it_is_settled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    log = opened(path)
+    log.record({"event": "a"}, durable=True, later=True)
+    log.record({"event": "b"}, durable=True, later=True)
+    assert synced == []
+    log.settle()
+    assert synced == [path.stat().st_size]
+    # What is counted rests on an entry that is on disk, so that one waits itself.
+    log.record(DENIAL | {"time": NOW}, durable=True, counted=True, later=True)
+    assert synced == [*synced[:1], path.stat().st_size]
+
+    def broken(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    log.record({"event": "c"}, durable=True, later=True)
+    with pytest.raises(Unavailable, match="Input/output error"):
+        log.settle()
+    monkeypatch.undo()
+    log.close()
+    assert verify(path, KEY).ok
+
+
 def test_what_is_begun_meanwhile_comes_between_file_and_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     log = opened(path)
