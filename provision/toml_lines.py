@@ -1,4 +1,4 @@
-"""Where in a TOML file (https://toml.io/en/v1.0.0) something stands: Python's own reader does not tell."""
+"""Where in a TOML file (version 1.0) something stands: Python's own reader does not tell."""
 
 from __future__ import annotations
 
