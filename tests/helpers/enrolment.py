@@ -98,8 +98,8 @@ class Machine:
         with ExitStack() as changed:
             if post is not None:
                 changed.enter_context(patch.object(PROGRAM, "post", post))
-            if self.kind is not None:
-                changed.enter_context(patch.object(PROGRAM, "key_kind", lambda _: (self.kind, b"")))
+            if (kind := self.kind) is not None:
+                changed.enter_context(patch.object(PROGRAM, "key_kind", lambda _: (kind, b"")))
             PROGRAM.enroll(
                 self.host, url, lambda *lines: said.extend(lines), lambda: PROGRAM.short_log(str(log)), self.values
             )
