@@ -43,7 +43,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
-    enrolling.add_routes(app, netboot.enrolling, edge)
+    enrolling.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 

@@ -29,6 +29,16 @@ OPERATIONS = {
     *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
     *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
+    *(
+        "open_enrolment",
+        "close_enrolment",
+        "list_tpms",
+        "import_tpms",
+        "get_tpm",
+        "remove_tpm",
+        "accept_tpm",
+        "reject_tpm",
+    ),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
 }
 """What clients are generated with; one that is renamed breaks them."""
