@@ -324,7 +324,7 @@ def test_garbage_is_refused_without_being_repeated(front: Front) -> None:
     for path, good in ((BEGIN, claim), (LOG_PART, part), (PROVE, proof)):
         members = [good | {name: value} for name in good for value in wrong]
         members += [{name: good[name] for name in good if name != left} for left in good]
-        members += [proof | {"pcrs": proof["pcrs"] | {number: canary}} for number in ("0", "8", canary)]  # type: ignore[operator]
+        members += [proof | {"pcrs": proof["pcrs"] | {number: canary}} for number in ("0", "8", canary)]
         data = [json.dumps(member).encode() for member in members]
         flipped = [bytes(byte ^ (chance.random() < 0.02) for byte in one) for one in data for _ in range(3)]
         for body in (*bodies, *data, *flipped):

@@ -17,7 +17,13 @@ KEY = public.parse(public.signing_key(ec.derive_private_key(7, ec.SECP256R1()).p
 
 
 def begun(mac: str = MAC1, **fields: Any) -> Begun:
-    values = {"at": NOW, "certificate": "", "doubt": "", "value": Secret(b"canary"), "nonce": b"n"} | fields
+    values: dict[str, Any] = {
+        "at": NOW,
+        "certificate": "",
+        "doubt": "",
+        "value": Secret(b"canary"),
+        "nonce": b"n",
+    } | fields
     return Begun(mac=mac, endorsement=KEY, attestation=KEY, **values)
 
 
