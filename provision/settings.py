@@ -160,6 +160,13 @@ class Metrics(Model):
     group: str | None = None
 
 
+class Tpm(Model):
+    """What is believed of hosts' TPMs: `roots` is a directory with the certificates of their makers' CAs (PEM or DER);
+    a path that does not begin with "/" is below the state directory."""
+
+    roots: Path
+
+
 EVENTS = (
     *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
@@ -167,7 +174,8 @@ EVENTS = (
     *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
     *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
-    "recovered",
+    *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),
+    *("tpm-removed", "tpm-imported", "recovered"),
 )
 """What a webhook can be told of: events of the audit log, decisions by what was decided."""
 
@@ -218,6 +226,7 @@ class Settings(Model):
     api: Api | None = None
     metrics: Metrics | None = None
     webhook: tuple[Webhook, ...] = ()
+    tpm: Tpm | None = None
 
     @property
     def socket(self) -> Path:

@@ -23,10 +23,10 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "link", "ticket", "token"),
+    ("boot", "denial", "enrolled_tpm", "link", "ticket", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules"),
+    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules", "enrolment_rules"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),

@@ -138,6 +138,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         (laptop / directory).mkdir(parents=True)
     (laptop / "site.yaml").write_text(INVENTORY.replace("rack: a", "rack: b"))
     (laptop / "secret").write_bytes(b"another-token")
+    (laptop / "eks.csv").write_text(f"host,fingerprint\nnode1,{'ab' * 32}\n")
     (laptop / "load" / "node2" / "token").write_bytes(b"yet-another")
     (laptop / "vmlinuz").write_bytes(media.kernel())
     (laptop / "initrd").write_bytes(media.image_archive())
@@ -172,6 +173,12 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("bmc", "set", "node1", *BMC): "root at https://127.0.0.1:9",
         ("bmc", "show", "node1"): "https://127.0.0.1:9",
         ("bmc", "remove", "node1"): "removed the BMC of node1",
+        ("enroll", "node1"): "its TPM may be enrolled until 20",
+        ("enroll", "node1", "--close"): "no enrolment window is open",
+        ("tpm", "import", "eks.csv"): "the TPMs of 1 hosts are known",
+        ("tpm", "show", "node1"): "imported     abababab abababab",
+        ("tpm", "list"): "FINGERPRINT",
+        ("tpm", "remove", "node1", "--imported"): "no TPM is enrolled",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",
         ("token", "revoke", "ci"): "revoked ci",
@@ -193,16 +200,20 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     for command in (("webhook", "test", "desk"), ("webhook", "replay", "desk", "--from", "1")):
         ran = run("--server", at, *command)
         assert (ran.code, "the settings have no such" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
+    for word in ("accept", "reject"):
+        ran = run("--server", at, "tpm", word, "node1", "ab" * 32)
+        assert (ran.code, "none with this fingerprint waits" in ran.err) == (Exit.NOT_FOUND, True), ran
     ran = run("--server", at, "rollout", "start", "base")
     assert (ran.code, "no host would get 'base' by it" in ran.err) == (Exit.CONFLICT, True), ran
     without = tuple(("rollout", word) for word in ("status", "pause", "continue", "rollback"))
     for command in without:
         ran = run("--server", at, *command)
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout")
+    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "tpm")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
     heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), *without}
+    heard |= {("tpm", "accept"), ("tpm", "reject")}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()

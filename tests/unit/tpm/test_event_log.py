@@ -10,21 +10,7 @@ import pytest
 from provision.errors import Invalid
 from provision.tpm import event_log
 from provision.tpm.event_log import Event, EventType
-
-SHA1, SHA256 = 4, 11
-
-
-def header(hashes: tuple[tuple[int, int], ...] = ((SHA1, 20), (SHA256, 32))) -> bytes:
-    body = b"Spec ID Event03\0" + struct.pack("<I4B", 0, 0, 2, 0, 2) + struct.pack("<I", len(hashes))
-    body += b"".join(struct.pack("<HH", *one) for one in hashes) + b"\0"
-    return struct.pack("<II20sI", 0, EventType.NO_ACTION, b"", len(body)) + body
-
-
-def event(pcr: int, kind: int, data: bytes) -> bytes:
-    digests = struct.pack("<H", SHA1) + hashlib.sha1(data).digest()
-    digests += struct.pack("<H", SHA256) + hashlib.sha256(data).digest()
-    return struct.pack("<III", pcr, kind, 2) + digests + struct.pack("<I", len(data)) + data
-
+from tests.helpers.firmware_log import SHA1, event, header
 
 LOG = header() + event(0, EventType.NO_ACTION, b"startup") + event(4, EventType.EFI_ACTION, b"a") + event(7, 99, b"b")
 
@@ -35,6 +21,17 @@ def test_events_are_read_and_replayed() -> None:
     value = hashlib.sha256(bytes(32) + hashlib.sha256(b"a").digest()).digest()
     assert event_log.replay(events)[4] == value
     assert set(event_log.replay(events)) == {4, 7}
+
+
+def test_a_tpm_that_was_started_before_the_firmware_says_so() -> None:
+    early = event(0, EventType.NO_ACTION, b"StartupLocality\0\3")
+    measured = event(0, EventType.S_CRTM_VERSION, b"1")
+    value = hashlib.sha256(bytes(31) + b"\3" + hashlib.sha256(b"1").digest()).digest()
+    assert event_log.replay(event_log.parse(header() + early + measured, "node1")) == {0: value}
+    assert event_log.replay(event_log.parse(header() + early, "node1")) == {0: bytes(31) + b"\3"}
+    for log in (measured + early, early + early, event(0, EventType.NO_ACTION, b"StartupLocality\0")):
+        with pytest.raises(Invalid, match="wrong place"):
+            event_log.parse(header() + log, "node1")
 
 
 def test_every_cut_inside_of_an_event_is_refused() -> None:

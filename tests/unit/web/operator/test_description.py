@@ -30,6 +30,16 @@ OPERATIONS = {
     *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
     *("download_disk_patch", "download_base_disk", "describe_base_disk"),
+    *(
+        "open_enrolment",
+        "close_enrolment",
+        "list_tpms",
+        "import_tpms",
+        "get_tpm",
+        "remove_tpm",
+        "accept_tpm",
+        "reject_tpm",
+    ),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
 }
 """What clients are generated with; one that is renamed breaks them."""
