@@ -124,16 +124,14 @@ class Audit:
     ) -> int:
         """Append an event, of FIELDS with text, numbers or None; `time` is an aware datetime (default: now).
 
-        A durable event is on disk when this returns. `counted` ones that repeat are counted only, and a durable one
-        only after one that is on disk; None: all but durable ones. What is beyond its `bound` is always counted, and
-        no longer told apart from what is like it. `begins` says that an act begins of which so many entries will tell,
-        and `ends` is the number of the entry with which one began; it is written later when it cannot be now. `written`
-        is called when a durable event is in the file and on its way to the disk, never for one that is counted only.
-        A durable event that is told apart may be on disk `later`: when `settle` returns, and nothing may rest on it
-        before.
-
-        Returns the number of the log's last entry. Raises Unavailable when it cannot be written, or the file was
-        replaced or cut: then nothing was recorded.
+        A durable event is on disk when this returns; one that is not counted may be `later`: when `settle` returns, and
+        nothing may rest on it before. `counted` ones that repeat are counted only, and a durable one only after one
+        that is on disk; None: all but durable ones. What is beyond its `bound` is always counted, and no longer told
+        apart from what is like it. `begins` says that an act begins of which so many entries will tell, and `ends` is
+        the number of the entry with which one began; it is written later when it cannot be now. `written` is called
+        when a durable event is in the file and on its way to the disk, never for one that is counted only. Returns the
+        number of the log's last entry. Raises Unavailable when it cannot be written, or the file was replaced or cut:
+        then nothing was recorded.
         """
         counted = not durable if counted is None else counted
         now = event.get("time") or self._clock()

@@ -240,15 +240,13 @@ class PlanResponse(Response):
     ) -> None:
         at, stop, told = chosen.start, chosen.stop, chosen.start
         pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
-        # What settles the answer, or reads it from memory, ends it with its last bytes; a pipe keeps nothing back.
-        end = stop if pipe is not None and watch is None else stop - 1
         try:
             while at + len(data) < stop:
                 self._require(watch)
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     at, data = at + len(data), b""
-                pushed = await pipe.push(at, _breath_end(at, end)) if pipe is not None else 0
+                pushed = await pipe.push(at, _breath_end(at, stop, watch)) if pipe is not None else 0
                 at += pushed
                 if exchange is not None and exchange.is_gone:
                     return
@@ -283,8 +281,10 @@ class PlanResponse(Response):
             self._progress(start, stop)
 
 
-def _breath_end(at: int, end: int) -> int:
-    """Up to where to send from `at` on before others have their turn: no rest is left that a pipe would not take."""
+def _breath_end(at: int, stop: int, watch: Watch | None) -> int:
+    """Up to where to send from `at` on before others have their turn: no rest is left that a pipe would not take, but
+    for the last byte of an answer that is watched, which settles it."""
+    end = stop if watch is None else stop - 1
     return end if end - at < _BREATH + CHUNK else at + _BREATH
 
 
