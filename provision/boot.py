@@ -166,11 +166,13 @@ class Requester:
         return self.principal is not None and self.principal.may(PrincipalRole.OPERATOR)
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What the bytes in question carry: `secrets_in_clear` is true when a sniffer would read a secret."""
+class Payload(StrEnum):
+    """What the bytes in question carry of a host's secrets: such that a sniffer would read them, none, or such as only
+    the host's own TPM opens, in a boot chain that the site has approved."""
 
-    secrets_in_clear: bool
+    CLEAR = "clear"
+    NONE = "none"
+    WRAPPED = "wrapped"
 
 
 @dataclass(frozen=True)

@@ -268,7 +268,7 @@ def _never(case: _Case) -> Denial | None:
 
 
 def _secrets_on_general(case: _Case) -> Denial | None:
-    if case.channel.kind is ChannelKind.MANAGEMENT or not case.payload.secrets_in_clear:
+    if case.channel.kind is ChannelKind.MANAGEMENT or case.payload is not Payload.CLEAR:
         return None
     return _denial(
         "secrets-on-general",

@@ -43,7 +43,6 @@ from provision.store.lock import StateLock
 from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
-_IN_CLEAR, _WITHOUT_SECRETS = Payload(secrets_in_clear=True), Payload(secrets_in_clear=False)
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
 
@@ -299,7 +298,7 @@ class Core:
 
     def payload(self, state: HostState, channel: Channel) -> Payload:
         """What the bytes of this host's media would carry in clear on that channel."""
-        return _IN_CLEAR if state.host.credentials or self.carries_key(channel) else _WITHOUT_SECRETS
+        return Payload.CLEAR if state.host.credentials or self.carries_key(channel) else Payload.NONE
 
     def decide(
         self,
@@ -318,7 +317,7 @@ class Core:
         minute is, and how many more there were follows. `written` is called with a durable release whose
         entry is on its way to the disk: what it begins may be given to nobody before this returns.
         """
-        payload = self.payload(state, channel) if state else _IN_CLEAR
+        payload = self.payload(state, channel) if state else Payload.CLEAR
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
