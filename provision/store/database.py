@@ -18,7 +18,7 @@ from provision.store.chain import Known
 from provision.store.dialect import Statement
 from provision.store.keys import DATABASE, MasterKey, Purpose
 from provision.store.ledger import Ledger, Posting, Record, Row, Standing
-from provision.store.schema import credentials, links, meta, token_uses, tokens, windows
+from provision.store.schema import credentials, links, meta, token_uses, tokens, tpm_imports, tpm_windows, windows
 from provision.store.trust import Found
 
 _RECORD = "record"
@@ -127,8 +127,8 @@ class Database:
         return True
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed, and every token and link revoked, as newer than
-        the generation `known`.
+        """Believe the database as it is now, with every window closed, every token and link revoked and every imported
+        fingerprint forgotten, as newer than the generation `known`.
 
         `load` comes next. Returns the generations that it had and has. Raises Unavailable.
         """
@@ -240,7 +240,8 @@ class Database:
                 connection.execute(update(windows).values(closed=True))
                 connection.execute(update(links).values(revoked=True))
                 connection.execute(delete(tokens))
-                connection.execute(delete(token_uses))
+                for table in (token_uses, tpm_windows, tpm_imports):
+                    connection.execute(delete(table))
             self._read_ledger(connection)
             last_boot = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM boots").scalar()
             record = Record(generation, max(self._record.last_boot, int(last_boot or 0)))

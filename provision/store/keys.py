@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     TOKENS = "tokens"
     BMCS = "bmcs"
     EXPOSURES = "exposures"
+    TPMS = "tpms"
 
 
 class MasterKey:

@@ -45,6 +45,9 @@ TABLES = (
     schema.tokens,
     schema.bmcs,
     schema.bmc_boots,
+    schema.tpms,
+    schema.tpm_windows,
+    schema.tpm_imports,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, nor is when a token was used, or what was
 said of what ends."""

@@ -106,6 +106,19 @@ MIGRATIONS = (
             f"CREATE TABLE rollout_hosts ({_HOST}, at VARCHAR NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        7,
+        "TPMs",
+        (
+            f"CREATE TABLE tpms ({_HOST}, fingerprint TEXT NOT NULL, kind TEXT NOT NULL, key {{blob}} NOT NULL,"
+            " known TEXT NOT NULL, attestation {blob} NOT NULL, pcr7 {blob} NOT NULL, firmware TEXT NOT NULL,"
+            " at VARCHAR NOT NULL, actor TEXT NOT NULL, tag TEXT NOT NULL, PRIMARY KEY (host_id, fingerprint))",
+            f"CREATE TABLE tpm_windows ({_HOST}, opened VARCHAR NOT NULL, expires VARCHAR NOT NULL,"
+            " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+            f"CREATE TABLE tpm_imports ({_HOST}, fingerprint TEXT NOT NULL, imported VARCHAR NOT NULL,"
+            " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -254,4 +254,40 @@ rollout_hosts = Table(
     Column("outcome", Text, nullable=False),
 )
 
+# `known` is "" while the TPM waits to be accepted. `tag` is an HMAC over all the rest, with a key of its own.
+tpms = Table(
+    "tpms",
+    metadata,
+    _host_id(primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("known", Text, nullable=False),
+    Column("attestation", LargeBinary, nullable=False),
+    Column("pcr7", LargeBinary, nullable=False),
+    Column("firmware", Text, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+)
+
+tpm_windows = Table(
+    "tpm_windows",
+    metadata,
+    _host_id(primary_key=True),
+    Column("opened", Time, nullable=False),
+    Column("expires", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+# Fingerprints of endorsement keys that a vendor's list has given, before any host has shown one.
+tpm_imports = Table(
+    "tpm_imports",
+    metadata,
+    _host_id(primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("imported", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

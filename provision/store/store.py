@@ -13,6 +13,7 @@ from provision.store.boots import Boots
 from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
+from provision.store.enrolments import Enrolments
 from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
 from provision.store.keys import MasterKey
@@ -21,6 +22,7 @@ from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
+from provision.store.tpms import Tpms
 from provision.store.windows import Windows
 
 
@@ -48,6 +50,8 @@ class Store:
         self.tokens = Tokens(database, key)
         self.expiry_notices = ExpiryNotices(database)
         self.rollouts = Rollouts(database, picture)
+        self.tpms = Tpms(database, picture, key)
+        self.enrolments = Enrolments(database, picture)
         self._load()
 
     @classmethod
@@ -70,8 +74,8 @@ class Store:
         return self._picture.snapshot
 
     def accept(self, known: int = 0) -> tuple[int, int]:
-        """Believe the database as it is now, with every window closed, and every token and link revoked, as newer than
-        the generation `known`.
+        """Believe the database as it is now, with every window closed, every token and link revoked and every imported
+        fingerprint forgotten, as newer than the generation `known`.
 
         Returns the generations that it had and has. Raises Unavailable.
         """
@@ -96,7 +100,7 @@ class Store:
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
         parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
-        self.database.load(*(part.load for part in parts))
+        self.database.load(*(part.load for part in (*parts, self.tpms, self.enrolments)))
 
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:
@@ -106,3 +110,5 @@ class Store:
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)
+            self.tpms.forget(names)
+            self.enrolments.forget(names)

@@ -39,6 +39,7 @@ from tests.helpers.site_fixture import (
     settings,
     site,
 )
+from tests.helpers.tpm_samples import tpm
 
 OLD, NODE2 = b"canary-5d20aa61ff-older-of-node1", b"token-of-node2"
 SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
@@ -48,7 +49,7 @@ TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", 
 
 TABLES = (
     *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
-    *("compromises", "exposures", "rollouts", "rollout_hosts"),
+    *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_windows", "tpm_imports"),
 )
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
@@ -85,6 +86,9 @@ def make_past(directory: Path) -> Past:
         rollouts, now = here.service.core.store.rollouts, here.clock()
         rollouts.put(Rollout("base", "", "", 10, 0, 60, RolloutState.RUNNING, now, ROOT.name))
         rollouts.move(["node3"], now)
+        here.service.core.store.tpms.put(tpm("node1"))
+        here.service.core.store.enrolments.open("node2", 10080, now, ROOT)
+        here.service.core.store.enrolments.take({"node1": "ab" * 32}, now, ROOT)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 

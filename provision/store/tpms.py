@@ -1,0 +1,175 @@
+"""TPMs of hosts, as `provision.enrolled_tpm` has them: one that is enrolled, and a few that wait to be accepted.
+
+What is encrypted for a TPM goes by these rows, so that each has a tag of its own besides the ledger's sum: whoever
+accepts a database that somebody else has written to encrypts nothing to that one's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from provision.enrolled_tpm import EnrolledTpm, KeyKind
+from provision.errors import Conflict, NotFound
+from provision.store.database import Database, Transaction
+from provision.store.dialect import Statement
+from provision.store.keys import MasterKey, Purpose
+from provision.store.ledger import Row
+from provision.store.rows import raw
+from provision.store.schema import as_time, tpms
+from provision.store.snapshot import EMPTY, Picture
+
+MOST_PENDING = 4
+"""TPMs of one host that may wait at a time: its own, and some of whoever answered in its place."""
+
+_OF_HOST = Statement(select(tpms).where(tpms.c.host_id == bindparam("host")))
+_ALL = Statement(select(tpms))
+_NAMES = tpms.c.keys()
+
+
+class Tpms:
+    """The part of the store that knows TPMs. All of them are in memory, too: policy asks for them."""
+
+    def __init__(self, database: Database, picture: Picture, key: MasterKey) -> None:
+        self._database, self._picture = database, picture
+        self._key = key.subkey(Purpose.TPMS).reveal()
+        self._known: dict[str, dict[str, EnrolledTpm]] = {}
+        """By host and fingerprint."""
+
+    def get(self, host: str) -> EnrolledTpm | None:
+        """The TPM that is enrolled for the host."""
+        return next((one for one in self._of(host).values() if not one.is_pending), None)
+
+    def pending(self, host: str) -> tuple[EnrolledTpm, ...]:
+        """The TPMs that wait to be accepted, the oldest first."""
+        return tuple(sorted((one for one in self._of(host).values() if one.is_pending), key=lambda one: one.at))
+
+    def all(self) -> tuple[EnrolledTpm, ...]:
+        """Every TPM of every host, by the hosts' names."""
+        with self._database.lock:
+            return tuple(one for _, known in sorted(self._known.items()) for one in known.values())
+
+    def put(self, tpm: EnrolledTpm) -> None:
+        """Know this TPM as one of its host's. One that is enrolled ends all that waited.
+
+        Raises NotFound, and Conflict when another one is enrolled, too many wait, or another host has it.
+        """
+        host_id = self._picture.host_id(tpm.host)
+        with self._database.lock:
+            self._require_free(tpm)
+            with self._database.write() as tx:
+                found = tx.owned(_OF_HOST, tpms, host_id)
+                self._require_place(tpm, found)
+                kept = [row for row in found if tpm.is_pending and row[1] != tpm.fingerprint]
+                tx.connection.execute(delete(tpms).where(tpms.c.host_id == host_id))
+                tx.posting.drop(tpms, host_id)
+                for row in (*kept, self._row(host_id, tpm)):
+                    tx.connection.execute(insert(tpms).values(_values(row)))
+                    tx.posting.add(tpms, row)
+            others = self._of(tpm.host) if tpm.is_pending else EMPTY
+            self._known[tpm.host] = {**others, tpm.fingerprint: tpm}
+
+    def remove(self, host: str) -> None:
+        """Know none of the host's TPMs any longer, neither the one that is enrolled nor those that wait. Raises
+        NotFound, and NotFound when there is none."""
+        host_id = self._picture.host_id(host)
+        with self._database.lock:
+            with self._database.write() as tx:
+                if not _OF_HOST.run(tx.connection, host=host_id):
+                    raise NotFound(f"TPM of {host}", "none is known", f"enrol it: 'provision enroll {host}'")
+                show = self.removing(tx, host)
+            show()
+
+    def reject(self, host: str, fingerprint: str) -> None:
+        """Let one TPM wait no longer. Raises NotFound."""
+        host_id = self._picture.host_id(host)
+        with self._database.lock:
+            one = self._of(host).get(fingerprint)
+            if one is None or not one.is_pending:
+                raise NotFound(f"TPM of {host}", "none with this fingerprint waits", f"see 'provision tpm show {host}'")
+            with self._database.write() as tx:
+                tx.owned(_OF_HOST, tpms, host_id)
+                of = (tpms.c.host_id == host_id) & (tpms.c.fingerprint == fingerprint)
+                tx.connection.execute(delete(tpms).where(of))
+                tx.posting.remove(tpms, self._row(host_id, one))
+            self._known[host] = {key: one for key, one in self._of(host).items() if key != fingerprint}
+
+    def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
+        """Remove the host's TPMs in a transaction; what is returned shows it in memory afterwards."""
+        host_id = self._picture.host_id(host)
+        tx.connection.execute(delete(tpms).where(tpms.c.host_id == host_id))
+        tx.posting.drop(tpms, host_id)
+
+        def show() -> None:
+            self._known.pop(host, None)
+
+        return show
+
+    def load(self, connection: Connection) -> None:
+        """Read what is kept in memory: only what this program has written."""
+        names, self._known = self._picture.names(), {}
+        for row in _ALL.run(connection):
+            tpm = _tpm(row, names[row[0]])
+            if hmac.compare_digest(self._row(row[0], tpm)[-1], str(row[-1])):
+                self._known.setdefault(tpm.host, {})[tpm.fingerprint] = tpm
+
+    def forget(self, names: tuple[str, ...]) -> None:
+        """Keep nothing in memory of hosts that are gone."""
+        for name in names:
+            self._known.pop(name, None)
+
+    def _of(self, host: str) -> Mapping[str, EnrolledTpm]:
+        return self._known.get(host, EMPTY)
+
+    def _require_free(self, tpm: EnrolledTpm) -> None:
+        """A TPM is in one host: what another one has is not taken for this host's, too."""
+        others = (host for host, known in self._known.items() if host != tpm.host and tpm.fingerprint in known)
+        if other := next((host for host in others if not self._known[host][tpm.fingerprint].is_pending), None):
+            remedy = f"if it has moved, run 'provision tpm remove {other}' first"
+            raise Conflict(f"TPM of {tpm.host}", f"it is enrolled as that of {other}", remedy)
+
+    @staticmethod
+    def _require_place(tpm: EnrolledTpm, found: list[Row]) -> None:
+        """`found` are the host's rows; those that are not in memory count, too."""
+        at, subject = _NAMES.index("known"), f"TPM of {tpm.host}"
+        if any(row[at] for row in found):
+            raise Conflict(subject, "one is enrolled already", f"run 'provision tpm remove {tpm.host}' first")
+        if tpm.is_pending and len([row for row in found if row[1] != tpm.fingerprint]) >= MOST_PENDING:
+            remedy = f"accept or reject them: see 'provision tpm show {tpm.host}'"
+            raise Conflict(subject, f"{MOST_PENDING} wait to be accepted already", remedy)
+
+    def _row(self, host_id: str, tpm: EnrolledTpm) -> Row:
+        values = (tpm.fingerprint, str(tpm.kind), tpm.key, tpm.known, tpm.attestation, tpm.pcr7, tpm.firmware)
+        row = (host_id, *values, raw(tpm.at), tpm.actor)
+        texts = [value.hex() if isinstance(value, bytes) else value for value in row]
+        body = json.dumps(["provision tpm", 1, *texts], separators=(",", ":")).encode()
+        return (*row, hmac.digest(self._key, body, hashlib.sha256).hex())
+
+
+def _values(row: Row) -> dict[str, Any]:
+    """What a row's columns get, which are as the driver gives them."""
+    values = dict(zip(_NAMES, row, strict=True))
+    return values | {"at": as_time(values["at"])}
+
+
+def _tpm(row: Row, host: str) -> EnrolledTpm:
+    found = dict(zip(_NAMES, row, strict=True))
+    at = as_time(found["at"])
+    assert at is not None  # noqa: S101  (not null)
+    return EnrolledTpm(
+        host=host,
+        key=bytes(found["key"]),
+        kind=KeyKind(found["kind"]),
+        fingerprint=found["fingerprint"],
+        known=found["known"],
+        attestation=bytes(found["attestation"]),
+        pcr7=bytes(found["pcr7"]),
+        firmware=found["firmware"],
+        at=at,
+        actor=found["actor"],
+    )
