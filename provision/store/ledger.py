@@ -26,7 +26,7 @@ from provision.store.dialect import Statement
 
 _MODULUS = 1 << 256
 # Whose row it is, by the column that says so; a table that is not here has one owner.
-_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name"}
+_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name", "image_versions": "base_id"}
 
 TABLES = (
     schema.site,
@@ -48,6 +48,8 @@ TABLES = (
     schema.tpms,
     schema.tpm_windows,
     schema.tpm_imports,
+    schema.envelopes,
+    schema.image_versions,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, nor is when a token was used, or what was
 said of what ends."""

@@ -119,6 +119,15 @@ MIGRATIONS = (
             " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        8,
+        "envelopes, and the versions of images that are approved",
+        (
+            f"CREATE TABLE envelopes ({_HOST}, number INTEGER NOT NULL, content TEXT NOT NULL, PRIMARY KEY (host_id))",
+            "CREATE TABLE image_versions (base_id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL,"
+            " revoked BOOLEAN NOT NULL)",
+        ),
+    ),
 )
 
 

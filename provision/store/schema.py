@@ -290,4 +290,22 @@ tpm_imports = Table(
     Column("actor", Text, nullable=False),
 )
 
+# The number that a host's newest envelope has, and the hash of what that is of.
+envelopes = Table(
+    "envelopes",
+    metadata,
+    _host_id(primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+# Base images in the order in which boots of them were approved; TPMs are told to take none up to the last `revoked`.
+image_versions = Table(
+    "image_versions",
+    metadata,
+    Column("base_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("revoked", Boolean, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -14,8 +14,10 @@ from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
 from provision.store.enrolments import Enrolments
+from provision.store.envelopes import Envelopes
 from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
+from provision.store.image_versions import ImageVersions
 from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.rollouts import Rollouts
@@ -52,6 +54,8 @@ class Store:
         self.rollouts = Rollouts(database, picture)
         self.tpms = Tpms(database, picture, key)
         self.enrolments = Enrolments(database, picture)
+        self.envelopes = Envelopes(database, picture)
+        self.image_versions = ImageVersions(database)
         self._load()
 
     @classmethod
@@ -100,7 +104,7 @@ class Store:
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
         parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
-        self.database.load(*(part.load for part in (*parts, self.tpms, self.enrolments)))
+        self.database.load(*(part.load for part in (*parts, self.tpms, self.enrolments, self.envelopes, self.image_versions)))
 
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:
@@ -112,3 +116,4 @@ class Store:
             self.links.forget(names)
             self.tpms.forget(names)
             self.enrolments.forget(names)
+            self.envelopes.forget(names)
