@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     TOKENS = "tokens"
     BMCS = "bmcs"
     EXPOSURES = "exposures"
+    SITE_KEYS = "site-keys"
 
 
 class MasterKey:

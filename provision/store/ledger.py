@@ -26,7 +26,7 @@ from provision.store.dialect import Statement
 
 _MODULUS = 1 << 256
 # Whose row it is, by the column that says so; a table that is not here has one owner.
-_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name"}
+_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name", "site_keys": "id"}
 
 TABLES = (
     schema.site,
@@ -45,6 +45,7 @@ TABLES = (
     schema.tokens,
     schema.bmcs,
     schema.bmc_boots,
+    schema.site_keys,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, nor is when a token was used, or what was
 said of what ends."""
@@ -86,8 +87,8 @@ class Record:
 
 
 class Ledger:
-    """The sums of all rows by table and owner (a host's id, the name of a base image or token), kept in memory; it has
-    one writer."""
+    """The sums of all rows by table and owner (a host's id, the name of a base image or token, a site key's number), in
+    memory; it has one writer."""
 
     def __init__(self, key: Secret) -> None:
         self._key = key.reveal()

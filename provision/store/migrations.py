@@ -106,6 +106,14 @@ MIGRATIONS = (
             f"CREATE TABLE rollout_hosts ({_HOST}, at VARCHAR NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        7,
+        "keys of the site",
+        (
+            'CREATE TABLE site_keys (id {id}, "use" TEXT NOT NULL, public {blob} NOT NULL, nonce {blob},'
+            " ciphertext {blob}, created VARCHAR NOT NULL, actor TEXT NOT NULL)",
+        ),
+    ),
 )
 
 

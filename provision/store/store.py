@@ -19,6 +19,7 @@ from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
+from provision.store.site_keys import SiteKeys
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
 from provision.store.windows import Windows
@@ -46,6 +47,7 @@ class Store:
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
+        self.site_keys = SiteKeys(database, key)
         self.expiry_notices = ExpiryNotices(database)
         self.rollouts = Rollouts(database, picture)
         self._load()
@@ -95,7 +97,16 @@ class Store:
 
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
-        parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
+        parts = (
+            *inventory,
+            self.credentials,
+            self.windows,
+            self.boots,
+            self.sightings,
+            self.tokens,
+            self.links,
+            self.site_keys,
+        )
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:

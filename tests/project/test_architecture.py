@@ -23,7 +23,7 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "link", "ticket", "token"),
+    ("boot", "denial", "link", "site_key", "ticket", "token"),
     ("host",),
     ("site",),
     ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules"),
