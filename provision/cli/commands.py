@@ -115,6 +115,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "rollback": "provision.cli.rollout:rollback",
         },
     ),
+    "site-key": Group(
+        "Look after the keys with which the site signs and approves.",
+        {
+            "list": "provision.cli.site_key:list_",
+            "roll": "provision.cli.site_key:roll",
+            "retire": "provision.cli.site_key:retire",
+        },
+    ),
     "ca": Group(
         "Look after the internal CA of the API.",
         {

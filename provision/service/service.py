@@ -32,6 +32,7 @@ from provision.service.readiness import Readiness
 from provision.service.rollouts import Rollouts
 from provision.service.selections import Selections
 from provision.service.sessions import Sessions
+from provision.service.site_keys import SiteKeys
 from provision.service.status import Reports
 from provision.service.stuck import Stuck
 from provision.service.tickets import Tickets
@@ -63,6 +64,7 @@ class Service:
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
+        self.site_keys = SiteKeys(core)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)

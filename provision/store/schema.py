@@ -225,6 +225,19 @@ bmc_boots = Table(
     Column("actor", Text, nullable=False),
 )
 
+# The private half is sealed, or null where it is kept elsewhere; `id` is a number that never comes back.
+site_keys = Table(
+    "site_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("use", Text, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("created", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 # What was said already of something that ends: the fewest days ahead at which it was. No decision rests on it.
 expiry_notices = Table(
     "expiry_notices", metadata, Column("name", Text, primary_key=True), Column("days", Integer, nullable=False)

@@ -22,6 +22,7 @@ from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
+from provision.store.site_keys import SiteKeys
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
 from provision.store.tpms import Tpms
@@ -50,6 +51,7 @@ class Store:
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
+        self.site_keys = SiteKeys(database, key)
         self.expiry_notices = ExpiryNotices(database)
         self.rollouts = Rollouts(database, picture)
         self.tpms = Tpms(database, picture, key)
@@ -103,8 +105,21 @@ class Store:
 
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
-        parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
-        self.database.load(*(part.load for part in (*parts, self.tpms, self.enrolments, self.envelopes, self.image_versions)))
+        parts = (
+            *inventory,
+            self.credentials,
+            self.windows,
+            self.boots,
+            self.sightings,
+            self.tokens,
+            self.links,
+            self.site_keys,
+            self.tpms,
+            self.enrolments,
+            self.envelopes,
+            self.image_versions,
+        )
+        self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:

@@ -23,7 +23,7 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "enrolled_tpm", "link", "ticket", "token"),
+    ("boot", "denial", "enrolled_tpm", "link", "site_key", "ticket", "token"),
     ("host",),
     ("site",),
     ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules"),

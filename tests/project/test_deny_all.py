@@ -68,6 +68,7 @@ PARAMETERS = {
     "loader": ["lpxelinux.0", "key"],
     "base": ["{base}"],
     "number": ["0"],
+    "key": ["1"],
     "revision": ["{revision}", "current", "0" * 64],
     "host": ["node1"],
     "name": ["node1"],
@@ -91,6 +92,7 @@ SPECIAL = {
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
     ("/v1/images/{name}", "name"): "image",
     ("/v1/images/{name}/verify", "name"): "image",
+    ("/v1/site-keys/{number}", "number"): "key",
     ("/v1/tokens/{name}", "name"): "access",
     ("/tokens/{name}/revoke", "name"): "access",
 }
@@ -155,6 +157,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/webhooks/desk/replay": {"first": 1},
         "/v1/rollout": {"base": "base"},
+        "/v1/site-keys": {"use": "signing"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT" and path not in bodies:

@@ -28,6 +28,7 @@ from provision.web.operator import (
     monitoring,
     operations,
     rollouts,
+    site_keys,
     tokens,
     webhooks,
 )
@@ -70,6 +71,7 @@ def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...
         monitoring.router(service),
         webhooks.router(service),
         rollouts.router(service),
+        site_keys.router(service),
     )
 
 

@@ -21,6 +21,7 @@ TAGS = {
     "links": "Links: short, expiring URLs of one medium",
     "bmc": "BMCs and power",
     "rollouts": "Roll-outs: a new base image for some hosts at a time",
+    "site_keys": "Keys of the site: what hosts and their firmware know it by",
     "operations": "Operations: what takes long, and what has come of it",
     "audit": "The audit log, and what an operator takes as it is",
     "tokens": "Tokens, and who one is",

@@ -172,6 +172,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("bmc", "set", "node1", *BMC): "root at https://127.0.0.1:9",
         ("bmc", "show", "node1"): "https://127.0.0.1:9",
         ("bmc", "remove", "node1"): "removed the BMC of node1",
+        ("site-key", "roll", "signing"): "site key 1",
+        ("site-key", "list"): "signing",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",
         ("token", "revoke", "ci"): "revoked ci",
@@ -199,10 +201,12 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     for command in without:
         ran = run("--server", at, *command)
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout")
+    ran = run("--server", at, "site-key", "retire", "1")
+    assert (ran.code, "is the only one for the use 'signing'" in ran.err) == (Exit.CONFLICT, True), ran
+    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "site-key")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
-    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), *without}
+    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), ("site-key", "retire"), *without}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()

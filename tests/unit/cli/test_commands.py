@@ -53,6 +53,7 @@ def test_the_commands_are_those_of_the_plan() -> None:
         "boot",
         "webhook",
         "rollout",
+        "site-key",
     }
 
 
@@ -71,6 +72,7 @@ READS: list[tuple[str, ...]] = [
     ("audit", "--host", "node1", "--limit", "1"),
     ("audit", "--verify"),
     ("dhcp",),
+    ("site-key", "list"),
 ]
 
 

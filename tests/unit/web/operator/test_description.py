@@ -30,6 +30,7 @@ OPERATIONS = {
     *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
+    *("list_site_keys", "roll_site_key", "retire_site_key"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {
