@@ -29,11 +29,12 @@ class Medium(StrEnum):
     HTTP_BOOT = "http-boot"
     ISO = "iso"
     DISK = "disk"
+    ENVELOPE = "envelope"
 
     @property
     def from_network(self) -> bool:
-        """Whether firmware loads this medium from a LAN by itself."""
-        return self in (Medium.PXE, Medium.HTTP_BOOT)
+        """Whether the host gets this medium from a LAN by itself."""
+        return self in (Medium.PXE, Medium.HTTP_BOOT, Medium.ENVELOPE)
 
     @property
     def suffix(self) -> str:

@@ -99,6 +99,11 @@ class BootIso:
 
 
 @dataclass(frozen=True)
+class EnvelopeFile:
+    """The envelope of the machine that asks: its secrets, such as only its own TPM opens."""
+
+
+@dataclass(frozen=True)
 class Loader:
     """A file of the boot loader set; `name` may be anything without a slash, and is only ever looked up in the set."""
 
@@ -116,6 +121,7 @@ Request = (
     | Initrd
     | SeedFile
     | BootIso
+    | EnvelopeFile
     | Loader
 )
 
@@ -211,6 +217,7 @@ _TABLE = (
     ),
     _Row(SeedFile, "boot/seed/{revision:revision}/seed.cpio", http="/", tftp=True),
     _Row(BootIso, "http-boot/boot.iso", http="/"),
+    _Row(EnvelopeFile, "envelope", http="/"),
     _Row(Loader, "{name:name}", http=PXE, tftp=True, tree="{name:name}"),
 )
 _ROWS = {row.kind: row for row in _TABLE}

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from provision import link_rules, state_rules
+from provision import link_rules, peer_rules, state_rules, wrapping_rules
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.clock import TOLERANCE
 from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
+from provision.wrapping_rules import NOTHING, Wrapping
 
 RELEASE_LIFETIME = timedelta(minutes=15)
 
@@ -42,6 +43,7 @@ class HostState:
     `exposed` those of its credentials that others may have.
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
+    `wrapping` is what there is of what it takes to give its secrets for its TPM alone.
     """
 
     host: Host
@@ -53,6 +55,7 @@ class HostState:
     ground: Ground = SOUND
     heard: datetime | None = None
     exposed: tuple[str, ...] = ()
+    wrapping: Wrapping = NOTHING
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -68,6 +71,7 @@ class Release:
     medium: Medium
     channel: Channel
     expires: datetime
+    payload: Payload
     confirmed: bool = False
     link: str | None = None
     issuer: Any = field(repr=False, default=None)
@@ -100,9 +104,25 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
         raise Denied(host, fact, "ask again", "other-release")
     if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
         raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    _require_present(release, host, now)
+    return release
+
+
+def require_wrapped(release: object, state: HostState, now: datetime) -> Release:
+    """The same of a release of an envelope, which is bound to no boot; raises Denied."""
+    host = state.host.name
+    if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
+        raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
+    released = release.host, release.revision, release.medium, release.payload
+    if released != (host, state.revision, Medium.ENVELOPE, Payload.WRAPPED):
+        raise Denied(host, "the release is not for the envelope of this revision", "ask again", "other-release")
+    _require_present(release, host, now)
+    return release
+
+
+def _require_present(release: Release, host: str, now: datetime) -> None:
     if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
-    return release
 
 
 @dataclass(frozen=True)
@@ -159,13 +179,21 @@ def decide(
             "Add its MAC to a host and run 'provision apply'",
         )
     case = _Case(state, site, medium, channel, requester, payload, now)
-    for rule in _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES:
+    if medium is Medium.ENVELOPE and payload is not Payload.WRAPPED:
+        raise ValueError("an envelope has wrapped secrets, and nothing else")
+    for rule in _rules(medium):
         denial = rule(case)
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
     link = requester.bearer.link.id if requester.bearer else None
-    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, link, _ISSUER)
+    return Release(state.host.name, state.revision, medium, channel, lifetime, payload, confirmed, link, _ISSUER)
+
+
+def _rules(medium: Medium) -> tuple[Rule, ...]:
+    if medium is Medium.ENVELOPE:
+        return _ENVELOPE_RULES
+    return _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -199,61 +227,8 @@ def _not_operator(case: _Case) -> Denial | None:
     )
 
 
-def _local_peer(case: _Case) -> Denial | None:
-    if not case.requester.local:
-        return None
-    return _denial(
-        "local-peer",
-        case,
-        f"The request for {case.name} comes from an address of this server, so a proxy or a guest may be behind it",
-        f"Let {case.name} ask by itself on {case.management}",
-    )
-
-
-def _off_prefix(case: _Case) -> Denial | None:
-    address, prefix = case.requester.address, case.channel.prefix
-    if address is not None and prefix is not None and address in prefix:
-        return None
-    return _denial(
-        "off-prefix",
-        case,
-        f"{address} is not inside {prefix}, the prefix of {case.where}",
-        f"Boot {case.name} on {case.management} without a router in between",
-    )
-
-
-def _no_neighbour(case: _Case) -> Denial | None:
-    if case.requester.mac is not None:
-        return None
-    return _denial(
-        "no-neighbour",
-        case,
-        f"{case.requester.address} has no neighbour entry on {case.channel.interface}",
-        f"Put {case.name} on the same L2 segment as this server",
-    )
-
-
-def _foreign_mac(case: _Case) -> Denial | None:
-    if case.requester.mac in case.state.host.macs:
-        return None
-    return _denial(
-        "foreign-mac",
-        case,
-        f"{case.requester.mac} is not a MAC of {case.name}",
-        f"Boot {case.name} from one of its own NICs, or correct its MACs and run 'provision apply'",
-    )
-
-
-def _not_confirmed(case: _Case) -> Denial | None:
-    asked = case.requester
-    if asked.confirmed is not False:
-        return None
-    return _denial(
-        "not-confirmed",
-        case,
-        f"{asked.mac} did not answer by ARP on {case.channel.interface} that it has {asked.address}",
-        f"Boot {case.name} again; if it asked itself, look for another machine with its address",
-    )
+def _peer(case: _Case) -> Denial | None:
+    return peer_rules.denial(case.name, case.state.host.macs, case.requester, case.channel, case.management)
 
 
 def _never(case: _Case) -> Denial | None:
@@ -276,6 +251,12 @@ def _secrets_on_general(case: _Case) -> Denial | None:
         f"{case.name}'s network-boot image carries its credentials in clear; {case.where} is general",
         f"Boot it on {case.management}, or write its ISO: 'provision iso {case.name} -o FILE'",
     )
+
+
+def _unwrappable(case: _Case) -> Denial | None:
+    if case.payload is not Payload.WRAPPED:
+        return None
+    return wrapping_rules.denial(case.name, case.state.wrapping)
 
 
 def _window(case: _Case) -> Denial | None:
@@ -366,17 +347,24 @@ def _no_storage(case: _Case) -> Denial | None:
 _NETWORK_RULES: tuple[Rule, ...] = (
     _sound,
     _not_operator,
-    _local_peer,
-    _off_prefix,
-    _no_neighbour,
-    _foreign_mac,
-    _not_confirmed,
+    _peer,
     _never,
     _secrets_on_general,
+    _unwrappable,
     _exposed,
     _incomplete,
     _window,
     _host_is_up,
+)
+# It opens in one TPM and in approved chains alone: no window bounds that any further, and whoever asks in the name of a
+# host that is up has nothing of it.
+_ENVELOPE_RULES: tuple[Rule, ...] = (
+    _sound,
+    _not_operator,
+    _peer,
+    _unwrappable,
+    _exposed,
+    _incomplete,
 )
 _DOWNLOAD_RULES: tuple[Rule, ...] = (
     # Before all others: a link that has ended says no more than one that never was.

@@ -20,6 +20,7 @@ from provision.service.core import Core
 from provision.service.current_boot import CurrentBoots
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.duplicates import Duplicates
+from provision.service.envelopes import Envelopes
 from provision.service.media_builder import MediaBuilder
 from provision.service.origin import Origin
 from provision.service.phone_home import PhoneHome
@@ -35,8 +36,8 @@ _log = logging.getLogger(__name__)
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker) -> None:
-        self._core, self._builder, self._tracker = core, builder, tracker
+    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker, envelopes: Envelopes) -> None:
+        self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
         self._deliveries = Deliveries(core)
@@ -73,7 +74,7 @@ class Netboot:
     def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> HostState | bytes:
         """The host that gets its configuration, by the decision that is recorded now; else the refusing one."""
         state = self._core.state_by_mac(claimed_mac)
-        answer = self._decide(state, Medium.PXE, origin)
+        answer = self._decide(state, Medium.PXE, origin, measured=False)
         if isinstance(answer, Denial) and answer.passes:
             # A loader that finds no configuration resets its machine after a while. One that is told to ask again
             # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
@@ -111,13 +112,20 @@ class Netboot:
             return grub.refusal(_lines(_UNAVAILABLE))
 
     def _decide(
-        self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False, counted: bool = False
+        self,
+        state: HostState | None,
+        medium: Medium,
+        origin: Origin,
+        *,
+        durable: bool = False,
+        counted: bool = False,
+        measured: bool = True,
     ) -> Release | Denial:
         if state is None:
             self._note_unknown(origin)
         self._duplicates.note(origin)
         channel, requester = origin.channel, origin.requester
-        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted)
+        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted, measured=measured)
 
     def _note_unknown(self, origin: Origin) -> None:
         mac, now, network = origin.requester.mac, self._core.clock(), origin.channel.network or ""

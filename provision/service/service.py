@@ -10,11 +10,13 @@ from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
 from provision.service.batches import Batches
+from provision.service.bindings import Bindings
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
+from provision.service.envelopes import Envelopes
 from provision.service.expiries import Expiries
 from provision.service.exports import Exports
 from provision.service.images import Images
@@ -40,6 +42,7 @@ from provision.service.tokens import Tokens
 from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
+from provision.site_key import KeyUse
 
 if TYPE_CHECKING:
     from provision.service.metrics import Metrics
@@ -79,7 +82,10 @@ class Service:
         self.webhooks = Webhooks(core, lambda: self.receivers())
         self.stuck = Stuck(core, tracker)
         self.rollouts = Rollouts(core)
-        self.netboot = Netboot(core, builder, tracker)
+        builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
+        self.bindings = Bindings(core, builder)
+        self.envelopes = Envelopes(core, self.bindings, self.site_keys)
+        self.netboot = Netboot(core, builder, tracker, self.envelopes)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
 

@@ -129,7 +129,8 @@ class Reports:
         else:
             bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
             requester = Requester(bearer=bearer)
-        answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
+        state, payload = core.payloads.weighed(state, medium, channel)
+        answer = decide(state, core.site, medium, channel, requester, payload, core.clock())
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         if isinstance(answer, Denial):

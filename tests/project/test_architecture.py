@@ -26,7 +26,7 @@ LAYERS = (
     ("boot", "denial", "enrolled_tpm", "link", "site_key", "ticket", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules"),
+    ("cmdline", "boot_paths", "accounts", "link_rules", "peer_rules", "state_rules", "wrapping_rules"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),

@@ -227,7 +227,7 @@ def test_only_policy_issues_releases() -> None:
     real = ask()
     assert isinstance(real, Release)
     with pytest.raises(TypeError):
-        Release(real.host, real.revision, real.medium, real.channel, real.expires)
+        Release(real.host, real.revision, real.medium, real.channel, real.expires, real.payload)
     with pytest.raises(TypeError):
         dataclasses.replace(real, host="node8")
     with pytest.raises(TypeError):
