@@ -23,6 +23,8 @@ GRUB = "grub/"
 """The directory of GRUB's configurations over TFTP: its `$prefix`."""
 UP, ALIVE = "/up", "/alive"
 """Where a booted host says over HTTP that it is up, and that it stays so."""
+ENROLL_BEGIN, ENROLL_PROVE = "/enroll/begin", "/enroll/prove"
+"""Where a booted host shows its TPM over HTTP, and proves that it has it."""
 
 
 class Place(Enum):

@@ -86,6 +86,12 @@ class Edge:
                 mac = None
         return Origin(channel, Requester(address=address, mac=mac, local=local), self.http_port)
 
+    async def confirmed(self, origin: Origin) -> Origin:
+        """The same request once its machine was asked whether it is there; its address is not kept pinned to it."""
+        pinned = await self._pinned(origin)
+        pinned.release()
+        return replace(pinned, pin=None)
+
     async def deliver(self, origin: Origin, make: Callable[[Origin], T]) -> T:
         """What `make` gives (in a thread) for the request once its machine was asked whether it is there, and its
         address pinned to it. A delivery keeps that pin, and has its turn at the window; nothing else keeps it."""

@@ -151,6 +151,13 @@ class Metrics(Model):
     group: str | None = None
 
 
+class Tpm(Model):
+    """What is believed of hosts' TPMs: `roots` is a directory with the certificates of their makers' CAs (PEM or DER);
+    a path that does not begin with "/" is below the state directory."""
+
+    roots: Path
+
+
 EVENTS = (
     *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
@@ -158,7 +165,8 @@ EVENTS = (
     *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
     *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
-    "recovered",
+    *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),
+    *("tpm-removed", "tpm-imported", "recovered"),
 )
 """What a webhook can be told of: events of the audit log, decisions by what was decided."""
 
@@ -209,6 +217,7 @@ class Settings(Model):
     api: Api | None = None
     metrics: Metrics | None = None
     webhook: tuple[Webhook, ...] = ()
+    tpm: Tpm | None = None
 
     @property
     def socket(self) -> Path:
@@ -338,10 +347,11 @@ def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str |
 
 def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:
     # Only when something is wrong: what these import would slow every run of the command line down.
+    from provision import toml_lines
     from provision.document import Node, dotted, place
     from provision.messages import Vocabulary, complaints
 
-    lines = _lines(text)
+    lines = toml_lines.lines(text)
 
     def tree(value: Any, path: tuple[str | int, ...], line: int) -> Node:
         line = lines.get(path, line)
@@ -359,31 +369,6 @@ def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, nam
     for path, fact, remedy in found:
         yield Problem(name, place(root, path)[1], dotted(path), fact, remedy or "correct it")
 
-
-def _lines(text: str) -> dict[tuple[str | int, ...], int]:
-    """The line of each table and key by its path; what stands inside a value has the line of its key."""
-    found: dict[tuple[str | int, ...], int] = {}
-    table: tuple[str | int, ...] = ()
-    last: dict[tuple[str | int, ...], int] = {}
-    for number, row in enumerate(text.splitlines(), 1):
-        path: tuple[str | int, ...] = ()
-        if (header := _HEADER.fullmatch(row)) and (names := _KEY.findall(header["name"])):
-            for place, name in enumerate(names, 1):
-                path = (*path, name)
-                if header["array"] and place == len(names):
-                    last[path] = last.get(path, -1) + 1
-                path = (*path, last[path]) if path in last else path
-            table = path
-        elif key := _ASSIGNED.match(row):
-            path = (*table, *_KEY.findall(key["name"]))
-        for end in range(1, len(path) + 1):
-            found.setdefault(path[:end], number)
-    return found
-
-
-_HEADER = re.compile(r"\s*\[(?P<array>\[)?(?P<name>[^\[\]]+)\]{1,2}\s*(#.*)?")
-_ASSIGNED = re.compile(r"""(?P<name>[\w\s.'"-]+)=""")
-_KEY = re.compile(r"[\w-]+")
 
 TEMPLATE = """\
 # Settings of this provision server. Every key is described in docs/deployment.md.

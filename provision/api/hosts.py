@@ -37,7 +37,7 @@ class HostRow(Answer):
 
 
 class HostDetail(Host):
-    """One host, whole, with its revision and what its image lacks."""
+    """One host, whole, with its revision, what its image lacks, and whether a TPM of it is enrolled or may be."""
 
     model_config = examples(
         {
@@ -54,20 +54,31 @@ class HostDetail(Host):
             "labels": {"rack": "a"},
             "revision": "b" * 64,
             "missing": ["its credential 'token'"],
+            "tpm": "none",
         }
     )
 
     host_revision: ContentId = Field(alias="revision")
     missing: tuple[Line, ...]
+    tpm: Line = "none"
 
 
 class Compromised(Answer):
     """What ended when a host was declared compromised: the credentials that are `exposed` until each has new content;
-    whether a window was open; how many links, and which tokens, are revoked; how many boots by its BMC were cancelled.
+    whether a window was open; how many links, and which tokens, are revoked; how many boots by its BMC were cancelled;
+    whether it had a `tpm`, which is to be enrolled anew.
     """
 
     model_config = examples(
-        {"host": "node1", "exposed": ["token"], "window": True, "links": 1, "tokens": ["rack-7"], "boots": 0}
+        {
+            "host": "node1",
+            "exposed": ["token"],
+            "window": True,
+            "links": 1,
+            "tokens": ["rack-7"],
+            "boots": 0,
+            "tpm": False,
+        }
     )
 
     host: Name
@@ -76,6 +87,7 @@ class Compromised(Answer):
     links: Count
     tokens: tuple[Name, ...]
     boots: Count
+    tpm: bool = False
 
 
 class ReplaceMac(Request):

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "window": "provision.cli.operate:window",
     "status": "provision.cli.operate:status",
     "audit": "provision.cli.operate:audit",
+    "enroll": "provision.cli.tpm:enroll",
     "power": "provision.cli.power:power",
     "boot": "provision.cli.boot:boot",
     "login": "provision.cli.login:login",
@@ -81,6 +82,17 @@ COMMANDS: Mapping[str, str | Group] = {
             "show": "provision.cli.bmc:show",
             "remove": "provision.cli.bmc:remove",
             "check": "provision.cli.bmc:check",
+        },
+    ),
+    "tpm": Group(
+        "Say which TPM is whose, once it has proved itself.",
+        {
+            "show": "provision.cli.tpm:show",
+            "list": "provision.cli.tpm:list_",
+            "accept": "provision.cli.tpm:accept",
+            "reject": "provision.cli.tpm:reject",
+            "remove": "provision.cli.tpm:remove",
+            "import": "provision.cli.tpm:import_",
         },
     ),
     "webhook": Group(

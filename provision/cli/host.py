@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def compromised(host: HostName) -> None:
     """End all access to a host's media, and mark its credentials as exposed.
 
-    Its window, links, boots and downloads end, and tokens that are for it alone are revoked. It gets nothing until each
-    of its credentials has new content.
+    Its window, links, boots and downloads end, tokens that are for it alone are revoked, and its TPM has to be enrolled
+    anew. It gets nothing until each of its credentials has new content.
     """
     from provision.api.hosts import Compromised
 
@@ -71,6 +71,7 @@ def _ended(done: Compromised) -> list[str]:
         f"links revoked: {done.links}" if done.links else "",
         f"tokens revoked: {', '.join(done.tokens)}" if done.tokens else "",
         f"boots cancelled: {done.boots}" if done.boots else "",
+        "its TPM is enrolled no longer" if done.tpm else "",
     ]
     said = "; ".join(filter(None, ended)) or "nothing was open"
     lines = [f"{done.host}: declared compromised ({said})"]

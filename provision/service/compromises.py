@@ -18,8 +18,9 @@ class Compromises:
         self._core, self._operations = core, operations
 
     def declare(self, name: str, principal: Principal) -> Compromised:
-        """Close the host's window, revoke its links and the tokens that are for it alone, end its boots by BMC, cut off
-        what is being sent of it, and mark its credentials as exposed. Raises NotFound, and Unavailable."""
+        """Close the host's windows, revoke its links and the tokens that are for it alone, end its boots by BMC, cut
+        off what is being sent of it, believe its TPM no longer, and mark its credentials as exposed. Raises NotFound,
+        and Unavailable."""
         core, store = self._core, self._core.store
         # A boot makes links and windows, so it takes no further step from here on.
         boots = self._operations.cancel_of(core.seen(name, principal).host.name, "boot ")
@@ -29,12 +30,15 @@ class Compromises:
             sealed = store.credentials.open(name, sorted(store.snapshot.credentials.get(name, {})))
             contents = [Content(one.name, one.version, one.secret) for one in sealed]
             tokens = tuple(token.name for token in self._for_it_alone(name))
+            tpm = store.tpms.holds(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
             entries: list[Fields] = [{"host": name, "count": len(contents)}]
             entries += [{"host": name, "token": one} for one in tokens]
             with act(core.audit, core.clock, "host-compromised", principal, entries):
                 endings = [
                     store.windows.closing,
+                    store.enrolments.closing,
+                    store.tpms.removing,
                     lambda tx, host: store.links.revoking(tx, links),
                     lambda tx, host: store.tokens.removing(tx, tokens),
                 ]
@@ -48,6 +52,7 @@ class Compromises:
             links=len(links),
             tokens=tokens,
             boots=boots,
+            tpm=tpm,
         )
 
     def _for_it_alone(self, name: str) -> list[Token]:

@@ -84,6 +84,11 @@ def reporting(network: str | None) -> Bound:
     return Bound(f"refused reports on {network}", STRANGERS_A_DAY, _KEPT)
 
 
+def enrolling(network: str) -> Bound:
+    """The bound of refused enrolments."""
+    return Bound(f"refused enrolments on {network}", STRANGERS_A_DAY, _KEPT)
+
+
 def beginning(network: str, host: str) -> Bound:
     """The bound of boots that a host begins."""
     return Bound(f"boots of {host} on {network}", HOST_A_DAY, frozenset(("event", "medium", "network", "host", "mac")))

@@ -23,7 +23,7 @@ from provision.inventory.parse import parse
 from provision.inventory.rules import check
 from provision.model import nic_address
 from provision.principal import Principal, spelled
-from provision.service import compatibility
+from provision.service import compatibility, enrolment
 from provision.service.core import Core
 from provision.service.expiries import Expiries
 from provision.site import Inventory
@@ -164,7 +164,8 @@ class Inventories:
             if problems := [Problem(STORE, 0, dotted(v.path), v.fact, v.remedy) for v in check(self._core.site, hosts)]:
                 raise Problems(problems)
             merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=hosts), prune=False)
-        changes = replace(changes, notes=(*changes.notes, self._sighting(new)))
+        moved = enrolment.of_moved(self._core, name)
+        changes = replace(changes, notes=(*changes.notes, *moved, self._sighting(new)))
         return Replacement(host, mac, new, merged, changes)
 
     def _sighting(self, mac: str) -> str:
@@ -192,7 +193,8 @@ class Inventories:
         """One host with its revision and what its image lacks; raises NotFound."""
         host, revision, missing = self._core.described(name, principal)
         fields = {name: getattr(host, name) for name in Host.model_fields}
-        return api.HostDetail(**fields, revision=revision, missing=missing)
+        tpm = enrolment.described(self._core, name)
+        return api.HostDetail(**fields, revision=revision, missing=missing, tpm=tpm)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short that the principal sees, or those with a label."""

@@ -20,6 +20,7 @@ from provision.service.core import Core
 from provision.service.current_boot import CurrentBoots
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.duplicates import Duplicates
+from provision.service.enrolling import Enrolling
 from provision.service.envelopes import Envelopes
 from provision.service.media_builder import MediaBuilder
 from provision.service.origin import Origin
@@ -40,6 +41,7 @@ class Netboot:
         self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
+        self.enrolling = Enrolling(core)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)
@@ -87,7 +89,10 @@ class Netboot:
         base = self._core.base_of(state.host)
         self.sent(origin, "configuration", 1.0)
         revision = self._builder.revision(state, origin.channel, progress.boot)
-        return self._configurations.pxelinux(state, base, revision, origin.base_url)
+        return self._configurations.pxelinux(state, base, revision, origin.base_url, self._enrols(state))
+
+    def _enrols(self, state: HostState) -> bool:
+        return self.enrolling.is_wanted(state.host.name)
 
     def _cannot(self, origin: Origin, error: Unavailable) -> bytes:
         self._complaints.error(origin.channel.network, error)
@@ -106,7 +111,7 @@ class Netboot:
             progress = self._boots.begin(state, Medium.PXE, origin)
             self.sent(origin, "configuration", 1.0)
             revision = self._builder.revision(state, origin.channel, progress.boot)
-            return self._configurations.grub(state, base, revision)
+            return self._configurations.grub(state, base, revision, origin.base_url if self._enrols(state) else None)
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))

@@ -39,6 +39,7 @@ from provision.service.status import Reports
 from provision.service.stuck import Stuck
 from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
+from provision.service.tpms import Tpms
 from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
@@ -68,6 +69,7 @@ class Service:
         self.tokens = Tokens(core)
         self.logins = Logins(core)
         self.site_keys = SiteKeys(core)
+        self.tpms = Tpms(core)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)

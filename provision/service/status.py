@@ -14,6 +14,7 @@ from provision.denial import Denial
 from provision.link_rules import imagined
 from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
+from provision.service import enrolment
 from provision.service.core import Core
 from provision.service.expiries import Expiries
 from provision.service.listeners import Listening
@@ -75,7 +76,7 @@ class Reports:
             up=_iso(boot.up if boot else None),
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),
-            alerts=(*self._exposure(state), *self._alerts(name, now)),
+            alerts=(*self._exposure(state), *enrolment.alerts(self._core, name), *self._alerts(name, now)),
         )
 
     def _exposure(self, state: HostState) -> Iterator[api.Alert]:

@@ -45,6 +45,10 @@ class Tpms:
         """The TPM that is enrolled for the host."""
         return next((one for one in self._of(host).values() if not one.is_pending), None)
 
+    def holds(self, host: str) -> bool:
+        """Whether the host has any, enrolled or waiting."""
+        return bool(self._of(host))
+
     def pending(self, host: str) -> tuple[EnrolledTpm, ...]:
         """The TPMs that wait to be accepted, the oldest first."""
         return tuple(sorted((one for one in self._of(host).values() if one.is_pending), key=lambda one: one.at))
@@ -61,10 +65,10 @@ class Tpms:
         """
         host_id = self._picture.host_id(tpm.host)
         with self._database.lock:
-            self._require_free(tpm)
+            self.require_place(tpm)
             with self._database.write() as tx:
                 found = tx.owned(_OF_HOST, tpms, host_id)
-                self._require_place(tpm, found)
+                _require_place(tpm, {row[1]: row[_NAMES.index("known")] for row in found})
                 kept = [row for row in found if tpm.is_pending and row[1] != tpm.fingerprint]
                 tx.connection.execute(delete(tpms).where(tpms.c.host_id == host_id))
                 tx.posting.drop(tpms, host_id)
@@ -126,22 +130,14 @@ class Tpms:
     def _of(self, host: str) -> Mapping[str, EnrolledTpm]:
         return self._known.get(host, EMPTY)
 
-    def _require_free(self, tpm: EnrolledTpm) -> None:
-        """A TPM is in one host: what another one has is not taken for this host's, too."""
+    def require_place(self, tpm: EnrolledTpm) -> None:
+        """Raise Conflict when `put` would, as far as memory tells: when another TPM is enrolled for the host, too many
+        wait, or another host has this one."""
+        _require_place(tpm, {one.fingerprint: one.known for one in self._of(tpm.host).values()})
         others = (host for host, known in self._known.items() if host != tpm.host and tpm.fingerprint in known)
         if other := next((host for host in others if not self._known[host][tpm.fingerprint].is_pending), None):
             remedy = f"if it has moved, run 'provision tpm remove {other}' first"
             raise Conflict(f"TPM of {tpm.host}", f"it is enrolled as that of {other}", remedy)
-
-    @staticmethod
-    def _require_place(tpm: EnrolledTpm, found: list[Row]) -> None:
-        """`found` are the host's rows; those that are not in memory count, too."""
-        at, subject = _NAMES.index("known"), f"TPM of {tpm.host}"
-        if any(row[at] for row in found):
-            raise Conflict(subject, "one is enrolled already", f"run 'provision tpm remove {tpm.host}' first")
-        if tpm.is_pending and len([row for row in found if row[1] != tpm.fingerprint]) >= MOST_PENDING:
-            remedy = f"accept or reject them: see 'provision tpm show {tpm.host}'"
-            raise Conflict(subject, f"{MOST_PENDING} wait to be accepted already", remedy)
 
     def _row(self, host_id: str, tpm: EnrolledTpm) -> Row:
         values = (tpm.fingerprint, str(tpm.kind), tpm.key, tpm.known, tpm.attestation, tpm.pcr7, tpm.firmware)
@@ -149,6 +145,16 @@ class Tpms:
         texts = [value.hex() if isinstance(value, bytes) else value for value in row]
         body = json.dumps(["provision tpm", 1, *texts], separators=(",", ":")).encode()
         return (*row, hmac.digest(self._key, body, hashlib.sha256).hex())
+
+
+def _require_place(tpm: EnrolledTpm, found: Mapping[str, str]) -> None:
+    """`found` has the fingerprints that the host has already, each with how it is known."""
+    subject = f"TPM of {tpm.host}"
+    if any(found.values()):
+        raise Conflict(subject, "one is enrolled already", f"run 'provision tpm remove {tpm.host}' first")
+    if tpm.is_pending and len(found.keys() - {tpm.fingerprint}) >= MOST_PENDING:
+        remedy = f"accept or reject them: see 'provision tpm show {tpm.host}'"
+        raise Conflict(subject, f"{MOST_PENDING} wait to be accepted already", remedy)
 
 
 def _values(row: Row) -> dict[str, Any]:

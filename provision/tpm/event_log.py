@@ -15,7 +15,7 @@ from provision.tpm.algorithms import Hash
 MOST = 1 << 20
 """Bytes of a log; real ones have some tens of KiB."""
 _MOST_EVENTS = 4096
-_SHA1_SIZE, _SPEC_ID = 20, b"Spec ID Event03\0"
+_SHA1_SIZE, _SPEC_ID, _LOCALITY = 20, b"Spec ID Event03\0", b"StartupLocality\0"
 _REMEDY = "send /sys/kernel/security/tpm0/binary_bios_measurements as it is"
 
 
@@ -25,6 +25,7 @@ class EventType(IntEnum):
     NO_ACTION = 0x3
     SEPARATOR = 0x4
     ACTION = 0x5
+    S_CRTM_VERSION = 0x8
     IPL = 0xD
     EFI_VARIABLE_DRIVER_CONFIG = 0x80000001
     EFI_BOOT_SERVICES_APPLICATION = 0x80000003
@@ -35,7 +36,7 @@ class EventType(IntEnum):
 @dataclass(frozen=True)
 class Event:
     """One measurement: the PCR, the kind (an `EventType` or another number), its SHA-256 digest, and what the firmware
-    says of it."""
+    says of it. One of the kind NO_ACTION measures nothing: its digest is the value that PCR 0 began with."""
 
     pcr: int
     kind: int
@@ -44,7 +45,7 @@ class Event:
 
 
 def parse(log: bytes, subject: str) -> tuple[Event, ...]:
-    """Every event but those that measure nothing, in their order. Raises Invalid for a log without SHA-256."""
+    """Every event but those that say nothing of a PCR, in their order. Raises Invalid for a log without SHA-256."""
     reader = _Reader(log[: MOST + 1], subject)
     sizes = _header(reader)
     events: list[Event] = []
@@ -62,6 +63,7 @@ def parse(log: bytes, subject: str) -> tuple[Event, ...]:
             raise reader.wrong("has an event with two digests of one kind")
         data = reader.take(reader.u32())
         if kind == EventType.NO_ACTION:
+            events += _beginning(reader, data, any(event.pcr == 0 for event in events))
             continue
         if Hash.SHA256 not in digests or pcr > 23:
             raise reader.wrong("has an event without a SHA-256 digest, or of a PCR that does not exist")
@@ -75,10 +77,11 @@ def extend(value: bytes, digest: bytes) -> bytes:
 
 
 def replay(events: Iterable[Event]) -> dict[int, bytes]:
-    """The values of the PCRs that the events measured into, by number, from zeros."""
+    """The values of the PCRs that the events measured into, by number, from zeros or what PCR 0 began with."""
     values: dict[int, bytes] = {}
     for event in events:
-        values[event.pcr] = extend(values.get(event.pcr, bytes(32)), event.digest)
+        begins = event.kind == EventType.NO_ACTION
+        values[event.pcr] = event.digest if begins else extend(values.get(event.pcr, bytes(32)), event.digest)
     return values
 
 
@@ -92,6 +95,15 @@ def differing(expected: Iterable[Event], found: Iterable[Event], pcr: int) -> tu
         if one is None or other is None or one.digest != other.digest:
             return one, other
     return None
+
+
+def _beginning(reader: _Reader, data: bytes, late: bool) -> list[Event]:
+    """What PCR 0 began with, when the TPM was started before the firmware, from another locality (section 10.4.5.3)."""
+    if not data.startswith(_LOCALITY):
+        return []
+    if late or len(data) != len(_LOCALITY) + 1:
+        raise reader.wrong("names the locality of the TPM's start in the wrong place")
+    return [Event(0, EventType.NO_ACTION, bytes(31) + data[-1:], data)]
 
 
 def _header(reader: _Reader) -> Mapping[int, int]:

@@ -34,6 +34,8 @@ BOUNDS = (
     # An inventory of ten thousand hosts has 5 MB as YAML, and the body has it as base64.
     BodyLimit("POST", re.compile("/v1/inventory"), 64 * MIB),
     BodyLimit("POST", re.compile("/v1/credentials"), 64 * MIB),
+    # A vendor's list of ten thousand hosts has 1 MB.
+    BodyLimit("POST", re.compile("/v1/tpms"), 16 * MIB),
     BodyLimit("PUT", re.compile("/v1/hosts/[^/]+/credentials/[^/]+"), 1 * MIB),
     BodyLimit("POST", re.compile("/v1/images/[^/]+"), 1 * MIB),
     BodyLimit("POST", re.compile("/v1/uploads"), None),

@@ -25,7 +25,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import problems
+from provision.web import enrolling, problems
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
@@ -43,6 +43,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
+    enrolling.add_routes(app, netboot.enrolling, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
@@ -165,8 +166,12 @@ def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
 
     @app.post(boot_paths.ALIVE, status_code=204)
     async def alive(request: Request) -> Response:
-        """The booted host says that it stays up or goes down, signed with the key from its seed."""
-        await asyncio.to_thread(netboot.phone_home.alive, _message(await request.body()), edge.channel)
+        """The booted host says that it stays up or goes down, signed with the key from its seed; it may be told to
+        enrol its TPM."""
+        message = _message(await request.body())
+        await asyncio.to_thread(netboot.phone_home.alive, message, edge.channel)
+        if message.up and netboot.enrolling.is_wanted(message.host):
+            return Response(b"enroll\n", media_type="text/plain")
         return Response(status_code=204)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 import sys
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
 
 from tests.helpers.paths import ROOT
@@ -14,11 +15,13 @@ _PROGRAMS = ROOT / "images/host/root/usr/lib/provision"
 
 def load(name: str) -> ModuleType:
     """A program of the image; those that it imports stand beside it."""
-    spec = importlib.util.spec_from_file_location(name, _PROGRAMS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+    file = _PROGRAMS / name
+    loader = SourceFileLoader(name, str(file if file.exists() else file.with_suffix(".py")))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "provision"
 LAYERS = (
     ("errors",),
     ("confined",),
-    ("secret", "proc", "below", "clock", "assets", "document", "places"),
+    ("secret", "proc", "below", "clock", "assets", "document", "places", "toml_lines"),
     ("writing",),
     ("messages",),
     # The domain.
@@ -26,7 +26,16 @@ LAYERS = (
     ("boot", "denial", "enrolled_tpm", "link", "site_key", "ticket", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts", "link_rules", "peer_rules", "state_rules", "wrapping_rules"),
+    (
+        "cmdline",
+        "boot_paths",
+        "accounts",
+        "link_rules",
+        "peer_rules",
+        "state_rules",
+        "enrolment_rules",
+        "wrapping_rules",
+    ),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),

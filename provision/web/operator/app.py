@@ -30,6 +30,7 @@ from provision.web.operator import (
     rollouts,
     site_keys,
     tokens,
+    tpms,
     webhooks,
 )
 from provision.web.operator.authentication import Authenticate, Authenticated, reader_by_peer_credentials
@@ -63,6 +64,7 @@ def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...
         images.router(service),
         # Before media, whose paths have any second word.
         bmc.router(service),
+        tpms.router(service),
         operations.router(service),
         media.router(service, download),
         links.router(service),

@@ -20,6 +20,7 @@ TAGS = {
     "media": "Media: ISOs and disk images, and what a DHCP or TFTP server needs",
     "links": "Links: short, expiring URLs of one medium",
     "bmc": "BMCs and power",
+    "tpms": "TPMs: when one may be enrolled, and which is believed to be whose",
     "rollouts": "Roll-outs: a new base image for some hosts at a time",
     "site_keys": "Keys of the site: what hosts and their firmware know it by",
     "operations": "Operations: what takes long, and what has come of it",

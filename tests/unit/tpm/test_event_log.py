@@ -37,6 +37,17 @@ def test_events_are_read_and_replayed() -> None:
     assert set(event_log.replay(events)) == {4, 7}
 
 
+def test_a_tpm_that_was_started_before_the_firmware_says_so() -> None:
+    early = event(0, EventType.NO_ACTION, b"StartupLocality\0\3")
+    measured = event(0, EventType.S_CRTM_VERSION, b"1")
+    value = hashlib.sha256(bytes(31) + b"\3" + hashlib.sha256(b"1").digest()).digest()
+    assert event_log.replay(event_log.parse(header() + early + measured, "node1")) == {0: value}
+    assert event_log.replay(event_log.parse(header() + early, "node1")) == {0: bytes(31) + b"\3"}
+    for log in (measured + early, early + early, event(0, EventType.NO_ACTION, b"StartupLocality\0")):
+        with pytest.raises(Invalid, match="wrong place"):
+            event_log.parse(header() + log, "node1")
+
+
 def test_every_cut_inside_of_an_event_is_refused() -> None:
     whole = {len(header()), len(LOG)}
     whole |= {len(header() + event(0, 3, b"startup")), len(LOG) - len(event(7, 99, b"b"))}

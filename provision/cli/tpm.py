@@ -1,0 +1,174 @@
+"""enroll, tpm: hosts' TPMs, and who is believed to have them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.arguments import HostName, route
+from provision.cli.context import context
+from provision.errors import Invalid, Unavailable
+
+if TYPE_CHECKING:
+    from provision.api.tpms import HostTpm
+
+Fingerprint = Annotated[
+    list[str], typer.Argument(metavar="FINGERPRINT", help="All of it, as the console shows it; blanks do not count")
+]
+_LARGEST = 8 << 20
+_WHOLE = re.compile(r"[0-9a-f]{64}")
+
+
+def enroll(
+    host: HostName,
+    minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 30,
+    close: Annotated[bool, typer.Option("--close", help="Close the host's enrolment window")] = False,
+) -> None:
+    """Let a host's TPM be enrolled for a while.
+
+    A host that runs does it by itself within seconds, another one when it has booted. The window closes when it is
+    done.
+    """
+    from provision.api.tpms import OpenedEnrolment, OpenEnrolment
+
+    given = context()
+    with given.client() as client:
+        if close:
+            client.remove(route("hosts", host, "enrolment"))
+        else:
+            wanted = OpenEnrolment(minutes=minutes)
+            opened = client.call(OpenedEnrolment, "POST", route("hosts", host, "enrolment"), body=wanted)
+    if given.json:
+        output.data({"host": host, "expires": None} if close else opened)
+    elif close:
+        output.say(f"{host}: no enrolment window is open")
+    else:
+        output.say(f"{host}: its TPM may be enrolled until {output.moment(opened.expires)}")
+
+
+def show(host: HostName) -> None:
+    """Show which TPM a host has, or which wait to be accepted."""
+    from provision.api.tpms import HostTpms
+
+    given = context()
+    with given.client() as client:
+        found = client.call(HostTpms, "GET", route("hosts", host, "tpm"))
+    if given.json:
+        output.data(found)
+        return
+    for tpm in found.tpms:
+        output.say(f"{host}: {'enrolled: ' + tpm.known if tpm.enrolled else 'waits to be accepted'}")
+        output.say(f"  fingerprint  {grouped(tpm.fingerprint)}")
+        output.say(f"  key          {tpm.kind}, {tpm.firmware}, PCR 7 {tpm.pcr7}")
+        output.say(f"  since        {output.moment(tpm.at)}, let by {tpm.actor}")
+    if not found.tpms:
+        output.say(f"{host}: no TPM is enrolled")
+    if found.imported is not None:
+        output.say(f"  imported     {grouped(found.imported)}")
+    if found.window is not None:
+        output.say(f"{host}: its TPM may be enrolled until {output.moment(found.window)}")
+
+
+def list_() -> None:
+    """List the TPMs that have proved themselves, enrolled or waiting."""
+    from provision.api.tpms import HostTpm
+
+    given = context()
+    with given.client() as client:
+        rows = client.call(list[HostTpm], "GET", "/v1/tpms")
+    if given.json:
+        output.data(rows)
+        return
+    columns = ("HOST", "STATE", "KEY", "FINGERPRINT", "FIRMWARE", "SINCE")
+    output.table(columns, ((r.host, _state(r), r.kind, r.fingerprint, r.firmware, output.moment(r.at)) for r in rows))
+
+
+def _state(row: HostTpm) -> str:
+    return f"enrolled ({row.known})" if row.enrolled else "waits"
+
+
+def accept(host: HostName, fingerprint: Fingerprint) -> None:
+    """Believe that a TPM is a host's, because you have compared its fingerprint with the host's console."""
+    from provision.api.tpms import HostTpm, WhichTpm
+
+    given, wanted = context(), WhichTpm(fingerprint=_parsed(fingerprint))
+    with given.client() as client:
+        tpm = client.call(HostTpm, "POST", route("hosts", host, "tpm", "accept"), body=wanted)
+    if given.json:
+        output.data(tpm)
+    else:
+        output.say(f"{host}: its TPM is enrolled")
+
+
+def reject(host: HostName, fingerprint: Fingerprint) -> None:
+    """Let a TPM wait no longer: it is not the host's."""
+    from provision.api.tpms import HostTpms, WhichTpm
+
+    given, wanted = context(), WhichTpm(fingerprint=_parsed(fingerprint))
+    with given.client() as client:
+        left = client.call(HostTpms, "POST", route("hosts", host, "tpm", "reject"), body=wanted)
+    if given.json:
+        output.data(left)
+    else:
+        output.say(f"{host}: rejected {grouped(wanted.fingerprint)}")
+
+
+def remove(
+    host: HostName,
+    imported: Annotated[bool, typer.Option("--imported", help="And the fingerprint that was imported")] = False,
+) -> None:
+    """Know a host's TPM no longer: it was replaced, or the host is another machine."""
+    given = context()
+    with given.client() as client:
+        client.remove(route("hosts", host, "tpm") + ("?imported=true" if imported else ""))
+    if given.json:
+        output.data({"host": host, "removed": True})
+    else:
+        output.say(f"{host}: no TPM is enrolled; for another one, run 'provision enroll {host}'")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with the columns 'host' and 'fingerprint'")],
+) -> None:
+    """Take a vendor's list of endorsement keys.
+
+    The TPM that one of its hosts shows has to be the one that is listed, and is believed without a look.
+    """
+    from provision.api.tpms import ImportedTpms, ImportTpms
+
+    given = context()
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+    except OSError as error:
+        raise Unavailable(str(file), f"cannot be read ({error.strerror})", "check its name and mode") from None
+    if len(content) > _LARGEST:
+        raise Invalid(str(file), f"has more than {_LARGEST >> 20} MiB", "import it in pieces")
+    with given.client() as client:
+        done = client.call(ImportedTpms, "POST", "/v1/tpms", body=ImportTpms(content=content, file=_named(file)))
+    if given.json:
+        output.data(done)
+    else:
+        output.say(f"the TPMs of {done.hosts} hosts are known by their fingerprints")
+
+
+def _named(file: Path) -> str:
+    return "".join(char if char.isprintable() else "?" for char in file.name)[:255] or "list"
+
+
+def _parsed(words: list[str]) -> str:
+    """A whole fingerprint, as people write one down; raises Invalid for a part of one."""
+    text = re.sub(r"[\s:.-]", "", "".join(words)).lower()
+    if not _WHOLE.fullmatch(text):
+        remedy = "give all 64 hexadecimal digits: a part of it is easily imitated"
+        raise Invalid("fingerprint", "is not a whole SHA-256", remedy)
+    return text
+
+
+def grouped(fingerprint: str) -> str:
+    """A fingerprint in groups of eight, as the host's console has it."""
+    return " ".join(fingerprint[at : at + 8] for at in range(0, len(fingerprint), 8))
