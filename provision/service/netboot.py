@@ -23,6 +23,7 @@ from provision.service.duplicates import Duplicates
 from provision.service.enrolling import Enrolling
 from provision.service.envelopes import Envelopes
 from provision.service.media_builder import MediaBuilder
+from provision.service.openings import Openings
 from provision.service.origin import Origin
 from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
@@ -41,7 +42,7 @@ class Netboot:
         self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
-        self.enrolling = Enrolling(core)
+        self.enrolling, self.openings = Enrolling(core), Openings(core)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)

@@ -15,7 +15,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision import boot_paths
-from provision.boot_paths import BootIso, Initrd, Kernel, Loader, Place, PxelinuxByUuid, PxelinuxConfig, SeedFile
+from provision.boot_paths import (
+    BootIso,
+    EnvelopeFile,
+    Initrd,
+    Kernel,
+    Loader,
+    Place,
+    PxelinuxByUuid,
+    PxelinuxConfig,
+    SeedFile,
+)
 from provision.boot_paths import Request as Asked
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
@@ -25,7 +35,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import enrolling, problems
+from provision.web import enrolling, openings, problems
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
@@ -40,10 +50,11 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     problems.install(app)
     # What has one of these paths and comes here has another method, or a value in it that cannot be.
     app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", _no_configuration, methods=_METHODS)
-    for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
+    for kind in (Loader, Kernel, Initrd, SeedFile, BootIso, EnvelopeFile):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot.enrolling, edge)
+    openings.add_routes(app, netboot.openings, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
@@ -65,6 +76,7 @@ class _Booting:
             Initrd: self._initrd,
             SeedFile: self._seed,
             BootIso: self._http_boot,
+            EnvelopeFile: self._envelope,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,6 +139,10 @@ class _Booting:
             return PlanResponse(made, media_type="application/vnd.efi-iso")
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
+
+    async def _envelope(self, _: EnvelopeFile, __: Scope, origin: Origin) -> Response:
+        """The secrets of the machine that asks, such as only its own TPM opens."""
+        return await openings.envelope(self._netboot.envelopes, origin)
 
 
 class _Text(Response):
