@@ -33,7 +33,14 @@ ROLE, WHOLE = "x-role", "x-whole-site"
 """Members of an operation: the least role that may use it, and whether it is for those only who see all hosts."""
 
 _JSON, _SCHEMAS = "application/json", "#/components/schemas/{model}"
-_NAMES = {"name": "node1", "host": "node1", "medium": "iso", "operation": "3f9a1c2b7d4e", "link": "0f1e2d3c4b5a"}
+_NAMES: dict[str, str | int] = {
+    "name": "node1",
+    "host": "node1",
+    "medium": "iso",
+    "operation": "3f9a1c2b7d4e",
+    "link": "0f1e2d3c4b5a",
+    "number": 1,
+}
 _NAMES_OF = {"images": "base", "tokens": "rack7", "webhooks": "chat"}
 """Examples of what stands in a path; of `name`, by the group when it is no host's."""
 
@@ -77,7 +84,7 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
         answer["content"][_JSON]["example"] = example
 
 
-def _example_name(tag: str, parameter: str) -> str:
+def _example_name(tag: str, parameter: str) -> str | int:
     return _NAMES_OF.get(tag, _NAMES[parameter]) if parameter == "name" else _NAMES[parameter]
 
 
