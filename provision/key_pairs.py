@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -13,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from provision.secret import Secret
+from provision.site_key import RSA_BITS
+
+_DAYS = 7300
 
 
 def new_signing() -> tuple[bytes, Secret]:
@@ -59,3 +66,15 @@ def sealable(key: rsa.RSAPrivateKey) -> Secret:
 
 def _der(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def new_secure_boot(site: str, now: datetime) -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """A new Secure Boot key, and the certificate that firmware knows it by. Firmware does not look at its dates."""
+    key = rsa.generate_private_key(65537, RSA_BITS)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{site} Secure Boot"[:64])])
+    start = now.replace(microsecond=0)
+    end = start + timedelta(days=_DAYS)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, end)
+    return key, builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(
+        key, SHA256()
+    )

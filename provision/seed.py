@@ -152,7 +152,7 @@ def build(
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
-    policy.require(release, state, boot, now)
+    policy.require(release, state, boot, now, secret=bool(credentials) or phone_home is not None)
     host = state.host
     versions = [(c.name, c.version) for c in credentials]
     owners = {c.name: c.owner for c in credentials if c.owner != ROOT_OWNER}
@@ -163,6 +163,22 @@ def build(
         tree[BOOT_SERVERS] = File(_boot_servers(servers))
     for credential in credentials:
         _add(tree, host, credential)
+    _check_paths(tree, host)
+    return Seed(revision, archive(host.name, revision, tree))
+
+
+def plain(release: object, state: HostState, site: Site, servers: Sequence[BootServer], now: datetime) -> Seed:
+    """The seed of `state.host` without anything secret, released by policy: what a host may have of itself on any LAN.
+
+    Raises as `build` does.
+    """
+    policy.require_public(release, state, now)
+    host = state.host
+    revision = seed_revision(host, site, (), None, servers)
+    tree = _generated(host, site)
+    tree[HOST_JSON] = File(_host_json(host, site, revision, (), None), "0600")
+    if servers:
+        tree[BOOT_SERVERS] = File(_boot_servers(servers))
     _check_paths(tree, host)
     return Seed(revision, archive(host.name, revision, tree))
 

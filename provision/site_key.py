@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+RSA_BITS = 2048
+"""Of a Secure Boot key. No more: the firmware of many machines checks no longer signatures."""
+
 
 class KeyUse(StrEnum):
     """What a key is for."""

@@ -308,6 +308,7 @@ class Core:
         channel: Channel,
         requester: Requester,
         *,
+        payload: Payload | None = None,
         durable: bool = False,
         counted: bool = False,
         written: Callable[[Release], None] | None = None,
@@ -316,9 +317,10 @@ class Core:
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
         minute is, and how many more there were follows. `written` is called with a durable release whose
-        entry is on its way to the disk: what it begins may be given to nobody before this returns.
+        entry is on its way to the disk: what it begins may be given to nobody before this returns. `payload` is
+        what is asked for, when that is not one of the host's media.
         """
-        payload = self.payload(state, channel) if state else _IN_CLEAR
+        payload = payload or (self.payload(state, channel) if state else _IN_CLEAR)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None

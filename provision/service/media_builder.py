@@ -94,8 +94,8 @@ class MediaBuilder:
         """
         core, name = self._core, state.host.name
         now = core.clock()
-        require(release, state, boot, now)
         said = self._phone_home(state, release.channel, boot)
+        require(release, state, boot, now, secret=bool(state.host.credentials) or said is not None)
         alive = core.store.keys.alive(name, boot.label)
         home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
         opened = core.store.credentials.open(name, state.host.credentials)
@@ -116,7 +116,7 @@ class MediaBuilder:
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy) -> Plan:
         """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
-        require(release, state, boot, self._core.clock())
+        require(release, state, boot, self._core.clock(), secret=False)
         base = self._core.base_of(state.host)
         layout = base.disk if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)

@@ -34,6 +34,7 @@ LAYERS = (
     ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
+    ("signed_seed",),
     ("image",),
     # Everything together, then its faces.
     ("service",),

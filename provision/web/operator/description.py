@@ -22,6 +22,7 @@ TAGS = {
     "bmc": "BMCs and power",
     "rollouts": "Roll-outs: a new base image for some hosts at a time",
     "site_keys": "Keys of the site: what hosts and their firmware know it by",
+    "secure_boot": "Secure Boot by the site, and signed unified kernel images",
     "operations": "Operations: what takes long, and what has come of it",
     "audit": "The audit log, and what an operator takes as it is",
     "tokens": "Tokens, and who one is",
@@ -41,7 +42,7 @@ _NAMES: dict[str, str | int] = {
     "link": "0f1e2d3c4b5a",
     "number": 1,
 }
-_NAMES_OF = {"images": "base", "tokens": "rack7", "webhooks": "chat"}
+_NAMES_OF = {"images": "base", "secure_boot": "base", "tokens": "rack7", "webhooks": "chat"}
 """Examples of what stands in a path; of `name`, by the group when it is no host's."""
 
 
