@@ -17,7 +17,7 @@ from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Re
 from provision.clock import TOLERANCE
 from provision.denial import Denial
 from provision.errors import Denied
-from provision.host import Host, Netboot, Storage
+from provision.host import Chain, Host, Netboot, Storage
 from provision.site import Site
 from provision.wrapping_rules import NOTHING, Wrapping
 
@@ -86,43 +86,45 @@ class Release:
         raise TypeError("a Release is never pickled or copied")
 
 
-def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
-    """The release itself when policy issued it for this host revision, and for the medium and network of its boot (or
-    the link of its copy), to a machine that was confirmed to be the host where that can be, and it has not expired;
-    raises Denied."""
+def require_public(release: object, state: HostState, now: datetime) -> Release:
+    """The release itself when policy issued it for this host revision, and it has not expired; raises Denied. It is
+    enough for bytes without a secret."""
     host = state.host.name
     if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
-    # By a link, a copy is the same on whatever channel it goes out.
-    network = (release.channel.network or "") if release.link is None else ""
-    released = release.host, release.host, release.revision, release.medium, network, release.link
-    link = boot.link if isinstance(boot, Copy) else None
-    if released != (host, boot.host, state.revision, boot.medium, boot.network, link):
-        fact = (
-            f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
-        )
-        raise Denied(host, fact, "ask again", "other-release")
-    if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
-        raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
-    _require_present(release, host, now)
+    if (release.host, release.revision) != (host, state.revision):
+        raise _other(release, host)
+    if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
+        raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
 
 
 def require_wrapped(release: object, state: HostState, now: datetime) -> Release:
-    """The same of a release of an envelope, which is bound to no boot; raises Denied."""
-    host = state.host.name
-    if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
-        raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
-    released = release.host, release.revision, release.medium, release.payload
-    if released != (host, state.revision, Medium.ENVELOPE, Payload.WRAPPED):
-        raise Denied(host, "the release is not for the envelope of this revision", "ask again", "other-release")
-    _require_present(release, host, now)
-    return release
+    """The same of an envelope, which is bound to no boot; raises Denied."""
+    granted = require_public(release, state, now)
+    if (granted.medium, granted.payload) != (Medium.ENVELOPE, Payload.WRAPPED):
+        raise _other(granted, state.host.name)
+    return granted
 
 
-def _require_present(release: Release, host: str, now: datetime) -> None:
-    if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
-        raise Denied(host, "the release has expired", "ask again", "expired-release")
+def require(release: object, state: HostState, boot: Boot | Copy, now: datetime, *, secret: bool = True) -> Release:
+    """The same for the medium and network of its boot (or the link of its copy), to a machine that was confirmed to be
+    the host where that can be; raises Denied. What is `secret` takes a release for secrets."""
+    granted, host = require_public(release, state, now), state.host.name
+    # By a link, a copy is the same on whatever channel it goes out.
+    network = (granted.channel.network or "") if granted.link is None else ""
+    released = granted.host, granted.medium, network, granted.link
+    link = boot.link if isinstance(boot, Copy) else None
+    if released != (boot.host, boot.medium, boot.network, link) or (secret and granted.payload is not Payload.CLEAR):
+        raise _other(granted, host)
+    if boot.medium.from_network and granted.channel.kind is ChannelKind.MANAGEMENT and not granted.confirmed:
+        raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    return granted
+
+
+def _other(release: Release, host: str) -> Denied:
+    fact = f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
+    return Denied(host, fact, "ask again", "other-release")
 
 
 @dataclass(frozen=True)
@@ -259,8 +261,16 @@ def _unwrappable(case: _Case) -> Denial | None:
     return wrapping_rules.denial(case.name, case.state.wrapping)
 
 
+def _is_public(case: _Case) -> bool:
+    """Whether it is the image that is the same for all, or a seed without secrets: who asks too often learns nothing
+    by it, and a host that boots them from the network does so at every boot."""
+    return case.state.host.chain is Chain.UKI and case.payload is Payload.NONE
+
+
 def _window(case: _Case) -> Denial | None:
     state, now = case.state, case.now
+    if _is_public(case):
+        return None
     if state.host.netboot is Netboot.ALWAYS or (state.window and state.window.is_open(now)):
         return None
     window = state.window
@@ -278,6 +288,8 @@ def _goes_on(boot: Boot, case: _Case) -> bool:
 
 def _host_is_up(case: _Case) -> Denial | None:
     heard, window = case.state.heard, case.state.window
+    if _is_public(case):
+        return None
     # Both ways: a clock that was set back must not make a host of long ago one that is up.
     if heard is None or abs(case.now - heard) >= timedelta(seconds=case.site.policy.alive_seconds):
         return None

@@ -21,8 +21,8 @@ from pydantic_core import to_json
 
 from provision import cpio, policy
 from provision.accounts import ROOT as ROOT_OWNER
-from provision.boot import Boot, Copy, Payload
-from provision.errors import Denied, Invalid
+from provision.boot import Boot, Copy
+from provision.errors import Invalid
 from provision.host import Host
 from provision.model import FileMode, SeedPath
 from provision.policy import HostState
@@ -163,9 +163,7 @@ def build(
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
-    released = policy.require(release, state, boot, now)
-    if released.payload is not Payload.CLEAR and (credentials or phone_home is not None):
-        raise Denied(state.host.name, "the release is for bytes without secrets", "ask again", "other-release")
+    policy.require(release, state, boot, now, secret=bool(credentials) or phone_home is not None)
     return _build(state.host, site, credentials, phone_home, servers, None)
 
 

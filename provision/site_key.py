@@ -12,20 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_der_private_key,
-)
-
-from provision.secret import Secret
-
 RSA_BITS = 2048
-"""No more: the firmware of many machines checks no longer signatures (UEFI 2.10, section 32.5)."""
+"""Of a Secure Boot key. No more: the firmware of many machines checks no longer signatures."""
 
 
 class KeyUse(StrEnum):
@@ -58,49 +46,3 @@ class SiteKey:
     def fingerprint(self) -> str:
         """SHA-256 of the public half in hex."""
         return hashlib.sha256(self.public).hexdigest()
-
-
-def new_signing() -> tuple[bytes, Secret]:
-    """The halves of a new signing key."""
-    key = Ed25519PrivateKey.generate()
-    return key.public_key().public_bytes_raw(), Secret(key.private_bytes_raw())
-
-
-def new_approval() -> tuple[bytes, Secret]:
-    """The halves of a new approval key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return public, Secret(_der(key))
-
-
-def signing_key(secret: Secret) -> Ed25519PrivateKey:
-    """The private half of a signing key."""
-    return Ed25519PrivateKey.from_private_bytes(secret.reveal())
-
-
-def approval_key(secret: Secret) -> ec.EllipticCurvePrivateKey:
-    """The private half of an approval key."""
-    key = load_der_private_key(secret.reveal(), password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101  (as it was sealed)
-    return key
-
-
-def approval_public(public: bytes) -> ec.EllipticCurvePublicKey:
-    """The public half of an approval key."""
-    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
-
-
-def secure_boot_key(secret: Secret) -> rsa.RSAPrivateKey:
-    """The private half of a Secure Boot key."""
-    key = load_der_private_key(secret.reveal(), password=None)
-    assert isinstance(key, rsa.RSAPrivateKey)  # noqa: S101  (as it was sealed)
-    return key
-
-
-def sealable(key: rsa.RSAPrivateKey) -> Secret:
-    """The private half of a Secure Boot key as it is sealed."""
-    return Secret(_der(key))
-
-
-def _der(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

@@ -26,8 +26,8 @@ class SiteKeyRow(Answer):
     """A key: what it is for, its public half, whether it is the one that is used, and whether this server has the
     private half.
 
-    `public` is in base64: an Ed25519 key (32 bytes), an uncompressed point on P-256 (65 bytes) or a certificate in DER, by
-    `use`. `fingerprint` is the SHA-256 of these bytes.
+    `public` is in base64: an Ed25519 key (32 bytes), an uncompressed point on P-256 (65 bytes), or a certificate (DER),
+    by `use`. `fingerprint` is the SHA-256 of these bytes.
     """
 
     model_config = examples(

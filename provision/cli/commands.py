@@ -135,6 +135,14 @@ COMMANDS: Mapping[str, str | Group] = {
             "retire": "provision.cli.site_key:retire",
         },
     ),
+    "sb": Group(
+        "Sign unified kernel images that the hosts' firmware knows as the site's.",
+        {
+            "init": "provision.cli.secure_boot:init",
+            "sign": "provision.cli.secure_boot:sign",
+            "list": "provision.cli.secure_boot:list_",
+        },
+    ),
     "ca": Group(
         "Look after the internal CA of the API.",
         {

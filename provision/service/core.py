@@ -299,6 +299,7 @@ class Core:
         channel: Channel,
         requester: Requester,
         *,
+        payload: Payload | None = None,
         durable: bool = False,
         counted: bool = False,
         written: Callable[[Release], None] | None = None,
@@ -308,12 +309,13 @@ class Core:
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
         minute is, and how many more there were follows. `written` is called with a durable release whose
-        entry is on its way to the disk: what it begins may be given to nobody before this returns. `measured` says
-        whether a boot loader asks that measures what it loads.
+        entry is on its way to the disk: what it begins may be given to nobody before this returns. `payload` is
+        what is asked for, when that is not one of the host's media. `measured` says whether a boot loader asks that
+        measures what it loads.
         """
-        payload = Payload.WRAPPED if medium is Medium.ENVELOPE else Payload.CLEAR
-        if state is not None:
+        if state is not None and payload is None:
             state, payload = self.payloads.weighed(state, medium, channel, measured)
+        payload = payload or (Payload.WRAPPED if medium is Medium.ENVELOPE else Payload.CLEAR)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None

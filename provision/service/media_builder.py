@@ -79,7 +79,8 @@ class MediaBuilder:
     def plain(self, host: Host, channel: Channel) -> Seed:
         """The seed of a host that boots on that network and gets its secrets for its TPM alone. Raises Invalid."""
         servers = self._core.endpoints.boot_servers(host)
-        return seeds.plain(host, self._core.site, servers, self.envelope_source(channel))
+        envelope = self.envelope_source(channel) if host.credentials else None
+        return seeds.plain(host, self._core.site, servers, envelope)
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
@@ -119,9 +120,11 @@ class MediaBuilder:
         """
         core, name = self._core, state.host.name
         now = core.clock()
-        if require(release, state, boot, now).payload is Payload.WRAPPED:
+        if isinstance(release, Release) and release.payload is Payload.WRAPPED:
+            require(release, state, boot, now, secret=False)
             return self._unchanged(self.plain(state.host, release.channel), state, revision)
         said = self._phone_home(state, release.channel, boot)
+        require(release, state, boot, now, secret=bool(state.host.credentials) or said is not None)
         alive = core.store.keys.alive(name, boot.label)
         home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
         opened = core.store.credentials.open(name, state.host.credentials)
@@ -145,7 +148,7 @@ class MediaBuilder:
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy) -> Plan:
         """The whole medium that `release` allows, as a patch plan. Raises like `seed`."""
-        require(release, state, boot, self._core.clock())
+        require(release, state, boot, self._core.clock(), secret=False)
         base = self._core.base_of(state.host)
         layout = base.disk if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)

@@ -29,6 +29,7 @@ from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
+from provision.service.unified_boot import UnifiedBoots
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
@@ -47,6 +48,7 @@ class Netboot:
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)
         self._configurations = Configurations(builder)
+        self.unified = UnifiedBoots(core, builder, self._boots)
         self._duplicates = Duplicates(core)
         self._complaints = Complaints(_log)
 

@@ -32,6 +32,7 @@ from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
 from provision.service.rollouts import Rollouts
+from provision.service.secure_boot import SecureBoot
 from provision.service.selections import Selections
 from provision.service.sessions import Sessions
 from provision.service.site_keys import SiteKeys
@@ -70,6 +71,7 @@ class Service:
         self.logins = Logins(core)
         self.site_keys = SiteKeys(core)
         self.tpms = Tpms(core)
+        self.secure_boot = SecureBoot(core, self.site_keys)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)

@@ -7,14 +7,14 @@ from base64 import b64encode
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from provision import site_key
+from provision import key_pairs
 from provision.api import site_keys as api
 from provision.errors import Conflict
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.site_key import KeyUse, SiteKey
 
-_NEW = {KeyUse.SIGNING: site_key.new_signing, KeyUse.APPROVAL: site_key.new_approval}
+_NEW = {KeyUse.SIGNING: key_pairs.new_signing, KeyUse.APPROVAL: key_pairs.new_approval}
 
 
 class SiteKeys:
@@ -37,19 +37,19 @@ class SiteKeys:
     def signing(self) -> tuple[SiteKey, Ed25519PrivateKey]:
         """The key that signs what hosts take. Raises Unavailable."""
         key = self.trusted(KeyUse.SIGNING)[0]
-        return key, site_key.signing_key(self._core.store.site_keys.open(key))
+        return key, key_pairs.signing_key(self._core.store.site_keys.open(key))
 
     def approval(self) -> tuple[SiteKey, ec.EllipticCurvePrivateKey]:
         """The key that approves boot chains. Raises Unavailable."""
         key = self.trusted(KeyUse.APPROVAL)[0]
-        return key, site_key.approval_key(self._core.store.site_keys.open(key))
+        return key, key_pairs.approval_key(self._core.store.site_keys.open(key))
 
     def secure_boot(self) -> tuple[SiteKey, rsa.RSAPrivateKey]:
         """The key that signs what firmware starts. Raises Conflict when there is none, or it is not on this server."""
         known = self.trusted(KeyUse.SECURE_BOOT)
         if not known:
             raise Conflict("Secure Boot key of the site", "there is none", "make it: 'provision sb init'")
-        return known[0], site_key.secure_boot_key(self._core.store.site_keys.open(known[0]))
+        return known[0], key_pairs.secure_boot_key(self._core.store.site_keys.open(known[0]))
 
     def listing(self) -> list[api.SiteKeyRow]:
         """Every key, without its private half."""

@@ -40,9 +40,10 @@ LAYERS = (
     ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "gssapi", "keytab", "pem", "ustar"),
+    ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
+    ("signed_seed",),
     ("image",),
     # Everything together, then its faces.
     ("service",),

@@ -67,8 +67,7 @@ PARAMETERS = {
     "pxelinux": [f"01-{MAC1.replace(':', '-')}", "12345678-1234-1234-1234-123456789abc", "default"],
     "loader": ["lpxelinux.0", "key"],
     "base": ["{base}"],
-    "number": ["0"],
-    "key": ["1"],
+    "number": ["0", "1"],
     "revision": ["{revision}", "current", "0" * 64],
     "host": ["node1"],
     "name": ["node1"],
@@ -92,7 +91,6 @@ SPECIAL = {
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
     ("/v1/images/{name}", "name"): "image",
     ("/v1/images/{name}/verify", "name"): "image",
-    ("/v1/site-keys/{number}", "number"): "key",
     ("/v1/tokens/{name}", "name"): "access",
     ("/tokens/{name}/revoke", "name"): "access",
 }

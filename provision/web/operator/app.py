@@ -28,6 +28,7 @@ from provision.web.operator import (
     monitoring,
     operations,
     rollouts,
+    secure_boot,
     site_keys,
     tokens,
     tpms,
@@ -74,6 +75,7 @@ def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...
         webhooks.router(service),
         rollouts.router(service),
         site_keys.router(service),
+        secure_boot.router(service),
     )
 
 

@@ -172,6 +172,9 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("bmc", "set", "node1", *BMC): "root at https://127.0.0.1:9",
         ("bmc", "show", "node1"): "https://127.0.0.1:9",
         ("bmc", "remove", "node1"): "removed the BMC of node1",
+        ("sb", "init"): "Secure Boot",
+        ("sb", "sign", "base"): "signed base",
+        ("sb", "list"): "base",
         ("site-key", "roll", "signing"): "site key 1",
         ("site-key", "list"): "signing",
         ("token", "create", "ci", "--role", "reader"): "provision_",
@@ -203,7 +206,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
     ran = run("--server", at, "site-key", "retire", "1")
     assert (ran.code, "is the only one for the use 'signing'" in ran.err) == (Exit.CONFLICT, True), ran
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "site-key")
+    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "site-key", "sb")
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
     heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), ("site-key", "retire"), *without}

@@ -54,6 +54,7 @@ def test_the_commands_are_those_of_the_plan() -> None:
         "webhook",
         "rollout",
         "site-key",
+        "sb",
     }
 
 
@@ -73,6 +74,7 @@ READS: list[tuple[str, ...]] = [
     ("audit", "--verify"),
     ("dhcp",),
     ("site-key", "list"),
+    ("sb", "list"),
 ]
 
 

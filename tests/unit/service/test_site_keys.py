@@ -52,7 +52,7 @@ def test_the_old_key_is_used_until_it_is_retired(here: Site) -> None:
 
 
 def test_a_secure_boot_key_is_not_made_by_the_way(here: Site) -> None:
-    with pytest.raises(Conflict, match="there is none: make it: 'provision sb init'"):
+    with pytest.raises(Conflict, match="there is none; make it: 'provision sb init'"):
         here.service.site_keys.secure_boot()
     with pytest.raises(Conflict, match="has a certificate"):
         here.service.site_keys.roll(KeyUse.SECURE_BOOT, ROOT)

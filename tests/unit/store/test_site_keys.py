@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from provision import site_key
+from provision import key_pairs
 from provision.errors import Conflict, NotFound
-from provision.site_key import KeyUse
+from provision.site_key import KeyUse, SiteKey
 from provision.store.keys import MasterKey, create_key
 from provision.store.site_keys import MOST
 from provision.store.store import Store
@@ -31,18 +31,18 @@ def store(tmp_path: Path, key: MasterKey) -> Iterator[Store]:
         yield opened
 
 
-def add(store: Store, use: KeyUse = KeyUse.SIGNING) -> site_key.SiteKey:
-    public, private = site_key.new_signing() if use is KeyUse.SIGNING else site_key.new_approval()
+def add(store: Store, use: KeyUse = KeyUse.SIGNING) -> SiteKey:
+    public, private = key_pairs.new_signing() if use is KeyUse.SIGNING else key_pairs.new_approval()
     return store.site_keys.add(use, public, private, NOW, "uid=0")
 
 
 def test_the_private_half_opens_and_is_nowhere_in_clear(store: Store, tmp_path: Path) -> None:
     made = add(store)
     secret = store.site_keys.open(made)
-    assert site_key.signing_key(secret).public_key().public_bytes_raw() == made.public
+    assert key_pairs.signing_key(secret).public_key().public_bytes_raw() == made.public
     approving = add(store, KeyUse.APPROVAL)
-    opened = site_key.approval_key(store.site_keys.open(approving))
-    assert opened.public_key() == site_key.approval_public(approving.public)
+    opened = key_pairs.approval_key(store.site_keys.open(approving))
+    assert opened.public_key() == key_pairs.approval_public(approving.public)
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("provision.db*"))
     assert made.public in stored and secret.reveal() not in stored
     assert secret.reveal().hex() not in repr(made) + repr(secret)
