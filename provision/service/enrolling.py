@@ -96,13 +96,15 @@ class Enrolling:
         """Believe what the host has begun, once its TPM has done all that was asked. Raises Denied."""
         host, window = self._allowed(origin)
         now = self._core.clock()
-        begun = self._unfinished.take(host, origin.requester.mac, now)
+        begun = self._unfinished.find(host, origin.requester.mac, now)
         if begun is None:
-            fact = f"{host} has begun no enrolment in the last minutes"
-            self._refuse(origin, host, Denial("tpm-not-begun", host, fact, _AGAIN))
+            self._refuse(origin, host, _not_begun(host))
+        # Who guesses ends nothing: the host itself may be about to answer.
         if not hmac.compare_digest(begun.value.reveal(), proof.value):
             fact = "Its two keys are not in one TPM: the challenge came back wrong"
             self._refuse(origin, host, Denial("tpm-challenge", host, fact, _AGAIN))
+        if not self._unfinished.end(host, begun):
+            self._refuse(origin, host, _not_begun(host))
         booted = self._booted(origin, host, begun, proof)
         shown = Shown(endorsement.fingerprint(begun.endorsement), begun.certificate, begun.doubt)
         imported = self._core.store.enrolments.imported(host)
@@ -192,6 +194,10 @@ class Enrolling:
         core.audit.record(event, bound=enrolling(where))
         core.tally.refused(denial.rule, where)
         raise denial.error()
+
+
+def _not_begun(host: str) -> Denial:
+    return Denial("tpm-not-begun", host, f"{host} has begun no enrolment in the last minutes", _AGAIN)
 
 
 def _keys(claim: Claim, host: str) -> tuple[Public, Public]:

@@ -45,12 +45,16 @@ class Unfinished:
             while len(self._begun) > self._most:
                 self._begun.popitem(last=False)
 
-    def take(self, host: str, mac: str | None, now: datetime) -> Begun | None:
-        """What the machine with that MAC has begun, once: whatever comes of it, it is over. None when that is nothing,
-        or was too long ago; another machine ends nothing."""
+    def find(self, host: str, mac: str | None, now: datetime) -> Begun | None:
+        """What the machine with that MAC has begun; None when that is nothing, or was too long ago."""
         with self._lock:
             begun = self._begun.get(host)
-            if begun is None or begun.mac != mac:
-                return None
+        return begun if begun is not None and begun.mac == mac and abs(now - begun.at) < LIFETIME else None
+
+    def end(self, host: str, begun: Begun) -> bool:
+        """It is over, whatever comes of it; False when it was already."""
+        with self._lock:
+            if self._begun.get(host) is not begun:
+                return False
             del self._begun[host]
-        return begun if abs(now - begun.at) < LIFETIME else None
+            return True

@@ -16,45 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from provision.errors import Denied, Invalid, Problems
 from provision.tpm import endorsement, public
 from provision.tpm.public import Public
+from tests.helpers.enrolment import Vendor
 from tests.helpers.host_programs import Bus, load
 from tests.helpers.tpm import Tpm, software_tpm
 
 HOST = load("tpm")
 NOW = datetime.now(UTC) + timedelta(hours=1)
-
-
-class Vendor:
-    """A maker of TPMs with a root and an intermediate CA."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        ca = directory / "ca"
-        ca.mkdir(parents=True)
-        places = {"statedir": ca, "signingkey": ca / "key.pem", "issuercert": ca / "issuer.pem"}
-        lines = [f"{name} = {path}" for name, path in (places | {"certserial": ca / "serial"}).items()]
-        (directory / "localca.conf").write_text("\n".join(lines) + "\n")
-        options = "--platform-manufacturer T\n--platform-version 1\n--platform-model M\n"
-        (directory / "localca.options").write_text(options)
-        tool = f"create_certs_tool=/usr/bin/swtpm_localca\ncreate_certs_tool_config={directory}/localca.conf\n"
-        (directory / "setup.conf").write_text(f"{tool}create_certs_tool_options={directory}/localca.options\n")
-
-    def make(self, state: Path) -> None:
-        """Manufacture a TPM."""
-        state.mkdir(parents=True)
-        argv = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--lock-nvram"]
-        argv += ["--pcr-banks", "sha256", "--config", str(self.directory / "setup.conf")]
-        subprocess.run(argv, check=True, capture_output=True)
-
-    def certificate(self, name: str) -> x509.Certificate:
-        return x509.load_pem_x509_certificate((self.directory / "ca" / name).read_bytes())
-
-    @property
-    def root(self) -> x509.Certificate:
-        return self.certificate("swtpm-localca-rootca-cert.pem")
-
-    @property
-    def issuer(self) -> x509.Certificate:
-        return self.certificate("issuer.pem")
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,7 @@ import pytest
 from provision.errors import Invalid
 from provision.tpm import event_log
 from provision.tpm.event_log import Event, EventType
-
-SHA1, SHA256 = 4, 11
-
-
-def header(hashes: tuple[tuple[int, int], ...] = ((SHA1, 20), (SHA256, 32))) -> bytes:
-    body = b"Spec ID Event03\0" + struct.pack("<I4B", 0, 0, 2, 0, 2) + struct.pack("<I", len(hashes))
-    body += b"".join(struct.pack("<HH", *one) for one in hashes) + b"\0"
-    return struct.pack("<II20sI", 0, EventType.NO_ACTION, b"", len(body)) + body
-
-
-def event(pcr: int, kind: int, data: bytes) -> bytes:
-    digests = struct.pack("<H", SHA1) + hashlib.sha1(data).digest()
-    digests += struct.pack("<H", SHA256) + hashlib.sha256(data).digest()
-    return struct.pack("<III", pcr, kind, 2) + digests + struct.pack("<I", len(data)) + data
-
+from tests.helpers.firmware_log import SHA1, event, header
 
 LOG = header() + event(0, EventType.NO_ACTION, b"startup") + event(4, EventType.EFI_ACTION, b"a") + event(7, 99, b"b")
 
