@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
@@ -12,9 +11,11 @@ from provision import boot_paths
 from provision.boot import Channel, ChannelKind, Medium
 from provision.boot_paths import Initrd, Kernel, SeedFile
 from provision.errors import Denied, Invalid, NotFound, Unavailable
-from provision.media import authenticode
+from provision.host import Chain
+from provision.media import authenticode, uki
 from provision.media.layout import FileEntry
 from provision.media.library import BaseImage
+from provision.media.unified import UnifiedImages
 from provision.policy import HostState
 from provision.service.configurations import Configurations
 from provision.service.core import Core
@@ -31,10 +32,10 @@ _RULE = "chain-not-bound"
 
 @dataclass(frozen=True)
 class Chains:
-    """What can be bound of a host's boots on a network, and why the rest cannot: each a fact and a way out."""
+    """What can be bound of a host's boots on a network, or a fact and a way out why nothing can."""
 
     bindings: tuple[Binding, ...]
-    unbound: tuple[tuple[str, str], ...]
+    unbound: tuple[str, str] | None = None
 
 
 class Bindings:
@@ -45,8 +46,8 @@ class Bindings:
         self._programs: dict[str, Programs] = {}
         self._by_grub: OrderedDict[tuple[str, ...], Binding] = OrderedDict()
         self._lock = Lock()
-        self.unified_kernel: Callable[[HostState], UnifiedKernel | None] = lambda state: None
-        """The unified kernel of the host's base image, when the site has made one."""
+        self._images = UnifiedImages(core.settings.state)
+        self._unified_kernels: dict[str, tuple[str, UnifiedKernel]] = {}
         core.payloads.weigh = self.weigh
 
     def weigh(self, state: HostState, medium: Medium, channel: Channel, measured: bool = True) -> Wrapping:
@@ -54,32 +55,37 @@ class Bindings:
         tpm = self._core.payloads.tpm(state.host.name)
         if tpm is not TpmStanding.ENROLLED:
             return Wrapping(tpm)
-        found = self.chains(state, channel, medium, measured)
-        # What is wrong with GRUB's chain is what a boot by PXE wants to know; the other one suits everything else.
-        why = found.unbound[-1 if medium is Medium.PXE else 0] if not found.bindings else None
-        return Wrapping(tpm, why, self._unapproved(state))
+        return Wrapping(tpm, self.chains(state, channel, medium, measured).unbound, self._unapproved(state))
 
     def chains(
         self, state: HostState, channel: Channel, medium: Medium = Medium.ENVELOPE, measured: bool = True
     ) -> Chains:
         """What can be bound of the host's boots on that network: by this medium, or by any that an envelope is for."""
-        bindings: list[Binding] = []
-        unbound: list[tuple[str, str]] = []
-        for find in (self._unified, self._grub):
-            try:
-                bindings += find(state, channel, medium, measured)
-            except (Denied, Invalid, NotFound, Unavailable) as error:
-                unbound.append((_sentence(error.fact), _sentence(error.remedy)))
-        return Chains(tuple(bindings), tuple(unbound))
+        find = self._unified if state.host.chain is Chain.UKI else self._grub
+        try:
+            return Chains(find(state, channel, medium, measured))
+        except (Denied, Invalid, NotFound, Unavailable) as error:
+            return Chains((), (_sentence(error.fact), _sentence(error.remedy)))
 
     def _unified(self, state: HostState, _: Channel, medium: Medium, measured: bool) -> tuple[Binding, ...]:
         name = state.host.name
-        if medium is Medium.PXE:
-            raise _unbound(name, f"{name} boots by PXE, which brings no unified kernel", _by_http(name))
-        image = self.unified_kernel(state)
-        if image is None or not measured:
-            raise _unbound(name, "there is no unified kernel of its base image", "make it: 'provision sb sign'")
-        return chains.unified(image)
+        if medium is not Medium.ENVELOPE or not measured:
+            fact = f"{name} boots from a unified kernel ('chain: uki'), and this is not one"
+            raise _unbound(name, fact, f"let DHCP give {name} the URL of its boot.efi, or set 'chain: grub'")
+        return chains.unified(self._unified_kernel(self._core.base_of(state.host)))
+
+    def _unified_kernel(self, base: BaseImage) -> UnifiedKernel:
+        found = self._images.get(base.id)
+        if found is None:
+            fact = f"nobody has signed a unified kernel of base image '{base.name}'"
+            raise _unbound(base.name, fact, f"sign it: 'provision sb sign {base.name}'")
+        known = self._unified_kernels.get(base.id)
+        if known is None or known[0] != found.file.sha256:
+            image, subject = _read(base, found.file), f"unified image of {base.name}"
+            kernel = _digest(base, base.kernel)
+            measured = UnifiedKernel(authenticode.digest(image, subject), kernel, uki.measured(image, subject))
+            known = self._unified_kernels[base.id] = found.file.sha256, measured
+        return known[1]
 
     def _grub(self, state: HostState, channel: Channel, medium: Medium, measured: bool) -> tuple[Binding, ...]:
         name = state.host.name
@@ -88,10 +94,10 @@ class Bindings:
             raise _unbound(name, fact, "set its firmware to UEFI with Secure Boot")
         if medium not in (Medium.PXE, Medium.ENVELOPE):
             fact = f"{name}'s {medium} medium is read by GRUB in an order that is not computed"
-            raise _unbound(name, fact, "boot it by PXE under Secure Boot, or by a unified kernel")
+            raise _unbound(name, fact, "boot it by PXE under Secure Boot, or set 'chain: uki'")
         if channel.kind is not ChannelKind.GENERAL:
             fact = f"its boots by PXE on '{channel.network}' have its credentials in their seed"
-            raise _unbound(name, fact, "boot it from a unified kernel: 'provision sb sign'")
+            raise _unbound(name, fact, "boot it there with those, or set 'chain: uki'")
         return (self.by_grub(state, channel),)
 
     def by_grub(self, state: HostState, channel: Channel) -> Binding:
@@ -148,8 +154,12 @@ def _files(base: BaseImage) -> dict[str, bytes]:
 
 
 def _digest(base: BaseImage, entry: FileEntry) -> bytes:
+    return authenticode.digest(_read(base, entry), f"base image {base.name}: {entry.path.name}")
+
+
+def _read(base: BaseImage, entry: FileEntry) -> bytes:
     try:
-        return authenticode.digest(entry.path.read_bytes(), f"base image {base.name}: {entry.path.name}")
+        return entry.path.read_bytes()
     except OSError as error:
         fact = f"{entry.path.name} cannot be read ({error.strerror})"
         raise Unavailable(f"base image {base.name}", fact, "import the base image again") from None
@@ -157,10 +167,6 @@ def _digest(base: BaseImage, entry: FileEntry) -> bytes:
 
 def _unbound(name: str, fact: str, remedy: str) -> Denied:
     return Denied(name, fact, remedy, _RULE)
-
-
-def _by_http(name: str) -> str:
-    return f"boot {name} by UEFI HTTP Boot from a unified kernel"
 
 
 def _sentence(text: str) -> str:
