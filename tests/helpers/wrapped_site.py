@@ -147,6 +147,7 @@ class Wrapped:
                 lambda: self.device,
                 str(about),
                 str(self.root),
+                str(about.with_name("envelope.json")),
                 0,
                 lambda: self.log,
             )

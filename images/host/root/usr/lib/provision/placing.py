@@ -16,11 +16,15 @@ class Damaged(Exception):
 
 
 def files(archive):
-    """The files that the archive lists (newc, see cpio(5)), each once, with the content that the manifest says."""
+    """The manifest, and the files that it lists, each with the content that it says (newc, see cpio(5))."""
     members = dict(_members(archive))
     if MANIFEST not in members:
         raise Damaged("it has no manifest")
-    listed = json.loads(members.pop(MANIFEST))["files"]
+    manifest = members.pop(MANIFEST)
+    return manifest, list(_listed(json.loads(manifest)["files"], members))
+
+
+def _listed(listed, members):
     if {f"{ROOT}{file['path']}" for file in listed} != set(members) or len(listed) != len(members):
         raise Damaged("it has other files than its manifest")
     for file in listed:
