@@ -15,6 +15,9 @@ Pem = Annotated[
 ]
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{1,4096}={0,2}$")]
 
+OtherPem = Annotated[str, Field(max_length=16384)]
+Certificates = Annotated[tuple[OtherPem, ...], Field(max_length=16)]
+
 _PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 _SHA256 = "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925"
 
@@ -24,7 +27,7 @@ class NewSecureBootKey(Request):
 
     model_config = examples({"certificate": None})
 
-    certificate: Annotated[str, Field(max_length=16384)] | None = None
+    certificate: OtherPem | None = None
 
 
 class SecureBootKey(Answer):
@@ -36,6 +39,25 @@ class SecureBootKey(Answer):
     fingerprint: Fingerprint
     certificate: Pem
     on_server: bool
+
+
+class NewEnrolment(Request):
+    """An order for a medium that puts the site's certificates into firmware, beside others (PEM) in `db` and `kek`."""
+
+    model_config = examples({"db": [], "kek": []})
+
+    db: Certificates = ()
+    kek: Certificates = ()
+
+
+class Enrolment(Answer):
+    """A disk image (base64) with the site's certificates; when it `enrols`, firmware in setup mode takes them from it,
+    else an operator by the firmware's own menu."""
+
+    model_config = examples({"enrols": True, "image": "AAAA"})
+
+    enrols: bool
+    image: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=32 << 20)]
 
 
 class SigningRequest(Answer):

@@ -95,6 +95,38 @@ def list_() -> None:
     output.table(("BASE", "SIZE", "CURRENT", "CERTIFICATE", "SHA-256"), map(_cells, rows))
 
 
+def enrol_image(
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image")],
+    db: Annotated[
+        list[Path] | None,
+        typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; again for more"),
+    ] = None,
+    kek: Annotated[
+        list[Path] | None, typer.Option("--kek", metavar="FILE", help="The same for who may change db; again for more")
+    ] = None,
+) -> None:
+    """Write a medium that puts the site's certificate into a machine whose firmware is in setup mode.
+
+    Give Microsoft's certificates by --db and --kek: network cards and other cards may need them.
+    """
+    from provision.api.secure_boot import Enrolment, NewEnrolment
+    from provision.writing import require_file
+
+    require_file(file)
+    given = context()
+    others = (tuple(_read(path).decode(errors="replace") for path in paths or ()) for paths in (db, kek))
+    with given.client() as client:
+        body = NewEnrolment(**dict(zip(("db", "kek"), others, strict=True)))
+        made = client.call(Enrolment, "POST", "/v1/secure-boot/enrolment", body=body)
+    _write(file, b64decode(made.image))
+    if given.json:
+        output.data({"file": str(file), "enrols": made.enrols})
+    elif made.enrols:
+        output.say(f"wrote {file}: start a machine from it whose firmware is in setup mode")
+    else:
+        output.say(f"wrote {file}: take its keys/*.cer by the firmware's own menu, since the site's key is elsewhere")
+
+
 def _cells(row: UnifiedRow) -> tuple[str, ...]:
     current = "yes" if row.current else "no: sign it again"
     return row.name, f"{row.size >> 20} MiB", current, row.certificate[:16], row.sha256

@@ -20,7 +20,8 @@ from provision.errors import Invalid
 from provision.media import der
 from provision.media.authenticode import digest
 
-_SIGNED_DATA, _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
+_DATA, _SIGNED_DATA = "1.2.840.113549.1.7.1", "1.2.840.113549.1.7.2"
+_CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 _SHA256, _RSA = "2.16.840.1.101.3.4.2.1", "1.2.840.113549.1.1.1"
 _INDIRECT_DATA, _PE_IMAGE_DATA = "1.3.6.1.4.1.311.2.1.4", "1.3.6.1.4.1.311.2.1.15"
 _REVISION, _PKCS = 0x0200, 0x0002
@@ -50,7 +51,10 @@ def attach(image: bytes, certificate: x509.Certificate, signature: bytes, subjec
         )
         raise Invalid(subject, fact, "sign the request again, with that key") from None
     content = _indirect_data(digest(image, subject))
-    signed = _signed_data(content, certificate, signature)
+    encapsulated = der.value(der.SEQUENCE, der.identifier(_INDIRECT_DATA), der.tagged(0, content))
+    signer = _signer_info(certificate, signature, der.tagged(0, *sorted(_attributes(content))))
+    signed_data = _signed_data(encapsulated, certificate, signer)
+    signed = der.value(der.SEQUENCE, der.identifier(_SIGNED_DATA), der.tagged(0, signed_data))
     padded = signed + bytes(-len(signed) % _ALIGNMENT)
     if len(image) % _ALIGNMENT:
         raise Invalid(subject, "does not end at a multiple of 8 bytes", "take an image that this program has built")
@@ -58,6 +62,12 @@ def attach(image: bytes, certificate: x509.Certificate, signature: bytes, subjec
     signed_image = bytearray(image)
     struct.pack_into("<II", signed_image, _directory(image), len(image), len(entry))
     return bytes(signed_image) + entry
+
+
+def detached(certificate: x509.Certificate, signature: bytes) -> bytes:
+    """A SignedData over what it does not hold, as UEFI's variables are signed; not in a ContentInfo."""
+    content = der.value(der.SEQUENCE, der.identifier(_DATA))
+    return _signed_data(content, certificate, _signer_info(certificate, signature))
 
 
 def _directory(image: bytes) -> int:
@@ -84,27 +94,19 @@ def _attributes(content: bytes) -> tuple[bytes, bytes]:
     return kind, der.value(der.SEQUENCE, der.identifier(_MESSAGE_DIGEST), der.value(der.SET, hashed))
 
 
-def _signed_data(content: bytes, certificate: x509.Certificate, signature: bytes) -> bytes:
-    """ContentInfo with a SignedData of one signer."""
-    encapsulated = der.value(der.SEQUENCE, der.identifier(_INDIRECT_DATA), der.tagged(0, content))
+def _signed_data(content: bytes, certificate: x509.Certificate, signer: bytes) -> bytes:
+    """SignedData (RFC 2315, section 9.1) of one signer."""
     whole = certificate.public_bytes(Encoding.DER)
-    signer = signer_info(certificate, signature, der.tagged(0, *sorted(_attributes(content))))
-    signed = der.value(
-        der.SEQUENCE,
-        der.integer(1),
-        der.set_of(_sha256()),
-        encapsulated,
-        der.tagged(0, whole),
-        der.set_of(signer),
-    )
-    return der.value(der.SEQUENCE, der.identifier(_SIGNED_DATA), der.tagged(0, signed))
+    parts = der.integer(1), der.set_of(_sha256()), content, der.tagged(0, whole), der.set_of(signer)
+    return der.value(der.SEQUENCE, *parts)
 
 
-def signer_info(certificate: x509.Certificate, signature: bytes, attributes: bytes = b"") -> bytes:
+def _signer_info(certificate: x509.Certificate, signature: bytes, attributes: bytes = b"") -> bytes:
     """SignerInfo (RFC 2315, section 9.2) of an RSA key with SHA-256."""
     who = der.value(der.SEQUENCE, certificate.issuer.public_bytes(), der.integer(certificate.serial_number))
     how = der.value(der.SEQUENCE, der.identifier(_RSA), der.NULL)
-    return der.value(der.SEQUENCE, der.integer(1), who, _sha256(), attributes, how, der.value(der.OCTETS, signature))
+    made = der.value(der.OCTETS, signature)
+    return der.value(der.SEQUENCE, der.integer(1), who, _sha256(), attributes, how, made)
 
 
 def _sha256() -> bytes:

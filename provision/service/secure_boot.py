@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from provision import key_pairs
 from provision.api import secure_boot as api
 from provision.errors import Conflict, Invalid, NotFound
-from provision.media import pe_signature, unified
+from provision.media import enrolment, pe_signature, uefi_variables, unified
 from provision.media.base import BaseImage
 from provision.media.site_archive import site_archive
 from provision.media.unified import UnifiedImage, UnifiedImages
@@ -92,6 +92,29 @@ class SecureBoot:
         arguments = self._core.site.kernel_arguments
         return [self._row(name, image, arguments) for name, image in found if image is not None]
 
+    def enrolment(self, wanted: api.NewEnrolment) -> api.Enrolment:
+        """The medium that puts the site's certificates into firmware, beside those that are wanted. Without the private
+        half of the first, the firmware's own menu has to take them. Raises Invalid, Conflict and Unavailable."""
+        first = self._certified()
+        site = [key.public for key in self._keys.trusted(KeyUse.SECURE_BOOT)]
+        lists = {
+            uefi_variables.PK: uefi_variables.signature_list(site[:1]),
+            uefi_variables.KEK: uefi_variables.signature_list([*site, *map(_other_der, wanted.kek)]),
+            uefi_variables.DB: uefi_variables.signature_list([*site, *map(_other_der, wanted.db)]),
+        }
+        files = {f"keys/{variable.name}.esl": content for variable, content in lists.items()}
+        files |= {f"keys/site{number}.cer": content for number, content in enumerate(site, 1)}
+        if first.sealed:
+            _, key = self._keys.secure_boot()
+            certificate, now = x509.load_der_x509_certificate(first.public), self._core.clock()
+            files |= {
+                f"loader/keys/auto/{variable.name}.auth": uefi_variables.signed(
+                    variable, content, now, key, certificate
+                )
+                for variable, content in lists.items()
+            }
+        return api.Enrolment(enrols=first.sealed, image=b64encode(enrolment.medium(files)).decode())
+
     def _row(self, name: str, image: UnifiedImage, site_arguments: tuple[str, ...]) -> api.UnifiedRow:
         current = hashlib.sha256(self.archive()).hexdigest()
         base = self._core.base(image.base)
@@ -124,6 +147,14 @@ class SecureBoot:
         if not known:
             raise Conflict("Secure Boot key of the site", "there is none", "make it: 'provision sb init'")
         return known[0]
+
+
+def _other_der(pem: str) -> bytes:
+    """Somebody else's certificate, in DER; raises Invalid."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    except ValueError:
+        raise Invalid("certificate", "is not a certificate in PEM", "convert it: 'openssl x509 -inform der'") from None
 
 
 def _decoded(signature: str) -> bytes:

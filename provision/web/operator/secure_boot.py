@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from provision.api.secure_boot import NewSecureBootKey, SecureBootKey, SigningRequest, SignUnified, UnifiedRow
+from provision.api.secure_boot import (
+    Enrolment,
+    NewEnrolment,
+    NewSecureBootKey,
+    SecureBootKey,
+    SigningRequest,
+    SignUnified,
+    UnifiedRow,
+)
 from provision.service.service import Service
 from provision.web.operator.request import InPath, SiteAdmin, SiteReader, failures, new_router
 
@@ -17,6 +25,11 @@ def router(service: Service) -> APIRouter:
     def make_secure_boot_key(body: NewSecureBootKey, principal: SiteAdmin) -> SecureBootKey:
         """Make a Secure Boot key with its certificate, or take the certificate of one that stays elsewhere."""
         return service.secure_boot.init(body, principal)
+
+    @routes.post("/v1/secure-boot/enrolment", responses=failures(400, 409, 413))
+    def make_enrolment(body: NewEnrolment, principal: SiteAdmin) -> Enrolment:
+        """A medium that puts the site's certificates into firmware."""
+        return service.secure_boot.enrolment(body)
 
     @routes.post("/v1/images/{name}/unified/request", responses=failures(404, 409))
     def request_signature(name: InPath, principal: SiteAdmin) -> SigningRequest:

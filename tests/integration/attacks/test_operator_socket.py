@@ -82,6 +82,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("sb", "sign", "base"),
     ("sb", "sign", "base", "--request", "target/request"),
     ("sb", "list"),
+    ("sb", "enrol-image", "-o", "target/enrol.img"),
     ("site-key", "list"),
     ("site-key", "roll", "signing"),
     ("site-key", "retire", "1"),

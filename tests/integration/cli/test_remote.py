@@ -175,6 +175,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("sb", "init"): "Secure Boot",
         ("sb", "sign", "base"): "signed base",
         ("sb", "list"): "base",
+        ("sb", "enrol-image", "-o", "target/enrol.img"): "wrote target/enrol.img",
         ("site-key", "roll", "signing"): "site key 1",
         ("site-key", "list"): "signing",
         ("token", "create", "ci", "--role", "reader"): "provision_",

@@ -36,7 +36,12 @@ ADMIN_ONLY = {
     *("POST /v1/webhooks/desk/test", "POST /v1/webhooks/desk/replay"),
     *("POST /v1/rollout", "POST /v1/rollout/pause", "POST /v1/rollout/continue", "DELETE /v1/rollout"),
     *("POST /v1/site-keys", "DELETE /v1/site-keys/0", "DELETE /v1/site-keys/1"),
-    *("POST /v1/secure-boot", "POST /v1/images/base/unified", "POST /v1/images/base/unified/request"),
+    *(
+        "POST /v1/secure-boot",
+        "POST /v1/secure-boot/enrolment",
+        "POST /v1/images/base/unified",
+        "POST /v1/images/base/unified/request",
+    ),
 }
 OF_THE_SITE = {
     *("GET /v1/rollout", "GET /v1/site-keys", "GET /v1/unified"),
