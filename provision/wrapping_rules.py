@@ -51,7 +51,12 @@ def denial(name: str, wrapping: Wrapping) -> Denial | None:
             f"Compare the fingerprint on its console, then accept it: 'provision tpm accept {name} FINGERPRINT'",
         )
     if wrapping.unbound is not None:
-        return Denial("chain-not-bound", name, *wrapping.unbound)
+        return unbound(name, wrapping.unbound)
     if wrapping.unapproved is not None:
         return Denial("chain-not-approved", name, *wrapping.unapproved)
     return None
+
+
+def unbound(name: str, why: tuple[str, str]) -> Denial:
+    """That no boot chain can be bound: a fact and a way out."""
+    return Denial("chain-not-bound", name, *why)

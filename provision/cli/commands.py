@@ -93,6 +93,8 @@ COMMANDS: Mapping[str, str | Group] = {
             "reject": "provision.cli.tpm:reject",
             "remove": "provision.cli.tpm:remove",
             "import": "provision.cli.tpm:import_",
+            "explain": "provision.cli.tpm:explain",
+            "revoke": "provision.cli.tpm:revoke",
         },
     ),
     "webhook": Group(

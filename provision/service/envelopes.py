@@ -8,10 +8,12 @@ from collections import OrderedDict
 from threading import Lock
 
 from provision.accounts import ROOT
+from provision.api import tpms as api
 from provision.boot import Channel, Medium
 from provision.denial import Denial
-from provision.errors import Gone
+from provision.errors import Gone, NotFound
 from provision.policy import HostState, Release
+from provision.principal import Principal
 from provision.secret import Secret
 from provision.seed import SeedCredential, secrets
 from provision.service.bindings import Bindings
@@ -62,6 +64,19 @@ class Envelopes:
         found = self._bindings.chains(state, channel).bindings
         approvals = [chains.approve(binding, version, approval_key, reference) for binding in found]
         return envelope.encode(sealed, authority, approvals, signing_key)
+
+    def revoke(self, name: str, principal: Principal) -> api.RevokedImages:
+        """Take back the approvals of a base image and of all that have lower versions: hosts that boot it get nothing,
+        and TPMs that have heard of it open nothing in it. Raises NotFound."""
+        core = self._core
+        base_id = core.bases().get(name)
+        if base_id is None:
+            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
+        versions = core.store.image_versions
+        with core.lock, core.act("approval-revoked", principal, image=name, version=versions.version(base_id)):
+            least = versions.revoke(base_id)
+        core.witness()
+        return api.RevokedImages(image=name, version=versions.version(base_id), least=least)
 
     def _sealed(self, release: Release, state: HostState, about: str, authority: Authority) -> Envelope:
         core, name = self._core, state.host.name

@@ -40,6 +40,7 @@ from provision.service.status import Reports
 from provision.service.stuck import Stuck
 from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
+from provision.service.tpm_explanations import TpmExplanations
 from provision.service.tpms import Tpms
 from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
@@ -90,6 +91,7 @@ class Service:
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
         self.netboot = Netboot(core, builder, tracker, self.envelopes)
+        self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
 

@@ -20,6 +20,7 @@ from provision.service.expiries import Expiries
 from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
+from provision.wrapping_rules import TpmStanding
 
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
@@ -114,7 +115,10 @@ class Reports:
             for network, net in self._core.site.networks.items()
             if net.prefix is not None  # nothing is served on the others
         ]
-        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in Medium]
+        # Where nobody knows a TPM of the host, nobody asks for envelopes.
+        wrapped = self._core.payloads.tpm(state.host.name) is not TpmStanding.UNKNOWN
+        media = [medium for medium in Medium if medium is not Medium.ENVELOPE or wrapped]
+        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in media]
         return downloads + rows
 
     def _explain_one(

@@ -5,7 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from provision.api.tpms import HostTpm, HostTpms, ImportedTpms, ImportTpms, OpenedEnrolment, OpenEnrolment, WhichTpm
+from provision.api.tpms import (
+    HostTpm,
+    HostTpms,
+    ImportedTpms,
+    ImportTpms,
+    OpenedEnrolment,
+    OpenEnrolment,
+    RevokedImages,
+    TpmExplanation,
+    WhichTpm,
+)
 from provision.service.service import Service
 from provision.web.operator.request import Admin, InPath, Operator, Reader, SiteAdmin, failures, new_router
 
@@ -30,6 +40,16 @@ def router(service: Service) -> APIRouter:
     def get_tpm(name: InPath, principal: Reader) -> HostTpms:
         """Everything about the TPM of one host."""
         return service.tpms.of(name, principal)
+
+    @routes.get("/v1/hosts/{name}/tpm/explanation", responses=failures(404))
+    def explain_tpm(name: InPath, principal: Reader) -> TpmExplanation:
+        """What the host's TPM is bound to on each of its networks, what it booted instead, and what is missing."""
+        return service.tpm_explanations.explain(name, principal)
+
+    @routes.post("/v1/images/{name}/revoke", responses=failures(404))
+    def revoke_image(name: InPath, principal: SiteAdmin) -> RevokedImages:
+        """Take back the approvals of what boots a base image, and all images that were approved before it."""
+        return service.envelopes.revoke(name, principal)
 
     @routes.delete("/v1/hosts/{name}/tpm", status_code=204, responses=failures(404))
     def remove_tpm(name: InPath, principal: Admin, imported: bool = False) -> Response:

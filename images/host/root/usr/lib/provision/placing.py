@@ -5,6 +5,8 @@ import json
 import os
 import re
 import stat
+from contextlib import suppress
+from pathlib import Path
 
 ROOT, MANIFEST = "provision-seed/root", "provision-seed/manifest.json"
 _PATH = re.compile(r"/etc(/[A-Za-z0-9_@%+-][A-Za-z0-9_.@%+-]*)+")
@@ -15,12 +17,18 @@ class Damaged(Exception):
     """What is wrong with the archive; nothing was put anywhere."""
 
 
+def manifest(archive):
+    """What the archive (newc, see cpio(5)) says of itself, as it stands there."""
+    for name, content in _members(archive):
+        if name == MANIFEST:
+            return content
+    raise Damaged("it has no manifest")
+
+
 def files(archive):
-    """The files that the archive lists (newc, see cpio(5)), each once, with the content that the manifest says."""
-    members = dict(_members(archive))
-    if MANIFEST not in members:
-        raise Damaged("it has no manifest")
-    listed = json.loads(members.pop(MANIFEST))["files"]
+    """The files that the archive lists, each once, with the content that the manifest says."""
+    members, listed = dict(_members(archive)), json.loads(manifest(archive))["files"]
+    del members[MANIFEST]
     if {f"{ROOT}{file['path']}" for file in listed} != set(members) or len(listed) != len(members):
         raise Damaged("it has other files than its manifest")
     for file in listed:
@@ -34,26 +42,21 @@ def files(archive):
 def put(found, root=""):
     """Write the files below `root`: beside, then renamed; never through a link, and readable for nobody else before."""
     for path, mode, owner, content in found:
-        parent = root
-        for part in path.split("/")[1:-1]:
-            parent = f"{parent}/{part}"
-            try:
-                os.mkdir(parent, 0o755)
-            except FileExistsError:
-                pass
-            if not stat.S_ISDIR(os.lstat(parent).st_mode):
+        place = Path(root + path)
+        for parent in reversed(place.parents[: path.count("/") - 1]):
+            with suppress(FileExistsError):
+                parent.mkdir()
+                parent.chmod(0o755)
+            if not stat.S_ISDIR(parent.lstat().st_mode):
                 raise OSError(f"{parent} is not a directory")
-        temporary = f"{parent}/{_NEW}"
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass
+        temporary = place.with_name(_NEW)
+        temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
-        os.rename(temporary, root + path)
+        temporary.rename(place)
 
 
 def _members(archive):
