@@ -1,4 +1,4 @@
-"""What a machine gets that boots the site's signed image: the image and its seed, on any network, and never a secret."""
+"""What a machine gets that boots the site's signed image: the image and its seed, on any network, never a secret."""
 
 from __future__ import annotations
 
