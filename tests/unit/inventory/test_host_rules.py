@@ -156,6 +156,10 @@ def test_a_default_route_where_the_network_has_no_gateway() -> None:
     [
         ("credentials: [keytap]", "credentials.0: no credential 'keytap' is in the site; did you mean 'keytab'?"),
         ("credentials: [keytab, keytab]", "credentials.1: credential 'keytab' is listed twice"),
+        (
+            "chain: uki\n    kernel_arguments: [quiet]",
+            "kernel_arguments: a signed image ('chain: uki') has the command line",
+        ),
         ("kernel_arguments: [initrd=x]", "kernel_arguments.0: 'initrd=' is set by the boot loader"),
         ("kernel_arguments: [a, BOOT_IMAGE=x]", "kernel_arguments.1: 'BOOT_IMAGE=' is set by the boot loader"),
         ("kernel_arguments: [bootif=x]", "kernel_arguments.0: 'bootif=' is set by the boot loader"),
