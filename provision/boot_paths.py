@@ -23,8 +23,8 @@ GRUB = "grub/"
 """The directory of GRUB's configurations over TFTP: its `$prefix`."""
 UP, ALIVE = "/up", "/alive"
 """Where a booted host says over HTTP that it is up, and that it stays so."""
-ENROLL_BEGIN, ENROLL_PROVE = "/enroll/begin", "/enroll/prove"
-"""Where a booted host shows its TPM over HTTP, and proves that it has it."""
+ENROLL_BEGIN, ENROLL_LOG, ENROLL_PROVE = "/enroll/begin", "/enroll/log", "/enroll/prove"
+"""Where a booted host shows its TPM over HTTP, gives its firmware's log in parts, and proves that it has that TPM."""
 
 
 class Place(Enum):

@@ -29,8 +29,8 @@ from provision.tpm.public import Public
 
 QUOTED = tuple(range(8))
 """The PCRs that are quoted: those that belong to the firmware."""
-MOST_LOG = 40 << 10
-"""Bytes of a log; the host leaves long data of its events out, which only their digests stand for."""
+MOST_LOG = 32 << 10
+"""Bytes of a log; the host leaves out of it what is not looked at here."""
 _NONCE = 32
 _AGAIN = "Restart the host to begin again"
 
@@ -55,13 +55,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Proof:
-    """What it has done: the activated value, the quote with its signature and PCR values, and the firmware's log."""
+    """What it has done: the activated value, and the quote with its signature and PCR values."""
 
     value: bytes = field(repr=False)
     message: bytes
     signature: bytes
     values: dict[int, bytes]
-    log: bytes
 
 
 class Enrolling:
@@ -91,6 +90,16 @@ class Enrolling:
         mac = origin.requester.mac
         self._unfinished.put(host, Begun(mac, now, endorsed, attestation, certificate, doubt, asked.value, nonce))
         return Asked(asked.credential, asked.seed, nonce)
+
+    def log(self, origin: Origin, at: int, part: bytes) -> None:
+        """Take a part of the firmware's log, from byte `at` on, of what the host has begun. Raises Denied."""
+        host, _ = self._allowed(origin)
+        begun = self._unfinished.find(host, origin.requester.mac, self._core.clock())
+        if begun is None:
+            self._refuse(origin, host, _not_begun(host))
+        if not self._unfinished.add(begun, at, part, MOST_LOG):
+            fact = f"Its firmware's log has a gap, or more than {MOST_LOG >> 10} KiB"
+            self._refuse(origin, host, Denial("tpm-log", host, fact, _AGAIN))
 
     def prove(self, origin: Origin, proof: Proof) -> Verdict:
         """Believe what the host has begun, once its TPM has done all that was asked. Raises Denied."""
@@ -149,13 +158,14 @@ class Enrolling:
         if tuple(sorted(proof.values)) != QUOTED:
             fact = f"Its quote is not of the PCRs {QUOTED[0]} to {QUOTED[-1]}"
             self._refuse(origin, host, Denial("tpm-quote", host, fact, _AGAIN))
-        if not proof.log:
+        log = bytes(begun.log)
+        if not log:
             remedy = "Boot it by UEFI, with Secure Boot on or from a unified kernel"
             self._refuse(
                 origin, host, Denial("tpm-log", host, "Its firmware's log of what it measured is empty", remedy)
             )
         try:
-            events = event_log.parse(proof.log, host)
+            events = event_log.parse(log, host)
         except Invalid as error:
             self._refuse(origin, host, Denial("tpm-log", host, f"Its firmware's log {error.fact}", error.remedy))
         replayed = event_log.replay(events)

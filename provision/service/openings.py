@@ -3,6 +3,7 @@ the operator's eyes, and bounded."""
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from enum import StrEnum
 
 from provision import peer_rules
 from provision.denial import Denial
-from provision.errors import Invalid
 from provision.service.core import Core
 from provision.service.denial_limiter import opening
 from provision.service.origin import Origin
-from provision.tpm import event_log
+from provision.tpm.algorithms import Hash
 from provision.tpm.event_log import Event
+
+_MOST, _MOST_EVENTS = 64 << 10, 256
 
 
 class Outcome(StrEnum):
@@ -50,7 +52,8 @@ WORDS: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a host said last: the outcome, the number of the envelope (0: it had none), and its firmware's log."""
+    """What a host said last: the outcome, the number of the envelope (0: it had none), and what was measured into the
+    PCRs that chains are bound to."""
 
     outcome: Outcome
     number: int
@@ -65,9 +68,9 @@ class Openings:
         self._core = core
         self._last: dict[str, Report] = {}
 
-    def take(self, origin: Origin, outcome: Outcome, number: int, log: bytes) -> None:
-        """A machine says what became of the envelope of the host whose NIC it has; `log` is its firmware's, packed by
-        zlib, or empty; one that cannot be read says nothing. Raises Denied when the machine is no host."""
+    def take(self, origin: Origin, outcome: Outcome, number: int, packed: bytes) -> None:
+        """A machine says what became of the envelope of the host whose NIC it has; `packed` are events as JSON, packed
+        by zlib, or nothing; what cannot be read says nothing. Raises Denied when the machine is no host."""
         core, asks, now = self._core, origin.requester, self._core.clock()
         state = core.state_by_mac(asks.mac)
         if state is None:
@@ -79,7 +82,7 @@ class Openings:
             core.tally.refused(denial.rule, str(origin.channel))
             raise denial.error()
         name = state.host.name
-        events = _events(log, name)
+        events = _events(packed)
         where = str(origin.channel)
         said = {"time": now, "event": "envelope-opened", "host": name, "channel": where, "mac": asks.mac}
         said |= {"version": number, "answer": str(outcome)}
@@ -94,8 +97,11 @@ class Openings:
         return self._last.get(host) if host in self._core.hosts else None
 
 
-def _events(log: bytes, name: str) -> tuple[Event, ...]:
+def _events(packed: bytes) -> tuple[Event, ...]:
     try:
-        return event_log.parse(zlib.decompressobj().decompress(log, event_log.MOST), name) if log else ()
-    except (zlib.error, Invalid):
+        said = json.loads(zlib.decompressobj().decompress(packed, _MOST)) if packed else []
+        events = [Event(int(pcr), int(kind), bytes.fromhex(digest), text.encode()) for pcr, kind, digest, text in said]
+    except (zlib.error, ValueError, TypeError, AttributeError, RecursionError):
         return ()
+    whole = all(0 <= one.pcr < 24 and len(one.digest) == Hash.SHA256.size for one in events)
+    return tuple(events) if whole and len(events) <= _MOST_EVENTS else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 
@@ -17,7 +17,8 @@ LIFETIME = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Begun:
-    """What was asked, of which keys, and of the machine with which MAC. `value` is what the TPM must give back."""
+    """What was asked, of which keys, and of the machine with which MAC. `value` is what the TPM must give back, and
+    `log` what has come so far of the firmware's log."""
 
     mac: str | None
     at: datetime
@@ -27,6 +28,7 @@ class Begun:
     doubt: str
     value: Secret
     nonce: bytes
+    log: bytearray = field(default_factory=bytearray, repr=False, compare=False)
 
 
 class Unfinished:
@@ -50,6 +52,15 @@ class Unfinished:
         with self._lock:
             begun = self._begun.get(host)
         return begun if begun is not None and begun.mac == mac and abs(now - begun.at) < LIFETIME else None
+
+    def add(self, begun: Begun, at: int, part: bytes, most: int) -> bool:
+        """Take a part of the log, from byte `at` on; the same once more changes nothing. False when what is before it
+        has not come, or it would be longer than `most` bytes."""
+        with self._lock:
+            if at > len(begun.log) or at + len(part) > most:
+                return False
+            begun.log[at:] = part
+            return True
 
     def end(self, host: str, begun: Begun) -> bool:
         """It is over, whatever comes of it; False when it was already."""

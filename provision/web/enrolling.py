@@ -1,4 +1,5 @@
-"""The routes by which a booted host shows its TPM. Bodies are JSON, with bytes in hex; nothing of them is repeated."""
+"""The routes by which a booted host shows its TPM. Bodies are JSON, with bytes in hex, or in base64 where they may be
+many: a boot listener takes bodies of 4 KiB. Nothing of them is repeated."""
 
 from __future__ import annotations
 
@@ -14,31 +15,42 @@ from fastapi.responses import JSONResponse, Response
 from provision import boot_paths
 from provision.edge import Edge
 from provision.errors import Invalid
-from provision.service.enrolling import MOST_LOG, QUOTED, Claim, Enrolling, Proof
+from provision.service.enrolling import MOST_LOG, QUOTED, Claim, Proof
+from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.tpm import public
 
-_MOST_CERTIFICATE, _MOST_ATTEST, _MOST_VALUE = 8 << 10, 1024, 64
+_MOST_CERTIFICATE, _MOST_PART, _MOST_ATTEST, _MOST_VALUE = 2048, 2048, 1024, 64
 _UNCACHED = {"cache-control": "no-store"}
 
 
-def add_routes(app: FastAPI, enrolling: Enrolling, edge: Edge) -> None:
+def add_routes(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     """Add them to the boot application of the listener that `edge` describes."""
 
     @app.post(boot_paths.ENROLL_BEGIN)
     async def begin(request: Request) -> Response:
         """The host shows both keys of its TPM, and is asked for a proof."""
         claim = _claim(_object(await request.body()))
-        asked = await asyncio.to_thread(enrolling.begin, await _origin(edge, request), claim)
+        asked = await asyncio.to_thread(netboot.enrolling.begin, await _origin(edge, request), claim)
         answer = {"credential": asked.credential.hex(), "seed": asked.seed.hex(), "nonce": asked.nonce.hex()}
         return JSONResponse({**answer, "pcrs": QUOTED}, headers=_UNCACHED)
+
+    @app.post(boot_paths.ENROLL_LOG, status_code=204)
+    async def log(request: Request) -> Response:
+        """The host gives a part of its firmware's log."""
+        said = _object(await request.body())
+        at, part = said.get("at"), _base64(said, "part", _MOST_PART)
+        if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at <= MOST_LOG:
+            raise _wrong("at")
+        await asyncio.to_thread(netboot.enrolling.log, await _origin(edge, request), at, part)
+        return Response(status_code=204)
 
     @app.post(boot_paths.ENROLL_PROVE)
     async def prove(request: Request) -> Response:
         """The host gives the proof, and is told whether its TPM is enrolled or waits for an operator."""
         proof = _proof(_object(await request.body()))
         origin = await edge.confirmed(await _origin(edge, request))
-        verdict = await asyncio.to_thread(enrolling.prove, origin, proof)
+        verdict = await asyncio.to_thread(netboot.enrolling.prove, origin, proof)
         state = "enrolled" if verdict.known else "pending"
         return JSONResponse({"state": state, "text": verdict.known or verdict.doubt}, headers=_UNCACHED)
 
@@ -51,7 +63,7 @@ def _claim(said: dict[str, Any]) -> Claim:
     return Claim(
         endorsement=_hex(said, "endorsement", public.MOST),
         attestation=_hex(said, "attestation", public.MOST),
-        certificate=_hex(said, "certificate", _MOST_CERTIFICATE),
+        certificate=_base64(said, "certificate", _MOST_CERTIFICATE),
     )
 
 
@@ -64,7 +76,6 @@ def _proof(said: dict[str, Any]) -> Proof:
         message=_hex(said, "message", _MOST_ATTEST),
         signature=_hex(said, "signature", _MOST_ATTEST),
         values={int(number): _digest(values, number) for number in values},
-        log=_log(said),
     )
 
 
@@ -95,14 +106,14 @@ def _digest(values: dict[str, Any], number: str) -> bytes:
     return value
 
 
-def _log(said: dict[str, Any]) -> bytes:
-    text = said.get("log")
+def _base64(said: dict[str, Any], name: str, most: int) -> bytes:
+    text = said.get(name)
     try:
-        if isinstance(text, str) and len(text) <= 4 * -(-MOST_LOG // 3):
+        if isinstance(text, str) and len(text) <= 4 * -(-most // 3):
             return b64decode(text, validate=True)
     except ValueError:
         pass
-    raise _wrong("log")
+    raise _wrong(name)
 
 
 def _wrong(name: str) -> Invalid:

@@ -17,7 +17,7 @@ from provision.service.envelopes import Envelopes
 from provision.service.openings import Openings, Outcome
 from provision.service.origin import Origin
 
-_MOST_LOG, _MOST_NUMBER = 48 << 10, 1 << 53
+_MOST_NUMBER = 1 << 53
 
 
 async def envelope(envelopes: Envelopes, origin: Origin) -> Response:
@@ -32,22 +32,22 @@ def add_routes(app: FastAPI, openings: Openings, edge: Edge) -> None:
     @app.post(boot_paths.http(EnvelopeFile()), status_code=204)
     async def opened(request: Request) -> Response:
         """The booted host says what became of its envelope."""
-        outcome, number, log = _said(await request.body())
+        outcome, number, events = _said(await request.body())
         origin = await edge.origin(request.client.host if request.client else None)
-        await asyncio.to_thread(openings.take, origin, outcome, number, log)
+        await asyncio.to_thread(openings.take, origin, outcome, number, events)
         return Response(status_code=204)
 
 
 def _said(body: bytes) -> tuple[Outcome, int, bytes]:
     try:
         said = json.loads(body)
-        outcome, number, log = Outcome(said["outcome"]), said["number"], b64decode(said["log"], validate=True)
+        outcome, number, events = Outcome(said["outcome"]), said["number"], b64decode(said["events"], validate=True)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _invalid() from None
     whole = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_NUMBER
-    if not whole or len(log) > _MOST_LOG:
+    if not whole:
         raise _invalid()
-    return outcome, number, log
+    return outcome, number, events
 
 
 def _invalid() -> Invalid:

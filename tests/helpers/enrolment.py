@@ -129,7 +129,7 @@ def machine(directory: Path, vendor: Vendor | None = None, kind: str | None = No
 
 def refusing(status: int, body: bytes) -> dict[str, Any]:
     """What `post` of the program makes of an answer."""
-    said: dict[str, Any] = json.loads(body)
-    if status == 200:
+    said: dict[str, Any] = json.loads(body or b"{}")
+    if status in (200, 204):
         return said
     raise PROGRAM.Refused(said.get("detail", str(status)))

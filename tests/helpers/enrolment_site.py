@@ -58,7 +58,7 @@ class Front:
 
         def send(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
             data = json.dumps(change(path, body) if change else body).encode()
-            assert len(data) < 64 << 10
+            assert len(data) <= 4096, "no boot listener takes more"
             answer = request(app, "POST", path, body=data, peer=peer)
             self.answers.append(answer.body)
             return refusing(answer.status, answer.body)

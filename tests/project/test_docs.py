@@ -23,7 +23,7 @@ from provision.inventory.parse import parse
 from provision.media import loaders
 from provision.media.loaders import SERVED
 from provision.service.service import Service
-from provision.settings import EVENTS, RULES, Api, Kerberos, Listen, Metrics, Proxy, Settings, Webhook
+from provision.settings import EVENTS, RULES, Api, Kerberos, Listen, Metrics, Proxy, Settings, Tpm, Webhook
 from provision.site import SitePolicy
 from provision.store.chain import RECOVERED, REMOVED, SEGMENT
 from provision.store.keys import create_key
@@ -129,6 +129,7 @@ def test_every_setting_is_described() -> None:
     fields |= {f"api.kerberos.{name}": field for name, field in Kerberos.model_fields.items()}
     fields |= {f"api.kerberos.role.{name}": field for name, field in Grant.model_fields.items()}
     fields |= {f"api.proxy.{name}": field for name, field in Proxy.model_fields.items()}
+    fields |= {f"tpm.{name}": field for name, field in Tpm.model_fields.items()}
     fields |= {f"metrics.{name}": field for name, field in Metrics.model_fields.items()}
     fields |= {f"webhook.{name}": field for name, field in Webhook.model_fields.items()}
     assert set(rows) == set(fields)

@@ -29,6 +29,7 @@ from provision.web.pages import (
     site,
     states,
     tokens,
+    tpms,
     unknown,
 )
 from provision.web.pages.forms import Forms
@@ -50,7 +51,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     routes = [*hosts.routes(pages, live), *host.routes(pages, live), *selection.routes(pages, live)]
     routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
     routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
-    routes += [*tokens.routes(pages), *docs.routes(pages), *login.routes(pages)]
+    routes += [*tpms.routes(pages), *tokens.routes(pages), *docs.routes(pages), *login.routes(pages)]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

@@ -49,6 +49,7 @@ def _one(pages: Pages, live: Live) -> list[Route]:
             contents=service.overview.contents(name, principal),
             media=[medium for medium in Medium if not medium.from_network],
             bmc=_bmc(service, name, principal),
+            tpm=service.tpms.of(name, principal),
             actions=[action for action in Action if action.power or action.via],
             under_way=name in service.operations.running(principal),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import pytest
 
 from provision.api.tpms import ImportTpms
+from provision.service.enrolling import MOST_LOG
 from provision.service.unfinished import LIFETIME
 from tests.helpers.enrolment import HOST, PROGRAM, Machine, Vendor, machine
 from tests.helpers.enrolment_site import NODE, Front
@@ -25,7 +27,7 @@ from tests.helpers.site_fixture import GENERAL, IP, MAC1, MAC2, MANAGEMENT, STRA
 
 pytestmark = pytest.mark.integration
 
-BEGIN, PROVE = "/enroll/begin", "/enroll/prove"
+BEGIN, LOG_PART, PROVE = "/enroll/begin", "/enroll/log", "/enroll/prove"
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_a_certificate_of_a_root_that_nobody_configured_is_none(
 
 def test_a_certificate_of_another_tpm_is_none(front: Front, vendor: Vendor, evil: Machine, tmp_path: Path) -> None:
     front.believe(vendor)
-    stolen = PROGRAM.key_kind(evil.host)[1].hex()
+    stolen = b64encode(PROGRAM.key_kind(evil.host)[1]).decode()
 
     def change(path: str, body: dict[str, Any]) -> dict[str, Any]:
         return body | {"certificate": stolen} if path == BEGIN else body
@@ -223,6 +225,23 @@ def test_a_log_that_does_not_give_what_was_quoted_is_refused(front: Front, evil:
         assert "log" in front.refused(evil, "tpm-log")
 
 
+def test_a_log_has_a_size_and_no_gaps(front: Front, evil: Machine) -> None:
+    for change in ({"at": 1}, {"at": MOST_LOG, "part": b64encode(b"x").decode()}):
+
+        def changed(path: str, body: dict[str, Any], change: dict[str, Any] = change) -> dict[str, Any]:
+            return body | change if path == LOG_PART else body
+
+        assert "has a gap, or more than 32 KiB" in front.refused(evil, "tpm-log", change=changed)
+
+    def again(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == LOG_PART:
+            reply = request(front.app(), "POST", path, body=json.dumps(body).encode(), peer=IP[MAC1])
+            assert reply.status == 204
+        return body
+
+    assert "waits to be accepted" in evil.enroll(front.post(change=again)), "a part that comes twice is one"
+
+
 def test_two_at_once_end_with_the_one_that_has_begun_last(front: Front, evil: Machine, tmp_path: Path) -> None:
     with machine(tmp_path / "host") as host:
         said: list[str] = []
@@ -297,19 +316,15 @@ def test_garbage_is_refused_without_being_repeated(front: Front) -> None:
     chance, app = random.Random(12), front.app()
     canary = "zqxj-marker"
     claim: dict[str, Any] = {"endorsement": "00", "attestation": "00", "certificate": ""}
-    proof = {
-        "value": "00",
-        "message": "00",
-        "signature": "00",
-        "log": "",
-        "pcrs": {str(n): "00" * 32 for n in range(8)},
-    }
+    part = {"at": 0, "part": ""}
+    proof: dict[str, Any] = dict.fromkeys(("value", "message", "signature"), "00")
+    proof |= {"pcrs": {str(number): "00" * 32 for number in range(8)}}
     wrong: list[Any] = [None, 7, canary, canary * 100, [], {}, "0", "0g", "é" * 8, "00" * 5000, True, [canary], -1.5]
     bodies = [b"", b"[", b"null", b"[" * 50_000, canary.encode(), b"\xff\xfe", b'{"a":' * 3000]
-    for path, good in ((BEGIN, claim), (PROVE, proof)):
+    for path, good in ((BEGIN, claim), (LOG_PART, part), (PROVE, proof)):
         members = [good | {name: value} for name in good for value in wrong]
         members += [{name: good[name] for name in good if name != left} for left in good]
-        members += [proof | {"pcrs": proof["pcrs"] | {number: canary}} for number in ("0", "8", canary)]  # type: ignore[operator]
+        members += [proof | {"pcrs": proof["pcrs"] | {number: canary}} for number in ("0", "8", canary)]
         data = [json.dumps(member).encode() for member in members]
         flipped = [bytes(byte ^ (chance.random() < 0.02) for byte in one) for one in data for _ in range(3)]
         for body in (*bodies, *data, *flipped):

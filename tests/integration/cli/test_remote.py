@@ -138,6 +138,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         (laptop / directory).mkdir(parents=True)
     (laptop / "site.yaml").write_text(INVENTORY.replace("rack: a", "rack: b"))
     (laptop / "secret").write_bytes(b"another-token")
+    (laptop / "eks.csv").write_text(f"host,fingerprint\nnode1,{'ab' * 32}\n")
     (laptop / "load" / "node2" / "token").write_bytes(b"yet-another")
     (laptop / "vmlinuz").write_bytes(media.kernel())
     (laptop / "initrd").write_bytes(media.image_archive())
@@ -178,6 +179,12 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("sb", "enrol-image", "-o", "target/enrol.img"): "wrote target/enrol.img",
         ("site-key", "roll", "signing"): "site key 1",
         ("site-key", "list"): "signing",
+        ("enroll", "node1"): "its TPM may be enrolled until 20",
+        ("enroll", "node1", "--close"): "no enrolment window is open",
+        ("tpm", "import", "eks.csv"): "the TPMs of 1 hosts are known",
+        ("tpm", "show", "node1"): "imported     abababab abababab",
+        ("tpm", "list"): "FINGERPRINT",
+        ("tpm", "remove", "node1", "--imported"): "no TPM is enrolled",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",
         ("token", "revoke", "ci"): "revoked ci",
@@ -199,6 +206,9 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     for command in (("webhook", "test", "desk"), ("webhook", "replay", "desk", "--from", "1")):
         ran = run("--server", at, *command)
         assert (ran.code, "the settings have no such" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
+    for word in ("accept", "reject"):
+        ran = run("--server", at, "tpm", word, "node1", "ab" * 32)
+        assert (ran.code, "none with this fingerprint waits" in ran.err) == (Exit.NOT_FOUND, True), ran
     ran = run("--server", at, "rollout", "start", "base")
     assert (ran.code, "no host would get 'base' by it" in ran.err) == (Exit.CONFLICT, True), ran
     without = tuple(("rollout", word) for word in ("status", "pause", "continue", "rollback"))
@@ -207,10 +217,24 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
     ran = run("--server", at, "site-key", "retire", "1")
     assert (ran.code, "is the only one for the use 'signing'" in ran.err) == (Exit.CONFLICT, True), ran
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "site-key", "sb")
+    grouped = (
+        "host",
+        "credential",
+        "image",
+        "token",
+        "store",
+        "link",
+        "bmc",
+        "webhook",
+        "rollout",
+        "site-key",
+        "sb",
+        "tpm",
+    )
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
     heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), ("site-key", "retire"), *without}
+    heard |= {("tpm", "accept"), ("tpm", "reject")}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}
     iso = (laptop / "target" / "node1.iso").read_bytes()

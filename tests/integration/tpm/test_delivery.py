@@ -4,17 +4,23 @@ may be wrong with the host, its boot, the site or the wire."""
 from __future__ import annotations
 
 import stat
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.enrolled_tpm import KeyKind
+from provision.tpm.boot_chain import application_events
+from provision.tpm.event_log import Event
+from tests.helpers.firmware_log import header
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
-from tests.helpers.wrapped_site import Wrapped, wrapped
+from tests.helpers.wrapped_site import INVENTORY, Wrapped, wrapped
 
 pytestmark = pytest.mark.integration
 
@@ -151,3 +157,85 @@ def test_a_tpm_that_is_not_enrolled_gets_nothing(tpm: Tpm, tmp_path: Path) -> No
         assert not host.run()
         assert "No TPM of node1 is enrolled" in " ".join(host.console)
         assert host.here.audit("decision")[-1]["rule"] == "tpm-not-enrolled"
+
+
+def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrapped) -> None:
+    """One more word on the kernel's command line, from a rogue server."""
+    explained = host.here.service.tpm_explanations.explain
+    [before] = explained("node1", ROOT).networks
+    assert before.missing is None and [pcr.same for pcr in before.chains[0].pcrs] == [None] * 3
+    expected = host.bindings()[0].expected
+    at = next(n for n, one in enumerate(expected) if one.data.startswith(b"grub_cmd: linux"))
+    word = expected[at].data.removeprefix(b"grub_cmd: ") + b" init=/bin/sh"
+    events = [*expected[:at], replace(expected[at], digest=sha256(word).digest(), data=word), *expected[at + 1 :]]
+    host.log = header() + b"".join(entry(one) for one in events)
+    host.boot(instead={8: [one.digest for one in events if one.pcr == 8]})
+    host.refused("no approved boot chain", "chain")
+    found = explained("node1", ROOT)
+    assert found.last == "node1 has booted in no chain that the site has approved"
+    four, eight, nine = found.networks[0].chains[0].pcrs
+    assert (four.same, eight.same, nine.same) == (True, False, True)
+    assert eight.differs is not None
+    assert "'grub_cmd: linux /boot/" in eight.differs and "init=/bin/sh' (" in eight.differs
+    assert "was expected, and it measured" in eight.differs
+
+
+def entry(event: Event) -> bytes:
+    """An entry of a firmware's log with this event."""
+    digest = struct.pack("<H", 11) + event.digest
+    return struct.pack("<III", event.pcr, event.kind, 1) + digest + struct.pack("<I", len(event.data)) + event.data
+
+
+@pytest.fixture
+def unified(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
+    """The same by a unified kernel that the site has signed."""
+    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
+    with wrapped(tmp_path / "site", tpm, text) as found:
+        boot = found.here.service.secure_boot
+        boot.init(NewSecureBootKey(), ROOT)
+        boot.sign("base", SignUnified(), ROOT)
+        found.enroll()
+        yield found
+
+
+@pytest.mark.parametrize("secure_boot", [True, False])
+@pytest.mark.parametrize("failures", [0, 7])
+def test_a_unified_kernel_opens_it_whatever_failed_before(unified: Wrapped, secure_boot: bool, failures: int) -> None:
+    [with_secure_boot, without] = unified.bindings()
+    binding = with_secure_boot if secure_boot else without
+    programs = [one.digest for one in binding.expected if one.pcr == 4][2:]
+    started = [one.digest for one in application_events(*programs, failures=failures)]
+    unified.boot(binding, instead={4: started})
+    assert unified.run(), unified.console
+    assert unified.token() == CANARY and not any(CANARY in seen for seen in (*unified.wire, *unified.bus.seen))
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        {4: [sha256(b"another unified kernel, signed by another site").digest()]},
+        {11: [sha256(b"one more word on its command line").digest()]},
+        {12: [sha256(b"a companion .cred file, or load options").digest()]},
+    ],
+)
+def test_another_unified_kernel_or_a_companion_opens_nothing(unified: Wrapped, instead: dict[int, list[bytes]]) -> None:
+    unified.boot(instead=instead)
+    unified.refused("no approved boot chain is the one that was booted", "chain")
+
+
+def test_nine_boot_options_that_failed_are_too_many(unified: Wrapped) -> None:
+    binding = unified.bindings()[0]
+    programs = [one.digest for one in binding.expected if one.pcr == 4][2:]
+    unified.boot(binding, instead={4: [one.digest for one in application_events(*programs, failures=8)]})
+    unified.refused("no approved boot chain", "chain")
+
+
+def test_a_new_unified_kernel_is_approved_and_nothing_is_wrapped_anew(unified: Wrapped) -> None:
+    old = unified.bindings()[0]
+    unified.boot(old)
+    assert unified.run()
+    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
+    unified.here.apply(text.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n", 1))
+    unified.here.service.secure_boot.sign("base", SignUnified(), ROOT)
+    assert unified.bindings()[0].branches != old.branches
+    unified.refused("no approved boot chain", "chain")

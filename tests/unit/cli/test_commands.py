@@ -55,6 +55,8 @@ def test_the_commands_are_those_of_the_plan() -> None:
         "rollout",
         "site-key",
         "sb",
+        "enroll",
+        "tpm",
     }
 
 
@@ -75,6 +77,8 @@ READS: list[tuple[str, ...]] = [
     ("dhcp",),
     ("site-key", "list"),
     ("sb", "list"),
+    ("tpm", "list"),
+    ("tpm", "show", "node1"),
 ]
 
 
@@ -96,12 +100,18 @@ def unread(answer: Any) -> Any:
 def test_what_changes_something_prints_json(state: Path, tmp_path: Path) -> None:
     token, site = tmp_path / "token", tmp_path / "site.yaml"
     token.write_bytes(b"abcdef-token")
+    eks = tmp_path / "eks.csv"
+    eks.write_text(f"host,fingerprint\nnode1,{'ab' * 32}\n")
     tree = tmp_path / "load" / "node2"
     tree.mkdir(parents=True)
     (tree / "token").write_bytes(b"xyz-token-of-node2")
     for command in (
         ("window", "node1", "--minutes", "5", "--boots", "2"),
         ("window", "node1", "--close"),
+        ("enroll", "node1", "--minutes", "5"),
+        ("enroll", "node1", "--close"),
+        ("tpm", "import", eks),
+        ("tpm", "remove", "node1", "--imported"),
         ("credential", "set", "node1", "token", "--file", token),
         ("credential", "load", tmp_path / "load"),
         ("credential", "remove", "node1", "token"),

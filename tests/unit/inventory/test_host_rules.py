@@ -156,10 +156,6 @@ def test_a_default_route_where_the_network_has_no_gateway() -> None:
     [
         ("credentials: [keytap]", "credentials.0: no credential 'keytap' is in the site; did you mean 'keytab'?"),
         ("credentials: [keytab, keytab]", "credentials.1: credential 'keytab' is listed twice"),
-        (
-            "chain: uki\n    kernel_arguments: [quiet]",
-            "kernel_arguments: a signed image ('chain: uki') has the command line",
-        ),
         ("kernel_arguments: [initrd=x]", "kernel_arguments.0: 'initrd=' is set by the boot loader"),
         ("kernel_arguments: [a, BOOT_IMAGE=x]", "kernel_arguments.1: 'BOOT_IMAGE=' is set by the boot loader"),
         ("kernel_arguments: [bootif=x]", "kernel_arguments.0: 'bootif=' is set by the boot loader"),
@@ -170,6 +166,13 @@ def test_a_default_route_where_the_network_has_no_gateway() -> None:
 def test_host_fields(own: str, words: str) -> None:
     (found,) = lines(SITE, host(n=f"{{{MAC}}}") + f"    {own}\n")
     assert found.startswith(f"b.yaml:5: hosts.node9.{words}"), found
+
+
+def test_a_signed_image_has_no_arguments_of_one_host() -> None:
+    own = "    chain: uki\n    kernel_arguments: [quiet]\n"
+    (found,) = lines(SITE, host(n=f"{{{MAC}}}") + own)
+    assert "hosts.node9.kernel_arguments: a signed image ('chain: uki') has the command line of all hosts" in found
+    assert lines(SITE, host(n=f"{{{MAC}}}") + own.replace("uki", "grub")) == []
 
 
 def test_the_addresses_of_servers_are_no_hosts() -> None:

@@ -37,16 +37,21 @@ FORMS = {
     "/selection": {"action": "window", "hosts": "node1"},
     "/batches/0123456789ab/cancel": {},
     "/hosts/node1/bmc/check": {},
+    "/hosts/node1/enrolment": {},
+    "/hosts/node1/enrolment/close": {},
+    "/hosts/node1/tpm/accept": {"fingerprint": "ab" * 32},
+    "/hosts/node1/tpm/reject": {"fingerprint": "ab" * 32},
     "/hosts/node1/operation/cancel": {},
     "/hosts/node1/bmc": {"url": "https://127.0.0.1", "user": "root", "password": "x"},
     "/hosts/node1/bmc/remove": {},
+    "/hosts/node1/tpm/remove": {},
     "/hosts/node1/compromised": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/inventory": {"text": "site: {}"},
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
 }
-_FORMS_OF_OPERATORS = 8
+_FORMS_OF_OPERATORS = 12
 
 
 @pytest.mark.parametrize("role", list(PrincipalRole))
@@ -62,7 +67,7 @@ def test_pages_are_for_those_whose_role_has_them(here: Site, role: PrincipalRole
         assert reply.status == (200 if path in allowed else 403), path
         assert (CANARY in reply.body) is (path in OF_OPERATORS and path in allowed), path
         shown = reply.body.decode() if "text/html" in reply.headers["content-type"] else ""
-        for words in ("Make link", "Open window", "Power and BMC", 'type="checkbox" name="host"'):
+        for words in ("Make link", "Open window", "Let its TPM", "Power and BMC", 'type="checkbox" name="host"'):
             assert (words in shown) <= role.includes(PrincipalRole.OPERATOR), words
         for words in ("Adopt<", "Show what would change", "Set BMC</a>", "Declare"):
             assert (words in shown) <= role.includes(PrincipalRole.ADMIN), words

@@ -1,0 +1,42 @@
+"""The TPM on the page of its host: let it be enrolled, compare, accept, reject, forget."""
+
+from __future__ import annotations
+
+from provision.principal import PrincipalRole
+from tests.helpers.browser import Browser, logged_in
+from tests.helpers.site_fixture import Site
+from tests.helpers.tpm_samples import tpm
+
+OWN, OTHER = "a1" * 32, "b2" * 32
+
+
+def page(browser: Browser) -> str:
+    return browser.get("/hosts/node1").body.decode()
+
+
+def test_an_operator_compares_and_an_admin_forgets(here: Site) -> None:
+    operator, admin = logged_in(here, PrincipalRole.OPERATOR), logged_in(here, PrincipalRole.ADMIN)
+    assert "No TPM is enrolled." in page(operator) and "Forget TPM" not in page(admin)
+    assert operator.post("/hosts/node1/enrolment", minutes="0").status == 422
+    assert operator.post("/hosts/node1/enrolment").status == 303
+    assert "A TPM may be enrolled until" in page(operator) and "Close enrolment" in page(operator)
+    tpms = here.service.core.store.tpms
+    for mark in (OWN, OTHER):
+        tpms.put(tpm("node1", known="", fingerprint=mark, at=here.clock()))
+    shown = page(operator)
+    assert "a1a1a1a1 a1a1a1a1" in shown and "b2b2b2b2 b2b2b2b2" in shown and "Waits to be accepted" in shown
+    for wrong in (OWN[:16], "", OWN[:-1] + "g"):
+        assert operator.post("/hosts/node1/tpm/accept", fingerprint=wrong).status == 422
+    assert operator.post("/hosts/node1/tpm/accept", fingerprint="c3" * 32).status == 404
+    assert operator.post("/hosts/node1/tpm/reject", fingerprint=OTHER).status == 303
+    assert "b2b2b2b2" not in page(operator)
+    assert operator.post("/hosts/node1/tpm/accept", fingerprint=" ".join((OWN[:32], OWN[32:].upper()))).status == 303
+    shown = page(admin)
+    assert (
+        "Enrolled: accepted token:" in shown and "Let its TPM be enrolled" not in shown and "Close enrol" not in shown
+    )
+    assert admin.post("/hosts/node1/tpm/remove").status == 303
+    assert "No TPM is enrolled." in page(admin) and tpms.all() == ()
+    admin.post("/hosts/node1/enrolment", minutes="5")
+    assert admin.post("/hosts/node1/enrolment/close").status == 303
+    assert "Let its TPM be enrolled" in page(admin)
