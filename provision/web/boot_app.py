@@ -56,7 +56,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
-    openings.add_routes(app, netboot.openings, edge)
+    openings.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 

@@ -14,7 +14,8 @@ from provision.boot_paths import EnvelopeFile
 from provision.edge import Edge
 from provision.errors import Invalid
 from provision.service.envelopes import Envelopes
-from provision.service.openings import Openings, Outcome
+from provision.service.netboot import Netboot
+from provision.service.openings import Outcome
 from provision.service.origin import Origin
 
 _MOST_NUMBER = 1 << 53
@@ -26,7 +27,7 @@ async def envelope(envelopes: Envelopes, origin: Origin) -> Response:
     return Response(file, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 
-def add_routes(app: FastAPI, openings: Openings, edge: Edge) -> None:
+def add_routes(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     """Add what a host says of its envelope to the boot application of the listener that `edge` describes."""
 
     @app.post(boot_paths.http(EnvelopeFile()), status_code=204)
@@ -34,7 +35,7 @@ def add_routes(app: FastAPI, openings: Openings, edge: Edge) -> None:
         """The booted host says what became of its envelope."""
         outcome, number, events = _said(await request.body())
         origin = await edge.origin(request.client.host if request.client else None)
-        await asyncio.to_thread(openings.take, origin, outcome, number, events)
+        await asyncio.to_thread(netboot.openings.take, origin, outcome, number, events)
         return Response(status_code=204)
 
 

@@ -24,6 +24,7 @@ def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
     _add_windows(routes, service)
+    _add_chains(routes, service)
 
     @routes.get("/v1/tpms", responses=failures())
     def list_tpms(principal: Reader) -> list[HostTpm]:
@@ -40,16 +41,6 @@ def router(service: Service) -> APIRouter:
     def get_tpm(name: InPath, principal: Reader) -> HostTpms:
         """Everything about the TPM of one host."""
         return service.tpms.of(name, principal)
-
-    @routes.get("/v1/hosts/{name}/tpm/explanation", responses=failures(404))
-    def explain_tpm(name: InPath, principal: Reader) -> TpmExplanation:
-        """What the host's TPM is bound to on each of its networks, what it booted instead, and what is missing."""
-        return service.tpm_explanations.explain(name, principal)
-
-    @routes.post("/v1/images/{name}/revoke", responses=failures(404))
-    def revoke_image(name: InPath, principal: SiteAdmin) -> RevokedImages:
-        """Take back the approvals of what boots a base image, and all images that were approved before it."""
-        return service.envelopes.revoke(name, principal)
 
     @routes.delete("/v1/hosts/{name}/tpm", status_code=204, responses=failures(404))
     def remove_tpm(name: InPath, principal: Admin, imported: bool = False) -> Response:
@@ -84,3 +75,17 @@ def _add_windows(routes: APIRouter, service: Service) -> None:
         """Let the host's TPM be enrolled no longer."""
         service.tpms.close(name, principal)
         return Response(status_code=204)
+
+
+def _add_chains(routes: APIRouter, service: Service) -> None:
+    """The routes of what TPMs are bound to."""
+
+    @routes.get("/v1/hosts/{name}/tpm/explanation", responses=failures(404))
+    def explain_tpm(name: InPath, principal: Reader) -> TpmExplanation:
+        """What the host's TPM is bound to on each of its networks, what it booted instead, and what is missing."""
+        return service.tpm_explanations.explain(name, principal)
+
+    @routes.post("/v1/images/{name}/revoke", responses=failures(404))
+    def revoke_image(name: InPath, principal: SiteAdmin) -> RevokedImages:
+        """Take back the approvals of a base image, and of all images that were approved before it."""
+        return service.envelopes.revoke(name, principal)

@@ -77,6 +77,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("enroll", "node1", "--close"),
     ("tpm", "list"),
     ("tpm", "show", "node1"),
+    ("tpm", "explain", "node1"),
+    ("tpm", "revoke", "base"),
     ("tpm", "import", "secret"),
     ("tpm", "accept", "node1", "ab" * 32),
     ("tpm", "reject", "node1", "ab" * 32),

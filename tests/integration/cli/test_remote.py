@@ -184,6 +184,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("tpm", "import", "eks.csv"): "the TPMs of 1 hosts are known",
         ("tpm", "show", "node1"): "imported     abababab abababab",
         ("tpm", "list"): "FINGERPRINT",
+        ("tpm", "explain", "node1"): "node1: TPM unknown",
+        ("tpm", "revoke", "base"): "approvals up to version 1 are revoked",
         ("tpm", "remove", "node1", "--imported"): "no TPM is enrolled",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",

@@ -79,6 +79,7 @@ READS: list[tuple[str, ...]] = [
     ("sb", "list"),
     ("tpm", "list"),
     ("tpm", "show", "node1"),
+    ("tpm", "explain", "node1"),
 ]
 
 
@@ -112,6 +113,7 @@ def test_what_changes_something_prints_json(state: Path, tmp_path: Path) -> None
         ("enroll", "node1", "--close"),
         ("tpm", "import", eks),
         ("tpm", "remove", "node1", "--imported"),
+        ("tpm", "revoke", "base"),
         ("credential", "set", "node1", "token", "--file", token),
         ("credential", "load", tmp_path / "load"),
         ("credential", "remove", "node1", "token"),

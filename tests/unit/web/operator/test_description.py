@@ -38,6 +38,8 @@ OPERATIONS = {
         "remove_tpm",
         "accept_tpm",
         "reject_tpm",
+        "explain_tpm",
+        "revoke_image",
     ),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
     *("list_site_keys", "roll_site_key", "retire_site_key"),
