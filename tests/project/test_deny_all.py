@@ -80,6 +80,7 @@ PARAMETERS = {
     "receiver": ["desk"],
     "file": ["style.css"],
     "batch": ["0" * 12],
+    "nonce": ["0" * 32],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
