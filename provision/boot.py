@@ -29,11 +29,12 @@ class Medium(StrEnum):
     HTTP_BOOT = "http-boot"
     ISO = "iso"
     DISK = "disk"
+    ENVELOPE = "envelope"
 
     @property
     def from_network(self) -> bool:
-        """Whether firmware loads this medium from a LAN by itself."""
-        return self in (Medium.PXE, Medium.HTTP_BOOT)
+        """Whether the host gets this medium from a LAN by itself."""
+        return self in (Medium.PXE, Medium.HTTP_BOOT, Medium.ENVELOPE)
 
 
 class DiskFormat(StrEnum):
@@ -193,11 +194,13 @@ class Requester:
         return self.principal is not None and self.principal.may(PrincipalRole.OPERATOR)
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What the bytes in question carry: `secrets_in_clear` is true when a sniffer would read a secret."""
+class Payload(StrEnum):
+    """What the bytes in question carry of a host's secrets: such that a sniffer would read them, none, or such as only
+    the host's own TPM opens, in a boot chain that the site has approved."""
 
-    secrets_in_clear: bool
+    CLEAR = "clear"
+    NONE = "none"
+    WRAPPED = "wrapped"
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,23 @@ class BootIso:
 
 
 @dataclass(frozen=True)
+class EnvelopeFile:
+    """The envelope of the machine that asks: its secrets, such as only its own TPM opens."""
+
+
+@dataclass(frozen=True)
+class UnifiedKernel:
+    """The signed unified kernel image of the machine that asks, for UEFI HTTP Boot."""
+
+
+@dataclass(frozen=True)
+class SignedSeed:
+    """The seed without secrets of the machine that asks, signed for this request; `nonce` is 32 hexadecimal digits."""
+
+    nonce: str
+
+
+@dataclass(frozen=True)
 class Loader:
     """A file of the boot loader set; `name` may be anything without a slash, and is only ever looked up in the set."""
 
@@ -118,6 +135,9 @@ Request = (
     | Initrd
     | SeedFile
     | BootIso
+    | EnvelopeFile
+    | UnifiedKernel
+    | SignedSeed
     | Loader
 )
 
@@ -142,6 +162,7 @@ _KINDS = {
     "smbios": _Kind(_UUID, pxe_uuid, pxe_uuid),
     "uuid": _Kind(_UUID),
     "id": _Kind(_ID),
+    "nonce": _Kind("[0-9a-f]{32}"),
     "number": _Kind("[0-9]{1,2}", int),
     "revision": _Kind(
         f"{_ID}|current", lambda text: None if text == "current" else text, lambda revision: revision or "current"
@@ -213,6 +234,9 @@ _TABLE = (
     ),
     _Row(SeedFile, "boot/seed/{revision:revision}/seed.cpio", http="/", tftp=True),
     _Row(BootIso, "http-boot/boot.iso", http="/"),
+    _Row(EnvelopeFile, "envelope", http="/"),
+    _Row(UnifiedKernel, "http-boot/boot.efi", http="/"),
+    _Row(SignedSeed, "boot/signed-seed/{nonce:nonce}", http="/"),
     _Row(Loader, "{name:name}", http=PXE, tftp=True, tree="{name:name}"),
 )
 _ROWS = {row.kind: row for row in _TABLE}

@@ -58,6 +58,14 @@ class Netboot(StrEnum):
     NEVER = "never"
 
 
+class Chain(StrEnum):
+    """What the host's firmware starts: boot loaders that read a configuration, or one image that the site has signed
+    (UKI: unified kernel image)."""
+
+    GRUB = "grub"
+    UKI = "uki"
+
+
 class BondMode(StrEnum):
     """Linux bonding modes (Documentation/networking/bonding.rst).
 
@@ -164,6 +172,7 @@ class Host(Model):
     base: Name | None = None
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
+    chain: Chain = Chain.GRUB
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 

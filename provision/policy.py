@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from provision import link_rules, state_rules
+from provision import link_rules, peer_rules, state_rules, wrapping_rules
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.clock import TOLERANCE
 from provision.denial import Denial
 from provision.errors import Denied
-from provision.host import Host, Netboot, Storage
+from provision.host import Chain, Host, Netboot, Storage
 from provision.site import Site
+from provision.wrapping_rules import NOTHING, Wrapping
 
 RELEASE_LIFETIME = timedelta(minutes=15)
 
@@ -42,6 +43,7 @@ class HostState:
     `exposed` those of its credentials that others may have.
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
+    `wrapping` is what there is of what it takes to give its secrets for its TPM alone.
     """
 
     host: Host
@@ -53,6 +55,7 @@ class HostState:
     ground: Ground = SOUND
     heard: datetime | None = None
     exposed: tuple[str, ...] = ()
+    wrapping: Wrapping = NOTHING
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -68,6 +71,7 @@ class Release:
     medium: Medium
     channel: Channel
     expires: datetime
+    payload: Payload
     confirmed: bool = False
     link: str | None = None
     issuer: Any = field(repr=False, default=None)
@@ -82,27 +86,45 @@ class Release:
         raise TypeError("a Release is never pickled or copied")
 
 
-def require(release: object, state: HostState, boot: Boot | Copy, now: datetime) -> Release:
-    """The release itself when policy issued it for this host revision, and for the medium and network of its boot (or
-    the link of its copy), to a machine that was confirmed to be the host where that can be, and it has not expired;
-    raises Denied."""
+def require_public(release: object, state: HostState, now: datetime) -> Release:
+    """The release itself when policy issued it for this host revision, and it has not expired; raises Denied. It is
+    enough for bytes without a secret."""
     host = state.host.name
     if not isinstance(release, Release) or _ISSUED.get(id(release)) is not release:
         raise Denied(host, "no release by policy", "ask policy.decide for one", "no-release")
-    # By a link, a copy is the same on whatever channel it goes out.
-    network = (release.channel.network or "") if release.link is None else ""
-    released = release.host, release.host, release.revision, release.medium, network, release.link
-    link = boot.link if isinstance(boot, Copy) else None
-    if released != (host, boot.host, state.revision, boot.medium, boot.network, link):
-        fact = (
-            f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
-        )
-        raise Denied(host, fact, "ask again", "other-release")
-    if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
-        raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    if (release.host, release.revision) != (host, state.revision):
+        raise _other(release, host)
     if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
+
+
+def require_wrapped(release: object, state: HostState, now: datetime) -> Release:
+    """The same of an envelope, which is bound to no boot; raises Denied."""
+    granted = require_public(release, state, now)
+    if (granted.medium, granted.payload) != (Medium.ENVELOPE, Payload.WRAPPED):
+        raise _other(granted, state.host.name)
+    return granted
+
+
+def require(release: object, state: HostState, boot: Boot | Copy, now: datetime, *, secret: bool = True) -> Release:
+    """The same for the medium and network of its boot (or the link of its copy), to a machine that was confirmed to be
+    the host where that can be; raises Denied. What is `secret` takes a release for secrets."""
+    granted, host = require_public(release, state, now), state.host.name
+    # By a link, a copy is the same on whatever channel it goes out.
+    network = (granted.channel.network or "") if granted.link is None else ""
+    released = granted.host, granted.medium, network, granted.link
+    link = boot.link if isinstance(boot, Copy) else None
+    if released != (boot.host, boot.medium, boot.network, link) or (secret and granted.payload is not Payload.CLEAR):
+        raise _other(granted, host)
+    if boot.medium.from_network and granted.channel.kind is ChannelKind.MANAGEMENT and not granted.confirmed:
+        raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    return granted
+
+
+def _other(release: Release, host: str) -> Denied:
+    fact = f"the release is for {release.host}'s {release.medium} on {release.channel}, or an earlier revision of it"
+    return Denied(host, fact, "ask again", "other-release")
 
 
 @dataclass(frozen=True)
@@ -159,13 +181,21 @@ def decide(
             "Add its MAC to a host and run 'provision apply'",
         )
     case = _Case(state, site, medium, channel, requester, payload, now)
-    for rule in _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES:
+    if medium is Medium.ENVELOPE and payload is not Payload.WRAPPED:
+        raise ValueError("an envelope has wrapped secrets, and nothing else")
+    for rule in _rules(medium):
         denial = rule(case)
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
     link = requester.bearer.link.id if requester.bearer else None
-    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, link, _ISSUER)
+    return Release(state.host.name, state.revision, medium, channel, lifetime, payload, confirmed, link, _ISSUER)
+
+
+def _rules(medium: Medium) -> tuple[Rule, ...]:
+    if medium is Medium.ENVELOPE:
+        return _ENVELOPE_RULES
+    return _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -199,61 +229,8 @@ def _not_operator(case: _Case) -> Denial | None:
     )
 
 
-def _local_peer(case: _Case) -> Denial | None:
-    if not case.requester.local:
-        return None
-    return _denial(
-        "local-peer",
-        case,
-        f"The request for {case.name} comes from an address of this server, so a proxy or a guest may be behind it",
-        f"Let {case.name} ask by itself on {case.management}",
-    )
-
-
-def _off_prefix(case: _Case) -> Denial | None:
-    address, prefix = case.requester.address, case.channel.prefix
-    if address is not None and prefix is not None and address in prefix:
-        return None
-    return _denial(
-        "off-prefix",
-        case,
-        f"{address} is not inside {prefix}, the prefix of {case.where}",
-        f"Boot {case.name} on {case.management} without a router in between",
-    )
-
-
-def _no_neighbour(case: _Case) -> Denial | None:
-    if case.requester.mac is not None:
-        return None
-    return _denial(
-        "no-neighbour",
-        case,
-        f"{case.requester.address} has no neighbour entry on {case.channel.interface}",
-        f"Put {case.name} on the same L2 segment as this server",
-    )
-
-
-def _foreign_mac(case: _Case) -> Denial | None:
-    if case.requester.mac in case.state.host.macs:
-        return None
-    return _denial(
-        "foreign-mac",
-        case,
-        f"{case.requester.mac} is not a MAC of {case.name}",
-        f"Boot {case.name} from one of its own NICs, or correct its MACs and run 'provision apply'",
-    )
-
-
-def _not_confirmed(case: _Case) -> Denial | None:
-    asked = case.requester
-    if asked.confirmed is not False:
-        return None
-    return _denial(
-        "not-confirmed",
-        case,
-        f"{asked.mac} did not answer by ARP on {case.channel.interface} that it has {asked.address}",
-        f"Boot {case.name} again; if it asked itself, look for another machine with its address",
-    )
+def _peer(case: _Case) -> Denial | None:
+    return peer_rules.denial(case.name, case.state.host.macs, case.requester, case.channel, case.management)
 
 
 def _never(case: _Case) -> Denial | None:
@@ -268,7 +245,7 @@ def _never(case: _Case) -> Denial | None:
 
 
 def _secrets_on_general(case: _Case) -> Denial | None:
-    if case.channel.kind is ChannelKind.MANAGEMENT or not case.payload.secrets_in_clear:
+    if case.channel.kind is ChannelKind.MANAGEMENT or case.payload is not Payload.CLEAR:
         return None
     return _denial(
         "secrets-on-general",
@@ -278,8 +255,22 @@ def _secrets_on_general(case: _Case) -> Denial | None:
     )
 
 
+def _unwrappable(case: _Case) -> Denial | None:
+    if case.payload is not Payload.WRAPPED:
+        return None
+    return wrapping_rules.denial(case.name, case.state.wrapping)
+
+
+def _is_public(case: _Case) -> bool:
+    """Whether it is the image that is the same for all, or a seed without secrets: who asks too often learns nothing
+    by it, and a host that boots them from the network does so at every boot."""
+    return case.state.host.chain is Chain.UKI and case.payload is Payload.NONE
+
+
 def _window(case: _Case) -> Denial | None:
     state, now = case.state, case.now
+    if _is_public(case):
+        return None
     if state.host.netboot is Netboot.ALWAYS or (state.window and state.window.is_open(now)):
         return None
     window = state.window
@@ -297,6 +288,8 @@ def _goes_on(boot: Boot, case: _Case) -> bool:
 
 def _host_is_up(case: _Case) -> Denial | None:
     heard, window = case.state.heard, case.state.window
+    if _is_public(case):
+        return None
     # Both ways: a clock that was set back must not make a host of long ago one that is up.
     if heard is None or abs(case.now - heard) >= timedelta(seconds=case.site.policy.alive_seconds):
         return None
@@ -366,17 +359,24 @@ def _no_storage(case: _Case) -> Denial | None:
 _NETWORK_RULES: tuple[Rule, ...] = (
     _sound,
     _not_operator,
-    _local_peer,
-    _off_prefix,
-    _no_neighbour,
-    _foreign_mac,
-    _not_confirmed,
+    _peer,
     _never,
     _secrets_on_general,
+    _unwrappable,
     _exposed,
     _incomplete,
     _window,
     _host_is_up,
+)
+# It opens in one TPM and in approved chains alone: no window bounds that any further, and whoever asks in the name of a
+# host that is up has nothing of it.
+_ENVELOPE_RULES: tuple[Rule, ...] = (
+    _sound,
+    _not_operator,
+    _peer,
+    _unwrappable,
+    _exposed,
+    _incomplete,
 )
 _DOWNLOAD_RULES: tuple[Rule, ...] = (
     # Before all others: a link that has ended says no more than one that never was.

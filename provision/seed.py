@@ -102,6 +102,15 @@ class BootServer:
 
 
 @dataclass(frozen=True)
+class EnvelopeSource:
+    """Where a host whose seed has no secrets gets its envelope, and the public halves (Ed25519, hex) of the keys by one
+    of which the site signs it."""
+
+    url: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Seed:
     """A built seed: `data` is the archive, padded to 512 bytes; `revision` names it."""
 
@@ -125,6 +134,7 @@ def seed_revision(
     phone_home: PhoneHomeId | None = None,
     servers: Sequence[BootServer] = (),
     owners: Mapping[str, str] | None = None,
+    envelope: EnvelopeSource | None = None,
 ) -> str:
     """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
 
@@ -134,6 +144,7 @@ def seed_revision(
     there = [[str(s.address), s.http, s.tftp, *s.transfers] for s in servers]
     parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot, there]
     parts += [sorted(owners.items())] if owners else []
+    parts += [["envelope", envelope.url, *envelope.keys]] if envelope else []
     return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()
 
 
@@ -152,13 +163,41 @@ def build(
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
-    policy.require(release, state, boot, now)
-    host = state.host
+    policy.require(release, state, boot, now, secret=bool(credentials) or phone_home is not None)
+    return _build(state.host, site, credentials, phone_home, servers, None)
+
+
+def plain(host: Host, site: Site, servers: Sequence[BootServer] = (), envelope: EnvelopeSource | None = None) -> Seed:
+    """The seed without any secret of a host, which gets those by its envelope. It is no secret, so that this takes no
+    release: it tells what the host's boot loader will measure. Raises Invalid as `build` does."""
+    return _build(host, site, (), None, servers, envelope)
+
+
+def secrets(
+    release: object, state: HostState, revision: str, credentials: Sequence[SeedCredential], now: datetime
+) -> Seed:
+    """The host's credentials alone, in the form of a seed: what is sealed for its TPM. Raises as `build` does."""
+    policy.require_wrapped(release, state, now)
+    tree: dict[str, File] = {}
+    for credential in credentials:
+        _add(tree, state.host, credential)
+    _check_paths(tree, state.host)
+    return Seed(revision, archive(state.host.name, revision, tree))
+
+
+def _build(
+    host: Host,
+    site: Site,
+    credentials: Sequence[SeedCredential],
+    phone_home: PhoneHome | None,
+    servers: Sequence[BootServer],
+    envelope: EnvelopeSource | None,
+) -> Seed:
     versions = [(c.name, c.version) for c in credentials]
     owners = {c.name: c.owner for c in credentials if c.owner != ROOT_OWNER}
-    revision = seed_revision(host, site, versions, phone_home, servers, owners)
+    revision = seed_revision(host, site, versions, phone_home, servers, owners, envelope)
     tree = _generated(host, site)
-    tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home), "0600")
+    tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home, envelope), "0600")
     if servers:
         tree[BOOT_SERVERS] = File(_boot_servers(servers))
     for credential in credentials:
@@ -254,7 +293,12 @@ def _manifest(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
 
 
 def _host_json(
-    host: Host, site: Site, revision: str, credentials: Sequence[SeedCredential], phone_home: PhoneHome | None
+    host: Host,
+    site: Site,
+    revision: str,
+    credentials: Sequence[SeedCredential],
+    phone_home: PhoneHome | None,
+    envelope: EnvelopeSource | None,
 ) -> bytes:
     used = {interface.network for interface in host.interfaces.values()}
     document: dict[str, Any] = {
@@ -285,6 +329,8 @@ def _host_json(
         document["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
         alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
         document["alive"] = alive
+    if envelope is not None:
+        document["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
     return to_json(document, indent=2) + b"\n"
 
 

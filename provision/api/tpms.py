@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from provision.api.wire import Answer, Bytes, Count, Line, Request, Time, examples
 from provision.enrolled_tpm import KeyKind
 from provision.model import Name
+from provision.wrapping_rules import TpmStanding
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 of an endorsement key as a SubjectPublicKeyInfo in DER (RFC 5280)."""
@@ -54,6 +55,63 @@ class HostTpms(Answer):
     tpms: tuple[HostTpm, ...]
     window: Time | None
     imported: Fingerprint | None
+
+
+class PcrExplanation(Answer):
+    """A PCR of a chain: the value that the server has computed, the one that the host says it has had, whether that
+    will do, and the first event that is another; None where the host has said nothing."""
+
+    model_config = examples(
+        {"pcr": 8, "expected": _PRINT, "said": "00" * 32, "same": False, "differs": "'grub_cmd: boot' was expected"}
+    )
+
+    pcr: Annotated[int, Field(ge=0, le=23)]
+    expected: Fingerprint
+    said: Fingerprint | None
+    same: bool | None
+    differs: Line | None
+
+
+class ChainExplanation(Answer):
+    """A boot chain that secrets are bound to."""
+
+    model_config = examples({"chain": "unified kernel", "pcrs": []})
+
+    chain: Line
+    pcrs: tuple[PcrExplanation, ...]
+
+
+class NetworkExplanation(Answer):
+    """What a host's TPM is bound to when it boots on a network, and what is `missing` of what it takes."""
+
+    model_config = examples({"network": "office", "missing": None, "chains": []})
+
+    network: Name
+    missing: Line | None
+    chains: tuple[ChainExplanation, ...]
+
+
+class TpmExplanation(Answer):
+    """What it takes to give a host its secrets for its TPM alone: how the TPM is known, what it is bound to on each of
+    the host's networks, and what the host said last of an envelope."""
+
+    model_config = examples({"host": "node1", "tpm": "enrolled", "networks": [], "last": None, "at": None})
+
+    host: Name
+    tpm: TpmStanding
+    networks: tuple[NetworkExplanation, ...]
+    last: Line | None
+    at: Time | None
+
+
+class RevokedImages(Answer):
+    """Up to which image's version approvals are revoked, and the lowest version that TPMs are to take from now on."""
+
+    model_config = examples({"image": "debian-12", "version": 3, "least": 4})
+
+    image: Name
+    version: Count
+    least: Count
 
 
 class OpenEnrolment(Request):

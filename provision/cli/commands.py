@@ -93,6 +93,8 @@ COMMANDS: Mapping[str, str | Group] = {
             "reject": "provision.cli.tpm:reject",
             "remove": "provision.cli.tpm:remove",
             "import": "provision.cli.tpm:import_",
+            "explain": "provision.cli.tpm:explain",
+            "revoke": "provision.cli.tpm:revoke",
         },
     ),
     "webhook": Group(
@@ -125,6 +127,23 @@ COMMANDS: Mapping[str, str | Group] = {
             "pause": "provision.cli.rollout:pause",
             "continue": "provision.cli.rollout:continue_",
             "rollback": "provision.cli.rollout:rollback",
+        },
+    ),
+    "site-key": Group(
+        "Look after the keys with which the site signs and approves.",
+        {
+            "list": "provision.cli.site_key:list_",
+            "roll": "provision.cli.site_key:roll",
+            "retire": "provision.cli.site_key:retire",
+        },
+    ),
+    "sb": Group(
+        "Sign unified kernel images that the hosts' firmware knows as the site's.",
+        {
+            "init": "provision.cli.secure_boot:init",
+            "sign": "provision.cli.secure_boot:sign",
+            "list": "provision.cli.secure_boot:list_",
+            "enrol-image": "provision.cli.secure_boot:enrol_image",
         },
     ),
     "ca": Group(

@@ -73,6 +73,33 @@ def show(host: HostName) -> None:
         output.say(f"{host}: its TPM may be enrolled until {output.moment(found.window)}")
 
 
+def explain(host: HostName) -> None:
+    """Say what a host's TPM is bound to, what it booted instead, and what is missing.
+
+    What the host says of its boot is its own word, and nothing rests on it.
+    """
+    from provision.api.tpms import TpmExplanation
+
+    given = context()
+    with given.client() as client:
+        found = client.call(TpmExplanation, "GET", route("hosts", host, "tpm", "explanation"))
+    if given.json:
+        output.data(found)
+        return
+    output.say(f"{host}: TPM {found.tpm}")
+    for network in found.networks:
+        output.say(f"  on {network.network}: {network.missing or 'its envelope is given'}")
+        for chain in network.chains:
+            output.say(f"    by {chain.chain}")
+            for pcr in chain.pcrs:
+                said = {None: "", True: "  as it was booted", False: "  NOT as it was booted"}[pcr.same]
+                output.say(f"      PCR {pcr.pcr:<2} {pcr.expected}{said}")
+                if pcr.differs is not None:
+                    output.say(f"             {pcr.differs}")
+    if found.last is not None and found.at is not None:
+        output.say(f"  {output.moment(found.at)}: {found.last}")
+
+
 def list_() -> None:
     """List the TPMs that have proved themselves, enrolled or waiting."""
     from provision.api.tpms import HostTpm
@@ -155,6 +182,24 @@ def import_(
         output.data(done)
     else:
         output.say(f"the TPMs of {done.hosts} hosts are known by their fingerprints")
+
+
+def revoke(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The newest base image that is revoked")],
+) -> None:
+    """Take back the approvals of a base image, and of every image that was approved before it.
+
+    A host that boots one of them gets no envelope, and its TPM takes no older one once it was given a newer image's.
+    """
+    from provision.api.tpms import RevokedImages
+
+    given = context()
+    with given.client() as client:
+        done = client.call(RevokedImages, "POST", route("images", image, "revoke"))
+    if given.json:
+        output.data(done)
+    else:
+        output.say(f"{image}: approvals up to version {done.version} are revoked; give its hosts a newer image")
 
 
 def _named(file: Path) -> str:

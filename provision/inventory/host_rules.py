@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from provision.document import Path
-from provision.host import Addressing, Host, Interface, Route
+from provision.host import Addressing, Chain, Host, Interface, Route
 from provision.inventory.device_rules import device_violations
 from provision.inventory.port_rules import port_violations
 from provision.inventory.site_index import SiteIndex
@@ -234,6 +234,9 @@ def _credentials(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]
 
 def _command_line(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:
     where = (*path, "kernel_arguments")
+    if host.chain is Chain.UKI and host.kernel_arguments:
+        fact = "a signed image ('chain: uki') has the command line of all hosts in it"
+        yield Violation(where, fact, "move them to the site's kernel_arguments, or set 'chain: grub'")
     yield from argument_violations(host.kernel_arguments, where)
     arguments = (*(seen.site.kernel_arguments if seen.site else ()), *host.kernel_arguments)
     size = len(" ".join(arguments))

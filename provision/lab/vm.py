@@ -176,12 +176,17 @@ class VM:
             if process is not None:
                 process.stop()
 
-    def _start_tpm(self) -> None:
+    def make_tpm(self) -> Path:
+        """Manufacture its TPM, unless it has one; returns where the state of that is."""
         state = (self.directory / "tpm").resolve()
         if not state.exists():
-            state.mkdir()
+            state.mkdir(parents=True)
             setup = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--create-platform-cert"]
             proc.run([*setup, "--lock-nvram"], package="swtpm-tools")
+        return state
+
+    def _start_tpm(self) -> None:
+        state = self.make_tpm()
         control = state / "control"
         control.unlink(missing_ok=True)
         argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={control}"]

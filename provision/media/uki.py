@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from hashlib import sha256
 
 from provision.errors import Invalid
 
@@ -26,6 +27,22 @@ def build(stub: bytes, sections: Mapping[str, bytes]) -> bytes:
         return _build(stub, sections)
     except (struct.error, ValueError, IndexError):
         raise Invalid("stub", "is not a PE program with room for the sections", _REMEDY) from None
+
+
+def measured(image: bytes, subject: str) -> dict[str, bytes]:
+    """The SHA-256 of each section that systemd-stub measures, by its name and in its order. Raises Invalid."""
+    try:
+        (at,) = struct.unpack_from("<I", image, 0x3C)
+        count, optional_size = struct.unpack_from("<H12xH", image, at + 6)
+        rows = [struct.unpack_from("<8sI4xII", image, at + 24 + optional_size + n * _SECTION) for n in range(count)]
+    except struct.error:
+        raise Invalid(subject, "is not a unified kernel image", "sign it again: 'provision sb sign'") from None
+    found = {name.rstrip(b"\0").decode("latin-1"): (size, stored, start) for name, size, stored, start in rows}
+    places = {name: found[name] for name in MEASURED if name in found}
+    if any(size > stored or start + stored > len(image) for size, stored, start in places.values()):
+        raise Invalid(subject, "is not a whole unified kernel image", "sign it again: 'provision sb sign'")
+    view = memoryview(image)
+    return {name: sha256(view[start : start + size]).digest() for name, (size, _, start) in places.items()}
 
 
 def _build(stub: bytes, sections: Mapping[str, bytes]) -> bytes:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from provision import boot_paths
 from provision.boot import Role
-from provision.boot_paths import BootIso
+from provision.boot_paths import BootIso, UnifiedKernel
 from provision.errors import Invalid, Unavailable
-from provision.host import Addressing, Host, Interface
+from provision.host import Addressing, Chain, Host, Interface
 from provision.proc import run
 from provision.render.environment import render
 from provision.site import Inventory, Network, Pool
@@ -40,11 +40,13 @@ class BootServer:
 
 
 class Reservation(NamedTuple):
-    """The address of one host: for a bond, whichever NIC asks. `address` None: known, but from the pool."""
+    """The address of one host: for a bond, whichever NIC asks. `address` None: known, but from the pool. A `unified`
+    host's firmware starts the site's signed image."""
 
     host: str
     macs: tuple[str, ...]
     address: IPv4Address | None
+    unified: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class DhcpNetwork:
         return self.base_url + boot_paths.http(BootIso())
 
     @property
+    def unified_url(self) -> str:
+        """The same for hosts that start the site's signed image."""
+        return self.base_url + boot_paths.http(UnifiedKernel())
+
+    @property
     def pxe_url(self) -> str:
         """Where PXELINUX finds its files."""
         return self.base_url + boot_paths.PXE
@@ -90,6 +97,11 @@ class DhcpModel:
         """How many leases there can be at most (dnsmasq gives up at 1000 unless told)."""
         pools = [int(n.pool.last) - int(n.pool.first) + 1 for n in self.networks if n.pool]
         return sum(pools) + sum(len(n.reservations) for n in self.networks) + 1
+
+    @property
+    def has_unified(self) -> bool:
+        """Whether any host starts the site's signed image."""
+        return any(reservation.unified for network in self.networks for reservation in network.reservations)
 
     @property
     def reservations(self) -> tuple[Reservation, ...]:
@@ -155,7 +167,7 @@ def _reservations(network: str, hosts: Iterable[Host]) -> Iterable[Reservation]:
     for host in hosts:
         for interface in host.interfaces.values():
             if interface.network == network:
-                yield Reservation(host.name, interface.macs, _address(interface))
+                yield Reservation(host.name, interface.macs, _address(interface), host.chain is Chain.UKI)
 
 
 def _address(interface: Interface) -> IPv4Address | None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 
 from provision import boot_paths
-from provision.boot_paths import BootIso
+from provision.boot_paths import BootIso, UnifiedKernel
 from provision.errors import Invalid
 
 MAX_LINE = 1000
@@ -54,8 +54,9 @@ _NETWORK = (
     rf"dhcp-option-force=tag:{_NET},tag:arch-bios,211,5i",
     rf"dhcp-boot=tag:{_NET},tag:arch-efi,shimx64\.efi,,{_IP}",
     rf"dhcp-option-force=tag:{_NET},tag:arch-http,60,HTTPClient",
-    rf"dhcp-boot=tag:{_NET},tag:arch-http,{_URL}{re.escape(boot_paths.http(BootIso()))},,{_IP}",
-    rf"dhcp-host={_MAC}(?:,{_MAC})*(?:,{_IP})?,{_NAME}",
+    rf"dhcp-boot=tag:{_NET},tag:arch-http(?:,tag:!uki)?,{_URL}{re.escape(boot_paths.http(BootIso()))},,{_IP}",
+    rf"dhcp-boot=tag:{_NET},tag:arch-http,tag:uki,{_URL}{re.escape(boot_paths.http(UnifiedKernel()))},,{_IP}",
+    rf"dhcp-host={_MAC}(?:,{_MAC})*(?:,set:uki)?(?:,{_IP})?,{_NAME}",
 )
 
 _HEAD_LINES = tuple(map(re.compile, _HEAD))

@@ -15,7 +15,7 @@ from provision import clock as clocks
 from provision import policy
 from provision.accounts import ROOT_ONLY
 from provision.below import discard
-from provision.boot import Channel, ChannelKind, Medium, Payload, Requester
+from provision.boot import Channel, Medium, Payload, Requester
 from provision.clock import Clock
 from provision.denial import Denial
 from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
@@ -32,6 +32,7 @@ from provision.service.decisions import Decisions
 from provision.service.endpoints import Endpoints
 from provision.service.footing import Footing
 from provision.service.integrity import Integrity
+from provision.service.payloads import Payloads
 from provision.service.space import Foresight
 from provision.service.tally import Tally
 from provision.settings import Settings
@@ -43,7 +44,6 @@ from provision.store.lock import StateLock
 from provision.store.snapshot import Snapshot
 from provision.store.store import Store
 
-_IN_CLEAR, _WITHOUT_SECRETS = Payload(secrets_in_clear=True), Payload(secrets_in_clear=False)
 _ROOM = "make room, or let 'audit_files' in provision.toml be smaller"
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Core:
         self.footing = Footing(store, audit, clock)
         # What of a host's state changes only with the snapshot, and the snapshot's count it belongs to.
         self._known: tuple[int, dict[str, tuple[Host, str, tuple[str, ...], str]]] = (-1, {})
-        self.charged = Charged(store)
+        self.charged, self.payloads = Charged(store), Payloads(store)
         self.endpoints = Endpoints(settings, lambda: self.site)
         self.tally = Tally()
         self.decisions = Decisions(audit, self.tally)
@@ -296,15 +296,6 @@ class Core:
 
     # Decisions
 
-    @staticmethod
-    def carries_key(channel: Channel) -> bool:
-        """Whether media for this channel carry the phone-home key: never on a general network."""
-        return channel.kind is not ChannelKind.GENERAL
-
-    def payload(self, state: HostState, channel: Channel) -> Payload:
-        """What the bytes of this host's media would carry in clear on that channel."""
-        return _IN_CLEAR if state.host.credentials or self.carries_key(channel) else _WITHOUT_SECRETS
-
     def decide(
         self,
         state: HostState | None,
@@ -312,19 +303,25 @@ class Core:
         channel: Channel,
         requester: Requester,
         *,
+        payload: Payload | None = None,
         durable: bool = False,
         counted: bool = False,
         written: Callable[[Release], None] | None = None,
         later: bool = False,
+        measured: bool = True,
     ) -> Release | Denial:
         """Decide and record. When the audit log cannot be written this raises Unavailable: the answer is no.
 
         A `durable` release is on disk before anything is given away; of those that are `counted`, the first of a
         minute is, and how many more there were follows. `written` is called with a durable release whose
         entry is on its way to the disk: what it begins may be given to nobody before this returns. With `later` one
-        that is not `counted` may be given to nobody before `Audit.settle` returns.
+        that is not `counted` may be given to nobody before `Audit.settle` returns. `payload` is
+        what is asked for, when that is not one of the host's media. `measured` says whether a boot loader asks that
+        measures what it loads.
         """
-        payload = self.payload(state, channel) if state else _IN_CLEAR
+        if state is not None and payload is None:
+            state, payload = self.payloads.weighed(state, medium, channel, measured)
+        payload = payload or (Payload.WRAPPED if medium is Medium.ENVELOPE else Payload.CLEAR)
         now = self.clock()
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None

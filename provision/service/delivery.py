@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from threading import Lock
 
-from provision.boot import Boot
+from provision.boot import Boot, Payload
 from provision.errors import Gone
 from provision.host import Netboot
 from provision.media.plan import Plan
@@ -53,7 +53,7 @@ class Delivery:
         self.host, self.boot, self.what, self._release, self._at = state.host.name, boot, what, release, at
         self._core, self._identity, self._pin = core, state.identity, pin
         self._charge, self._taken, self._with_others = charge, taken, with_others
-        self._secret = core.payload(state, release.channel).secrets_in_clear
+        self._secret = release.payload is Payload.CLEAR
         self._seen: Snapshot | None = None
         self.void = self.arrived = self.charged = self.ended = False
         self.since = math.inf

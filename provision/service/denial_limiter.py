@@ -89,6 +89,11 @@ def enrolling(network: str) -> Bound:
     return Bound(f"refused enrolments on {network}", STRANGERS_A_DAY, _KEPT)
 
 
+def opening(network: str, host: str) -> Bound:
+    """The bound of what a host says of its envelopes."""
+    return Bound(f"envelopes of {host} on {network}", HOST_A_DAY, frozenset(("event", "channel", "host", "mac")))
+
+
 def beginning(network: str, host: str) -> Bound:
     """The bound of boots that a host begins."""
     return Bound(f"boots of {host} on {network}", HOST_A_DAY, frozenset(("event", "medium", "network", "host", "mac")))

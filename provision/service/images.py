@@ -21,6 +21,7 @@ from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionErro
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
+from provision.media.unified import UnifiedImages
 from provision.principal import Principal, PrincipalRole
 from provision.service import standing
 from provision.service.core import Core
@@ -210,6 +211,7 @@ class Images:
             self._core.witness()
         if base_id not in self._core.bases().values():
             self._core.library.remove(base_id)
+            UnifiedImages(self._core.settings.state).remove(base_id)
 
 
 def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from provision import link as secret_links
 from provision import link_rules, policy
 from provision.api import links as api
-from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Requester
+from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Payload, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone, NotFound, ProvisionError
 from provision.media.plan import Plan
@@ -94,9 +94,7 @@ class Links:
             remedy = "set [api] and its 'names', or 'links = true' in the [[listen]] block of a management network"
             raise Conflict(name, "this server gives no media to links", remedy)
         fresh = link_rules.imagined(name, medium, state.identity, core.clock())
-        answer = policy.decide(
-            state, core.site, medium, OPERATOR, Requester(bearer=fresh), core.payload(state, OPERATOR), core.clock()
-        )
+        answer = policy.decide(state, core.site, medium, OPERATOR, Requester(bearer=fresh), Payload.CLEAR, core.clock())
         if isinstance(answer, Denial):
             raise answer.error()
         return bases
@@ -210,7 +208,7 @@ class Links:
 
     def _foresee(self, state: HostState, link: Link, asked: Asked, now: datetime) -> Release | Denial:
         core, requester = self._core, _requester(link, asked)
-        payload = core.payload(state, asked.channel)
+        payload = core.payloads.of(state, link.medium, asked.channel)
         return policy.decide(state, core.site, link.medium, asked.channel, requester, payload, now)
 
     def _plan(self, release: Release, state: HostState, link: Link, format_: DiskFormat) -> Plan:

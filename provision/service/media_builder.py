@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import OPERATOR, RAW, Boot, Channel, Copy, DiskFormat, Medium, Role
+from provision.boot import OPERATOR, RAW, Boot, Channel, Copy, DiskFormat, Medium, Payload, Role
+from provision.boot_paths import EnvelopeFile
 from provision.cmdline import command_line
 from provision.errors import Gone
 from provision.host import Host
@@ -19,9 +21,11 @@ from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
 from provision.render.target import BootTarget
 from provision.secret import Secret
-from provision.seed import BootServer, PhoneHome, PhoneHomeId, Seed, SeedCredential
+from provision.seed import BootServer, EnvelopeSource, PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.service.core import Core
 from provision.service.endpoints import Endpoint
+from provision.service.payloads import carries_key
+from provision.site_key import KeyUse, SiteKey
 
 _PLANS = 64
 _REVISIONS = 20_000
@@ -38,6 +42,8 @@ class MediaBuilder:
             tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
         ] = {}
         self._lock = Lock()
+        self.signing_keys: Callable[[], Sequence[SiteKey]] = lambda: core.store.site_keys.of(KeyUse.SIGNING)
+        """The keys by which hosts know what the site has signed."""
 
     def _phone_home_url(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str | None:
         """Where the booted host says that it is up: the network it boots on, else its own management network.
@@ -46,7 +52,7 @@ class MediaBuilder:
         """
         # A copy is the same wherever it goes out: a BMC's network is not the host's.
         channel = OPERATOR if isinstance(boot, Copy) else channel
-        if not self._core.carries_key(channel):
+        if not carries_key(channel):
             return None
         endpoints = self._core.endpoints
         there = endpoints.of(channel.network) if channel.network else self._own_management(state.host)
@@ -62,6 +68,20 @@ class MediaBuilder:
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
         return _said(self._phone_home_url(state, channel, boot), boot)
 
+    def envelope_source(self, channel: Channel) -> EnvelopeSource | None:
+        """Where a host on that network gets its envelope; None where this server is not."""
+        there = self._core.endpoints.of(channel.network) if channel.network else None
+        if there is None:
+            return None
+        keys = tuple(key.public.hex() for key in self.signing_keys())
+        return EnvelopeSource(f"{there.url}{boot_paths.http(EnvelopeFile())}", keys)
+
+    def plain(self, host: Host, channel: Channel) -> Seed:
+        """The seed of a host that boots on that network and gets its secrets for its TPM alone. Raises Invalid."""
+        servers = self._core.endpoints.boot_servers(host)
+        envelope = self.envelope_source(channel) if host.credentials else None
+        return seeds.plain(host, self._core.site, servers, envelope)
+
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
         return store.keys.of_copy(boot) if isinstance(boot, Copy) else store.keys.phone_home(boot.id, boot.host)
@@ -69,6 +89,8 @@ class MediaBuilder:
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
+        if self._core.payloads.of(state, boot.medium, channel) is Payload.WRAPPED:
+            return self._revision_of_plain(host, channel)
         owners = self._core.owners(host)
         url, there = self._phone_home_url(state, channel, boot), self._core.endpoints.boot_servers(host)
         key = state.revision, tuple(owners.items()), url, boot.label
@@ -86,6 +108,10 @@ class MediaBuilder:
             self._revisions[key] = there, found
         return found
 
+    def _revision_of_plain(self, host: Host, channel: Channel) -> str:
+        there, envelope = self._core.endpoints.boot_servers(host), self.envelope_source(channel)
+        return seeds.seed_revision(host, self._core.site, (), None, there, None, envelope)
+
     def seed(self, release: Release, state: HostState, boot: Boot | Copy, revision: str) -> Seed:
         """The seed of `revision` that `release` allows.
 
@@ -94,8 +120,11 @@ class MediaBuilder:
         """
         core, name = self._core, state.host.name
         now = core.clock()
-        require(release, state, boot, now)
+        if isinstance(release, Release) and release.payload is Payload.WRAPPED:
+            require(release, state, boot, now, secret=False)
+            return self._unchanged(self.plain(state.host, release.channel), state, revision)
         said = self._phone_home(state, release.channel, boot)
+        require(release, state, boot, now, secret=bool(state.host.credentials) or said is not None)
         alive = core.store.keys.alive(name, boot.label)
         home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
         opened = core.store.credentials.open(name, state.host.credentials)
@@ -106,8 +135,11 @@ class MediaBuilder:
         built = seeds.build(
             release, state, boot, core.site, credentials, home, now, core.endpoints.boot_servers(state.host)
         )
-        if built.revision != revision or core.state(name).revision != state.revision:
-            raise Gone(name, "it has just changed", "ask again")
+        return self._unchanged(built, state, revision)
+
+    def _unchanged(self, built: Seed, state: HostState, revision: str) -> Seed:
+        if built.revision != revision or self._core.state(state.host.name).revision != state.revision:
+            raise Gone(state.host.name, "it has just changed", "ask again")
         return built
 
     def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:
@@ -117,7 +149,7 @@ class MediaBuilder:
     def plan(self, release: Release, state: HostState, boot: Boot | Copy, format_: DiskFormat = RAW) -> Plan:
         """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
         Conflict when the base has no disk in that format."""
-        require(release, state, boot, self._core.clock())
+        require(release, state, boot, self._core.clock(), secret=False)
         base = self._core.base_of(state.host)
         layout = base.disk_as(format_) if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)

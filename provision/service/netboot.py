@@ -23,13 +23,16 @@ from provision.service.current_boot import CurrentBoots
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.duplicates import Duplicates
 from provision.service.enrolling import Enrolling
+from provision.service.envelopes import Envelopes
 from provision.service.media_builder import MediaBuilder
+from provision.service.openings import Openings
 from provision.service.origin import Origin
 from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 from provision.service.together import Together
+from provision.service.unified_boot import UnifiedBoots
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
@@ -42,15 +45,16 @@ Charging = tuple[Delivery, HostState, Progress]
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker) -> None:
-        self._core, self._builder, self._tracker = core, builder, tracker
+    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker, envelopes: Envelopes) -> None:
+        self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
-        self.enrolling = Enrolling(core)
+        self.enrolling, self.openings = Enrolling(core), Openings(core)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)
         self._configurations = Configurations(builder)
+        self.unified = UnifiedBoots(core, builder, self._boots)
         self._duplicates = Duplicates(core)
         self._complaints = Complaints(_log)
         self._seeds, self._charges = Together(self._make_seeds), Together(self._charge_all)
@@ -82,7 +86,7 @@ class Netboot:
     def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> HostState | bytes:
         """The host that gets its configuration, by the decision that is recorded now; else the refusing one."""
         state = self._core.state_by_mac(claimed_mac)
-        answer = self._decide(state, Medium.PXE, origin)
+        answer = self._decide(state, Medium.PXE, origin, measured=False)
         if isinstance(answer, Denial) and answer.passes:
             # A loader that finds no configuration resets its machine after a while. One that is told to ask again
             # nests what it is given, and hangs after some dozen times (lpxelinux 6.04).
@@ -131,12 +135,15 @@ class Netboot:
         durable: bool = False,
         counted: bool = False,
         later: bool = False,
+        measured: bool = True,
     ) -> Release | Denial:
         if state is None:
             self._note_unknown(origin)
         self._duplicates.note(origin)
         channel, requester = origin.channel, origin.requester
-        return self._core.decide(state, medium, channel, requester, durable=durable, counted=counted, later=later)
+        return self._core.decide(
+            state, medium, channel, requester, durable=durable, counted=counted, later=later, measured=measured
+        )
 
     def _note_unknown(self, origin: Origin) -> None:
         mac, now, network = origin.requester.mac, self._core.clock(), origin.channel.network or ""

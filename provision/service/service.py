@@ -10,11 +10,13 @@ from provision import clock as clocks
 from provision.clock import Clock
 from provision.service.auditing import Auditing
 from provision.service.batches import Batches
+from provision.service.bindings import Bindings
 from provision.service.bmc_boots import BmcBoots, Parts
 from provision.service.bmcs import Bmcs
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
+from provision.service.envelopes import Envelopes
 from provision.service.expiries import Expiries
 from provision.service.exports import Exports
 from provision.service.images import Images
@@ -30,16 +32,20 @@ from provision.service.overview import Overview
 from provision.service.progress import Tracker
 from provision.service.readiness import Readiness
 from provision.service.rollouts import Rollouts
+from provision.service.secure_boot import SecureBoot
 from provision.service.selections import Selections
 from provision.service.sessions import Sessions
+from provision.service.site_keys import SiteKeys
 from provision.service.status import Reports
 from provision.service.stuck import Stuck
 from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
+from provision.service.tpm_explanations import TpmExplanations
 from provision.service.tpms import Tpms
 from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
+from provision.site_key import KeyUse
 
 if TYPE_CHECKING:
     from provision.service.metrics import Metrics
@@ -64,7 +70,9 @@ class Service:
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
+        self.site_keys = SiteKeys(core)
         self.tpms = Tpms(core)
+        self.secure_boot = SecureBoot(core, self.site_keys)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)
@@ -79,7 +87,11 @@ class Service:
         self.webhooks = Webhooks(core, lambda: self.receivers())
         self.stuck = Stuck(core, tracker)
         self.rollouts = Rollouts(core)
-        self.netboot = Netboot(core, builder, tracker)
+        builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
+        self.bindings = Bindings(core, builder)
+        self.envelopes = Envelopes(core, self.bindings, self.site_keys)
+        self.netboot = Netboot(core, builder, tracker, self.envelopes)
+        self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
 

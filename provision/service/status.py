@@ -20,6 +20,7 @@ from provision.service.expiries import Expiries
 from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
+from provision.wrapping_rules import TpmStanding
 
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
@@ -119,7 +120,10 @@ class Reports:
             for network, net in self._core.site.networks.items()
             if net.prefix is not None  # nothing is served on the others
         ]
-        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in media]
+        # Where nobody knows a TPM of the host, nobody asks for envelopes.
+        wrapped = self._core.payloads.tpm(state.host.name) is not TpmStanding.UNKNOWN
+        asked = [medium for medium in media if medium is not Medium.ENVELOPE or wrapped]
+        rows = [self._explain_one(state, medium, channel, None) for channel in networks for medium in asked]
         return downloads + rows
 
     def _explain_one(
@@ -135,7 +139,8 @@ class Reports:
         else:
             bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
             requester = Requester(bearer=bearer)
-        answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
+        state, payload = core.payloads.weighed(state, medium, channel)
+        answer = decide(state, core.site, medium, channel, requester, payload, core.clock())
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         if isinstance(answer, Denial):

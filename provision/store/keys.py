@@ -43,6 +43,7 @@ class Purpose(StrEnum):
     BMCS = "bmcs"
     EXPOSURES = "exposures"
     TPMS = "tpms"
+    SITE_KEYS = "site-keys"
 
 
 class MasterKey:

@@ -26,7 +26,7 @@ from provision.store.dialect import Statement
 
 _MODULUS = 1 << 256
 # Whose row it is, by the column that says so; a table that is not here has one owner.
-_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name"}
+_OWNERS = {"hosts": "id", "bases": "name", "tokens": "name", "image_versions": "base_id", "site_keys": "id"}
 
 TABLES = (
     schema.site,
@@ -48,6 +48,9 @@ TABLES = (
     schema.tpms,
     schema.tpm_windows,
     schema.tpm_imports,
+    schema.envelopes,
+    schema.image_versions,
+    schema.site_keys,
 )
 """The tables whose rows are believed. Unknown MACs are believed by nobody, nor is when a token was used, or what was
 said of what ends."""
@@ -89,8 +92,8 @@ class Record:
 
 
 class Ledger:
-    """The sums of all rows by table and owner (a host's id, the name of a base image or token), kept in memory; it has
-    one writer."""
+    """The sums of all rows by table and owner (a host's id, the name of a base image or token, a site key's number), in
+    memory; it has one writer."""
 
     def __init__(self, key: Secret) -> None:
         self._key = key.reveal()

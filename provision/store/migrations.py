@@ -119,6 +119,23 @@ MIGRATIONS = (
             " actor TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        8,
+        "keys of the site",
+        (
+            'CREATE TABLE site_keys (id {id}, "use" TEXT NOT NULL, public {blob} NOT NULL, nonce {blob},'
+            " ciphertext {blob}, created VARCHAR NOT NULL, actor TEXT NOT NULL)",
+        ),
+    ),
+    Migration(
+        9,
+        "envelopes, and the versions of images that are approved",
+        (
+            f"CREATE TABLE envelopes ({_HOST}, number INTEGER NOT NULL, content TEXT NOT NULL, PRIMARY KEY (host_id))",
+            "CREATE TABLE image_versions (base_id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL,"
+            " revoked BOOLEAN NOT NULL)",
+        ),
+    ),
 )
 
 

@@ -225,6 +225,19 @@ bmc_boots = Table(
     Column("actor", Text, nullable=False),
 )
 
+# The private half is sealed, or null where it is kept elsewhere; `id` is a number that never comes back.
+site_keys = Table(
+    "site_keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("use", Text, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("nonce", LargeBinary),
+    Column("ciphertext", LargeBinary),
+    Column("created", Time, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 # What was said already of something that ends: the fewest days ahead at which it was. No decision rests on it.
 expiry_notices = Table(
     "expiry_notices", metadata, Column("name", Text, primary_key=True), Column("days", Integer, nullable=False)
@@ -288,6 +301,24 @@ tpm_imports = Table(
     Column("fingerprint", Text, nullable=False),
     Column("imported", Time, nullable=False),
     Column("actor", Text, nullable=False),
+)
+
+# The number that a host's newest envelope has, and the hash of what that is of.
+envelopes = Table(
+    "envelopes",
+    metadata,
+    _host_id(primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+# Base images in the order in which boots of them were approved; TPMs are told to take none up to the last `revoked`.
+image_versions = Table(
+    "image_versions",
+    metadata,
+    Column("base_id", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("revoked", Boolean, nullable=False),
 )
 
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

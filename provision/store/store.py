@@ -14,12 +14,15 @@ from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
 from provision.store.enrolments import Enrolments
+from provision.store.envelopes import Envelopes
 from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
+from provision.store.image_versions import ImageVersions
 from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
+from provision.store.site_keys import SiteKeys
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
 from provision.store.tpms import Tpms
@@ -48,10 +51,13 @@ class Store:
         self.links = Links(database, picture, key)
         self.sightings = Sightings(database, picture)
         self.tokens = Tokens(database, key)
+        self.site_keys = SiteKeys(database, key)
         self.expiry_notices = ExpiryNotices(database)
         self.rollouts = Rollouts(database, picture)
         self.tpms = Tpms(database, picture, key)
         self.enrolments = Enrolments(database, picture)
+        self.envelopes = Envelopes(database, picture)
+        self.image_versions = ImageVersions(database)
         self._load()
 
     @classmethod
@@ -99,8 +105,21 @@ class Store:
 
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
-        parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
-        self.database.load(*(part.load for part in (*parts, self.tpms, self.enrolments)))
+        parts = (
+            *inventory,
+            self.credentials,
+            self.windows,
+            self.boots,
+            self.sightings,
+            self.tokens,
+            self.links,
+            self.site_keys,
+            self.tpms,
+            self.enrolments,
+            self.envelopes,
+            self.image_versions,
+        )
+        self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:
@@ -112,3 +131,4 @@ class Store:
             self.links.forget(names)
             self.tpms.forget(names)
             self.enrolments.forget(names)
+            self.envelopes.forget(names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from provision.tpm.algorithms import Hash
-from provision.tpm.event_log import extend
+from provision.tpm.event_log import Event, EventType, replay
 
 APPLICATIONS, KERNEL_SECTIONS, COMPANIONS = 4, 11, 12
 """PCRs: programs that firmware started, the sections of a unified kernel, and what came beside it."""
@@ -20,25 +20,33 @@ _RETURNING = b"Returning from EFI Application from Boot Option"
 _SEPARATOR = bytes(4)
 
 
+def application_events(*programs: bytes, failures: int = 0) -> tuple[Event, ...]:
+    """What is measured into PCR 4 when the firmware has started programs with these Authenticode digests, the first
+    from a boot option, after so many options that failed."""
+    calling, returning = (
+        Event(APPLICATIONS, EventType.EFI_ACTION, Hash.SHA256.of(t), t) for t in (_CALLING, _RETURNING)
+    )
+    separator = Event(APPLICATIONS, EventType.SEPARATOR, Hash.SHA256.of(_SEPARATOR), _SEPARATOR)
+    kind = EventType.EFI_BOOT_SERVICES_APPLICATION
+    started = (Event(APPLICATIONS, kind, digest, b"") for digest in programs)
+    return (calling, separator, *failures * (returning, calling), *started)
+
+
+def unified_kernel_events(sections: Mapping[str, bytes]) -> tuple[Event, ...]:
+    """What systemd-stub measures into PCR 11; `sections` has the SHA-256 of each section by its name, in the stub's
+    order."""
+    return tuple(
+        Event(KERNEL_SECTIONS, EventType.IPL, digest, name.encode())
+        for name, content in sections.items()
+        for digest in (Hash.SHA256.of(name.encode() + b"\0"), content)
+    )
+
+
 def applications(*programs: bytes, failures: int = 0) -> bytes:
-    """PCR 4 when the firmware has started programs with these Authenticode digests, the first from a boot option, after
-    so many options that failed."""
-    value = _extended(bytes(32), Hash.SHA256.of(_CALLING), Hash.SHA256.of(_SEPARATOR))
-    again = Hash.SHA256.of(_RETURNING), Hash.SHA256.of(_CALLING)
-    for _ in range(failures):
-        value = _extended(value, *again)
-    return _extended(value, *programs)
+    """PCR 4 after `application_events`."""
+    return replay(application_events(*programs, failures=failures))[APPLICATIONS]
 
 
 def unified_kernel(sections: Mapping[str, bytes]) -> bytes:
-    """PCR 11 after systemd-stub; `sections` has the SHA-256 of each section by its name, in the stub's order."""
-    value = bytes(32)
-    for name, digest in sections.items():
-        value = _extended(value, Hash.SHA256.of(name.encode() + b"\0"), digest)
-    return value
-
-
-def _extended(value: bytes, *digests: bytes) -> bytes:
-    for digest in digests:
-        value = extend(value, digest)
-    return value
+    """PCR 11 after `unified_kernel_events`."""
+    return replay(unified_kernel_events(sections))[KERNEL_SECTIONS]

@@ -47,12 +47,13 @@ class Approval:
 
 @dataclass(frozen=True)
 class Authority:
-    """Who approves: the public area of the site's P-256 key, the reference that its approvals are for, and the handle
-    of the NV index that can revoke them."""
+    """Who approves: the public area of the site's P-256 key, the reference that its approvals are for, the handle of
+    the NV index that can revoke them, and the lowest version that is to stand there."""
 
     public: bytes
     reference: bytes
     index: int | None = None
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,6 @@ class Envelope:
     revision: str
     sequence: int
     wrapped: Wrapped
-    authority: Authority
     nonce: bytes
     sealed: bytes = field(repr=False)
 
@@ -74,7 +74,6 @@ def seal(
     key: Public,
     content: Secret,
     policy: bytes,
-    authority: Authority,
     random: Random = os.urandom,
 ) -> Envelope:
     """The content for the host, revision and number `about`, for the TPM with this endorsement key, under a policy."""
@@ -82,7 +81,7 @@ def seal(
     content_key, nonce = random(KEY_SIZE), random(_NONCE_SIZE)
     wrapped = wrapping.wrap(key, Secret(content_key), policy, random)
     sealed = AESGCM(content_key).encrypt(nonce, content.reveal(), associated(host, revision, sequence))
-    return Envelope(host, revision, sequence, wrapped, authority, nonce, sealed)
+    return Envelope(host, revision, sequence, wrapped, nonce, sealed)
 
 
 def associated(host: str, revision: str, sequence: int) -> bytes:
@@ -90,9 +89,9 @@ def associated(host: str, revision: str, sequence: int) -> bytes:
     return f"{FORMAT}\n{host}\n{revision}\n{sequence}".encode()
 
 
-def encode(envelope: Envelope, approvals: Sequence[Approval], site: Ed25519PrivateKey) -> bytes:
+def encode(envelope: Envelope, authority: Authority, approvals: Sequence[Approval], site: Ed25519PrivateKey) -> bytes:
     """The file, signed. A new approval makes a new file of the same envelope: nothing is wrapped or sealed anew."""
-    wrapped, authority = envelope.wrapped, envelope.authority
+    wrapped = envelope.wrapped
     body = {
         "host": envelope.host,
         "revision": envelope.revision,
@@ -102,6 +101,7 @@ def encode(envelope: Envelope, approvals: Sequence[Approval], site: Ed25519Priva
             "public": sized(authority.public).hex(),
             "reference": authority.reference.hex(),
             "index": authority.index,
+            "least": authority.least,
         },
         "approvals": [_approval(one) for one in approvals],
         "nonce": envelope.nonce.hex(),

@@ -15,7 +15,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from provision import boot_paths
-from provision.boot_paths import BootIso, Initrd, Kernel, Loader, Place, PxelinuxByUuid, PxelinuxConfig, SeedFile
+from provision.boot_paths import (
+    BootIso,
+    EnvelopeFile,
+    Initrd,
+    Kernel,
+    Loader,
+    Place,
+    PxelinuxByUuid,
+    PxelinuxConfig,
+    SeedFile,
+    SignedSeed,
+    UnifiedKernel,
+)
 from provision.boot_paths import Request as Asked
 from provision.edge import Edge
 from provision.errors import Denied, Invalid, NotFound
@@ -25,7 +37,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import enrolling, problems
+from provision.web import enrolling, openings, problems
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
@@ -40,10 +52,11 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     problems.install(app)
     # What has one of these paths and comes here has another method, or a value in it that cannot be.
     app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", _no_configuration, methods=_METHODS)
-    for kind in (Loader, Kernel, Initrd, SeedFile, BootIso):
+    for kind in (Loader, Kernel, Initrd, SeedFile, BootIso, UnifiedKernel, SignedSeed, EnvelopeFile):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
+    openings.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
@@ -65,6 +78,9 @@ class _Booting:
             Initrd: self._initrd,
             SeedFile: self._seed,
             BootIso: self._http_boot,
+            EnvelopeFile: self._envelope,
+            UnifiedKernel: self._unified,
+            SignedSeed: self._signed_seed,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,6 +144,24 @@ class _Booting:
         progress = _noting(netboot, origin, "seed", made.plan.size) if get else None
         return PlanResponse(made.plan, media_type="application/vnd.efi-iso", progress=progress, delivery=made)
 
+    async def _envelope(self, _: EnvelopeFile, __: Scope, origin: Origin) -> Response:
+        """The secrets of the machine that asks, such as only its own TPM opens."""
+        return await openings.envelope(self._netboot.envelopes, origin)
+
+    async def _unified(self, _: UnifiedKernel, scope: Scope, origin: Origin) -> Response:
+        """The signed image of the machine that asks. There is no secret in it, so nothing is pinned."""
+        netboot, get = self._netboot, scope["method"] == "GET"
+        entry = await asyncio.to_thread(netboot.unified.image, origin, sends=get)
+        progress = _noting(netboot, origin, "kernel", entry.size) if get else None
+        return _file(entry, progress, "application/efi")
+
+    async def _signed_seed(self, asked: SignedSeed, _: Scope, origin: Origin) -> Response:
+        """The seed without secrets of the machine that asks, signed for its nonce."""
+        netboot = self._netboot
+        body = await asyncio.to_thread(netboot.unified.seed, origin, asked.nonce)
+        netboot.sent(origin, "seed", 1.0)
+        return Response(body, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
 
 class _Text(Response):
     """A configuration. Its header is made for it alone: every machine waits for one, and a general one takes longer."""
@@ -175,9 +209,13 @@ def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
         return Response(status_code=204)
 
 
-def _file(entry: FileEntry, progress: Callable[[int, int], None] | None = None) -> Response:
+def _file(
+    entry: FileEntry,
+    progress: Callable[[int, int], None] | None = None,
+    media_type: str = "application/octet-stream",
+) -> Response:
     plan = Plan(entry.path, entry.sha256, entry.size, (), entry.sha256)
-    return PlanResponse(plan, media_type="application/octet-stream", progress=progress)
+    return PlanResponse(plan, media_type=media_type, progress=progress)
 
 
 def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int, int], None]:

@@ -129,7 +129,7 @@ HOSTS = {
 def released(subject: Host, site: Site = SITE, medium: Medium = Medium.ISO) -> tuple[HostState, Release]:
     """The host's state and a release of it to the operator, as policy gives it."""
     state = HostState(subject, subject.revision)
-    answer = decide(state, site, medium, OPERATOR, Requester(principal=ROOT), Payload(True), NOW)
+    answer = decide(state, site, medium, OPERATOR, Requester(principal=ROOT), Payload.CLEAR, NOW)
     assert isinstance(answer, Release)
     return state, answer
 

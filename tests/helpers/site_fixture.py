@@ -195,13 +195,18 @@ def closed_site(directory: Path, inventory: str = INVENTORY, toml: str = TOML) -
 
 
 @contextmanager
-def site(directory: Path, inventory: str = INVENTORY) -> Iterator[Site]:
+def site(
+    directory: Path,
+    inventory: str = INVENTORY,
+    make: Callable[[Path], BaseImage] = make_base,
+    listen: tuple[Listen, ...] = SETTINGS,
+) -> Iterator[Site]:
     """A site below `directory` with node1's and node2's credentials set; no window is open."""
     state = directory / "state"
     state.mkdir(mode=0o700)
-    base, clock = make_base(state), Clock()
+    base, clock = make(state), Clock()
     create_key(state)
-    service = Service.open(settings(state), clock)
+    service = Service.open(settings(state, listen=listen), clock)
     try:
         here = Site(state, service, clock, base)
         here.apply(inventory)

@@ -19,6 +19,7 @@ from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
 from provision.media.plan import Plan
 from provision.service.service import Service
+from provision.site_key import KeyUse
 from provision.store.rollouts import Rollout, RolloutState
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
@@ -50,6 +51,7 @@ TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", 
 TABLES = (
     *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
     *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_windows", "tpm_imports"),
+    *("site_keys", "envelopes", "image_versions"),
 )
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
@@ -83,12 +85,15 @@ def make_past(directory: Path) -> Past:
         here.service.links.revoke(here.service.links.listing(ROOT)[0].id, ROOT)
         here.service.bmcs.put("node1", bmc.model_copy(update={"url": "https://10.0.0.202"}), ROOT)
         here.service.compromises.declare("node1", ROOT)
+        here.service.site_keys.roll(KeyUse.SIGNING, ROOT)
         rollouts, now = here.service.core.store.rollouts, here.clock()
         rollouts.put(Rollout("base", "", "", 10, 0, 60, RolloutState.RUNNING, now, ROOT.name))
         rollouts.move(["node3"], now)
         here.service.core.store.tpms.put(tpm("node1"))
         here.service.core.store.enrolments.open("node2", 10080, now, ROOT)
         here.service.core.store.enrolments.take({"node1": "ab" * 32}, now, ROOT)
+        here.service.core.store.envelopes.number("node1", "content", now)
+        here.service.core.store.image_versions.revoke(here.base.id)
         here.secret("node1", CANARY)
     return Past(here.state, older)
 

@@ -23,17 +23,27 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "enrolled_tpm", "link", "ticket", "token"),
+    ("boot", "denial", "enrolled_tpm", "link", "site_key", "ticket", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules", "enrolment_rules"),
+    (
+        "cmdline",
+        "boot_paths",
+        "accounts",
+        "link_rules",
+        "peer_rules",
+        "state_rules",
+        "enrolment_rules",
+        "wrapping_rules",
+    ),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "gssapi", "keytab", "pem", "ustar"),
+    ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
+    ("signed_seed",),
     ("image",),
     # Everything together, then its faces.
     ("service",),

@@ -67,7 +67,7 @@ PARAMETERS = {
     "pxelinux": [f"01-{MAC1.replace(':', '-')}", "12345678-1234-1234-1234-123456789abc", "default"],
     "loader": ["lpxelinux.0", "key"],
     "base": ["{base}"],
-    "number": ["0"],
+    "number": ["0", "1"],
     "revision": ["{revision}", "current", "0" * 64],
     "host": ["node1"],
     "name": ["node1"],
@@ -80,6 +80,7 @@ PARAMETERS = {
     "receiver": ["desk"],
     "file": ["style.css"],
     "batch": ["0" * 12],
+    "nonce": ["0" * 32],
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
@@ -155,6 +156,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/webhooks/desk/replay": {"first": 1},
         "/v1/rollout": {"base": "base"},
+        "/v1/site-keys": {"use": "signing"},
         "/v1/images/base": {"kernel": "0" * 32, "initrds": ["0" * 32]},
     }
     if method == "PUT" and path not in bodies:

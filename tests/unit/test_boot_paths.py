@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from provision import assets, boot_paths
 from provision.boot_paths import (
     BootIso,
+    EnvelopeFile,
     GrubByUuid,
     GrubConfig,
     GrubForMac,
@@ -24,6 +25,8 @@ from provision.boot_paths import (
     PxelinuxDefault,
     Request,
     SeedFile,
+    SignedSeed,
+    UnifiedKernel,
 )
 from provision.tftp import handler
 
@@ -41,6 +44,9 @@ REQUESTS: dict[Any, st.SearchStrategy[Any]] = {
     Initrd: st.builds(Initrd, ids, st.integers(0, 99)),
     SeedFile: st.builds(SeedFile, st.none() | ids),
     BootIso: st.just(BootIso()),
+    EnvelopeFile: st.just(EnvelopeFile()),
+    UnifiedKernel: st.just(UnifiedKernel()),
+    SignedSeed: st.builds(SignedSeed, st.binary(min_size=16, max_size=16).map(bytes.hex)),
     Loader: st.builds(Loader, st.from_regex("[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)),
 }
 requests = st.one_of(*REQUESTS.values())

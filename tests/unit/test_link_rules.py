@@ -34,7 +34,7 @@ def ask(
     state = fields.pop("state", STATE)
     medium = fields.pop("medium", Medium.ISO)
     asks = Asks(bearer=Bearer(link, ip_address(peer)), **fields)
-    return decide(state, SITE, medium, channel, asks, Payload(secrets_in_clear=True), now)
+    return decide(state, SITE, medium, channel, asks, Payload.CLEAR, now)
 
 
 def rule(answer: Release | Denial) -> str:
@@ -101,7 +101,7 @@ def test_plain_http_is_for_management_networks_that_say_so() -> None:
         assert isinstance(answer, Denial) and answer.rule == "link-in-clear" and "https://" in answer.remedy
     assert rule(ask(channel=PLAIN, local=True)) == "link-in-clear"
     assert rule(ask(channel=PLAIN, peer="10.9.0.1")) == "link-in-clear"
-    harmless = decide(STATE, SITE, Medium.ISO, general, Asks(bearer=Bearer(LINK, ip_address(BMC))), Payload(False), NOW)
+    harmless = decide(STATE, SITE, Medium.ISO, general, Asks(bearer=Bearer(LINK, ip_address(BMC))), Payload.NONE, NOW)
     assert rule(harmless) == "link-in-clear", "whatever the bytes carry"
 
 

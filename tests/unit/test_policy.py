@@ -37,7 +37,7 @@ OFFICE = Channel(ChannelKind.GENERAL, "office", "eth2", IPv4Address("10.30.0.1")
 PEER = Requester(address=IPv4Address("10.20.0.7"), mac=MAC, confirmed=True)
 OFFICE_PEER = Requester(address=IPv4Address("10.30.0.7"), mac=MAC)
 ADMIN = Requester(principal=ROOT)
-SECRET, OPEN = Payload(True), Payload(False)
+SECRET, OPEN = Payload.CLEAR, Payload.NONE
 IDENTITY = "a" * 64
 BOOT = Boot(1, "node7", MAC, Medium.PXE, "mgmt", NOW - timedelta(minutes=9), seed_revision=IDENTITY)
 WINDOW = Window(1, NOW + timedelta(minutes=5), 1, 0)
@@ -227,7 +227,7 @@ def test_only_policy_issues_releases() -> None:
     real = ask()
     assert isinstance(real, Release)
     with pytest.raises(TypeError):
-        Release(real.host, real.revision, real.medium, real.channel, real.expires)
+        Release(real.host, real.revision, real.medium, real.channel, real.expires, real.payload)
     with pytest.raises(TypeError):
         dataclasses.replace(real, host="node8")
     with pytest.raises(TypeError):

@@ -28,6 +28,8 @@ from provision.web.operator import (
     monitoring,
     operations,
     rollouts,
+    secure_boot,
+    site_keys,
     tokens,
     tpms,
     webhooks,
@@ -72,6 +74,8 @@ def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...
         monitoring.router(service),
         webhooks.router(service),
         rollouts.router(service),
+        site_keys.router(service),
+        secure_boot.router(service),
     )
 
 

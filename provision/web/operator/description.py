@@ -22,6 +22,8 @@ TAGS = {
     "bmc": "BMCs and power",
     "tpms": "TPMs: when one may be enrolled, and which is believed to be whose",
     "rollouts": "Roll-outs: a new base image for some hosts at a time",
+    "site_keys": "Keys of the site: what hosts and their firmware know it by",
+    "secure_boot": "Secure Boot by the site, and signed unified kernel images",
     "operations": "Operations: what takes long, and what has come of it",
     "audit": "The audit log, and what an operator takes as it is",
     "tokens": "Tokens, and who one is",
@@ -33,8 +35,15 @@ ROLE, WHOLE = "x-role", "x-whole-site"
 """Members of an operation: the least role that may use it, and whether it is for those only who see all hosts."""
 
 _JSON, _SCHEMAS = "application/json", "#/components/schemas/{model}"
-_NAMES = {"name": "node1", "host": "node1", "medium": "iso", "operation": "3f9a1c2b7d4e", "link": "0f1e2d3c4b5a"}
-_NAMES_OF = {"images": "base", "tokens": "rack7", "webhooks": "chat"}
+_NAMES: dict[str, str | int] = {
+    "name": "node1",
+    "host": "node1",
+    "medium": "iso",
+    "operation": "3f9a1c2b7d4e",
+    "link": "0f1e2d3c4b5a",
+    "number": 1,
+}
+_NAMES_OF = {"images": "base", "secure_boot": "base", "tokens": "rack7", "webhooks": "chat"}
 """Examples of what stands in a path; of `name`, by the group when it is no host's."""
 
 
@@ -77,7 +86,7 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
         answer["content"][_JSON]["example"] = example
 
 
-def _example_name(tag: str, parameter: str) -> str:
+def _example_name(tag: str, parameter: str) -> str | int:
     return _NAMES_OF.get(tag, _NAMES[parameter]) if parameter == "name" else _NAMES[parameter]
 
 

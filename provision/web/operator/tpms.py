@@ -5,7 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from provision.api.tpms import HostTpm, HostTpms, ImportedTpms, ImportTpms, OpenedEnrolment, OpenEnrolment, WhichTpm
+from provision.api.tpms import (
+    HostTpm,
+    HostTpms,
+    ImportedTpms,
+    ImportTpms,
+    OpenedEnrolment,
+    OpenEnrolment,
+    RevokedImages,
+    TpmExplanation,
+    WhichTpm,
+)
 from provision.service.service import Service
 from provision.web.operator.request import Admin, InPath, Operator, Reader, SiteAdmin, failures, new_router
 
@@ -14,6 +24,7 @@ def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
     _add_windows(routes, service)
+    _add_chains(routes, service)
 
     @routes.get("/v1/tpms", responses=failures())
     def list_tpms(principal: Reader) -> list[HostTpm]:
@@ -64,3 +75,17 @@ def _add_windows(routes: APIRouter, service: Service) -> None:
         """Let the host's TPM be enrolled no longer."""
         service.tpms.close(name, principal)
         return Response(status_code=204)
+
+
+def _add_chains(routes: APIRouter, service: Service) -> None:
+    """The routes of what TPMs are bound to."""
+
+    @routes.get("/v1/hosts/{name}/tpm/explanation", responses=failures(404))
+    def explain_tpm(name: InPath, principal: Reader) -> TpmExplanation:
+        """What the host's TPM is bound to on each of its networks, what it booted instead, and what is missing."""
+        return service.tpm_explanations.explain(name, principal)
+
+    @routes.post("/v1/images/{name}/revoke", responses=failures(404))
+    def revoke_image(name: InPath, principal: SiteAdmin) -> RevokedImages:
+        """Take back the approvals of a base image, and of all images that were approved before it."""
+        return service.envelopes.revoke(name, principal)

@@ -173,11 +173,19 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("bmc", "set", "node1", *BMC): "root at https://127.0.0.1:9",
         ("bmc", "show", "node1"): "https://127.0.0.1:9",
         ("bmc", "remove", "node1"): "removed the BMC of node1",
+        ("sb", "init"): "Secure Boot",
+        ("sb", "sign", "base"): "signed base",
+        ("sb", "list"): "base",
+        ("sb", "enrol-image", "-o", "target/enrol.img"): "wrote target/enrol.img",
+        ("site-key", "roll", "signing"): "site key 1",
+        ("site-key", "list"): "signing",
         ("enroll", "node1"): "its TPM may be enrolled until 20",
         ("enroll", "node1", "--close"): "no enrolment window is open",
         ("tpm", "import", "eks.csv"): "the TPMs of 1 hosts are known",
         ("tpm", "show", "node1"): "imported     abababab abababab",
         ("tpm", "list"): "FINGERPRINT",
+        ("tpm", "explain", "node1"): "node1: TPM unknown",
+        ("tpm", "revoke", "base"): "approvals up to version 1 are revoked",
         ("tpm", "remove", "node1", "--imported"): "no TPM is enrolled",
         ("token", "create", "ci", "--role", "reader"): "provision_",
         ("token", "list"): "laptop",
@@ -209,10 +217,25 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     for command in without:
         ran = run("--server", at, *command)
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
-    grouped = ("host", "credential", "image", "token", "store", "link", "bmc", "webhook", "rollout", "tpm")
+    ran = run("--server", at, "site-key", "retire", "1")
+    assert (ran.code, "is the only one for the use 'signing'" in ran.err) == (Exit.CONFLICT, True), ran
+    grouped = (
+        "host",
+        "credential",
+        "image",
+        "token",
+        "store",
+        "link",
+        "bmc",
+        "webhook",
+        "rollout",
+        "site-key",
+        "sb",
+        "tpm",
+    )
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
-    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), *without}
+    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), ("site-key", "retire"), *without}
     heard |= {("tpm", "accept"), ("tpm", "reject")}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}

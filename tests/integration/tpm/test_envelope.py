@@ -47,12 +47,18 @@ class Host:
     device: Any
     sealed: envelope.Envelope
 
-    def open(self, *approvals: Approval, site: Ed25519PrivateKey = SITE, sealed: Any = None) -> bytes:
-        file = envelope.encode(sealed or self.sealed, approvals, site)
+    def open(
+        self,
+        *approvals: Approval,
+        site: Ed25519PrivateKey = SITE,
+        sealed: Any = None,
+        authority: Authority = AUTHORITY,
+    ) -> bytes:
+        file = envelope.encode(sealed or self.sealed, authority, approvals, site)
         assert b"canary" not in file
-        found = HOST.Envelope(file, SITE_KEY)
+        found = HOST.Envelope(file, [bytes(32), SITE_KEY])
         found.require("node1", 3)
-        return bytes(found.open(self.device, "ecc"))
+        return bytes(found.open(self.device))
 
 
 def booted(port: int) -> Host:
@@ -60,7 +66,7 @@ def booted(port: int) -> Host:
     with device.primary(TPM.ENDORSEMENT, TPM.endorsement_template("ecc")) as ek:
         key = public.parse(ek.public, "EK")
     policy = policies.authorized(public.name(Hash.SHA256, AREA), AUTHORITY.reference)
-    return Host(device, envelope.seal(("node1", "r" * 64, 3), key, Secret(CANARY), policy, AUTHORITY))
+    return Host(device, envelope.seal(("node1", "r" * 64, 3), key, Secret(CANARY), policy))
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ def test_an_approval_by_somebody_else_opens_nothing(host: Host) -> None:
     with pytest.raises(HOST.Refused):
         host.open(
             replace(good, signature=policies.tpm_signature(forged, other.curve)),
-            sealed=replace(host.sealed, authority=theirs),
+            authority=theirs,
         )
 
 
@@ -117,10 +123,10 @@ def test_an_envelope_of_another_site_host_or_number_is_refused(host: Host) -> No
 
 
 def test_no_byte_of_the_file_can_be_changed(host: Host) -> None:
-    file = envelope.encode(host.sealed, [approve(NOW)], SITE)
+    file = envelope.encode(host.sealed, AUTHORITY, [approve(NOW)], SITE)
     for at in range(0, len(file), 37):
         changed = file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
         with pytest.raises(HOST.Refused):
-            HOST.Envelope(changed, SITE_KEY)
+            HOST.Envelope(changed, [SITE_KEY])
         with pytest.raises(HOST.Refused):
-            HOST.Envelope(file[:at], SITE_KEY)
+            HOST.Envelope(file[:at], [SITE_KEY])

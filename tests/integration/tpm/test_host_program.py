@@ -65,8 +65,8 @@ def test_it_asks_where_it_was_told(tmp_path: Path, arguments: str, about: Any, u
     (tmp_path / "cmdline").write_text(f"{arguments}\n")
     if about is not None:
         (tmp_path / "host.json").write_text(json.dumps(about))
-    places = {"_CMDLINE": str(tmp_path / "cmdline"), "_ABOUT": str(tmp_path / "host.json")}
-    with patch.multiple(PROGRAM, **places):
+    cmdline, told = str(tmp_path / "cmdline"), str(tmp_path / "host.json")
+    with patch.object(PROGRAM, "_CMDLINE", cmdline), patch.object(PROGRAM, "_ABOUT", told):
         assert PROGRAM.server() == url
 
 

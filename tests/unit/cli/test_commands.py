@@ -53,6 +53,8 @@ def test_the_commands_are_those_of_the_plan() -> None:
         "boot",
         "webhook",
         "rollout",
+        "site-key",
+        "sb",
         "enroll",
         "tpm",
     }
@@ -73,8 +75,11 @@ READS: list[tuple[str, ...]] = [
     ("audit", "--host", "node1", "--limit", "1"),
     ("audit", "--verify"),
     ("dhcp",),
+    ("site-key", "list"),
+    ("sb", "list"),
     ("tpm", "list"),
     ("tpm", "show", "node1"),
+    ("tpm", "explain", "node1"),
 ]
 
 
@@ -108,6 +113,7 @@ def test_what_changes_something_prints_json(state: Path, tmp_path: Path) -> None
         ("enroll", "node1", "--close"),
         ("tpm", "import", eks),
         ("tpm", "remove", "node1", "--imported"),
+        ("tpm", "revoke", "base"),
         ("credential", "set", "node1", "token", "--file", token),
         ("credential", "load", tmp_path / "load"),
         ("credential", "remove", "node1", "token"),

@@ -168,6 +168,13 @@ def test_host_fields(own: str, words: str) -> None:
     assert found.startswith(f"b.yaml:5: hosts.node9.{words}"), found
 
 
+def test_a_signed_image_has_no_arguments_of_one_host() -> None:
+    own = "    chain: uki\n    kernel_arguments: [quiet]\n"
+    (found,) = lines(SITE, host(n=f"{{{MAC}}}") + own)
+    assert "hosts.node9.kernel_arguments: a signed image ('chain: uki') has the command line of all hosts" in found
+    assert lines(SITE, host(n=f"{{{MAC}}}") + own.replace("uki", "grub")) == []
+
+
 def test_the_addresses_of_servers_are_no_hosts() -> None:
     site = SITE.replace("vlan: 10", "vlan: 10\n      dns: [10.0.0.7, 10.1.0.9]") + (
         "  servers:\n    management: {hosts: [{name: m.a.test, address: 10.0.0.8}]}\n"

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from provision.boot import Role
 from provision.errors import Invalid
-from provision.host import Host
+from provision.host import Chain, Host
 from provision.proc import find, run
-from provision.render import dhcp
+from provision.render import dhcp, dnsmasq_lines
 from provision.render.dhcp import BootServer
 from provision.site import Inventory, Network, Site
 from tests.helpers.netns import Peer, isolated, lan
@@ -62,6 +62,18 @@ def test_general_networks_are_never_served() -> None:
 def test_a_static_host_and_every_nic_of_a_bond_are_reserved() -> None:
     (network,) = dhcp.model(inventory(HOSTS["hypervisor"]), [MGMT]).networks
     assert network.reservations == (dhcp.Reservation("node7", (nic(1), nic(2)), IPv4Address("10.20.0.7")),)
+
+
+def test_a_host_that_starts_the_signed_image_is_told_where_it_is() -> None:
+    unified = reserved("node8", 8, "10.20.0.8").model_copy(update={"chain": Chain.UKI})
+    text = dhcp.dnsmasq(dhcp.model(inventory(unified, reserved("node9", 9, "10.20.0.9")), [MGMT]))
+    dhcp.check(text)
+    dnsmasq_lines.require(text.decode(), {"eth1"})
+    lines = parse(text)
+    assert ("dhcp-host", [nic(8), "set:uki", "10.20.0.8", "node8.example.org"]) in lines
+    assert ("dhcp-host", [nic(9), "10.20.0.9", "node9.example.org"]) in lines
+    boots = [arguments for name, arguments in lines if name == "dhcp-boot" and "tag:arch-http" in arguments]
+    assert [(one[2], one[3].rpartition("/")[2]) for one in boots] == [("tag:uki", "boot.efi"), ("tag:!uki", "boot.iso")]
 
 
 TWO = SITE.model_copy(

@@ -100,7 +100,7 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     with open_store(tmp_path):
         pass
     raw = sqlite3.connect(tmp_path / "provision.db")
-    raw.execute(f"UPDATE meta SET value = '{NEW}' WHERE name = 'schema'")
+    raw.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(NEW),))
     raw.commit()
     raw.close()
     before = (tmp_path / "provision.db").read_bytes()

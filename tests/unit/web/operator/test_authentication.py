@@ -23,7 +23,7 @@ READABLE = {
     *("GET /v1/openapi.json", "GET /v1/inventory", "GET /v1/hosts", "GET /v1/hosts/node1", "GET /v1/credentials"),
     *("GET /v1/images", "GET /v1/dhcp", "GET /v1/tree", "GET /v1/explain/node1", "GET /v1/status", "GET /v1/health"),
     *("HEAD /v1/openapi.json", "GET /v1/principal", "GET /v1/links", "GET /v1/metrics", "GET /v1/ready"),
-    "GET /v1/rollout",
+    *("GET /v1/rollout", "GET /v1/site-keys", "GET /v1/unified"),
 }
 AUDITED = {"GET /v1/audit", "GET /v1/audit/verify"}
 ADMIN_ONLY = {
@@ -35,9 +35,16 @@ ADMIN_ONLY = {
     *("POST /v1/hosts/node1/compromised", "POST /v1/hosts/node1/replace-mac"),
     *("POST /v1/webhooks/desk/test", "POST /v1/webhooks/desk/replay"),
     *("POST /v1/rollout", "POST /v1/rollout/pause", "POST /v1/rollout/continue", "DELETE /v1/rollout"),
+    *("POST /v1/site-keys", "DELETE /v1/site-keys/0", "DELETE /v1/site-keys/1"),
+    *(
+        "POST /v1/secure-boot",
+        "POST /v1/secure-boot/enrolment",
+        "POST /v1/images/base/unified",
+        "POST /v1/images/base/unified/request",
+    ),
 }
 OF_THE_SITE = {
-    "GET /v1/rollout",
+    *("GET /v1/rollout", "GET /v1/site-keys", "GET /v1/unified"),
     *("GET /v1/dhcp", "GET /v1/tree", "GET /v1/check", "GET /v1/metrics", "GET /v1/audit", "GET /v1/audit/verify"),
     *("POST /v1/images/base/verify", *ADMIN_ONLY),
 } - {path for path in ADMIN_ONLY if "credentials" in path or "bmc" in path or "compromised" in path}

@@ -39,8 +39,12 @@ OPERATIONS = {
         "remove_tpm",
         "accept_tpm",
         "reject_tpm",
+        "explain_tpm",
+        "revoke_image",
     ),
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
+    *("list_site_keys", "roll_site_key", "retire_site_key"),
+    *("make_secure_boot_key", "request_signature", "sign_unified_image", "list_unified_images", "make_enrolment"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {

@@ -1,4 +1,4 @@
-"""Opens the host's envelope by its TPM: docs/media-format.md, "Envelope".
+"""Opens the host's envelope by its TPM: docs/media-format.md, "The envelope".
 
 Whatever is wrong, it says why on one line and gives nothing.
 """
@@ -10,27 +10,36 @@ import libcrypto
 import tpm
 
 FORMAT = "provision-envelope 1"
+NEWEST = 0x01805057
+"""The NV index that remembers the highest number of an envelope that was opened."""
+_REVOKED, _POLICY_NV = 0x126, 0x149
+_RSA_SEED = 258  # a TPM2B of 2048 bits; one for an elliptic key is shorter
 
 
 class Refused(Exception):
-    """Why the envelope was not opened, in words for a console."""
+    """Why the envelope was not opened: in words for a console, and the one word that the server is told."""
+
+    def __init__(self, outcome, text):
+        super().__init__(text)
+        self.outcome = outcome
 
 
 class Envelope:
-    """An envelope that the site has signed; nothing of it is believed before."""
+    """An envelope that the site has signed by one of its keys; nothing of it is believed before."""
 
-    def __init__(self, file, site_key):
+    def __init__(self, file, site_keys):
         lines = file.split(b"\n")
         if len(lines) != 4 or lines[0] != FORMAT.encode() or lines[3]:
-            raise Refused("the envelope is not one that this image knows")
+            raise Refused("not-signed", "the envelope is not one that this image knows")
         try:
             signature = bytes.fromhex(lines[1].decode("ascii"))
         except ValueError:
-            raise Refused("the envelope's signature is damaged") from None
-        if not libcrypto.is_signed(FORMAT.encode() + b"\n" + lines[2], signature, site_key):
-            raise Refused("the envelope is not signed by this site")
+            raise Refused("not-signed", "the envelope's signature is damaged") from None
+        signed = FORMAT.encode() + b"\n" + lines[2]
+        if not any(libcrypto.is_signed(signed, signature, key) for key in site_keys):
+            raise Refused("not-signed", "the envelope is not signed by this site")
         body = json.loads(lines[2])
-        self.host, self.revision, self.sequence = body["host"], body["revision"], body["sequence"]
+        self.host, self.revision, self.number = body["host"], body["revision"], body["sequence"]
         self.object = [bytes.fromhex(one) for one in body["object"]]
         self.authority, self.approvals = body["authority"], body["approvals"]
         self.nonce, self.sealed = bytes.fromhex(body["nonce"]), base64.b64decode(body["sealed"])
@@ -38,30 +47,38 @@ class Envelope:
     def require(self, host, least):
         """It is for this host, and no older than the last one that was opened."""
         if self.host != host:
-            raise Refused(f"the envelope is for {self.host}, and this is {host}")
-        if self.sequence < least:
-            raise Refused(f"the envelope has the number {self.sequence}, and {least} was opened already")
+            raise Refused("foreign", f"the envelope is for {self.host}, and this is {host}")
+        if self.number < least:
+            raise Refused("old", f"the envelope has the number {self.number}, and {least} was opened already")
 
-    def open(self, device, kind):
-        """Its content, by the TPM's endorsement key of this kind."""
+    def open(self, device):
+        """Its content, by the TPM's endorsement key of the kind that it was made for."""
         public, duplicate, seed = self.object
+        kind = "rsa" if len(seed) == _RSA_SEED else "ecc"
+        self._take_back(device)
         with device.primary(tpm.ENDORSEMENT, tpm.endorsement_template(kind)) as ek:
             try:
                 with device.endorsement_policy() as session:
                     private = device.import_(ek, session, public, duplicate, seed)
             except tpm.TpmError as error:
-                raise Refused(f"this TPM is not the one that the envelope is for ({error})") from None
+                fact = f"this TPM is not the one that the envelope is for ({error})"
+                raise Refused("other-tpm", fact) from None
             with device.endorsement_policy() as session, device.loaded(ek, session, private, public) as sealed:
                 key = self._key(device, ek, sealed)
-        about = "\n".join((FORMAT, self.host, self.revision, str(self.sequence))).encode()
+        about = "\n".join((FORMAT, self.host, self.revision, str(self.number))).encode()
         content = libcrypto.decrypt(key, self.nonce, self.sealed, about)
         if content is None:
-            raise Refused("the envelope's content is not what was sealed")
+            raise Refused("damaged", "the envelope's content is not what was sealed")
         return content
+
+    def _take_back(self, device):
+        """Let the TPM take no approval that the site has revoked."""
+        if self.authority["index"] is not None:
+            device.raise_counter(self.authority["index"], self.authority["least"])
 
     def _key(self, device, ek, sealed):
         """By the first approval that holds."""
-        failures = []
+        failures, revoked = [], bool(self.approvals)
         with device.external(bytes.fromhex(self.authority["public"])) as site:
             for approval in self.approvals:
                 try:
@@ -69,10 +86,12 @@ class Envelope:
                         self._satisfy(device, session, site, approval)
                         return device.unseal(sealed, session)
                 except tpm.TpmError as error:
+                    revoked = revoked and (error.command, error.code) == (_POLICY_NV, _REVOKED)
                     failures.append(f"{_name(approval)}: {error}")
-        raise Refused(
-            f"no approved boot chain is the one that was booted ({'; '.join(failures) or 'none is approved'})"
-        )
+        if revoked:
+            raise Refused("revoked", f"the approval of what was booted is revoked ({'; '.join(failures)})")
+        why = "; ".join(failures) or "none is approved"
+        raise Refused("chain", f"no approved boot chain is the one that was booted ({why})")
 
     def _satisfy(self, device, session, site, approval):
         if approval["version"] is not None:

@@ -15,6 +15,9 @@ _NO_SESSIONS, _SESSIONS = 0x8001, 0x8002
 _SHA256, _NONE, _XOR, _AES, _CFB = 0x000B, 0x0010, 0x000A, 0x0006, 0x0043
 _RSA, _ECC, _P256, _ECDSA = 0x0001, 0x0023, 0x0003, 0x0018
 _CONTINUE, _ENCRYPT = 1, 64
+COUNTER_ATTRIBUTES = 0x02060002  # ownerWrite ownerRead authRead noDA
+_UNWRITTEN = 0x14A
+_ABSENT = (0x18B, 0x28B, _UNWRITTEN)  # no such handle, the first or the second one; defined, and never written
 _LARGEST, _RETRY, _TRIES = 4096, 0x922, 20
 
 # P-256 (FIPS 186-4, section D.1.2.3): y^2 = x^3 - 3x + b modulo _P.
@@ -34,7 +37,7 @@ class TpmError(Exception):
 
     def __init__(self, command, code):
         super().__init__(f"TPM command {command:#x} failed with {code:#x}")
-        self.code = code
+        self.command, self.code = command, code
 
 
 def sized(data):
@@ -275,6 +278,30 @@ class Tpm:
             part = u16(min(512, size - len(content)), len(content))
             content += _take(self.run(0x14E, u32(index, index), part, _empty_password())[1])
         return content
+
+    def counter(self, index):
+        """The number in an NV index that `raise_counter` made; 0 where there is none."""
+        try:
+            return int.from_bytes(self.read_nv(index), "big")
+        except TpmError as error:
+            if error.code in _ABSENT:
+                return 0
+            raise
+
+    def raise_counter(self, index, least):
+        """Let an NV index of 8 bytes have `least`, or what it has when that is more. The owner has no password."""
+        try:
+            known = self.read_nv(index)
+        except TpmError as error:
+            if error.code not in _ABSENT:
+                raise
+            known = b""
+            if error.code != _UNWRITTEN:
+                public = u32(index) + u16(_SHA256) + u32(COUNTER_ATTRIBUTES) + sized(b"") + u16(8)
+                self.run(0x12A, u32(OWNER), sized(b"") + sized(public), _empty_password())
+        if not known or int.from_bytes(known, "big") < least:
+            content = sized(least.to_bytes(8, "big")) + u16(0)
+            self.run(0x137, u32(OWNER, index), content, _empty_password())
 
 
 def _take(answer):

@@ -1,0 +1,150 @@
+"""sb: sign unified kernel images that the hosts' firmware knows as the site's."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.arguments import route
+from provision.cli.context import context
+from provision.errors import Unavailable
+
+if TYPE_CHECKING:
+    from provision.api.secure_boot import UnifiedRow
+
+_MOST = 16384
+BaseName = Annotated[str, typer.Argument(metavar="BASE", help="The base image, as 'image list' has it")]
+
+
+def init(
+    external: Annotated[
+        Path | None,
+        typer.Option("--external", metavar="FILE", help="The certificate (PEM) of a key that stays elsewhere"),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", "-o", metavar="FILE", help="Write the certificate there")
+    ] = None,
+) -> None:
+    """Make the site's Secure Boot key and certificate; the private half is sealed in the store.
+
+    With --external the private half never comes here: 'sb sign' then writes what is to be signed.
+    """
+    from provision.api.secure_boot import NewSecureBootKey, SecureBootKey
+
+    given = context()
+    text = _read(external).decode(errors="replace") if external is not None else None
+    with given.client() as client:
+        made = client.call(SecureBootKey, "POST", "/v1/secure-boot", body=NewSecureBootKey(certificate=text))
+    if certificate is not None:
+        _write(certificate, made.certificate.encode())
+    if given.json:
+        output.data(made)
+        return
+    where = "its private half is sealed here" if made.on_server else "its private half stays elsewhere"
+    output.say(f"site key {made.number} is the Secure Boot key; {where}")
+    output.say(f"SHA-256 of its certificate: {made.fingerprint}")
+
+
+def sign(
+    name: BaseName,
+    request: Annotated[
+        Path | None, typer.Option("--request", metavar="FILE", help="Only write what is to be signed elsewhere")
+    ] = None,
+    signature: Annotated[
+        Path | None, typer.Option("--signature", metavar="FILE", help="The signature that was made elsewhere")
+    ] = None,
+) -> None:
+    """Make the unified kernel image of a base image, signed; hosts with 'chain: uki' boot it.
+
+    A key that stays elsewhere signs the --request: 'openssl dgst -sha256 -sign KEY -out SIGNATURE REQUEST'.
+    """
+    from provision.api.secure_boot import SigningRequest, SignUnified, UnifiedRow
+
+    given = context()
+    with given.client() as client:
+        if request is not None:
+            asked = client.call(SigningRequest, "POST", route("images", name, "unified", "request"))
+            _write(request, b64decode(asked.to_sign))
+            if given.json:
+                output.data(asked)
+            else:
+                output.say(f"wrote {request}: sign it with the key of certificate {asked.certificate[:16]}…")
+            return
+        body = SignUnified(signature=b64encode(_read(signature)).decode() if signature is not None else None)
+        made = client.call(UnifiedRow, "POST", route("images", name, "unified"), body=body)
+    if given.json:
+        output.data(made)
+    else:
+        output.say(f"signed {made.name}: {made.size >> 20} MiB, SHA-256 {made.sha256}")
+
+
+def list_() -> None:
+    """List signed unified kernel images, and whether each is what it would be if it were signed now."""
+    from provision.api.secure_boot import UnifiedRow
+
+    given = context()
+    with given.client() as client:
+        rows = client.call(list[UnifiedRow], "GET", "/v1/unified")
+    if given.json:
+        output.data(rows)
+        return
+    output.table(("BASE", "SIZE", "CURRENT", "CERTIFICATE", "SHA-256"), map(_cells, rows))
+
+
+def enrol_image(
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image")],
+    db: Annotated[
+        list[Path] | None,
+        typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; again for more"),
+    ] = None,
+    kek: Annotated[
+        list[Path] | None, typer.Option("--kek", metavar="FILE", help="The same for who may change db; again for more")
+    ] = None,
+) -> None:
+    """Write a medium that puts the site's certificate into a machine whose firmware is in setup mode.
+
+    Give Microsoft's certificates by --db and --kek: network cards and other cards may need them.
+    """
+    from provision.api.secure_boot import Enrolment, NewEnrolment
+    from provision.writing import require_file
+
+    require_file(file)
+    given = context()
+    others = (tuple(_read(path).decode(errors="replace") for path in paths or ()) for paths in (db, kek))
+    with given.client() as client:
+        body = NewEnrolment(**dict(zip(("db", "kek"), others, strict=True)))
+        made = client.call(Enrolment, "POST", "/v1/secure-boot/enrolment", body=body)
+    _write(file, b64decode(made.image))
+    if given.json:
+        output.data({"file": str(file), "enrols": made.enrols})
+    elif made.enrols:
+        output.say(f"wrote {file}: start a machine from it whose firmware is in setup mode")
+    else:
+        output.say(f"wrote {file}: take its keys/*.cer by the firmware's own menu, since the site's key is elsewhere")
+
+
+def _cells(row: UnifiedRow) -> tuple[str, ...]:
+    current = "yes" if row.current else "no: sign it again"
+    return row.name, f"{row.size >> 20} MiB", current, row.certificate[:16], row.sha256
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST)
+    except OSError as error:
+        raise Unavailable(str(path), f"cannot be read ({error.strerror})", "check the path") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    from provision.writing import replacing, unwritable
+
+    try:
+        with replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+    except OSError as error:
+        raise unwritable(path, error) from None

@@ -1,0 +1,72 @@
+"""site-key: look after the keys with which the site signs and approves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.arguments import route
+from provision.cli.context import context
+from provision.site_key import KeyUse
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The key's number, as 'site-key list' has it")]
+
+
+def list_() -> None:
+    """List the site's keys: what each is for, and its fingerprint.
+
+    Of several keys of one use the oldest is used; hosts trust all that there were when their image was made.
+    """
+    from provision.api.site_keys import SiteKeyRow
+
+    given = context()
+    with given.client() as client:
+        rows = client.call(list[SiteKeyRow], "GET", "/v1/site-keys")
+    if given.json:
+        output.data(rows)
+        return
+    columns = ("NUMBER", "USE", "IN USE", "PRIVATE HALF", "MADE", "SHA-256")
+    output.table(
+        columns,
+        (
+            (
+                str(row.number),
+                row.use,
+                "yes" if row.used else "no",
+                "sealed here" if row.on_server else "elsewhere",
+                output.moment(row.created),
+                row.fingerprint,
+            )
+            for row in rows
+        ),
+    )
+
+
+def roll(
+    use: Annotated[KeyUse, typer.Argument(metavar="USE", help="signing or approval")],
+) -> None:
+    """Make one more key of a use; images that are made from now on know it.
+
+    It is used once the older ones are retired: sign the images again, let the hosts boot them, then retire.
+    """
+    from provision.api.site_keys import RollSiteKey, SiteKeyRow
+
+    given = context()
+    with given.client() as client:
+        row = client.call(SiteKeyRow, "POST", "/v1/site-keys", body=RollSiteKey(use=use))
+    if given.json:
+        output.data(row)
+    else:
+        output.say(f"made site key {row.number} ({row.use}), {'in use' if row.used else 'not in use yet'}")
+
+
+def retire(number: Number) -> None:
+    """Forget a key. Hosts whose image knows no newer one take nothing from this server any more."""
+    with context().client() as client:
+        client.remove(route("site-keys", str(number)))
+    if context().json:
+        output.data({"number": number, "retired": True})
+    else:
+        output.say(f"retired site key {number}")

@@ -1,0 +1,102 @@
+"""The signed unified kernel images of a state directory, one for each base image: the same for all hosts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.below import discard
+from provision.errors import Unavailable
+from provision.media import uki
+from provision.media.base import BaseImage
+from provision.media.layout import FileEntry
+from provision.writing import replacing, unwritable, write
+
+STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+"""Where systemd's stub is (Debian: systemd-boot-efi)."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class UnifiedImage:
+    """A signed image: of which base, signed with which certificate (SHA-256), with which site archive (SHA-256) and
+    command line in it."""
+
+    base: str
+    file: FileEntry
+    certificate: str
+    site: str
+    command_line: str
+
+
+def build(base: BaseImage, site_archive: bytes, arguments: Sequence[str]) -> bytes:
+    """The image of a base, not signed yet: the same bytes every time.
+
+    Raises Unavailable without a stub, and when a file of the base cannot be read.
+    """
+    try:
+        stub = STUB.read_bytes()
+    except OSError as error:
+        raise Unavailable(str(STUB), f"cannot be read ({error.strerror})", "apt-get install systemd-boot-efi") from None
+    try:
+        kernel, *initrds = (entry.path.read_bytes() for entry in (base.kernel, *base.initrds))
+    except OSError as error:
+        fact = f"cannot be read ({error.strerror})"
+        raise Unavailable(f"base image {base.name}", fact, "import it again") from None
+    release = f"ID=provision\nVERSION_ID={base.id[:16]}\nPRETTY_NAME=provision\n"
+    sections = {
+        ".linux": kernel,
+        ".osrel": release.encode(),
+        ".cmdline": " ".join(arguments).encode(),
+        # Every initrd is padded to 512 bytes, as an import has them.
+        ".initrd": b"".join((*initrds, site_archive)),
+    }
+    return uki.build(stub, sections)
+
+
+class UnifiedImages:
+    """The images in ``<state>/unified/``. Firmware checks what is in them, so that their records are for people."""
+
+    def __init__(self, state: Path) -> None:
+        self._directory = state / "unified"
+
+    def put(self, base: str, image: bytes, certificate: str, site: str, command_line: str) -> UnifiedImage:
+        """Keep the signed image of a base in place of an earlier one. Raises Unavailable."""
+        path = self._directory / f"{base}.efi"
+        record = {
+            "format": _FORMAT,
+            "size": len(image),
+            "sha256": hashlib.sha256(image).hexdigest(),
+            "certificate": certificate,
+            "site": site,
+            "command_line": command_line,
+        }
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            with replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
+                file.write(image)
+            write(path.with_suffix(".json"), json.dumps(record, indent=1).encode() + b"\n")
+        except OSError as error:
+            raise unwritable(path, error) from None
+        found = self.get(base)
+        assert found is not None  # noqa: S101  (just written)
+        return found
+
+    def get(self, base: str) -> UnifiedImage | None:
+        """The image of a base; None when there is none, or its two files are not of one another."""
+        path = self._directory / f"{base}.efi"
+        try:
+            record = json.loads(path.with_suffix(".json").read_bytes())
+            entry = FileEntry(path, int(record["size"]), str(record["sha256"]))
+            about = (str(record[name]) for name in ("certificate", "site", "command_line"))
+            return UnifiedImage(base, entry, *about) if path.stat().st_size == entry.size else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove(self, base: str) -> None:
+        """Forget the image of a base, if there is one."""
+        for suffix in (".efi", ".json"):
+            discard(self._directory / f"{base}{suffix}")

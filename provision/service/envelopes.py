@@ -1,0 +1,108 @@
+"""Envelopes: a host's credentials, such as only its own TPM opens, in a boot chain that the site has approved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from threading import Lock
+
+from provision.accounts import ROOT
+from provision.api import tpms as api
+from provision.boot import Channel, Medium
+from provision.denial import Denial
+from provision.errors import Gone, NotFound
+from provision.policy import HostState, Release
+from provision.principal import Principal
+from provision.secret import Secret
+from provision.seed import SeedCredential, secrets
+from provision.service.bindings import Bindings
+from provision.service.core import Core
+from provision.service.origin import Origin
+from provision.service.site_keys import SiteKeys
+from provision.tpm import chains, envelope, policies, public
+from provision.tpm.algorithms import Hash
+from provision.tpm.chains import VERSION
+from provision.tpm.envelope import Authority, Envelope
+
+_KEPT = 4096
+
+
+class Envelopes:
+    """Makes envelopes and keeps them: the content is wrapped and sealed once for every revision and TPM."""
+
+    def __init__(self, core: Core, bindings: Bindings, keys: SiteKeys) -> None:
+        self._core, self._bindings, self._keys = core, bindings, keys
+        self._made: OrderedDict[tuple[str, str], Envelope] = OrderedDict()
+        self._lock = Lock()
+
+    def give(self, origin: Origin) -> bytes:
+        """The envelope of the neighbour that asks, as a file. Raises Denied, and Gone when the host has just changed.
+
+        It is no secret: nobody is asked whether he is there, nothing is pinned, and no window is charged.
+        """
+        core = self._core
+        state = core.state_by_mac(origin.requester.mac)
+        answer = core.decide(state, Medium.ENVELOPE, origin.channel, origin.requester, durable=True, counted=True)
+        if isinstance(answer, Denial):
+            raise answer.error()
+        assert state is not None  # noqa: S101  (no state, no release)
+        return self.file(answer, state, origin.channel)
+
+    def file(self, release: Release, state: HostState, channel: Channel) -> bytes:
+        """The envelope that a release allows, with the approvals of what the host boots on that network."""
+        core = self._core
+        base = core.base_of(state.host)
+        approver, approval_key = self._keys.approval()
+        _, signing_key = self._keys.signing()
+        reference = hashlib.sha256(f"provision base {base.name}".encode()).digest()
+        area = public.signing_key(approval_key.public_key())
+        authority = Authority(area, reference, VERSION.handle, core.store.image_versions.least)
+        sealed = self._sealed(release, state, f"{reference.hex()} {approver.fingerprint}", authority)
+        version = core.store.image_versions.version(base.id)
+        core.witness()
+        found = self._bindings.chains(state, channel).bindings
+        approvals = [chains.approve(binding, version, approval_key, reference) for binding in found]
+        return envelope.encode(sealed, authority, approvals, signing_key)
+
+    def revoke(self, name: str, principal: Principal) -> api.RevokedImages:
+        """Take back the approvals of a base image and of all that have lower versions: hosts that boot it get nothing,
+        and TPMs that have heard of it open nothing in it. Raises NotFound."""
+        core = self._core
+        base_id = core.bases().get(name)
+        if base_id is None:
+            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
+        versions = core.store.image_versions
+        with core.lock, core.act("approval-revoked", principal, image=name, version=versions.version(base_id)):
+            least = versions.revoke(base_id)
+        core.witness()
+        return api.RevokedImages(image=name, version=versions.version(base_id), least=least)
+
+    def _sealed(self, release: Release, state: HostState, about: str, authority: Authority) -> Envelope:
+        core, name = self._core, state.host.name
+        tpm = core.store.tpms.get(name)
+        if tpm is None:
+            raise Gone(name, "its TPM is not enrolled any more", "ask again")
+        owners = core.owners(state.host)
+        revision = hashlib.sha256(json.dumps([state.revision, sorted(owners.items())]).encode()).hexdigest()
+        place = name, f"{revision} {tpm.fingerprint} {about}"
+        with self._lock:
+            known = self._made.get(place)
+        if known is not None:
+            return known
+        opened = core.store.credentials.open(name, state.host.credentials)
+        credentials = [
+            SeedCredential(c.name, c.version, c.path, c.mode, c.secret, owners.get(c.name, ROOT)) for c in opened
+        ]
+        content = secrets(release, state, revision, credentials, core.clock())
+        if core.state(name).revision != state.revision:
+            raise Gone(name, "it has just changed", "ask again")
+        number = core.store.envelopes.number(name, place[1], core.clock())
+        policy = policies.authorized(public.name(Hash.SHA256, authority.public), authority.reference)
+        key = public.parse(tpm.key, f"TPM of {name}")
+        made = envelope.seal((name, revision, number), key, Secret(content.data), policy)
+        with self._lock:
+            self._made[place] = made
+            while len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        return made

@@ -1,0 +1,62 @@
+"""What keeps secrets from being given for a host's TPM alone; pure, for `provision.policy`.
+
+What is wrapped is no secret: only that TPM opens it, when a boot chain was booted that the site has approved. Without
+all of that it would open nowhere, or in a chain that a rogue server could have started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from provision.denial import Denial
+
+
+class TpmStanding(StrEnum):
+    """How a host's TPM is known."""
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    ENROLLED = "enrolled"
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """What there is of what it takes: how the host's TPM is known, why no boot chain of it can be bound where it asks,
+    and why the site approves of none; each a fact and a way out, None when all is well."""
+
+    tpm: TpmStanding = TpmStanding.UNKNOWN
+    unbound: tuple[str, str] | None = None
+    unapproved: tuple[str, str] | None = None
+
+
+NOTHING = Wrapping()
+"""Of a host whose TPM nobody knows."""
+
+
+def denial(name: str, wrapping: Wrapping) -> Denial | None:
+    """What is missing first."""
+    if wrapping.tpm is TpmStanding.UNKNOWN:
+        return Denial(
+            "tpm-not-enrolled",
+            name,
+            f"No TPM of {name} is enrolled, so nothing can be given for it alone",
+            f"Enrol it: 'provision enroll {name}', and boot it on its management network",
+        )
+    if wrapping.tpm is TpmStanding.PENDING:
+        return Denial(
+            "tpm-pending",
+            name,
+            f"A TPM that says that it is {name}'s waits for somebody to accept it",
+            f"Compare the fingerprint on its console, then accept it: 'provision tpm accept {name} FINGERPRINT'",
+        )
+    if wrapping.unbound is not None:
+        return unbound(name, wrapping.unbound)
+    if wrapping.unapproved is not None:
+        return Denial("chain-not-approved", name, *wrapping.unapproved)
+    return None
+
+
+def unbound(name: str, why: tuple[str, str]) -> Denial:
+    """That no boot chain can be bound: a fact and a way out."""
+    return Denial("chain-not-bound", name, *why)

@@ -1,0 +1,189 @@
+"""A site with a host on a general network whose TPM is enrolled, and that host: it has booted, and runs the image's own
+program against the site's boot application."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from provision.enrolled_tpm import EnrolledTpm, KeyKind
+from provision.media.base import BaseImage
+from provision.media.base import load as load_base
+from provision.settings import Listen
+from provision.site_key import KeyUse
+from provision.tpm import endorsement, public
+from provision.tpm.chains import Binding
+from provision.web import boot_app
+from tests.helpers.host_programs import Bus, load
+from tests.helpers.site_fixture import GENERAL, MAC1, SETTINGS, Site, edge, make_base, request, site, touch
+from tests.helpers.tpm import Tpm
+
+TPM = load("tpm")
+LIBCRYPTO = load("libcrypto")
+ENVELOPE = load("envelope")
+PLACING = load("placing")
+PROGRAM = load("open-envelope")
+
+PEER = "10.1.0.11"
+LISTEN = (*SETTINGS, Listen(network="office", interface="lo", address=IPv4Address("10.1.0.1")))
+INVENTORY = f"""\
+site:
+  domain: example.test
+  base: base
+  networks:
+    mgmt: {{role: management, prefix: 10.0.0.0/24}}
+    office: {{role: general, prefix: 10.1.0.0/24, gateway: 10.1.0.1}}
+  credentials:
+    token: {{kind: token, path: /etc/provision/token, mode: "0640"}}
+hosts:
+  node1:
+    netboot: always
+    credentials: [token]
+    interfaces:
+      office: {{mac: "{MAC1}", network: office, addressing: dhcp}}
+  node2:
+    netboot: always
+    credentials: [token]
+    interfaces:
+      office: {{mac: "52:54:00:00:00:02", network: office, addressing: dhcp}}
+"""
+_PROGRAMS = {
+    "loaders/shimx64.efi": "/usr/lib/shim/shimx64.efi.signed",
+    "loaders/grubx64.efi": "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+    "kernel": "/usr/lib/shim/fbx64.efi.signed",
+}
+
+
+def bootable(state: Path) -> BaseImage:
+    """A base image whose boot loaders and kernel are programs that firmware could start."""
+    directory = make_base(state).directory
+    record = json.loads((directory / "base.json").read_text()) | {"signing": "shim, GRUB and kernel are signed"}
+    entries = {entry["file"]: entry for entry in (record["kernel"], *record["loaders"].values())}
+    for name, source in _PROGRAMS.items():
+        shutil.copyfile(source, directory / name)
+        data = (directory / name).read_bytes()
+        entries[name] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        touch(directory / name)
+    (directory / "base.json").write_text(json.dumps(record))
+    return load_base(directory)
+
+
+@dataclass
+class Wrapped:
+    """The site, node1 with its TPM, and what the wire and the console have seen."""
+
+    here: Site
+    tpm: Tpm
+    root: Path
+    bus: Bus = field(init=False)
+    wire: list[bytes] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    change: Callable[[bytes], bytes] = lambda file: file
+    """What somebody on the wire makes of an envelope."""
+    peer: str = PEER
+    log: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.bus = Bus(self.tpm.port)
+
+    @property
+    def device(self) -> Any:
+        """The TPM, as the image's programs ask it."""
+        return TPM.Tpm(self.bus.exchange)
+
+    def enroll(self, kind: KeyKind = KeyKind.RSA, host: str = "node1", tpm: Tpm | None = None) -> EnrolledTpm:
+        """Know a TPM as the host's."""
+        device = TPM.Tpm(Bus((tpm or self.tpm).port).exchange)
+        template = TPM.endorsement_template("rsa" if kind is KeyKind.RSA else "ecc")
+        with device.primary(TPM.ENDORSEMENT, template) as ek:
+            mark = endorsement.fingerprint(public.parse(ek.public, "EK"))
+            about = "accepted root", b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on"
+            own = EnrolledTpm(host, bytes(ek.public), kind, mark, *about, self.here.clock(), "root")
+        self.here.service.core.store.tpms.put(own)
+        return own
+
+    def bindings(self, host: str = "node1") -> tuple[Binding, ...]:
+        """What the server binds the host's boots on that network to."""
+        state = self.here.service.core.state(host)
+        return self.here.service.bindings.chains(state, GENERAL).bindings
+
+    def boot(self, binding: Binding | None = None, instead: Mapping[int, list[bytes]] | None = None) -> None:
+        """Measure a boot: what the server expects, but other digests `instead` for some PCRs."""
+        for event in (binding or self.bindings()[0]).expected:
+            if event.pcr not in (instead or {}):
+                self.tpm.run("pcrextend", f"{event.pcr}:sha256={event.digest.hex()}")
+        for pcr, digests in (instead or {}).items():
+            for digest in digests:
+                self.tpm.run("pcrextend", f"{pcr}:sha256={digest.hex()}")
+
+    def ask(self, url: str, method: str, body: str | None) -> tuple[int, bytes]:
+        """What the program's request is answered."""
+        app = boot_app.create(self.here.service.netboot, edge(GENERAL, {PEER: MAC1, "10.1.0.12": "52:54:00:00:00:02"}))
+        answer = request(app, method, url.removeprefix("http://10.1.0.1"), body=(body or "").encode(), peer=self.peer)
+        content = self.change(answer.body) if method == "GET" and answer.status == 200 else answer.body
+        self.wire += [content, (body or "").encode()]
+        return answer.status, content
+
+    def run(self) -> bool:
+        """Run the image's program; whether it has opened the envelope."""
+        about = self.root.parent / "host.json"
+        source = self.here.service.netboot.envelopes
+        assert source is not None
+        keys = [key.public.hex() for key in self.here.service.site_keys.trusted(KeyUse.SIGNING)]
+        envelope = {"url": "http://10.1.0.1/envelope", "keys": keys}
+        about.write_text(json.dumps({"host": "node1", "envelope": envelope}))
+        self.root.mkdir(exist_ok=True)
+        with patch.object(PROGRAM, "_ask", self.ask):
+            opened = PROGRAM.run(
+                lambda *lines: self.console.extend(lines),
+                lambda: self.device,
+                str(about),
+                str(self.root),
+                str(about.with_name("envelope.json")),
+                0,
+                lambda: self.log,
+            )
+        return bool(opened)
+
+    def refused(self, words: str, outcome: str) -> None:
+        """Require that nothing opens, that the console says why in these words, and that the server has heard of it."""
+        self.console.clear()
+        before = sorted(self.root.rglob("*"))
+        assert not self.run()
+        assert words in " ".join(self.console), self.console
+        assert sorted(self.root.rglob("*")) == before, "and writes nothing"
+        said = self.here.service.netboot.openings.last("node1")
+        assert said is not None and said.outcome == outcome, said
+
+    def token(self) -> bytes:
+        """What the program has put where the credential belongs."""
+        return (self.root / "etc/provision/token").read_bytes()
+
+
+@contextmanager
+def wrapped(directory: Path, tpm: Tpm, inventory: str = INVENTORY) -> Iterator[Wrapped]:
+    """The site and the host, which is not enrolled yet."""
+    directory.mkdir(exist_ok=True)
+    with site(directory, inventory, bootable, LISTEN) as here:
+        # The laboratory has no such interface, and no test here listens.
+        endpoints = here.service.core.endpoints
+        place = type(endpoints)._place
+
+        def at(found: Any, network: str) -> Any:
+            from provision.service.endpoints import Endpoint
+
+            listen = next((one for one in LISTEN if one.network == network), None)
+            return (
+                Endpoint("lo", listen.address, 80) if listen is not None and listen.address else place(found, network)
+            )
+
+        with patch.object(type(endpoints), "_place", at):
+            yield Wrapped(here, tpm, directory / "root")

@@ -1,0 +1,241 @@
+"""Credentials on their way to one TPM: from the store over a general network to their places on the host, and whatever
+may be wrong with the host, its boot, the site or the wire."""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from provision.api.secure_boot import NewSecureBootKey, SignUnified
+from provision.enrolled_tpm import KeyKind
+from provision.tpm.boot_chain import application_events
+from provision.tpm.event_log import Event
+from tests.helpers.firmware_log import header
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import CANARY, MAC1
+from tests.helpers.tpm import Tpm, software_tpm
+from tests.helpers.wrapped_site import INVENTORY, Wrapped, wrapped
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def host(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
+    """node1 with its TPM enrolled; it has not booted yet."""
+    with wrapped(tmp_path / "site", tpm) as found:
+        found.enroll()
+        yield found
+
+
+@pytest.mark.parametrize("kind", list(KeyKind))
+def test_the_host_gets_its_files_and_nobody_else_reads_them(tpm: Tpm, tmp_path: Path, kind: KeyKind) -> None:
+    with wrapped(tmp_path / "site", tpm) as host:
+        host.enroll(kind)
+        host.boot()
+        assert host.run(), host.console
+        assert host.token() == CANARY
+        status = (host.root / "etc/provision/token").stat()
+        assert stat.S_IMODE(status.st_mode) == 0o640 and (status.st_uid, status.st_gid) == (0, 0)
+        assert sorted(str(p.relative_to(host.root)) for p in host.root.rglob("*")) == [
+            "etc",
+            "etc/provision",
+            "etc/provision/token",
+        ]
+        assert not any(CANARY in seen for seen in (*host.wire, *host.bus.seen)), "on the wire, or on the TPM's bus"
+        assert host.here.service.core.tally.releases()["envelope", "general:office"] == 1
+        assert ("general:office",) not in host.here.service.core.tally.secrets()
+        [given] = host.here.audit("decision")
+        assert (given["medium"], given["answer"], given["mac"]) == ("envelope", "released", MAC1)
+        [opened] = host.here.audit("envelope-opened")
+        assert (opened["host"], opened["answer"]) == ("node1", "opened")
+        kept = b"".join(path.read_bytes() for path in host.here.state.rglob("*") if path.is_file())
+        assert CANARY not in kept
+
+
+def test_a_new_credential_is_a_new_envelope_and_the_old_one_is_refused(host: Wrapped) -> None:
+    host.boot()
+    assert host.run()
+    old = next(one for one in host.wire if one.startswith(b"provision-envelope"))
+    host.here.secret("node1", b"canary-of-the-second-token")
+    assert host.run() and host.token() == b"canary-of-the-second-token"
+    host.change = lambda file: old
+    host.refused("was opened already", "old")
+    assert host.token() == b"canary-of-the-second-token"
+
+
+def test_the_same_envelope_is_made_once(host: Wrapped) -> None:
+    host.boot()
+    assert host.run() and host.run()
+    first, second = (one.split(b"\n")[2] for one in host.wire if one.startswith(b"provision-envelope"))
+    assert [part in second for part in first.split(b'"sealed":')[1:]] == [True], "only the approval is signed anew"
+
+
+@pytest.mark.parametrize("pcr", [4, 8, 9])
+def test_another_chain_opens_nothing(host: Wrapped, pcr: int) -> None:
+    """Another loader, one more word on the command line, another initrd: each is another value of one PCR."""
+    host.boot(instead={pcr: [sha256(b"somebody else's").digest()]})
+    host.refused("no approved boot chain is the one that was booted", "chain")
+    assert "provision tpm explain node1" in host.here.service.reports.status(ROOT, "node1").hosts[0].alerts[0].text
+
+
+def test_what_is_measured_after_the_boot_closes_it(host: Wrapped) -> None:
+    host.boot()
+    assert host.run()
+    host.tpm.run("pcrextend", f"9:sha256={'ab' * 32}")
+    host.refused("no approved boot chain", "chain")
+
+
+def test_another_host_s_tpm_with_this_host_s_mac_opens_nothing(host: Wrapped, tmp_path: Path) -> None:
+    host.boot()
+    with software_tpm(tmp_path / "impostor") as other, wrapped(tmp_path / "elsewhere", other) as there:
+        impostor = Wrapped(host.here, other, there.root)
+        impostor.boot(host.bindings()[0])
+        impostor.refused("this TPM is not the one that the envelope is for", "other-tpm")
+
+
+def test_another_site_s_envelope_is_refused(host: Wrapped, tmp_path: Path) -> None:
+    host.boot()
+    with wrapped(tmp_path / "elsewhere", host.tpm) as there:
+        there.enroll()
+        theirs = there.ask("http://10.1.0.1/envelope", "GET", None)[1]
+    host.change = lambda file: theirs
+    host.refused("is not signed by this site", "not-signed")
+
+
+def test_an_envelope_that_was_changed_is_refused(host: Wrapped) -> None:
+    host.boot()
+    for at in (0, 40, 200, -40):
+        host.change = lambda file, at=at: file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]  # type: ignore[misc]
+        host.refused("the envelope", "not-signed")
+    host.change = lambda file: file[: len(file) // 2]
+    host.refused("the envelope", "not-signed")
+
+
+def test_a_revoked_image_opens_nothing_also_with_its_old_approval(host: Wrapped) -> None:
+    host.boot()
+    assert host.run()
+    old = next(one for one in host.wire if one.startswith(b"provision-envelope"))
+    store = host.here.service.core.store
+    store.image_versions.revoke(host.here.base.id)
+    host.console.clear()
+    assert not host.run()
+    assert "versions below 2 are revoked" in " ".join(host.console)
+    # The TPM learns of it from the next envelope that it is given, of a newer image.
+    host.device.raise_counter(0x01805056, store.image_versions.least)
+    host.change = lambda file: old
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(store.image_versions), "least", 1)
+        host.refused("the approval of what was booted is revoked", "revoked")
+
+
+def test_a_cleared_tpm_forgets_what_it_remembered_and_nothing_else(host: Wrapped) -> None:
+    """Its endorsement key stays, and with it what is wrapped: docs/deployment.md says what that means."""
+    host.boot()
+    assert host.run()
+    host.tpm.run("clear", "-c", "p")
+    (host.root / "etc/provision/token").unlink()
+    assert host.run() and host.token() == CANARY
+
+
+def test_a_host_without_a_tpm_says_so(host: Wrapped) -> None:
+    host.boot()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            type(host), "device", property(lambda self: (_ for _ in ()).throw(FileNotFoundError(2, "none")))
+        )
+        host.refused("this machine's kernel knows no TPM", "no-tpm")
+
+
+def test_a_tpm_that_is_not_enrolled_gets_nothing(tpm: Tpm, tmp_path: Path) -> None:
+    with wrapped(tmp_path / "site", tpm) as host:
+        assert not host.run()
+        assert "No TPM of node1 is enrolled" in " ".join(host.console)
+        assert host.here.audit("decision")[-1]["rule"] == "tpm-not-enrolled"
+
+
+def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrapped) -> None:
+    """One more word on the kernel's command line, from a rogue server."""
+    explained = host.here.service.tpm_explanations.explain
+    [before] = explained("node1", ROOT).networks
+    assert before.missing is None and [pcr.same for pcr in before.chains[0].pcrs] == [None] * 3
+    expected = host.bindings()[0].expected
+    at = next(n for n, one in enumerate(expected) if one.data.startswith(b"grub_cmd: linux"))
+    word = expected[at].data.removeprefix(b"grub_cmd: ") + b" init=/bin/sh"
+    events = [*expected[:at], replace(expected[at], digest=sha256(word).digest(), data=word), *expected[at + 1 :]]
+    host.log = header() + b"".join(entry(one) for one in events)
+    host.boot(instead={8: [one.digest for one in events if one.pcr == 8]})
+    host.refused("no approved boot chain", "chain")
+    found = explained("node1", ROOT)
+    assert found.last == "node1 has booted in no chain that the site has approved"
+    four, eight, nine = found.networks[0].chains[0].pcrs
+    assert (four.same, eight.same, nine.same) == (True, False, True)
+    assert eight.differs is not None
+    assert "'grub_cmd: linux /boot/" in eight.differs and "init=/bin/sh' (" in eight.differs
+    assert "was expected, and it measured" in eight.differs
+
+
+def entry(event: Event) -> bytes:
+    """An entry of a firmware's log with this event."""
+    digest = struct.pack("<H", 11) + event.digest
+    return struct.pack("<III", event.pcr, event.kind, 1) + digest + struct.pack("<I", len(event.data)) + event.data
+
+
+@pytest.fixture
+def unified(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
+    """The same by a unified kernel that the site has signed."""
+    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
+    with wrapped(tmp_path / "site", tpm, text) as found:
+        boot = found.here.service.secure_boot
+        boot.init(NewSecureBootKey(), ROOT)
+        boot.sign("base", SignUnified(), ROOT)
+        found.enroll()
+        yield found
+
+
+@pytest.mark.parametrize("secure_boot", [True, False])
+@pytest.mark.parametrize("failures", [0, 7])
+def test_a_unified_kernel_opens_it_whatever_failed_before(unified: Wrapped, secure_boot: bool, failures: int) -> None:
+    [with_secure_boot, without] = unified.bindings()
+    binding = with_secure_boot if secure_boot else without
+    programs = [one.digest for one in binding.expected if one.pcr == 4][2:]
+    started = [one.digest for one in application_events(*programs, failures=failures)]
+    unified.boot(binding, instead={4: started})
+    assert unified.run(), unified.console
+    assert unified.token() == CANARY and not any(CANARY in seen for seen in (*unified.wire, *unified.bus.seen))
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        {4: [sha256(b"another unified kernel, signed by another site").digest()]},
+        {11: [sha256(b"one more word on its command line").digest()]},
+        {12: [sha256(b"a companion .cred file, or load options").digest()]},
+    ],
+)
+def test_another_unified_kernel_or_a_companion_opens_nothing(unified: Wrapped, instead: dict[int, list[bytes]]) -> None:
+    unified.boot(instead=instead)
+    unified.refused("no approved boot chain is the one that was booted", "chain")
+
+
+def test_nine_boot_options_that_failed_are_too_many(unified: Wrapped) -> None:
+    binding = unified.bindings()[0]
+    programs = [one.digest for one in binding.expected if one.pcr == 4][2:]
+    unified.boot(binding, instead={4: [one.digest for one in application_events(*programs, failures=8)]})
+    unified.refused("no approved boot chain", "chain")
+
+
+def test_a_new_unified_kernel_is_approved_and_nothing_is_wrapped_anew(unified: Wrapped) -> None:
+    old = unified.bindings()[0]
+    unified.boot(old)
+    assert unified.run()
+    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
+    unified.here.apply(text.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n", 1))
+    unified.here.service.secure_boot.sign("base", SignUnified(), ROOT)
+    assert unified.bindings()[0].branches != old.branches
+    unified.refused("no approved boot chain", "chain")

@@ -1,0 +1,51 @@
+"""Signed images of bases: the same bytes every time, whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pefile
+import pytest
+
+from provision.errors import Unavailable
+from provision.media import unified
+from provision.media.unified import UnifiedImages
+from tests.helpers.site_fixture import Site, site
+
+ABOUT = "c" * 64, "s" * 64, "quiet"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as opened:
+        yield opened
+
+
+def test_an_image_has_what_the_base_boots_and_the_site_archive_last(here: Site) -> None:
+    made = unified.build(here.base, b"S" * 512, ("console=ttyS0", "quiet"))
+    assert made == unified.build(here.base, b"S" * 512, ("console=ttyS0", "quiet"))
+    image = pefile.PE(data=made)  # type: ignore[no-untyped-call]
+    found = {s.Name.rstrip(b"\0").decode(): s.get_data()[: s.Misc_VirtualSize] for s in image.sections}
+    assert found[".linux"] == here.base.kernel.path.read_bytes()
+    assert found[".initrd"] == b"".join(one.path.read_bytes() for one in here.base.initrds) + b"S" * 512
+    assert found[".cmdline"] == b"console=ttyS0 quiet" and b"ID=provision" in found[".osrel"]
+
+
+def test_a_missing_stub_is_said(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unified, "STUB", Path("/nonexistent/stub"))
+    with pytest.raises(Unavailable, match=r"cannot be read .*; apt-get install systemd-boot-efi"):
+        unified.build(here.base, b"", ())
+
+
+def test_an_image_is_kept_whole_and_forgotten(tmp_path: Path) -> None:
+    images, base = UnifiedImages(tmp_path), "b" * 64
+    assert images.get(base) is None
+    made = images.put(base, b"image", *ABOUT)
+    assert images.get(base) == made and made.file.path.read_bytes() == b"image"
+    assert (made.certificate, made.site, made.command_line) == ABOUT
+    made.file.path.write_bytes(b"imag")
+    assert images.get(base) is None, "it was cut off"
+    images.put(base, b"other", *ABOUT)
+    images.remove(base)
+    assert images.get(base) is None and list((tmp_path / "unified").iterdir()) == []
