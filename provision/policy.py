@@ -19,6 +19,7 @@ from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Host, Netboot, Storage
 from provision.site import Site
+from provision.stored import StoredIdentity
 
 RELEASE_LIFETIME = timedelta(minutes=15)
 
@@ -41,6 +42,7 @@ class HostState:
     `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'"), and
     `exposed` those of its credentials that others may have.
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
+    `stored` is the identity on its own disk, with which its image can do.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
     """
 
@@ -53,6 +55,12 @@ class HostState:
     ground: Ground = SOUND
     heard: datetime | None = None
     exposed: tuple[str, ...] = ()
+    stored: StoredIdentity | None = None
+
+    def is_plain(self, medium: Medium, channel: Channel, now: datetime) -> bool:
+        """Whether the host gets its image alone; see `state_rules.is_plain`."""
+        mine = (boot for boot in self.boots if boot.seed_revision == self.identity)
+        return self.stored is not None and state_rules.is_plain(self.window, mine, medium, channel, now)
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -61,7 +69,7 @@ _ISSUER = object()
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """A yes, bound to what was decided; only `decide` makes one."""
+    """A yes, bound to what was decided; only `decide` makes one. A `plain` one is for the image without a seed."""
 
     host: str
     revision: str
@@ -70,6 +78,7 @@ class Release:
     expires: datetime
     confirmed: bool = False
     link: str | None = None
+    plain: bool = False
     issuer: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -100,6 +109,8 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime)
         raise Denied(host, fact, "ask again", "other-release")
     if boot.medium.from_network and release.channel.kind is ChannelKind.MANAGEMENT and not release.confirmed:
         raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    if release.plain:
+        raise Denied(host, "the release is for its image alone", f"open a window: 'provision window {host}'", "plain")
     if not release.expires - RELEASE_LIFETIME - TOLERANCE <= now < release.expires:
         raise Denied(host, "the release has expired", "ask again", "expired-release")
     return release
@@ -159,13 +170,14 @@ def decide(
             "Add its MAC to a host and run 'provision apply'",
         )
     case = _Case(state, site, medium, channel, requester, payload, now)
-    for rule in _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES:
+    plain = not payload.secrets_in_clear and state.is_plain(medium, channel, now)
+    for rule in _PLAIN_RULES if plain else _NETWORK_RULES if medium.from_network else _DOWNLOAD_RULES:
         denial = rule(case)
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
     link = requester.bearer.link.id if requester.bearer else None
-    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, link, _ISSUER)
+    return Release(state.host.name, state.revision, medium, channel, lifetime, confirmed, link, plain, _ISSUER)
 
 
 def _denial(rule: str, case: _Case, reason: str, remedy: str) -> Denial:
@@ -316,14 +328,7 @@ def _exposed(case: _Case) -> Denial | None:
 
 
 def _incomplete(case: _Case) -> Denial | None:
-    if not case.state.missing:
-        return None
-    return _denial(
-        "incomplete",
-        case,
-        f"{case.name}'s image cannot be made without {' and '.join(case.state.missing)}",
-        f"Add it: 'provision credential set {case.name} …' or 'provision image import …'",
-    )
+    return state_rules.incomplete(case.name, case.state.missing)
 
 
 def _link_is_none(case: _Case) -> Denial | None:
@@ -378,6 +383,8 @@ _NETWORK_RULES: tuple[Rule, ...] = (
     _window,
     _host_is_up,
 )
+# The image alone has no secret, so it matters neither how often it is read nor by whom on the host.
+_PLAIN_RULES = tuple(rule for rule in _NETWORK_RULES if rule not in (_window, _host_is_up))
 _DOWNLOAD_RULES: tuple[Rule, ...] = (
     # Before all others: a link that has ended says no more than one that never was.
     _link_is_none,

@@ -87,7 +87,7 @@ def _status(core: Core, host: str | None) -> Status:
     from provision.service.status import Reports
 
     asks = Principal(f"uid={os.geteuid()}", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
-    return Reports(core, Tracker()).status(asks, host)
+    return Reports(core, Tracker(), MediaBuilder(core)).status(asks, host)
 
 
 @contextmanager

@@ -16,13 +16,13 @@ _KEPT = 4096
 
 
 class Configurations:
-    """Makes them. `revision` is that of the seed that the boot is to read."""
+    """Makes them. `revision` is that of the seed that the boot is to read, None for the image alone."""
 
     def __init__(self, builder: MediaBuilder) -> None:
         self._builder = builder
-        self._pxelinux: dict[tuple[str, str, str, str], bytes] = {}
+        self._pxelinux: dict[tuple[str, str, str | None, str], bytes] = {}
 
-    def pxelinux(self, state: HostState, base: BaseImage, revision: str, server: str) -> bytes:
+    def pxelinux(self, state: HostState, base: BaseImage, revision: str | None, server: str) -> bytes:
         """PXELINUX's configuration, whose URLs begin with `server`."""
         # All that is in it comes of the host (the identity), the base, the boot (the revision), and the URL. The base
         # may have been imported anew since `state` was looked up: its identity does not say which of the two this is.
@@ -35,17 +35,17 @@ class Configurations:
             self._pxelinux[key] = known
         return known
 
-    def grub(self, state: HostState, base: BaseImage, revision: str) -> bytes:
+    def grub(self, state: HostState, base: BaseImage, revision: str | None) -> bytes:
         """GRUB's configuration, with paths on the server that it came from."""
         return grub.network_config(self._target(state, base, revision, ""))
 
-    def _target(self, state: HostState, base: BaseImage, revision: str, server: str) -> BootTarget:
+    def _target(self, state: HostState, base: BaseImage, revision: str | None, server: str) -> BootTarget:
         kernel, initrds = _image(server, base.id, len(base.initrds))
         return BootTarget(
             title=state.host.name,
             kernel=kernel,
             initrds=initrds,
-            seed=server + boot_paths.http(SeedFile(revision)),
+            seed=server + boot_paths.http(SeedFile(revision)) if revision is not None else None,
             arguments=self._builder.arguments(state.host, base),
         )
 

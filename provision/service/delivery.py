@@ -52,7 +52,7 @@ class Delivery:
         self.host, self.boot, self.what, self._release, self._at = state.host.name, boot, what, release, at
         self._core, self._identity, self._pin = core, state.identity, pin
         self._charge, self._taken = charge, taken
-        self._secret = core.payload(state, release.channel).secrets_in_clear
+        self._secret = core.payload_of_seed(state, release.channel).secrets_in_clear
         self._seen: Snapshot | None = None
         self.void = self.arrived = self.charged = self.ended = False
         self.since = math.inf

@@ -92,7 +92,13 @@ class Links:
             raise Conflict(name, "this server gives no media to links", remedy)
         fresh = link_rules.imagined(name, medium, state.identity, core.clock())
         answer = policy.decide(
-            state, core.site, medium, OPERATOR, Requester(bearer=fresh), core.payload(state, OPERATOR), core.clock()
+            state,
+            core.site,
+            medium,
+            OPERATOR,
+            Requester(bearer=fresh),
+            core.payload_of_seed(state, OPERATOR),
+            core.clock(),
         )
         if isinstance(answer, Denial):
             raise answer.error()
@@ -193,7 +199,7 @@ class Links:
 
     def _foresee(self, state: HostState, link: Link, asked: Asked, now: datetime) -> Release | Denial:
         core, requester = self._core, _requester(link, asked)
-        payload = core.payload(state, asked.channel)
+        payload = core.payload_of_seed(state, asked.channel)
         return policy.decide(state, core.site, link.medium, asked.channel, requester, payload, now)
 
     def _plan(self, release: Release, state: HostState, link: Link) -> Plan:

@@ -28,6 +28,7 @@ from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
+_HAS_IT = "its identity is on its own disk", "open a window for a new one: 'provision window HOST'"
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
 _log = logging.getLogger(__name__)
 
@@ -53,24 +54,25 @@ class Netboot:
         or look up refuses like a policy that says no, so that an installed host comes to its disk. Raises NotFound
         for a refusal that passes by itself."""
         try:
-            state = self._released_pxelinux(origin, claimed_mac)
-            if isinstance(state, bytes):
-                return state
-            return self._pxelinux(state, origin, self._boots.begin(state, Medium.PXE, origin))
+            answer = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(answer, bytes):
+                return answer
+            return self._pxelinux(*answer, origin, self._boots.begin(answer[0], Medium.PXE, origin))
         except Unavailable as error:
             return self._cannot(origin, error)
 
     async def pxelinux_config_of_many(self, origin: Origin, claimed_mac: str) -> bytes:
         """The same for one of many that ask at the same moment, on the event loop."""
         try:
-            state = self._released_pxelinux(origin, claimed_mac)
-            if isinstance(state, bytes):
-                return state
-            return self._pxelinux(state, origin, await self._boots.begin_with_others(state, Medium.PXE, origin))
+            answer = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(answer, bytes):
+                return answer
+            progress = await self._boots.begin_with_others(answer[0], Medium.PXE, origin)
+            return self._pxelinux(*answer, origin, progress)
         except Unavailable as error:
             return self._cannot(origin, error)
 
-    def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> HostState | bytes:
+    def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> tuple[HostState, Release] | bytes:
         """The host that gets its configuration, by the decision that is recorded now; else the refusing one."""
         state = self._core.state_by_mac(claimed_mac)
         answer = self._decide(state, Medium.PXE, origin)
@@ -80,12 +82,12 @@ class Netboot:
             raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
         if isinstance(answer, Denial) or state is None:
             return pxelinux.refusal(_lines(answer))
-        return state
+        return state, answer
 
-    def _pxelinux(self, state: HostState, origin: Origin, progress: Progress) -> bytes:
+    def _pxelinux(self, state: HostState, release: Release, origin: Origin, progress: Progress) -> bytes:
         base = self._core.base_of(state.host)
         self.sent(origin, "configuration", 1.0)
-        revision = self._builder.revision(state, origin.channel, progress.boot)
+        revision = self._revision(state, release, origin, progress)
         return self._configurations.pxelinux(state, base, revision, origin.base_url)
 
     def _cannot(self, origin: Origin, error: Unavailable) -> bytes:
@@ -104,11 +106,16 @@ class Netboot:
             base = self._core.base_of(state.host)
             progress = self._boots.begin(state, Medium.PXE, origin)
             self.sent(origin, "configuration", 1.0)
-            revision = self._builder.revision(state, origin.channel, progress.boot)
+            revision = self._revision(state, answer, origin, progress)
             return self._configurations.grub(state, base, revision)
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
+
+    def _revision(self, state: HostState, release: Release, origin: Origin, progress: Progress) -> str | None:
+        """The revision of the seed that the boot is to read; None when its release is for the image alone."""
+        progress.plain = release.plain
+        return None if release.plain else self._builder.revision(state, origin.channel, progress.boot)
 
     def _decide(
         self, state: HostState | None, medium: Medium, origin: Origin, *, durable: bool = False, counted: bool = False
@@ -165,6 +172,8 @@ class Netboot:
                 self._boots.pinned(state, Medium.PXE, origin)  # a window used up is not why a changed host gets nothing
             raise release.error()
         assert state is not None  # noqa: S101  (no state, no release)
+        if release.plain:
+            raise Denied(state.host.name, *_HAS_IT, "plain")
         if revision is None:
             progress = self._boots.begin(state, Medium.PXE, origin)
         else:
@@ -205,6 +214,9 @@ class Netboot:
         else:
             progress = self._boots.begin(state, Medium.HTTP_BOOT, origin)
             self.sent(origin, "configuration", 1.0)
+        progress.plain = answer.plain
+        if answer.plain:
+            return self._builder.plain(state)
         plan = self._builder.plan(answer, state, progress.boot)
         return self._deliver(
             origin, state, answer, progress, plan, self._core.base_of(state.host).iso.slots[SEED].offset

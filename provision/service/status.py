@@ -16,7 +16,9 @@ from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
 from provision.service.core import Core
 from provision.service.expiries import Expiries
+from provision.service.identities import shown_identity
 from provision.service.listeners import Listening
+from provision.service.media_builder import MediaBuilder
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
 
@@ -29,8 +31,8 @@ _NO_AGENT = (
 class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
-    def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker, self._expiries = core, tracker, Expiries(core)
+    def __init__(self, core: Core, tracker: Tracker, builder: MediaBuilder) -> None:
+        self._core, self._tracker, self._expiries, self._builder = core, tracker, Expiries(core), builder
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -76,6 +78,7 @@ class Reports:
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),
             alerts=(*self._exposure(state), *self._alerts(name, now)),
+            stored=shown_identity(state, self._builder),
         )
 
     def _exposure(self, state: HostState) -> Iterator[api.Alert]:
@@ -129,7 +132,8 @@ class Reports:
         else:
             bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
             requester = Requester(bearer=bearer)
-        answer = decide(state, core.site, medium, channel, requester, core.payload(state, channel), core.clock())
+        now = core.clock()
+        answer = decide(state, core.site, medium, channel, requester, core.payload(state, medium, channel, now), now)
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         if isinstance(answer, Denial):
@@ -137,6 +141,8 @@ class Reports:
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
             said["caution"] = _NO_AGENT
         allowed = not isinstance(answer, Denial)
+        if not isinstance(answer, Denial) and answer.plain:
+            said["plain"] = True
         return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
 
     def health(self, listeners: Mapping[str, Listening], principal: Principal) -> api.Health:

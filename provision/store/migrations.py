@@ -106,6 +106,14 @@ MIGRATIONS = (
             f"CREATE TABLE rollout_hosts ({_HOST}, at VARCHAR NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        7,
+        "identities on hosts' disks",
+        (
+            f"CREATE TABLE identities ({_HOST}, boot TEXT NOT NULL, network TEXT NOT NULL, revision TEXT NOT NULL,"
+            " credentials TEXT NOT NULL, reported VARCHAR NOT NULL, ordered TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from provision.store.credentials import Credentials
 from provision.store.database import Database
 from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
+from provision.store.identities import Identities
 from provision.store.keys import MasterKey
 from provision.store.links import Links
 from provision.store.rollouts import Rollouts
@@ -48,6 +49,7 @@ class Store:
         self.tokens = Tokens(database, key)
         self.expiry_notices = ExpiryNotices(database)
         self.rollouts = Rollouts(database, picture)
+        self.identities = Identities(database, picture)
         self._load()
 
     @classmethod
@@ -96,6 +98,7 @@ class Store:
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
         parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
+        parts = *parts, self.identities
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:
@@ -103,6 +106,7 @@ class Store:
             self.credentials.forget()
             self.compromises.forget()
             self.rollouts.forget()
+            self.identities.forget()
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -165,9 +165,10 @@ def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
 
     @app.post(boot_paths.ALIVE, status_code=204)
     async def alive(request: Request) -> Response:
-        """The booted host says that it stays up or goes down, signed with the key from its seed."""
-        await asyncio.to_thread(netboot.phone_home.alive, _message(await request.body()), edge.channel)
-        return Response(status_code=204)
+        """The booted host says that it stays up or goes down, signed with the key from its seed. When it is to do
+        something, it is told so under the same key."""
+        order = await asyncio.to_thread(netboot.phone_home.alive, _message(await request.body()), edge.channel)
+        return Response(status_code=204) if order is None else JSONResponse(order)
 
 
 def _file(entry: FileEntry, progress: Callable[[int, int], None] | None = None) -> Response:
@@ -195,11 +196,11 @@ def _message(body: bytes) -> Message:
     try:
         said = json.loads(body)
         host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
-        tag = bytes.fromhex(said["tag"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        tag, identity = bytes.fromhex(said["tag"]), said.get("identity", "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
     words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
     whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
-    if not words or not whole or state not in ("up", "down"):
+    if not words or not whole or state not in ("up", "down") or not isinstance(identity, str) or len(identity) > 4096:
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
-    return Message(host, boot, run, sequence, state == "up", tag)
+    return Message(host, boot, run, sequence, state == "up", tag, identity)

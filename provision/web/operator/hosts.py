@@ -5,7 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from provision.api.hosts import Compromised, HostDetail, HostRow, OpenedWindow, OpenWindow
+from provision.api.hosts import (
+    Compromised,
+    Decommission,
+    Decommissioned,
+    HostDetail,
+    HostRow,
+    OpenedWindow,
+    OpenWindow,
+)
 from provision.api.status import Explanation, Status
 from provision.model import LabelKey, LabelValue
 from provision.service.service import Service
@@ -43,6 +51,17 @@ def router(service: Service) -> APIRouter:
         """Somebody else may have been in the host: end its window, links, tokens, boots and downloads, and give it
         nothing until each of its credentials has new content."""
         return service.compromises.declare(name, principal)
+
+    @routes.post("/v1/hosts/{name}/decommission", responses=failures(400, 404, 409, 413))
+    def decommission(name: InPath, body: Decommission, principal: Admin) -> Decommissioned:
+        """Let the host wipe the identity on its disk at its next word; or forget it, when the disk is lost."""
+        ends = service.decommissions
+        return ends.lost(name, principal) if body.lost else ends.decommission(name, principal)
+
+    @routes.post("/v1/hosts/{name}/reprovision", responses=failures(404, 409))
+    def reprovision(name: InPath, principal: Operator) -> OpenedWindow:
+        """Let the host's next boot give it a new identity instead of the one on its disk."""
+        return service.decommissions.reprovision(name, principal)
 
     return routes
 
