@@ -83,6 +83,7 @@ class _Alone(Client):
 
 def _status(core: Core, host: str | None) -> Status:
     from provision.principal import Authentication, Principal, PrincipalRole
+    from provision.service.media_builder import MediaBuilder
     from provision.service.progress import Tracker
     from provision.service.status import Reports
 

@@ -12,8 +12,8 @@ COMMAND_LINE_SIZE = 2047
 
 @dataclass(frozen=True)
 class BootTarget:
-    """One thing to boot. Paths are URLs or absolute paths as the boot loader takes them; the seed comes last, None for a
-    host that has it on its own disk.
+    """One thing to boot. Paths are URLs or absolute paths as the boot loader takes them; the seed comes last, None for
+    a host that has it on its own disk.
 
     `title` names the host, and shows on its console. `arguments` is the whole kernel command line.
     """

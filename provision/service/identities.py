@@ -1,4 +1,4 @@
-"""Identities on hosts' own disks: what hosts say of them, whether they are what the server would give now, and their end."""
+"""Identities on hosts' own disks: what hosts say of them, and whether they are what the server would give now."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from provision.boot import Medium
 from provision.denial import Denial
-from provision.errors import Gone, NotFound, Unavailable
+from provision.errors import Denied, Gone, NotFound, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
@@ -28,7 +28,6 @@ from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
-_HAS_IT = "its identity is on its own disk", "open a window for a new one: 'provision window HOST'"
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
 _log = logging.getLogger(__name__)
 
@@ -173,7 +172,7 @@ class Netboot:
             raise release.error()
         assert state is not None  # noqa: S101  (no state, no release)
         if release.plain:
-            raise Denied(state.host.name, *_HAS_IT, "plain")
+            raise _has_it(state)
         if revision is None:
             progress = self._boots.begin(state, Medium.PXE, origin)
         else:
@@ -270,6 +269,13 @@ class Netboot:
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
         return self._core.store.database.is_busy or self._core.audit.is_busy
+
+
+def _has_it(state: HostState) -> Denied:
+    name = state.host.name
+    return Denied(
+        name, "its identity is on its own disk", f"'provision host reprovision {name}' for a new one", "plain"
+    )
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

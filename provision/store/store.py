@@ -97,8 +97,8 @@ class Store:
 
     def _load(self) -> None:
         inventory = self.compromises, self.rollouts, self._picture
-        parts = *inventory, self.credentials, self.windows, self.boots, self.sightings, self.tokens, self.links
-        parts = *parts, self.identities
+        of_hosts = self.credentials, self.windows, self.boots, self.links, self.identities
+        parts = *inventory, *of_hosts, self.sightings, self.tokens
         self.database.load(*(part.load for part in parts))
 
     def _forget(self, names: tuple[str, ...]) -> None:

@@ -108,7 +108,7 @@ DRIVES: dict[str, tuple[dict[str, object], dict[str, str], tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", DRIVES)
 def test_the_identity_stays_on_the_disk(lab: Lab, probe: Image, kind: str) -> None:
     named, how, before = DRIVES[kind]
-    own = drive(lab, **how)
+    own = drive(lab, device=how.get("device", "virtio-blk-pci"), serial=how.get("serial", "boot-7"))
     report, said = boot(lab, machine(lab, probe, [own], seeds.seed("node7", tree(named)), *before))
     assert_node7(report)
     assert "the identity is stored on " in said

@@ -26,7 +26,7 @@ LAYERS = (
     ("boot", "denial", "link", "ticket", "token"),
     ("host",),
     ("site",),
-    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules"),
+    ("cmdline", "boot_paths", "accounts", "link_rules", "state_rules", "stored"),
     # What the operator's application takes and answers; web and command line share it.
     ("api",),
     ("policy",),

@@ -100,11 +100,11 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     with open_store(tmp_path):
         pass
     raw = sqlite3.connect(tmp_path / "provision.db")
-    raw.execute("UPDATE meta SET value = '7' WHERE name = 'schema'")
+    raw.execute("UPDATE meta SET value = '8' WHERE name = 'schema'")
     raw.commit()
     raw.close()
     before = (tmp_path / "provision.db").read_bytes()
-    with pytest.raises(Unavailable, match=rf"newer provision \(schema 7; this one knows {NOW}\)"):
+    with pytest.raises(Unavailable, match=rf"newer provision \(schema 8; this one knows {NOW}\)"):
         open_store(tmp_path)
     assert (tmp_path / "provision.db").read_bytes() == before
 
