@@ -32,7 +32,9 @@ class Identities:
         if isinstance(report, Refused):
             self._refused(message.host, report, known, now)
         if isinstance(report, Wiped) and known is not None:
-            self._gone("identity-wiped", message.host)
+            with self._core.act("identity-wiped", None, host=message.host):
+                self._core.store.identities.remove(message.host)
+            self._core.witness()
         return Ordered.NOTHING
 
     def _holds(self, message: Message, report: Holds, known: StoredIdentity | None, now: datetime) -> Ordered:
@@ -53,13 +55,9 @@ class Identities:
     def _refused(self, host: str, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
         told = any(one.event == "identity-refused" for one in self._core.alerts.of(host, now))
         self._core.alerts.raise_(host, "identity-refused", f"its identity is not stored: {report.reason}", now)
-        if known is not None:
-            self._gone("identity-refused", host, report.reason)
-        elif not told:
-            self._core.note("identity-refused", None, host=host, reason=report.reason)
-
-    def _gone(self, event: str, host: str, reason: str | None = None) -> None:
-        with self._core.act(event, None, host=host, reason=reason):
+        if known is None and told:
+            return
+        with self._core.act("identity-refused", None, host=host, reason=report.reason):
             self._core.store.identities.remove(host)
         self._core.witness()
 

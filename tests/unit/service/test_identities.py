@@ -52,6 +52,8 @@ def test_what_a_host_holds_is_known_and_whether_it_is_current(here: Site, agent:
     agent.says(identity=agent.stored)
     assert len(here.audit("identity-stored")) == 1, "said again, it is no news"
     here.secret("node2", b"another token")
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held) == (2, 1)
     (row,) = here.service.reports.of_hosts(["node2"])
     assert row.stored is not None and not row.stored.current and row.stored.credentials == {"token": 1}
 
