@@ -69,6 +69,14 @@ DiskPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+[A-Za-z0-9:._-]*
 """Where a disk is: its path below /sys/devices, or the beginning of that in whole components."""
 
 
+def _yes_or_no(value: Any) -> Any:
+    """What "yes" and "no" mean; anything else is left to the type."""
+    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
+
+
+_YesOrNo = Annotated[Flag, BeforeValidator(_yes_or_no)]
+
+
 class Disk(Model):
     """The disk on which a host keeps its identity, by exactly one of five things. `smallest` and `largest` are of the
     built-in disks. `wipe` says that whatever is on this very disk may be overwritten."""
@@ -76,9 +84,9 @@ class Disk(Model):
     serial: DiskSerial | None = None
     wwn: DiskWwn | None = None
     path: DiskPath | None = None
-    smallest: Flag = False
-    largest: Flag = False
-    wipe: Flag = False
+    smallest: _YesOrNo = False
+    largest: _YesOrNo = False
+    wipe: _YesOrNo = False
 
     @property
     def ways(self) -> tuple[str, ...]:
