@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from provision.model import (
     Flag,
@@ -27,6 +27,14 @@ from provision.model import (
     in_order,
     is_infiniband,
 )
+
+
+def _wwn(value: Any) -> Any:
+    """A world-wide name as the kernel writes it, from other usual spellings; what is not text is left to the type."""
+    if not isinstance(value, str):
+        return value
+    low = value.lower()
+    return f"naa.{low[2:]}" if low.startswith("0x") else low
 
 
 class Install(StrEnum):
@@ -48,6 +56,42 @@ class Storage(StrEnum):
 
     PERSISTENT = "persistent"
     NONE = "none"
+
+
+DiskSerial = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+=-]{0,63}$")]
+"""A disk's serial number, without the spaces around it."""
+DiskWwn = Annotated[
+    str, BeforeValidator(_wwn), StringConstraints(pattern=r"^(naa|eui|nvme|uuid)\.[0-9a-f][0-9a-f-]{7,127}$")
+]
+"""A disk's world-wide name as the kernel has it in sysfs: `naa.5000c500a1b2c3d4`. Parsed from `0x5000c500a1b2c3d4`
+too, as lsblk shows it."""
+DiskPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+[A-Za-z0-9:._-]*(/[A-Za-z0-9:._-]+)*$", max_length=200)]
+"""Where a disk is: its path below /sys/devices, or the beginning of that in whole components."""
+
+
+def _yes_or_no(value: Any) -> Any:
+    """What "yes" and "no" mean; anything else is left to the type."""
+    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
+
+
+_YesOrNo = Annotated[Flag, BeforeValidator(_yes_or_no)]
+
+
+class Disk(Model):
+    """The disk on which a host keeps its identity, by exactly one of five things. `smallest` and `largest` are of the
+    built-in disks. `wipe` says that whatever is on this very disk may be overwritten."""
+
+    serial: DiskSerial | None = None
+    wwn: DiskWwn | None = None
+    path: DiskPath | None = None
+    smallest: _YesOrNo = False
+    largest: _YesOrNo = False
+    wipe: _YesOrNo = False
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """What it is named by: the names of the fields that are set, but for `wipe`."""
+        return tuple(name for name in ("serial", "wwn", "path", "smallest", "largest") if getattr(self, name))
 
 
 class Netboot(StrEnum):
@@ -162,19 +206,26 @@ DEFAULT_METRIC = 100
 
 
 class Host(Model):
-    """One machine. The first interface is its primary one: its address goes with the host's name."""
+    """One machine. The first interface is its primary one: its address goes with the host's name. On its `disk` it
+    keeps its identity, when it has one named."""
 
     name: Name
     interfaces: dict[InterfaceName, Interface] = Field(min_length=1, max_length=64)
     uuid: UUID | None = None
     install: Install = Install.IT
     storage: Storage = Storage.PERSISTENT
+    disk: Disk | None = None
     base: Name | None = None
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
     chain: Chain = Chain.GRUB
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
+
+    def canonical(self) -> bytes:
+        """As of every model. A host without a disk has the form, and so the revision, that it had before there were
+        any."""
+        return self.model_dump_json(exclude={"disk"} if self.disk is None else None).encode()
 
     @cached_property
     def macs(self) -> tuple[str, ...]:

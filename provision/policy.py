@@ -19,6 +19,7 @@ from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Chain, Host, Netboot, Storage
 from provision.site import Site
+from provision.stored import StoredIdentity
 from provision.wrapping_rules import NOTHING, Wrapping
 
 RELEASE_LIFETIME = timedelta(minutes=15)
@@ -42,6 +43,7 @@ class HostState:
     `missing` names what its image needs and the server does not have ("its base image", "its credential 'keytab'"), and
     `exposed` those of its credentials that others may have.
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
+    `stored` is the identity on its own disk, with which its image can do.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
     `wrapping` is what there is of what it takes to give its secrets for its TPM alone.
     """
@@ -56,6 +58,12 @@ class HostState:
     heard: datetime | None = None
     exposed: tuple[str, ...] = ()
     wrapping: Wrapping = NOTHING
+    stored: StoredIdentity | None = None
+
+    def is_plain(self, medium: Medium, channel: Channel, now: datetime) -> bool:
+        """Whether the host gets its image alone; see `state_rules.is_plain`."""
+        mine = (boot for boot in self.boots if boot.seed_revision == self.identity)
+        return self.stored is not None and state_rules.is_plain(self.window, mine, medium, channel, now)
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -64,7 +72,7 @@ _ISSUER = object()
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """A yes, bound to what was decided; only `decide` makes one."""
+    """A yes, bound to what was decided; only `decide` makes one. A `plain` one is for the image without a seed."""
 
     host: str
     revision: str
@@ -74,6 +82,7 @@ class Release:
     payload: Payload
     confirmed: bool = False
     link: str | None = None
+    plain: bool = False
     issuer: Any = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -119,6 +128,8 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime,
         raise _other(granted, host)
     if boot.medium.from_network and granted.channel.kind is ChannelKind.MANAGEMENT and not granted.confirmed:
         raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
+    if granted.plain:
+        raise Denied(host, "the release is for its image alone", f"open a window: 'provision window {host}'", "plain")
     return granted
 
 
@@ -183,13 +194,14 @@ def decide(
     case = _Case(state, site, medium, channel, requester, payload, now)
     if medium is Medium.ENVELOPE and payload is not Payload.WRAPPED:
         raise ValueError("an envelope has wrapped secrets, and nothing else")
-    for rule in _rules(medium):
+    plain = payload is Payload.NONE and state.is_plain(medium, channel, now)
+    for rule in _PLAIN_RULES if plain else _rules(medium):
         denial = rule(case)
         if denial is not None:
             return denial
     lifetime, confirmed = now + RELEASE_LIFETIME, requester.confirmed is True
     link = requester.bearer.link.id if requester.bearer else None
-    return Release(state.host.name, state.revision, medium, channel, lifetime, payload, confirmed, link, _ISSUER)
+    return Release(state.host.name, state.revision, medium, channel, lifetime, payload, confirmed, link, plain, _ISSUER)
 
 
 def _rules(medium: Medium) -> tuple[Rule, ...]:
@@ -309,14 +321,7 @@ def _exposed(case: _Case) -> Denial | None:
 
 
 def _incomplete(case: _Case) -> Denial | None:
-    if not case.state.missing:
-        return None
-    return _denial(
-        "incomplete",
-        case,
-        f"{case.name}'s image cannot be made without {' and '.join(case.state.missing)}",
-        f"Add it: 'provision credential set {case.name} …' or 'provision image import …'",
-    )
+    return state_rules.incomplete(case.name, case.state.missing)
 
 
 def _link_is_none(case: _Case) -> Denial | None:
@@ -378,6 +383,8 @@ _ENVELOPE_RULES: tuple[Rule, ...] = (
     _exposed,
     _incomplete,
 )
+# The image alone has no secret, so it matters neither how often it is read nor by whom on the host.
+_PLAIN_RULES = tuple(rule for rule in _NETWORK_RULES if rule not in (_window, _host_is_up))
 _DOWNLOAD_RULES: tuple[Rule, ...] = (
     # Before all others: a link that has ended says no more than one that never was.
     _link_is_none,

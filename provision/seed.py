@@ -311,6 +311,7 @@ def _host_json(
         "uuid": str(host.uuid) if host.uuid else None,
         "install": host.install.value,
         "storage": host.storage.value,
+        **({"disk": host.disk.model_dump(exclude_defaults=True)} if host.disk else {}),
         "labels": host.labels,
         "interfaces": {name: i.model_dump(mode="json", exclude_defaults=True) for name, i in host.interfaces.items()},
         "networks": {

@@ -3,9 +3,10 @@ order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
+from provision.boot import Boot, Channel, ChannelKind, Medium, Window
 from provision.denial import Denial
 
 
@@ -40,6 +41,32 @@ def exposed(name: str, credentials: Sequence[str]) -> Denial | None:
         f"{name} was compromised, and others may have its {_named(credentials)}",
         f"Give {those} new content: 'provision credential set {name} {credentials[0]} --file FILE'",
     )
+
+
+def incomplete(name: str, missing: Sequence[str]) -> Denial | None:
+    """Why a host gets nothing whose image needs what is `missing`."""
+    if not missing:
+        return None
+    return Denial(
+        "incomplete",
+        name,
+        f"{name}'s image cannot be made without {' and '.join(missing)}",
+        f"Add it: 'provision credential set {name} …' or 'provision image import …'",
+    )
+
+
+def is_plain(window: Window | None, boots: Iterable[Boot], medium: Medium, channel: Channel, now: datetime) -> bool:
+    """Whether a host that has its identity on its own disk gets its image alone, which has no secret: unless its window
+    is open, or a boot that was charged to it is under way (`boots` are those of its present identity), so that it
+    gets a new seed. On a general network it gets none."""
+    if medium not in (Medium.PXE, Medium.HTTP_BOOT):
+        return False
+    if channel.kind is ChannelKind.GENERAL:
+        return True
+    if window is not None and window.is_open(now):
+        return False
+    # As for any boot: used up or expired, a window lets it go on; closed by the operator, it does not.
+    return (window is not None and window.closed) or not any(boot.is_charged(now) for boot in boots)
 
 
 def _named(credentials: Sequence[str]) -> str:

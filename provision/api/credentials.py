@@ -33,7 +33,8 @@ class Sealed(Answer):
 
 class CredentialRow(Answer):
     """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
-    certificate's. `exposed`: others may have its content, since its host was declared compromised."""
+    certificate's. `exposed`: others may have its content, since its host was declared compromised. `held` is the
+    version that the host says it has on its disk, None when it has none there."""
 
     model_config = examples(
         {
@@ -46,6 +47,7 @@ class CredentialRow(Answer):
             "sha256": "",
             "not_after": None,
             "exposed": False,
+            "held": 1,
         }
     )
 
@@ -58,3 +60,4 @@ class CredentialRow(Answer):
     sha256: ContentId | Literal[""]
     not_after: Time | None
     exposed: bool = False
+    held: Count | None = None

@@ -36,8 +36,21 @@ class HostRow(Answer):
     labels: dict[LabelKey, LabelValue]
 
 
+class StoredIdentity(Answer):
+    """The identity that a host last said it has on its own disk: its seed's revision, which versions of its credentials
+    are in it, and since when. `current`: the server would give the same seed now. `wiping`: the host is told to wipe it
+    as soon as it says something."""
+
+    revision: ContentId
+    credentials: dict[Name, Count]
+    reported: Time
+    current: bool
+    wiping: bool
+
+
 class HostDetail(Host):
-    """One host, whole, with its revision, what its image lacks, and whether a TPM of it is enrolled or may be."""
+    """One host, whole, with its revision, what its image lacks, the identity on its disk, and whether a TPM of it is
+    enrolled or may be."""
 
     model_config = examples(
         {
@@ -61,6 +74,24 @@ class HostDetail(Host):
     host_revision: ContentId = Field(alias="revision")
     missing: tuple[Line, ...]
     tpm: Line = "none"
+    stored: StoredIdentity | None = None
+
+
+class Decommission(Request):
+    """`lost`: the host cannot say any more that it has wiped its identity, so its credentials are exposed."""
+
+    model_config = examples({"lost": False})
+
+    lost: bool = False
+
+
+class Decommissioned(Answer):
+    """What is to become of the identity on a host's disk: `wiping` when the host does that at its next word."""
+
+    model_config = examples({"host": "node1", "wiping": True})
+
+    host: Name
+    wiping: bool
 
 
 class Compromised(Answer):

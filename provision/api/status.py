@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from provision.api.hosts import Window
+from provision.api.hosts import StoredIdentity, Window
 from provision.api.wire import Answer, Count, Line, Time, examples
 from provision.boot import Medium
 from provision.model import Name
@@ -39,6 +39,7 @@ class HostStatus(Answer):
     window: Window | None
     heard: Time | None
     alerts: tuple[Alert, ...]
+    stored: StoredIdentity | None = None
 
 
 class UnknownMachine(Answer):
@@ -64,6 +65,13 @@ _HOST_STATUS: dict[str, JsonValue] = {
     "window": {"open": True, "expires": "2026-03-01T13:00:00+00:00", "boots": 1, "used": 0},
     "heard": None,
     "alerts": [],
+    "stored": {
+        "revision": "c" * 64,
+        "credentials": {"token": 2},
+        "reported": "2026-02-01T12:00:00+00:00",
+        "current": True,
+        "wiping": False,
+    },
 }
 
 
@@ -80,7 +88,8 @@ class Status(Answer):
 
 class Explanation(Answer):
     """What policy says of one medium on one channel: allowed, or the rule, the reason and the way out. `by` is "link"
-    for what only a link may get there."""
+    for what only a link may get there. `plain`: what is given is the image alone, and the host has its identity on its
+    own disk."""
 
     model_config = examples(
         {
@@ -101,6 +110,7 @@ class Explanation(Answer):
     reason: Line | None = None
     remedy: Line | None = None
     caution: Line | None = None
+    plain: bool = False
 
 
 class Ready(Answer):

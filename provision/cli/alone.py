@@ -83,11 +83,12 @@ class _Alone(Client):
 
 def _status(core: Core, host: str | None) -> Status:
     from provision.principal import Authentication, Principal, PrincipalRole
+    from provision.service.media_builder import MediaBuilder
     from provision.service.progress import Tracker
     from provision.service.status import Reports
 
     asks = Principal(f"uid={os.geteuid()}", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
-    return Reports(core, Tracker()).status(asks, host)
+    return Reports(core, Tracker(), MediaBuilder(core)).status(asks, host)
 
 
 @contextmanager

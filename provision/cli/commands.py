@@ -47,6 +47,8 @@ COMMANDS: Mapping[str, str | Group] = {
             "show": "provision.cli.inventory:host_show",
             "replace-mac": "provision.cli.host:replace_mac",
             "compromised": "provision.cli.host:compromised",
+            "reprovision": "provision.cli.identity:reprovision",
+            "decommission": "provision.cli.identity:decommission",
         },
     ),
     "credential": Group(

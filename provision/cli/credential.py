@@ -120,8 +120,8 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only 
     if given.json:
         output.data(rows)
         return
-    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "SHA256", "EXPIRES", "EXPOSED")
-    keys = ("host", "name", "kind", "path", "mode", "version", "sha256", "not_after")
+    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "ON DISK", "SHA256", "EXPIRES", "EXPOSED")
+    keys = ("host", "name", "kind", "path", "mode", "version", "held", "sha256", "not_after")
     output.table(columns, ([*(getattr(row, key) for key in keys), row.exposed or None] for row in rows))
 
 

@@ -16,8 +16,11 @@ from provision.errors import Exit
 
 if TYPE_CHECKING:
     from provision.api.audit import AuditEntry
-    from provision.api.hosts import Window
+    from provision.api.hosts import StoredIdentity, Window
     from provision.api.status import Explanation, Status
+
+
+_PLAIN = "It gets its image without secrets, and takes its identity from its own disk"
 
 
 def explain(host: HostName) -> None:
@@ -42,7 +45,7 @@ def _explanations(rows: Sequence[Explanation]) -> list[str]:
     """Each reason with its remedy, and each caution, once, with the media and channels that it is of."""
     of: dict[str, list[str]] = {}
     for row in rows:
-        said = ((row.reason, row.remedy), (row.caution,))
+        said = ((row.reason, row.remedy), (row.caution,), (_PLAIN if row.plain else None,))
         for text in filter(None, (" ".join(f"{one}." for one in texts if one is not None) for texts in said)):
             of.setdefault(text, []).append(f"{row.medium} over {_where(row)}")
     return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]
@@ -142,6 +145,9 @@ def _picture(seen: Status) -> str:
             for row in seen.hosts
         ),
     )
+    stored = [(row.host, *_stored(row.stored)) for row in seen.hosts if row.stored is not None]
+    if stored:
+        hosts += ["", *output.as_lines(("HOST", "ON ITS DISK", "REVISION", "CREDENTIALS", "SINCE"), stored)]
     told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
     alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
     if alerts:
@@ -150,6 +156,12 @@ def _picture(seen: Status) -> str:
     if unknown:
         hosts += ["", *output.as_lines(("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"), unknown)]
     return "\n".join([*told, *hosts])
+
+
+def _stored(stored: StoredIdentity) -> tuple[str, str, str, str]:
+    state = "being wiped" if stored.wiping else "current" if stored.current else "older"
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(stored.credentials.items()))
+    return state, stored.revision[:16], versions, stored.reported
 
 
 def _window(window: Window | None) -> str | None:

@@ -8,6 +8,7 @@ from uuid import UUID
 from provision.document import Path
 from provision.host import Addressing, Chain, Host, Interface, Route
 from provision.inventory.device_rules import device_violations
+from provision.inventory.disk_rules import disk_violations
 from provision.inventory.port_rules import port_violations
 from provision.inventory.site_index import SiteIndex
 from provision.inventory.site_rules import argument_violations, edge
@@ -31,6 +32,7 @@ def host_violations(host: Host, seen: SiteIndex) -> Iterator[Violation]:
         )
     if host.uuid in _NO_UUID:
         yield Violation((*path, "uuid"), f"{host.uuid} is a placeholder of the firmware", "leave it out")
+    yield from disk_violations(host, path)
     for name, interface in host.interfaces.items():
         where = (*path, "interfaces", name)
         yield from _links(interface, where)

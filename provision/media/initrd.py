@@ -19,6 +19,8 @@ from provision.media.newc import FEATURES, GROUP, MAGICS, MARKER, PASSWD, CpioSc
 CONTRACT = b"1\n"
 ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
+IDENTITY = "identity"
+"""The word of an image that keeps its host's identity on a disk."""
 MOST_MEMBERS = 1000
 """Archives of a file; what makes initrds puts a handful into one."""
 MOST_UNPACKED = 64 << 30

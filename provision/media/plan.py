@@ -11,6 +11,8 @@ from pathlib import Path
 
 REFUSAL = "refusal"
 """The revision of every plan whose medium only says why there is no other."""
+PLAIN = "plain"
+"""The revision of every plan whose medium has no seed."""
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,19 @@ _TITLE, _SEED = Checked("\0title\0"), Checked("\0seed\0")
 def boot_config(target: BootTarget) -> bytes:
     """Boot `target`, whose paths are HTTP URLs; raises Invalid for what the guard or the command line refuses."""
     target.require_room(f"BOOT_IMAGE={target.kernel} initrd={','.join(target.all_initrds)} {_BOOTIF}")
-    own = check(target.title, _BOOT), check(target.seed, _BOOT)
-    before, between, after = _around(target.kernel, target.initrds, target.arguments)
+    own = check(target.title, _BOOT), check(target.seed, _BOOT) if target.seed is not None else ""
+    seed = _SEED if target.seed is not None else None
+    before, between, after = _around(target.kernel, target.initrds, target.arguments, seed)
     return b"".join((before, own[0].encode(), between, own[1].encode(), after))
 
 
 @lru_cache(maxsize=256)
-def _around(kernel: str, initrds: tuple[str, ...], arguments: tuple[str, ...]) -> tuple[bytes, bytes, bytes]:
+def _around(
+    kernel: str, initrds: tuple[str, ...], arguments: tuple[str, ...], seed: str | None
+) -> tuple[bytes, bytes, bytes]:
     """What stands before, between and after a host's name and the URL of its seed, and is the same for every host with
     the same image and arguments."""
-    target = BootTarget(_TITLE, kernel, initrds, _SEED, arguments)
+    target = BootTarget(_TITLE, kernel, initrds, seed, arguments)
     before, _, rest = render(_BOOT, target=target).partition(_TITLE.encode())
     between, _, after = rest.partition(_SEED.encode())
     return before, between, after

@@ -12,7 +12,8 @@ COMMAND_LINE_SIZE = 2047
 
 @dataclass(frozen=True)
 class BootTarget:
-    """One thing to boot. Paths are URLs or absolute paths as the boot loader takes them; the seed comes last.
+    """One thing to boot. Paths are URLs or absolute paths as the boot loader takes them; the seed comes last, None for
+    a host that has it on its own disk.
 
     `title` names the host, and shows on its console. `arguments` is the whole kernel command line.
     """
@@ -20,13 +21,13 @@ class BootTarget:
     title: str
     kernel: str
     initrds: tuple[str, ...]
-    seed: str
+    seed: str | None
     arguments: tuple[str, ...]
 
     @property
     def all_initrds(self) -> tuple[str, ...]:
         """The base's initrds in order, then the seed: later archives win."""
-        return (*self.initrds, self.seed)
+        return self.initrds if self.seed is None else (*self.initrds, self.seed)
 
     def require_room(self, additions: str) -> None:
         """Raise Invalid when the arguments and what the boot loader adds to them exceed the kernel's command line."""

@@ -16,7 +16,8 @@ _RUNS = 16
 @dataclass(frozen=True)
 class Message:
     """What a host says: in the boot that its seed calls `boot`, started as `run` (the kernel's own boot id), it is up
-    (or goes down). `sequence` grows with every message of a run. `tag` is HMAC-SHA256 (RFC 2104) over `signed`."""
+    (or goes down). `sequence` grows with every message of a run. `tag` is HMAC-SHA256 (RFC 2104) over `signed`.
+    `identity` is what it says of the identity on its disk (provision.stored), "" for nothing."""
 
     host: str
     boot: str
@@ -24,12 +25,19 @@ class Message:
     sequence: int
     up: bool
     tag: bytes
+    identity: str = ""
 
     @property
     def signed(self) -> bytes:
         """What the tag is made of."""
         state = "up" if self.up else "down"
-        return f"alive|{self.host}|{self.boot}|{self.run}|{self.sequence}|{state}".encode()
+        more = f"|{self.identity}" if self.identity else ""
+        return f"alive|{self.host}|{self.boot}|{self.run}|{self.sequence}|{state}{more}".encode()
+
+    def order(self, key: bytes, ordered: str) -> str:
+        """What answers this message, and no other: a tag (hex) by which the host knows who orders it."""
+        text = f"order|{self.host}|{self.boot}|{self.run}|{self.sequence}|{ordered}"
+        return hmac.digest(key, text.encode(), hashlib.sha256).hex()
 
     def is_genuine(self, key: bytes) -> bool:
         """Whether somebody who has `key` said this."""

@@ -18,13 +18,15 @@ ENROLL = "provision.enroll"
 
 
 class Configurations:
-    """Makes them. `revision` is that of the seed that the boot is to read."""
+    """Makes them. `revision` is that of the seed that the boot is to read, None for the image alone."""
 
     def __init__(self, builder: MediaBuilder) -> None:
         self._builder = builder
-        self._pxelinux: dict[tuple[str, str, str, str, bool], bytes] = {}
+        self._pxelinux: dict[tuple[str, str, str | None, str, bool], bytes] = {}
 
-    def pxelinux(self, state: HostState, base: BaseImage, revision: str, server: str, enrols: bool = False) -> bytes:
+    def pxelinux(
+        self, state: HostState, base: BaseImage, revision: str | None, server: str, enrols: bool = False
+    ) -> bytes:
         """PXELINUX's configuration, whose URLs begin with `server`; the host `enrols` its TPM there."""
         # All that is in it comes of the host (the identity), the base, the boot (the revision), the URL, and whether
         # it enrols. The base may have been imported anew since `state` was looked up: its identity does not say which
@@ -38,12 +40,12 @@ class Configurations:
             self._pxelinux[key] = known
         return known
 
-    def grub(self, state: HostState, base: BaseImage, revision: str, enrols_at: str | None = None) -> bytes:
+    def grub(self, state: HostState, base: BaseImage, revision: str | None, enrols_at: str | None = None) -> bytes:
         """GRUB's configuration, with paths on the server that it came from; the host enrols its TPM at that URL."""
         return grub.network_config(self._target(state, base, revision, "", enrols_at))
 
     def _target(
-        self, state: HostState, base: BaseImage, revision: str, server: str, enrols_at: str | None
+        self, state: HostState, base: BaseImage, revision: str | None, server: str, enrols_at: str | None
     ) -> BootTarget:
         enrolling = (f"{ENROLL}={enrols_at}",) if enrols_at else ()
         kernel, initrds = _image(server, base.id, len(base.initrds))
@@ -51,7 +53,7 @@ class Configurations:
             title=state.host.name,
             kernel=kernel,
             initrds=initrds,
-            seed=server + boot_paths.http(SeedFile(revision)),
+            seed=server + boot_paths.http(SeedFile(revision)) if revision is not None else None,
             arguments=(*self._builder.arguments(state.host, base), *enrolling),
         )
 

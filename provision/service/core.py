@@ -20,7 +20,7 @@ from provision.clock import Clock
 from provision.denial import Denial
 from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
-from provision.media.initrd import ALIVE
+from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.library import BaseImage, Library
 from provision.policy import Ground, HostState, Release
 from provision.principal import Principal
@@ -163,7 +163,8 @@ class Core:
         window, boots = self.store.windows.of(name), self.charged.of(name)
         marked = snapshot.exposed.get(name)
         exposed = tuple(one for one in marked if one in fixed[0].credentials) if marked else ()
-        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed)
+        stored = self.store.identities.of(name) if self._has(fixed[0], IDENTITY) else None
+        return HostState(*fixed, window, boots, self.ground, self._heard(name, fixed[0]), exposed, stored=stored)
 
     def _fixed(self, name: str, snapshot: Snapshot) -> tuple[Host, str, tuple[str, ...], str]:
         change, known = self._known
@@ -178,7 +179,7 @@ class Core:
             if host is None:
                 raise _unknown(name)
             revision = snapshot.revisions[name]
-            missing = (*_missing(host, snapshot), *self._strangers(host))
+            missing = (*snapshot.missing(host), *self._strangers(host))
             fixed = known[name] = (host, revision, missing, _identity(host, revision, snapshot))
         return fixed
 
@@ -221,8 +222,11 @@ class Core:
 
     def has_agent(self, host: Host) -> bool:
         """Whether the host's image says of itself that it goes on saying that it is up."""
+        return self._has(host, ALIVE)
+
+    def _has(self, host: Host, feature: str) -> bool:
         try:
-            return ALIVE in self.base_of(host).features
+            return feature in self.base_of(host).features
         except (NotFound, Unavailable):
             return False
 
@@ -319,10 +323,10 @@ class Core:
         what is asked for, when that is not one of the host's media. `measured` says whether a boot loader asks that
         measures what it loads.
         """
-        if state is not None and payload is None:
-            state, payload = self.payloads.weighed(state, medium, channel, measured)
-        payload = payload or (Payload.WRAPPED if medium is Medium.ENVELOPE else Payload.CLEAR)
         now = self.clock()
+        if state is not None and payload is None:
+            state, payload = self.payloads.weighed(state, medium, channel, now, measured)
+        payload = payload or (Payload.WRAPPED if medium is Medium.ENVELOPE else Payload.CLEAR)
         answer = policy.decide(state, self.site, medium, channel, requester, payload, now)
         host = state.host if state else None
         if isinstance(answer, Denial) and answer.passes:
@@ -385,14 +389,3 @@ def _identity(host: Host, revision: str, snapshot: Snapshot) -> str:
 
 def _unknown(name: str) -> NotFound:
     return NotFound(name, "no host of this name is in the inventory", "see 'provision host list'")
-
-
-def _missing(host: Host, snapshot: Snapshot) -> tuple[str, ...]:
-    have = snapshot.credentials.get(host.name, {})
-    missing = [f"its credential '{name}'" for name in host.credentials if name not in have]
-    base = snapshot.base_name(host)
-    if base is None:
-        missing.append("a base image (none is named)")
-    elif base not in snapshot.bases:
-        missing.append(f"its base image '{base}'")
-    return tuple(missing)

@@ -154,10 +154,15 @@ class Credentials:
         seen = {one.name for one in self._core.visible(principal)}
         exposed = self._core.store.snapshot.exposed
         return [
-            _info(info, exposed=info.name in exposed.get(info.host, ()))
+            _info(info, exposed=info.name in exposed.get(info.host, ()), held=self._on_disk(info))
             for info in self._core.store.credentials.infos(host)
             if info.host in seen
         ]
+
+    def _on_disk(self, info: CredentialInfo) -> int | None:
+        """The version of the credential that its host says it has on its disk."""
+        stored = self._core.store.identities.of(info.host)
+        return stored.holds.credentials.get(info.name) if stored is not None else None
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def _entry(
     return CredentialInput(name, spec.kind, spec.path, spec.mode, data)
 
 
-def _info(info: CredentialInfo, *, exposed: bool) -> CredentialRow:
+def _info(info: CredentialInfo, *, exposed: bool, held: int | None) -> CredentialRow:
     return CredentialRow(
         host=info.host,
         name=info.name,
@@ -202,4 +207,5 @@ def _info(info: CredentialInfo, *, exposed: bool) -> CredentialRow:
         sha256=info.fingerprint,
         not_after=info.not_after.isoformat() if info.not_after else None,
         exposed=exposed,
+        held=held,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from provision.api.status import Explanation, HostStatus
@@ -32,6 +32,10 @@ _USUAL = {
         "Look at the console for units that failed, and check the addresses of its interfaces in the inventory",
     ),
 }
+_NO_IDENTITY = (
+    "It was given its image alone, since its identity is on its disk, and did not report that it is up: its disk may"
+    " have been exchanged or wiped, which its console says"
+)
 _UNKNOWN = "Nothing more was asked for", "Look at the console"
 _HALF_READ = (
     "It stopped in the middle of reading: the machine was switched off, or its link was cut",
@@ -65,10 +69,16 @@ def explained(status: HostStatus, answers: Sequence[Explanation]) -> Stuck:
         return Stuck(step, denied.reason or "", denied.remedy or "", denied.rule or "")
     if part is not None and part < 100:
         return Stuck(step, *_HALF_READ)
+    if any(row.plain for row in _here(status, answers)):
+        return Stuck(step, _NO_IDENTITY, f"Give it a new one: 'provision host reprovision {status.host}'")
     return Stuck(step, *_USUAL.get(status.stage, _UNKNOWN))
 
 
 def _denial(status: HostStatus, answers: Sequence[Explanation]) -> Explanation | None:
     """What policy says against going on, on the network of the boot."""
-    here = (row for row in answers if row.medium is status.medium and row.channel.endswith(f":{status.network}"))
-    return next((row for row in here if not row.allowed), None)
+    return next((row for row in _here(status, answers) if not row.allowed), None)
+
+
+def _here(status: HostStatus, answers: Sequence[Explanation]) -> Iterator[Explanation]:
+    """What policy says of the medium and the network of the boot."""
+    return (row for row in answers if row.medium is status.medium and row.channel.endswith(f":{status.network}"))

@@ -26,6 +26,8 @@ from provision.principal import Principal, spelled
 from provision.service import compatibility, enrolment
 from provision.service.core import Core
 from provision.service.expiries import Expiries
+from provision.service.identities import shown_identity
+from provision.service.media_builder import MediaBuilder
 from provision.site import Inventory
 
 
@@ -50,8 +52,8 @@ NOTHING = '"nothing"'
 class Inventories:
     """Applies inventories declaratively."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, core: Core, builder: MediaBuilder) -> None:
+        self._core, self._builder = core, builder
 
     def current(self, principal: Principal) -> Inventory:
         """What was applied last, with the hosts that the principal sees; raises Conflict before the first time."""
@@ -200,7 +202,9 @@ class Inventories:
         host, revision, missing = self._core.described(name, principal)
         fields = {name: getattr(host, name) for name in Host.model_fields}
         tpm = enrolment.described(self._core, name)
-        return api.HostDetail(**fields, revision=revision, missing=missing, tpm=tpm)
+        held = self._core.store.identities.of(name) is not None
+        stored = shown_identity(self._core.state(name), self._builder) if held else None
+        return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, tpm=tpm)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short that the principal sees, or those with a label."""

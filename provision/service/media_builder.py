@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Lock
 
 from provision import boot_paths
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import OPERATOR, RAW, Boot, Channel, Copy, DiskFormat, Medium, Payload, Role
+from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload, Role
 from provision.boot_paths import EnvelopeFile
 from provision.cmdline import command_line
-from provision.errors import Gone
+from provision.errors import Gone, NotFound, Unavailable
 from provision.host import Host
-from provision.media.layout import medium_plan
+from provision.media.layout import GRUB, ISOLINUX, SEED, medium_plan
 from provision.media.library import BaseImage
-from provision.media.plan import REFUSAL, Plan
+from provision.media.plan import PLAIN, REFUSAL, Plan
 from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
 from provision.render.target import BootTarget
@@ -112,6 +113,22 @@ class MediaBuilder:
         there, envelope = self._core.endpoints.boot_servers(host), self.envelope_source(channel)
         return seeds.seed_revision(host, self._core.site, (), None, there, None, envelope)
 
+    def is_current(self, state: HostState) -> bool:
+        """Whether the identity on the host's disk is the very seed that it would get now by the same boot."""
+        stored = state.stored
+        if stored is None:
+            return False
+        name, (medium, _, copy) = state.host.name, stored.boot.partition(" ")
+        boot = (
+            Copy(name, Medium(medium), copy)
+            if copy
+            else Boot(int(stored.boot), name, "", Medium.PXE, stored.network, stored.reported)
+        )
+        channel = Channel(ChannelKind.MANAGEMENT, stored.network) if stored.network else OPERATOR
+        with suppress(NotFound, Unavailable):
+            return self.revision(state, channel, boot) == stored.holds.revision
+        return False
+
     def seed(self, release: Release, state: HostState, boot: Boot | Copy, revision: str) -> Seed:
         """The seed of `revision` that `release` allows.
 
@@ -160,27 +177,32 @@ class MediaBuilder:
         if known is not None:
             return known
         built = self.seed(release, state, boot, revision)
-        target = BootTarget(
-            title=state.host.name,
-            kernel="/boot/vmlinuz",
-            initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
-            seed="/boot/seed.img",
-            arguments=self.arguments(state.host, base),
-        )
-        if release.medium is Medium.DISK:
-            contents = {"seed": built.data, "grub.cfg": grub.medium_config(target)}
-        else:
-            contents = {
-                "seed": built.data,
-                "grub.cfg": grub.medium_config(target),
-                "isolinux.cfg": isolinux.boot_config(target),
-            }
-        plan = medium_plan(layout, contents, revision)
+        plan = medium_plan(layout, self._contents(release.medium, state, base, built.data), revision)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         return plan
+
+    def image_alone(self, state: HostState) -> Plan:
+        """The host's medium for UEFI HTTP Boot without its seed, which it has on its own disk."""
+        base = self._core.base_of(state.host)
+        self._core.integrity.require_medium(base, base.iso)
+        return medium_plan(base.iso, self._contents(Medium.HTTP_BOOT, state, base, b""), PLAIN)
+
+    def _contents(self, medium: Medium, state: HostState, base: BaseImage, seed: bytes) -> dict[str, bytes]:
+        """What stands in the slots of a medium; b"" is no seed."""
+        target = BootTarget(
+            title=state.host.name,
+            kernel="/boot/vmlinuz",
+            initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
+            seed="/boot/seed.img" if seed else None,
+            arguments=self.arguments(state.host, base),
+        )
+        contents = {SEED: seed, GRUB: grub.medium_config(target)}
+        if medium is not Medium.DISK:
+            contents[ISOLINUX] = isolinux.boot_config(target)
+        return contents
 
     def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False, passes: bool = False) -> Plan:
         """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option; when what they say

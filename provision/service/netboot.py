@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from provision.boot import Medium
 from provision.denial import Denial
-from provision.errors import Gone, NotFound, ProvisionError, Unavailable
+from provision.errors import Denied, Gone, NotFound, ProvisionError, Unavailable
 from provision.media.layout import SEED, FileEntry
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
@@ -66,24 +66,25 @@ class Netboot:
         or look up refuses like a policy that says no, so that an installed host comes to its disk. Raises NotFound
         for a refusal that passes by itself."""
         try:
-            state = self._released_pxelinux(origin, claimed_mac)
-            if isinstance(state, bytes):
-                return state
-            return self._pxelinux(state, origin, self._boots.begin(state, Medium.PXE, origin))
+            answer = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(answer, bytes):
+                return answer
+            return self._pxelinux(*answer, origin, self._boots.begin(answer[0], Medium.PXE, origin))
         except Unavailable as error:
             return self._cannot(origin, error)
 
     async def pxelinux_config_of_many(self, origin: Origin, claimed_mac: str) -> bytes:
         """The same for one of many that ask at the same moment, on the event loop."""
         try:
-            state = self._released_pxelinux(origin, claimed_mac)
-            if isinstance(state, bytes):
-                return state
-            return self._pxelinux(state, origin, await self._boots.begin_with_others(state, Medium.PXE, origin))
+            answer = self._released_pxelinux(origin, claimed_mac)
+            if isinstance(answer, bytes):
+                return answer
+            progress = await self._boots.begin_with_others(answer[0], Medium.PXE, origin)
+            return self._pxelinux(*answer, origin, progress)
         except Unavailable as error:
             return self._cannot(origin, error)
 
-    def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> HostState | bytes:
+    def _released_pxelinux(self, origin: Origin, claimed_mac: str) -> tuple[HostState, Release] | bytes:
         """The host that gets its configuration, by the decision that is recorded now; else the refusing one."""
         state = self._core.state_by_mac(claimed_mac)
         answer = self._decide(state, Medium.PXE, origin, measured=False)
@@ -93,12 +94,12 @@ class Netboot:
             raise NotFound("pxelinux.cfg", answer.reason, "the machine starts over by itself")
         if isinstance(answer, Denial) or state is None:
             return pxelinux.refusal(_lines(answer))
-        return state
+        return state, answer
 
-    def _pxelinux(self, state: HostState, origin: Origin, progress: Progress) -> bytes:
+    def _pxelinux(self, state: HostState, release: Release, origin: Origin, progress: Progress) -> bytes:
         base = self._core.base_of(state.host)
         self.sent(origin, "configuration", 1.0)
-        revision = self._builder.revision(state, origin.channel, progress.boot)
+        revision = self._revision(state, release, origin, progress)
         return self._configurations.pxelinux(state, base, revision, origin.base_url, self._enrols(state))
 
     def _enrols(self, state: HostState) -> bool:
@@ -120,11 +121,16 @@ class Netboot:
             base = self._core.base_of(state.host)
             progress = self._boots.begin(state, Medium.PXE, origin)
             self.sent(origin, "configuration", 1.0)
-            revision = self._builder.revision(state, origin.channel, progress.boot)
+            revision = self._revision(state, answer, origin, progress)
             return self._configurations.grub(state, base, revision, origin.base_url if self._enrols(state) else None)
         except Unavailable as error:
             self._complaints.error(origin.channel.network, error)
             return grub.refusal(_lines(_UNAVAILABLE))
+
+    def _revision(self, state: HostState, release: Release, origin: Origin, progress: Progress) -> str | None:
+        """The revision of the seed that the boot is to read; None when its release is for the image alone."""
+        progress.plain = release.plain
+        return None if release.plain else self._builder.revision(state, origin.channel, progress.boot)
 
     def _decide(
         self,
@@ -230,6 +236,8 @@ class Netboot:
                 self._boots.pinned(state, Medium.PXE, origin)  # a window used up is not why a changed host gets nothing
             raise release.error()
         assert state is not None  # noqa: S101  (no state, no release)
+        if release.plain:
+            raise _has_it(state)
         if revision is None:
             progress = self._boots.begin(state, Medium.PXE, origin)
         else:
@@ -270,6 +278,9 @@ class Netboot:
         else:
             progress = self._boots.begin(state, Medium.HTTP_BOOT, origin)
             self.sent(origin, "configuration", 1.0)
+        progress.plain = answer.plain
+        if answer.plain:
+            return self._builder.image_alone(state)
         plan = self._builder.plan(answer, state, progress.boot)
         return self._deliver(
             origin, state, answer, progress, plan, self._core.base_of(state.host).iso.slots[SEED].offset
@@ -323,6 +334,13 @@ class Netboot:
     def is_busy(self) -> bool:
         """Whether a call would now wait for another thread, which writes to a disk."""
         return self._core.store.database.is_busy or self._core.audit.is_busy
+
+
+def _has_it(state: HostState) -> Denied:
+    name = state.host.name
+    return Denied(
+        name, "its identity is on its own disk", f"'provision host reprovision {name}' for a new one", "plain"
+    )
 
 
 def _lines(answer: Denial | Release) -> tuple[str, ...]:

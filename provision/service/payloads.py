@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from provision.boot import Channel, ChannelKind, Medium, Payload
 from provision.policy import HostState
@@ -42,9 +43,12 @@ class Payloads:
         return Payload.WRAPPED if known and medium.from_network else Payload.CLEAR
 
     def weighed(
-        self, state: HostState, medium: Medium, channel: Channel, measured: bool = True
+        self, state: HostState, medium: Medium, channel: Channel, now: datetime, measured: bool = True
     ) -> tuple[HostState, Payload]:
-        """The host with what policy has to know of it, and the payload."""
+        """The host with what policy has to know of it, and the payload at `now`: none for a host that gets its image
+        alone."""
+        if state.is_plain(medium, channel, now):
+            return state, Payload.NONE
         payload = self.of(state, medium, channel)
         if payload is not Payload.WRAPPED:
             return state, payload

@@ -11,6 +11,7 @@ from provision.errors import Conflict, Denied
 from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting
+from provision.service.identities import Identities
 from provision.service.progress import Tracker
 from provision.service.reads import Reads
 
@@ -20,6 +21,7 @@ class PhoneHome:
 
     def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:
         self._core, self._tracker, self._reads = core, tracker, reads
+        self._identities = Identities(core, tracker)
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -56,14 +58,17 @@ class PhoneHome:
         if window is not None and window.id == boot.window and window.opened is not None and window.opened <= now:
             self._core.tally.came_up((now - window.opened).total_seconds())
 
-    def alive(self, message: Message, channel: Channel | None = None) -> None:
-        """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed.
+    def alive(self, message: Message, channel: Channel | None = None) -> dict[str, str] | None:
+        """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed. Returns
+        what it is to do, if anything, with a tag that only this server can make.
 
-        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before.
+        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before, and
+        Invalid for what it cannot say.
         """
         core, now = self._core, self._core.clock()
         known = message.host if message.host in core.hosts else None
-        genuine = known and message.is_genuine(core.store.keys.alive(known, message.boot).reveal())
+        key = core.store.keys.alive(known, message.boot).reveal() if known else b""
+        genuine = known and message.is_genuine(key)
         if not genuine or not core.alive.take(message, now):
             where = str(channel) if channel else None
             refused = {"time": now, "event": "alive", "host": known, "channel": where, "answer": "denied"}
@@ -73,6 +78,9 @@ class PhoneHome:
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
         if not message.up:
             core.note("down", None, host=message.host)
+            return None
+        ordered = self._identities.said(message, now)
+        return {"order": ordered.value, "tag": message.order(key, ordered.value)} if ordered else None
 
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):

@@ -14,11 +14,13 @@ _KEPT = 20_000
 
 @dataclass
 class Progress:
-    """One boot under way: `parts` has the fraction (0..1) of each part that was sent, `boot` its record."""
+    """One boot under way: `parts` has the fraction (0..1) of each part that was sent, `boot` its record. A `plain` one
+    is given the image alone."""
 
     boot: Boot
     parts: dict[str, float] = field(default_factory=dict)
     at: datetime | None = None
+    plain: bool = False
 
     @property
     def seen(self) -> datetime:

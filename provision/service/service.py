@@ -16,6 +16,7 @@ from provision.service.bmcs import Bmcs
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.credentials import Credentials
+from provision.service.decommissions import Decommissions
 from provision.service.envelopes import Envelopes
 from provision.service.expiries import Expiries
 from provision.service.exports import Exports
@@ -58,13 +59,13 @@ class Service:
         self.core = core
         tracker, builder = Tracker(), MediaBuilder(core)
         self.operations = Operations(core)
-        self.inventories = Inventories(core)
+        self.inventories = Inventories(core, builder)
         self.credentials = Credentials(core)
         self.images = Images(core, self.operations)
         self.windows = Windows(core)
         self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
-        self.reports = Reports(core, tracker)
+        self.reports = Reports(core, tracker, builder)
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
@@ -82,6 +83,7 @@ class Service:
         self.selections = Selections(parts, self.bmc_boots, self.operations)
         self.batches = Batches(core, self.operations)
         self.compromises = Compromises(core, self.operations)
+        self.decommissions = Decommissions(core, self.windows, self.compromises)
         self.expiries = Expiries(core, lambda: self.listeners())
         self.receivers: Callable[[], Mapping[str, Receiver]] = dict
         self.webhooks = Webhooks(core, lambda: self.receivers())

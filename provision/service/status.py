@@ -17,7 +17,9 @@ from provision.principal import Principal
 from provision.service import enrolment
 from provision.service.core import Core
 from provision.service.expiries import Expiries
+from provision.service.identities import shown_identity
 from provision.service.listeners import Listening
+from provision.service.media_builder import MediaBuilder
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
 from provision.wrapping_rules import TpmStanding
@@ -31,8 +33,8 @@ _NO_AGENT = (
 class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
-    def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker, self._expiries = core, tracker, Expiries(core)
+    def __init__(self, core: Core, tracker: Tracker, builder: MediaBuilder) -> None:
+        self._core, self._tracker, self._expiries, self._builder = core, tracker, Expiries(core), builder
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -79,6 +81,7 @@ class Reports:
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),
             alerts=(*self._exposure(state), *enrolment.alerts(self._core, name), *self._alerts(name, now)),
+            stored=shown_identity(state, self._builder),
         )
 
     def _exposure(self, state: HostState) -> Iterator[api.Alert]:
@@ -139,8 +142,9 @@ class Reports:
         else:
             bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
             requester = Requester(bearer=bearer)
-        state, payload = core.payloads.weighed(state, medium, channel)
-        answer = decide(state, core.site, medium, channel, requester, payload, core.clock())
+        now = core.clock()
+        state, payload = core.payloads.weighed(state, medium, channel, now)
+        answer = decide(state, core.site, medium, channel, requester, payload, now)
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         if isinstance(answer, Denial):
@@ -148,6 +152,8 @@ class Reports:
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
             said["caution"] = _NO_AGENT
         allowed = not isinstance(answer, Denial)
+        if not isinstance(answer, Denial) and answer.plain:
+            said["plain"] = True
         return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
 
     def health(self, listeners: Mapping[str, Listening], principal: Principal) -> api.Health:

@@ -44,7 +44,7 @@ class TpmExplanations:
         )
 
     def _network(self, state: HostState, channel: Channel, report: Report | None) -> api.NetworkExplanation:
-        weighed, _ = self._core.payloads.weighed(state, Medium.ENVELOPE, channel)
+        weighed, _ = self._core.payloads.weighed(state, Medium.ENVELOPE, channel, self._core.clock())
         denial = wrapping_rules.denial(state.host.name, weighed.wrapping)
         found = self._bindings.chains(state, channel)
         lacks = denial or (wrapping_rules.unbound(state.host.name, found.unbound) if found.unbound else None)

@@ -45,6 +45,7 @@ Entry = TypedDict(
         "credential": str,
         "kind": str,
         "version": int,
+        "versions": str,
         "image": str,
         "base": str,
         "label": str,

@@ -38,6 +38,7 @@ TABLES = (
     schema.exposures,
     schema.rollouts,
     schema.rollout_hosts,
+    schema.identities,
     schema.windows,
     schema.boots,
     schema.links,

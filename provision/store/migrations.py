@@ -136,6 +136,14 @@ MIGRATIONS = (
             " revoked BOOLEAN NOT NULL)",
         ),
     ),
+    Migration(
+        10,
+        "identities on hosts' disks",
+        (
+            f"CREATE TABLE identities ({_HOST}, boot TEXT NOT NULL, network TEXT NOT NULL, revision TEXT NOT NULL,"
+            " credentials TEXT NOT NULL, reported VARCHAR NOT NULL, ordered TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

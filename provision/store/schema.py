@@ -321,4 +321,17 @@ image_versions = Table(
     Column("revoked", Boolean, nullable=False),
 )
 
+# What a host keeps of its identity on its own disk. `credentials` is JSON, versions by name.
+identities = Table(
+    "identities",
+    metadata,
+    _host_id(primary_key=True),
+    Column("boot", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("credentials", Text, nullable=False),
+    Column("reported", Time, nullable=False),
+    Column("ordered", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

@@ -54,6 +54,17 @@ class Snapshot:
             return name
         return self.site.base if self.site is not None else None
 
+    def missing(self, host: Host) -> tuple[str, ...]:
+        """What the host's image needs and is not there."""
+        have = self.credentials.get(host.name, {})
+        missing = [f"its credential '{name}'" for name in host.credentials if name not in have]
+        base = self.base_name(host)
+        if base is None:
+            missing.append("a base image (none is named)")
+        elif base not in self.bases:
+            missing.append(f"its base image '{base}'")
+        return tuple(missing)
+
 
 @dataclass(frozen=True)
 class Compromise:

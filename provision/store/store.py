@@ -17,6 +17,7 @@ from provision.store.enrolments import Enrolments
 from provision.store.envelopes import Envelopes
 from provision.store.expiry_notices import ExpiryNotices
 from provision.store.hosts import Hosts
+from provision.store.identities import Identities
 from provision.store.image_versions import ImageVersions
 from provision.store.keys import MasterKey
 from provision.store.links import Links
@@ -58,6 +59,7 @@ class Store:
         self.enrolments = Enrolments(database, picture)
         self.envelopes = Envelopes(database, picture)
         self.image_versions = ImageVersions(database)
+        self.identities = Identities(database, picture)
         self._load()
 
     @classmethod
@@ -113,6 +115,7 @@ class Store:
             self.sightings,
             self.tokens,
             self.links,
+            self.identities,
             self.site_keys,
             self.tpms,
             self.enrolments,
@@ -126,6 +129,7 @@ class Store:
             self.credentials.forget()
             self.compromises.forget()
             self.rollouts.forget()
+            self.identities.forget()
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)

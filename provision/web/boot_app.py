@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -200,10 +200,12 @@ def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
 
     @app.post(boot_paths.ALIVE, status_code=204)
     async def alive(request: Request) -> Response:
-        """The booted host says that it stays up or goes down, signed with the key from its seed; it may be told to
-        enrol its TPM."""
+        """The booted host says that it stays up or goes down, signed with the key from its seed. When it is to do
+        something, it is told so under the same key; it may be told to enrol its TPM."""
         message = _message(await request.body())
-        await asyncio.to_thread(netboot.phone_home.alive, message, edge.channel)
+        order = await asyncio.to_thread(netboot.phone_home.alive, message, edge.channel)
+        if order is not None:
+            return JSONResponse(order)
         if message.up and netboot.enrolling.is_wanted(message.host):
             return Response(b"enroll\n", media_type="text/plain")
         return Response(status_code=204)
@@ -238,11 +240,11 @@ def _message(body: bytes) -> Message:
     try:
         said = json.loads(body)
         host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
-        tag = bytes.fromhex(said["tag"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        tag, identity = bytes.fromhex(said["tag"]), said.get("identity", "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
     words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
     whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
-    if not words or not whole or state not in ("up", "down"):
+    if not words or not whole or state not in ("up", "down") or not isinstance(identity, str) or len(identity) > 4096:
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
-    return Message(host, boot, run, sequence, state == "up", tag)
+    return Message(host, boot, run, sequence, state == "up", tag, identity)

@@ -31,14 +31,21 @@ class Agent:
         """Say once that the boot has come up."""
         self.here.service.netboot.phone_home.up(self.about["host"], bytes.fromhex(self.about["phone_home"]["key"]))
 
-    def message(self, up: bool = True) -> Message:
+    def message(self, up: bool = True, identity: str = "") -> Message:
         self.sequence += 1
-        said = Message(self.about["host"], self.about["alive"]["boot"], self.run, self.sequence, up, b"")
+        said = Message(self.about["host"], self.about["alive"]["boot"], self.run, self.sequence, up, b"", identity)
         key = bytes.fromhex(self.about["alive"]["key"])
         return replace(said, tag=hmac.digest(key, said.signed, hashlib.sha256))
 
-    def says(self, up: bool = True) -> None:
-        self.here.service.netboot.phone_home.alive(self.message(up))
+    def says(self, up: bool = True, identity: str = "") -> dict[str, str] | None:
+        """Say something; returns what the server orders."""
+        return self.here.service.netboot.phone_home.alive(self.message(up, identity))
+
+    @property
+    def stored(self) -> str:
+        """What it says when it has its identity on its disk."""
+        versions = "".join(f" {name}={one['version']}" for name, one in self.about["credentials"].items())
+        return f"stored {self.about['revision']}{versions}"
 
 
 def booted(here: Site) -> Agent:

@@ -25,6 +25,7 @@ RECIPE = FIXTURES / "probe-image" / "recipe.yaml"
 _SHARED = {
     "host/initramfs": "initramfs",
     "host/root/usr/lib/provision/alive": "root/usr/lib/provision/alive",
+    "host/root/usr/lib/provision/forget-identity": "root/usr/lib/provision/forget-identity",
     "common/initramfs/manifest.awk": "root/usr/lib/provision-probe/manifest.awk",
 }
 """Files and directories below images/, and where in the recipe's directory they belong."""

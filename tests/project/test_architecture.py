@@ -33,6 +33,7 @@ LAYERS = (
         "link_rules",
         "peer_rules",
         "state_rules",
+        "stored",
         "enrolment_rules",
         "wrapping_rules",
     ),

@@ -153,6 +153,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/hosts/node1/power": {"action": "on"},
         "/v1/hosts/node1/replace-mac": {"old": "mgmt", "new": "52:54:00:00:00:11"},
         "/v1/hosts/node1/boot": {"via": "cd"},
+        "/v1/hosts/node1/decommission": {"lost": True},
         "/v1/tokens": {"name": "ci", "role": "reader"},
         "/v1/webhooks/desk/replay": {"first": 1},
         "/v1/rollout": {"base": "base"},
@@ -164,7 +165,7 @@ def body_of(method: str, path: str) -> bytes:
     return json.dumps(bodies.get(path, {})).encode() if method in ("POST", "PUT") else b""
 
 
-LAST = ("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/replace-mac")
+LAST = ("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/decommission", "/v1/hosts/{name}/replace-mac")
 """What leaves nothing that policy could give."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -16,8 +17,9 @@ from provision.boot import OPERATOR, SAME_BOOT, Boot, Channel, ChannelKind, Copy
 from provision.denial import Denial
 from provision.errors import Denied
 from provision.host import Host
-from provision.policy import Ground, HostState, Release, decide
+from provision.policy import Ground, HostState, Release, decide, require
 from provision.site import Site
+from provision.stored import Holds, StoredIdentity
 from tests.helpers.principals import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -277,3 +279,51 @@ def test_every_denial_is_one_line_with_a_remedy() -> None:
     for answer in (ask(state(window=None)), ask(channel=OFFICE, requester=OFFICE_PEER), ask(medium=Medium.ISO)):
         assert isinstance(answer, Denial)
         assert "\n" not in str(answer) and answer.remedy and answer.error().rule == answer.rule
+
+
+STORED = StoredIdentity("1", "mgmt", Holds("b" * 64, {"keytab": 1}), NOW - timedelta(days=1))
+USED = Window(1, NOW + timedelta(minutes=5), 1, 1)
+
+
+def test_a_host_with_its_identity_on_its_disk_needs_no_window_and_no_management_lan() -> None:
+    kept = replace(state(None), stored=STORED, heard=NOW - timedelta(seconds=5))
+    for channel, requester in ((MGMT, replace(PEER, confirmed=None)), (OFFICE, OFFICE_PEER)):
+        assert kept.is_plain(Medium.PXE, channel, NOW)
+        answer = ask(kept, Medium.PXE, channel, requester, OPEN)
+        assert isinstance(answer, Release) and answer.plain
+        with pytest.raises(Denied) as refused:
+            require(answer, kept, replace(BOOT, network=channel.network or ""), NOW)
+        assert refused.value.rule in ("plain", "not-confirmed")
+
+
+def test_a_window_lets_it_have_a_new_one_on_its_management_lan_only() -> None:
+    kept = replace(state(WINDOW), stored=STORED)
+    assert not kept.is_plain(Medium.PXE, MGMT, NOW) and kept.is_plain(Medium.PXE, OFFICE, NOW)
+    assert not kept.is_plain(Medium.ISO, OPERATOR, NOW), "what an operator downloads has a seed"
+    running = replace(state(USED, (replace(BOOT, charged=NOW),)), stored=STORED)
+    assert not running.is_plain(Medium.PXE, MGMT, NOW), "the boot that used the window up goes on"
+    assert replace(running, window=replace(USED, closed=True)).is_plain(Medium.PXE, MGMT, NOW)
+    assert replace(running, identity="c" * 64).is_plain(Medium.PXE, MGMT, NOW)
+    assert replace(running, boots=(replace(BOOT, charged=NOW, up=NOW),)).is_plain(Medium.PXE, MGMT, NOW)
+
+
+def test_a_seed_in_clear_is_never_released_as_the_image_alone() -> None:
+    """Whatever the time was when the payload was looked at: a window may have expired since."""
+    kept = replace(state(None), stored=STORED)
+    denial = ask(kept, payload=SECRET)
+    assert isinstance(denial, Denial) and denial.rule == "window-closed"
+    denial = ask(kept, channel=OFFICE, requester=OFFICE_PEER, payload=SECRET)
+    assert isinstance(denial, Denial) and denial.rule == "secrets-on-general"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"exposed": ("keytab",)}, "credential-exposed"),
+        ({"missing": ("its base image",)}, "incomplete"),
+        ({"ground": Ground("is older")}, "store-not-trusted"),
+    ],
+)
+def test_what_keeps_a_host_from_everything_keeps_it_from_its_image(change: dict[str, Any], rule: str) -> None:
+    denial = ask(replace(state(None), stored=STORED, **change), payload=OPEN)
+    assert isinstance(denial, Denial) and denial.rule == rule

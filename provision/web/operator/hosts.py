@@ -5,7 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from provision.api.hosts import Compromised, HostDetail, HostRow, OpenedWindow, OpenWindow
+from provision.api.hosts import (
+    Compromised,
+    Decommission,
+    Decommissioned,
+    HostDetail,
+    HostRow,
+    OpenedWindow,
+    OpenWindow,
+)
 from provision.api.status import Explanation, Status
 from provision.model import LabelKey, LabelValue
 from provision.service.service import Service
@@ -16,6 +24,7 @@ def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
     _add_windows(routes, service)
+    _add_identities(routes, service)
 
     @routes.get("/v1/hosts", responses=failures())
     def list_hosts(principal: Reader, label: LabelKey | None = None, value: LabelValue | None = None) -> list[HostRow]:
@@ -60,3 +69,18 @@ def _add_windows(routes: APIRouter, service: Service) -> None:
         """Close the host's window."""
         service.windows.close(name, principal)
         return Response(status_code=204)
+
+
+def _add_identities(routes: APIRouter, service: Service) -> None:
+    """The routes of the identity that a host keeps on its own disk."""
+
+    @routes.post("/v1/hosts/{name}/decommission", responses=failures(400, 404, 409, 413))
+    def decommission(name: InPath, body: Decommission, principal: Admin) -> Decommissioned:
+        """Let the host wipe the identity on its disk at its next word; or forget it, when the disk is lost."""
+        ends = service.decommissions
+        return ends.lost(name, principal) if body.lost else ends.decommission(name, principal)
+
+    @routes.post("/v1/hosts/{name}/reprovision", responses=failures(404, 409))
+    def reprovision(name: InPath, principal: Operator) -> OpenedWindow:
+        """Let the host's next boot give it a new identity instead of the one on its disk."""
+        return service.decommissions.reprovision(name, principal)

@@ -56,6 +56,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
     ("host", "replace-mac", "node1", "mgmt", "52:54:00:00:00:11"),
     ("host", "compromised", "node1"),
+    ("host", "reprovision", "node1"),
+    ("host", "decommission", "node1"),
     ("link", "create", "node1"),
     ("link", "list"),
     ("link", "revoke", "0123456789ab"),

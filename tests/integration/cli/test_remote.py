@@ -164,6 +164,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("status",): "node1",
         ("host", "replace-mac", "node3", "mgmt", "52:54:00:00:00:33"): 'mgmt: {mac: "52:54:00:00:00:33"}',
         ("host", "compromised", "node3"): "declared compromised",
+        ("host", "decommission", "node3", "--lost"): "its identity is forgotten",
         ("window", "node1", "--close"): "no window is open",
         ("link", "list"): "MADE BY",
         ("audit",): "window-opened",
@@ -201,6 +202,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     assert (ran.code, "this server gives no media to links" in ran.err) == (Exit.CONFLICT, True), ran
     ran = run("--server", at, "link", "revoke", "0123456789ab")
     assert (ran.code, "there is none with this id" in ran.err) == (Exit.NOT_FOUND, True), ran
+    ran = run("--server", at, "host", "reprovision", "node1")
+    assert (ran.code, "of no identity" in ran.err) == (Exit.CONFLICT, True), ran
     unset = (("bmc", "check", "node1"), ("power", "node1", "status"), ("boot", "node1"))
     for command in unset:
         ran = run("--server", at, *command)
@@ -235,7 +238,14 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     )
     names, known = ({c[:2] if c[0] in grouped else c[:1] for c in commands} for commands in (done, COMMANDS))
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
-    heard |= {("webhook", "test"), ("webhook", "replay"), ("rollout", "start"), ("site-key", "retire"), *without}
+    heard |= {
+        ("host", "reprovision"),
+        ("webhook", "test"),
+        ("webhook", "replay"),
+        ("rollout", "start"),
+        ("site-key", "retire"),
+        *without,
+    }
     heard |= {("tpm", "accept"), ("tpm", "reject")}
     # The last one revokes every token.
     assert known - names == heard | {("completion",), ("store", "accept")}

@@ -44,7 +44,7 @@ def test_no_valid_value_adds_a_directive(name: str, words: tuple[str, ...], coun
     label = [
         ("LABEL", "provision"),
         ("LINUX", target.kernel),
-        ("INITRD", ",".join((*initrds, target.seed))),
+        ("INITRD", ",".join((*initrds, "http://10.0.0.1:8080/s/seed.cpio"))),
         *([("APPEND", " ".join(words))] if words else []),
     ]
     say = ("SAY", f"provision: {name} boots from the network.")

@@ -22,6 +22,7 @@ from provision.media.initrd import ALIVE
 from provision.media.plan import REFUSAL
 from provision.service.alive import _RUNS, Alive, Message
 from provision.service.service import Service
+from provision.stored import Holds, Refused, parse
 from tests.helpers.agent import TOKEN2, WAYS, Agent, answer, booted
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
@@ -134,7 +135,8 @@ def agent(tmp_path: Path, shell: Sequence[str], about: dict[str, Any], word: str
     (tmp_path / "host.json").write_text(json.dumps(about, indent=2))
     stand_ins = {
         "wget": 'for given; do case $given in *.json) cat "$given" >>$HOME/sent; echo >>$HOME/sent;; esac; done\n'
-        'printf "%s\\n" "$*" >>$HOME/arguments\n',
+        'printf "%s\\n" "$*" >>$HOME/arguments\n[ ! -e $HOME/answer ] || cp $HOME/answer $HOME/alive.answer\n',
+        "forget-identity": "touch $HOME/forgotten\n",
         "systemctl": "echo stopping\n",
         "sleep": f"[ $(wc -l <$HOME/sent) -lt {sent} ] || kill $PPID\n",
     }
@@ -147,6 +149,7 @@ def agent(tmp_path: Path, shell: Sequence[str], about: dict[str, Any], word: str
         ("PATH=/usr/bin:/usr/sbin", "PATH=/usr/bin:/bin"),
         ("timeout 5 wget", f"{tmp_path}/bin/wget"),
         ("systemctl", f"{tmp_path}/bin/systemctl"),
+        ("/usr/lib/provision/forget-identity", f"{tmp_path}/bin/forget-identity"),
         ("sleep 10", f"{tmp_path}/bin/sleep"),
         ("/etc/provision/host.json", f"{tmp_path}/host.json"),
         ("work=/run/provision", f"work={tmp_path}"),
@@ -157,7 +160,9 @@ def agent(tmp_path: Path, shell: Sequence[str], about: dict[str, Any], word: str
     subprocess.run([*shell, tmp_path / "alive", word], env={"HOME": str(tmp_path)}, timeout=60, check=False)
     messages = [json.loads(line) for line in (tmp_path / "sent").read_text().splitlines()]
     return [
-        Message(m["host"], m["boot"], m["run"], m["sequence"], m["state"] == "up", bytes.fromhex(m["tag"]))
+        Message(
+            m["host"], m["boot"], m["run"], m["sequence"], m["state"] == "up", bytes.fromhex(m["tag"]), m["identity"]
+        )
         for m in messages
     ]
 
@@ -188,6 +193,22 @@ def test_the_agent_of_the_image_signs_as_the_server_checks(
     assert all(alive.take(message, NOW) for message in messages), "the sequence grows, also when it is started again"
     arguments = (tmp_path / "arguments").read_text()
     assert url in arguments and key.hex() not in arguments
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_it_says_what_is_on_its_disk_and_obeys_the_server_alone(tmp_path: Path, shell: list[str]) -> None:
+    about = {"host": "node1", "credentials": {n: {"path": f"/etc/{n}", "version": 3} for n in ("keytab", "tls-key")}}
+    about |= {"labels": {"version": "2"}, "alive": {"url": "http://10.0.0.1/alive", "boot": "17", "key": KEY.hex()}}
+    (tmp_path / "manifest.json").write_text(f'{{"format": 1, "host": "node1", "revision": "{"ab" * 32}", "files": [\n')
+    (tmp_path / "identity").write_text("stored\n")
+    (tmp_path / "answer").write_text(json.dumps({"order": "wipe", "tag": "00" * 32}))
+    (message,) = agent(tmp_path, shell, about, "up", 1)
+    assert message.is_genuine(KEY)
+    assert parse(message.identity) == Holds("ab" * 32, {"keytab": 3, "tls-key": 3})
+    assert not (tmp_path / "forgotten").exists(), "an order that nobody has signed"
+    (tmp_path / "identity").write_text("refused sda holds something else\n")
+    *_, message = agent(tmp_path, shell, about, "up", 2)
+    assert message.is_genuine(KEY) and parse(message.identity) == Refused("sda holds something else")
 
 
 def test_an_image_without_a_server_that_listens_says_nothing(tmp_path: Path) -> None:

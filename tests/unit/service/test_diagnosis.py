@@ -67,3 +67,11 @@ def test_a_host_that_has_its_seed_is_not_stopped_by_policy() -> None:
     """Its window is used up, as it should be."""
     assert explained(status("seed", seed=100), [answer()]).rule == ""
     assert explained(status("seed", seed=50), [answer()]).rule == "window-closed"
+
+
+def test_a_host_that_was_to_have_its_identity_on_its_disk() -> None:
+    plain = Explanation(medium=Medium.PXE, channel="management:mgmt", allowed=True, plain=True)
+    found = explained(status("initrd", initrd=100), [plain])
+    assert "its disk may have been exchanged or wiped" in found.cause
+    assert found.remedy == "Give it a new one: 'provision host reprovision node1'"
+    assert "in the middle" in explained(status("initrd", initrd=40), [plain]).cause

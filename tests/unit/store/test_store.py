@@ -30,6 +30,7 @@ from provision.store.links import Wanted
 from provision.store.lock import StateLock
 from provision.store.sightings import LIMIT
 from provision.store.store import Store
+from provision.stored import Holds, StoredIdentity
 from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, credential, host, inventory, mac, open_store, statements
 from tests.helpers.tpm_samples import tpm
@@ -161,12 +162,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         store.enrolments.open(name, 10, NOW, ROOT)
         store.enrolments.take({name: "ab" * 32}, NOW, ROOT)
         store.envelopes.number(name, "content", NOW)
+        store.identities.put(name, StoredIdentity("1", "mgmt", Holds("a" * 64, {"tls": 1}), NOW))
         store.compromises.declare(name, [Content("tls", 1, Secret(b"canary"))], [], NOW, ROOT)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 15
+    assert len(tables) == 16
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table

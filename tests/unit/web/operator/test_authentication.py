@@ -32,6 +32,7 @@ ADMIN_ONLY = {
     *("POST /v1/images/base", "DELETE /v1/images/base"),
     *("PUT /v1/hosts/node1/bmc", "DELETE /v1/hosts/node1/bmc"),
     *("POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/tokens/ci"),
+    "POST /v1/hosts/node1/decommission",
     *("POST /v1/hosts/node1/compromised", "POST /v1/hosts/node1/replace-mac"),
     *("POST /v1/webhooks/desk/test", "POST /v1/webhooks/desk/replay"),
     *("POST /v1/rollout", "POST /v1/rollout/pause", "POST /v1/rollout/continue", "DELETE /v1/rollout"),
@@ -47,7 +48,11 @@ OF_THE_SITE = {
     *("GET /v1/rollout", "GET /v1/site-keys", "GET /v1/unified"),
     *("GET /v1/dhcp", "GET /v1/tree", "GET /v1/check", "GET /v1/metrics", "GET /v1/audit", "GET /v1/audit/verify"),
     *("POST /v1/images/base/verify", *ADMIN_ONLY),
-} - {path for path in ADMIN_ONLY if "credentials" in path or "bmc" in path or "compromised" in path}
+} - {
+    path
+    for path in ADMIN_ONLY
+    if "credentials" in path or "bmc" in path or path.endswith(("/compromised", "/decommission"))
+}
 """What concerns all hosts. (Entries of one host are for those who see it.)"""
 
 

@@ -1,0 +1,52 @@
+"""host reprovision, host decommission: the identity that a host keeps on its own disk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from provision.cli import output
+from provision.cli.arguments import HostName, route
+from provision.cli.context import context
+
+
+def reprovision(host: HostName) -> None:
+    """Give a host a new identity at its next boot.
+
+    A window is opened for it. Until that boot, the host has the identity on its disk.
+    """
+    from provision.api.hosts import OpenedWindow
+
+    given = context()
+    with given.client() as client:
+        opened = client.call(OpenedWindow, "POST", route("hosts", host, "reprovision"))
+    if given.json:
+        output.data(opened)
+    else:
+        until = output.moment(opened.expires)
+        output.say(f"{host}: boots from its management network until {until}, and stores its new identity")
+
+
+def decommission(
+    host: HostName,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="Its disk is gone: forget it, and declare the host compromised")
+    ] = False,
+) -> None:
+    """Let a host wipe the identity on its disk.
+
+    It does so as soon as it says that it is up, and 'status' shows it until then.
+    """
+    from provision.api.hosts import Decommission, Decommissioned
+
+    given = context()
+    with given.client() as client:
+        body = Decommission(lost=lost)
+        done = client.call(Decommissioned, "POST", route("hosts", host, "decommission"), body=body)
+    if given.json:
+        output.data(done)
+    elif done.wiping:
+        output.say(f"{host}: wipes its identity when it next says that it is up")
+    else:
+        output.say(f"{host}: its identity is forgotten, and its credentials are exposed: replace each of them")

@@ -1,0 +1,30 @@
+"""What must hold of the disk on which a host keeps its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from provision.document import Path
+from provision.host import Host, Storage
+from provision.inventory.violation import Violation
+
+
+def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
+    """Everything wrong with the disk that the host names, if it does."""
+    disk = host.disk
+    if disk is None:
+        return
+    where = (*path, "disk")
+    if host.storage is Storage.NONE:
+        remedy = "leave 'disk' out, or set 'storage: persistent'"
+        yield Violation(where, "a disk of a host with 'storage: none'", remedy, ((*path, "storage"),))
+    ways = disk.ways
+    if not ways:
+        yield Violation(where, "names no disk", "give 'serial', 'wwn', 'path', 'smallest: yes' or 'largest: yes'")
+    elif len(ways) > 1:
+        named = " and ".join(f"'{way}'" for way in ways)
+        yield Violation((*where, ways[1]), f"the disk is named by {named}", "keep one of them")
+    elif disk.wipe and (disk.smallest or disk.largest):
+        remedy = "name the disk by 'serial', 'wwn' or 'path'"
+        fact = f"'wipe' of the {ways[0]} disk, which is another one as soon as a disk is added or fails"
+        yield Violation((*where, "wipe"), fact, remedy, ((*where, ways[0]),))

@@ -1,0 +1,88 @@
+"""Identities on hosts' own disks: what hosts say of them, and whether they are what the server would give now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from provision.api import hosts as api
+from provision.policy import HostState
+from provision.service.alive import Message
+from provision.service.core import Core
+from provision.service.media_builder import MediaBuilder
+from provision.service.progress import Tracker
+from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, parse
+
+
+class Identities:
+    """Takes what hosts say of the identities on their disks."""
+
+    def __init__(self, core: Core, tracker: Tracker) -> None:
+        self._core, self._tracker = core, tracker
+
+    def said(self, message: Message, now: datetime) -> Ordered:
+        """Take note of what a host says in a genuine message, and return what it is to do. Raises Invalid."""
+        report = parse(message.identity)
+        known = self._core.store.identities.of(message.host)
+        if isinstance(report, Holds):
+            self._came_up(message.host, now)
+            if known is None or (known.holds, known.boot) != (report, message.boot):
+                return self._holds(message, report, known, now)
+            return known.ordered
+        if isinstance(report, Refused):
+            self._refused(message.host, report, known, now)
+        if isinstance(report, Wiped) and known is not None:
+            with self._core.act("identity-wiped", None, host=message.host):
+                self._core.store.identities.remove(message.host)
+            self._core.witness()
+        return Ordered.NOTHING
+
+    def _holds(self, message: Message, report: Holds, known: StoredIdentity | None, now: datetime) -> Ordered:
+        core, host = self._core, message.host
+        ordered = known.ordered if known is not None else Ordered.NOTHING
+        versions = " ".join(f"{name}={version}" for name, version in sorted(report.credentials.items()))
+        with core.act("identity-stored", None, host=host, revision=report.revision[:16], versions=versions):
+            network = self._network(host, message.boot)
+            core.store.identities.put(host, StoredIdentity(message.boot, network, report, now, ordered))
+        core.witness()
+        return ordered
+
+    def _network(self, host: str, boot: str) -> str:
+        """The network of the boot from which the host has its seed; "" for a medium."""
+        known = (one for one in self._core.store.boots.of(host) if one.label == boot)
+        return next((one.network for one in known), "")
+
+    def _refused(self, host: str, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
+        told = any(one.event == "identity-refused" for one in self._core.alerts.of(host, now))
+        self._core.alerts.raise_(host, "identity-refused", f"its identity is not stored: {report.reason}", now)
+        if known is None and told:
+            return
+        with self._core.act("identity-refused", None, host=host, reason=report.reason):
+            self._core.store.identities.remove(host)
+        self._core.witness()
+
+    def _came_up(self, host: str, now: datetime) -> None:
+        """A host that booted the image alone has no key to say once that it is up: its first word says so."""
+        progress = self._tracker.of_host(host)
+        if progress is None or not progress.plain or progress.boot.up is not None:
+            return
+        boot, store = progress.boot, self._core.store
+        with self._core.act("up", None, host=host, mac=boot.mac, medium=str(boot.medium)):
+            store.boots.mark_up(boot, now)
+        self._core.witness()
+        self._core.charged.forget(host)
+        self._tracker.update(replace(boot, up=now))
+
+
+def shown_identity(state: HostState, builder: MediaBuilder) -> api.StoredIdentity | None:
+    """The identity on a host's disk, for operators."""
+    stored = state.stored
+    if stored is None:
+        return None
+    return api.StoredIdentity(
+        revision=stored.holds.revision,
+        credentials=dict(stored.holds.credentials),
+        reported=stored.reported.isoformat(),
+        current=builder.is_current(state),
+        wiping=stored.ordered is Ordered.WIPE,
+    )

@@ -1,0 +1,105 @@
+"""A host that has its identity on its disk boots without a window on any LAN, and no secret goes there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provision.demo.site import GUEST, INVENTORY, MAC, MANAGEMENT, SETTINGS, DemoSite, foreign_dhcp
+from provision.image.build import Image
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic
+from tests.boot.test_stored_identity import Drive, drive
+from tests.boot.wire import Sent
+
+OTHER_MAC = "52:54:00:77:00:02"
+WITH_DISK = INVENTORY.replace("    labels:", "    disk: {serial: boot-7}\n    labels:") + (
+    f'      office: {{mac: "{OTHER_MAC}", network: guest, addressing: static, ipv4: 10.77.2.21}}\n'
+)
+FIRMWARE = {"bios": Firmware.BIOS, "uefi": Firmware.UEFI, "http": Firmware.UEFI}
+
+
+class KeptSite(DemoSite):
+    """The demonstration's site, whose host has a disk and a NIC on the general network."""
+
+    def __init__(self, lab: Lab, probe: Image) -> None:
+        self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
+        super().__init__(lab, WITH_DISK, SETTINGS)
+        self.fill(probe)
+        self.service = self.serve()
+        self.dhcp()
+        foreign_dhcp(lab, self.guest)
+        self.own = drive(lab)
+
+    def machine(self, name: str, kind: str, *, office: bool) -> Machine:
+        """The host with its disk, which boots from the office's LAN or from the management LAN."""
+        nics = (Nic(self.guest, OTHER_MAC), Nic(self.mgmt, MAC))
+        nics = nics if office else nics[::-1]
+        own = self.own.arguments(0)
+        return Machine(name, FIRMWARE[kind], nics, (Device.NETWORK,), 768, http_boot=kind == "http", extra=own)
+
+    def row(self) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = self.json("status", "node1")["hosts"]
+        return rows[0]
+
+    def wait(self, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The host's status as soon as it is `true`."""
+        end = time.monotonic() + 120
+        while not true(row := self.row()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{row}; the service said: {self.service.text}")
+            time.sleep(1)
+        return row
+
+
+@pytest.mark.parametrize("kind", FIRMWARE)
+def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(lab: Lab, probe: Image, kind: str) -> None:
+    site = KeptSite(lab, probe)
+    site.call("window", "node1", "--boots", "1")
+    with VM(lab, site.machine("first", kind, office=False)) as vm:
+        first = vm.report(240)
+        assert "provision-disk: the identity is stored on vda" in vm.console
+        row = site.wait(lambda row: row["stored"] is not None)
+    assert (row["stage"], row["stored"]["revision"], row["stored"]["current"]) == ("up", first["seed"], True)
+    assert row["stored"]["credentials"] == {"keytab": 1, "enrolment": 1}
+    stored = site.own.stored()
+    assert stored is not None
+    canaries = [f.sha256 for path, f in first.files.items() if path in ("/etc/krb5.keytab",)]
+    assert canaries == [site.fingerprints["keytab"]]
+    # From the office's LAN, which gets no secret of anybody, and without a window.
+    with site.guest.capture() as capture, VM(lab, site.machine("again", kind, office=True)) as vm:
+        again = vm.report(240)
+        assert "provision-disk: this host has its identity from vda1" in vm.console
+        row = site.wait(lambda row: row["stage"] == "up" and row["network"] == "guest")
+        assert again.files == first.files and again["seed"] == first["seed"]
+        sent = Sent.over(capture)
+        assert sent.has(b"/boot/" if kind != "http" else b"http-boot"), "a capture of nothing would prove nothing"
+        found = secrets_of(stored.content)
+        assert len(found) == 3 and not any(sent.has(secret) for secret in found)
+        wiped(site, site.own)
+
+
+def secrets_of(seed: bytes) -> list[bytes]:
+    """What of the seed nobody else may know: the keytab's key, the token, the key with which the host signs."""
+    at = seed.index(b"\x05\x02\x00\x00")
+    token = seed[seed.index(b"enrolment.token\0") + len(b"enrolment.token\0") :].lstrip(b"\0")[:64]
+    alive = seed[seed.index(b'"alive"') :]
+    return [seed[at + 60 : at + 90], token, alive[alive.index(b'"key": "') + 8 :][:64]]
+
+
+def wiped(site: KeptSite, own: Drive) -> None:
+    """The host wipes its identity when it is told to, and says so."""
+    site.call("host", "decommission", "node1")
+    site.wait(lambda row: row["stored"] is None)
+    part = own.part()
+    assert part is not None
+    with own.path.open("rb") as file:
+        file.seek(part.offset)
+        assert not any(file.read(part.size))
+    events = [entry["event"] for entry in site.json("audit", "--host", "node1", "--limit", "100")]
+    assert {"identity-stored", "decommission-ordered", "identity-wiped"} <= set(events)
+    rows = site.json("explain", "node1")
+    assert {row.get("rule") for row in rows if row["medium"] == "pxe"} == {"window-closed", "secrets-on-general"}

@@ -1,0 +1,149 @@
+"""Identities on hosts' disks: what hosts say of them, what they boot then, and how one ends."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from provision.errors import Conflict, Denied, Invalid
+from provision.media.initrd import ALIVE, IDENTITY
+from provision.media.plan import PLAIN, Plan
+from provision.media.reader import Reader
+from provision.stored import Holds
+from tests.helpers.agent import TOKEN2, Agent, booted
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import GENERAL, MAC2, Site, origin, site
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as found:
+        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE, IDENTITY))
+        yield found
+
+
+@pytest.fixture
+def agent(here: Site) -> Agent:
+    """node2 is up, and has said that its identity is on its disk."""
+    found = booted(here)
+    assert found.says(identity=found.stored) is None
+    return found
+
+
+def config(here: Site, channel: object = None) -> bytes:
+    """What PXELINUX gets that asks for node2."""
+    general = origin(MAC2, GENERAL, address=IPv4Address("10.1.0.12"))
+    asks = origin(MAC2) if channel is None else general
+    return here.service.netboot.pxelinux_config(asks, MAC2)
+
+
+def test_what_a_host_holds_is_known_and_whether_it_is_current(here: Site, agent: Agent) -> None:
+    known = here.service.core.store.identities.of("node2")
+    assert known is not None and known.holds == Holds(agent.about["revision"], {"token": 1}) and known.network == "mgmt"
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert row.stored is not None and row.stored.current and row.stored.credentials == {"token": 1}
+    assert here.service.inventories.host("node2", ROOT).stored == row.stored
+    agent.says(identity=agent.stored)
+    assert len(here.audit("identity-stored")) == 1, "said again, it is no news"
+    here.secret("node2", b"another token")
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held) == (2, 1)
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert row.stored is not None and not row.stored.current and row.stored.credentials == {"token": 1}
+
+
+def test_it_boots_its_image_alone_on_every_lan(here: Site, agent: Agent) -> None:
+    for way in (None, GENERAL):
+        text = config(here, way)
+        assert b"LINUX" in text and b"initrd/0" in text and b"seed" not in text
+    assert b"seed" not in here.service.netboot.grub_config(origin(MAC2))
+    made = here.service.netboot.http_boot(origin(MAC2), 0)
+    assert isinstance(made, Plan) and made.revision == PLAIN
+    with Reader(made) as reader:
+        medium = reader.pread(0, made.size)
+    assert TOKEN2 not in medium and b"seed.img" not in medium and b"initrd0.img" in medium
+    with pytest.raises(Denied, match="its identity is on its own disk"):
+        here.service.netboot.seed(origin(MAC2), None)
+    rows = here.service.reports.explain("node2", ROOT)
+    assert {(row.channel, row.allowed, row.plain) for row in rows if row.medium.from_network} == {
+        ("management:mgmt", True, True),
+        ("general:office", True, True),
+    }
+
+
+def test_its_first_word_says_that_it_is_up(here: Site, agent: Agent) -> None:
+    config(here)
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert row.stage == "configuration"
+    agent.run = "run2"
+    agent.says(identity=agent.stored)
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert row.stage == "up" and len(here.audit("up")) == 2
+    agent.says(identity=agent.stored)
+    assert len(here.audit("up")) == 2
+
+
+def test_a_window_lets_it_have_a_new_one(here: Site, agent: Agent) -> None:
+    agent.says(up=False)
+    here.clock.advance(seconds=60)
+    here.service.decommissions.reprovision("node2", ROOT)
+    assert b"seed" in config(here) and b"seed" not in config(here, GENERAL)
+    assert len(here.audit("reprovision-ordered")) == 1
+
+
+def test_an_image_that_keeps_no_identity_is_never_booted_alone(here: Site, agent: Agent) -> None:
+    here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE,))
+    agent.says(up=False)
+    here.clock.advance(seconds=60)
+    assert b"seed" in config(here)
+
+
+def test_a_host_that_cannot_store_it_says_why(here: Site, agent: Agent) -> None:
+    agent.says(identity="refused sda holds something else")
+    agent.says(identity="refused sda holds something else")
+    assert here.service.core.store.identities.of("node2") is None
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert [alert.text for alert in row.alerts] == ["its identity is not stored: sda holds something else"]
+    assert [entry["reason"] for entry in here.audit("identity-refused")] == ["sda holds something else"]
+
+
+def test_a_host_wipes_its_identity_when_it_is_told_to(here: Site, agent: Agent) -> None:
+    here.service.decommissions.decommission("node2", ROOT)
+    message = agent.message(identity=agent.stored)
+    order = here.service.netboot.phone_home.alive(message)
+    key = bytes.fromhex(agent.about["alive"]["key"])
+    signed = f"order|node2|{message.boot}|{message.run}|{message.sequence}|wipe".encode()
+    assert order == {"order": "wipe", "tag": hmac.digest(key, signed, hashlib.sha256).hex()}
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert row.stored is not None and row.stored.wiping
+    assert agent.says(identity="wiped") is None
+    assert here.service.core.store.identities.of("node2") is None
+    assert [len(here.audit(event)) for event in ("decommission-ordered", "identity-wiped")] == [1, 1]
+
+
+def test_a_disk_that_is_lost_exposes_its_credentials(here: Site, agent: Agent) -> None:
+    here.service.decommissions.decommission("node2", ROOT)
+    here.service.decommissions.lost("node2", ROOT)
+    assert here.service.core.store.identities.of("node2") is None
+    assert b"credential-exposed" in config(here)
+
+
+def test_what_holds_nothing_has_nothing_to_end(here: Site) -> None:
+    for end in (here.service.decommissions.decommission, here.service.decommissions.reprovision):
+        with pytest.raises(Conflict, match="of no identity"):
+            end("node2", ROOT)
+
+
+def test_nobody_else_speaks_for_it(here: Site, agent: Agent) -> None:
+    forged = replace(agent.message(), identity="wiped")
+    with pytest.raises(Denied):
+        here.service.netboot.phone_home.alive(forged)
+    with pytest.raises(Invalid):
+        agent.says(identity="stored nothing")
+    assert here.service.core.store.identities.of("node2") is not None
