@@ -67,7 +67,7 @@ def note(tx: Transaction, table: Table, values: dict[str, Any]) -> Row:
 @cache
 def _change(table: Table, columns: tuple[str, ...]) -> Statement:
     """Changes these columns of one row: every host's boot waits for two of them."""
-    values = {name: bindparam(f"new_{name}") for name in columns}
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
     return Statement(update(table).where(table.c.id == bindparam("number")).values(values))
 
 
