@@ -134,8 +134,7 @@ class Audit:
         then nothing was recorded.
         """
         counted = not durable if counted is None else counted
-        now = event.get("time") or self._clock()
-        fields = checked(event)
+        now, fields = event.get("time") or self._clock(), checked(event)
         with self._lock:
             try:
                 self._make_ready(now)
