@@ -24,10 +24,10 @@ from tests.helpers.fuzzing import fuzz, operations
 from tests.helpers.netns import isolated
 from tests.helpers.serving import serve
 
-pytestmark = pytest.mark.integration
-
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 """Requests of each operation by each sender; set, they are others each time."""
+# A busy machine needs more than five minutes for the usual ones.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200 if EXAMPLES else 1800)]
 
 _USUAL = 20
 _SECONDS = 120.0
