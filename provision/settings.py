@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import tomllib
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from provision import link
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.model import Model, Name
+from provision.server_names import is_receiver, served_name
 from provision.ticket import Grant
 
 DEFAULT_STATE = Path("/var/lib/provision")
@@ -33,9 +32,6 @@ InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 """A port that needs no privilege."""
-
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 
 _NO_SETTINGS = "run 'provision init' first, or name another machine's server by --server or $PROVISION_SERVER"
 
@@ -78,23 +74,7 @@ class Listen(Model):
     override: dict[Annotated[str, AfterValidator(_rule)], Annotated[str, AfterValidator(_reason)]] = {}
 
 
-def host_name(value: str) -> str:
-    """A host name (RFC 1123 section 2.1) in lower case, without a final dot; raises ValueError."""
-    name = value.lower().removesuffix(".")
-    if not _HOST_NAME.fullmatch(name):
-        raise ValueError("is not a valid host name; write it without a port")
-    return name
-
-
-def _served_name(value: str) -> str:
-    """A name as a request's Host is compared with it: an address as Python writes it, or a host name."""
-    try:
-        return str(ip_address(value))
-    except ValueError:
-        return host_name(value)
-
-
-ServedName = Annotated[str, AfterValidator(_served_name)]
+ServedName = Annotated[str, AfterValidator(served_name)]
 """A host name or an address, without a port."""
 
 
@@ -184,13 +164,6 @@ def _event(value: str) -> str:
     if value not in EVENTS:
         raise ValueError(f"is not an event; known: {', '.join(EVENTS)}")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Webhook(Model):
@@ -325,21 +298,9 @@ def _of_webhooks(blocks: list[dict[str, Any]]) -> Iterator[tuple[tuple[str | int
         name, url = names[index], block.get("url")
         if isinstance(name, str) and name in names[:index]:
             yield ("webhook", index, "name"), f"'{name}' is the name of another webhook, too", "rename one"
-        if isinstance(url, str) and not _is_receiver(url):
+        if isinstance(url, str) and not is_receiver(url):
             remedy = "write https://HOST/PATH without a password, or http:// and a loopback address"
             yield ("webhook", index, "url"), "is not the URL of a receiver", remedy
-
-
-def _is_receiver(url: str) -> bool:
-    """Whether events may go there: by https, or by http to this machine itself."""
-    try:
-        parts = urlsplit(url)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    if not parts.hostname or parts.username is not None or parts.fragment or not url.isascii() or not port_is_right:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname))
 
 
 def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
@@ -363,7 +324,7 @@ def _of_public_name(proxy: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ..
     if not isinstance(name, str):
         return
     try:
-        name = _served_name(name)
+        name = served_name(name)
     except ValueError:
         return  # which is said by itself
     if (over := link.characters(link.https_url(name, port)) - link.MOST_CHARACTERS) > 0:

@@ -145,7 +145,7 @@ def _setting_of(names: Names) -> str:
 
 def chosen_names(names: Sequence[str] | None, addresses: Sequence[str] | None) -> Names | None:
     """The names and addresses as they were typed; None when there are none. Raises Invalid."""
-    from provision.settings import host_name
+    from provision.server_names import host_name
     from provision.tls.authority import names_from
 
     if not names and not addresses:

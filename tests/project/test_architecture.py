@@ -18,7 +18,7 @@ PACKAGE = ROOT / "provision"
 LAYERS = (
     ("errors",),
     ("confined",),
-    ("secret", "proc", "below", "clock", "assets", "document", "places", "toml_lines"),
+    ("secret", "proc", "below", "clock", "assets", "document", "places", "server_names", "toml_lines"),
     ("writing",),
     ("messages",),
     # The domain.
