@@ -19,7 +19,8 @@ OTHER_MAC = "52:54:00:77:00:02"
 WITH_DISK = INVENTORY.replace("    labels:", "    disk: {serial: boot-7}\n    labels:") + (
     f'      office: {{mac: "{OTHER_MAC}", network: guest, addressing: static, ipv4: 10.77.2.21}}\n'
 )
-FIRMWARE = {"bios": Firmware.BIOS, "uefi": Firmware.UEFI, "http": Firmware.UEFI}
+FIRMWARE = {"bios": Firmware.BIOS, "http": Firmware.UEFI}
+"""BIOS by PXE, and UEFI by HTTP Boot."""
 
 
 class KeptSite(DemoSite):
