@@ -120,6 +120,8 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime,
     """The same for the medium and network of its boot (or the link of its copy), to a machine that was confirmed to be
     the host where that can be; raises Denied. What is `secret` takes a release for secrets."""
     granted, host = require_public(release, state, now), state.host.name
+    if granted.plain:
+        raise Denied(host, "the release is for its image alone", f"open a window: 'provision window {host}'", "plain")
     # By a link, a copy is the same on whatever channel it goes out.
     network = (granted.channel.network or "") if granted.link is None else ""
     released = granted.host, granted.medium, network, granted.link
@@ -128,8 +130,6 @@ def require(release: object, state: HostState, boot: Boot | Copy, now: datetime,
         raise _other(granted, host)
     if boot.medium.from_network and granted.channel.kind is ChannelKind.MANAGEMENT and not granted.confirmed:
         raise Denied(host, "nothing has confirmed that it is at its address", "ask again", "not-confirmed")
-    if granted.plain:
-        raise Denied(host, "the release is for its image alone", f"open a window: 'provision window {host}'", "plain")
     return granted
 
 

@@ -327,12 +327,16 @@ def _host_json(
         "credentials": {c.name: {"path": c.path, "version": c.version} for c in credentials},
     }
     if phone_home is not None:
-        document["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
-        alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
-        document["alive"] = alive
+        document |= _speaking(phone_home)
     if envelope is not None:
         document["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
     return to_json(document, indent=2) + b"\n"
+
+
+def _speaking(phone_home: PhoneHome) -> dict[str, Any]:
+    """Where and how the host says that it is up, and that it goes on being so."""
+    alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
+    return {"phone_home": {"url": phone_home.url, "key": phone_home.key.reveal().hex()}, "alive": alive}
 
 
 def _boot_servers(servers: Sequence[BootServer]) -> bytes:

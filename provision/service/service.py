@@ -71,8 +71,7 @@ class Service:
         self.auditing = Auditing(core)
         self.tokens = Tokens(core)
         self.logins = Logins(core)
-        self.site_keys = SiteKeys(core)
-        self.tpms = Tpms(core)
+        self.site_keys, self.tpms = SiteKeys(core), Tpms(core)
         self.secure_boot = SecureBoot(core, self.site_keys)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
