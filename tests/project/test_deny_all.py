@@ -78,7 +78,7 @@ PARAMETERS = {
     "receiver": ["desk"],
     "file": ["style.css"],
     "nonce": ["0" * 32],
-    **dict.fromkeys(("link", "operation", "batch"), ["0" * 12]),
+    **{kind: ["0" * 12] for kind in ("link", "operation", "batch")},
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
