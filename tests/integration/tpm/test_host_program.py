@@ -65,7 +65,7 @@ def test_it_asks_where_it_was_told(tmp_path: Path, arguments: str, about: Any, u
     (tmp_path / "cmdline").write_text(f"{arguments}\n")
     if about is not None:
         (tmp_path / "host.json").write_text(json.dumps(about))
-    places = {"_CMDLINE": str(tmp_path / "cmdline"), "_ABOUT": str(tmp_path / "host.json")}
+    places: dict[str, Any] = {"_CMDLINE": str(tmp_path / "cmdline"), "_ABOUT": str(tmp_path / "host.json")}
     with patch.multiple(PROGRAM, **places):
         assert PROGRAM.server() == url
 
