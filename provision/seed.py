@@ -34,7 +34,7 @@ from provision.site import Service, Site
 FORMAT = 1
 """The version of the contract in docs/media-format.md."""
 
-RENDERING = 4
+RENDERING = 5
 """Raised with every change of this program that gives other bytes for the same inventory, so that no two seeds of
 one revision differ. tests/unit/test_seed.py holds the bytes to it."""
 

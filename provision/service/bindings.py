@@ -65,7 +65,8 @@ class Bindings:
         try:
             return Chains(find(state, channel, medium, measured))
         except (Denied, Invalid, NotFound, Unavailable) as error:
-            return Chains((), (_sentence(error.fact), _sentence(error.remedy)))
+            name = state.host.name
+            return Chains((), (_sentence(error.fact, name), _sentence(error.remedy, name)))
 
     def _unified(self, state: HostState, _: Channel, medium: Medium, measured: bool) -> tuple[Binding, ...]:
         name = state.host.name
@@ -169,5 +170,6 @@ def _unbound(name: str, fact: str, remedy: str) -> Denied:
     return Denied(name, fact, remedy, _RULE)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _sentence(text: str, name: str) -> str:
+    """The text as a sentence begins; a host's name stays as it is."""
+    return text if text.startswith(name) else text[:1].upper() + text[1:]

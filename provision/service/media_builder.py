@@ -137,8 +137,7 @@ class MediaBuilder:
         """
         core, name = self._core, state.host.name
         now = core.clock()
-        if isinstance(release, Release) and release.payload is Payload.WRAPPED:
-            require(release, state, boot, now, secret=False)
+        if require(release, state, boot, now, secret=False).payload is Payload.WRAPPED:
             return self._unchanged(self.plain(state.host, release.channel), state, revision)
         said = self._phone_home(state, release.channel, boot)
         require(release, state, boot, now, secret=bool(state.host.credentials) or said is not None)

@@ -74,24 +74,22 @@ PARAMETERS = {
     "medium": ["iso", "disk", "pxe"],
     "credential": ["token"],
     "image": ["base"],
-    "link": ["0" * 12],
-    "operation": ["0" * 12],
     "access": ["ci"],
     "receiver": ["desk"],
     "file": ["style.css"],
-    "batch": ["0" * 12],
     "nonce": ["0" * 32],
+    **{kind: ["0" * 12] for kind in ("link", "operation", "batch")},
 }
 """What stands for each parameter of a path; {base} and {revision} are those of a boot that has begun."""
 
+_OF_IMAGES = ("", "/verify", "/revoke", "/unified", "/unified/request")
 SPECIAL = {
     ("/v1/webhooks/{name}/test", "name"): "receiver",
     ("/v1/webhooks/{name}/replay", "name"): "receiver",
     ("/pxe/pxelinux.cfg/{name}", "name"): "pxelinux",
     ("/pxe/{name}", "name"): "loader",
     ("/v1/hosts/{host}/credentials/{name}", "name"): "credential",
-    ("/v1/images/{name}", "name"): "image",
-    ("/v1/images/{name}/verify", "name"): "image",
+    **{(f"/v1/images/{{name}}{of}", "name"): "image" for of in _OF_IMAGES},
     ("/v1/tokens/{name}", "name"): "access",
     ("/tokens/{name}/revoke", "name"): "access",
 }
@@ -155,6 +153,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/hosts/node1/decommission": {"lost": True},
         "/v1/tokens": {"name": "ci", "role": "reader"},
+        **{f"/v1/hosts/node1/tpm/{act}": {"fingerprint": "0" * 64} for act in ("accept", "reject")},
         "/v1/webhooks/desk/replay": {"first": 1},
         "/v1/rollout": {"base": "base"},
         "/v1/site-keys": {"use": "signing"},

@@ -178,7 +178,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("sb", "sign", "base"): "signed base",
         ("sb", "list"): "base",
         ("sb", "enrol-image", "-o", "target/enrol.img"): "wrote target/enrol.img",
-        ("site-key", "roll", "signing"): "site key 1",
+        ("site-key", "roll", "signing"): "made site key",
         ("site-key", "list"): "signing",
         ("enroll", "node1"): "its TPM may be enrolled until 20",
         ("enroll", "node1", "--close"): "no enrolment window is open",
@@ -221,7 +221,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ran = run("--server", at, *command)
         assert (ran.code, "roll-out: there is none" in ran.err) == (Exit.NOT_FOUND, True), (command, ran)
     ran = run("--server", at, "site-key", "retire", "1")
-    assert (ran.code, "is the only one for the use 'signing'" in ran.err) == (Exit.CONFLICT, True), ran
+    assert (ran.code, "is the only one for the use 'secure-boot'" in ran.err) == (Exit.CONFLICT, True), ran
     grouped = (
         "host",
         "credential",
