@@ -83,12 +83,17 @@ class _Alone(Client):
 
 def _status(core: Core, host: str | None) -> Status:
     from provision.principal import Authentication, Principal, PrincipalRole
-    from provision.service.media_builder import MediaBuilder
     from provision.service.progress import Tracker
     from provision.service.status import Reports
 
     asks = Principal(f"uid={os.geteuid()}", PrincipalRole.ADMIN, Authentication.PEER_CREDENTIALS)
-    return Reports(core, Tracker(), MediaBuilder(core)).status(asks, host)
+
+    def is_current(state: HostState) -> bool:
+        from provision.service.media_builder import MediaBuilder
+
+        return MediaBuilder(core).is_current(state)
+
+    return Reports(core, Tracker(), is_current).status(asks, host)
 
 
 @contextmanager

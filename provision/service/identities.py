@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,9 +10,12 @@ from provision.api import hosts as api
 from provision.policy import HostState
 from provision.service.alive import Message
 from provision.service.core import Core
-from provision.service.media_builder import MediaBuilder
 from provision.service.progress import Tracker
 from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, parse
+
+
+Judge = Callable[[HostState], bool]
+"""Says whether the identity on a host's disk is the very seed that it would get now."""
 
 
 class Identities:
@@ -74,7 +78,7 @@ class Identities:
         self._tracker.update(replace(boot, up=now))
 
 
-def shown_identity(state: HostState, builder: MediaBuilder) -> api.StoredIdentity | None:
+def shown_identity(state: HostState, is_current: Judge) -> api.StoredIdentity | None:
     """The identity on a host's disk, for operators."""
     stored = state.stored
     if stored is None:
@@ -83,6 +87,6 @@ def shown_identity(state: HostState, builder: MediaBuilder) -> api.StoredIdentit
         revision=stored.holds.revision,
         credentials=dict(stored.holds.credentials),
         reported=stored.reported.isoformat(),
-        current=builder.is_current(state),
+        current=is_current(state),
         wiping=stored.ordered is Ordered.WIPE,
     )

@@ -203,7 +203,7 @@ class Inventories:
         fields = {name: getattr(host, name) for name in Host.model_fields}
         tpm = enrolment.described(self._core, name)
         held = self._core.store.identities.of(name) is not None
-        stored = shown_identity(self._core.state(name), self._builder) if held else None
+        stored = shown_identity(self._core.state(name), self._builder.is_current) if held else None
         return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, tpm=tpm)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:

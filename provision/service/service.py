@@ -65,7 +65,7 @@ class Service:
         self.windows = Windows(core)
         self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
-        self.reports = Reports(core, tracker, builder)
+        self.reports = Reports(core, tracker, builder.is_current)
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)

@@ -17,9 +17,8 @@ from provision.principal import Principal
 from provision.service import enrolment
 from provision.service.core import Core
 from provision.service.expiries import Expiries
-from provision.service.identities import shown_identity
+from provision.service.identities import Judge, shown_identity
 from provision.service.listeners import Listening
-from provision.service.media_builder import MediaBuilder
 from provision.service.progress import Progress, Tracker
 from provision.service.windows import shown
 from provision.wrapping_rules import TpmStanding
@@ -33,8 +32,8 @@ _NO_AGENT = (
 class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
-    def __init__(self, core: Core, tracker: Tracker, builder: MediaBuilder) -> None:
-        self._core, self._tracker, self._expiries, self._builder = core, tracker, Expiries(core), builder
+    def __init__(self, core: Core, tracker: Tracker, is_current: Judge) -> None:
+        self._core, self._tracker, self._expiries, self._is_current = core, tracker, Expiries(core), is_current
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -81,7 +80,7 @@ class Reports:
             window=shown(state.window, now) if state.window else None,
             heard=_iso(state.heard),
             alerts=(*self._exposure(state), *enrolment.alerts(self._core, name), *self._alerts(name, now)),
-            stored=shown_identity(state, self._builder),
+            stored=shown_identity(state, self._is_current),
         )
 
     def _exposure(self, state: HostState) -> Iterator[api.Alert]:

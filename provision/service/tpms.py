@@ -14,6 +14,9 @@ from provision.store.enrolments import LONGEST
 from provision.tpm import endorsement
 
 
+_LIST = "list of TPMs"
+
+
 class Tpms:
     """Windows for enrolment, and what becomes of TPMs that have proved themselves."""
 
@@ -103,18 +106,16 @@ class Tpms:
         host of the inventory or no fingerprint, and then takes none."""
         core = self._core
         try:
-            listed = endorsement.fingerprints(order.content.decode(), order.file)
+            listed = endorsement.fingerprints(order.content.decode(), _LIST)
         except UnicodeDecodeError:
-            raise Invalid(order.file, "is not UTF-8", "export it as CSV again") from None
+            raise Invalid(_LIST, "is not UTF-8", "export it as CSV again") from None
         fact = "no host of this name is in the inventory"
-        problems = [Problem(order.file, 0, one, fact) for one in listed if one not in core.hosts]
-        problems += [
-            Problem(order.file, 0, one, "another TPM is enrolled") for one in listed if self._differs(one, listed)
-        ]
+        problems = [Problem(_LIST, 0, one, fact) for one in listed if one not in core.hosts]
+        problems += [Problem(_LIST, 0, one, "another TPM is enrolled") for one in listed if self._differs(one, listed)]
         if problems:
-            raise Problems(problems, order.file)
+            raise Problems(problems, _LIST)
         if not listed:
-            raise Invalid(order.file, "names no host", "give it a row for each host")
+            raise Invalid(_LIST, "names no host", "give it a row for each host")
         with core.act("tpm-imported", principal, file=order.file, count=len(listed)):
             core.store.enrolments.take(listed, core.clock(), principal)
         core.witness()

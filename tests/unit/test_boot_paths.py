@@ -98,11 +98,8 @@ def test_what_is_parsed_is_what_is_made(place: Place, path: str) -> None:
 def test_http_and_tftp_agree(path: str) -> None:
     over_tftp = boot_paths.parse(Place.TFTP, path)
     over_http = [boot_paths.parse(Place.HTTP, root + path) for root in ("/", boot_paths.PXE)]
-    found = [request for request in over_http if request is not None]
-    if over_tftp is not None and has(Place.HTTP, over_tftp):
-        assert found == [over_tftp]
-    else:
-        assert all(not has(Place.TFTP, request) for request in found)
+    shared = [request for request in over_http if request is not None and has(Place.TFTP, request)]
+    assert shared == ([over_tftp] if over_tftp is not None and has(Place.HTTP, over_tftp) else [])
 
 
 @given(request=requests)

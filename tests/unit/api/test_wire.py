@@ -81,7 +81,7 @@ def test_text_is_harmless_wherever_it_stands() -> None:
     assert received(Explanation, row).channel.isprintable()
 
 
-MEDIUM = {"host": "node1", "medium": "iso", "sha256": "a" * 64, "size": 10, "etag": '"a"'}
+MEDIUM = {"host": "node1", "medium": "iso", "format": "raw", "sha256": "a" * 64, "size": 10, "etag": '"a"'}
 
 
 @pytest.mark.parametrize(
