@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from provision.api.status import Status
+    from provision.policy import HostState
     from provision.service.core import Core
 
 _Shape = TypeVar("_Shape")

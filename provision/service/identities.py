@@ -13,7 +13,6 @@ from provision.service.core import Core
 from provision.service.progress import Tracker
 from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, parse
 
-
 Judge = Callable[[HostState], bool]
 """Says whether the identity on a host's disk is the very seed that it would get now."""
 

@@ -13,7 +13,6 @@ from provision.service.core import Core
 from provision.store.enrolments import LONGEST
 from provision.tpm import endorsement
 
-
 _LIST = "list of TPMs"
 
 
