@@ -20,7 +20,8 @@ def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
         yield Violation(where, "a disk of a host with 'storage: none'", remedy, ((*path, "storage"),))
     ways = disk.ways
     if not ways:
-        yield Violation(where, "names no disk", "give 'serial', 'wwn', 'path', 'smallest: yes' or 'largest: yes'")
+        remedy = "give 'serial', 'wwn', 'path', 'smallest: yes' or 'largest: yes'"
+        yield Violation(where, "names no disk", remedy, (where,))
     elif len(ways) > 1:
         named = " and ".join(f"'{way}'" for way in ways)
         yield Violation((*where, ways[1]), f"the disk is named by {named}", "keep one of them")
