@@ -25,7 +25,7 @@ class MediumDescription(Answer):
 
     host: Name
     medium: Medium
-    format: DiskFormat
+    format: DiskFormat = DiskFormat.RAW
     sha256: ContentId
     size: Size
     etag: ETag

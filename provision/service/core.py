@@ -227,7 +227,7 @@ class Core:
     def _has(self, host: Host, feature: str) -> bool:
         try:
             return feature in self.base_of(host).features
-        except (NotFound, Unavailable):
+        except (Conflict, NotFound, Unavailable):
             return False
 
     def state_by_mac(self, mac: str | None) -> HostState | None:

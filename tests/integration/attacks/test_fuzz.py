@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class Sender:
         if self._token is not None:
             headers["authorization"] = f"Bearer {self._token}"
         assert request.method is not None
-        self._connection.request(request.method, request.path_url, request.body, headers)  # type: ignore[arg-type]
+        with suppress(BrokenPipeError):  # refused before all of it was read; the answer is there
+            self._connection.request(request.method, request.path_url, request.body, headers)  # type: ignore[arg-type]
         answer = self._connection.getresponse()
         body = answer.read()
         self.statuses[answer.status] += 1

@@ -44,7 +44,7 @@ SEARCHES = [
     "/hosts?first=2",
 ]
 _OTHER = ("/docs", "audit", "/media/", "/iso", "/disk", "openapi", "events")
-_KEY = re.compile(rb"[0-9a-f]{64}")
+_KEY = re.compile(rb'[0-9a-f]{64}|(?<=name="once" value=")[^"]+')
 
 
 @pytest.fixture
