@@ -29,9 +29,7 @@ def write_batch(kind: Kind, selector: str, directory: Path, *, keep: bool) -> No
     """
     given = context()
     with given.client() as client:
-        hosts = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
-        if not hosts:
-            raise NotFound(selector, "no host has this label", "see 'provision host list'")
+        hosts = selected(client, selector)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             rows = previous(directory / MANIFEST)
@@ -40,16 +38,24 @@ def write_batch(kind: Kind, selector: str, directory: Path, *, keep: bool) -> No
                 save(directory / MANIFEST, rows)
         except OSError as error:
             raise unwritable(error.filename or directory, error) from None
-    selected = [rows[host.name] for host in hosts]
-    denied = [row for row in selected if row.decision == "denied"]
+    written = [rows[host.name] for host in hosts]
+    denied = [row for row in written if row.decision == "denied"]
     if given.json:
-        output.data([row.model_dump(mode="json") for row in selected])
+        output.data([row.model_dump(mode="json") for row in written])
     else:
         output.say(
-            f"{len(selected) - len(denied)} written or up to date, {len(denied)} denied; see {directory / MANIFEST}"
+            f"{len(written) - len(denied)} written or up to date, {len(denied)} denied; see {directory / MANIFEST}"
         )
     if denied:
         raise Partial(directory, len(denied))
+
+
+def selected(client: Client, selector: str) -> list[HostRow]:
+    """The hosts with this label; raises NotFound when there is none."""
+    hosts = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
+    if not hosts:
+        raise NotFound(selector, "no host has this label", "see 'provision host list'")
+    return hosts
 
 
 class Partial(ProvisionError):

@@ -12,13 +12,13 @@ from provision.api.hosts import HostRow
 from provision.api.media import BaseDisk, BatchRow
 from provision.boot import Medium
 from provision.cli import output
-from provision.cli.arguments import route, selector_parameters
-from provision.cli.batch import MANIFEST, Partial, digest, previous, save
+from provision.cli.arguments import route
+from provision.cli.batch import MANIFEST, Partial, digest, previous, save, selected
 from provision.cli.client import Client
 from provision.cli.context import context
 from provision.cli.download import download
 from provision.cli.received import foreign
-from provision.errors import Conflict, Exit, Invalid, NotFound, ProvisionError
+from provision.errors import Conflict, Exit, Invalid, ProvisionError
 from provision.media import disk_patch
 from provision.writing import replacing, unwritable
 
@@ -32,9 +32,7 @@ def write_shared(selector: str, directory: Path) -> None:
     host, denied ones included. A base image that is there already and whole is not written again."""
     given = context()
     with given.client() as client:
-        hosts = client.call(list[HostRow], "GET", "/v1/hosts", params=selector_parameters(selector))
-        if not hosts:
-            raise NotFound(selector, "no host has this label", "see 'provision host list'")
+        hosts = selected(client, selector)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             rows, bases = previous(directory / MANIFEST), dict[str, str]()
