@@ -27,6 +27,7 @@ from bench import (
     stream,
     tftp,
     tls,
+    tpm,
 )
 from bench.common import Row, paired, table
 from tests.helpers.paths import ROOT
@@ -120,6 +121,12 @@ def test_disks_come_in_each_format_and_as_patches() -> None:
     *first, batch = disks.main(pairs=1, initrd=4096, hosts=5, rounds=1)
     assert len(first) == 3 and all(0 < one.ours < one.peer for one in first)
     assert batch.ours >= 0
+
+
+@pytest.mark.integration
+def test_keys_are_wrapped_and_values_computed() -> None:
+    rsa, p256, computed, _ = tpm.main(hosts=30, rounds=1, wrapped=3)
+    assert min(rsa.ours, p256.ours, computed.ours) > 0
 
 
 @pytest.mark.integration
