@@ -64,6 +64,8 @@ def _one(client: Client, host: HostRow, directory: Path, bases: dict[str, str], 
     except ProvisionError as error:
         if error.exit is not Exit.DENIED:
             raise
+        # One of an earlier batch is what must not be used any more.
+        (directory / f"{host.name}.patch").unlink(missing_ok=True)
         if not quiet:
             output.say(f"{host.name}: {error}")
         return BatchRow(host=host.name, medium=Medium.DISK, macs=host.macs, decision="denied", reason=str(error))

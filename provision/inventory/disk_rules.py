@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from provision.document import Path
-from provision.host import Host, Storage
+from provision.host import Chain, Host, Storage
 from provision.inventory.violation import Violation
 
 
@@ -18,6 +18,11 @@ def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
     if host.storage is Storage.NONE:
         remedy = "leave 'disk' out, or set 'storage: persistent'"
         yield Violation(where, "a disk of a host with 'storage: none'", remedy, ((*path, "storage"),))
+    if host.chain is Chain.UKI:
+        remedy = "leave 'disk' out, or set 'chain: grub'"
+        yield Violation(
+            where, "a signed image ('chain: uki') takes no identity from a disk", remedy, ((*path, "chain"),)
+        )
     ways = disk.ways
     if not ways:
         remedy = "give 'serial', 'wwn', 'path', 'smallest: yes' or 'largest: yes'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision.api import hosts as api
 from provision.errors import Conflict
+from provision.host import Netboot
 from provision.principal import Principal
 from provision.service.compromises import Compromises
 from provision.service.core import Core
@@ -29,12 +30,19 @@ class Decommissions:
         return opened
 
     def decommission(self, name: str, principal: Principal) -> api.Decommissioned:
-        """Close the host's window, and let it wipe its identity as soon as it says something. Raises NotFound, and
-        Conflict when it has none."""
+        """Close the host's windows, believe its TPM no longer, and let it wipe its identity as soon as it says
+        something. Raises NotFound, and Conflict when it has none, or would get another one at its next boot."""
         self._holding(name, principal)
+        core = self._core
+        if core.hosts[name].netboot is Netboot.ALWAYS:
+            fact = "has 'netboot: always', so its next boot would give it another identity"
+            raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
         self._windows.close(name, principal)
-        with self._core.act("decommission-ordered", principal, host=name):
-            self._core.store.identities.order(name, Ordered.WIPE)
+        with core.act("decommission-ordered", principal, host=name):
+            core.store.enrolments.close(name)
+            if core.store.tpms.holds(name):
+                core.store.tpms.remove(name)
+            core.store.identities.order(name, Ordered.WIPE)
         self._core.witness()
         return api.Decommissioned(host=name, wiping=True)
 

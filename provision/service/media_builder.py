@@ -37,7 +37,7 @@ class MediaBuilder:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._plans: OrderedDict[tuple[Medium, DiskFormat, str, str], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[Medium, DiskFormat, Payload, str, str], Plan] = OrderedDict()
         # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
             tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
@@ -170,7 +170,7 @@ class MediaBuilder:
         layout = base.disk_as(format_) if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)
         revision = self.revision(state, release.channel, boot)
-        key = (release.medium, format_, base.id, revision)
+        key = (release.medium, format_, release.payload, base.id, revision)
         with self._lock:
             known = self._plans.get(key)
         if known is not None:

@@ -275,6 +275,8 @@ class Netboot:
             return self._builder.refusal(base, _lines(answer), unknown=state is None, passes=passes)
         if start:
             progress = self._boots.pinned(state, Medium.HTTP_BOOT, origin)
+            if progress.plain != answer.plain:
+                raise Gone(state.host.name, "the medium that this boot began with is withdrawn", "power-cycle the host")
         else:
             progress = self._boots.begin(state, Medium.HTTP_BOOT, origin)
             self.sent(origin, "configuration", 1.0)

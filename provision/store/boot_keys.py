@@ -30,9 +30,11 @@ class BootKeys:
     def alive(self, host: str, label: str) -> Secret:
         """32 bytes with which the host that has come up from the boot or copy called `label` signs that it is up.
 
-        Independent of the phone-home key, which crosses the LAN. Raises NotFound.
+        Independent of the phone-home key, which crosses the LAN; another one as soon as the host is declared
+        compromised. Raises NotFound.
         """
-        return Secret(self._derived(host, "alive", label))
+        known = self._picture.snapshot.compromised.get(host)
+        return Secret(self._derived(host, "alive", label, *([known.number] if known is not None else [])))
 
     def of_copy(self, copy: Copy) -> Secret:
         """32 bytes that only who has this copy learns: its id, and a tag that only this store can make of it.

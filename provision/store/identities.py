@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -48,11 +49,20 @@ class Identities:
 
     def remove(self, host: str) -> None:
         """The host holds nothing any more. Raises NotFound, and Unavailable."""
-        key = self._picture.host_id(host)
         with self._database.lock:
             with self._database.write() as tx:
-                _drop(tx, key)
+                show = self.removing(tx, host)
+            show()
+
+    def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
+        """The same as part of a transaction; what this returns shows it in memory, once that is committed."""
+        key = self._picture.host_id(host)
+        _drop(tx, key)
+
+        def show() -> None:
             self._of.pop(key, None)
+
+        return show
 
     def load(self, connection: Connection) -> None:
         """Read what is kept in memory."""

@@ -34,7 +34,7 @@ def tools(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
         return ["/bin/sh"]
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("sh", "dd", "cmp", "sha256sum", "head", "wc", "dirname", "blockdev"):
+    for name in ("sh", "dd", "cmp", "sha256sum", "head", "wc", "dirname", "blockdev", "readlink", "cat"):
         (programs / name).symlink_to("/usr/bin/busybox")
     return ["/usr/bin/env", "-i", f"PATH={programs}", "/usr/bin/busybox", "sh"]
 
@@ -122,6 +122,7 @@ def test_a_base_that_is_there_is_not_written_again(state: Path, batch: Path) -> 
 
 
 def test_who_was_denied_is_named(state: Path, tmp_path: Path) -> None:
+    good(cli(state, "disk", "--selector", "rack=a", "--out", tmp_path / "batch", "--shared-base"))
     good(cli(state, "credential", "remove", "node2", "token"))
     ran = cli(state, "disk", "--selector", "rack=a", "--out", tmp_path / "batch", "--shared-base")
     assert ran.code == Exit.DENIED

@@ -57,3 +57,8 @@ def test_a_host_without_a_disk_has_the_revision_that_it_had_before_there_were_an
     assert b"disk" not in host.canonical()
     other = host.model_copy(update={"disk": Disk(serial="a1")})
     assert b'"disk"' in other.canonical() and type(host).from_canonical(other.canonical().decode(), other.revision)
+
+
+def test_a_signed_image_takes_no_identity_from_a_disk() -> None:
+    (line,) = lines(SITE, with_disk("{serial: a1}", "    chain: uki\n"))
+    assert "takes no identity from a disk" in line

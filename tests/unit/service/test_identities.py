@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from provision.errors import Conflict, Denied, Invalid
+from provision.errors import Conflict, Denied, Gone, Invalid
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
 from provision.stored import Holds
 from tests.helpers.agent import TOKEN2, Agent, booted
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import GENERAL, MAC2, Site, origin, site
+from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC2, Site, origin, site
 
 
 @pytest.fixture
@@ -113,7 +113,14 @@ def test_a_host_that_cannot_store_it_says_why(here: Site, agent: Agent) -> None:
     assert [entry["reason"] for entry in here.audit("identity-refused")] == ["sda holds something else"]
 
 
+def test_a_host_that_always_gets_another_one_is_not_told_to_wipe_it(here: Site, agent: Agent) -> None:
+    with pytest.raises(Conflict, match="netboot: always"):
+        here.service.decommissions.decommission("node2", ROOT)
+    assert here.audit("decommission-ordered") == []
+
+
 def test_a_host_wipes_its_identity_when_it_is_told_to(here: Site, agent: Agent) -> None:
+    here.apply(INVENTORY.replace("netboot: always", "netboot: never"))
     here.service.decommissions.decommission("node2", ROOT)
     message = agent.message(identity=agent.stored)
     order = here.service.netboot.phone_home.alive(message)
@@ -128,10 +135,27 @@ def test_a_host_wipes_its_identity_when_it_is_told_to(here: Site, agent: Agent) 
 
 
 def test_a_disk_that_is_lost_exposes_its_credentials(here: Site, agent: Agent) -> None:
-    here.service.decommissions.decommission("node2", ROOT)
     here.service.decommissions.lost("node2", ROOT)
     assert here.service.core.store.identities.of("node2") is None
     assert b"credential-exposed" in config(here)
+    with pytest.raises(Denied, match="not signed with the key"):  # whoever has the disk has the old key
+        agent.says(identity=agent.stored)
+    assert here.service.core.store.identities.of("node2") is None
+
+
+def test_a_compromised_host_has_nothing_on_its_disk_that_is_believed(here: Site, agent: Agent) -> None:
+    here.service.compromises.declare("node2", ROOT)
+    assert here.service.core.store.identities.of("node2") is None
+
+
+def test_a_read_by_ranges_is_of_one_medium(here: Site, agent: Agent) -> None:
+    agent.says(up=False)
+    here.clock.advance(seconds=60)
+    asked = origin(MAC2)
+    assert isinstance(here.service.netboot.http_boot(asked, 0), Plan)
+    here.service.decommissions.reprovision("node2", ROOT)
+    with pytest.raises(Gone):
+        here.service.netboot.http_boot(asked, 4096)
 
 
 def test_what_holds_nothing_has_nothing_to_end(here: Site) -> None:
