@@ -27,7 +27,7 @@ from provision import proc
 from provision.below import discard
 from provision.errors import Unavailable
 from provision.lab.capture import Capture
-from provision.lab.processes import Process
+from provision.lab.processes import Process, last_lines
 from provision.lab.router import Router
 
 _NAMES = re.compile(r"^pvlab-(?P<pid>\d+)-")
@@ -65,7 +65,10 @@ class Lab:
         atexit.register(self.close)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            for log in sorted(self.directory.glob("provision*.log")):
+                error.add_note(f"--- the last lines of {log.name}:\n{last_lines(log)}")
         self.close()
 
     def close(self) -> None:
