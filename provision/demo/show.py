@@ -18,6 +18,10 @@ from provision.lab.vm import VM, Device, Machine, Nic
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
 
+SILENCE = 300.0
+"""Seconds in which a console shows nothing: several times what the longest silence takes on a quiet machine."""
+_UP = r"^ +system +(running|degraded)$"
+
 
 def show(say: Say, progress: Progress) -> None:
     """Run the whole demonstration, saying each step; raises Unavailable when something does not come out as it must.
@@ -47,8 +51,16 @@ def show(say: Say, progress: Progress) -> None:
 
 def _boot(lab: Lab, mgmt: Lan, site: DemoSite, say: Say) -> None:
     say("Power on: a machine that boots from the network, on the management LAN. Its console:")
-    with VM(lab, Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)) as vm:
-        watch(vm, r"^ +system +(running|degraded)$", 600, say)
+    machine = Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.NETWORK,), firmware_text=True)
+    with VM(lab, machine) as vm:
+        if not watch(vm, _UP, SILENCE, say):
+            say(f"It has shown nothing for {SILENCE / 60:.0f} minutes. The server says:")
+            say(site.call("status", "node1"))
+            say("Boot loaders can stop for good. Power off and on, with a new window:")
+            say(site.call("window", "node1", "--minutes", "10", "--boots", "1"))
+            vm.stop()
+            vm.start()
+            _expect(watch(vm, _UP, SILENCE, say))
         shown = f"keytab       {PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}"
         if not re.search(r"^    node1$", vm.console, re.MULTILINE) or shown not in vm.console:
             raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
@@ -64,7 +76,7 @@ def _refuse(lab: Lab, guest: Lan, say: Say) -> None:
     order = (Device.NETWORK, Device.DISK)
     stray = Machine("stray", nics=(Nic(guest, MAC),), disk=local, order=order, firmware_text=True)
     with VM(lab, stray) as vm:
-        watch(vm, re.escape(disk.TEXT), 150, say)
+        _expect(watch(vm, re.escape(disk.TEXT), SILENCE, say))
         if "secrets-on-general" not in vm.console:
             raise Unavailable("demonstration", "the machine did not say which rule refused it", "see it above")
     say(f"  │ {disk.TEXT}")
@@ -80,13 +92,14 @@ def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 240) -> None:
         time.sleep(3)
 
 
-def watch(vm: VM, until: str, silence: float, say: Say) -> None:
-    """Say the console's lines as they come, until one matches `until`; raises Unavailable after `silence` seconds in
-    which there was none."""
+def watch(vm: VM, until: str, silence: float, say: Say) -> bool:
+    """Say the console's lines as they come, until one matches `until`; returns whether one did before the machine was
+    off, or had shown nothing new for `silence` seconds."""
     patience, shown = Patience(silence, vm.console_file), 0
     while True:
-        lines = vm.console.splitlines()
-        complete = lines[shown:-1] if vm.running else lines[shown:]
+        text = vm.console
+        lines = text.splitlines()
+        complete = lines[shown:] if text.endswith("\n") or not vm.running else lines[shown:-1]
         for line in complete:
             if re.search(until, line):
                 break
@@ -94,7 +107,12 @@ def watch(vm: VM, until: str, silence: float, say: Say) -> None:
                 say(f"  │ {line.rstrip()}")
         shown += len(complete)
         if any(re.search(until, line) for line in lines):
-            return
+            return True
         if not vm.running or patience.ended():
-            raise Unavailable("demonstration", "the machine's console did not show what it should", "see it above")
+            return False
         time.sleep(0.3)
+
+
+def _expect(shown: bool) -> None:
+    if not shown:
+        raise Unavailable("demonstration", "the machine's console did not show what it should", "see it above")
