@@ -110,6 +110,21 @@ class Chain(StrEnum):
     UKI = "uki"
 
 
+class Reboot(StrEnum):
+    """When a host may reboot into an update of its image: when no guest runs on it, at once, or when somebody reboots
+    it."""
+
+    WHEN_EMPTY = "when-empty"
+    NOW = "now"
+    NEVER = "never"
+
+
+class Updates(Model):
+    """How a host with two slots on its disk takes an update of its image."""
+
+    reboot: Reboot = Reboot.WHEN_EMPTY
+
+
 class BondMode(StrEnum):
     """Linux bonding modes (Documentation/networking/bonding.rst).
 
@@ -219,13 +234,15 @@ class Host(Model):
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
     chain: Chain = Chain.GRUB
+    update: Updates = Updates()
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
     def canonical(self) -> bytes:
-        """As of every model. A host without a disk has the form, and so the revision, that it had before there were
-        any."""
-        return self.model_dump_json(exclude={"disk"} if self.disk is None else None).encode()
+        """As of every model. A host without what came later has the form, and so the revision, that it had before there
+        was any."""
+        later = {name for name in ("disk", "update") if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump_json(exclude=later).encode()
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
