@@ -118,6 +118,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, consoles: list[str]
     monkeypatch.setattr(PROGRAM, "guests", lambda: 0)
     monkeypatch.setattr(PROGRAM, "ORDERED", tmp_path / "update.keys")
     monkeypatch.setattr(PROGRAM, "SITE_KEYS", tmp_path / "site")
+    monkeypatch.setattr(PROGRAM, "WORK", tmp_path)
+    monkeypatch.setattr(PROGRAM, "DATA", tmp_path / "data")
     monkeypatch.setattr(PROGRAM, "_TELLING", 0)
     monkeypatch.setattr(PROGRAM.subprocess, "run", lambda command, **_: ran.append(" ".join(command)))
     (tmp_path / "update.keys").write_text(f"{KEY.public_key().public_bytes_raw().hex()}\n")
@@ -139,7 +141,7 @@ def take(machine: list[str], tmp_path: Path) -> Taking:
             assert parse(text) is not None
             said.append(doing)
 
-        PROGRAM.take(server, "example.test", tmp_path / "update", say)
+        PROGRAM.take(server, "example.test", say)
         return said
 
     return taking
@@ -349,3 +351,13 @@ def test_what_a_slot_says_is_its_version() -> None:
 def test_words_are_such_as_the_server_takes() -> None:
     for text in ('"quoted" <b>\nline', "", "...", "é" * 300, "it's (5/6)"):
         assert parse(f"a a {OLD} - refused {REPORT.words(text)}") is not None
+
+
+def test_what_has_no_room_is_not_fetched(disk: Disk, take: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PROGRAM, "_SPARED", 1 << 62)
+    with pytest.raises(DESCRIPTION.Refused, match="no room for 4536 bytes"):
+        take(Server())
+    monkeypatch.setattr(PROGRAM.Path, "is_mount", lambda path: path.name == "data")
+    PROGRAM.DATA.mkdir()
+    take(Server())
+    assert "write" in disk.done and list((PROGRAM.DATA / "update").iterdir()) == []
