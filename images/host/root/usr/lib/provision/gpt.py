@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from uuid import UUID
 
 SECTOR = 512
@@ -19,13 +20,15 @@ SLOTS = {"a": (LINUX, "provision-slot-a"), "b": (LINUX, "provision-slot-b")}
 
 _HEADER, _ENTRY = struct.Struct("<8s4sIIIQQQQ16sQIII"), struct.Struct("<16s16sQQQ72s")
 _ARRAY = 32
+TAIL = 1 + _ARRAY
+"""Sectors at the end of the disk that the copy of the table takes."""
 _PLACES = (2, 2 + _ARRAY)
 """Where the primary table's entries may stand. Which of the two counts is said by the header, which is one sector."""
 _GET_SIZE, _CHANGE, _ADD, _RESIZE = 0x80081272, 0x1269, 1, 3
 
 
 class Damaged(Exception):
-    """Why the disk has no table that can be believed."""
+    """Why the disk has no table that can be believed, or takes none."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ class Table:
         return found[0] if len(found) == 1 else None
 
 
+def device(disk, number, sys="/sys", dev="/dev"):
+    """The device of a disk's partition. Raises Damaged."""
+    for path in sorted(Path(f"{sys}/block/{disk}").glob("*/partition")):
+        if path.read_text().strip() == str(number):
+            return f"{dev}/{path.parent.name}"
+    raise Damaged(f"has no partition {number} that this kernel knows")
+
+
 def sectors_of(file):
     """The sectors of a disk, or of a file that stands for one."""
     if os.fstat(file.fileno()).st_size:
@@ -102,7 +113,7 @@ def write(file, table):
     sectors = sectors_of(file)
     place = next(place for place in _PLACES if place != table.start)
     first_usable = max(table.first_usable, _PLACES[1] + _ARRAY)
-    if any(one.first < first_usable or one.last >= sectors - _ARRAY - 1 for one in table.partitions):
+    if any(one.first < first_usable or one.last >= sectors - TAIL for one in table.partitions):
         raise Damaged("has partitions where its table would be")
     array = bytearray(_ARRAY * SECTOR)
     for one in table.partitions:
