@@ -71,8 +71,7 @@ class Service:
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
-        self.tokens = Tokens(core)
-        self.logins = Logins(core)
+        self.tokens, self.logins = Tokens(core), Logins(core)
         self.site_keys, self.tpms = SiteKeys(core), Tpms(core)
         self.secure_boot = SecureBoot(core, self.site_keys)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -35,7 +35,6 @@ _PLACES, _BESIDE_BOOTS = 4, 1
 _BOOTING, _LOOKED = timedelta(seconds=10), timedelta(seconds=1)
 _BUSY_SECONDS = 2
 UPDATE, HEARD = "update", "heard"
-_EVENTS = {Doing.FAILED: "update-failed", Doing.REFUSED: "update-refused"}
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,17 @@ class Updates:
             core.alerts.raise_(host, "update-failed", f"its update failed: {report.reason}", now)
         if report.doing is Doing.REFUSED:
             core.alerts.raise_(host, "update-refused", f"it has refused an update: {report.reason}", now)
-        fields = {"base": (report.version or report.running_version)[:16], "kind": report.doing.value}
-        event = _EVENTS.get(report.doing, "update-state")
-        with core.act(event, None, host=host, reason=report.reason or None, **fields):
+        with self._act(host, report):
             core.store.slots.put(host, HostSlots(said, now, known.attempt, failed))
         core.witness()
+
+    def _act(self, host: str, report: SlotReport) -> AbstractContextManager[None]:
+        base = (report.version or report.running_version)[:16]
+        if report.doing is Doing.FAILED:
+            return self._core.act("update-failed", None, host=host, base=base, reason=report.reason)
+        if report.doing is Doing.REFUSED:
+            return self._core.act("update-refused", None, host=host, reason=report.reason)
+        return self._core.act("update-state", None, host=host, base=base, kind=report.doing.value)
 
     def _wanted(self, host: Host) -> str:
         """The id of the base image that the host should run; "" for one that is not imported."""

@@ -57,7 +57,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
     openings.add_routes(app, netboot, edge)
-    updating.add_routes(app, netboot.updates, edge)
+    updating.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 

@@ -14,14 +14,14 @@ from starlette.types import Receive, Scope, Send
 from provision import boot_paths
 from provision.edge import Edge
 from provision.errors import Invalid
+from provision.service.netboot import Netboot
 from provision.service.update_requests import Asked, Describe, Part
-from provision.service.updates import Updates
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _LONGEST, _UNCACHED = 128, {"cache-control": "no-store"}
 
 
-def add_routes(app: FastAPI, updates: Updates, edge: Edge) -> None:
+def add_routes(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     """Add them to the boot application of the listener that `edge` describes."""
 
     @app.post(boot_paths.UPDATE)
@@ -31,7 +31,7 @@ def add_routes(app: FastAPI, updates: Updates, edge: Edge) -> None:
         wish = asked.wish
         if not isinstance(wish, Describe):
             raise _invalid()
-        body = await asyncio.to_thread(updates.describe, asked, wish, edge.channel)
+        body = await asyncio.to_thread(netboot.updates.describe, asked, wish, edge.channel)
         return Response(body, media_type="text/plain", headers=_UNCACHED)
 
     @app.post(boot_paths.UPDATE_PART)
@@ -41,10 +41,10 @@ def add_routes(app: FastAPI, updates: Updates, edge: Edge) -> None:
         wish = asked.wish
         if not isinstance(wish, Part):
             raise _invalid()
-        host = await asyncio.to_thread(updates.admit, asked, edge.channel)
+        host = await asyncio.to_thread(netboot.updates.admit, asked, edge.channel)
         with ExitStack() as turn:
-            turn.enter_context(updates.turn(host.name))
-            body = await asyncio.to_thread(updates.part, host, wish)
+            turn.enter_context(netboot.updates.turn(host.name))
+            body = await asyncio.to_thread(netboot.updates.part, host, wish)
             return _Piece(body, turn.pop_all())
 
 

@@ -35,7 +35,9 @@ class Disk:
     """The slots of a disk, as `slots` keeps them; slot A runs, from the factory."""
 
     def __init__(self) -> None:
-        self.running, self.default, self.trying, self.failed = "a", "a", None, None
+        self.running, self.default = "a", "a"
+        self.trying: str | None = None
+        self.failed: str | None = None
         self.versions: dict[str, str | None] = {"a": OLD, "b": None}
         self.content: dict[str, tuple[bytes, bytes, str]] = {}
         self.done: list[str] = []
@@ -55,7 +57,7 @@ class Disk:
             self.versions[there] = version
             self.content[there] = Path(kernel).read_bytes(), Path(initrd).read_bytes(), Path(line).read_text()
         if word == "try":
-            self.trying, self.failed = there, None  # type: ignore[assignment]
+            self.trying, self.failed = there, None
         if word == "commit":
             self.default, self.trying = self.running, None
         return ""
@@ -201,7 +203,7 @@ def test_a_changed_byte_is_never_written(disk: Disk, take: Taking, name: str) ->
 )
 def test_what_is_not_for_this_host_now_is_not_written(disk: Disk, take: Taking, fields: Any, why: str) -> None:
     disk.versions |= {"b": f"{'0c' * 32}:17:1"}
-    disk.failed = "b"  # type: ignore[assignment]
+    disk.failed = "b"
     server = Server()
     server.fields = fields
     with pytest.raises(DESCRIPTION.Refused, match=why):
