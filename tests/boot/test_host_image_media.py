@@ -21,7 +21,6 @@ from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from provision.media import gpt
 from provision.media.image_slots import USUAL
 from tests.boot.ear import heard_tcp, heard_udp
-from tests.boot.test_stored_identity import MIB, Drive
 from tests.helpers.images import host_image
 from tests.unit.test_credential import pem
 
@@ -51,7 +50,8 @@ FILES = {
 """What a site would bring so that its hosts report: more of their credentials, by where they stand."""
 
 QEMU = "libvirt-qemu"
-SLOTS = "/usr/lib/provision/slots"
+SLOTS, GROWTH = "/usr/lib/provision/slots", 64 << 20
+DEVICE = "-device", "virtio-blk-pci,drive=own,bootindex=1"
 OWNED = {
     "qemu-key": ("key", "/etc/pki/qemu/server-key.pem", "0640", "root", QEMU),
     "monitor": ("token", "/etc/provision/monitor.token", "0400", QEMU, "kvm"),
@@ -154,13 +154,14 @@ def test_it_comes_from_its_disk_and_from_the_other_slot_of_it(persisting: HostSi
     """The disk is larger than its image. What the host writes into its second slot is booted next, and what persists is
     there again; that a slot on trial is booted once only is GRUB's to know (test_slots.py)."""
     site = persisting
-    own = Drive(medium_of(site, "disk"), "virtio-blk-pci,bootindex=1")
-    os.truncate(own.path, own.path.stat().st_size + 64 * MIB)
+    disk = medium_of(site, "disk")
+    os.truncate(disk, disk.stat().st_size + GROWTH)
+    drive = "-drive", f"if=none,id=own,format=raw,cache=writethrough,file={disk}"
     nics = (Nic(site.mgmt, MAC),)
-    powered = Machine("disk", Firmware.SECURE_BOOT, nics, (Device.DISK,), 768, extra=own.arguments(0))
+    powered = Machine("disk", Firmware.SECURE_BOOT, nics, (Device.DISK,), 768, extra=(*drive, *DEVICE))
     with VM(site.lab, powered) as vm:
         comes_up(site, vm, "disk")
-        assert gpt.read_table(own.path).partitions[-1].size == USUAL.data + 64 * MIB
+        assert gpt.read_table(disk).partitions[-1].size == USUAL.data + GROWTH
         first = site.ssh("sha256sum", "/etc/ssh/ssh_host_ed25519_key.pub", "&&", SLOTS, "running").split()
         assert first[-1] == "a"
         site.ssh("mount -o ro /dev/vda4 /mnt && cp /mnt/boot/vmlinuz /mnt/boot/initrd0.img /run && umount /mnt")
