@@ -1,4 +1,4 @@
-"""The host image on its own disk: it boots from one slot, grows, keeps what persists, and goes on from the other slot."""
+"""The host image on its own disk: it grows there, keeps what persists, and goes on from its second slot."""
 
 from __future__ import annotations
 
