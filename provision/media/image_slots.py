@@ -107,7 +107,7 @@ if [ "$first" = a ]; then set second=b; else set second=a; fi
 for now in $first $second; do
   if [ "$now" = a ]; then set root="$disk,gpt{SLOT_A}"; else set root="$disk,gpt{SLOT_B}"; fi
   set slot_arguments="provision.slot=$now"
-  if [ "$now" != "$proven" ]; then set slot_arguments="panic=10 $slot_arguments"; fi
+  if [ "$now" != "$proven" ]; then set slot_arguments="panic=10 systemd.watchdog_sec=60 $slot_arguments"; fi
   if [ -f /{VERSION_PATH} ]; then
     echo "provision: slot $now of this disk."
     source /boot/grub/grub.cfg

@@ -28,7 +28,7 @@ def medium_config(target: BootTarget) -> bytes:
 def disk_config(target: BootTarget) -> bytes:
     """Boot `target` from a slot of a disk, in BIOS and in UEFI firmware. What chooses the slot has set `$root`, the
     disk's name `$disk`, and what the kernel is told besides, `$slot_arguments`, for which there is room."""
-    target.require_room(f"BOOT_IMAGE={target.kernel} provision.slot=a panic=10")
+    target.require_room(f"BOOT_IMAGE={target.kernel} provision.slot=a panic=10 systemd.watchdog_sec=60")
     return render("grub/disk.cfg.j2", target=target)
 
 

@@ -46,7 +46,7 @@ def test_a_host_goes_on_from_its_second_slot_with_what_persists(lab: Lab) -> Non
         arguments, found, *boots = site.ssh(
             f"cat /proc/cmdline && sha256sum {KEY} && journalctl --list-boots -q"
         ).splitlines()
-        assert arguments.split()[-3:] == ["provision.test=2", "panic=10", "provision.slot=b"]
+        assert arguments.split()[-4:] == ["provision.test=2", "panic=10", "systemd.watchdog_sec=60", "provision.slot=b"]
         assert found.split()[0] == key and len(boots) == 2, "keys and journal persist"
         state = json.loads(site.ssh(f"{SLOTS} commit && {SLOTS} state"))
     assert (state["running"], state["default"], state["trying"]) == ("b", "b", None)

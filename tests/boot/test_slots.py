@@ -75,7 +75,7 @@ class Slots:
         return said
 
 
-PROVEN, TRIED = "{0}: provision.slot={0}", "{0}: panic=10 provision.slot={0}"
+PROVEN, TRIED = "{0}: provision.slot={0}", "{0}: panic=10 systemd.watchdog_sec=60 provision.slot={0}"
 
 
 @pytest.mark.parametrize("firmware", [Firmware.BIOS, Firmware.SECURE_BOOT])
