@@ -26,6 +26,9 @@ UP, ALIVE = "/up", "/alive"
 ENROLL_BEGIN, ENROLL_LOG, ENROLL_PROVE = "/enroll/begin", "/enroll/log", "/enroll/prove"
 """Where a booted host shows its TPM over HTTP, gives its firmware's log in parts, and proves that it has that TPM."""
 
+UPDATE, UPDATE_PART = "/update", "/update/part"
+"""Where a host with two slots on its disk asks over HTTP what it is to run, and for that piece by piece."""
+
 
 class Place(Enum):
     """Where a path is one: on this server's listeners, or in the operator's own tree."""

@@ -94,6 +94,14 @@ class Disk(Model):
         return tuple(name for name in ("serial", "wwn", "path", "smallest", "largest") if getattr(self, name))
 
 
+class Persist(StrEnum):
+    """What a host keeps on the data partition of its own disk, beside its identity."""
+
+    SSH_HOST_KEYS = "ssh-host-keys"
+    JOURNAL = "journal"
+    LIBVIRT = "libvirt"
+
+
 class Netboot(StrEnum):
     """When the host may boot from the network."""
 
@@ -108,6 +116,21 @@ class Chain(StrEnum):
 
     GRUB = "grub"
     UKI = "uki"
+
+
+class Reboot(StrEnum):
+    """When a host may reboot into an update of its image: when no guest runs on it, at once, or when somebody reboots
+    it."""
+
+    WHEN_EMPTY = "when-empty"
+    NOW = "now"
+    NEVER = "never"
+
+
+class Updates(Model):
+    """How a host with two slots on its disk takes an update of its image."""
+
+    reboot: Reboot = Reboot.WHEN_EMPTY
 
 
 class BondMode(StrEnum):
@@ -207,7 +230,7 @@ DEFAULT_METRIC = 100
 
 class Host(Model):
     """One machine. The first interface is its primary one: its address goes with the host's name. On its `disk` it
-    keeps its identity, when it has one named."""
+    keeps its identity, when it has one named, and what is to `persist`."""
 
     name: Name
     interfaces: dict[InterfaceName, Interface] = Field(min_length=1, max_length=64)
@@ -215,17 +238,21 @@ class Host(Model):
     install: Install = Install.IT
     storage: Storage = Storage.PERSISTENT
     disk: Disk | None = None
+    persist: tuple[Persist, ...] = ()
     base: Name | None = None
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
     chain: Chain = Chain.GRUB
+    update: Updates = Updates()
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
     def canonical(self) -> bytes:
-        """As of every model. A host without a disk has the form, and so the revision, that it had before there were
-        any."""
-        return self.model_dump_json(exclude={"disk"} if self.disk is None else None).encode()
+        """As of every model. A host without what came later has the form, and so the revision, that it had before there
+        was any."""
+        later = ("disk", "persist", "update")
+        absent = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump_json(exclude=absent).encode()
 
     @cached_property
     def macs(self) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ EVENTS = (
     *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),
-    *("tpm-removed", "tpm-imported", "recovered"),
+    *("tpm-removed", "tpm-imported", "update-failed", "recovered"),
 )
 """What a webhook can be told of: events of the audit log, decisions by what was decided."""
 

@@ -48,9 +48,61 @@ class StoredIdentity(Answer):
     wiping: bool
 
 
+class FailedVersion(Answer):
+    """A base image that a host has run and not kept: its id, its name when it still has one, and why. It is not tried
+    again unless it is being `retried`."""
+
+    version: ContentId
+    image: Line | None
+    reason: Line
+    at: Time
+    retried: bool
+
+
+class HostSlots(Answer):
+    """What a host last said of the two slots on its disk: the one that it is `running`, the one that is its `default`,
+    and the ids of the base images in `a` and `b`; `image` is the name of what runs. `doing` is what becomes of an
+    update to `version`: `idle`, `fetching`, `waiting` (until it may reboot), `rebooting`, `trying`, `refused` or
+    `failed`, for a `reason`."""
+
+    model_config = examples(
+        {
+            "running": "a",
+            "default": "a",
+            "a": "d" * 64,
+            "b": "e" * 64,
+            "image": "debian-12",
+            "doing": "failed",
+            "version": "e" * 64,
+            "reason": "libvirt does not answer",
+            "reported": "2026-03-01T12:00:00+00:00",
+            "failed": [
+                {
+                    "version": "e" * 64,
+                    "image": "debian-13",
+                    "reason": "libvirt does not answer",
+                    "at": "2026-03-01T12:00:00+00:00",
+                    "retried": False,
+                }
+            ],
+        }
+    )
+
+    running: Line
+    default: Line
+    a: ContentId | None
+    b: ContentId | None
+    image: Line | None
+    doing: Line
+    version: ContentId | None
+    reason: Line | None
+    reported: Time
+    failed: tuple[FailedVersion, ...]
+
+
 class HostDetail(Host):
-    """One host, whole, with its revision, what its image lacks, the identity on its disk, and whether a TPM of it is
-    enrolled or may be."""
+    """One host, whole, with its revision, what its image lacks, identity and slots on its disk, and whether a TPM of it
+    is enrolled or may be."""
 
     model_config = examples(
         {
@@ -75,6 +127,7 @@ class HostDetail(Host):
     missing: tuple[Line, ...]
     tpm: Line = "none"
     stored: StoredIdentity | None = None
+    slots: HostSlots | None = None
 
 
 class Decommission(Request):

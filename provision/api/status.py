@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
-from provision.api.hosts import StoredIdentity, Window
+from provision.api.hosts import HostSlots, StoredIdentity, Window
 from provision.api.wire import Answer, Count, Line, Time, examples
 from provision.boot import Medium
 from provision.model import Name
@@ -40,6 +40,7 @@ class HostStatus(Answer):
     heard: Time | None
     alerts: tuple[Alert, ...]
     stored: StoredIdentity | None = None
+    slots: HostSlots | None = None
 
 
 class UnknownMachine(Answer):

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, str | Group] = {
             "compromised": "provision.cli.host:compromised",
             "reprovision": "provision.cli.identity:reprovision",
             "decommission": "provision.cli.identity:decommission",
+            "retry-update": "provision.cli.update:retry_update",
         },
     ),
     "credential": Group(

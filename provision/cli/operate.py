@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provision.cli import output
+from provision.cli import output, update
 from provision.cli.arguments import HostName, of_host, route
 from provision.cli.context import context
 from provision.errors import Exit
@@ -148,6 +148,9 @@ def _picture(seen: Status) -> str:
     stored = [(row.host, *_stored(row.stored)) for row in seen.hosts if row.stored is not None]
     if stored:
         hosts += ["", *output.as_lines(("HOST", "ON ITS DISK", "REVISION", "CREDENTIALS", "SINCE"), stored)]
+    slots = [(row.host, *update.line(row.slots)) for row in seen.hosts if row.slots is not None]
+    if slots:
+        hosts += ["", *output.as_lines(("HOST", "RUNS", "SLOT", "UPDATE", "SINCE", "FAILED"), slots)]
     told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
     alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
     if alerts:

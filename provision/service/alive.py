@@ -17,7 +17,8 @@ _RUNS = 16
 class Message:
     """What a host says: in the boot that its seed calls `boot`, started as `run` (the kernel's own boot id), it is up
     (or goes down). `sequence` grows with every message of a run. `tag` is HMAC-SHA256 (RFC 2104) over `signed`.
-    `identity` is what it says of the identity on its disk (provision.stored), "" for nothing."""
+    `identity` is what it says of the identity on its disk (provision.stored), and `slots` of the slots there
+    (provision.slots); "" for nothing."""
 
     host: str
     boot: str
@@ -26,12 +27,14 @@ class Message:
     up: bool
     tag: bytes
     identity: str = ""
+    slots: str = ""
 
     @property
     def signed(self) -> bytes:
         """What the tag is made of."""
         state = "up" if self.up else "down"
-        more = f"|{self.identity}" if self.identity else ""
+        more = f"|{self.identity}" if self.identity or self.slots else ""
+        more += f"|{self.slots}" if self.slots else ""
         return f"alive|{self.host}|{self.boot}|{self.run}|{self.sequence}|{state}{more}".encode()
 
     def order(self, key: bytes, ordered: str) -> str:

@@ -94,6 +94,11 @@ def opening(network: str, host: str) -> Bound:
     return Bound(f"envelopes of {host} on {network}", HOST_A_DAY, frozenset(("event", "channel", "host", "mac")))
 
 
+def updating(host: str) -> Bound:
+    """The bound of updates that a host asks for."""
+    return Bound(f"updates of {host}", HOST_A_DAY, frozenset(("event", "channel", "host")))
+
+
 def beginning(network: str, host: str) -> Bound:
     """The bound of boots that a host begins."""
     return Bound(f"boots of {host} on {network}", HOST_A_DAY, frozenset(("event", "medium", "network", "host", "mac")))

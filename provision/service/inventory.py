@@ -28,6 +28,7 @@ from provision.service.core import Core
 from provision.service.expiries import Expiries
 from provision.service.identities import shown_identity
 from provision.service.media_builder import MediaBuilder
+from provision.service.updates import shown_slots
 from provision.site import Inventory
 
 
@@ -204,7 +205,8 @@ class Inventories:
         tpm = enrolment.described(self._core, name)
         held = self._core.store.identities.of(name) is not None
         stored = shown_identity(self._core.state(name), self._builder.is_current) if held else None
-        return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, tpm=tpm)
+        slots = shown_slots(self._core, name)
+        return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, slots=slots, tpm=tpm)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short that the principal sees, or those with a label."""

@@ -33,6 +33,7 @@ from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 from provision.service.together import Together
 from provision.service.unified_boot import UnifiedBoots
+from provision.service.updates import Updates
 
 _UNKNOWN_EVERY = timedelta(seconds=30)
 _UNAVAILABLE = Denial("unavailable", "server", "This server cannot answer now", "Its log says why")
@@ -45,10 +46,13 @@ Charging = tuple[Delivery, HostState, Progress]
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker, envelopes: Envelopes) -> None:
+    def __init__(
+        self, core: Core, builder: MediaBuilder, tracker: Tracker, envelopes: Envelopes, updates: Updates
+    ) -> None:
         self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
+        self.updates = updates
         self.rereads = Rereads(core)
-        self.phone_home = PhoneHome(core, tracker, self.rereads.reads)
+        self.phone_home = PhoneHome(core, tracker, self.rereads.reads, updates)
         self.enrolling, self.openings = Enrolling(core), Openings(core)
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()

@@ -14,13 +14,14 @@ from provision.service.denial_limiter import reporting
 from provision.service.identities import Identities
 from provision.service.progress import Tracker
 from provision.service.reads import Reads
+from provision.service.updates import Updates
 
 
 class PhoneHome:
     """Takes phone-home messages."""
 
-    def __init__(self, core: Core, tracker: Tracker, reads: Reads) -> None:
-        self._core, self._tracker, self._reads = core, tracker, reads
+    def __init__(self, core: Core, tracker: Tracker, reads: Reads, updates: Updates) -> None:
+        self._core, self._tracker, self._reads, self._updates = core, tracker, reads, updates
         self._identities = Identities(core, tracker)
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
@@ -79,8 +80,9 @@ class PhoneHome:
         if not message.up:
             core.note("down", None, host=message.host)
             return None
-        ordered = self._identities.said(message, now)
-        return {"order": ordered.value, "tag": message.order(key, ordered.value)} if ordered else None
+        update = self._updates.said(message, now)
+        ordered = self._identities.said(message, now).value or update
+        return {"order": ordered, "tag": message.order(key, ordered)} if ordered else None
 
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):

@@ -1,7 +1,7 @@
 """Roll-outs: a new base image for some hosts at a time, as long as those that have it come up.
 
-Nobody is rebooted: a host that was moved has the new base at its next boot. The next hosts are moved when all before
-them have come up, and none when too many have not.
+Nobody is rebooted: a host that was moved has the new base at its next boot. One with two slots on its disk takes it
+there by itself. The next hosts are moved when all before them have come up, and none when too many have not.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from provision.service import compatibility
 from provision.service.acts import act
 from provision.service.core import Core
 from provision.site import Inventory
+from provision.slots import Doing, HostSlots
 from provision.store.rollouts import Moved, Outcome, Rollout, RolloutState
 
 
@@ -211,6 +212,8 @@ class Rollouts:
         return found
 
     def _outcome(self, name: str, moved: Moved, current: Rollout, copies: Mapping[str, set[str]]) -> Outcome:
+        if (slots := self._core.store.slots.of(name)) is not None:
+            return self._outcome_in_place(slots, current)
         identity, now = self._core.state(name).identity, self._core.clock()
         of_it = {identity, identity[:32], *copies.get(identity, ())}
         since = [boot for boot in self._core.store.boots.of(name) if boot.started >= moved.at]
@@ -222,6 +225,18 @@ class Rollouts:
         # One that an apply has cut off before its seed had come is no failure of the base.
         begun = (*known, *(boot for boot in other if boot.charged is not None))
         return Outcome.FAILED if any(self._is_late(boot, now, current.minutes) for boot in begun) else Outcome.PENDING
+
+    def _outcome_in_place(self, slots: HostSlots, current: Rollout) -> Outcome:
+        """What came of a host that takes the base in a slot of its disk: nobody boots it from the network."""
+        report, base = slots.report, self._core.bases().get(current.base, "")
+        failure = slots.failed.get(base)
+        if failure is not None and failure.attempt >= slots.attempt:
+            return Outcome.FAILED
+        if report.is_proven and report.coming == base == report.running_version:
+            return Outcome.UP
+        gone = report.doing in (Doing.REBOOTING, Doing.TRYING) and report.version == base
+        late = self._core.clock() - slots.reported >= timedelta(minutes=current.minutes)
+        return Outcome.FAILED if gone and late else Outcome.PENDING
 
     def _is_late(self, boot: Boot, now: datetime, minutes: int) -> bool:
         """Whether it should have come up. On a general network nobody says that they have."""

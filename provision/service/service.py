@@ -43,6 +43,8 @@ from provision.service.tickets import Tickets
 from provision.service.tokens import Tokens
 from provision.service.tpm_explanations import TpmExplanations
 from provision.service.tpms import Tpms
+from provision.service.updates import Parts as Updating
+from provision.service.updates import Updates
 from provision.service.webhooks import Receiver, Webhooks
 from provision.service.windows import Windows
 from provision.settings import Settings
@@ -69,8 +71,7 @@ class Service:
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)
-        self.tokens = Tokens(core)
-        self.logins = Logins(core)
+        self.tokens, self.logins = Tokens(core), Logins(core)
         self.site_keys, self.tpms = SiteKeys(core), Tpms(core)
         self.secure_boot = SecureBoot(core, self.site_keys)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
@@ -91,7 +92,8 @@ class Service:
         builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
-        self.netboot = Netboot(core, builder, tracker, self.envelopes)
+        self.updates = Updates(Updating(core, tracker, self.site_keys, builder.arguments))
+        self.netboot = Netboot(core, builder, tracker, self.envelopes, self.updates)
         self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())

@@ -20,6 +20,7 @@ from provision.service.expiries import Expiries
 from provision.service.identities import Judge, shown_identity
 from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
+from provision.service.updates import shown_slots
 from provision.service.windows import shown
 from provision.wrapping_rules import TpmStanding
 
@@ -81,6 +82,7 @@ class Reports:
             heard=_iso(state.heard),
             alerts=(*self._exposure(state), *enrolment.alerts(self._core, name), *self._alerts(name, now)),
             stored=shown_identity(state, self._is_current),
+            slots=shown_slots(self._core, name),
         )
 
     def _exposure(self, state: HostState) -> Iterator[api.Alert]:

@@ -39,6 +39,7 @@ TABLES = (
     schema.rollouts,
     schema.rollout_hosts,
     schema.identities,
+    schema.slots,
     schema.windows,
     schema.boots,
     schema.links,

@@ -144,6 +144,14 @@ MIGRATIONS = (
             " credentials TEXT NOT NULL, reported VARCHAR NOT NULL, ordered TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        11,
+        "slots on hosts' disks",
+        (
+            f"CREATE TABLE slots ({_HOST}, said TEXT NOT NULL, reported VARCHAR NOT NULL, attempt INTEGER NOT NULL,"
+            " failed TEXT NOT NULL, PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -334,4 +334,16 @@ identities = Table(
     Column("ordered", Text, nullable=False),
 )
 
+# What a host last said of the slots on its own disk, as it said it. `failed` is JSON: attempt, reason and time by the
+# versions that failed.
+slots = Table(
+    "slots",
+    metadata,
+    _host_id(primary_key=True),
+    Column("said", Text, nullable=False),
+    Column("reported", Time, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("failed", Text, nullable=False),
+)
+
 bases = Table("bases", metadata, Column("name", Text, primary_key=True), Column("base_id", Text, nullable=False))

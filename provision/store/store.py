@@ -24,6 +24,7 @@ from provision.store.links import Links
 from provision.store.rollouts import Rollouts
 from provision.store.sightings import Sightings
 from provision.store.site_keys import SiteKeys
+from provision.store.slots import Slots
 from provision.store.snapshot import Picture, Snapshot
 from provision.store.tokens import Tokens
 from provision.store.tpms import Tpms
@@ -60,6 +61,7 @@ class Store:
         self.envelopes = Envelopes(database, picture)
         self.image_versions = ImageVersions(database)
         self.identities = Identities(database, picture)
+        self.slots = Slots(database, picture)
         self._load()
 
     @classmethod
@@ -116,6 +118,7 @@ class Store:
             self.tokens,
             self.links,
             self.identities,
+            self.slots,
             self.site_keys,
             self.tpms,
             self.enrolments,
@@ -130,6 +133,7 @@ class Store:
             self.compromises.forget()
             self.rollouts.forget()
             self.identities.forget()
+            self.slots.forget()
             self.windows.forget(names)
             self.boots.forget(names)
             self.links.forget(names)

@@ -37,7 +37,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import enrolling, openings, problems
+from provision.web import enrolling, openings, problems, updating
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
@@ -57,6 +57,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
     openings.add_routes(app, netboot, edge)
+    updating.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
@@ -240,11 +241,12 @@ def _message(body: bytes) -> Message:
     try:
         said = json.loads(body)
         host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
-        tag, identity = bytes.fromhex(said["tag"]), said.get("identity", "")
+        tag, told = bytes.fromhex(said["tag"]), tuple(said.get(name, "") for name in ("identity", "slots"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
     words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
     whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
-    if not words or not whole or state not in ("up", "down") or not isinstance(identity, str) or len(identity) > 4096:
+    short = all(isinstance(text, str) and len(text) <= 4096 for text in told)
+    if not words or not whole or state not in ("up", "down") or not short:
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
-    return Message(host, boot, run, sequence, state == "up", tag, identity)
+    return Message(host, boot, run, sequence, state == "up", tag, *told)

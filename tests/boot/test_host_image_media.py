@@ -1,4 +1,4 @@
-"""The host image by each way that it can come: over TFTP with Secure Boot, by HTTP Boot, from its ISO and its disk."""
+"""The host image by each way that it can come: over TFTP with Secure Boot, by HTTP Boot, and from its ISO."""
 
 from __future__ import annotations
 
@@ -130,12 +130,6 @@ def test_it_comes_over_the_network(site: HostSite, medium: str, firmware: Firmwa
     nics, order = (Nic(site.mgmt, MAC),), (Device.NETWORK,)
     with VM(site.lab, Machine(medium, firmware, nics, order, 768, http_boot=medium == "http-boot")) as vm:
         comes_up(site, vm, medium)
-
-
-def test_it_comes_from_its_disk(site: HostSite) -> None:
-    disk, nics = medium_of(site, "disk"), (Nic(site.mgmt, MAC),)
-    with VM(site.lab, Machine("disk", Firmware.SECURE_BOOT, nics, (Device.DISK,), 640, disk=disk)) as vm:
-        comes_up(site, vm, "disk")
 
 
 def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) -> None:

@@ -23,7 +23,7 @@ LAYERS = (
     ("messages",),
     # The domain.
     ("model", "principal"),
-    ("boot", "denial", "enrolled_tpm", "link", "site_key", "ticket", "token"),
+    ("boot", "denial", "enrolled_tpm", "link", "site_key", "slots", "ticket", "token"),
     ("host",),
     ("site",),
     (
@@ -35,6 +35,7 @@ LAYERS = (
         "state_rules",
         "stored",
         "enrolment_rules",
+        "update_rules",
         "wrapping_rules",
     ),
     # What the operator's application takes and answers; web and command line share it.
@@ -44,7 +45,7 @@ LAYERS = (
     ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
-    ("signed_seed",),
+    ("signed_seed", "update"),
     ("image",),
     # Everything together, then its faces.
     ("service",),

@@ -11,6 +11,7 @@ from provision.api.hosts import (
     Decommissioned,
     HostDetail,
     HostRow,
+    HostSlots,
     OpenedWindow,
     OpenWindow,
 )
@@ -52,6 +53,11 @@ def router(service: Service) -> APIRouter:
         """Somebody else may have been in the host: end its window, links, tokens, boots and downloads, and give it
         nothing until each of its credentials has new content."""
         return service.compromises.declare(name, principal)
+
+    @routes.post("/v1/hosts/{name}/retry-update", responses=failures(404, 409))
+    def retry_update(name: InPath, principal: Operator) -> HostSlots:
+        """Let the host try the base image again that failed on it."""
+        return service.updates.retry(name, principal)
 
     return routes
 

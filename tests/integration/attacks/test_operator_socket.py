@@ -58,6 +58,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("host", "compromised", "node1"),
     ("host", "reprovision", "node1"),
     ("host", "decommission", "node1"),
+    ("host", "retry-update", "node1"),
     ("link", "create", "node1"),
     ("link", "list"),
     ("link", "revoke", "0123456789ab"),

@@ -204,6 +204,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     assert (ran.code, "there is none with this id" in ran.err) == (Exit.NOT_FOUND, True), ran
     ran = run("--server", at, "host", "reprovision", "node1")
     assert (ran.code, "of no identity" in ran.err) == (Exit.CONFLICT, True), ran
+    ran = run("--server", at, "host", "retry-update", "node1")
+    assert (ran.code, "no update has failed on it" in ran.err) == (Exit.CONFLICT, True), ran
     unset = (("bmc", "check", "node1"), ("power", "node1", "status"), ("boot", "node1"))
     for command in unset:
         ran = run("--server", at, *command)
@@ -240,6 +242,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     heard = {("check",), ("link", "create"), ("link", "revoke"), ("bmc", "check"), ("power",), ("boot",)}
     heard |= {
         ("host", "reprovision"),
+        ("host", "retry-update"),
         ("webhook", "test"),
         ("webhook", "replay"),
         ("rollout", "start"),

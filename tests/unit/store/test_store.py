@@ -21,6 +21,7 @@ from provision.boot import Medium
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.host import Netboot
 from provision.secret import Secret
+from provision.slots import HostSlots
 from provision.store import dialect, schema
 from provision.store.bmc_boots import BmcBoot
 from provision.store.bmcs import Bmc
@@ -163,12 +164,13 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         store.enrolments.take({name: "ab" * 32}, NOW, ROOT)
         store.envelopes.number(name, "content", NOW)
         store.identities.put(name, StoredIdentity("1", "mgmt", Holds("a" * 64, {"tls": 1}), NOW))
+        store.slots.put(name, HostSlots(f"a a {'a' * 64} - idle", NOW))
         store.compromises.declare(name, [Content("tls", 1, Secret(b"canary"))], [], NOW, ROOT)
     with sqlite3.connect(tmp_path / "provision.db") as raw:
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 16
+    assert len(tables) == 17
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table

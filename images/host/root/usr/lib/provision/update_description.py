@@ -1,0 +1,80 @@
+"""Reads the signed description of an update: docs/media-format.md, "Updates"."""
+
+import re
+from dataclasses import dataclass
+
+import libcrypto
+
+FORMAT = "provision-update 1"
+_LINES = re.compile(
+    r"host (?P<host>[a-z0-9-]{1,63})\nsite (?P<site>[a-z0-9.-]{1,253})\nversion (?P<version>[0-9a-f]{64})\n"
+    r"sequence (?P<sequence>[0-9]{1,18})\nattempt (?P<attempt>[0-9]{1,9})\nnonce (?P<nonce>[0-9a-f]{32})\n"
+    r"reboot (?P<reboot>when-empty|now|never)\narguments (?P<arguments>[ -~]{0,2047})\n"
+    r"kernel (?P<kernel>[0-9]{1,12} [0-9a-f]{64})\n(?P<initrds>(?:initrd [0-9]{1,12} [0-9a-f]{64}\n){1,99})"
+)
+
+
+class Refused(Exception):
+    """Why an update is not taken, in words for a console."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of an update: what it is called in requests, its size in bytes, and its SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """What this host is to run; see the server's own description."""
+
+    version: str
+    sequence: int
+    attempt: int
+    reboot: str
+    arguments: str
+    kernel: File
+    initrds: tuple
+
+
+def read(file, keys, host, site, nonce):
+    """The update, when the site has signed it for this host and this very request. Raises Refused."""
+    head, _, rest = file.partition(b"\n")
+    signature, _, signed = rest.partition(b"\n")
+    if head != FORMAT.encode():
+        raise Refused("the update is not one that this image knows")
+    if not _is_signed(head + b"\n" + signed, signature, keys):
+        raise Refused("the update is not signed by this site")
+    found = _LINES.fullmatch(signed.decode("ascii", "replace"))
+    if found is None:
+        raise Refused("the update does not say what it is")
+    if found["nonce"] != nonce:
+        raise Refused("the update is one that was made for an earlier request")
+    if (found["host"], found["site"]) != (host, site):
+        raise Refused("the update is another host's")
+    initrds = enumerate(line.removeprefix("initrd ") for line in found["initrds"].splitlines())
+    return Update(
+        version=found["version"],
+        sequence=int(found["sequence"]),
+        attempt=int(found["attempt"]),
+        reboot=found["reboot"],
+        arguments=found["arguments"],
+        kernel=_file("kernel", found["kernel"]),
+        initrds=tuple(_file(f"initrd/{number}", line) for number, line in initrds),
+    )
+
+
+def _is_signed(message, signature, keys):
+    try:
+        signature = bytes.fromhex(signature.decode("ascii"))
+    except ValueError:
+        return False
+    return any(libcrypto.is_signed(message, signature, key) for key in keys)
+
+
+def _file(name, text):
+    size, sha256 = text.split()
+    return File(name, int(size), sha256)

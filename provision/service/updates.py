@@ -1,0 +1,245 @@
+"""Updates of images in two slots: what hosts say of them, what they are told, and the bytes that they fetch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from threading import Lock
+
+from provision.api import hosts as api
+from provision.boot import Channel
+from provision.denial import Denial
+from provision.errors import Conflict, Denied, Gone, NotFound, TooMany, Unavailable
+from provision.host import Host
+from provision.media.layout import FileEntry
+from provision.media.library import BaseImage
+from provision.principal import Principal
+from provision.service.alive import Alive, Message
+from provision.service.core import Core
+from provision.service.denial_limiter import reporting, updating
+from provision.service.progress import Tracker
+from provision.service.site_keys import SiteKeys
+from provision.service.update_requests import Asked, Describe, Part
+from provision.site_key import KeyUse
+from provision.slots import Doing, Failure, HostSlots, SlotReport, parse
+from provision.state_rules import unsound
+from provision.update import Update, UpdateFile, encode
+from provision.update_rules import Updating, objection
+
+PART = 1 << 20
+"""Bytes that one answer has at most."""
+_PLACES, _BESIDE_BOOTS = 4, 1
+_BOOTING, _LOOKED = timedelta(seconds=10), timedelta(seconds=1)
+_BUSY_SECONDS = 2
+UPDATE, HEARD = "update", "heard"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What updates stand on: `arguments` are the kernel's for a host and its base image."""
+
+    core: Core
+    tracker: Tracker
+    keys: SiteKeys
+    arguments: Callable[[Host, BaseImage], tuple[str, ...]]
+
+
+class Updates:
+    """Follows hosts with two slots, tells them what to run, and gives it to them, a few at a time."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._core, self._tracker, self._keys, self._arguments = parts.core, parts.tracker, parts.keys, parts.arguments
+        self._asked = Alive()
+        self._served: set[str] = set()
+        # Whether hosts boot, and when somebody last looked: every part asks.
+        self._booting: tuple[datetime | None, bool] = (None, False)
+        self._lock = Lock()
+
+    def said(self, message: Message, now: datetime) -> str:
+        """Take note of what a host says of its slots in a genuine message. Returns what it is to do, "" for nothing.
+
+        Raises Invalid.
+        """
+        report = parse(message.slots)
+        if report is None:
+            return ""
+        known = self._core.store.slots.of(message.host)
+        if known is None or known.said != message.slots:
+            self._changed(message.host, message.slots, report, known, now)
+        if report.doing is Doing.TRYING:
+            return HEARD
+        if self._objection(message.host, now) is not None:
+            return ""
+        keys = (key.public.hex() for key in self._keys.trusted(KeyUse.SIGNING))
+        return " ".join((UPDATE, *keys))
+
+    def _changed(self, host: str, said: str, report: SlotReport, known: HostSlots | None, now: datetime) -> None:
+        core, known = self._core, known or HostSlots(said, now)
+        failed = {id_: one for id_, one in known.failed.items() if not (report.is_proven and report.coming == id_)}
+        if report.doing is Doing.FAILED:
+            earlier = failed.get(report.version)
+            if earlier is None or earlier.attempt < report.attempt:
+                # What it says first is why; after it has started again it only knows that it has failed.
+                failed[report.version] = Failure(report.attempt, report.reason, now)
+            core.alerts.raise_(host, "update-failed", f"its update failed: {report.reason}", now)
+        if report.doing is Doing.REFUSED:
+            core.alerts.raise_(host, "update-refused", f"it has refused an update: {report.reason}", now)
+        with self._act(host, report):
+            core.store.slots.put(host, HostSlots(said, now, known.attempt, failed))
+        core.witness()
+
+    def _act(self, host: str, report: SlotReport) -> AbstractContextManager[None]:
+        base = (report.version or report.running_version)[:16]
+        if report.doing is Doing.FAILED:
+            return self._core.act("update-failed", None, host=host, base=base, reason=report.reason)
+        if report.doing is Doing.REFUSED:
+            return self._core.act("update-refused", None, host=host, reason=report.reason)
+        return self._core.act("update-state", None, host=host, base=base, kind=report.doing.value)
+
+    def _wanted(self, host: Host) -> str:
+        """The id of the base image that the host should run; "" for one that is not imported."""
+        name = self._core.base_name_of(host)
+        return self._core.bases().get(name, "") if name else ""
+
+    def _objection(self, name: str, now: datetime) -> Denial | None:
+        core, host, ground = self._core, self._core.hosts[name], self._core.ground
+        heard, limit = core.alive.heard(name), timedelta(seconds=core.site.policy.alive_seconds)
+        is_up = heard is not None and abs(now - heard) < limit
+        asks = Updating(name, is_up, core.store.slots.of(name), host.chain, self._wanted(host))
+        return unsound(name, ground.distrust, ground.behind) or objection(asks)
+
+    def describe(self, asked: Asked, wish: Describe, channel: Channel | None) -> bytes:
+        """What the host should run, signed for its nonce. Raises Denied, Invalid and Unavailable."""
+        core, host = self._core, self.admit(asked, channel)
+        base, slots = core.base_of(host), core.store.slots.of(host.name)
+        assert slots is not None  # noqa: S101  (else it is not admitted)
+        _, key = self._keys.signing()
+        update = Update(
+            host=host.name,
+            site=core.site.domain,
+            version=base.id,
+            sequence=core.store.database.generation,
+            attempt=slots.attempt,
+            nonce=wish.nonce,
+            reboot=host.update.reboot,
+            arguments=" ".join(self._arguments(host, base)),
+            kernel=_described(base.kernel),
+            initrds=tuple(map(_described, base.initrds)),
+        )
+        said = {"time": core.clock(), "event": "update-released", "host": host.name, "image": base.name}
+        said |= {"base": base.id[:16], "version": slots.attempt, "channel": str(channel) if channel else None}
+        core.audit.record(said, bound=updating(host.name))
+        return encode(update, key)
+
+    def part(self, host: Host, wish: Part) -> bytes:
+        """Some bytes of a file of the image that the host should run, at least one before its end. Raises Gone for
+        another image, NotFound, and Unavailable."""
+        base = self._core.base_of(host)
+        if base.id != wish.version:
+            raise Gone(host.name, "it is to have another image by now", "ask again")
+        name, _, number = wish.file.partition("/")
+        files = base.initrds[int(number) :] if name == "initrd" else (base.kernel,)
+        if not files:
+            raise NotFound(f"base image {base.name}", f"has no initrd {number}", "see its description")
+        try:
+            with files[0].path.open("rb") as file:
+                return os.pread(file.fileno(), PART, wish.start)
+        except OSError as error:
+            fact = f"cannot be read ({error.strerror})"
+            raise Unavailable(f"base image {base.name}", fact, "import it again") from None
+
+    @contextmanager
+    def turn(self, host: str) -> Iterator[None]:
+        """One host's place among those that are sent bytes now: one for each host, and next to none while hosts boot.
+
+        Raises TooMany.
+        """
+        most = _BESIDE_BOOTS if self._is_booting() else _PLACES
+        with self._lock:
+            if host in self._served or len(self._served) >= most:
+                raise TooMany("update", "others are served first", "ask again", _BUSY_SECONDS)
+            self._served.add(host)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._served.discard(host)
+
+    def _is_booting(self) -> bool:
+        now, (looked, booting) = self._core.clock(), self._booting
+        if looked is None or abs(now - looked) >= _LOOKED:
+            booting = any(one.boot.up is None and now - one.seen < _BOOTING for one in self._tracker.all().values())
+            self._booting = now, booting
+        return booting
+
+    def admit(self, asked: Asked, channel: Channel | None) -> Host:
+        """The host that asks, when it is up and has to be updated. Raises Denied."""
+        core, now = self._core, self._core.clock()
+        known = asked.host if asked.host in core.hosts else None
+        key = core.store.keys.alive(known, asked.boot).reveal() if known else b""
+        genuine = known and asked.is_genuine(key)
+        heard = Message(asked.host, asked.boot, asked.run, asked.sequence, True, asked.tag)
+        if not genuine or not self._asked.take(heard, now):
+            fact = "was asked for before" if genuine else "is not asked for with the key of that boot"
+            refusal = Denial("alive", "update", fact, "See docs/media-format.md")
+        else:
+            found = self._objection(asked.host, now)
+            if found is None:
+                return core.hosts[asked.host]
+            refusal = found
+        where = str(channel) if channel else None
+        refused = {"time": now, "event": "update", "host": known, "channel": where, "answer": "denied"}
+        core.audit.record(refused | {"rule": refusal.rule}, bound=reporting(where))
+        core.tally.refused(refusal.rule, where or "")
+        raise Denied("update", refusal.reason, refusal.remedy, refusal.rule)
+
+    def retry(self, name: str, principal: Principal) -> api.HostSlots:
+        """Let the host try the version again that failed on it. Raises NotFound, and Conflict when none has."""
+        core = self._core
+        core.seen(name, principal)
+        known = core.store.slots.of(name)
+        if known is None or not known.failed:
+            raise Conflict(name, "no update has failed on it", "see 'provision status'")
+        with core.lock:
+            with core.act("update-retried", principal, host=name, version=known.attempt + 1):
+                core.store.slots.put(name, replace(known, attempt=known.attempt + 1))
+            core.witness()
+        shown = shown_slots(core, name)
+        assert shown is not None  # noqa: S101  (it was there, and is never removed)
+        return shown
+
+
+def shown_slots(core: Core, name: str) -> api.HostSlots | None:
+    """What a host said of its slots, for operators."""
+    known = core.store.slots.of(name)
+    if known is None:
+        return None
+    report, names = known.report, {id_: image for image, id_ in core.bases().items()}
+    return api.HostSlots(
+        running=report.running,
+        default=report.default,
+        a=report.a or None,
+        b=report.b or None,
+        image=names.get(report.running_version),
+        doing=report.doing.value,
+        version=report.version or None,
+        reason=report.reason or None,
+        reported=known.reported.isoformat(),
+        failed=tuple(
+            api.FailedVersion(
+                version=id_,
+                image=names.get(id_),
+                reason=one.reason,
+                at=one.at.isoformat(),
+                retried=one.attempt < known.attempt,
+            )
+            for id_, one in sorted(known.failed.items())
+        ),
+    )
+
+
+def _described(file: FileEntry) -> UpdateFile:
+    return UpdateFile(file.size, file.sha256)

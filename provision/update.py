@@ -1,0 +1,58 @@
+"""Descriptions of updates: the image that a host is to have in a slot of its disk, signed by the site (Ed25519, RFC
+8032) for one request.
+
+docs/media-format.md, "Updates", has the form, and images/host/root/usr/lib/provision/update_description.py is its
+reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from provision.host import Reboot
+
+FORMAT = "provision-update 1"
+
+
+@dataclass(frozen=True)
+class UpdateFile:
+    """A file of an update: its size in bytes, and its SHA-256 in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a host of a site is to run: the base image `version` (its id) with these `arguments` of the kernel, the
+    initrds in their order. `sequence` grows with the site's changes, `attempt` when an operator lets a version that
+    failed be tried again; `nonce` is of the request. `reboot` says when the host may."""
+
+    host: str
+    site: str
+    version: str
+    sequence: int
+    attempt: int
+    nonce: str
+    reboot: Reboot
+    arguments: str
+    kernel: UpdateFile
+    initrds: tuple[UpdateFile, ...]
+
+
+def encode(update: Update, key: Ed25519PrivateKey) -> bytes:
+    """The signed description."""
+    signed = "".join(f"{line}\n" for line in _lines(update)).encode()
+    head = f"{FORMAT}\n".encode()
+    return head + f"{key.sign(head + signed).hex()}\n".encode() + signed
+
+
+def _lines(update: Update) -> Iterator[str]:
+    for name in ("host", "site", "version", "sequence", "attempt", "nonce", "reboot", "arguments"):
+        yield f"{name} {getattr(update, name)}"
+    yield f"kernel {update.kernel.size} {update.kernel.sha256}"
+    for initrd in update.initrds:
+        yield f"initrd {initrd.size} {initrd.sha256}"

@@ -1,0 +1,141 @@
+"""An update in place, with the server's application and the host's own programs, and a machine in between that would
+have the host run something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from provision.media.initrd import ALIVE
+from provision.web import boot_app
+from tests.helpers.agent import booted
+from tests.helpers.site_fixture import INVENTORY, MAC2, Site, edge, make_base, site
+from tests.helpers.updating_host import Between, Host, between, served, until
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    with site(tmp_path) as found:
+        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE,))
+        found.service.core.store.bases.name("other", make_base(found.state, "other").id)
+        yield found
+
+
+@pytest.fixture
+def wire(here: Site) -> Iterator[Between]:
+    app = boot_app.create(here.service.netboot, edge(macs={"127.0.0.1": MAC2}))
+    with served(app) as port, between(port) as found:
+        yield found
+
+
+@pytest.fixture
+def host(here: Site, wire: Between, tmp_path: Path) -> Host:
+    """node2, which runs the site's base, and is to run the other one."""
+    about = booted(here).about
+    about["alive"]["url"] = f"http://127.0.0.1:{wire.port}/alive"
+    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: other\n    update: {reboot: now}\n"))
+    return Host(tmp_path / "host", about, here.base.id)
+
+
+def other(here: Site) -> str:
+    return here.service.core.bases()["other"]
+
+
+def says(here: Site) -> str:
+    """What the server knows of the host's slots."""
+    known = here.service.core.store.slots.of("node2")
+    return known.said if known else ""
+
+
+def test_a_host_takes_an_update_and_keeps_it(here: Site, host: Host, wire: Between) -> None:
+    base = here.service.core.base(other(here))
+    with host.up():
+        until(lambda: host.has_rebooted, host)
+    initrds = b"".join(entry.path.read_bytes() for entry in base.initrds)
+    assert host.content("b") == (base.kernel.path.read_bytes(), initrds, b"console=ttyS0\n")
+    assert host.disk["trying"] == "b" and host.disk["versions"]["b"].startswith(f"{base.id}:")
+    assert says(here) == f"a a {here.base.id} {base.id} rebooting {base.id}"
+    host.starts()
+    with host.up():
+        until(lambda: says(here) == f"b b {here.base.id} {base.id} idle", host)
+    assert (host.disk["default"], host.disk["trying"]) == ("b", None)
+    kinds = [entry["kind"] for entry in here.audit("update-state")]
+    assert kinds[-3:] == ["rebooting", "trying", "idle"] and not here.audit("update-failed")
+    key = json.loads((host.directory / "host.json").read_text())["alive"]["key"].encode()
+    assert not any(key in part for seen in wire.seen for part in seen[1:]), "the key is never sent"
+
+
+def refused(here: Site, host: Host, why: str) -> None:
+    with host.up():
+        until(lambda: "refused" in says(here), host)
+    assert why in says(here) and why in host.said, host.said
+    assert host.disk["versions"]["b"] is None and not host.has_rebooted
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert "update-refused" in [alert.event for alert in row.alerts]
+
+
+def test_a_changed_byte_is_seen(here: Site, host: Host, wire: Between) -> None:
+    wire.change = lambda path, _, answer: answer[:-1] + b"\0" if path == "/update/part" else answer
+    refused(here, host, "is not what the site has signed")
+
+
+def test_a_changed_description_is_seen(here: Site, host: Host, wire: Between) -> None:
+    wire.change = lambda path, _, answer: answer.replace(b"ttyS0", b"ttyS1") if path == "/update" else answer
+    refused(here, host, "the update is not signed by this site")
+
+
+def test_so_is_one_that_another_site_has_signed(here: Site, host: Host, wire: Between) -> None:
+    key = Ed25519PrivateKey.generate()
+
+    def signed(path: str, _: bytes, answer: bytes) -> bytes:
+        if path != "/update":
+            return answer
+        head, _, rest = answer.split(b"\n", 2)
+        head += b"\n"
+        return head + key.sign(head + rest).hex().encode() + b"\n" + rest
+
+    wire.change = signed
+    refused(here, host, "the update is not signed by this site")
+
+
+def test_an_earlier_one_is_no_answer(here: Site, host: Host, wire: Between) -> None:
+    """The same host, the site's own key; the image may be one that had to be replaced."""
+    wire.change = lambda path, _, answer: answer[:-1] + b"\0" if path == "/update/part" else answer
+    refused(here, host, "is not what the site has signed")
+    earlier = next(answer for path, _, answer in wire.seen if path == "/update")
+    wire.change = lambda path, _, answer: earlier if path == "/update" else answer
+    host.starts()
+    with host.up():
+        until(lambda: "earlier request" in says(here), host)
+    assert host.disk["versions"]["b"] is None
+
+
+def test_nobody_else_orders_one(here: Site, host: Host, wire: Between) -> None:
+    """Who could name a key of his own in the order would be the site."""
+    key = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
+
+    def ordered(path: str, asked: bytes, answer: bytes) -> bytes:
+        if path != "/alive" or not answer:
+            return answer
+        said = json.loads(answer)
+        return json.dumps({"order": f"update {key}", "tag": said["tag"]}).encode()
+
+    wire.change = ordered
+    with host.up():
+        until(lambda: host.said.count("not the server's") >= 3, host)
+    assert not (host.directory / "run/update.keys").exists()
+    assert not [path for path, _, _ in wire.seen if path != "/alive"]
+
+
+def test_a_copy_of_its_requests_is_refused(here: Site, host: Host, wire: Between) -> None:
+    with host.up():
+        until(lambda: host.has_rebooted, host)
+    for path in ("/update", "/update/part"):
+        asked = next(body for there, body, _ in wire.seen if there == path)
+        status, answer = wire.pass_on(path, asked)
+        assert status == 403 and json.loads(answer)["rule"] == "alive"
