@@ -144,6 +144,14 @@ MIGRATIONS = (
             " credentials TEXT NOT NULL, reported VARCHAR NOT NULL, ordered TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        11,
+        "the certificates by which firmware took what it started",
+        (
+            f"CREATE TABLE tpm_loaders ({_HOST}, fingerprint TEXT NOT NULL, certificate TEXT NOT NULL,"
+            " PRIMARY KEY (host_id, fingerprint))",
+        ),
+    ),
 )
 
 
