@@ -109,8 +109,8 @@ def test_a_certificate_of_a_root_that_nobody_configured_is_none(
 def test_no_boot_is_taken_for_one_of_the_site_by_what_was_measured_after_the_firmware(
     front: Front, tmp_path: Path
 ) -> None:
-    """Somebody's own system on the host, with Secure Boot off, by BIOS or by another certificate: it measures all that a
-    firmware with Secure Boot on measures of the site's image, and could do so again before it asks the TPM."""
+    """Somebody's own system on the host, with Secure Boot off, by BIOS or by another certificate: it measures all that
+    a firmware with Secure Boot on measures of the site's image, and could do so again before it asks the TPM."""
     behind = enforced(b"the site's certificate")
     for number, first in enumerate((enforced(secure=b"\0"), [(7, 4, b"\0\0\0\0")], enforced(b"another certificate"))):
         with machine(tmp_path / str(number), measured=(*first, *behind)) as found:
