@@ -337,19 +337,21 @@ def _host_json(
         },
         "credentials": {c.name: {"path": c.path, "version": c.version} for c in credentials},
     }
+    return to_json(document | _told(phone_home, envelope, enroll), indent=2) + b"\n"
+
+
+def _told(phone_home: PhoneHome | None, envelope: EnvelopeSource | None, enroll: str | None) -> dict[str, Any]:
+    """Where and how the host says that it is up, and that it goes on being so; where its envelope is, and where it
+    enrols its TPM."""
+    told: dict[str, Any] = {}
     if phone_home is not None:
-        document |= _speaking(phone_home)
+        told["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
+        told["alive"] = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
     if envelope is not None:
-        document["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
+        told["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
     if enroll is not None:
-        document["enroll"] = {"url": enroll}
-    return to_json(document, indent=2) + b"\n"
-
-
-def _speaking(phone_home: PhoneHome) -> dict[str, Any]:
-    """Where and how the host says that it is up, and that it goes on being so."""
-    alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
-    return {"phone_home": {"url": phone_home.url, "key": phone_home.key.reveal().hex()}, "alive": alive}
+        told["enroll"] = {"url": enroll}
+    return told
 
 
 def _boot_servers(servers: Sequence[BootServer]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,12 @@ class UnifiedImages:
                     made = Path(place) / "iso"
                     unified_medium.build(image.file.path, image.file.sha256, made, Path(place))
                     entry = FileEntry(path, made.stat().st_size, hash_file(made))
-                    made.replace(path)
+                    with (
+                        made.open("rb") as source,
+                        replacing(path) as descriptor,
+                        open(descriptor, "wb", closefd=False) as target,
+                    ):
+                        shutil.copyfileobj(source, target)
             except OSError as error:
                 raise unwritable(path, error) from None
             self._media[image.base] = image.file.sha256, entry

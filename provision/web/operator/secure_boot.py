@@ -24,6 +24,7 @@ from provision.web.stream import PlanResponse
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_medium(routes, service)
 
     @routes.post("/v1/secure-boot", responses=failures(400, 409, 413))
     def make_secure_boot_key(body: NewSecureBootKey, principal: SiteAdmin) -> SecureBootKey:
@@ -45,6 +46,17 @@ def router(service: Service) -> APIRouter:
         """Build the unified kernel image of a base, sign it or take its signature, and keep it for hosts to boot."""
         return service.secure_boot.sign(name, body, principal)
 
+    @routes.get("/v1/unified", responses=failures())
+    def list_unified_images(principal: SiteReader) -> list[UnifiedRow]:
+        """Every signed unified kernel image."""
+        return service.secure_boot.listing()
+
+    return routes
+
+
+def _add_medium(routes: APIRouter, service: Service) -> None:
+    """The routes of signed images as media."""
+
     @routes.get("/v1/images/{name}/unified/iso/sha256", responses=failures(404, 409))
     def describe_unified_iso(name: InPath, principal: Operator) -> UnifiedMedium:
         """The SHA-256 of the signed unified image as an ISO, which is built when it is asked for first."""
@@ -59,10 +71,3 @@ def router(service: Service) -> APIRouter:
         """The signed unified image as an ISO for CDs, sticks and disks, with Range and a strong ETag: the same for all
         hosts, and without a secret."""
         return PlanResponse(service.secure_boot.medium(name)[0], "application/octet-stream")
-
-    @routes.get("/v1/unified", responses=failures())
-    def list_unified_images(principal: SiteReader) -> list[UnifiedRow]:
-        """Every signed unified kernel image."""
-        return service.secure_boot.listing()
-
-    return routes
