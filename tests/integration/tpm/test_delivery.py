@@ -18,7 +18,7 @@ from provision.site_key import KeyUse
 from provision.tpm import event_log
 from provision.tpm.boot_chain import application_events
 from provision.tpm.event_log import Event
-from tests.helpers.firmware_log import enforced, header, log_of
+from tests.helpers.firmware_log import enforced, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
@@ -170,9 +170,11 @@ def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrappe
     at = next(n for n, one in enumerate(expected) if one.data.startswith(b"grub_cmd: linux"))
     word = expected[at].data.removeprefix(b"grub_cmd: ") + b" init=/bin/sh"
     events = [*expected[:at], replace(expected[at], digest=sha256(word).digest(), data=word), *expected[at + 1 :]]
-    host.log = header() + b"".join(entry(one) for one in events)
+    host.log = log_of(enforced(b"somebody's certificate")) + b"".join(entry(one) for one in events)
     host.boot(instead={8: [one.digest for one in events if one.pcr == 8]})
     host.refused("no approved boot chain", "chain")
+    said = host.here.service.netboot.openings.last("node1")
+    assert said is not None and {one.pcr for one in said.events} == {4, 8, 9}, "there is no room for the keys"
     found = explained("node1", ROOT)
     assert found.last == "node1 has booted in no chain that the site has approved"
     four, eight, nine = found.networks[0].chains[0].pcrs
