@@ -20,9 +20,11 @@ class EnrolledTpm:
 
     `key` is the public area (TPMT_PUBLIC) of its endorsement key, `fingerprint` the SHA-256 of that as an operator
     compares it (hex, see `provision.tpm.endorsement.fingerprint`), `attestation` the name of its attestation key.
-    `pcr7` (32 bytes) and `firmware` are what it booted with then, from the log that its quote confirmed. `known` says
-    how it became known to be this host's: "certificate SUBJECT / ROOT", "imported" or "accepted BY"; "" while it waits
-    for somebody to say so. `at` is when it proved itself, `actor` who let it.
+    `pcr7` (32 bytes) and `firmware` are what it booted with then, from the log that its quote confirmed. `loader` is
+    the certificate (SHA-256, hex) by which the firmware took the program that it started; "" when the log does not show
+    that it took nothing by any other. `known` says how it became known to be this host's: "certificate SUBJECT / ROOT",
+    "imported" or "accepted BY"; "" while it waits for somebody to say so. `at` is when it proved itself, `actor` who
+    let it.
     """
 
     host: str
@@ -35,6 +37,7 @@ class EnrolledTpm:
     firmware: str
     at: datetime
     actor: str
+    loader: str = ""
 
     @property
     def is_pending(self) -> bool:

@@ -135,6 +135,7 @@ def seed_revision(
     servers: Sequence[BootServer] = (),
     owners: Mapping[str, str] | None = None,
     envelope: EnvelopeSource | None = None,
+    enroll: str | None = None,
 ) -> str:
     """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
 
@@ -145,6 +146,7 @@ def seed_revision(
     parts = [FORMAT, RENDERING, host.revision, site.revision, sorted(map(list, versions)), boot, there]
     parts += [sorted(owners.items())] if owners else []
     parts += [["envelope", envelope.url, *envelope.keys]] if envelope else []
+    parts += [["enroll", enroll]] if enroll else []
     return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()
 
 
@@ -167,10 +169,17 @@ def build(
     return _build(state.host, site, credentials, phone_home, servers, None)
 
 
-def plain(host: Host, site: Site, servers: Sequence[BootServer] = (), envelope: EnvelopeSource | None = None) -> Seed:
-    """The seed without any secret of a host, which gets those by its envelope. It is no secret, so that this takes no
-    release: it tells what the host's boot loader will measure. Raises Invalid as `build` does."""
-    return _build(host, site, (), None, servers, envelope)
+def plain(
+    host: Host,
+    site: Site,
+    servers: Sequence[BootServer] = (),
+    envelope: EnvelopeSource | None = None,
+    enroll: str | None = None,
+) -> Seed:
+    """The seed without any secret of a host, which gets those by its envelope, and is to enrol its TPM at the URL
+    `enroll`. It is no secret, so that this takes no release: it tells what the host's boot loader will measure. Raises
+    Invalid as `build` does."""
+    return _build(host, site, (), None, servers, envelope, enroll)
 
 
 def secrets(
@@ -192,12 +201,13 @@ def _build(
     phone_home: PhoneHome | None,
     servers: Sequence[BootServer],
     envelope: EnvelopeSource | None,
+    enroll: str | None = None,
 ) -> Seed:
     versions = [(c.name, c.version) for c in credentials]
     owners = {c.name: c.owner for c in credentials if c.owner != ROOT_OWNER}
-    revision = seed_revision(host, site, versions, phone_home, servers, owners, envelope)
+    revision = seed_revision(host, site, versions, phone_home, servers, owners, envelope, enroll)
     tree = _generated(host, site)
-    tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home, envelope), "0600")
+    tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home, envelope, enroll), "0600")
     if servers:
         tree[BOOT_SERVERS] = File(_boot_servers(servers))
     for credential in credentials:
@@ -299,6 +309,7 @@ def _host_json(
     credentials: Sequence[SeedCredential],
     phone_home: PhoneHome | None,
     envelope: EnvelopeSource | None,
+    enroll: str | None,
 ) -> bytes:
     used = {interface.network for interface in host.interfaces.values()}
     document: dict[str, Any] = {
@@ -327,17 +338,21 @@ def _host_json(
         },
         "credentials": {c.name: {"path": c.path, "version": c.version} for c in credentials},
     }
+    return to_json(document | _told(phone_home, envelope, enroll), indent=2) + b"\n"
+
+
+def _told(phone_home: PhoneHome | None, envelope: EnvelopeSource | None, enroll: str | None) -> dict[str, Any]:
+    """Where and how the host says that it is up, and that it goes on being so; where its envelope is, and where it
+    enrols its TPM."""
+    told: dict[str, Any] = {}
     if phone_home is not None:
-        document |= _speaking(phone_home)
+        told["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
+        told["alive"] = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
     if envelope is not None:
-        document["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
-    return to_json(document, indent=2) + b"\n"
-
-
-def _speaking(phone_home: PhoneHome) -> dict[str, Any]:
-    """Where and how the host says that it is up, and that it goes on being so."""
-    alive = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
-    return {"phone_home": {"url": phone_home.url, "key": phone_home.key.reveal().hex()}, "alive": alive}
+        told["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}
+    if enroll is not None:
+        told["enroll"] = {"url": enroll}
+    return told
 
 
 def _boot_servers(servers: Sequence[BootServer]) -> bytes:

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from provision.api.site_keys import Fingerprint, Number
-from provision.api.wire import Answer, Line, Request, Size, examples
-from provision.model import Name
+from provision.api.wire import Answer, ETag, Line, Request, Size, examples
+from provision.model import ContentId, Name
 
 Pem = Annotated[
     str, StringConstraints(pattern=r"^-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n?$")
@@ -39,6 +39,17 @@ class SecureBootKey(Answer):
     fingerprint: Fingerprint
     certificate: Pem
     on_server: bool
+
+
+class UnifiedMedium(Answer):
+    """A signed unified image as an ISO: its SHA-256, its size in bytes and its entity tag."""
+
+    model_config = examples({"image": "debian-12", "sha256": "a" * 64, "size": 67108864, "etag": '"0123456789abcdef"'})
+
+    image: Name
+    sha256: ContentId
+    size: Size
+    etag: ETag
 
 
 class NewEnrolment(Request):

@@ -23,6 +23,7 @@ _TPM = {
     "known": "accepted uid=0",
     "firmware": "UEFI, Secure Boot on",
     "pcr7": "0123456789abcdef" * 4,
+    "loader": _PRINT,
     "at": "2026-03-01T12:00:00+00:00",
     "actor": "uid=0",
 }
@@ -30,7 +31,8 @@ _TPM = {
 
 class HostTpm(Answer):
     """A TPM that has proved itself on a host: `enrolled` as the host's own, and how it is `known` to be ("" while it
-    waits for somebody to compare its fingerprint); what the host had booted with then, when, and who let it."""
+    waits for somebody to compare its fingerprint); what the host had booted with then, when, and who let it. `loader`
+    is the certificate (SHA-256) by which its firmware took the program that it started; None: that is not shown."""
 
     model_config = examples(_TPM)
 
@@ -41,6 +43,7 @@ class HostTpm(Answer):
     known: Line
     firmware: Line
     pcr7: Fingerprint
+    loader: Fingerprint | None
     at: Time
     actor: Line
 

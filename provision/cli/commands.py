@@ -146,6 +146,7 @@ COMMANDS: Mapping[str, str | Group] = {
             "init": "provision.cli.secure_boot:init",
             "sign": "provision.cli.secure_boot:sign",
             "list": "provision.cli.secure_boot:list_",
+            "iso": "provision.cli.secure_boot:iso",
             "enrol-image": "provision.cli.secure_boot:enrol_image",
         },
     ),

@@ -95,6 +95,31 @@ def list_() -> None:
     output.table(("BASE", "SIZE", "CURRENT", "CERTIFICATE", "SHA-256"), map(_cells, rows))
 
 
+def iso(
+    name: BaseName,
+    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the ISO")],
+) -> None:
+    """Write the signed unified image of a base image as an ISO: for a CD, a USB stick or a disk.
+
+    It is the same for all hosts and has no secret in it. A host with 'chain: uki' fetches its seed over its LAN.
+    """
+    from provision.api.secure_boot import UnifiedMedium
+    from provision.cli.download import download
+    from provision.writing import require_file
+
+    require_file(file)
+    given = context()
+    url = route("images", name, "unified", "iso")
+    with given.client() as client:
+        described = client.call(UnifiedMedium, "GET", f"{url}/sha256")
+        with output.bar(file.name, described.size, given.json) as progress:
+            download(client, url, described, file, progress)
+    if given.json:
+        output.data({"file": str(file), "size": described.size, "sha256": described.sha256})
+    else:
+        output.say(f"wrote {file}: {described.size >> 20} MiB, SHA-256 {described.sha256}")
+
+
 def enrol_image(
     file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image")],
     db: Annotated[

@@ -64,6 +64,8 @@ def show(host: HostName) -> None:
         output.say(f"{host}: {'enrolled: ' + tpm.known if tpm.enrolled else 'waits to be accepted'}")
         output.say(f"  fingerprint  {grouped(tpm.fingerprint)}")
         output.say(f"  key          {tpm.kind}, {tpm.firmware}, PCR 7 {tpm.pcr7}")
+        if tpm.loader is not None:
+            output.say(f"  started by   certificate {tpm.loader}")
         output.say(f"  since        {output.moment(tpm.at)}, let by {tpm.actor}")
     if not found.tpms:
         output.say(f"{host}: no TPM is enrolled")

@@ -266,10 +266,12 @@ def _boot_index(machine: Machine, device: Device, number: int = 0) -> str:
 
 def _nic(machine: Machine, number: int, nic: Nic, tap: int | None) -> list[str]:
     backend = f"tap,id=net{number},fd={tap}" if tap is not None else f"hubport,id=net{number},hubid={number}"
+    usb = nic.model.startswith("usb-")
     # QEMU's own ROM is iPXE; in UEFI it would take the place of the firmware's network stack.
-    rom = "" if machine.firmware is Firmware.BIOS else ",romfile="
+    rom = "" if machine.firmware is Firmware.BIOS or usb else ",romfile="
     index = _boot_index(machine, Device.NETWORK, number)
-    return ["-netdev", backend, "-device", f"{nic.model},netdev=net{number},mac={nic.mac}{rom}{index}"]
+    device = f"{nic.model},netdev=net{number},mac={nic.mac}{rom}{index}"
+    return [*(["-device", "qemu-xhci"] if usb else []), "-netdev", backend, "-device", device]
 
 
 def _drives(machine: Machine) -> list[str]:

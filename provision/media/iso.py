@@ -31,7 +31,8 @@ from provision.media.layout import CONFIG_SIZE, GRUB, ISOLINUX, SEED
 from provision.media.plan import Slot
 
 _BLOCK = 2048
-_EFI_PATH = "boot/efi.img"
+EFI_PATH = "boot/efi.img"
+"""The FAT from which firmware starts what is in it, within an ISO."""
 _EFI_UNIT = 64 * 1024
 _STAMP = "2020010100000000"
 _TIMEOUT = 1800.0
@@ -69,7 +70,7 @@ def common_files(ingredients: Ingredients, scratch: Path) -> dict[str, Path]:
     with efi.open("wb") as file:
         file.truncate(size)
     make_fat(efi, loaders, size=size, serial=ingredients.uuid("efi.img").int & 0xFFFFFFFF, label="EFI")
-    return {INFO_PATH: info, GRUB_PATH: reserve(scratch / GRUB_PATH, GRUB, CONFIG_SIZE), _EFI_PATH: efi}
+    return {INFO_PATH: info, GRUB_PATH: reserve(scratch / GRUB_PATH, GRUB, CONFIG_SIZE), EFI_PATH: efi}
 
 
 def author(
@@ -82,7 +83,7 @@ def author(
 ) -> dict[str, Slot]:
     """Write an ISO of `files` with its EFI image as EFI system partition, and claim its slots (name -> path)."""
     fixed = [f"--modification-date={_STAMP}", "--set_all_file_dates", _STAMP]
-    efi = ["-eltorito-alt-boot", "-e", _EFI_PATH, "-no-emul-boot"]
+    efi = [*(["-eltorito-alt-boot"] if bios else []), "-e", EFI_PATH, "-no-emul-boot"]
     grafts = [f"/{path}={source}" for path, source in sorted(files.items())]
     options = [
         "-quiet",
@@ -101,8 +102,8 @@ def author(
     env = {"SOURCE_DATE_EPOCH": str(CLOCK)}
     # -no_rc: a user's own start-up file must not change the bytes.
     proc.run(["xorriso", "-no_rc", "-as", "mkisofs", *options], package="xorriso", env=env, timeout=_TIMEOUT)
-    found = locate(target, files, {**slots, _EFI_PATH: _EFI_PATH})
-    esp = found.pop(_EFI_PATH)
+    found = locate(target, files, {**slots, EFI_PATH: EFI_PATH})
+    esp = found.pop(EFI_PATH)
     _partition(ingredients, target, esp)
     claim(target, found)
     return found

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from provision.below import discard
 from provision.errors import Unavailable
-from provision.media import uki
-from provision.media.base import BaseImage
+from provision.media import uki, unified_medium
+from provision.media.base import BaseImage, hash_file
 from provision.media.layout import FileEntry
 from provision.writing import replacing, unwritable, write
 
@@ -61,7 +64,9 @@ class UnifiedImages:
     """The images in ``<state>/unified/``. Firmware checks what is in them, so that their records are for people."""
 
     def __init__(self, state: Path) -> None:
-        self._directory = state / "unified"
+        self._directory, self._scratch = state / "unified", state / "tmp"
+        self._media: dict[str, tuple[str, FileEntry]] = {}
+        self._building = Lock()
 
     def put(self, base: str, image: bytes, certificate: str, site: str, command_line: str) -> UnifiedImage:
         """Keep the signed image of a base in place of an earlier one. Raises Unavailable."""
@@ -85,6 +90,29 @@ class UnifiedImages:
         assert found is not None  # noqa: S101  (just written)
         return found
 
+    def medium(self, image: UnifiedImage) -> FileEntry:
+        """The image as an ISO, which is built when it is asked for first. Raises Unavailable."""
+        with self._building:
+            known = self._media.get(image.base)
+            if known is not None and known[0] == image.file.sha256 and known[1].path.exists():
+                return known[1]
+            path = self._directory / f"{image.base}.iso"
+            try:
+                with tempfile.TemporaryDirectory(prefix="unified-", dir=self._scratch) as place:
+                    made = Path(place) / "iso"
+                    unified_medium.build(image.file.path, image.file.sha256, made, Path(place))
+                    entry = FileEntry(path, made.stat().st_size, hash_file(made))
+                    with (
+                        made.open("rb") as source,
+                        replacing(path) as descriptor,
+                        open(descriptor, "wb", closefd=False) as target,
+                    ):
+                        shutil.copyfileobj(source, target)
+            except OSError as error:
+                raise unwritable(path, error) from None
+            self._media[image.base] = image.file.sha256, entry
+            return entry
+
     def get(self, base: str) -> UnifiedImage | None:
         """The image of a base; None when there is none, or its two files are not of one another."""
         path = self._directory / f"{base}.efi"
@@ -98,5 +126,5 @@ class UnifiedImages:
 
     def remove(self, base: str) -> None:
         """Forget the image of a base, if there is one."""
-        for suffix in (".efi", ".json"):
+        for suffix in (".efi", ".json", ".iso"):
             discard(self._directory / f"{base}{suffix}")

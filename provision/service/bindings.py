@@ -15,11 +15,12 @@ from provision.host import Chain
 from provision.media import authenticode, uki
 from provision.media.layout import FileEntry
 from provision.media.library import BaseImage
-from provision.media.unified import UnifiedImages
+from provision.media.unified import UnifiedImage, UnifiedImages
 from provision.policy import HostState
 from provision.service.configurations import Configurations
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
+from provision.site_key import KeyUse
 from provision.tpm import chains, grub_chain
 from provision.tpm.chains import Binding, UnifiedKernel
 from provision.tpm.grub_chain import Programs
@@ -73,13 +74,25 @@ class Bindings:
         if medium is not Medium.ENVELOPE or not measured:
             fact = f"{name} boots from a unified kernel ('chain: uki'), and this is not one"
             raise _unbound(name, fact, f"let DHCP give {name} the URL of its boot.efi, or set 'chain: grub'")
-        return chains.unified(self._unified_kernel(self._core.base_of(state.host)))
-
-    def _unified_kernel(self, base: BaseImage) -> UnifiedKernel:
+        base = self._core.base_of(state.host)
         found = self._images.get(base.id)
         if found is None:
             fact = f"nobody has signed a unified kernel of base image '{base.name}'"
             raise _unbound(base.name, fact, f"sign it: 'provision sb sign {base.name}'")
+        return chains.unified(self._unified_kernel(base, found), self._key_store(name, found))
+
+    def _key_store(self, name: str, image: UnifiedImage) -> bytes | None:
+        """PCR 7 of the host's boots from the image, when its firmware takes that by a certificate of the site.
+
+        A certificate that was retired counts no more: whoever has its key measures what he likes behind it.
+        """
+        tpm = self._core.store.tpms.get(name)
+        trusted = {key.fingerprint for key in self._core.store.site_keys.of(KeyUse.SECURE_BOOT)}
+        if tpm is None or tpm.loader != image.certificate or tpm.loader not in trusted:
+            return None
+        return tpm.pcr7
+
+    def _unified_kernel(self, base: BaseImage, found: UnifiedImage) -> UnifiedKernel:
         known = self._unified_kernels.get(base.id)
         if known is None or known[0] != found.file.sha256:
             image, subject = _read(base, found.file), f"unified image of {base.name}"

@@ -63,6 +63,15 @@ class Proof:
     values: dict[int, bytes]
 
 
+@dataclass(frozen=True)
+class _Booted:
+    """What the firmware's log says, as `EnrolledTpm` has it."""
+
+    pcr7: bytes
+    firmware: str
+    loader: str
+
+
 class Enrolling:
     """Takes what hosts show. The methods take milliseconds, and wait for the disk when one is enrolled."""
 
@@ -149,8 +158,8 @@ class Enrolling:
         named = " ".join(filter(None, (maker.manufacturer, maker.model, maker.version)))
         return f"{named or 'without a name'} / {maker.root}", ""
 
-    def _booted(self, origin: Origin, host: str, begun: Begun, proof: Proof) -> tuple[bytes, str]:
-        """PCR 7 and the firmware, by a log that gives the values that were quoted."""
+    def _booted(self, origin: Origin, host: str, begun: Begun, proof: Proof) -> _Booted:
+        """What the machine has booted with, by a log that gives the values that were quoted."""
         try:
             quotes.verify(proof.message, proof.signature, begun.attestation, begun.nonce, proof.values, host)
         except (Invalid, Denied) as error:
@@ -172,7 +181,7 @@ class Enrolling:
         if wrong := [number for number in QUOTED if replayed.get(number, bytes(32)) != proof.values[number]]:
             fact = f"Its firmware's log does not give the quoted PCR {', '.join(map(str, wrong))}"
             self._refuse(origin, host, Denial("tpm-log", host, fact, _AGAIN))
-        return proof.values[7], firmware.describe(events)
+        return _Booted(proof.values[7], firmware.describe(events), firmware.loader(events))
 
     def _keep(self, origin: Origin, window: EnrolmentWindow, tpm: EnrolledTpm, verdict: Verdict) -> None:
         """Record and store it. One that waits already is not written again while the same window is open: whoever
@@ -235,7 +244,7 @@ def _tpm(
     begun: Begun,
     shown: Shown,
     verdict: Verdict,
-    booted: tuple[bytes, str],
+    booted: _Booted,
     window: EnrolmentWindow,
     now: datetime,
 ) -> EnrolledTpm:
@@ -246,8 +255,9 @@ def _tpm(
         fingerprint=shown.fingerprint,
         known=verdict.known,
         attestation=begun.attestation.name,
-        pcr7=booted[0],
-        firmware=booted[1],
+        pcr7=booted.pcr7,
+        firmware=booted.firmware,
         at=now,
         actor=window.actor,
+        loader=booted.loader,
     )

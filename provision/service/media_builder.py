@@ -81,11 +81,12 @@ class MediaBuilder:
         keys = tuple(key.public.hex() for key in self.signing_keys())
         return EnvelopeSource(f"{there.url}{boot_paths.http(EnvelopeFile())}", keys)
 
-    def plain(self, host: Host, channel: Channel) -> Seed:
-        """The seed of a host that boots on that network and gets its secrets for its TPM alone. Raises Invalid."""
+    def plain(self, host: Host, channel: Channel, enroll: str | None = None) -> Seed:
+        """The seed of a host that boots on that network and gets its secrets for its TPM alone, which it is to enrol at
+        the URL `enroll`. Raises Invalid."""
         servers = self._core.endpoints.boot_servers(host)
         envelope = self.envelope_source(channel) if host.credentials else None
-        return seeds.plain(host, self._core.site, servers, envelope)
+        return seeds.plain(host, self._core.site, servers, envelope, enroll)
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store

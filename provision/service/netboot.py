@@ -58,7 +58,7 @@ class Netboot:
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)
         self._configurations = Configurations(builder)
-        self.unified = UnifiedBoots(core, builder, self._boots)
+        self.unified = UnifiedBoots(core, builder, self._boots, self.enrolling)
         self._duplicates = Duplicates(core)
         self._complaints = Complaints(_log)
         self._seeds, self._charges = Together(self._make_seeds), Together(self._charge_all)

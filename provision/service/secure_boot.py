@@ -14,6 +14,7 @@ from provision.api import secure_boot as api
 from provision.errors import Conflict, Invalid, NotFound
 from provision.media import enrolment, pe_signature, uefi_variables, unified
 from provision.media.base import BaseImage
+from provision.media.plan import Plan
 from provision.media.site_archive import site_archive
 from provision.media.unified import UnifiedImage, UnifiedImages
 from provision.principal import Principal
@@ -50,13 +51,16 @@ class SecureBoot:
         return _key(made)
 
     def archive(self) -> bytes:
-        """The site archive as it is now: the keys that hosts trust, and where this server is. Raises Unavailable."""
+        """The site archive as it is now: the keys that hosts trust, where this server is, and the VLANs of the networks
+        that it serves. Raises Unavailable."""
         core = self._core
         signing = [key.public for key in self._keys.trusted(KeyUse.SIGNING)]
         points = (key_pairs.approval_public(key.public) for key in self._keys.trusted(KeyUse.APPROVAL))
         served = (core.endpoints.of(listen.network) for listen in core.settings.listen)
         servers = sorted({there.url for there in served if there is not None})
-        return site_archive(signing, [sized(signing_key(point)) for point in points], servers)
+        networks = (core.site.networks.get(listen.network) for listen in core.settings.listen)
+        vlans = sorted({network.vlan for network in networks if network is not None and network.vlan is not None})
+        return site_archive(signing, [sized(signing_key(point)) for point in points], servers, vlans)
 
     def request(self, name: str) -> api.SigningRequest:
         """What is to be signed of the unified image of a base, for a key that is elsewhere. Raises NotFound, Conflict
@@ -91,6 +95,16 @@ class SecureBoot:
         found = ((name, self._images.get(base_id)) for name, base_id in sorted(self._core.bases().items()))
         arguments = self._core.site.kernel_arguments
         return [self._row(name, image, arguments) for name, image in found if image is not None]
+
+    def medium(self, name: str) -> tuple[Plan, api.UnifiedMedium]:
+        """The signed unified image of a base as an ISO, which is built when it is asked for first. Raises NotFound when
+        there is none, and Unavailable."""
+        found = self._images.get(self._base(name).id)
+        if found is None:
+            raise NotFound(name, "there is no signed image of it", f"sign it: 'provision sb sign {name}'")
+        entry = self._images.medium(found)
+        plan = Plan(entry.path, entry.sha256, entry.size, (), entry.sha256)
+        return plan, api.UnifiedMedium(image=name, sha256=entry.sha256, size=entry.size, etag=plan.etag)
 
     def enrolment(self, wanted: api.NewEnrolment) -> api.Enrolment:
         """The medium that puts the site's certificates into firmware, beside those that are wanted. Without the private

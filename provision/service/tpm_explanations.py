@@ -13,10 +13,13 @@ from provision.service.bindings import Bindings
 from provision.service.core import Core
 from provision.service.openings import WORDS, Openings, Report
 from provision.tpm import event_log
-from provision.tpm.chains import Binding
+from provision.tpm.chains import KEY_STORE, Binding
 from provision.tpm.event_log import Event, EventType
 
 _LONGEST = 160
+_OTHER_KEYS = (
+    "Secure Boot, the firmware's keys, or the certificate by which it took the program is another than at the enrolment"
+)
 
 
 class TpmExplanations:
@@ -66,7 +69,8 @@ def _pcrs(binding: Binding, report: Report | None) -> Iterator[api.PcrExplanatio
         shown = said.get(pcr, bytes(32)) if said is not None else None
         differs = None
         if report is not None and shown is not None and shown not in allowed:
-            differs = _difference(event_log.differing(binding.expected, report.events, pcr))
+            found = event_log.differing(binding.expected, report.events, pcr)
+            differs = _OTHER_KEYS if pcr == KEY_STORE else _difference(found)
         yield api.PcrExplanation(
             pcr=pcr,
             expected=allowed[0].hex(),

@@ -141,6 +141,7 @@ def _shown(tpm: EnrolledTpm) -> api.HostTpm:
         known=tpm.known,
         firmware=tpm.firmware,
         pcr7=tpm.pcr7.hex(),
+        loader=tpm.loader or None,
         at=tpm.at.isoformat(),
         actor=tpm.actor,
     )

@@ -12,6 +12,7 @@ from provision.media.unified import UnifiedImages
 from provision.policy import HostState, Release, require_public
 from provision.service.core import Core
 from provision.service.current_boot import CurrentBoots
+from provision.service.enrolling import Enrolling
 from provision.service.media_builder import MediaBuilder
 from provision.service.origin import Origin
 from provision.service.site_keys import SiteKeys
@@ -20,8 +21,9 @@ from provision.service.site_keys import SiteKeys
 class UnifiedBoots:
     """Gives unified kernel images and signed seeds to the hosts that boot by them, on any network of the site."""
 
-    def __init__(self, core: Core, builder: MediaBuilder, boots: CurrentBoots) -> None:
+    def __init__(self, core: Core, builder: MediaBuilder, boots: CurrentBoots, enrolling: Enrolling) -> None:
         self._core, self._builder, self._boots, self._keys = core, builder, boots, SiteKeys(core)
+        self._enrolling = enrolling
         self._images = UnifiedImages(core.settings.state)
 
     def image(self, origin: Origin, *, sends: bool = True) -> FileEntry:
@@ -38,11 +40,13 @@ class UnifiedBoots:
         return found.file
 
     def seed(self, origin: Origin, nonce: str) -> bytes:
-        """The seed without secrets of the neighbour that asks, signed for its nonce. Raises Denied, and Unavailable."""
+        """The seed without secrets of the neighbour that asks, signed for its nonce; it says whether the host is to
+        enrol its TPM. Raises Denied, and Unavailable."""
         core = self._core
         state, release = self._released(origin)
         require_public(release, state, core.clock())
-        made = self._builder.plain(state.host, origin.channel)
+        enroll = origin.base_url if self._enrolling.is_wanted(state.host.name) else None
+        made = self._builder.plain(state.host, origin.channel, enroll)
         _, key = self._keys.signing()
         self._boots.begin(state, Medium.HTTP_BOOT, origin)
         return signed_seed.encode(state.host.name, made, core.store.database.generation, nonce, key)

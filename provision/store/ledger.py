@@ -48,6 +48,7 @@ TABLES = (
     schema.bmcs,
     schema.bmc_boots,
     schema.tpms,
+    schema.tpm_loaders,
     schema.tpm_windows,
     schema.tpm_imports,
     schema.envelopes,

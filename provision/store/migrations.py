@@ -152,6 +152,14 @@ MIGRATIONS = (
             " failed TEXT NOT NULL, PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        12,
+        "the certificates by which firmware took what it started",
+        (
+            f"CREATE TABLE tpm_loaders ({_HOST}, fingerprint TEXT NOT NULL, certificate TEXT NOT NULL,"
+            " PRIMARY KEY (host_id, fingerprint))",
+        ),
+    ),
 )
 
 

@@ -284,6 +284,15 @@ tpms = Table(
     Column("tag", Text, nullable=False),
 )
 
+# The certificate of a TPM's `loader`, when it has one; the tag of the TPM is over it, too.
+tpm_loaders = Table(
+    "tpm_loaders",
+    metadata,
+    _host_id(primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("certificate", Text, nullable=False),
+)
+
 tpm_windows = Table(
     "tpm_windows",
     metadata,

@@ -21,7 +21,7 @@ from provision.store.dialect import Statement
 from provision.store.keys import MasterKey, Purpose
 from provision.store.ledger import Row
 from provision.store.rows import raw
-from provision.store.schema import as_time, tpms
+from provision.store.schema import as_time, tpm_loaders, tpms
 from provision.store.snapshot import EMPTY, Picture
 
 MOST_PENDING = 4
@@ -29,7 +29,9 @@ MOST_PENDING = 4
 
 _OF_HOST = Statement(select(tpms).where(tpms.c.host_id == bindparam("host")))
 _ALL = Statement(select(tpms))
-_NAMES = tpms.c.keys()
+_LOADERS_OF_HOST = Statement(select(tpm_loaders).where(tpm_loaders.c.host_id == bindparam("host")))
+_ALL_LOADERS = Statement(select(tpm_loaders))
+_NAMES, _LOADER_NAMES = tpms.c.keys(), tpm_loaders.c.keys()
 
 
 class Tpms:
@@ -69,12 +71,16 @@ class Tpms:
             with self._database.write() as tx:
                 found = tx.owned(_OF_HOST, tpms, host_id)
                 _require_place(tpm, {row[1]: row[_NAMES.index("known")] for row in found})
+                loaders = tx.owned(_LOADERS_OF_HOST, tpm_loaders, host_id)
+                self.removing(tx, tpm.host)
                 kept = [row for row in found if tpm.is_pending and row[1] != tpm.fingerprint]
-                tx.connection.execute(delete(tpms).where(tpms.c.host_id == host_id))
-                tx.posting.drop(tpms, host_id)
                 for row in (*kept, self._row(host_id, tpm)):
                     tx.connection.execute(insert(tpms).values(_values(row)))
                     tx.posting.add(tpms, row)
+                of_kept = [row for row in loaders if row[1] in {one[1] for one in kept}]
+                for row in (*of_kept, *_loader_rows(host_id, tpm)):
+                    tx.connection.execute(insert(tpm_loaders).values(dict(zip(_LOADER_NAMES, row, strict=True))))
+                    tx.posting.add(tpm_loaders, row)
             others = self._of(tpm.host) if tpm.is_pending else EMPTY
             self._known[tpm.host] = {**others, tpm.fingerprint: tpm}
 
@@ -98,16 +104,20 @@ class Tpms:
                 raise NotFound(f"TPM of {host}", "none with this fingerprint waits", f"see 'provision tpm show {host}'")
             with self._database.write() as tx:
                 tx.owned(_OF_HOST, tpms, host_id)
-                of = (tpms.c.host_id == host_id) & (tpms.c.fingerprint == fingerprint)
-                tx.connection.execute(delete(tpms).where(of))
-                tx.posting.remove(tpms, self._row(host_id, one))
+                tx.owned(_LOADERS_OF_HOST, tpm_loaders, host_id)
+                for table, rows in ((tpms, [self._row(host_id, one)]), (tpm_loaders, _loader_rows(host_id, one))):
+                    of = (table.c.host_id == host_id) & (table.c.fingerprint == fingerprint)
+                    tx.connection.execute(delete(table).where(of))
+                    for row in rows:
+                        tx.posting.remove(table, row)
             self._known[host] = {key: one for key, one in self._of(host).items() if key != fingerprint}
 
     def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
         """Remove the host's TPMs in a transaction; what is returned shows it in memory afterwards."""
         host_id = self._picture.host_id(host)
-        tx.connection.execute(delete(tpms).where(tpms.c.host_id == host_id))
-        tx.posting.drop(tpms, host_id)
+        for table in (tpms, tpm_loaders):
+            tx.connection.execute(delete(table).where(table.c.host_id == host_id))
+            tx.posting.drop(table, host_id)
 
         def show() -> None:
             self._known.pop(host, None)
@@ -117,8 +127,9 @@ class Tpms:
     def load(self, connection: Connection) -> None:
         """Read what is kept in memory: only what this program has written."""
         names, self._known = self._picture.names(), {}
+        loaders = {(row[0], row[1]): row[2] for row in _ALL_LOADERS.run(connection)}
         for row in _ALL.run(connection):
-            tpm = _tpm(row, names[row[0]])
+            tpm = _tpm(row, names[row[0]], loaders.get((row[0], row[1]), ""))
             if hmac.compare_digest(self._row(row[0], tpm)[-1], str(row[-1])):
                 self._known.setdefault(tpm.host, {})[tpm.fingerprint] = tpm
 
@@ -143,6 +154,7 @@ class Tpms:
         values = (tpm.fingerprint, str(tpm.kind), tpm.key, tpm.known, tpm.attestation, tpm.pcr7, tpm.firmware)
         row = (host_id, *values, raw(tpm.at), tpm.actor)
         texts = [value.hex() if isinstance(value, bytes) else value for value in row]
+        texts += [tpm.loader] if tpm.loader else []
         body = json.dumps(["provision tpm", 1, *texts], separators=(",", ":")).encode()
         return (*row, hmac.digest(self._key, body, hashlib.sha256).hex())
 
@@ -157,13 +169,17 @@ def _require_place(tpm: EnrolledTpm, found: Mapping[str, str]) -> None:
         raise Conflict(subject, f"{MOST_PENDING} wait to be accepted already", remedy)
 
 
+def _loader_rows(host_id: str, tpm: EnrolledTpm) -> list[Row]:
+    return [(host_id, tpm.fingerprint, tpm.loader)] if tpm.loader else []
+
+
 def _values(row: Row) -> dict[str, Any]:
     """What a row's columns get, which are as the driver gives them."""
     values = dict(zip(_NAMES, row, strict=True))
     return values | {"at": as_time(values["at"])}
 
 
-def _tpm(row: Row, host: str) -> EnrolledTpm:
+def _tpm(row: Row, host: str, loader: str) -> EnrolledTpm:
     found = dict(zip(_NAMES, row, strict=True))
     at = as_time(found["at"])
     assert at is not None  # noqa: S101  (not null)
@@ -178,4 +194,5 @@ def _tpm(row: Row, host: str) -> EnrolledTpm:
         firmware=found["firmware"],
         at=at,
         actor=found["actor"],
+        loader=loader,
     )

@@ -75,18 +75,18 @@ class UnifiedKernel:
 
 
 def unified(image: UnifiedKernel, key_store: bytes | None = None) -> tuple[Binding, ...]:
-    """The bindings to a unified kernel: with Secure Boot, and without, where firmware hashes the kernel in it, too. Up
-    to seven boot options may have failed before.
+    """The bindings to a unified kernel. `key_store` is PCR 7 of a host whose firmware took a program by the certificate
+    that the image is signed with, and by no other; nothing else serves. It does whatever boot options failed before.
 
-    `key_store` is PCR 7 of a host whose firmware took a program by the site's own certificate; nothing else serves.
+    Without it there are two: with Secure Boot, and without, where firmware hashes the kernel in it, too. Up to seven
+    boot options may have failed before.
     """
     sections = unified_kernel_events(image.sections)
     # Companions beside the image, and load options where Secure Boot is off, would be in PCR 12.
     rest = {KERNEL_SECTIONS: replay(sections)[KERNEL_SECTIONS], COMPANIONS: _NONE}
-    bound = tuple(_by_hash(sections, rest, programs) for programs in ((image.digest,), (image.digest, image.kernel)))
-    if key_store is None:
-        return bound
-    return (Binding(Chain.UNIFIED, ({KEY_STORE: key_store, **rest},), sections), *bound)
+    if key_store is not None:
+        return (Binding(Chain.UNIFIED, ({KEY_STORE: key_store, **rest},), sections),)
+    return tuple(_by_hash(sections, rest, programs) for programs in ((image.digest,), (image.digest, image.kernel)))
 
 
 def _by_hash(sections: tuple[Event, ...], rest: Mapping[int, bytes], programs: tuple[bytes, ...]) -> Binding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from unittest.mock import patch
 from cryptography import x509
 
 from provision.tpm import endorsement, public
-from tests.helpers.firmware_log import BOOT, LOG
+from tests.helpers.firmware_log import BOOT, LOG, log_of
 from tests.helpers.host_programs import Bus, load
 from tests.helpers.tpm import Tpm, software_tpm
 
@@ -114,17 +114,22 @@ class Machine:
 
 
 @contextmanager
-def machine(directory: Path, vendor: Vendor | None = None, kind: str | None = None) -> Iterator[Machine]:
-    """A machine that has just measured BOOT; `vendor` made its TPM, or nobody did. Without a certificate it shows a key
-    of that `kind`, or an RSA key."""
+def machine(
+    directory: Path,
+    vendor: Vendor | None = None,
+    kind: str | None = None,
+    measured: Sequence[tuple[int, int, bytes]] = BOOT,
+) -> Iterator[Machine]:
+    """A machine that has just `measured` this; `vendor` made its TPM, or nobody did. Without a certificate it shows a
+    key of that `kind`, or an RSA key."""
     if vendor is not None:
         vendor.make(directory / "state")
     with software_tpm(directory) as tpm, ThreadPoolExecutor(1) as outside:
         # Its thread begins here.
         outside.submit(int).result()
-        for pcr, _, data in BOOT:
+        for pcr, _, data in measured:
             tpm.run("pcrextend", f"{pcr}:sha256={hashlib.sha256(data).hexdigest()}")
-        yield Machine(tpm, outside, kind)
+        yield Machine(tpm, outside, kind, log_of(measured))
 
 
 def refusing(status: int, body: bytes) -> dict[str, Any]:

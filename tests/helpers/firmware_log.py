@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
+from uuid import UUID
 
 from provision.tpm.event_log import EventType
 
 SHA1, SHA256 = 4, 11
+DB = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+"""Whose variable db is (EFI_IMAGE_SECURITY_DATABASE_GUID)."""
 
 
 def header(hashes: tuple[tuple[int, int], ...] = ((SHA1, 20), (SHA256, 32))) -> bytes:
@@ -24,10 +28,35 @@ def event(pcr: int, kind: int, data: bytes) -> bytes:
     return struct.pack("<III", pcr, kind, 2) + digests + struct.pack("<I", len(data)) + data
 
 
+def variable(name: str, value: bytes, vendor: bytes = bytes(16)) -> bytes:
+    """UEFI_VARIABLE_DATA of a variable."""
+    return vendor + struct.pack("<QQ", len(name), len(value)) + name.encode("utf-16-le") + value
+
+
 def secure_boot(value: bytes = b"\1") -> bytes:
-    """UEFI_VARIABLE_DATA of the variable SecureBoot."""
-    name = "SecureBoot"
-    return bytes(16) + struct.pack("<QQ", len(name), len(value)) + name.encode("utf-16-le") + value
+    """The same of SecureBoot."""
+    return variable("SecureBoot", value)
+
+
+def taken_by(certificate: bytes, name: str = "db", vendor: UUID = DB) -> bytes:
+    """The same of the certificate (DER) in db by which a program was taken."""
+    return variable(name, bytes(16) + certificate, vendor.bytes_le)
+
+
+def enforced(*certificates: bytes, secure: bytes = b"\1") -> tuple[tuple[int, int, bytes], ...]:
+    """What a firmware measures into PCR 7, and what it measures of itself, when it has taken programs by these."""
+    return (
+        (0, EventType.S_CRTM_VERSION, "9.1".encode("utf-16-le") + b"\0\0"),
+        (7, EventType.EFI_VARIABLE_DRIVER_CONFIG, secure_boot(secure)),
+        (7, EventType.EFI_VARIABLE_DRIVER_CONFIG, variable("PK", b"platform key")),
+        (7, EventType.SEPARATOR, bytes(4)),
+        *((7, EventType.EFI_VARIABLE_AUTHORITY, taken_by(one)) for one in certificates),
+    )
+
+
+def log_of(events: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """The log of these measurements."""
+    return header() + b"".join(event(*one) for one in events)
 
 
 BOOT = (
@@ -37,5 +66,5 @@ BOOT = (
     (4, EventType.EFI_ACTION, b"Calling EFI Application from Boot Option"),
 )
 """What a firmware with Secure Boot measures, in short."""
-LOG = header() + b"".join(event(*one) for one in BOOT)
+LOG = log_of(BOOT)
 FIRMWARE = "UEFI, Secure Boot on, version 9.1"

@@ -50,7 +50,7 @@ TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", 
 
 TABLES = (
     *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
-    *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_windows", "tpm_imports"),
+    *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_loaders", "tpm_windows", "tpm_imports"),
     *("site_keys", "envelopes", "image_versions"),
 )
 FUTURE = "2036-01-01T00:00:00.000000Z"

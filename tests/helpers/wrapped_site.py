@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,16 @@ class Wrapped:
         """The TPM, as the image's programs ask it."""
         return TPM.Tpm(self.bus.exchange)
 
-    def enroll(self, kind: KeyKind = KeyKind.RSA, host: str = "node1", tpm: Tpm | None = None) -> EnrolledTpm:
-        """Know a TPM as the host's."""
+    def enroll(
+        self, kind: KeyKind = KeyKind.RSA, host: str = "node1", tpm: Tpm | None = None, **booted: Any
+    ) -> EnrolledTpm:
+        """Know a TPM as the host's, which had `booted` like this."""
         device = TPM.Tpm(Bus((tpm or self.tpm).port).exchange)
         template = TPM.endorsement_template("rsa" if kind is KeyKind.RSA else "ecc")
         with device.primary(TPM.ENDORSEMENT, template) as ek:
             mark = endorsement.fingerprint(public.parse(ek.public, "EK"))
             about = "accepted root", b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on"
-            own = EnrolledTpm(host, bytes(ek.public), kind, mark, *about, self.here.clock(), "root")
+            own = replace(EnrolledTpm(host, bytes(ek.public), kind, mark, *about, self.here.clock(), "root"), **booted)
         self.here.service.core.store.tpms.put(own)
         return own
 

@@ -33,8 +33,8 @@ from provision.web.stream import PlanResponse, first_byte
 
 _MEDIUM = re.compile(rf"/v1/hosts/([a-z0-9-]{{1,63}})/({'|'.join(map(re.escape, DOWNLOADS))})")
 _BINARY = {"type": "string", "format": "binary"}
-_WHOLE = {"description": "The medium.", **content("application/octet-stream", _BINARY)}
-_PART = {"description": "The range that was asked for.", **content("application/octet-stream", _BINARY)}
+WHOLE = {"description": "The medium.", **content("application/octet-stream", _BINARY)}
+PART = {"description": "The range that was asked for.", **content("application/octet-stream", _BINARY)}
 _TREE = content("application/x-tar", _BINARY)
 _DHCP = content("text/plain", {"type": "string"}, "interface=eth1\n")
 
@@ -96,8 +96,8 @@ def router(service: Service, download: Download) -> APIRouter:
     _add_digests(routes, service)
     _add_parts(routes, service)
     answers: dict[int | str, dict[str, Any]] = {
-        200: _WHOLE,
-        206: _PART,
+        200: WHOLE,
+        206: PART,
         304: {"description": "It has the ETag that If-None-Match names."},
     }
 
@@ -133,7 +133,7 @@ def _add_parts(routes: APIRouter, service: Service) -> None:
     """The routes of the parts that a station makes disks of by itself."""
 
     @routes.get(
-        "/v1/hosts/{name}/disk/patch", response_class=Response, responses={200: _WHOLE, **failures(404, 409, 410)}
+        "/v1/hosts/{name}/disk/patch", response_class=Response, responses={200: WHOLE, **failures(404, 409, 410)}
     )
     def download_disk_patch(name: InPath, principal: Operator) -> Response:
         """What makes the host's disk image of its base image's: the bytes that no other host has."""
@@ -151,7 +151,7 @@ def _add_parts(routes: APIRouter, service: Service) -> None:
     @routes.get(
         "/v1/images/{name}/disk",
         response_class=Response,
-        responses={200: _WHOLE, 206: _PART, **failures(404, 409, 412, 416)},
+        responses={200: WHOLE, 206: PART, **failures(404, 409, 412, 416)},
     )
     def download_base_disk(name: InPath, principal: Operator) -> Response:
         """The base image's disk, which holds nothing of any host, with Range and a strong ETag."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from fastapi.responses import Response
 
 from provision.api.secure_boot import (
     Enrolment,
@@ -11,15 +12,19 @@ from provision.api.secure_boot import (
     SecureBootKey,
     SigningRequest,
     SignUnified,
+    UnifiedMedium,
     UnifiedRow,
 )
 from provision.service.service import Service
-from provision.web.operator.request import InPath, SiteAdmin, SiteReader, failures, new_router
+from provision.web.operator.media import PART, WHOLE
+from provision.web.operator.request import InPath, Operator, SiteAdmin, SiteReader, failures, new_router
+from provision.web.stream import PlanResponse
 
 
 def router(service: Service) -> APIRouter:
     """The routes over `service`."""
     routes = new_router()
+    _add_medium(routes, service)
 
     @routes.post("/v1/secure-boot", responses=failures(400, 409, 413))
     def make_secure_boot_key(body: NewSecureBootKey, principal: SiteAdmin) -> SecureBootKey:
@@ -47,3 +52,22 @@ def router(service: Service) -> APIRouter:
         return service.secure_boot.listing()
 
     return routes
+
+
+def _add_medium(routes: APIRouter, service: Service) -> None:
+    """The routes of signed images as media."""
+
+    @routes.get("/v1/images/{name}/unified/iso/sha256", responses=failures(404, 409))
+    def describe_unified_iso(name: InPath, principal: Operator) -> UnifiedMedium:
+        """The SHA-256 of the signed unified image as an ISO, which is built when it is asked for first."""
+        return service.secure_boot.medium(name)[1]
+
+    @routes.get(
+        "/v1/images/{name}/unified/iso",
+        response_class=Response,
+        responses={200: WHOLE, 206: PART, **failures(404, 409, 412, 416)},
+    )
+    def download_unified_iso(name: InPath, principal: Operator) -> Response:
+        """The signed unified image as an ISO for CDs, sticks and disks, with Range and a strong ETag: the same for all
+        hosts, and without a secret."""
+        return PlanResponse(service.secure_boot.medium(name)[0], "application/octet-stream")

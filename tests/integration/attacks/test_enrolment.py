@@ -21,7 +21,7 @@ from provision.service.enrolling import MOST_LOG
 from provision.service.unfinished import LIFETIME
 from tests.helpers.enrolment import HOST, PROGRAM, Machine, Vendor, machine
 from tests.helpers.enrolment_site import NODE, Front
-from tests.helpers.firmware_log import LOG, event, header
+from tests.helpers.firmware_log import LOG, enforced, event, header
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, IP, MAC1, MAC2, MANAGEMENT, STRANGER, leaks, request, secret_forms, site
 
@@ -104,6 +104,19 @@ def test_a_certificate_of_a_root_that_nobody_configured_is_none(
     front.open()
     assert "no configured root vouches" in evil.enroll(front.post())
     assert not enrolled(front) and len(front.store.tpms.pending(NODE)) == 1
+
+
+def test_no_boot_is_taken_for_one_of_the_site_by_what_was_measured_after_the_firmware(
+    front: Front, tmp_path: Path
+) -> None:
+    """Somebody's own system on the host, with Secure Boot off, by BIOS or by another certificate: it measures all that
+    a firmware with Secure Boot on measures of the site's image, and could do so again before it asks the TPM."""
+    behind = enforced(b"the site's certificate")
+    for number, first in enumerate((enforced(secure=b"\0"), [(7, 4, b"\0\0\0\0")], enforced(b"another certificate"))):
+        with machine(tmp_path / str(number), measured=(*first, *behind)) as found:
+            found.enroll(front.post())
+    waiting = front.store.tpms.pending(NODE)
+    assert len(waiting) == 3 and {one.loader for one in waiting} == {""}
 
 
 def test_a_certificate_of_another_tpm_is_none(front: Front, vendor: Vendor, evil: Machine, tmp_path: Path) -> None:

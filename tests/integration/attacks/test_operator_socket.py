@@ -95,6 +95,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("sb", "sign", "base"),
     ("sb", "sign", "base", "--request", "target/request"),
     ("sb", "list"),
+    ("sb", "iso", "base", "-o", "target/base.iso"),
     ("sb", "enrol-image", "-o", "target/enrol.img"),
     ("site-key", "list"),
     ("site-key", "roll", "signing"),

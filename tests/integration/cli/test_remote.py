@@ -177,6 +177,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("sb", "init"): "Secure Boot",
         ("sb", "sign", "base"): "signed base",
         ("sb", "list"): "base",
+        ("sb", "iso", "base", "-o", "target/base.iso"): "wrote target/base.iso",
         ("sb", "enrol-image", "-o", "target/enrol.img"): "wrote target/enrol.img",
         ("site-key", "roll", "signing"): "made site key",
         ("site-key", "list"): "signing",

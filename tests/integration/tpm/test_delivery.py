@@ -14,9 +14,11 @@ import pytest
 
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.enrolled_tpm import KeyKind
+from provision.site_key import KeyUse
+from provision.tpm import event_log
 from provision.tpm.boot_chain import application_events
 from provision.tpm.event_log import Event
-from tests.helpers.firmware_log import header
+from tests.helpers.firmware_log import enforced, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
@@ -168,9 +170,11 @@ def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrappe
     at = next(n for n, one in enumerate(expected) if one.data.startswith(b"grub_cmd: linux"))
     word = expected[at].data.removeprefix(b"grub_cmd: ") + b" init=/bin/sh"
     events = [*expected[:at], replace(expected[at], digest=sha256(word).digest(), data=word), *expected[at + 1 :]]
-    host.log = header() + b"".join(entry(one) for one in events)
+    host.log = log_of(enforced(b"somebody's certificate")) + b"".join(entry(one) for one in events)
     host.boot(instead={8: [one.digest for one in events if one.pcr == 8]})
     host.refused("no approved boot chain", "chain")
+    said = host.here.service.netboot.openings.last("node1")
+    assert said is not None and {one.pcr for one in said.events} == {4, 8, 9}, "there is no room for the keys"
     found = explained("node1", ROOT)
     assert found.last == "node1 has booted in no chain that the site has approved"
     four, eight, nine = found.networks[0].chains[0].pcrs
@@ -221,6 +225,67 @@ def test_a_unified_kernel_opens_it_whatever_failed_before(unified: Wrapped, secu
 def test_another_unified_kernel_or_a_companion_opens_nothing(unified: Wrapped, instead: dict[int, list[bytes]]) -> None:
     unified.boot(instead=instead)
     unified.refused("no approved boot chain is the one that was booted", "chain")
+
+
+def by_certificate(unified: Wrapped) -> tuple[bytes, ...]:
+    """Let the host be enrolled as one whose firmware took the image by the site's certificate; returns what it measures
+    into PCR 7."""
+    [key] = unified.here.service.core.store.site_keys.of(KeyUse.SECURE_BOOT)
+    measured = [one for one in event_log.parse(log_of(enforced(key.public)), "log") if one.pcr == 7]
+    store = unified.here.service.core.store
+    store.tpms.remove("node1")
+    unified.enroll(pcr7=event_log.replay(measured)[7], loader=key.fingerprint)
+    return tuple(one.digest for one in measured)
+
+
+@pytest.mark.parametrize("kind", list(KeyKind))
+def test_a_unified_kernel_opens_it_by_the_site_s_certificate(unified: Wrapped, kind: KeyKind) -> None:
+    measured = by_certificate(unified)
+    own = unified.here.service.core.store.tpms.get("node1")
+    assert own is not None
+    unified.here.service.core.store.tpms.remove("node1")
+    unified.enroll(kind, pcr7=own.pcr7, loader=own.loader)
+    [binding] = unified.bindings()
+    assert binding.pcrs == (7, 11, 12), "the image's hash, and what failed before, does not count"
+    unified.boot(instead={7: list(measured), 4: [sha256(b"whatever boot options failed before").digest()]})
+    assert unified.run(), unified.console
+    assert unified.token() == CANARY and not any(CANARY in seen for seen in (*unified.wire, *unified.bus.seen))
+
+
+@pytest.mark.parametrize("secure", [b"\0", b"\1"])
+def test_who_measures_the_site_s_image_himself_opens_nothing(unified: Wrapped, secure: bytes) -> None:
+    """Another system on the host, Secure Boot off or by another certificate, that has the image and all of its log."""
+    measured = by_certificate(unified)
+    [binding] = unified.bindings()
+    other = enforced(secure=secure) if secure == b"\0" else enforced(b"another certificate")
+    first = [one.digest for one in event_log.parse(log_of(other), "log") if one.pcr == 7]
+    unified.boot(instead={7: [*first, *measured]})
+    unified.log = log_of((*other, *enforced(b"the site's")))
+    unified.refused("no approved boot chain", "chain")
+    assert unified.bindings() == (binding,), "4 and 11 are not approved beside it"
+    seven, *_ = unified.here.service.tpm_explanations.explain("node1", ROOT).networks[0].chains[0].pcrs
+    assert (seven.pcr, seven.same) == (7, False) and seven.differs is not None
+    assert "another than at the enrolment" in seven.differs
+
+
+def test_another_image_by_the_site_s_certificate_opens_nothing(unified: Wrapped) -> None:
+    unified.boot(instead={7: list(by_certificate(unified)), 11: [sha256(b"one more word").digest()]})
+    unified.refused("no approved boot chain", "chain")
+
+
+def test_a_certificate_of_the_site_that_was_retired_counts_no_more(unified: Wrapped) -> None:
+    """Whoever has its key starts what he likes, and measures the site's image behind it."""
+    measured = by_certificate(unified)
+    unified.boot(instead={7: list(measured)})
+    assert unified.run()
+    service = unified.here.service
+    service.secure_boot.init(NewSecureBootKey(), ROOT)
+    first, _ = service.core.store.site_keys.of(KeyUse.SECURE_BOOT)
+    service.site_keys.retire(first.number, ROOT)
+    assert {binding.pcrs for binding in unified.bindings()} == {(4, 11, 12)}
+    unified.refused("no approved boot chain", "chain")
+    service.secure_boot.sign("base", SignUnified(), ROOT)
+    assert {binding.pcrs for binding in unified.bindings()} == {(4, 11, 12)}
 
 
 def test_nine_boot_options_that_failed_are_too_many(unified: Wrapped) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from provision.service.service import Service
 from provision.store.tpms import MOST_PENDING
 from tests.helpers.enrolment import Machine, Vendor, machine
 from tests.helpers.enrolment_site import NODE, Front
-from tests.helpers.firmware_log import FIRMWARE
+from tests.helpers.firmware_log import BOOT, FIRMWARE, enforced
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, MAC2, settings, site
 
@@ -85,6 +86,16 @@ def test_without_a_certificate_somebody_has_to_look(front: Front, tmp_path: Path
         assert front.store.enrolments.window(NODE, front.here.clock()) is None
         assert tpms.of(NODE, ROOT).tpms == (own,) and tpms.listing(ROOT) == [own]
         assert front.here.service.inventories.host(NODE, ROOT).tpm == "enrolled (accepted uid=0)"
+
+
+def test_the_certificate_is_known_by_which_the_firmware_took_the_site_s_image(front: Front, tmp_path: Path) -> None:
+    measured = (*enforced(b"certificate" * 100), *BOOT[3:])
+    with machine(tmp_path / "machine", measured=measured) as found:
+        front.open()
+        found.enroll(front.post(channel=GENERAL))
+        own = front.here.service.tpms.accept(NODE, found.fingerprint, ROOT)
+        assert own.loader == sha256(b"certificate" * 100).hexdigest() and own.firmware == FIRMWARE
+        assert own.pcr7 == found.values([7])["7"]
 
 
 def test_on_a_general_network_a_certificate_is_not_enough(front: Front, vendor: Vendor, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import pytest
 
-from provision.tpm import event_log
+from provision.tpm import event_log, firmware
 from provision.tpm.event_log import EventType
-from tests.helpers.enrolment import PROGRAM
-from tests.helpers.firmware_log import BOOT, LOG, SHA1, SHA256, header
+from tests.helpers.enrolment import HOST, PROGRAM
+from tests.helpers.firmware_log import BOOT, LOG, SHA1, SHA256, enforced, header, log_of
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +57,8 @@ def test_a_certificate_is_sent_without_its_padding(content: bytes, shown: bytes)
         ("quiet provision.enroll=http://192.0.2.1:8080 panic=10", None, "http://192.0.2.1:8080"),
         ("quiet", {"alive": {"url": "http://192.0.2.2/alive"}}, "http://192.0.2.2"),
         ("provision.enroll=http://192.0.2.1", {"alive": {"url": "http://192.0.2.2/alive"}}, "http://192.0.2.1"),
+        ("quiet", {"enroll": {"url": "http://192.0.2.3:8080"}}, "http://192.0.2.3:8080"),
+        ("provision.enroll=http://192.0.2.1", {"enroll": {"url": "http://192.0.2.3"}}, "http://192.0.2.1"),
         ("quiet", {"host": "node1"}, None),
         ("quiet", None, None),
     ],
@@ -68,6 +70,29 @@ def test_it_asks_where_it_was_told(tmp_path: Path, arguments: str, about: Any, u
     cmdline, told = str(tmp_path / "cmdline"), str(tmp_path / "host.json")
     with patch.object(PROGRAM, "_CMDLINE", cmdline), patch.object(PROGRAM, "_ABOUT", told):
         assert PROGRAM.server() == url
+
+
+def test_a_log_is_sent_with_the_certificate_by_which_the_program_was_taken(tmp_path: Path) -> None:
+    measured = enforced(b"certificate" * 150)
+    (tmp_path / "log").write_bytes(log_of(measured))
+    sent = event_log.parse(PROGRAM.short_log(str(tmp_path / "log")), "short")
+    assert firmware.loader(sent) == hashlib.sha256(b"certificate" * 150).hexdigest()
+    (tmp_path / "log").write_bytes(log_of(enforced(b"certificate" * 500)))
+    assert firmware.loader(event_log.parse(PROGRAM.short_log(str(tmp_path / "log")), "short")) == ""
+
+
+def test_a_machine_without_a_tpm_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    device = HOST.device
+    (tmp_path / "cmdline").write_text("provision.enroll=http://192.0.2.1\n")
+    with (
+        patch.object(PROGRAM, "_CMDLINE", str(tmp_path / "cmdline")),
+        patch.object(PROGRAM.tpm, "device", lambda: device(str(tmp_path / "tpmrm0"))),
+        patch.object(PROGRAM, "on_consoles", lambda *lines: said.extend(lines)),
+    ):
+        PROGRAM.main()
+    assert said[0] == "this machine's TPM cannot be enrolled:"
+    assert "its kernel knows no TPM 2.0 (No such file or directory); switch it on in the firmware's setup" in said[1]
 
 
 def test_a_fingerprint_is_shown_on_two_lines() -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from provision.cli.tpm import grouped
 from provision.errors import Exit
+from provision.service.service import Service
 from tests.helpers.cli_runner import cli, good
+from tests.helpers.site_fixture import settings
+from tests.helpers.tpm_samples import tpm
 
 WHOLE = "0123456789abcdef" * 4
 
@@ -43,3 +46,14 @@ def test_a_host_without_a_tpm(state: Path) -> None:
         assert cli(state, *command).code == Exit.NOT_FOUND, command
     for file, code in (("/nonexistent", Exit.UNAVAILABLE), ("/etc/hostname", Exit.INVALID)):
         assert cli(state, "tpm", "import", file).code == code
+
+
+def test_by_which_certificate_its_host_was_started_is_shown(state: Path) -> None:
+    service = Service.open(settings(state))
+    service.core.store.tpms.put(tpm("node1", loader="ab" * 32))
+    service.core.store.tpms.put(tpm("node2", number=2))
+    service.core.witness()
+    service.close()
+    assert f"  started by   certificate {'ab' * 32}\n" in good(cli(state, "tpm", "show", "node1")).out
+    assert "started by" not in good(cli(state, "tpm", "show", "node2")).out
+    assert [one["loader"] for one in good(cli(state, "--json", "tpm", "list")).json] == ["ab" * 32, None]

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from provision.api.secure_boot import NewEnrolment, NewSecureBootKey, SignUnified
 from provision.errors import Conflict, Invalid, NotFound
 from provision.media import pe_signature
+from provision.media.base import hash_file
 from provision.media.unified import UnifiedImages
 from provision.service.secure_boot import SecureBoot
 from provision.site_key import KeyUse
@@ -67,6 +68,28 @@ def test_an_image_is_no_longer_current_when_what_is_in_it_changes(here: Site, bo
     here.apply(INVENTORY.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n"))
     assert not boot.listing()[0].current
     assert boot.sign("base", NOTHING, ROOT).command_line.endswith("quiet")
+
+
+def test_it_knows_the_vlans_of_the_networks_that_are_served(here: Site, boot: SecureBoot) -> None:
+    boot.init(HERE, ROOT)
+    assert boot.sign("base", NOTHING, ROOT).current and b"provision-site/vlans" not in boot.archive()
+    tagged = INVENTORY.replace("mgmt: {role: management,", "mgmt: {role: management, vlan: 30,", 1)
+    assert tagged != INVENTORY
+    here.apply(tagged)
+    assert b"provision-site/vlans\0" in boot.archive() and not boot.listing()[0].current
+
+
+def test_it_is_written_as_an_iso_when_it_is_signed(here: Site, boot: SecureBoot) -> None:
+    with pytest.raises(NotFound, match="there is no signed image of it; sign it: 'provision sb sign base'"):
+        boot.medium("base")
+    boot.init(HERE, ROOT)
+    boot.sign("base", NOTHING, ROOT)
+    plan, described = boot.medium("base")
+    assert (described.size, described.etag) == (plan.size, plan.etag) and plan.patches == ()
+    assert hash_file(plan.base) == described.sha256
+    here.apply(INVENTORY.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n"))
+    boot.sign("base", NOTHING, ROOT)
+    assert boot.medium("base")[1].sha256 != described.sha256
 
 
 def test_the_key_may_stay_elsewhere(here: Site, boot: SecureBoot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -33,7 +34,7 @@ from tests.helpers.site_fixture import (
 )
 
 load("libcrypto")
-load("placing")
+PLACING: Any = load("placing")
 READER: Any = load("signed_seed")
 NONCE = "0f" * 16
 UKI = INVENTORY.replace("  node1:\n", "  node1:\n    chain: uki\n").replace("  node3:\n", "  node3:\n    chain: uki\n")
@@ -95,6 +96,19 @@ def test_firmware_is_told_what_it_is(here: Site) -> None:
     for nonce in ("x", "0F" * 16, "0f" * 17):
         assert request(app, "GET", f"/boot/signed-seed/{nonce}", peer=IP[MAC1]).status == 422
     assert request(app, "GET", "/http-boot/boot.efi", peer=IP[MAC2]).status == 403
+
+
+def test_the_seed_says_whether_the_host_is_to_enrol_its_tpm(here: Site) -> None:
+    def asked() -> Any:
+        made = here.service.netboot.unified.seed(origin(MAC1), NONCE)
+        files = {path: data for path, _, _, data in PLACING.files(READER.archive(made, keys(here), NONCE, [MAC1]))}
+        return json.loads(files["/etc/provision/host.json"]).get("enroll")
+
+    assert asked() is None
+    here.service.tpms.open("node1", 30, ROOT)
+    assert asked() == {"url": origin(MAC1).base_url}
+    here.service.tpms.close("node1", ROOT)
+    assert asked() is None
 
 
 def test_the_seed_goes_up_with_the_site(here: Site) -> None:

@@ -40,6 +40,46 @@ def test_it_is_there_until_it_is_removed(store: Store, tmp_path: Path) -> None:
         assert not again.database.distrust and again.database.recheck()
 
 
+def test_by_which_certificate_it_was_started_stays_with_it(store: Store, tmp_path: Path) -> None:
+    first, second = tpm(known="", loader="ab" * 32), tpm(number=2, known="", loader="cd" * 32)
+    for one in (first, second, tpm(number=3, known="")):
+        store.tpms.put(one)
+    store.tpms.reject("n1", first.fingerprint)
+    assert [one.loader for one in store.tpms.pending("n1")] == ["cd" * 32, ""]
+    store.tpms.put(replace(second, known="accepted uid=0"))
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.tpms.all() == (replace(second, known="accepted uid=0"),)
+        again.tpms.remove("n1")
+        again.tpms.put(tpm())
+        assert again.tpms.all() == (tpm(),) and again.database.recheck()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"UPDATE tpm_loaders SET certificate = '{'ef' * 32}'",
+        "DELETE FROM tpm_loaders",
+        f"INSERT INTO tpm_loaders SELECT host_id, '{2:064x}', certificate FROM tpm_loaders",
+    ],
+)
+def test_a_certificate_that_somebody_else_has_written_is_not_believed(
+    store: Store, tmp_path: Path, change: str
+) -> None:
+    one, other = tpm(known="", loader="ab" * 32), tpm(number=2, known="")
+    store.tpms.put(one)
+    store.tpms.put(other)
+    store.close()
+    raw(tmp_path, change)
+    with open_store(tmp_path) as again:
+        assert again.database.distrust
+        again.accept()
+        left = again.tpms.all()
+        assert len(left) == 1 and left[0] in (one, other), (
+            "the one that was changed is gone, and the other is as it was"
+        )
+
+
 def test_one_that_is_enrolled_is_not_replaced(store: Store) -> None:
     store.tpms.put(tpm())
     for other in (tpm(number=2), tpm(number=2, known=""), tpm(), tpm(known="")):

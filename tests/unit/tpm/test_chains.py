@@ -29,16 +29,17 @@ def test_a_unified_kernel_is_bound_by_its_hash_whatever_failed_before() -> None:
     assert not {v[4] for v in with_secure_boot.branches} & {v[4] for v in without.branches}
 
 
-def test_the_key_store_counts_beside_the_sections_when_it_names_the_site() -> None:
-    by_certificate, *others = chains.unified(IMAGE, b"7" * 32)
-    assert by_certificate.pcrs == (7, 11, 12) and by_certificate.branches[0][7] == b"7" * 32
-    assert tuple(others) == chains.unified(IMAGE)
+def test_the_key_store_takes_the_place_of_the_hash_when_it_names_the_site() -> None:
+    [binding] = chains.unified(IMAGE, b"7" * 32)
+    [values] = binding.branches
+    assert binding.chain is Chain.UNIFIED
+    assert values == {7: b"7" * 32, 11: boot_chain.unified_kernel(IMAGE.sections), 12: bytes(32)}
 
 
 def test_no_binding_is_to_the_key_store_or_the_loaders_alone() -> None:
     grub = chains.by_grub((*application_events(b"s" * 32), *(Event(n, EventType.IPL, b"x" * 32, b"") for n in (8, 9))))
     assert grub.pcrs == (4, 8, 9)
-    for binding in (*chains.unified(IMAGE, bytes(32)), grub):
+    for binding in (*chains.unified(IMAGE), *chains.unified(IMAGE, bytes(32)), grub):
         assert set(binding.pcrs) - {4, 7} and {8, 11} & set(binding.pcrs)
 
 

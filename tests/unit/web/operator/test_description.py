@@ -46,6 +46,7 @@ OPERATIONS = {
     *("start_rollout", "get_rollout", "pause_rollout", "continue_rollout", "roll_back"),
     *("list_site_keys", "roll_site_key", "retire_site_key"),
     *("make_secure_boot_key", "request_signature", "sign_unified_image", "list_unified_images", "make_enrolment"),
+    *("download_unified_iso", "describe_unified_iso"),
 }
 """What clients are generated with; one that is renamed breaks them."""
 OTHER_TYPES = {
@@ -53,6 +54,7 @@ OTHER_TYPES = {
     "head_medium": "application/octet-stream",
     "download_disk_patch": "application/octet-stream",
     "download_base_disk": "application/octet-stream",
+    "download_unified_iso": "application/octet-stream",
     "get_dhcp": "text/plain",
     "get_metrics": "text/plain",
     "get_tree": "application/x-tar",
