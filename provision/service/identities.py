@@ -29,6 +29,9 @@ class Identities:
         known = self._core.store.identities.of(message.host)
         if isinstance(report, Holds):
             self._came_up(message.host, now)
+            if report.refused:
+                self._refused_seed(message, report.refused, now)
+                report = replace(report, refused="")
             if known is None or (known.holds, known.boot) != (report, message.boot):
                 return self._holds(message, report, known, now)
             return known.ordered
@@ -54,6 +57,16 @@ class Identities:
         """The network of the boot from which the host has its seed; "" for a medium."""
         known = (one for one in self._core.store.boots.of(host) if one.label == boot)
         return next((one.network for one in known), "")
+
+    def _refused_seed(self, message: Message, reason: str, now: datetime) -> None:
+        host = message.host
+        told = any(one.event == "seed-refused" for one in self._core.alerts.of(host, now))
+        self._core.alerts.raise_(host, "seed-refused", f"it has not taken the seed of its last boot: {reason}", now)
+        if told:
+            return
+        with self._core.act("seed-refused", None, host=host, boot=message.boot, reason=reason):
+            pass
+        self._core.witness()
 
     def _refused(self, host: str, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
         told = any(one.event == "identity-refused" for one in self._core.alerts.of(host, now))
