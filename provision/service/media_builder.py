@@ -20,6 +20,7 @@ from provision.media.library import BaseImage
 from provision.media.plan import PLAIN, REFUSAL, Plan
 from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
+from provision.render.identity import machine_id
 from provision.render.target import BootTarget
 from provision.secret import Secret
 from provision.seed import BootServer, EnvelopeSource, PhoneHome, PhoneHomeId, Seed, SeedCredential
@@ -29,6 +30,8 @@ from provision.service.endpoints import Endpoint
 from provision.service.payloads import carries_key
 from provision.site_key import KeyUse, SiteKey
 
+IDENTITY_ARGUMENT = "provision.identity"
+"""The kernel argument that names an identity on a disk, by the host's machine-id."""
 _PLANS = 64
 _REVISIONS = 20_000
 
@@ -178,9 +181,12 @@ class MediaBuilder:
             raise Gone(state.host.name, "it has just changed", "ask again")
         return built
 
-    def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:
-        """The kernel arguments of the host's boots."""
-        return command_line(base.kernel_arguments, self._core.site, host)
+    def arguments(self, host: Host, base: BaseImage, *, seedless: bool = False) -> tuple[str, ...]:
+        """The kernel arguments of the host's boots. Those of a `seedless` one name the identity that is meant: another
+        host's may be on another disk of the machine."""
+        site = self._core.site
+        named = (f"{IDENTITY_ARGUMENT}={machine_id(host, site)}",) if seedless else ()
+        return (*command_line(base.kernel_arguments, site, host), *named)
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy, format_: DiskFormat = RAW) -> Plan:
         """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
@@ -216,7 +222,7 @@ class MediaBuilder:
             kernel="/boot/vmlinuz",
             initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
             seed="/boot/seed.img" if seed else None,
-            arguments=self.arguments(state.host, base),
+            arguments=self.arguments(state.host, base, seedless=not seed),
         )
         contents = {SEED: seed, GRUB: grub.medium_config(target)}
         if medium is not Medium.DISK:

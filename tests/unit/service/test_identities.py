@@ -15,6 +15,7 @@ from provision.errors import Conflict, Denied, Gone, Invalid
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
+from provision.render.identity import machine_id
 from provision.stored import Holds
 from tests.helpers.agent import TOKEN2, Agent, booted
 from tests.helpers.principals import ROOT
@@ -63,11 +64,13 @@ def test_it_boots_its_image_alone_on_every_lan(here: Site, agent: Agent) -> None
         text = config(here, way)
         assert b"LINUX" in text and b"initrd/0" in text and b"seed" not in text
     assert b"seed" not in here.service.netboot.grub_config(origin(MAC2))
+    named = f"provision.identity={machine_id(here.service.core.hosts['node2'], here.service.core.site)}".encode()
+    assert named in config(here) and named in here.service.netboot.grub_config(origin(MAC2))
     made = here.service.netboot.http_boot(origin(MAC2), 0)
     assert isinstance(made, Plan) and made.revision == PLAIN
     with Reader(made) as reader:
         medium = reader.pread(0, made.size)
-    assert TOKEN2 not in medium and b"seed.img" not in medium and b"initrd0.img" in medium
+    assert TOKEN2 not in medium and named in medium and b"seed.img" not in medium and b"initrd0.img" in medium
     with pytest.raises(Denied, match="its identity is on its own disk"):
         here.service.netboot.seed(origin(MAC2), None)
     rows = here.service.reports.explain("node2", ROOT)
@@ -111,6 +114,18 @@ def test_a_host_that_cannot_store_it_says_why(here: Site, agent: Agent) -> None:
     (row,) = here.service.reports.of_hosts(["node2"])
     assert [alert.text for alert in row.alerts] == ["its identity is not stored: sda holds something else"]
     assert [entry["reason"] for entry in here.audit("identity-refused")] == ["sda holds something else"]
+
+
+def test_a_host_that_refused_the_seed_of_its_boot_says_so(here: Site, agent: Agent) -> None:
+    reason = "it is of the site's epoch 1, and the identity on the disk of 3"
+    for _ in range(2):
+        agent.says(identity=f"{agent.stored}; refused {reason}")
+    known = here.service.core.store.identities.of("node2")
+    assert known is not None and known.holds == Holds(agent.about["revision"], {"token": 1})
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert [alert.text for alert in row.alerts] == [f"it has not taken the seed of its last boot: {reason}"]
+    assert [entry["reason"] for entry in here.audit("seed-refused")] == [reason]
+    assert len(here.audit("identity-stored")) == 1
 
 
 def test_a_host_that_always_gets_another_one_is_not_told_to_wipe_it(here: Site, agent: Agent) -> None:
