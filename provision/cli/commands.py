@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str | Group] = {
             "set": "provision.cli.credential:set_",
             "load": "provision.cli.credential:load",
             "list": "provision.cli.credential:list_",
+            "show": "provision.cli.credential:show",
             "remove": "provision.cli.credential:remove",
         },
     ),

@@ -59,6 +59,44 @@ def test_what_a_host_holds_is_known_and_whether_it_is_current(here: Site, agent:
     assert row.stored is not None and not row.stored.current and row.stored.credentials == {"token": 1}
 
 
+def test_an_older_credential_is_kept_until_the_host_has_the_newest(here: Site, agent: Agent) -> None:
+    store = here.service.core.store
+    here.secret("node2", b"another token")
+    here.secret("node2", b"a third token")
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held, sealed.earlier) == (3, 1, 1)
+    (earlier,) = store.earlier_credentials.open("node2")
+    assert (earlier.name, earlier.version, earlier.secret.reveal()) == ("token", 1, TOKEN2)
+    agent.says(identity=agent.stored)
+    assert store.earlier_credentials.of("node2") == {"token": 1}, "it has the old one still"
+    agent.says(identity=agent.stored.replace("token=1", "token=3"))
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held, sealed.earlier) == (3, 3, None)
+    assert store.earlier_credentials.open("node2") == []
+    assert [entry["credential"] for entry in here.audit("credential-rolled")] == ["token"]
+
+
+def test_what_no_host_holds_is_not_kept(here: Site) -> None:
+    here.secret("node2", b"another token")
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+
+
+@pytest.mark.parametrize("end", ["wiped", "refused sda is gone"])
+def test_with_the_identity_goes_what_was_kept_for_it(here: Site, agent: Agent, end: str) -> None:
+    here.secret("node2", b"another token")
+    agent.says(identity=end)
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+
+
+def test_what_was_kept_of_a_compromised_host_is_exposed_as_well(here: Site, agent: Agent) -> None:
+    here.secret("node2", b"another token")
+    assert here.service.compromises.declare("node2", ROOT).exposed == ("token",)
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+    here.secret("node2", TOKEN2)
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.exposed) == (3, True)
+
+
 def test_it_boots_its_image_alone_on_every_lan(here: Site, agent: Agent) -> None:
     for way in (None, GENERAL):
         text = config(here, way)
