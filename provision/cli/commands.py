@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, str | Group] = {
             "list": "provision.cli.inventory:host_list",
             "show": "provision.cli.inventory:host_show",
             "replace-mac": "provision.cli.host:replace_mac",
+            "move": "provision.cli.host:move",
             "compromised": "provision.cli.host:compromised",
             "reprovision": "provision.cli.identity:reprovision",
             "decommission": "provision.cli.identity:decommission",

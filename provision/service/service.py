@@ -27,6 +27,7 @@ from provision.service.listeners import Listeners
 from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
+from provision.service.moves import Moves
 from provision.service.netboot import Netboot
 from provision.service.operations import Operations
 from provision.service.overview import Overview
@@ -60,6 +61,7 @@ class Service:
         tracker, builder = Tracker(), MediaBuilder(core)
         self.operations = Operations(core)
         self.inventories = Inventories(core, builder)
+        self.moves = Moves(core, self.inventories)
         self.credentials = Credentials(core)
         self.images = Images(core, self.operations)
         self.windows = Windows(core)
