@@ -65,6 +65,18 @@ def test_the_identity_is_the_one_that_the_boot_arguments_name(tmp_path: Path, ar
     assert found(tmp_path, arguments) == taken
 
 
+@pytest.mark.parametrize(("envelope", "named"), [("", "serial"), ('  "envelope": {\n', "none")])
+def test_a_disk_gets_nothing_of_a_host_whose_secrets_are_for_its_tpm(tmp_path: Path, envelope: str, named: str) -> None:
+    """So a disk that was moved or cloned has nothing that another machine could use."""
+    script = (SCRIPTS / "stored").read_text().replace("/proc/cmdline", str(tmp_path / "host.json"))
+    for name in ("disks", "table", "identity"):
+        script = script.replace(f". /{name}\n", f". {SCRIPTS}/{name}\n")
+    (tmp_path / "stored").write_text(script)
+    (tmp_path / "host.json").write_text(f'{{\n  "disk": {{\n    "serial": "boot-7"\n  }},\n{envelope}')
+    told = f". {tmp_path}/stored; site={tmp_path}; about={tmp_path}/host.json; names_disk && echo $way || echo none"
+    assert run(tmp_path, told).strip() == named
+
+
 def judged(tmp_path: Path, code: int, commands: str, *, keys: bool = False, record: bool = False) -> str:
     """What comes of it when the program ends with `code`."""
     new, sd, site = tmp_path / "new", tmp_path / "seed", tmp_path / "site"
