@@ -29,6 +29,7 @@ from provision.policy import HostState
 from provision.render import identity, networkd
 from provision.render.environment import render_common
 from provision.secret import Secret
+from provision.seed_signature import Signer, encode
 from provision.site import Service, Site
 
 FORMAT = 1
@@ -43,6 +44,7 @@ _JSON = json.JSONEncoder(separators=(",", ":"))
 DIRECTORY = "provision-seed"
 ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
+SIGNATURE = f"{DIRECTORY}/signature"
 HOST_JSON = "/etc/provision/host.json"
 BOOT_SERVERS = "/etc/provision/boot-servers.nft"
 MODULE_OPTIONS = "/etc/modprobe.d/provision.conf"
@@ -136,10 +138,12 @@ def seed_revision(
     owners: Mapping[str, str] | None = None,
     envelope: EnvelopeSource | None = None,
     enroll: str | None = None,
+    signed: Sequence[str] = (),
 ) -> str:
     """The revision (hex SHA-256) of the seed that `build` makes of the same things; needs no secret.
 
     `versions` has (name, version) of each credential of the host, in any order; `owners` those that are not root's.
+    `signed` is the label of the signer.
     """
     boot = [phone_home.url, phone_home.boot] if phone_home else None
     there = [[str(s.address), s.http, s.tftp, *s.transfers] for s in servers]
@@ -147,6 +151,7 @@ def seed_revision(
     parts += [sorted(owners.items())] if owners else []
     parts += [["envelope", envelope.url, *envelope.keys]] if envelope else []
     parts += [["enroll", enroll]] if enroll else []
+    parts += [["signed", *signed]] if signed else []
     return hashlib.sha256(_JSON.encode(parts).encode()).hexdigest()
 
 
@@ -159,14 +164,15 @@ def build(
     phone_home: PhoneHome | None,
     now: datetime,
     servers: Sequence[BootServer] = (),
+    signer: Signer | None = None,
 ) -> Seed:
     """The seed of `state.host`, released by policy for this revision of it and this boot, and not expired at `now`.
-    `servers` are the boot listeners that the host can reach.
+    `servers` are the boot listeners that the host can reach; without a `signer` it is not signed.
 
     Raises Denied for any other release, and Invalid when two files would stand at one path or a value does not fit.
     """
     policy.require(release, state, boot, now, secret=bool(credentials) or phone_home is not None)
-    return _build(state.host, site, credentials, phone_home, servers, None)
+    return _build(state.host, site, credentials, phone_home, servers, None, signer)
 
 
 def plain(
@@ -175,11 +181,12 @@ def plain(
     servers: Sequence[BootServer] = (),
     envelope: EnvelopeSource | None = None,
     enroll: str | None = None,
+    signer: Signer | None = None,
 ) -> Seed:
     """The seed without any secret of a host, which gets those by its envelope, and is to enrol its TPM at the URL
     `enroll`. It is no secret, so that this takes no release: it tells what the host's boot loader will measure. Raises
     Invalid as `build` does."""
-    return _build(host, site, (), None, servers, envelope, enroll)
+    return _build(host, site, (), None, servers, envelope, signer, enroll)
 
 
 def secrets(
@@ -201,11 +208,13 @@ def _build(
     phone_home: PhoneHome | None,
     servers: Sequence[BootServer],
     envelope: EnvelopeSource | None,
+    signer: Signer | None,
     enroll: str | None = None,
 ) -> Seed:
     versions = [(c.name, c.version) for c in credentials]
     owners = {c.name: c.owner for c in credentials if c.owner != ROOT_OWNER}
-    revision = seed_revision(host, site, versions, phone_home, servers, owners, envelope, enroll)
+    label = signer.label if signer else ()
+    revision = seed_revision(host, site, versions, phone_home, servers, owners, envelope, enroll, label)
     tree = _generated(host, site)
     tree[HOST_JSON] = File(_host_json(host, site, revision, credentials, phone_home, envelope, enroll), "0600")
     if servers:
@@ -213,7 +222,7 @@ def _build(
     for credential in credentials:
         _add(tree, host, credential)
     _check_paths(tree, host)
-    return Seed(revision, archive(host.name, revision, tree))
+    return Seed(revision, archive(host.name, revision, tree, signer))
 
 
 def obstacle(host: Host, site: Site, path: str) -> str | None:
@@ -282,12 +291,13 @@ def _check_paths(tree: Mapping[str, File], host: Host) -> None:
             parent = parent.rpartition("/")[0]
 
 
-def archive(host: str, revision: str, tree: Mapping[str, File]) -> bytes:
+def archive(host: str, revision: str, tree: Mapping[str, File], signer: Signer | None = None) -> bytes:
     """The seed of a host's name with these files, by their paths below /etc. Who gives a host's own away needs a
     release of policy: this is what `build` makes of one, and what virtual machines get that are nobody's host."""
     entries = [cpio.file(f"{ROOT}{path}", file.data, int(file.mode, 8)) for path, file in tree.items()]
-    members = cpio.tree([cpio.directory(DIRECTORY, 0o700), *entries])
-    return cpio.pack([*members, cpio.file(MANIFEST, _manifest(host, revision, tree), 0o600)])
+    members, manifest = cpio.tree([cpio.directory(DIRECTORY, 0o700), *entries]), _manifest(host, revision, tree)
+    signature = [cpio.file(SIGNATURE, encode(manifest, signer), 0o600)] if signer else []
+    return cpio.pack([*members, *signature, cpio.file(MANIFEST, manifest, 0o600)])
 
 
 def _manifest(host: str, revision: str, tree: Mapping[str, File]) -> bytes:

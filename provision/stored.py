@@ -10,17 +10,24 @@ from enum import StrEnum
 
 from provision.errors import Invalid
 
-_STORED = re.compile(r"stored ([0-9a-f]{64})((?: [a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?=[0-9]{1,9})*)")
-_REFUSED = re.compile(r"refused ([A-Za-z0-9][A-Za-z0-9 ,;:.()_/+=\'-]{0,250})")
+_REASON = r"refused ([A-Za-z0-9][A-Za-z0-9 ,;:.()_/+=\'-]{0,250})"
+_REFUSED = re.compile(_REASON)
+_STORED = re.compile(
+    rf"stored ([0-9a-f]{{64}})((?: [a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?=[0-9]{{1,9}})*)(?:; {_REASON})?"
+)
 WIPED = "wiped"
 
 
 @dataclass(frozen=True)
 class Holds:
-    """The host has the seed of this `revision` on its disk, with these versions of its credentials by name."""
+    """The host has the seed of this `revision` on its disk, with these versions of its credentials by name.
+
+    `refused` is why it has not taken the seed that it was booted with, "" when there was none.
+    """
 
     revision: str
     credentials: Mapping[str, int]
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def parse(text: str) -> Report | None:
         return Wiped()
     if found := _STORED.fullmatch(text):
         pairs = (pair.rpartition("=") for pair in found[2].split())
-        return Holds(found[1], {name: int(version) for name, _, version in pairs})
+        return Holds(found[1], {name: int(version) for name, _, version in pairs}, found[3] or "")
     if found := _REFUSED.fullmatch(text):
         return Refused(found[1])
     raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")

@@ -34,7 +34,8 @@ class Sealed(Answer):
 class CredentialRow(Answer):
     """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
     certificate's. `exposed`: others may have its content, since its host was declared compromised. `held` is the
-    version that the host says it has on its disk, None when it has none there."""
+    version that the host says it has on its disk, None when it has none there; `earlier` a version that is kept beside
+    the newest one, until the host has that."""
 
     model_config = examples(
         {
@@ -48,6 +49,7 @@ class CredentialRow(Answer):
             "not_after": None,
             "exposed": False,
             "held": 1,
+            "earlier": 1,
         }
     )
 
@@ -61,3 +63,4 @@ class CredentialRow(Answer):
     not_after: Time | None
     exposed: bool = False
     held: Count | None = None
+    earlier: Count | None = None

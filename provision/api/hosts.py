@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
@@ -221,6 +222,46 @@ class ReplacedMac(Answer):
     old: NicAddress
     new: NicAddress
     interfaces: dict[InterfaceName, tuple[NicAddress, ...]]
+    changes: Changes
+
+
+class MoveHost(Request):
+    """The MACs of the machine that a host is to be, in the order of those that it has, and its UUID (SMBIOS), if that
+    is to be looked at. `dry_run`: only say what that changes."""
+
+    model_config = examples({"macs": ["52:54:00:00:00:11"], "dry_run": True})
+
+    macs: tuple[NicAddress, ...] = Field(min_length=1, max_length=64)
+    uuid: UUID | None = None
+    dry_run: bool = False
+
+
+class MovedHost(Answer):
+    """What moving a host to new hardware changes, or has changed, and which NICs and UUID it has then: what its files
+    are to say."""
+
+    model_config = examples(
+        {
+            "host": "node1",
+            "interfaces": {"mgmt": ["52:54:00:00:00:11"]},
+            "uuid": None,
+            "changes": {
+                "added": [],
+                "removed": [],
+                "changed": {},
+                "site": [],
+                "lines": ["~ node1: interfaces.mgmt.macs: 52:54:00:00:00:01 -> 52:54:00:00:00:11"],
+                "notes": ["what the disk of the old machine says is believed no longer; wipe it"],
+                "applied": True,
+                "confirm": False,
+                "etag": '"0123456789abcdef0123456789abcdef"',
+            },
+        }
+    )
+
+    host: Name
+    interfaces: dict[InterfaceName, tuple[NicAddress, ...]]
+    uuid: UUID | None
     changes: Changes
 
 

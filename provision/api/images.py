@@ -25,7 +25,7 @@ class Upload(Answer):
 
 class ImportOrder(Model):
     """A base image from uploads, by their ids. `names` has the path of each as it was typed, `parts` the bytes of each
-    part of the image, by its own report."""
+    part of the image, by its own report. With `site_keys`, the image is told by which keys to know this site."""
 
     model_config = examples(
         {"names": {"0" * 32: "vmlinuz"}, "kernel": "0" * 32, "initrds": ["1" * 32], "kernel_arguments": ["quiet"]}
@@ -38,6 +38,7 @@ class ImportOrder(Model):
     loaders: dict[LoaderName, UploadId] | None = Field(default=None, max_length=1024)
     seed_size: int | None = None
     parts: Parts = {}
+    site_keys: bool = False
 
     @property
     def uploads(self) -> tuple[str, ...]:

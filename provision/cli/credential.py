@@ -13,9 +13,10 @@ import typer
 from provision.cli import output
 from provision.cli.arguments import HostName, of_host, route
 from provision.cli.context import context
-from provision.errors import Invalid, Problem, Problems, Unavailable
+from provision.errors import Invalid, NotFound, Problem, Problems, Unavailable
 
 if TYPE_CHECKING:
+    from provision.api.credentials import CredentialRow
     from provision.credential_files import BulkItem
     from provision.site import Inventory
 
@@ -120,9 +121,50 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only 
     if given.json:
         output.data(rows)
         return
-    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "ON DISK", "SHA256", "EXPIRES", "EXPOSED")
-    keys = ("host", "name", "kind", "path", "mode", "version", "held", "sha256", "not_after")
+    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "ON DISK", "KEPT", "SHA256", "EXPIRES", "EXPOSED")
+    keys = ("host", "name", "kind", "path", "mode", "version", "held", "earlier", "sha256", "not_after")
     output.table(columns, ([*(getattr(row, key) for key in keys), row.exposed or None] for row in rows))
+
+
+def show(host: HostName, name: CredentialName) -> None:
+    """Show a credential, without its content: which versions there are, and which the host has on its disk."""
+    from provision.api.credentials import CredentialRow
+
+    given = context()
+    with given.client() as client:
+        rows = client.call(list[CredentialRow], "GET", "/v1/credentials", params=of_host(host))
+    row = next((row for row in rows if row.name == name), None)
+    if row is None:
+        remedy = f"set it: 'provision credential set {host} {name} --file FILE'"
+        raise NotFound(f"credential '{name}' of {host}", "has not been set", remedy)
+    if given.json:
+        output.data(row)
+        return
+    output.say(f"{name} of {host}: {row.kind}, {row.path}, mode {row.mode}")
+    output.say(f"version {row.version}{_ending(row)}")
+    if row.sha256:
+        output.say(f"SHA-256 {row.sha256}")
+    for line in _roll_over(row):
+        output.say(line)
+
+
+def _ending(row: CredentialRow) -> str:
+    return f", ends {output.moment(row.not_after)}" if row.not_after else ""
+
+
+def _roll_over(row: CredentialRow) -> list[str]:
+    """How far the newest version has come, and what is kept until then."""
+    lines = []
+    if row.held is not None:
+        same = row.held == row.version
+        lines.append(f"the host has version {row.held} on its disk" + ("" if same else ", and gets the newest one by"))
+        if not same:
+            lines.append(f"  provision host reprovision {row.host}")
+    if row.earlier is not None:
+        lines.append(f"version {row.earlier} is kept, too, until the host has the newest one")
+    if row.exposed:
+        lines.append("others may have its content: set it again")
+    return lines
 
 
 def remove(host: HostName, name: CredentialName) -> None:

@@ -64,6 +64,43 @@ def replace_mac(
     output.text(fragment(done.host, done.interfaces).rstrip())
 
 
+def move(
+    host: HostName,
+    macs: Annotated[
+        list[str], typer.Argument(metavar="MAC...", help="The new machine's, in the order of the old ones")
+    ],
+    uuid: Annotated[
+        str | None, typer.Option("--uuid", metavar="UUID", help="The new machine's, by SMBIOS [not looked at]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
+) -> None:
+    """Move a host to new hardware.
+
+    Nothing of the old machine is believed any more: its window is closed, links and media of before are withdrawn, its
+    TPM is enrolled no longer, and the identity on its disk is worth nothing. The new one needs a window.
+    """
+    from provision.api.hosts import MovedHost, MoveHost
+    from provision.inventory.replacement import fragment
+
+    given = context()
+    try:
+        order = MoveHost.model_validate({"macs": macs, "uuid": uuid, "dry_run": dry_run})
+    except ValueError:
+        raise Invalid(host, "is given no valid MAC, or no valid UUID", "write 'host move HOST MAC...'") from None
+    with given.client() as client:
+        done = client.call(MovedHost, "POST", route("hosts", host, "move"), body=order)
+    if given.json:
+        output.data(done)
+        return
+    for line in (*done.changes.lines, *(f"note: {note}" for note in done.changes.notes)):
+        output.say(line)
+    asked = f"{host}: is moved; let the new machine boot: 'provision window {host}'"
+    output.say("dry run, nothing is changed" if dry_run else asked)
+    output.say("Change the inventory files, too, or the next apply changes it back:")
+    output.text(fragment(done.host, done.interfaces).rstrip())
+    output.text(f"    uuid: {done.uuid}" if done.uuid else "    uuid: null  # or none at all")
+
+
 def _ended(done: Compromised) -> list[str]:
     """What has ended, and what is left to do."""
     ended = [

@@ -45,6 +45,9 @@ def import_(
     seed_size: Annotated[
         int | None, typer.Option("--seed-size", metavar="MIB", min=1, max=256, help="Room for the seed, up to 256 [4]")
     ] = None,
+    site_keys: Annotated[
+        bool, typer.Option("--site-keys", help="Let hosts take seeds that this site has signed, and no others")
+    ] = False,
 ) -> None:
     """Check an image, and build its base ISO and base disk.
 
@@ -57,7 +60,14 @@ def import_(
         kernel, initrd, cmdline = _built(source, given=any(value for value in (kernel, initrd, cmdline)))
     if kernel is None or not initrd:
         raise Invalid(name, "has no kernel or no initrd", "give --from, or --kernel and --initrd")
-    _import(name, kernel, initrd, cmdline or "", loaders, seed_size, parts)
+    more = {"seed_size": seed_size << 20} if seed_size else {}
+    _import(
+        name,
+        kernel,
+        initrd,
+        loaders,
+        {"kernel_arguments": tuple(split(cmdline or "")), "parts": parts, **more, "site_keys": site_keys},
+    )
 
 
 def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:
@@ -89,10 +99,8 @@ def _import(
     name: str,
     kernel: Path,
     initrd: list[Path],
-    cmdline: str,
     loaders: Path | None,
-    seed_size: int | None,
-    parts: dict[str, int],
+    more: dict[str, Any],
 ) -> None:
     from provision.api.images import ImportOrder
     from provision.api.operations import Operation
@@ -105,10 +113,8 @@ def _import(
             kernel=uploads[kernel],
             initrds=tuple(uploads[path] for path in initrd),
             names={upload: str(path) for path, upload in uploads.items()},
-            kernel_arguments=tuple(split(cmdline)),
             loaders=_upload_all(client, loaders, progress) if loaders else None,
-            seed_size=seed_size * (1 << 20) if seed_size else None,
-            parts=parts,
+            **more,
         )
 
         def begin(name: str) -> Operation:

@@ -22,7 +22,7 @@ from provision.media.authoring import Ingredients
 from provision.media.base import FORMAT, FORMATS, MEDIA, RECORD, BaseImage, hash_file, record
 from provision.media.disk import build_disk
 from provision.media.fat import CLOCK
-from provision.media.initrd import CONTRACT, inspect_initrd
+from provision.media.initrd import CONTRACT, SIGNED, inspect_initrd
 from provision.media.iso import build_iso
 from provision.media.kernel import Kernel, inspect_kernel
 from provision.media.layout import FileEntry, MediumLayout, Progress
@@ -56,6 +56,8 @@ class ImportRequest:
     loaders: Path | None = None
     seed_size: int = SEED_SIZE
     parts: Mapping[str, int] = field(default_factory=dict)
+    site_archive: bytes = b""
+    """One more archive, behind all initrds; padded to 512 bytes."""
 
 
 class ImportProblems(Problems):
@@ -96,13 +98,19 @@ def prepare(request: ImportRequest, work: Path, progress: Progress) -> Prepared:
             problems.append(_problem(source, error))
     kernel = _check_kernel(request, copied, problems)
     features, accounts = _check_initrds(request, copied, work, problems, progress)
+    if request.site_archive and SIGNED not in features and not problems:
+        fact = "does not check signatures, so the site's keys are nothing to it"
+        problems.append(Problem(request.name, 0, "", fact, "build the image anew, or leave out --site-keys"))
     if problems or kernel is None:
         raise ImportProblems(problems)
     (work / "scratch").mkdir()
     loaders = copy_loaders(found, work / "scratch")
-    initrds = tuple(target for _, target in sources[1:])
-    id_ = _identify(request, work / "kernel", initrds, loaders)
-    ingredients = Ingredients(id_, work / "kernel", initrds, loaders, request.seed_size)
+    initrds = [target for _, target in sources[1:]]
+    if request.site_archive:
+        initrds.append(work / f"initrd{len(initrds)}.img")
+        initrds[-1].write_bytes(request.site_archive)
+    id_ = _identify(request, work / "kernel", tuple(initrds), loaders)
+    ingredients = Ingredients(id_, work / "kernel", tuple(initrds), loaders, request.seed_size)
     return Prepared(ingredients, kernel.version, features, accounts)
 
 

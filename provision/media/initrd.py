@@ -21,6 +21,8 @@ ALIVE = "alive"
 """The word of an image that goes on saying that it is up."""
 IDENTITY = "identity"
 """The word of an image that keeps its host's identity on a disk."""
+SIGNED = "signed"
+"""The word of an image that looks at the signature of its host's seed."""
 MOST_MEMBERS = 1000
 """Archives of a file; what makes initrds puts a handful into one."""
 MOST_UNPACKED = 64 << 30

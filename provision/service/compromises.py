@@ -30,6 +30,7 @@ class Compromises:
             state = core.seen(name, principal)
             sealed = store.credentials.open(name, sorted(store.snapshot.credentials.get(name, {})))
             contents = [Content(one.name, one.version, one.secret) for one in sealed]
+            earlier = store.earlier_credentials.open(name)
             tokens = tuple(token.name for token in self._for_it_alone(name))
             tpm = store.tpms.holds(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
@@ -41,10 +42,11 @@ class Compromises:
                     store.enrolments.closing,
                     store.tpms.removing,
                     store.identities.removing,
+                    lambda tx, host: store.earlier_credentials.removing(tx, host, tuple(one.name for one in earlier)),
                     lambda tx, host: store.links.revoking(tx, links),
                     lambda tx, host: store.tokens.removing(tx, tokens),
                 ]
-                store.compromises.declare(name, contents, endings, core.clock(), principal)
+                store.compromises.declare(name, [*earlier, *contents], endings, core.clock(), principal)
         core.witness()
         core.charged.forget(name)
         return Compromised(

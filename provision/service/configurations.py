@@ -54,7 +54,7 @@ class Configurations:
             kernel=kernel,
             initrds=initrds,
             seed=server + boot_paths.http(SeedFile(revision)) if revision is not None else None,
-            arguments=(*self._builder.arguments(state.host, base), *enrolling),
+            arguments=(*self._builder.arguments(state.host, base, seedless=revision is None), *enrolling),
         )
 
 

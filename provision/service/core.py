@@ -20,7 +20,7 @@ from provision.clock import Clock
 from provision.denial import Denial
 from provision.errors import Conflict, NotFound, ProvisionError, Unavailable
 from provision.host import Host
-from provision.media.initrd import ALIVE, IDENTITY
+from provision.media.initrd import ALIVE, IDENTITY, SIGNED
 from provision.media.library import BaseImage, Library
 from provision.policy import Ground, HostState, Release
 from provision.principal import Principal
@@ -223,6 +223,10 @@ class Core:
     def has_agent(self, host: Host) -> bool:
         """Whether the host's image says of itself that it goes on saying that it is up."""
         return self._has(host, ALIVE)
+
+    def is_signed(self, host: Host) -> bool:
+        """Whether the host's image looks at the signature of its seed."""
+        return self._has(host, SIGNED)
 
     def _has(self, host: Host, feature: str) -> bool:
         try:

@@ -128,7 +128,7 @@ class Credentials:
         others: list[Held] = [*sealed, *map(_held, fellows)]
         now = core.clock()
         found = credential.check(declared.kind, name, data, state.host, core.site, others, now, entry.path)
-        return replace(entry, not_after=found.not_after)
+        return replace(entry, not_after=found.not_after, held=self._on_disk(host, name))
 
     def _require_room(self, host: Host, entry: CredentialInput, paths: Mapping[str, str]) -> None:
         """Raise Invalid when another file of the host's seed is in the way; what is not sealed yet will stand where the
@@ -154,15 +154,20 @@ class Credentials:
         seen = {one.name for one in self._core.visible(principal)}
         exposed = self._core.store.snapshot.exposed
         return [
-            _info(info, exposed=info.name in exposed.get(info.host, ()), held=self._on_disk(info))
+            _info(
+                info,
+                exposed=info.name in exposed.get(info.host, ()),
+                held=self._on_disk(info.host, info.name),
+                earlier=self._core.store.earlier_credentials.of(info.host).get(info.name),
+            )
             for info in self._core.store.credentials.infos(host)
             if info.host in seen
         ]
 
-    def _on_disk(self, info: CredentialInfo) -> int | None:
-        """The version of the credential that its host says it has on its disk."""
-        stored = self._core.store.identities.of(info.host)
-        return stored.holds.credentials.get(info.name) if stored is not None else None
+    def _on_disk(self, host: str, name: str) -> int | None:
+        """The version of a credential that its host says it has on its disk."""
+        stored = self._core.store.identities.of(host)
+        return stored.holds.credentials.get(name) if stored is not None else None
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ def _entry(
     return CredentialInput(name, spec.kind, spec.path, spec.mode, data)
 
 
-def _info(info: CredentialInfo, *, exposed: bool, held: int | None) -> CredentialRow:
+def _info(info: CredentialInfo, *, exposed: bool, held: int | None, earlier: int | None) -> CredentialRow:
     return CredentialRow(
         host=info.host,
         name=info.name,
@@ -208,4 +213,5 @@ def _info(info: CredentialInfo, *, exposed: bool, held: int | None) -> Credentia
         not_after=info.not_after.isoformat() if info.not_after else None,
         exposed=exposed,
         held=held,
+        earlier=earlier,
     )

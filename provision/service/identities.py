@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from provision.api import hosts as api
 from provision.policy import HostState
+from provision.service.acts import act
 from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.progress import Tracker
@@ -29,6 +30,9 @@ class Identities:
         known = self._core.store.identities.of(message.host)
         if isinstance(report, Holds):
             self._came_up(message.host, now)
+            if report.refused:
+                self._refused_seed(message, report.refused, now)
+                report = replace(report, refused="")
             if known is None or (known.holds, known.boot) != (report, message.boot):
                 return self._holds(message, report, known, now)
             return known.ordered
@@ -38,6 +42,7 @@ class Identities:
             with self._core.act("identity-wiped", None, host=message.host):
                 self._core.store.identities.remove(message.host)
             self._core.witness()
+            self._forget_earlier(message.host, {})
         return Ordered.NOTHING
 
     def _holds(self, message: Message, report: Holds, known: StoredIdentity | None, now: datetime) -> Ordered:
@@ -48,12 +53,34 @@ class Identities:
             network = self._network(host, message.boot)
             core.store.identities.put(host, StoredIdentity(message.boot, network, report, now, ordered))
         core.witness()
+        self._forget_earlier(host, report.credentials)
         return ordered
+
+    def _forget_earlier(self, host: str, held: Mapping[str, int]) -> None:
+        """The host has these versions of its credentials: what was kept of any other is worth nothing to it."""
+        core, earlier = self._core, self._core.store.earlier_credentials
+        gone = sorted(name for name, version in earlier.of(host).items() if held.get(name) != version)
+        if not gone:
+            return
+        told = [{"host": host, "credential": name} for name in gone]
+        with act(core.audit, core.clock, "credential-rolled", None, told):
+            earlier.forget_all_but(host, held)
+        core.witness()
 
     def _network(self, host: str, boot: str) -> str:
         """The network of the boot from which the host has its seed; "" for a medium."""
         known = (one for one in self._core.store.boots.of(host) if one.label == boot)
         return next((one.network for one in known), "")
+
+    def _refused_seed(self, message: Message, reason: str, now: datetime) -> None:
+        host = message.host
+        told = any(one.event == "seed-refused" for one in self._core.alerts.of(host, now))
+        self._core.alerts.raise_(host, "seed-refused", f"it has not taken the seed of its last boot: {reason}", now)
+        if told:
+            return
+        with self._core.act("seed-refused", None, host=host, boot=message.boot, reason=reason):
+            pass
+        self._core.witness()
 
     def _refused(self, host: str, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
         told = any(one.event == "identity-refused" for one in self._core.alerts.of(host, now))
@@ -63,6 +90,7 @@ class Identities:
         with self._core.act("identity-refused", None, host=host, reason=report.reason):
             self._core.store.identities.remove(host)
         self._core.witness()
+        self._forget_earlier(host, {})
 
     def _came_up(self, host: str, now: datetime) -> None:
         """A host that booted the image alone has no key to say once that it is up: its first word says so."""

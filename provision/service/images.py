@@ -21,11 +21,14 @@ from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionErro
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
+from provision.media.site_archive import site_archive
 from provision.media.unified import UnifiedImages
 from provision.principal import Principal, PrincipalRole
 from provision.service import standing
 from provision.service.core import Core
 from provision.service.operations import Operations, Order, Running
+from provision.service.site_keys import SiteKeys
+from provision.site_key import KeyUse
 
 _MAX_UPLOAD = 4 << 30
 """Bytes of one upload: more than any boot loader can put into memory below 4 GiB."""
@@ -164,9 +167,14 @@ class Images:
             kernel_arguments=order.kernel_arguments,
             loaders=loaders,
             parts=order.parts,
+            site_archive=self._site_archive() if order.site_keys else b"",
             **seed,
         )
         return request, typed
+
+    def _site_archive(self) -> bytes:
+        """By which keys the image is to know this site; a key is made when there is none."""
+        return site_archive([key.public for key in SiteKeys(self._core).trusted(KeyUse.SIGNING)], [], [])
 
     def listing(self) -> list[Image | DamagedImage]:
         """Every name with what it stands for; a damaged image is listed with its problem."""

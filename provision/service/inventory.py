@@ -160,22 +160,37 @@ class Inventories:
         Raises NotFound and Invalid for `old`, Denied for who does not see all hosts, Conflict when `new` is a NIC of
         some host, and Problems with all that does not fit.
         """
+        host = self.exchanging(name, principal)
+        mac, new = replacement.nic(host, old), nic_address(new)
+        host = replacement.replaced(host, mac, new)
+        self.require_free(new)
+        merged, changes = self.with_host(host)
+        moved = enrolment.of_moved(self._core, name)
+        changes = replace(changes, notes=(*changes.notes, *moved, self._sighting(new)))
+        return Replacement(host, mac, new, merged, changes)
+
+    def exchanging(self, name: str, principal: Principal) -> Host:
+        """The host whose NICs are to be exchanged. Raises NotFound, and Denied for who does not see all hosts."""
         host = self._core.seen(name, principal).host
         if principal.selector:
             fact = f"sees only hosts with {spelled(principal.selector)}, and the new NIC may be another's"
             raise Denied(principal.name, fact, "let somebody do it whose token has no selector", "selector")
-        mac, new = replacement.nic(host, old), nic_address(new)
-        host = replacement.replaced(host, mac, new)
-        if (other := self._core.store.snapshot.by_mac.get(new)) is not None:
-            raise Conflict(new, f"is a NIC of {other}", "look at that host, or replace its NIC first")
-        hosts = tuple(host if one.name == name else one for one in self._core.hosts.values())
+        return host
+
+    def require_free(self, mac: str) -> None:
+        """Raise Conflict when the MAC is a NIC of some host."""
+        if (other := self._core.store.snapshot.by_mac.get(mac)) is not None:
+            raise Conflict(mac, f"is a NIC of {other}", "look at that host, or replace its NIC first")
+
+    def with_host(self, host: Host) -> tuple[Inventory, Difference]:
+        """The inventory with the host as it is here, and what that changes. Raises Problems with all that does not
+        fit."""
+        hosts = tuple(host if one.name == host.name else one for one in self._core.hosts.values())
         with without_collector():
             if problems := [Problem(STORE, 0, dotted(v.path), v.fact, v.remedy) for v in check(self._core.site, hosts)]:
                 raise Problems(problems)
             merged, changes, _ = self._compared(Inventory(site=self._core.site, hosts=hosts), prune=False)
-        moved = enrolment.of_moved(self._core, name)
-        changes = replace(changes, notes=(*changes.notes, *moved, self._sighting(new)))
-        return Replacement(host, mac, new, merged, changes)
+        return merged, changes
 
     def _sighting(self, mac: str) -> str:
         """Where the NIC that is there now has been seen."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 
-from provision import boot_paths
+from provision import boot_paths, key_pairs, seed_signature
 from provision import seed as seeds
 from provision.accounts import ROOT
 from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload, Role
@@ -24,14 +24,18 @@ from provision.media.library import BaseImage
 from provision.media.plan import PLAIN, REFUSAL, Plan
 from provision.policy import HostState, Release, require
 from provision.render import grub, isolinux
+from provision.render.identity import machine_id
 from provision.render.target import BootTarget
 from provision.secret import Secret
 from provision.seed import BootServer, EnvelopeSource, PhoneHome, PhoneHomeId, Seed, SeedCredential
+from provision.seed_signature import Signer
 from provision.service.core import Core
 from provision.service.endpoints import Endpoint
 from provision.service.payloads import carries_key
 from provision.site_key import KeyUse, SiteKey
 
+IDENTITY_ARGUMENT = "provision.identity"
+"""The kernel argument that names an identity on a disk, by the host's machine-id."""
 _PLANS = 64
 _REVISIONS = 20_000
 
@@ -44,7 +48,8 @@ class MediaBuilder:
         self._plans: OrderedDict[tuple[Medium, DiskFormat, Payload, str, str], Plan] = OrderedDict()
         # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
-            tuple[str, tuple[tuple[str, str], ...], str | None, str], tuple[tuple[BootServer, ...], str]
+            tuple[str, tuple[tuple[str, str], ...], tuple[str, ...], str | None, str],
+            tuple[tuple[BootServer, ...], str],
         ] = {}
         self._lock = Lock()
         self.signing_keys: Callable[[], Sequence[SiteKey]] = lambda: core.store.site_keys.of(KeyUse.SIGNING)
@@ -86,7 +91,25 @@ class MediaBuilder:
         the URL `enroll`. Raises Invalid."""
         servers = self._core.endpoints.boot_servers(host)
         envelope = self.envelope_source(channel) if host.credentials else None
-        return seeds.plain(host, self._core.site, servers, envelope, enroll)
+        return seeds.plain(host, self._core.site, servers, envelope, enroll, self._signer(host))
+
+    def _signing_keys(self, host: Host) -> Sequence[SiteKey]:
+        """The keys that the host's image is to know its site by, the one that signs first; none for an image that does
+        not look, and as long as the site has none."""
+        keys = self._core.store.site_keys.of(KeyUse.SIGNING)
+        return keys if keys and self._core.is_signed(host) else ()
+
+    def _signed(self, host: Host) -> tuple[str, ...]:
+        keys = self._signing_keys(host)
+        return seed_signature.label(keys[0].number, [key.public.hex() for key in keys]) if keys else ()
+
+    def _signer(self, host: Host) -> Signer | None:
+        """What signs the host's seeds. Raises Unavailable."""
+        keys = self._signing_keys(host)
+        if not keys:
+            return None
+        private = key_pairs.signing_key(self._core.store.site_keys.open(keys[0]))
+        return Signer(keys[0].number, tuple(key.public.hex() for key in keys), private)
 
     def _key(self, boot: Boot | Copy) -> Secret:
         store = self._core.store
@@ -99,14 +122,15 @@ class MediaBuilder:
             return self._revision_of_plain(host, channel)
         owners = self._core.owners(host)
         url, there = self._phone_home_url(state, channel, boot), self._core.endpoints.boot_servers(host)
-        key = state.revision, tuple(owners.items()), url, boot.label
+        signed = self._signed(host)
+        key = state.revision, tuple(owners.items()), signed, url, boot.label
         known = self._revisions.get(key)
         if known is not None and known[0] == there:
             return known[1]
         sealed = snapshot.credentials.get(host.name, {})
         versions = [(name, sealed[name]) for name in host.credentials if name in sealed]
         site = snapshot.site or self._core.site
-        found = seeds.seed_revision(host, site, versions, _said(url, boot), there, owners)
+        found = seeds.seed_revision(host, site, versions, _said(url, boot), there, owners, signed=signed)
         # Not when the inventory has changed since `state` was looked up: then it is of two states.
         if snapshot.revisions.get(host.name) == state.revision:
             if len(self._revisions) >= _REVISIONS:
@@ -116,7 +140,7 @@ class MediaBuilder:
 
     def _revision_of_plain(self, host: Host, channel: Channel) -> str:
         there, envelope = self._core.endpoints.boot_servers(host), self.envelope_source(channel)
-        return seeds.seed_revision(host, self._core.site, (), None, there, None, envelope)
+        return seeds.seed_revision(host, self._core.site, (), None, there, None, envelope, signed=self._signed(host))
 
     def is_current(self, state: HostState) -> bool:
         """Whether the identity on the host's disk is the very seed that it would get now by the same boot."""
@@ -153,9 +177,8 @@ class MediaBuilder:
         credentials = [
             SeedCredential(c.name, c.version, c.path, c.mode, c.secret, owners.get(c.name, ROOT)) for c in opened
         ]
-        built = seeds.build(
-            release, state, boot, core.site, credentials, home, now, core.endpoints.boot_servers(state.host)
-        )
+        there, signer = core.endpoints.boot_servers(state.host), self._signer(state.host)
+        built = seeds.build(release, state, boot, core.site, credentials, home, now, there, signer)
         return self._unchanged(built, state, revision)
 
     def _unchanged(self, built: Seed, state: HostState, revision: str) -> Seed:
@@ -163,9 +186,12 @@ class MediaBuilder:
             raise Gone(state.host.name, "it has just changed", "ask again")
         return built
 
-    def arguments(self, host: Host, base: BaseImage) -> tuple[str, ...]:
-        """The kernel arguments of the host's boots."""
-        return command_line(base.kernel_arguments, self._core.site, host)
+    def arguments(self, host: Host, base: BaseImage, *, seedless: bool = False) -> tuple[str, ...]:
+        """The kernel arguments of the host's boots. Those of a `seedless` one name the identity that is meant: another
+        host's may be on another disk of the machine."""
+        site = self._core.site
+        named = (f"{IDENTITY_ARGUMENT}={machine_id(host, site)}",) if seedless else ()
+        return (*command_line(base.kernel_arguments, site, host), *named)
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy, format_: DiskFormat = RAW) -> Plan:
         """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
@@ -211,7 +237,7 @@ class MediaBuilder:
             kernel="/boot/vmlinuz",
             initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
             seed=seed,
-            arguments=self.arguments(state.host, base),
+            arguments=self.arguments(state.host, base, seedless=seed is None),
         )
 
     def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False, passes: bool = False) -> Plan:

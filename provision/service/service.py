@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 from provision import clock as clocks
@@ -27,6 +27,7 @@ from provision.service.listeners import Listeners
 from provision.service.logins import Logins
 from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
+from provision.service.moves import Moves
 from provision.service.netboot import Netboot
 from provision.service.operations import Operations
 from provision.service.overview import Overview
@@ -62,6 +63,7 @@ class Service:
         tracker, builder = Tracker(), MediaBuilder(core)
         self.operations = Operations(core)
         self.inventories = Inventories(core, builder)
+        self.moves = Moves(core, self.inventories)
         self.credentials = Credentials(core)
         self.images = Images(core, self.operations)
         self.windows = Windows(core)
@@ -92,7 +94,7 @@ class Service:
         builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
-        self.updates = Updates(Updating(core, tracker, self.site_keys, builder.arguments))
+        self.updates = Updates(Updating(core, tracker, self.site_keys, partial(builder.arguments, seedless=True)))
         self.netboot = Netboot(core, builder, tracker, self.envelopes, self.updates)
         self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings)
         self.listeners: Listeners = dict

@@ -16,6 +16,7 @@ from provision.site import CredentialKind, CredentialSpec
 from provision.store.compromises import Content, Exposures, Show
 from provision.store.database import Database, Transaction
 from provision.store.dialect import Statement
+from provision.store.earlier_credentials import EarlierCredentials
 from provision.store.keys import MasterKey, Purpose
 from provision.store.schema import as_text, credential_versions, credentials
 from provision.store.seal import Place, Sealed, seal, unseal
@@ -40,7 +41,10 @@ _IN_MEMORY = 16 * 1024
 
 @dataclass(frozen=True)
 class CredentialInput:
-    """A credential to seal: its name and kind, where it is to stand on the host, and when it ends (if it does)."""
+    """A credential to seal: its name and kind, where it is to stand on the host, and when it ends (if it does).
+
+    `held` is the version that the host has on its disk, which is kept when this replaces it.
+    """
 
     name: str
     kind: CredentialKind
@@ -48,6 +52,7 @@ class CredentialInput:
     mode: str
     data: Secret
     not_after: datetime | None = None
+    held: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,11 @@ class OpenCredential:
 class Credentials:
     """The part of the store that holds credentials."""
 
-    def __init__(self, database: Database, picture: Picture, key: MasterKey, exposures: Exposures) -> None:
+    def __init__(
+        self, database: Database, picture: Picture, key: MasterKey, exposures: Exposures, earlier: EarlierCredentials
+    ) -> None:
         self._database, self._picture, self._key, self._exposures = database, picture, key, exposures
+        self._earlier = earlier
         # By host id, and still sealed: no boot waits for the database to read what every seed of the host has.
         self._sealed: dict[str, _Rows] = {}
 
@@ -102,6 +110,7 @@ class Credentials:
             shows: list[Show] = []
             with self._database.write() as tx:
                 for host, value in values:
+                    shows += self._keep_held(tx, host, value)
                     changed[host][value.name] = self._set(tx, host, value, now)
                     latest.append(changed[host][value.name])
                     content = Content(value.name, latest[-1], value.data)
@@ -127,8 +136,10 @@ class Credentials:
             with self._database.write() as tx:
                 if not self._delete(tx, host_id, name):
                     raise _missing(host, name)
+                show = self._earlier.removing(tx, host, (name,))
                 rows = {host: self._rows(tx, host)}
             self._keep(rows)
+            show()
             known = self._picture.snapshot.credentials[host]
             self._picture.show_credentials({host: {n: v for n, v in known.items() if n != name}})
         self._database.forget_deleted()
@@ -255,6 +266,11 @@ class Credentials:
         stored = row | {"not_after": as_text(value.not_after), "created": as_text(now)}
         tx.posting.add(credentials, tuple(stored.values()))
         return version
+
+    def _keep_held(self, tx: Transaction, host: str, value: CredentialInput) -> list[Show]:
+        """Keep what is about to be replaced, when the host has it on its disk."""
+        rows = tx.owned(_OF_HOST, credentials, self._picture.host_id(host))
+        return [self._earlier.keep(tx, row) for row in rows if (row[1], row[2]) == (value.name, value.held)]
 
     def _delete(self, tx: Transaction, host_id: str, name: str) -> bool:
         """Take a credential out; False when there is none."""

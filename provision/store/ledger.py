@@ -33,6 +33,7 @@ TABLES = (
     schema.hosts,
     schema.macs,
     schema.credentials,
+    schema.earlier_credentials,
     schema.credential_versions,
     schema.compromises,
     schema.exposures,

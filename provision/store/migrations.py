@@ -160,6 +160,16 @@ MIGRATIONS = (
             " PRIMARY KEY (host_id, fingerprint))",
         ),
     ),
+    Migration(
+        13,
+        "earlier credentials, as long as hosts have them on their disks",
+        (
+            f"CREATE TABLE earlier_credentials ({_HOST}, name TEXT NOT NULL, version INTEGER NOT NULL,"
+            " kind TEXT NOT NULL, path TEXT NOT NULL, mode TEXT NOT NULL, fingerprint TEXT NOT NULL,"
+            " size INTEGER NOT NULL, nonce {blob} NOT NULL, ciphertext {blob} NOT NULL, not_after VARCHAR,"
+            " created VARCHAR NOT NULL, PRIMARY KEY (host_id, name))",
+        ),
+    ),
 )
 
 

@@ -74,22 +74,31 @@ def _host_id(primary_key: bool = False) -> Column[str]:
 
 macs = Table("macs", metadata, Column("mac", Text, primary_key=True), _host_id(), Index("macs_host", "host_id"))
 
-credentials = Table(
-    "credentials",
-    metadata,
-    _host_id(primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("mode", Text, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("nonce", LargeBinary, nullable=False),
-    Column("ciphertext", LargeBinary, nullable=False),
-    Column("not_after", Time),
-    Column("created", Time, nullable=False),
-)
+
+def _sealed(name: str) -> Table:
+    """A table of sealed credentials."""
+    return Table(
+        name,
+        metadata,
+        _host_id(primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("version", Integer, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("path", Text, nullable=False),
+        Column("mode", Text, nullable=False),
+        Column("fingerprint", Text, nullable=False),
+        Column("size", Integer, nullable=False),
+        Column("nonce", LargeBinary, nullable=False),
+        Column("ciphertext", LargeBinary, nullable=False),
+        Column("not_after", Time),
+        Column("created", Time, nullable=False),
+    )
+
+
+credentials = _sealed("credentials")
+
+# What a credential was before, as long as its host still has that on its disk.
+earlier_credentials = _sealed("earlier_credentials")
 
 # Outlives the credential, so that a version number never comes back with other bytes.
 credential_versions = Table(

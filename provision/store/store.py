@@ -13,6 +13,7 @@ from provision.store.boots import Boots
 from provision.store.compromises import Compromises, Exposures
 from provision.store.credentials import Credentials
 from provision.store.database import Database
+from provision.store.earlier_credentials import EarlierCredentials
 from provision.store.enrolments import Enrolments
 from provision.store.envelopes import Envelopes
 from provision.store.expiry_notices import ExpiryNotices
@@ -43,7 +44,8 @@ class Store:
         self.hosts = Hosts(database, picture, self._forget)
         self.bases = Bases(database, picture)
         marks = Exposures(picture, key)
-        self.credentials = Credentials(database, picture, key, marks)
+        self.earlier_credentials = EarlierCredentials(database, picture, key)
+        self.credentials = Credentials(database, picture, key, marks, self.earlier_credentials)
         self.compromises = Compromises(database, picture, marks)
         self.windows = Windows(database, picture)
         self.boots = Boots(database, picture, self.windows)
@@ -112,6 +114,7 @@ class Store:
         parts = (
             *inventory,
             self.credentials,
+            self.earlier_credentials,
             self.windows,
             self.boots,
             self.sightings,
@@ -130,6 +133,7 @@ class Store:
     def _forget(self, names: tuple[str, ...]) -> None:
         if names:
             self.credentials.forget()
+            self.earlier_credentials.forget()
             self.compromises.forget()
             self.rollouts.forget()
             self.identities.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ class Tpm:
         return subprocess.run(
             command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
+
+    def restart(self) -> None:
+        """Power it off and on: PCRs begin anew, and what is stored stays."""
+        with socket.create_connection(("127.0.0.1", self.port + 1), 30) as control:
+            control.sendall(struct.pack(">II", 2, 0))  # CMD_INIT, without flags
+            assert control.recv(4) == bytes(4)
+        self.run("startup", "-c")
 
     def put(self, name: str, data: bytes) -> Path:
         """Write a file for the tools."""

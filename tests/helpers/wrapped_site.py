@@ -126,6 +126,11 @@ class Wrapped:
             for digest in digests:
                 self.tpm.run("pcrextend", f"{pcr}:sha256={digest.hex()}")
 
+    def restart(self) -> None:
+        """Power the machine off and on, and boot it as the server expects."""
+        self.tpm.restart()
+        self.boot()
+
     def ask(self, url: str, method: str, body: str | None) -> tuple[int, bytes]:
         """What the program's request is answered."""
         app = boot_app.create(self.here.service.netboot, edge(GENERAL, {PEER: MAC1, "10.1.0.12": "52:54:00:00:00:02"}))

@@ -150,6 +150,7 @@ def body_of(method: str, path: str) -> bytes:
         "/v1/hosts/node1/bmc": {"url": "https://127.0.0.1:9", "user": "root", "password": b64encode(CANARY).decode()},
         "/v1/hosts/node1/power": {"action": "on"},
         "/v1/hosts/node1/replace-mac": {"old": "mgmt", "new": "52:54:00:00:00:11"},
+        "/v1/hosts/node1/move": {"macs": ["52:54:00:00:00:11"]},
         "/v1/hosts/node1/boot": {"via": "cd"},
         "/v1/hosts/node1/decommission": {"lost": True},
         "/v1/tokens": {"name": "ci", "role": "reader"},
@@ -164,7 +165,10 @@ def body_of(method: str, path: str) -> bytes:
     return json.dumps(bodies.get(path, {})).encode() if method in ("POST", "PUT") else b""
 
 
-LAST = ("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/decommission", "/v1/hosts/{name}/replace-mac")
+LAST = (
+    *("/v1/hosts/{name}/compromised", "/v1/hosts/{name}/decommission", "/v1/hosts/{name}/replace-mac"),
+    "/v1/hosts/{name}/move",
+)
 """What leaves nothing that policy could give."""
 
 

@@ -14,6 +14,8 @@ def test_what_a_host_may_say() -> None:
     assert parse("") is None
     assert parse(f"stored {REVISION}") == Holds(REVISION, {})
     assert parse(f"stored {REVISION} keytab=3 tls-key=12") == Holds(REVISION, {"keytab": 3, "tls-key": 12})
+    refusing = parse(f"stored {REVISION} keytab=3; refused it is not signed by this site")
+    assert refusing == Holds(REVISION, {"keytab": 3}, "it is not signed by this site")
     assert parse("refused sda holds something else; see (there): a/b_c.d") == Refused(
         "sda holds something else; see (there): a/b_c.d"
     )
@@ -29,6 +31,8 @@ def test_what_a_host_may_say() -> None:
         f"stored {REVISION} keytab=-1",
         f"stored {REVISION} -k=1",
         f"stored {REVISION} keytab=1\n",
+        f"stored {REVISION} keytab=1; refused ",
+        f"stored {REVISION} keytab=1; wiped",
         "refused ",
         'refused a "quote"',
         "refused <b>",

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
-from provision.api.hosts import ReplacedMac, ReplaceMac
+from provision.api.hosts import MovedHost, MoveHost, ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
 from provision.principal import Principal
@@ -43,6 +43,16 @@ def router(service: Service) -> APIRouter:
             return replaced(inventories.replacement(name, body.old, body.new, principal), applied=False, tag=tag)
         made = inventories.replace_mac(name, body.old, body.new, principal)
         return replaced(made, applied=True, tag=entity_tag(made.inventory))
+
+    @routes.post("/v1/hosts/{name}/move", responses=failures(400, 404, 409, 413))
+    def move_host(name: InPath, body: MoveHost, principal: Admin) -> MovedHost:
+        """Show what it changes that the host moves to new hardware (`dry_run`), or move it: nothing of the old machine
+        is believed then."""
+        tag = service.inventories.tag()  # before: a change in between makes it an old one
+        if body.dry_run:
+            return service.moves.look(name, body.macs, body.uuid, principal).shown(applied=False, tag=tag)
+        made = service.moves.move(name, body.macs, body.uuid, principal)
+        return made.shown(applied=True, tag=entity_tag(made.inventory))
 
     @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
     def get_inventory(principal: Reader, response: Response) -> Inventory:

@@ -21,6 +21,7 @@ from provision.web.pages import (
     docs,
     host,
     hosts,
+    identities,
     inventory,
     links,
     login,
@@ -53,7 +54,13 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     routes += [*states.routes(pages, live), *bmcs.routes(pages), *media.routes(pages), *links.routes(pages)]
     routes += [*unknown.routes(pages), *inventory.routes(pages), *site.routes(pages), *audit.routes(pages)]
     routes += rollouts.routes(pages, live)
-    routes += [*tpms.routes(pages), *tokens.routes(pages), *docs.routes(pages), *login.routes(pages)]
+    routes += [
+        *tpms.routes(pages),
+        *identities.routes(pages),
+        *tokens.routes(pages),
+        *docs.routes(pages),
+        *login.routes(pages),
+    ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
 

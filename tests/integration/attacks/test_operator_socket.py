@@ -55,6 +55,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("window", "node1", "--close"),
     ("status",),
     ("host", "replace-mac", "node1", "mgmt", "52:54:00:00:00:11"),
+    ("host", "move", "node1", "52:54:00:00:00:11", "--dry-run"),
+    ("credential", "show", "node1", "token"),
     ("host", "compromised", "node1"),
     ("host", "reprovision", "node1"),
     ("host", "decommission", "node1"),

@@ -163,6 +163,8 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("window", "node1"): "from the network once until 20",
         ("status",): "node1",
         ("host", "replace-mac", "node3", "mgmt", "52:54:00:00:00:33"): 'mgmt: {mac: "52:54:00:00:00:33"}',
+        ("host", "move", "node3", "52:54:00:00:00:34"): "let the new machine boot",
+        ("credential", "show", "node1", "token"): "version 1",
         ("host", "compromised", "node3"): "declared compromised",
         ("host", "decommission", "node3", "--lost"): "its identity is forgotten",
         ("window", "node1", "--close"): "no window is open",

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
+from provision.boot_paths import Initrd, http
 from provision.enrolled_tpm import KeyKind
+from provision.service import bindings
 from provision.site_key import KeyUse
 from provision.tpm import event_log
 from provision.tpm.boot_chain import application_events
@@ -65,15 +67,19 @@ def test_a_new_credential_is_a_new_envelope_and_the_old_one_is_refused(host: Wra
     assert host.run()
     old = next(one for one in host.wire if one.startswith(b"provision-envelope"))
     host.here.secret("node1", b"canary-of-the-second-token")
+    host.restart()
     assert host.run() and host.token() == b"canary-of-the-second-token"
     host.change = lambda file: old
+    host.restart()
     host.refused("was opened already", "old")
     assert host.token() == b"canary-of-the-second-token"
 
 
 def test_the_same_envelope_is_made_once(host: Wrapped) -> None:
     host.boot()
-    assert host.run() and host.run()
+    assert host.run()
+    host.restart()
+    assert host.run()
     first, second = (one.split(b"\n")[2] for one in host.wire if one.startswith(b"provision-envelope"))
     assert [part in second for part in first.split(b'"sealed":')[1:]] == [True], "only the approval is signed anew"
 
@@ -86,11 +92,48 @@ def test_another_chain_opens_nothing(host: Wrapped, pcr: int) -> None:
     assert "provision tpm explain node1" in host.here.service.reports.status(ROOT, "node1").hosts[0].alerts[0].text
 
 
+ROGUE = {
+    "another word on the command line": ((b"\ninitrd ", b" init=/bin/sh\ninitrd "), {8, 9}),
+    "another grub.cfg": ((b"set timeout=0", b"set timeout=1"), {8, 9}),
+    "another initrd": (None, {9}),
+}
+
+
+@pytest.mark.parametrize("attack", ROGUE)
+def test_a_rogue_server_with_the_same_signed_programs_opens_nothing(
+    host: Wrapped, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    """What GRUB measures of his files, computed as for ours: PCR 4 is the same, and would have let him in."""
+    found, (change, differs) = host.here.service.bindings, ROGUE[attack]
+    honest, grub, files = host.bindings()[0], found._configurations.grub, bindings._files
+    with monkeypatch.context() as rogue:
+        if change is not None:
+            rogue.setattr(found._configurations, "grub", lambda *asked: grub(*asked).replace(*change))
+        else:
+            theirs = sha256(b"his own initrd").digest()
+            rogue.setattr(bindings, "_files", lambda base: files(base) | {http(Initrd(base.id, 0)): theirs})
+        found._by_grub.clear()
+        booted = host.bindings()[0]
+    found._by_grub.clear()
+    of = [{one.pcr: [e.digest for e in b.expected if e.pcr == one.pcr] for one in b.expected} for b in (honest, booted)]
+    assert {pcr for pcr in of[0] if of[0][pcr] != of[1][pcr]} == differs and 4 in of[0]
+    host.boot(booted)
+    host.refused("no approved boot chain is the one that was booted", "chain")
+
+
 def test_what_is_measured_after_the_boot_closes_it(host: Wrapped) -> None:
     host.boot()
-    assert host.run()
     host.tpm.run("pcrextend", f"9:sha256={'ab' * 32}")
     host.refused("no approved boot chain", "chain")
+
+
+def test_what_runs_after_it_was_opened_opens_nothing_another_kernel_included(host: Wrapped) -> None:
+    """A kernel that is started by kexec, or a rescue shell, finds the PCRs that the boot chain has left."""
+    host.boot()
+    assert host.run()
+    host.refused("no approved boot chain is the one that was booted", "chain")
+    host.restart()
+    assert host.run() and host.token() == CANARY
 
 
 def test_another_host_s_tpm_with_this_host_s_mac_opens_nothing(host: Wrapped, tmp_path: Path) -> None:
@@ -121,6 +164,7 @@ def test_an_envelope_that_was_changed_is_refused(host: Wrapped) -> None:
 
 def test_a_revoked_image_opens_nothing_also_with_its_old_approval(host: Wrapped) -> None:
     host.boot()
+    before = host.bindings()[0]
     assert host.run()
     old = next(one for one in host.wire if one.startswith(b"provision-envelope"))
     store = host.here.service.core.store
@@ -132,6 +176,8 @@ def test_a_revoked_image_opens_nothing_also_with_its_old_approval(host: Wrapped)
     host.device.raise_counter(0x01805056, store.image_versions.least)
     host.change = lambda file: old
     with pytest.MonkeyPatch.context() as patched:
+        host.tpm.restart()
+        host.boot(before)
         patched.setattr(type(store.image_versions), "least", 1)
         host.refused("the approval of what was booted is revoked", "revoked")
 
@@ -142,6 +188,7 @@ def test_a_cleared_tpm_forgets_what_it_remembered_and_nothing_else(host: Wrapped
     assert host.run()
     host.tpm.run("clear", "-c", "p")
     (host.root / "etc/provision/token").unlink()
+    host.restart()
     assert host.run() and host.token() == CANARY
 
 
@@ -303,4 +350,6 @@ def test_a_new_unified_kernel_is_approved_and_nothing_is_wrapped_anew(unified: W
     unified.here.apply(text.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n", 1))
     unified.here.service.secure_boot.sign("base", SignUnified(), ROOT)
     assert unified.bindings()[0].branches != old.branches
+    unified.tpm.restart()
+    unified.boot(old)
     unified.refused("no approved boot chain", "chain")

@@ -63,7 +63,7 @@ def booted(monkeypatch: pytest.MonkeyPatch, directory: Path, *consoles: str) -> 
     said: list[str] = []
     monkeypatch.setattr(show, "VM", VM(directory, iter(consoles)))
     monkeypatch.setattr(show, "SILENCE", 0.0)
-    monkeypatch.setattr(show.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     show._boot(None, None, Site(), said.append)  # type: ignore[arg-type]
     return said
 

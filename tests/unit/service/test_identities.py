@@ -15,6 +15,7 @@ from provision.errors import Conflict, Denied, Gone, Invalid
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
+from provision.render.identity import machine_id
 from provision.stored import Holds
 from tests.helpers.agent import TOKEN2, Agent, booted
 from tests.helpers.principals import ROOT
@@ -58,16 +59,56 @@ def test_what_a_host_holds_is_known_and_whether_it_is_current(here: Site, agent:
     assert row.stored is not None and not row.stored.current and row.stored.credentials == {"token": 1}
 
 
+def test_an_older_credential_is_kept_until_the_host_has_the_newest(here: Site, agent: Agent) -> None:
+    store = here.service.core.store
+    here.secret("node2", b"another token")
+    here.secret("node2", b"a third token")
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held, sealed.earlier) == (3, 1, 1)
+    (earlier,) = store.earlier_credentials.open("node2")
+    assert (earlier.name, earlier.version, earlier.secret.reveal()) == ("token", 1, TOKEN2)
+    agent.says(identity=agent.stored)
+    assert store.earlier_credentials.of("node2") == {"token": 1}, "it has the old one still"
+    agent.says(identity=agent.stored.replace("token=1", "token=3"))
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.held, sealed.earlier) == (3, 3, None)
+    assert store.earlier_credentials.open("node2") == []
+    assert [entry["credential"] for entry in here.audit("credential-rolled")] == ["token"]
+
+
+def test_what_no_host_holds_is_not_kept(here: Site) -> None:
+    here.secret("node2", b"another token")
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+
+
+@pytest.mark.parametrize("end", ["wiped", "refused sda is gone"])
+def test_with_the_identity_goes_what_was_kept_for_it(here: Site, agent: Agent, end: str) -> None:
+    here.secret("node2", b"another token")
+    agent.says(identity=end)
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+
+
+def test_what_was_kept_of_a_compromised_host_is_exposed_as_well(here: Site, agent: Agent) -> None:
+    here.secret("node2", b"another token")
+    assert here.service.compromises.declare("node2", ROOT).exposed == ("token",)
+    assert here.service.core.store.earlier_credentials.of("node2") == {}
+    here.secret("node2", TOKEN2)
+    (sealed,) = here.service.credentials.listing("node2", ROOT)
+    assert (sealed.version, sealed.exposed) == (3, True)
+
+
 def test_it_boots_its_image_alone_on_every_lan(here: Site, agent: Agent) -> None:
     for way in (None, GENERAL):
         text = config(here, way)
         assert b"LINUX" in text and b"initrd/0" in text and b"seed" not in text
     assert b"seed" not in here.service.netboot.grub_config(origin(MAC2))
+    named = f"provision.identity={machine_id(here.service.core.hosts['node2'], here.service.core.site)}".encode()
+    assert named in config(here) and named in here.service.netboot.grub_config(origin(MAC2))
     made = here.service.netboot.http_boot(origin(MAC2), 0)
     assert isinstance(made, Plan) and made.revision == PLAIN
     with Reader(made) as reader:
         medium = reader.pread(0, made.size)
-    assert TOKEN2 not in medium and b"seed.img" not in medium and b"initrd0.img" in medium
+    assert TOKEN2 not in medium and named in medium and b"seed.img" not in medium and b"initrd0.img" in medium
     with pytest.raises(Denied, match="its identity is on its own disk"):
         here.service.netboot.seed(origin(MAC2), None)
     rows = here.service.reports.explain("node2", ROOT)
@@ -111,6 +152,18 @@ def test_a_host_that_cannot_store_it_says_why(here: Site, agent: Agent) -> None:
     (row,) = here.service.reports.of_hosts(["node2"])
     assert [alert.text for alert in row.alerts] == ["its identity is not stored: sda holds something else"]
     assert [entry["reason"] for entry in here.audit("identity-refused")] == ["sda holds something else"]
+
+
+def test_a_host_that_refused_the_seed_of_its_boot_says_so(here: Site, agent: Agent) -> None:
+    reason = "it is of the site's epoch 1, and the identity on the disk of 3"
+    for _ in range(2):
+        agent.says(identity=f"{agent.stored}; refused {reason}")
+    known = here.service.core.store.identities.of("node2")
+    assert known is not None and known.holds == Holds(agent.about["revision"], {"token": 1})
+    (row,) = here.service.reports.of_hosts(["node2"])
+    assert [alert.text for alert in row.alerts] == [f"it has not taken the seed of its last boot: {reason}"]
+    assert [entry["reason"] for entry in here.audit("seed-refused")] == [reason]
+    assert len(here.audit("identity-stored")) == 1
 
 
 def test_a_host_that_always_gets_another_one_is_not_told_to_wipe_it(here: Site, agent: Agent) -> None:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import stat
 import time
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -153,6 +153,7 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
     store.hosts.apply(inventory(host(1), host(2)), ROOT)
     for name in ("n1", "n2"):
         store.credentials.set(name, credential(b"canary " * 40), NOW)
+        store.credentials.set(name, replace(credential(b"canary " * 40), held=1), NOW)
         store.windows.open(name, 10, 1, NOW, ROOT)
         store.links.make(name, secret_links.new(), Wanted(Medium.ISO, "i", "s", "c", 10, 1), NOW, ROOT)
         store.boots.begin(name, mac(int(name[1])), Medium.PXE, "mgmt", NOW, None)

@@ -33,7 +33,7 @@ ADMIN_ONLY = {
     *("POST /v1/images/base", "DELETE /v1/images/base"),
     *("PUT /v1/hosts/node1/bmc", "DELETE /v1/hosts/node1/bmc"),
     *("POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/tokens/ci"),
-    "POST /v1/hosts/node1/decommission",
+    *("POST /v1/hosts/node1/decommission", "POST /v1/hosts/node1/move"),
     *("POST /v1/hosts/node1/compromised", "POST /v1/hosts/node1/replace-mac"),
     *("POST /v1/webhooks/desk/test", "POST /v1/webhooks/desk/replay"),
     *("POST /v1/rollout", "POST /v1/rollout/pause", "POST /v1/rollout/continue", "DELETE /v1/rollout"),

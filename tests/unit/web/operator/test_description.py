@@ -28,7 +28,7 @@ OPERATIONS = {
     *("create_token", "get_principal", "list_tokens", "revoke_token", "get_metrics", "get_ready"),
     *("set_bmc", "get_bmc", "remove_bmc", "check_bmc", "get_power", "change_power", "boot_host"),
     *("list_operations", "get_operation", "cancel_operation", "compute_sha256"),
-    *("decommission", "reprovision", "retry_update"),
+    *("decommission", "reprovision", "retry_update", "move_host"),
     *("declare_compromised", "replace_mac", "check_webhook", "replay_webhook"),
     *("download_disk_patch", "download_base_disk", "describe_base_disk"),
     *(

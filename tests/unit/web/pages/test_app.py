@@ -30,7 +30,14 @@ READABLE = [
 AUDITED = ["/audit", "/audit/chain"]
 OF_OPERATORS = ["/hosts/node1/media/iso", "/hosts/node1/media/disk"]
 SELECTED = "/selection?action=window&host=node1"
-OF_ADMINS = ["/tokens", ADOPT, "/rollout/rollback", "/hosts/node1/bmc", "/hosts/node1/compromised"]
+OF_ADMINS = [
+    "/tokens",
+    ADOPT,
+    "/rollout/rollback",
+    "/hosts/node1/bmc",
+    "/hosts/node1/compromised",
+    "/hosts/node1/decommission",
+]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
     "/hosts/node1/window/close": {},
@@ -44,10 +51,12 @@ FORMS = {
     "/hosts/node1/tpm/accept": {"fingerprint": "ab" * 32},
     "/hosts/node1/tpm/reject": {"fingerprint": "ab" * 32},
     "/hosts/node1/operation/cancel": {},
+    "/hosts/node1/reprovision": {},
     "/hosts/node1/bmc": {"url": "https://127.0.0.1", "user": "root", "password": "x"},
     "/hosts/node1/bmc/remove": {},
     "/hosts/node1/tpm/remove": {},
     "/hosts/node1/compromised": {},
+    "/hosts/node1/decommission": {},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/rollout": {"base": "base"},
     "/rollout/pause": {},
@@ -57,7 +66,7 @@ FORMS = {
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
 }
-_FORMS_OF_OPERATORS = 12
+_FORMS_OF_OPERATORS = 13
 
 
 @pytest.mark.parametrize("role", list(PrincipalRole))
@@ -98,7 +107,14 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.ADMIN, selector={"rack": "b"})
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
     hidden = ("/hosts/node1", "/hosts/node1/media/iso", "/hosts/node1/events", "/audit?host=node1")
-    for path in (*hidden, "/hosts/node1/bmc", "/hosts/node1/compromised", "/hosts/node1/power", SELECTED):
+    for path in (
+        *hidden,
+        "/hosts/node1/bmc",
+        "/hosts/node1/compromised",
+        "/hosts/node1/decommission",
+        "/hosts/node1/power",
+        SELECTED,
+    ):
         reply, other = browser.get(path), browser.get(path.replace("node1", "node9"))
         assert reply.status == other.status == 404
         assert reply.body.replace(b"node1", b"node9") == other.body
@@ -107,7 +123,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
     for path in ("/audit/chain", "/tokens", ADOPT, "/rollout", "/rollout/events", "/rollout/rollback"):
         assert browser.get(path).status == 403
-    forms = ("window", "operation/cancel", "bmc/check", "compromised")
+    forms = ("window", "operation/cancel", "bmc/check", "compromised", "reprovision", "decommission")
     for path in (f"/hosts/node1/{form}" for form in forms):
         assert browser.post(path).status == 404
     assert browser.post("/selection", action="window", hosts="node1").status == 404

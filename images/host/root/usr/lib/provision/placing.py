@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT, MANIFEST = "provision-seed/root", "provision-seed/manifest.json"
+SIGNATURE = "provision-seed/signature"
 _PATH = re.compile(r"/etc(/[A-Za-z0-9_@%+-][A-Za-z0-9_.@%+-]*)+")
 _NEW = ".provision-new"
 
@@ -29,6 +30,7 @@ def files(archive):
     """The files that the archive lists, each once, with the content that the manifest says."""
     members, listed = dict(_members(archive)), json.loads(manifest(archive))["files"]
     del members[MANIFEST]
+    members.pop(SIGNATURE, None)
     if {f"{ROOT}{file['path']}" for file in listed} != set(members) or len(listed) != len(members):
         raise Damaged("it has other files than its manifest")
     for file in listed:

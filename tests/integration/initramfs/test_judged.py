@@ -1,0 +1,141 @@
+"""Which seed the initramfs takes: the boot's, or the one on the disk that the boot arguments name, or none.
+
+Run by BusyBox on directories that stand for a machine; the word of the program that checks signatures is given."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from provision.media import identity
+from tests.boot import seeds
+from tests.helpers.initramfs import SCRIPTS, run
+
+pytestmark = pytest.mark.integration
+SIZE = 1 << 20
+MACHINE = {"node7": "7" * 32, "node8": "8" * 32}
+
+
+def seed(host: str) -> bytes:
+    """The seed of a host, with its machine-id."""
+    return seeds.seed(host, seeds.files(host) | {"/etc/machine-id": (0o644, f"{MACHINE[host]}\n".encode())})
+
+
+def partition(path: Path, content: bytes, sequence: int) -> None:
+    """A configuration partition, as a file, with this identity in its first copy."""
+    path.write_bytes(bytes(SIZE))
+    with path.open("r+b") as file:
+        for at, data in identity.write(SIZE, 0, sequence, content):
+            file.seek(at)
+            file.write(data)
+
+
+def found(tmp_path: Path, arguments: str) -> str:
+    """Which of two partitions is taken: vda1 has node7's identity, vdb1 a newer one of node8's."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "cmdline").write_text(f"{arguments}\n")
+    for name, host, sequence in (("vda1", "node7", 2), ("vdb1", "node8", 9)):
+        partition(tmp_path / "dev" / name, seed(host), sequence)
+        (tmp_path / "sys/class/block" / name).mkdir(parents=True)
+        (tmp_path / "sys/class/block" / name / "size").write_text(f"{SIZE // 512}\n")
+    script = (SCRIPTS / "stored").read_text()
+    for path, there in (("/dev/$1", f"{tmp_path}/dev/$1"), ("/proc/cmdline", f"{tmp_path}/cmdline")):
+        assert path in script
+        script = script.replace(path, there)
+    script = script.replace("sys=/sys", f"sys={tmp_path}/sys")
+    for name in ("disks", "table", "identity"):
+        script = script.replace(f". /{name}\n", f". {SCRIPTS}/{name}\n")
+    (tmp_path / "stored").write_text(script)
+    return run(tmp_path, f'. {tmp_path}/stored; parts="vda1 vdb1"; find_identity; echo "${{found:-none}}"').strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [
+        ("quiet", "vdb1"),
+        (f"quiet provision.identity={MACHINE['node7']} panic=10", "vda1"),
+        (f"provision.identity={MACHINE['node8']}", "vdb1"),
+        (f"provision.identity={'9' * 32}", "none"),
+        (f"provision.identity={'9' * 32} provision.identity={MACHINE['node7']}", "vda1"),
+    ],
+)
+def test_the_identity_is_the_one_that_the_boot_arguments_name(tmp_path: Path, arguments: str, taken: str) -> None:
+    assert found(tmp_path, arguments) == taken
+
+
+@pytest.mark.parametrize(("envelope", "named"), [("", "serial"), ('  "envelope": {\n', "none")])
+def test_a_disk_gets_nothing_of_a_host_whose_secrets_are_for_its_tpm(tmp_path: Path, envelope: str, named: str) -> None:
+    """So a disk that was moved or cloned has nothing that another machine could use."""
+    script = (SCRIPTS / "stored").read_text().replace("/proc/cmdline", str(tmp_path / "host.json"))
+    for name in ("disks", "table", "identity"):
+        script = script.replace(f". /{name}\n", f". {SCRIPTS}/{name}\n")
+    (tmp_path / "stored").write_text(script)
+    (tmp_path / "host.json").write_text(f'{{\n  "disk": {{\n    "serial": "boot-7"\n  }},\n{envelope}')
+    told = f". {tmp_path}/stored; site={tmp_path}; about={tmp_path}/host.json; names_disk && echo $way || echo none"
+    assert run(tmp_path, told).strip() == named
+
+
+def judged(tmp_path: Path, code: int, commands: str, *, keys: bool = False, record: bool = False) -> str:
+    """What comes of it when the program ends with `code`."""
+    new, sd, site = tmp_path / "new", tmp_path / "seed", tmp_path / "site"
+    for directory in (new / "run/provision", sd / "root/etc/provision", site, new / "usr/lib/provision"):
+        directory.mkdir(parents=True)
+    program = new / "usr/lib/provision/check-seed"
+    program.write_text("")
+    program.chmod(0o755)
+    (sd / "manifest.json").write_text("manifest")
+    (sd / "signature").write_text("signature")
+    (sd / "root/etc/provision/host.json").write_text("about")
+    if keys:
+        (site / "signing").write_text("key\n")
+    show = "show_record() { mkdir $1; }" if record else "show_record() { :; }"
+    looks = (
+        f"chroot() {{ cat $1$3/seed/manifest.json $1$3/seed/signature $1$3/seed/host.json >{tmp_path}/seen; ls $1$3 >>"
+        f'{tmp_path}/seen; echo because; return {code}; }}; say_of_disk() {{ echo "says $1"; }}'
+    )
+    setting = f"new={new}; seed={sd}; site={site}; stored_on="
+    return run(tmp_path, f"{setting}; . {SCRIPTS}/judged; {show}; {looks}; {commands}").strip()
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [(0, "taken because"), (1, "refused because"), (2, "refused because"), (3, "another-site because")],
+)
+def test_the_programs_word_is_the_verdict(tmp_path: Path, code: int, verdict: str) -> None:
+    said = judged(tmp_path, code, "judge_seed; echo $verdict $why; ls $new/run/provision", keys=True, record=True)
+    assert said == verdict, "and nothing is left"
+    assert (tmp_path / "seen").read_text().split() == ["manifestsignatureabout" + "keys", "record", "seed"]
+
+
+def test_without_keys_and_record_nobody_is_asked(tmp_path: Path) -> None:
+    assert judged(tmp_path, 1, "judge_seed; echo $verdict") == "taken"
+    assert not (tmp_path / "seen").exists()
+
+
+def test_an_image_that_knows_its_site_and_cannot_check_takes_nothing(tmp_path: Path) -> None:
+    said = judged(tmp_path, 0, "rm $new/usr/lib/provision/check-seed; judge_seed; echo $verdict", keys=True)
+    assert said == "refused"
+
+
+OWN = "umount() { :; }; discard_root() { :; }; prepare_root() { :; }; read_seed() { echo reads; };"
+OWN += " verdict=refused why=old;"
+
+
+def test_the_hosts_own_identity_takes_the_place_of_what_is_refused(tmp_path: Path) -> None:
+    stored = "stored_seed() { stored_on=vda1; mkdir -p $seed/root/etc/provision; echo m >$seed/manifest.json;"
+    stored += " echo a >$seed/root/etc/provision/host.json; };"
+    said = judged(tmp_path, 0, f"{OWN} {stored} own_seed; echo $? $stored_on; cat $new/run/provision/refused-seed")
+    assert said.splitlines() == ["says the seed of this boot is refused: old", "reads", "0 vda1", "old"]
+
+
+def test_without_one_there_is_none(tmp_path: Path) -> None:
+    said = judged(tmp_path, 0, f"{OWN} stored_seed() {{ return 1; }}; own_seed || echo none; ls $seed 2>/dev/null; :")
+    assert said.splitlines() == ["says the seed of this boot is refused: old", "none"]
+
+
+def test_the_machine_id_is_known_by_its_sum() -> None:
+    """What the initramfs looks for is in the manifest as the server writes it."""
+    line = f'"path": "/etc/machine-id", "sha256": "{hashlib.sha256((MACHINE["node7"] + chr(10)).encode()).hexdigest()}"'
+    assert line.encode() in seed("node7")
