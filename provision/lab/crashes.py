@@ -14,6 +14,7 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from provision.lab.write_log import SECTOR, Entry, Flush, Write, content
 
@@ -34,6 +35,7 @@ class How(StrEnum):
 
 
 _TORN = 8
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def states(entries: Sequence[Entry], variants: int, seed: int) -> Iterator[State
             last = state.durable, state.pieces
 
 
-def spread(found: Sequence[State], count: int, seed: int) -> list[State]:
+def spread(found: Sequence[T], count: int, seed: int) -> list[T]:
     """`count` of the states, spread evenly over them and drawn by lot where there is a choice; all when there are no
     more."""
     if count >= len(found):

@@ -37,7 +37,7 @@ def newest(disk: Path) -> bytes | None:
     with disk.open("rb") as file:
         file.seek(place[0])
         found = identity.newest(file.read(place[1]))
-    return found and found.content
+    return found.content if found is not None else None
 
 
 def _table(file: BinaryIO, sector: int) -> Parts | None:

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+from uuid import UUID
 
 from provision.lab.crashes import Crashed, How, State
 from provision.lab.processes import WaitFailed
 from provision.lab.write_log import Entry, read
+from provision.media import gpt, identity
 from tests.boot import seeds
 from tests.power_cuts import records
 from tests.power_cuts.machines import Bench, Moment, empty, logged, raw
@@ -61,12 +64,14 @@ class Machines:
 
     bench: Bench
     _made: dict[str, Moment] = field(default_factory=dict)
+    _making: Lock = field(default_factory=Lock)
 
     def with_seed(self, which: str) -> Moment:
         """One that boots with the `old` or the `new` seed, or with `none`."""
-        if which not in self._made:
-            self._made[which] = self.bench.pause(which, b"" if which == NONE else seed(which))
-        return self._made[which]
+        with self._making:
+            if which not in self._made:
+                self._made[which] = self.bench.pause(which, b"" if which == NONE else seed(which))
+            return self._made[which]
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,29 @@ class Scenario:
         if not (directory / "recorded").exists():
             empty(before)
             if self.before != NONE:
-                _store(machines.with_seed(self.before), raw(before))
+                put(before, seed(self.before))
             copy(before, disk)
             self.act(machines, logged(disk, log))
             disk.unlink()
             (directory / "recorded").touch()
         return Recording(before, log, read(log))
 
-    def boot(self, machines: Machines, disk: Path, again: bool, label: str) -> str:
-        """Boot the host as whoever finds it so would; with the new seed when it has no identity, or when its operator
-        boots it `again`. Returns what is wrong then, in words that begin with "brick" or "lost", or ""."""
+    def boot(self, machines: Machines, recording: Recording, state: State, disk: Path, again: bool) -> str:
+        """Boot the host on a disk in this state, in the new file `disk`, as whoever finds it so would: with the new
+        seed when it has no identity, or when its operator boots it `again`. Returns what is wrong then, in words that
+        begin with "brick" or "lost", or ""."""
+        with recording.crashed(disk) as crashed:
+            crashed.put(state)
+        try:
+            return self._judged(machines, disk, again)
+        finally:
+            disk.unlink()
+
+    def _judged(self, machines: Machines, disk: Path, again: bool) -> str:
         which = holds(disk)
         seeded = self.kept and (again or which == NONE)
         try:
-            verdict = machines.with_seed("new" if seeded else NONE).verdict(raw(disk), label)
+            verdict = machines.with_seed("new" if seeded else NONE).verdict(raw(disk), disk.name)
         except WaitFailed as error:
             return f"brick: {error}"
         wanted = "stored" if seeded else "none" if which == NONE else "taken"
@@ -127,6 +141,19 @@ class Scenario:
             return f"lost: it says {verdict['line']!r}, where its disk holds the identity {which!r}"
         after, due = holds(disk), "new" if seeded else which
         return "" if after == due else f"lost: it holds {after} after a boot that says {verdict['line']!r}"
+
+
+def put(disk: Path, archive: bytes) -> Path:
+    """Give an empty disk its configuration partition, with a seed in both copies; returns `disk`."""
+    first, last = 2048, 2048 + 32768 - 1
+    part = gpt.Partition(identity.TYPE, UUID(int=1), first, last, identity.NAME)
+    gpt.write_table(disk, gpt.Table(UUID(int=2), (part,)))
+    with disk.open("r+b") as file:
+        for place in (0, 1):
+            for offset, data in identity.write(part.size, place, place + 1, archive):
+                file.seek(part.offset + offset)
+                file.write(data)
+    return disk
 
 
 def _store(moment: Moment, drive: tuple[str, ...]) -> None:
@@ -149,10 +176,10 @@ SCENARIOS = (
 def facts(disk: Path) -> dict[str, str]:
     """What a disk says: whose identity it holds, and which partitions it has."""
     try:
-        identity = holds(disk)
+        held = holds(disk)
     except ValueError:
-        identity = "an identity that nobody has stored"
-    return {"identity": identity, "table": str(records.table(disk))}
+        held = "an identity that nobody has stored"
+    return {"identity": held, "table": str(records.table(disk))}
 
 
 def look(recording: Recording, found: Sequence[State], work: Path) -> list[str]:
