@@ -94,6 +94,14 @@ class Disk(Model):
         return tuple(name for name in ("serial", "wwn", "path", "smallest", "largest") if getattr(self, name))
 
 
+class Persist(StrEnum):
+    """What a host keeps on the data partition of its own disk, beside its identity."""
+
+    SSH_HOST_KEYS = "ssh-host-keys"
+    JOURNAL = "journal"
+    LIBVIRT = "libvirt"
+
+
 class Netboot(StrEnum):
     """When the host may boot from the network."""
 
@@ -207,7 +215,7 @@ DEFAULT_METRIC = 100
 
 class Host(Model):
     """One machine. The first interface is its primary one: its address goes with the host's name. On its `disk` it
-    keeps its identity, when it has one named."""
+    keeps its identity, when it has one named, and what is to `persist`."""
 
     name: Name
     interfaces: dict[InterfaceName, Interface] = Field(min_length=1, max_length=64)
@@ -215,6 +223,7 @@ class Host(Model):
     install: Install = Install.IT
     storage: Storage = Storage.PERSISTENT
     disk: Disk | None = None
+    persist: tuple[Persist, ...] = ()
     base: Name | None = None
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
@@ -223,9 +232,10 @@ class Host(Model):
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
 
     def canonical(self) -> bytes:
-        """As of every model. A host without a disk has the form, and so the revision, that it had before there were
-        any."""
-        return self.model_dump_json(exclude={"disk"} if self.disk is None else None).encode()
+        """As of every model. A host without a disk, or without anything that persists, has the form, and so the
+        revision, that it had before there were such."""
+        absent = {name for name, value in (("disk", self.disk), ("persist", self.persist)) if not value}
+        return self.model_dump_json(exclude=absent).encode()
 
     @cached_property
     def macs(self) -> tuple[str, ...]:

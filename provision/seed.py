@@ -312,6 +312,7 @@ def _host_json(
         "install": host.install.value,
         "storage": host.storage.value,
         **({"disk": host.disk.model_dump(exclude_defaults=True)} if host.disk else {}),
+        **({"persist": [str(one) for one in host.persist]} if host.persist else {}),
         "labels": host.labels,
         "interfaces": {name: i.model_dump(mode="json", exclude_defaults=True) for name, i in host.interfaces.items()},
         "networks": {

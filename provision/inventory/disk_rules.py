@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from provision.document import Path
-from provision.host import Chain, Host, Storage
+from provision.host import Chain, Host, Install, Storage
 from provision.inventory.violation import Violation
 
 
 def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
-    """Everything wrong with the disk that the host names, if it does."""
+    """Everything wrong with the disk that the host names, if it does, and with what persists on it."""
+    yield from _persist(host, (*path, "persist"), path)
     disk = host.disk
     if disk is None:
         return
@@ -34,3 +35,18 @@ def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
         remedy = "name the disk by 'serial', 'wwn' or 'path'"
         fact = f"'wipe' of the {ways[0]} disk, which is another one as soon as a disk is added or fails"
         yield Violation((*where, "wipe"), fact, remedy, ((*where, ways[0]),))
+
+
+def _persist(host: Host, where: Path, path: Path) -> Iterator[Violation]:
+    if not host.persist:
+        return
+    if len(set(host.persist)) < len(host.persist):
+        yield Violation(where, "names something twice", "name each once")
+    if host.storage is Storage.NONE:
+        remedy = "leave 'persist' out, or set 'storage: persistent'"
+        yield Violation(where, "what persists of a host with 'storage: none'", remedy, ((*path, "storage"),))
+    elif host.chain is Chain.UKI:
+        remedy = "leave 'persist' out, or set 'chain: grub'"
+        yield Violation(where, "a signed image ('chain: uki') keeps nothing on a disk", remedy, ((*path, "chain"),))
+    elif host.disk is None and host.install is not Install.OEM:
+        yield Violation(where, "names no disk to persist on", "give 'disk', or set 'install: oem'", ((*path, "disk"),))

@@ -15,10 +15,10 @@ from provision.below import join
 from provision.boot import DiskFormat
 from provision.errors import Conflict, Unavailable
 from provision.media.fat import CLOCK
-from provision.media.layout import FileEntry, MediumLayout, Progress
+from provision.media.layout import IDENTITY, FileEntry, MediumLayout, Progress
 from provision.media.plan import Slot
 
-FORMAT = 1
+FORMAT = 2
 """The version of a base's contents; part of its id, so it grows whenever media are built differently."""
 
 RECORD = "base.json"
@@ -57,13 +57,15 @@ class BaseImage:
     formats: Mapping[DiskFormat, MediumLayout] = field(default_factory=dict)
 
     def disk_as(self, format_: DiskFormat) -> MediumLayout:
-        """The base disk in that format; raises Conflict for a base that was imported before there were others."""
-        if format_ is DiskFormat.RAW:
-            return self.disk
-        if format_ not in self.formats:
+        """The base disk in that format; raises Conflict for a base that was imported before there were such."""
+        fact = "was imported before disk images had two slots"
+        if IDENTITY in self.disk.slots:
+            if format_ is DiskFormat.RAW:
+                return self.disk
+            if format_ in self.formats:
+                return self.formats[format_]
             fact = f"was imported before there were disk images in the format {format_}"
-            raise Conflict(f"base image {self.name}", fact, "import it again")
-        return self.formats[format_]
+        raise Conflict(f"base image {self.name}", fact, "import it again")
 
     def files(self) -> Iterator[FileEntry | MediumLayout]:
         """Every file of the base."""

@@ -1,8 +1,8 @@
 """The base disk: a raw GPT image that a factory writes to flash or disk; boots in BIOS and UEFI, with Secure Boot.
 
-Sector layout: protective MBR with GRUB's boot code; partition 1 holds GRUB's BIOS core image, 2 is the EFI system
-partition with shim and signed GRUB, 3 an ext4 file system with /boot. ext4, because the seed's file there can be
-0600, which on FAT it could not. Nothing is mounted and no privilege is needed.
+Sector layout: protective MBR with GRUB's boot code; then the partitions of `image_slots`. The first slot is an ext4
+file system with /boot, and the second one is empty, as are the data. The seed stands in the configuration partition,
+where the host has it from then on. Nothing is mounted and no privilege is needed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from provision import proc
 from provision.errors import Unavailable
-from provision.media import gpt
-from provision.media.authoring import GRUB_PATH, SEED_PATH, Ingredients, claim, reserve
+from provision.media import gpt, identity, image_slots
+from provision.media.authoring import GRUB_PATH, Ingredients, claim, reserve
 from provision.media.fat import CLOCK, make_fat
-from provision.media.layout import CONFIG_SIZE, GRUB, SEED
-from provision.media.loaders import BOOT_PARTITION, BOOT_SECTOR, CORE, boot_sector, core_image
+from provision.media.image_slots import USUAL, Sizes
+from provision.media.layout import CONFIG_SIZE, GRUB, IDENTITY
+from provision.media.loaders import BOOT_SECTOR, CORE, boot_sector, core_image
 from provision.media.plan import Slot
 
 _MIB = 1024 * 1024
-_ESP_SIZE = 64 * _MIB
 _BLOCK = 4096
 _PACKAGE = "e2fsprogs"
 _TIMEOUT = 1800.0
@@ -30,61 +30,35 @@ _TIMEOUT = 1800.0
 # journal because nothing writes here after the factory, and no backup superblock, which would cut a slot in two.
 _FEATURES = "none,extent,filetype,sparse_super2,large_file,huge_file,dir_index,ext_attr,flex_bg,extra_isize"
 
-# GRUB's signed image reads this from the partition that it was itself loaded from; going on by disk, not by label or
-# UUID, keeps two disks of one base in one machine apart.
-_ESP_CONFIG = f"""\
-regexp --set=1:disk '^([^,]*),' "$root"
-set root="$disk,gpt{BOOT_PARTITION}"
-set prefix="($root)/boot/grub"
-configfile "$prefix/grub.cfg"
-"""
 
-
-def build_disk(ingredients: Ingredients, target: Path, scratch: Path) -> dict[str, Slot]:
+def build_disk(ingredients: Ingredients, target: Path, scratch: Path, sizes: Sizes = USUAL) -> dict[str, Slot]:
     """Write the base disk to `target`, sparse, and return its slots; `scratch` is an existing directory for parts."""
     root = scratch / "root"
     _stage(ingredients, root)
-    table = _table(ingredients, root)
-    _, esp, boot = table.partitions
+    content = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    table = image_slots.table(ingredients.uuid, content, ingredients.seed_size, sizes)
+    bios, esp, config, slot, _, data = table.partitions
     with target.open("wb") as file:
-        file.truncate(boot.offset + boot.size + _MIB)
+        file.truncate(data.offset + data.size + _MIB)
     gpt.write_table(target, table)
-    _bios(ingredients, target, table.partitions[0])
+    _bios(ingredients, target, bios)
     _esp(ingredients, target, esp, scratch)
-    _ext4(ingredients, target, boot, root)
+    _ext4(ingredients, target, slot, root)
     if gpt.read_table(target) != table:
         raise Unavailable(target.name, "does not hold the partitions that were written")
-    slots = {SEED: _locate(target, boot, SEED_PATH), GRUB: _locate(target, boot, GRUB_PATH)}
-    claim(target, slots)
-    return slots
+    configuration = _locate(target, slot, GRUB_PATH)
+    claim(target, {GRUB: configuration})
+    return {IDENTITY: Slot(config.offset, identity.BLOCK + ingredients.seed_size), GRUB: configuration}
 
 
 def _stage(ingredients: Ingredients, root: Path) -> None:
-    reserve(root / SEED_PATH, SEED, ingredients.seed_size)
     reserve(root / GRUB_PATH, GRUB, CONFIG_SIZE)
+    (root / image_slots.VERSION_PATH).write_text(f"{ingredients.id}\n")
     for path, source in ingredients.boot_files().items():
         try:
             os.link(source, root / path)
         except OSError:
             shutil.copyfile(source, root / path)
-
-
-def _table(ingredients: Ingredients, root: Path) -> gpt.Table:
-    content = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    # Room for ext4's own tables, and for a second kernel's worth of small files.
-    boot_size = -(-(content + content // 16 + 16 * _MIB) // _MIB) * _MIB
-    esp_first = _MIB // gpt.SECTOR
-    boot_first = (_MIB + _ESP_SIZE) // gpt.SECTOR
-    return gpt.Table(
-        ingredients.uuid("disk"),
-        (
-            gpt.Partition(gpt.BIOS_BOOT, ingredients.uuid("bios"), gpt.FIRST_USABLE, esp_first - 1, "bios"),
-            gpt.Partition(gpt.EFI_SYSTEM, ingredients.uuid("esp"), esp_first, boot_first - 1, "esp"),
-            gpt.Partition(
-                gpt.LINUX, ingredients.uuid("boot"), boot_first, boot_first + boot_size // gpt.SECTOR - 1, "boot"
-            ),
-        ),
-    )
 
 
 def _bios(ingredients: Ingredients, target: Path, partition: gpt.Partition) -> None:
@@ -98,13 +72,17 @@ def _bios(ingredients: Ingredients, target: Path, partition: gpt.Partition) -> N
 
 
 def _esp(ingredients: Ingredients, target: Path, partition: gpt.Partition, scratch: Path) -> None:
-    config = scratch / "esp-grub.cfg"
-    config.write_text(_ESP_CONFIG)
-    files = {
-        "EFI/BOOT/BOOTX64.EFI": ingredients.loaders["shimx64.efi.signed"],
-        "EFI/BOOT/grubx64.efi": ingredients.loaders["grubx64.efi.signed"],
-        "EFI/debian/grub.cfg": config,
+    made = {
+        image_slots.ENVIRONMENT_PATH: image_slots.environment(),
+        image_slots.CONFIG_PATH: image_slots.LOADER_CONFIG.encode(),
+        "EFI/debian/grub.cfg": image_slots.SIGNED_CONFIG.encode(),
     }
+    files = {}
+    for number, (path, content) in enumerate(made.items()):
+        files[path] = scratch / f"esp{number}"
+        files[path].write_bytes(content)
+    files["EFI/BOOT/BOOTX64.EFI"] = ingredients.loaders["shimx64.efi.signed"]
+    files["EFI/BOOT/grubx64.efi"] = ingredients.loaders["grubx64.efi.signed"]
     serial = ingredients.uuid("esp").int & 0xFFFFFFFF
     make_fat(target, files, size=partition.size, serial=serial, label="ESP", offset=partition.offset)
 
@@ -126,7 +104,7 @@ def _set_inodes(target: Path, partition: gpt.Partition, root: Path, env: dict[st
     lines = []
     for path in sorted((root, *root.rglob("*"))):
         name = "/" + str(path.relative_to(root)).removeprefix(".")
-        mode = 0o40755 if path.is_dir() else 0o100600 if name == f"/{SEED_PATH}" else 0o100644
+        mode = 0o40755 if path.is_dir() else 0o100644
         fields = {"mode": f"0{mode:o}", "uid": 0, "gid": 0}
         fields |= {f"{t}time": f"@{CLOCK}" for t in ("a", "c", "m", "cr")}
         fields |= {f"{t}time_extra": 0 for t in ("a", "c", "m", "cr")}

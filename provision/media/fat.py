@@ -14,7 +14,8 @@ _PACKAGE = "mtools"
 
 
 def make_fat(image: Path, files: Mapping[str, Path], *, size: int, serial: int, label: str, offset: int = 0) -> None:
-    """Format `size` bytes of `image` from byte `offset` on, and copy `files` (path in the file system -> source).
+    """Format `size` bytes of `image` from byte `offset` on, and copy `files` (path in the file system -> source),
+    the first of them to its beginning.
 
     `serial` is the 32-bit volume serial number. FAT32 from 64 MiB on, else what mtools finds right for the size.
     """
@@ -26,5 +27,5 @@ def make_fat(image: Path, files: Mapping[str, Path], *, size: int, serial: int, 
     folders = {str(parent) for path in files for parent in PurePosixPath(path).parents if str(parent) != "."}
     for folder in sorted(folders):
         proc.run(["mmd", *target, f"::{folder}"], package=_PACKAGE, env=env)
-    for path, source in sorted(files.items()):
+    for path, source in files.items():
         proc.run(["mcopy", *target, source, f"::{path}"], package=_PACKAGE, env=env)

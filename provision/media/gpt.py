@@ -21,6 +21,8 @@ _ENTRY = struct.Struct("<16s16sQQQ72s")
 _COUNT = 128
 _ARRAY_SECTORS = _COUNT * _ENTRY.size // SECTOR
 FIRST_USABLE = 2 + _ARRAY_SECTORS
+FIRST_USABLE_TWICE = FIRST_USABLE + _ARRAY_SECTORS
+"""The same where there is room for the entries twice."""
 TAIL = 1 + _ARRAY_SECTORS
 """Sectors at the end of the disk that the backup table takes."""
 
@@ -48,10 +50,11 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """A disk's partitions in the order of its table."""
+    """A disk's partitions in the order of its table, and the first sector that one may have."""
 
     guid: UUID
     partitions: tuple[Partition, ...]
+    first_usable: int = FIRST_USABLE
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -67,9 +70,9 @@ def write_table(path: Path, table: Table) -> None:
     with path.open("r+b") as disk:
         disk.seek(440)
         disk.write(_protective(sectors))
-        disk.write(_header(table.guid, array, sectors, backup=False).ljust(SECTOR, b"\0") + array)
+        disk.write(_header(table, array, sectors, backup=False).ljust(SECTOR, b"\0") + array)
         disk.seek((sectors - TAIL) * SECTOR)
-        disk.write(array + _header(table.guid, array, sectors, backup=True).ljust(SECTOR, b"\0"))
+        disk.write(array + _header(table, array, sectors, backup=True).ljust(SECTOR, b"\0"))
 
 
 def read_table(path: Path) -> Table:
@@ -81,13 +84,14 @@ def read_table(path: Path) -> Table:
         second, backup = _read_copy(path, disk.read(SECTOR), disk, sectors - 1, 1)
     if primary != backup or first != second:
         raise Invalid(str(path), "has two partition tables that differ")
+    guid, first_usable = first
     entries = (_ENTRY.unpack_from(primary, i) for i in range(0, len(primary), _ENTRY.size))
     partitions = tuple(
         Partition(UUID(bytes_le=e[0]), UUID(bytes_le=e[1]), e[2], e[3], e[5].decode("utf-16-le").rstrip("\0"))
         for e in entries
         if any(e[0])
     )
-    return Table(first, partitions)
+    return Table(guid, partitions, first_usable)
 
 
 def _protective(sectors: int) -> bytes:
@@ -98,26 +102,27 @@ def _protective(sectors: int) -> bytes:
     return b"\0" * 6 + (record + active).ljust(64, b"\0") + b"\x55\xaa"
 
 
-def _header(guid: UUID, array: bytes, sectors: int, *, backup: bool) -> bytes:
+def _header(table: Table, array: bytes, sectors: int, *, backup: bool) -> bytes:
     here, other = (sectors - 1, 1) if backup else (1, sectors - 1)
     start = sectors - TAIL if backup else 2
-    fields = (here, other, FIRST_USABLE, sectors - TAIL - 1, guid.bytes_le, start, _COUNT, _ENTRY.size)
+    last = sectors - TAIL - 1
+    fields = (here, other, table.first_usable, last, table.guid.bytes_le, start, _COUNT, _ENTRY.size)
     # The CRC is taken over the header with its own field zero.
     blank = _HEADER.pack(b"EFI PART", b"\0\0\1\0", _HEADER.size, 0, 0, *fields, zlib.crc32(array))
     return _HEADER.pack(b"EFI PART", b"\0\0\1\0", _HEADER.size, zlib.crc32(blank), 0, *fields, zlib.crc32(array))
 
 
-def _read_copy(path: Path, sector: bytes, disk: BinaryIO, here: int, other: int) -> tuple[UUID, bytes]:
+def _read_copy(path: Path, sector: bytes, disk: BinaryIO, here: int, other: int) -> tuple[tuple[UUID, int], bytes]:
     if len(sector) < SECTOR or sector[:8] != b"EFI PART":
         raise Invalid(str(path), f"has no partition table in sector {here}")
     size, crc = struct.unpack_from("<II", sector, 12)
     if not _HEADER.size <= size <= SECTOR or zlib.crc32(sector[:16] + b"\0" * 4 + sector[20:size]) != crc:
         raise Invalid(str(path), f"has a damaged partition table in sector {here}")
-    *_, mine, alternate, _, _, guid, start, count, entry, array_crc = _HEADER.unpack_from(sector)
+    *_, mine, alternate, usable, _, guid, start, count, entry, array_crc = _HEADER.unpack_from(sector)
     if (mine, alternate, entry) != (here, other, _ENTRY.size):
         raise Invalid(str(path), f"has a partition table in sector {here} that belongs elsewhere")
     disk.seek(start * SECTOR)
     array = disk.read(count * entry)
     if zlib.crc32(array) != array_crc:
         raise Invalid(str(path), f"has damaged partition entries at sector {start}")
-    return UUID(bytes_le=guid), array
+    return (UUID(bytes_le=guid), usable), array

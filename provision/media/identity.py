@@ -54,6 +54,11 @@ def write(size: int, place: int, sequence: int, content: bytes) -> Sequence[tupl
     return (start + BLOCK, padded), (start, _header(sequence, content))
 
 
+def first(content: bytes) -> bytes:
+    """What a partition begins with that has never had another identity than `content`, in its first copy."""
+    return _header(1, content).ljust(BLOCK, b"\0") + content
+
+
 def newest(partition: bytes) -> Copy | None:
     """The newest whole copy, or None when there is none."""
     found = [copy for place in (0, 1) if (copy := _read(partition, place)) is not None]

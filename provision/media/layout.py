@@ -13,14 +13,18 @@ Progress = Callable[[str, float], None]
 """Called with the name of the stage and the part of the whole that is done, 0..1."""
 
 SEED = "seed"
+IDENTITY = "identity"
+"""The seed as the configuration partition of a disk has it."""
 ISOLINUX = "isolinux.cfg"
 GRUB = "grub.cfg"
 
 CONFIG_SIZE = 16 * 1024
 """Bytes reserved on each medium for each boot loader's configuration."""
 
-FILL = {SEED: b"\0", ISOLINUX: b"\n", GRUB: b"\n"}
+FILL = {SEED: b"\0", IDENTITY: b"\0", ISOLINUX: b"\n", GRUB: b"\n"}
 """What an unpatched slot holds: the kernel skips zeros between archives, boot loaders skip empty lines."""
+
+_SEEDS = (SEED, IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ def medium_plan(layout: MediumLayout, contents: Mapping[str, bytes], revision: s
     for name, content in contents.items():
         size = layout.slots[name].size
         if len(content) > size:
-            remedy = "import the base again and grow it with --seed-size" if name == SEED else "shorten it"
+            remedy = "import the base again and grow it with --seed-size" if name in _SEEDS else "shorten it"
             raise Invalid(name, f"is {len(content)} bytes, and the medium has room for {size}", remedy)
     patches = sorted(patch for name, content in contents.items() for patch in layout.slots[name].patches(content))
-    seed = tuple(patch.offset for patch in layout.slots[SEED].patches(contents[SEED])) if SEED in contents else ()
+    seed = tuple(
+        patch.offset for name in _SEEDS if name in contents for patch in layout.slots[name].patches(contents[name])
+    )
     return Plan(layout.path, layout.sha256, layout.size, tuple(patches), revision, seed)

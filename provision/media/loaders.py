@@ -10,6 +10,7 @@ from pathlib import Path
 from provision import proc
 from provision.errors import Problem
 from provision.media.gpt import SECTOR
+from provision.media.image_slots import ESP_NUMBER, LOADER
 
 _BIOS_MODULES = Path("/usr/lib/syslinux/modules/bios")
 _SIGNED_GRUB = Path("/usr/lib/grub/x86_64-efi-signed")
@@ -48,13 +49,10 @@ GRUBS = ("grubnetx64.efi.signed", "gcdx64.efi.signed", "grubx64.efi.signed")
 BOOT_SECTOR = "boot.img"
 CORE = "core.img"
 
-BOOT_PARTITION = 3
-"""The disk's partition that holds /boot."""
-
 # All that a grub.cfg on the disk may use: no module is loaded at run time, as under Secure Boot none could be.
 _CORE_MODULES = (
     "biosdisk part_gpt ext2 fat normal configfile linux echo test true sleep minicmd reboot halt regexp "
-    "search search_fs_uuid search_fs_file search_label serial terminal"
+    "search search_fs_uuid search_fs_file search_label serial terminal loadenv"
 )
 
 
@@ -80,7 +78,7 @@ def copy_loaders(found: Mapping[str, Path], target: Path) -> dict[str, Path]:
             shutil.copyfile(path, copies[name])
     shutil.copyfile(found["i386-pc"] / "boot.img", copies[BOOT_SECTOR])
     # A prefix without a disk means the disk that the BIOS booted from.
-    prefix = f"(,gpt{BOOT_PARTITION})/boot/grub"
+    prefix = f"(,gpt{ESP_NUMBER})/{LOADER}"
     options: list[str | Path] = ["-O", "i386-pc", "-d", found["i386-pc"], "-p", prefix, "-o", copies[CORE]]
     proc.run(["grub-mkimage", *options, *_CORE_MODULES.split()], package="grub-common")
     return copies

@@ -21,8 +21,20 @@ def network_config(target: BootTarget) -> bytes:
 
 
 def medium_config(target: BootTarget) -> bytes:
-    """Boot `target` from an ISO or a disk, in BIOS and in UEFI firmware; `$root` is the medium already."""
+    """Boot `target` from an ISO, in UEFI firmware; `$root` is the medium already."""
     return _boot("grub/medium.cfg.j2", target)
+
+
+def disk_config(target: BootTarget) -> bytes:
+    """Boot `target` from a slot of a disk, in BIOS and in UEFI firmware. What chooses the slot has set `$root`, the
+    disk's name `$disk`, and what the kernel is told besides, `$slot_arguments`, for which there is room."""
+    target.require_room(f"BOOT_IMAGE={target.kernel} provision.slot=a panic=10")
+    return render("grub/disk.cfg.j2", target=target)
+
+
+def on_disk(partition: int, first: int, count: int) -> str:
+    """So many sectors of a partition of that disk, from its sector `first` on, as GRUB names them as a file."""
+    return Checked(f"($disk,gpt{partition}){first}+{count}")
 
 
 def on_server(server: IPv4Address, path: str) -> str:

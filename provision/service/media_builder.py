@@ -15,7 +15,11 @@ from provision.boot_paths import EnvelopeFile
 from provision.cmdline import command_line
 from provision.errors import Gone, NotFound, Unavailable
 from provision.host import Host
-from provision.media.layout import GRUB, ISOLINUX, SEED, medium_plan
+from provision.media import identity
+from provision.media.gpt import SECTOR
+from provision.media.image_slots import CONFIG_NUMBER
+from provision.media.initrd import IDENTITY as IDENTITY_FEATURE
+from provision.media.layout import GRUB, IDENTITY, ISOLINUX, SEED, medium_plan
 from provision.media.library import BaseImage
 from provision.media.plan import PLAIN, REFUSAL, Plan
 from provision.policy import HostState, Release, require
@@ -176,7 +180,8 @@ class MediaBuilder:
         if known is not None:
             return known
         built = self.seed(release, state, boot, revision)
-        plan = medium_plan(layout, self._contents(release.medium, state, base, built.data), revision)
+        contents = self._on_disk if release.medium is Medium.DISK else self._on_iso
+        plan = medium_plan(layout, contents(state, base, built.data), revision)
         with self._lock:
             self._plans[key] = plan
             while len(self._plans) > _PLANS:
@@ -187,21 +192,26 @@ class MediaBuilder:
         """The host's medium for UEFI HTTP Boot without its seed, which it has on its own disk."""
         base = self._core.base_of(state.host)
         self._core.integrity.require_medium(base, base.iso)
-        return medium_plan(base.iso, self._contents(Medium.HTTP_BOOT, state, base, b""), PLAIN)
+        return medium_plan(base.iso, self._on_iso(state, base, b""), PLAIN)
 
-    def _contents(self, medium: Medium, state: HostState, base: BaseImage, seed: bytes) -> dict[str, bytes]:
-        """What stands in the slots of a medium; b"" is no seed."""
-        target = BootTarget(
+    def _on_iso(self, state: HostState, base: BaseImage, seed: bytes) -> dict[str, bytes]:
+        """What stands in the slots of an ISO; b"" is no seed."""
+        target = self._target(state, base, "/boot/seed.img" if seed else None)
+        return {SEED: seed, GRUB: grub.medium_config(target), ISOLINUX: isolinux.boot_config(target)}
+
+    def _on_disk(self, state: HostState, base: BaseImage, seed: bytes) -> dict[str, bytes]:
+        """What stands in the slots of a disk. An image that keeps identities finds its own where it is kept."""
+        found = None if IDENTITY_FEATURE in base.features else _stored_seed(len(seed))
+        return {IDENTITY: identity.first(seed), GRUB: grub.disk_config(self._target(state, base, found))}
+
+    def _target(self, state: HostState, base: BaseImage, seed: str | None) -> BootTarget:
+        return BootTarget(
             title=state.host.name,
             kernel="/boot/vmlinuz",
             initrds=tuple(f"/boot/initrd{number}.img" for number in range(len(base.initrds))),
-            seed="/boot/seed.img" if seed else None,
+            seed=seed,
             arguments=self.arguments(state.host, base),
         )
-        contents = {SEED: seed, GRUB: grub.medium_config(target)}
-        if medium is not Medium.DISK:
-            contents[ISOLINUX] = isolinux.boot_config(target)
-        return contents
 
     def refusal(self, base: BaseImage, lines: tuple[str, ...], *, unknown: bool = False, passes: bool = False) -> Plan:
         """A small medium for UEFI HTTP Boot that shows `lines` and goes on to the next boot option; when what they say
@@ -211,6 +221,11 @@ class MediaBuilder:
         """
         config = grub.start_over(lines) if passes else grub.refusal(lines, show_uuid=unknown)
         return medium_plan(base.refusal, {"grub.cfg": config}, REFUSAL)
+
+
+def _stored_seed(size: int) -> str:
+    """The seed of so many bytes on the configuration partition, for GRUB: behind the header of its first copy."""
+    return grub.on_disk(CONFIG_NUMBER, identity.BLOCK // SECTOR, -(-size // SECTOR))
 
 
 def _said(url: str | None, boot: Boot | Copy) -> PhoneHomeId | None:

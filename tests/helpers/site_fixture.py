@@ -106,7 +106,7 @@ def make_base(state: Path, name: str = "base", seed_size: int = 64 * 1024) -> Ba
     config = 16 * 1024
     slots = {
         "iso": {"grub.cfg": [4096, config], "isolinux.cfg": [32768, config], "seed": [256 * 1024 - 2048, seed_size]},
-        "disk": {"grub.cfg": [4096, config], "seed": [256 * 1024 - 2048, seed_size]},
+        "disk": {"grub.cfg": [4096, config], "identity": [256 * 1024 - 2048, 4096 + seed_size]},
         "refusal": {"grub.cfg": [4096, config]},
     }
     sizes = {"iso": 640 * 1024, "disk": 4 << 20, "refusal": 32 * 1024}

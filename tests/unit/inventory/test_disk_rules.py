@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provision.host import Disk
+from provision.host import Disk, Persist
 from tests.helpers.inventory_samples import HOSTS, SITE, lines, read
 
 
@@ -62,3 +62,37 @@ def test_a_host_without_a_disk_has_the_revision_that_it_had_before_there_were_an
 def test_a_signed_image_takes_no_identity_from_a_disk() -> None:
     (line,) = lines(SITE, with_disk("{serial: a1}", "    chain: uki\n"))
     assert "takes no identity from a disk" in line
+
+
+def with_persist(value: str, more: str = "    disk: {serial: a1}\n") -> str:
+    return HOSTS.replace("  node1:\n", f"  node1:\n    persist: {value}\n{more}", 1)
+
+
+def test_what_persists_is_on_the_host_s_own_disk() -> None:
+    named = "[ssh-host-keys, journal, libvirt]"
+    for more in ("    disk: {serial: a1}\n", "    install: oem\n    netboot: never\n"):
+        found = {host.name: host for host in read(SITE, with_persist(named, more)).hosts}
+        assert found["node1"].persist == tuple(Persist) and found["node2"].persist == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "fact"),
+    [
+        ("[journal]", "", "names no disk to persist on"),
+        ("[journal]", "    install: oem\n    storage: none\n", "what persists of a host with 'storage: none'"),
+        ("[journal]", "    disk: {serial: a1}\n    chain: uki\n", "keeps nothing on a disk"),
+        ("[journal, journal]", "    disk: {serial: a1}\n", "names something twice"),
+        ("[jurnal]", "    disk: {serial: a1}\n", "journal"),
+        ("journal", "    disk: {serial: a1}\n", "persist"),
+    ],
+)
+def test_what_cannot_persist_is_refused(value: str, more: str, fact: str) -> None:
+    found = [line for line in lines(SITE, with_persist(value, more)) if "hosts.node1.persist" in line]
+    assert found and any(fact in line for line in found), found
+
+
+def test_a_host_that_keeps_nothing_has_the_revision_that_it_had_before_anything_could_persist() -> None:
+    (host, *_) = read(SITE, HOSTS).hosts
+    assert b"persist" not in host.canonical().replace(b"persistent", b"")
+    other = host.model_copy(update={"persist": (Persist.JOURNAL,)})
+    assert type(host).from_canonical(other.canonical().decode(), other.revision) == other

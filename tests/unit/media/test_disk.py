@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from provision import proc
-from provision.media import gpt
+from provision.media import gpt, identity
 from provision.media.authoring import Ingredients
 from provision.media.disk import build_disk
+from provision.media.image_slots import Sizes
 from provision.media.loaders import CORE, copy_loaders, core_image, find_loaders
 from provision.media.plan import Slot
 from tests.fixtures.media import image_archive, kernel, write
@@ -34,49 +35,58 @@ def built(ingredients: Ingredients, root: Path) -> tuple[Path, dict[str, Slot]]:
 
 
 def debugfs(disk: Path, command: str) -> bytes:
-    boot = gpt.read_table(disk).partitions[2]
+    boot = gpt.read_table(disk).partitions[3]
     return proc.run(["debugfs", "-R", command, f"{disk}?offset={boot.offset}"], package="e2fsprogs").stdout
 
 
-def test_the_slots_are_the_files(ingredients: Ingredients, tmp_path: Path) -> None:
+def test_the_slots_are_where_they_are_read(ingredients: Ingredients, tmp_path: Path) -> None:
     disk, slots = built(ingredients, tmp_path)
-    assert {name: slot.size for name, slot in slots.items()} == {"seed": SEED_SIZE, "grub.cfg": 16384}
-    content = bytearray(disk.read_bytes())
-    for name, path in (("seed", "/boot/seed.img"), ("grub.cfg", "/boot/grub/grub.cfg")):
-        slot = slots[name]
-        assert debugfs(disk, f"cat {path}") == (b"\0" if name == "seed" else b"\n") * slot.size
-        content[slot.offset : slot.offset + slot.size] = bytes([len(name)]) * slot.size
-    disk.write_bytes(content)
-    assert debugfs(disk, "cat /boot/seed.img") == b"\4" * SEED_SIZE
-    assert debugfs(disk, "cat /boot/grub/grub.cfg") == b"\10" * 16384
+    assert {name: slot.size for name, slot in slots.items()} == {"identity": 4096 + SEED_SIZE, "grub.cfg": 16384}
+    seed = b"\4" * SEED_SIZE
+    content = {"identity": identity.first(seed), "grub.cfg": b"\10" * 16384}
+    assert debugfs(disk, "cat /boot/grub/grub.cfg") == b"\n" * 16384
+    with disk.open("r+b") as file:
+        for name, slot in slots.items():
+            file.seek(slot.offset)
+            file.write(content[name])
+        config = gpt.read_table(disk).partitions[2]
+        file.seek(config.offset)
+        assert identity.newest(file.read(config.size)) == identity.Copy(0, 1, seed)
+    assert identity.capacity(config.size) >= SEED_SIZE
+    assert debugfs(disk, "cat /boot/grub/grub.cfg") == content["grub.cfg"]
     assert debugfs(disk, "cat /boot/vmlinuz") == ingredients.kernel.read_bytes()
     assert debugfs(disk, "cat /boot/initrd0.img") == ingredients.initrds[0].read_bytes()
+    assert debugfs(disk, "cat /boot/version") == f"{ingredients.id}\n".encode()
 
 
 def test_tables_and_file_systems_are_valid(ingredients: Ingredients, tmp_path: Path) -> None:
     disk, _ = built(ingredients, tmp_path)
     assert b"No errors detected" in proc.run(["sfdisk", "--verify", disk], package="fdisk").stdout
-    bios, esp, boot = gpt.read_table(disk).partitions
-    assert [p.type for p in (bios, esp, boot)] == [gpt.BIOS_BOOT, gpt.EFI_SYSTEM, gpt.LINUX]
-    proc.run(["e2fsck", "-f", "-n", f"{disk}?offset={boot.offset}"], package="e2fsprogs")
+    bios, esp, config, first, second, data = gpt.read_table(disk).partitions
+    assert (bios.type, esp.type, config.type) == (gpt.BIOS_BOOT, gpt.EFI_SYSTEM, identity.TYPE)
+    assert first.size == second.size >= 32 << 20 and {one.type for one in (first, second, data)} == {gpt.LINUX}
+    proc.run(["e2fsck", "-f", "-n", f"{disk}?offset={first.offset}"], package="e2fsprogs")
     with disk.open("rb") as file:
+        for empty in (config, second, data):
+            file.seek(empty.offset)
+            assert not any(file.read(empty.size)), "nothing leaves the factory there"
         file.seek(esp.offset)
-        fat = write(tmp_path / "esp", file.read(esp.size))
+        content = file.read(esp.size)
+    fat = write(tmp_path / "esp", content)
     proc.run(["fsck.fat", "-n", fat], package="dosfstools")
     names = {"BOOT/BOOTX64.EFI": "shimx64.efi.signed", "BOOT/grubx64.efi": "grubx64.efi.signed"}
     for name, loader in names.items():
         done = proc.run(["mtype", "-i", fat, f"::EFI/{name}"], package="mtools")
         assert done.stdout == ingredients.loaders[loader].read_bytes()
-    config = proc.run(["mtype", "-i", fat, "::EFI/debian/grub.cfg"], package="mtools").stdout
-    assert b",gpt3" in config
+    assert content.index(b"# GRUB Environment Block\n") < 4 << 20, "the host looks no further"
 
 
-def test_the_seed_is_for_root_only(ingredients: Ingredients, tmp_path: Path) -> None:
-    disk, _ = built(ingredients, tmp_path)
-    listing = debugfs(disk, "ls -l /boot").decode().splitlines()
-    modes = {line.split()[-1]: line.split()[1:5] for line in listing if line.strip()}
-    assert modes["seed.img"] == ["100600", "(1)", "0", "0"]
-    assert modes["vmlinuz"] == ["100644", "(1)", "0", "0"]
+def test_the_sizes_are_parameters(ingredients: Ingredients, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    mib, disk = 1 << 20, tmp_path / "base.disk"
+    build_disk(ingredients, disk, tmp_path / "scratch", Sizes(40 * mib, 20 * mib, 48 * mib, 16 * mib))
+    sizes = [one.size // mib for one in gpt.read_table(disk).partitions]
+    assert sizes == [0, 40, 20, 49, 49, 16]
 
 
 def test_bios_code_finds_the_core(ingredients: Ingredients, tmp_path: Path) -> None:
@@ -106,16 +116,3 @@ def test_it_is_sparse(ingredients: Ingredients, tmp_path: Path) -> None:
     disk, _ = built(ingredients, tmp_path)
     status = disk.stat()
     assert status.st_blocks * 512 < status.st_size // 4
-
-
-def test_slots_are_whole_behind_an_initrd_of_any_size(ingredients: Ingredients, tmp_path: Path) -> None:
-    """The seed of 8 MiB would lie over the end of an ext4 block group, at 128 MiB."""
-    initrd = tmp_path / "initrd"
-    with initrd.open("wb") as file:
-        for i in range(122):
-            file.write(bytes([i + 1]) * (1 << 20))
-    big = Ingredients("ef" * 32, ingredients.kernel, (initrd,), ingredients.loaders, 8 << 20)
-    disk, slots = built(big, tmp_path / "big")
-    group = 32768 * 4096
-    start = slots["seed"].offset - gpt.read_table(disk).partitions[2].offset
-    assert start // group != (start + (8 << 20) - 1) // group
