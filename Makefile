@@ -1,9 +1,10 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# lowest` the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an image
-# and its boot on the other release of Debian; `make power-cuts` cuts the power at 200 points; `make wheel` builds what is installed, `make deb` a Debian package of it,
-# and `make packages` tries both. Each installs what it needs.
+# power-cuts` boots hosts whose power was cut, `make lowest` runs the unit tests with the lowest versions of libraries
+# that are declared, `make other-release` tests, an image and its boot on the other release of Debian; `make wheel`
+# builds what is installed, `make deb` a Debian package of it, and `make packages` tries both. Each installs what it
+# needs.
 
 PYTHON ?= python3
 VENV := .venv

@@ -138,15 +138,19 @@ class Crashed:
         for offset, old in reversed(self._undo):
             self._lay(offset, old)
         self._undo.clear()
-        for entry in self._entries[self._done : state.durable]:
-            if isinstance(entry, Write):
-                self._lay(entry.offset, content(entry, self._log))
-        self._done = max(self._done, state.durable)
+        self.advance(state.durable)
         for piece in state.pieces:
             for offset, data in self._parts(piece):
                 self._disk.seek(offset)
                 self._undo.append((offset, self._disk.read(len(data))))
                 self._lay(offset, data)
+
+    def advance(self, durable: int) -> None:
+        """Have the first `durable` entries be whole on a disk that was put into no state beyond them."""
+        for entry in self._entries[self._done : durable]:
+            if isinstance(entry, Write):
+                self._lay(entry.offset, content(entry, self._log))
+        self._done = max(self._done, durable)
 
     def _parts(self, piece: Piece) -> Iterator[tuple[int, bytes]]:
         write = _write(self._entries, piece.entry)

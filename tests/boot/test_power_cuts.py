@@ -16,9 +16,10 @@ from provision.lab.write_log import Entry, Flush, Write
 from provision.media import gpt, identity
 from tests.power_cuts import records
 from tests.power_cuts.machines import Bench, empty
+from tests.power_cuts.oem import OnDisk
 from tests.power_cuts.scenarios import SCENARIOS, Machines, Recording, Scenario, look, put, seed
 
-BOOTS = {"first boot": 7, "newer identity": 7, "decommission": 6}
+BOOTS = {"first boot": 6, "newer identity": 6, "decommission": 5, "trial begun": 3}
 
 
 def by_hand(directory: Path, writes: Sequence[tuple[int, bytes]], flushed: bool) -> Recording:
@@ -62,11 +63,13 @@ def machines(probe: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Machines(Bench(lab, probe, Firmware.BIOS))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_no_power_cut_costs_a_host_its_identity(machines: Machines, tmp_path: Path, scenario: Scenario) -> None:
+@pytest.mark.parametrize("scenario", [*SCENARIOS, OnDisk("trial begun")], ids=lambda scenario: scenario.name)
+def test_no_power_cut_costs_a_host_its_identity(
+    machines: Machines, tmp_path: Path, scenario: Scenario | OnDisk
+) -> None:
     recording = scenario.record(machines, tmp_path)
     found = list(states(recording.entries, 3, 7))
-    assert look(recording, found, tmp_path / "work") == []
+    assert look(recording, found, tmp_path / "work", scenario.facts) == []
     chosen = enumerate(spread(found, BOOTS[scenario.name], 7))
     wrong = [scenario.boot(machines, recording, state, tmp_path / str(n), n % 2 == 1) for n, state in chosen]
     assert [one for one in wrong if one] == []

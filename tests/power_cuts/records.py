@@ -12,6 +12,7 @@ from provision.media.gpt import SECTOR
 
 _HEADER = struct.Struct("<8s4sIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
+_ENVIRONMENT = b"# GRUB Environment Block\n"
 Parts = dict[str, tuple[int, int]]
 """Partitions by name: offset and size in bytes."""
 
@@ -38,6 +39,29 @@ def newest(disk: Path) -> bytes | None:
         file.seek(place[0])
         found = identity.newest(file.read(place[1]))
     return found.content if found is not None else None
+
+
+def environment_at(disk: Path) -> int:
+    """At which byte GRUB's environment block begins: a file at the beginning of the EFI system partition."""
+    offset, _ = (table(disk) or {})["esp"]
+    with disk.open("rb") as file:
+        file.seek(offset)
+        content = file.read(4 << 20)
+    (place,) = (at for at in range(0, len(content), SECTOR) if content.startswith(_ENVIRONMENT, at))
+    return offset + place
+
+
+def environment(disk: Path) -> dict[str, str] | None:
+    """The variables of GRUB's environment block; None when there is none that GRUB would read."""
+    try:
+        at = environment_at(disk)
+    except (KeyError, ValueError):
+        return None
+    with disk.open("rb") as file:
+        file.seek(at)
+        lines = file.read(2 * SECTOR).rstrip(b"#").decode("ascii", "replace").splitlines()
+    found = dict(line.partition("=")[::2] for line in lines[1:])
+    return found if found.keys() == {"slot", "try", "tries", "failed"} and found["slot"] in ("a", "b") else None
 
 
 def _table(file: BinaryIO, sector: int) -> Parts | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.boot import seeds
 from tests.power_cuts import records
 from tests.power_cuts.machines import Bench, Moment, empty, logged, raw
 
-KEYTABS = {"old": b"\x05\x02canary-of-the-old-identity", "new": b"\x05\x02canary-of-the-new-identity"}
+KEYTABS = {name: f"\x05\x02canary-of-the-{name}-identity".encode() for name in ("old", "new", "oem")}
 NONE = "none"
 # A host that was decommissioned, without a server that says so.
 _FORGET = """[Unit]
@@ -36,21 +37,28 @@ _WIPED = r"^the identity on vda1 is wiped$"
 
 def seed(which: str) -> bytes:
     """A host's seed, the `old` or the `new` one, that names the machine's disk; the root of the old one wipes it."""
-    revision = {"old": "ab", "new": "cd"}[which] * 32
+    units = {
+        "/etc/systemd/system/forget.service": _FORGET.encode(),
+        "/etc/systemd/system/sysinit.target.d/forget.conf": b"[Unit]\nWants=forget.service\n",
+    }
+    return seed_of(which, units if which == "old" else {})
+
+
+def seed_of(which: str, more: Mapping[str, bytes]) -> bytes:
+    """The seed with that one of the KEYTABS, and more files by path."""
+    revision = hashlib.sha256(which.encode()).hexdigest()
     about = {"format": 1, "host": "node7", "revision": revision, "storage": "persistent", "disk": {"serial": "boot-7"}}
     tree = {
         "/etc/hostname": (0o644, b"node7\n"),
         "/etc/krb5.keytab": (0o600, KEYTABS[which]),
         "/etc/provision/host.json": (0o600, json.dumps(about, indent=2).encode()),
     }
-    if which == "old":
-        tree["/etc/systemd/system/forget.service"] = (0o644, _FORGET.encode())
-        tree["/etc/systemd/system/sysinit.target.d/forget.conf"] = (0o644, b"[Unit]\nWants=forget.service\n")
+    tree |= {path: (0o644, content) for path, content in more.items()}
     return seeds.seed("node7", tree, revision=revision)
 
 
 def holds(disk: Path) -> str:
-    """Whose identity is on the disk: "old", "new" or "none". Raises ValueError when it is neither."""
+    """Whose identity is on the disk: "old", "new", "oem" or "none". Raises ValueError when it is neither."""
     content = records.newest(disk)
     if content is None:
         return NONE
@@ -118,6 +126,10 @@ class Scenario:
             (directory / "recorded").touch()
         return Recording(before, log, read(log))
 
+    def facts(self, disk: Path) -> dict[str, str]:
+        """What a disk says of this."""
+        return facts(disk)
+
     def boot(self, machines: Machines, recording: Recording, state: State, disk: Path, again: bool) -> str:
         """Boot the host on a disk in this state, in the new file `disk`, as whoever finds it so would: with the new
         seed when it has no identity, or when its operator boots it `again`. Returns what is wrong then, in words that
@@ -182,13 +194,17 @@ def facts(disk: Path) -> dict[str, str]:
     return {"identity": held, "table": str(records.table(disk))}
 
 
-def look(recording: Recording, found: Sequence[State], work: Path) -> list[str]:
+Facts = Callable[[Path], Mapping[str, str]]
+
+
+def look(recording: Recording, found: Sequence[State], work: Path, facts: Facts = facts) -> list[str]:
     """What is wrong with any of the states by its bytes alone.
 
     A disk holds what it would hold if all writes, or those before any point since the last flush, had come in order:
-    so there is one of the identities all the time, unless there was none, and a table that was there stays.
+    so there is one of the identities all the time, unless there was none, and a table that was there stays. And it
+    never holds anything "broken".
     """
-    seen: list[tuple[State, dict[str, str]]] = []
+    seen: list[tuple[State, Mapping[str, str]]] = []
     with recording.crashed(work) as disk:
         for state in found:
             disk.put(state)
@@ -198,7 +214,7 @@ def look(recording: Recording, found: Sequence[State], work: Path) -> list[str]:
         f"{state.how} after {state.point} of {recording.points - 1} writes: {name} is {value}"
         for state, said in seen
         for name, value in said.items()
-        if value not in {orderly[point][name] for point in range(state.durable, state.point + 1)}
+        if value == "broken" or value not in {orderly[at].get(name) for at in range(state.durable, state.point + 1)}
     ]
 
 

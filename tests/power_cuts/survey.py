@@ -14,10 +14,10 @@ from provision.lab.crashes import State, spread, states
 from provision.lab.lans import Lab
 from provision.lab.vm import Firmware
 from tests.power_cuts.machines import Bench
+from tests.power_cuts.oem import DISK_SCENARIOS, OnDisk
 from tests.power_cuts.scenarios import SCENARIOS, Machines, Scenario, look
 
-VARIANTS = 8
-"""How many states of each kind are drawn at each point, to be looked at."""
+ALL: tuple[Scenario | OnDisk, ...] = (*SCENARIOS, *DISK_SCENARIOS)
 FIRMWARES = (Firmware.BIOS, Firmware.UEFI)
 
 
@@ -61,7 +61,7 @@ class Survey:
 
     def run(self, boots: int) -> list[Row]:
         """Boot so many states in all, spread evenly over scenarios and firmware, and look at many more."""
-        pairs = [(scenario, firmware) for firmware in FIRMWARES for scenario in SCENARIOS]
+        pairs = [(scenario, firmware) for firmware in FIRMWARES for scenario in ALL]
         shares = [(number + 1) * boots // len(pairs) - number * boots // len(pairs) for number in range(len(pairs))]
         rows = []
         for (scenario, firmware), share in zip(pairs, shares, strict=True):
@@ -70,12 +70,13 @@ class Survey:
             print(table(rows[-1:]).splitlines()[2], flush=True)  # noqa: T201
         return rows
 
-    def _one(self, scenario: Scenario, machines: Machines, boots: int) -> Row:
+    def _one(self, scenario: Scenario | OnDisk, machines: Machines, boots: int) -> Row:
         firmware = machines.bench.firmware
         place = self.directory / f"{scenario.name.replace(' ', '-')}-{firmware}"
         recording = scenario.record(machines, place)
-        found = list(states(recording.entries, VARIANTS, 7))
-        row = Row(scenario.name, firmware, recording.points, len(found), look(recording, found, place / "work"))
+        found = list(states(recording.entries, max(1, min(8, 200 // recording.points)), 7))
+        complaints = look(recording, found, place / "work", scenario.facts)
+        row = Row(scenario.name, firmware, recording.points, len(found), complaints)
         kept = place / "results"
         row.results = dict(map(json.loads, kept.read_text().splitlines())) if kept.exists() else {}
         chosen = spread([(str(number), state) for number, state in enumerate(found)], boots, 7)
