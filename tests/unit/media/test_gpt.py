@@ -37,6 +37,12 @@ def test_what_was_written_is_read(disk: Path) -> None:
     assert TABLE.partitions[1].offset == TABLE.partitions[1].size == 1 << 20
 
 
+def test_the_first_usable_sector_is_read(disk: Path) -> None:
+    later = gpt.Table(TABLE.guid, TABLE.partitions[1:], gpt.FIRST_USABLE_TWICE)
+    gpt.write_table(disk, later)
+    assert gpt.read_table(disk) == later and later.first_usable == 66
+
+
 def test_sfdisk_finds_it_valid(disk: Path) -> None:
     done = proc.run(["sfdisk", "--verify", disk], package="fdisk")
     assert b"No errors detected" in done.stdout

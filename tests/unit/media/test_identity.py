@@ -42,6 +42,12 @@ def test_the_newest_whole_copy_counts() -> None:
     assert identity.newest(bytes(partition((0, 3, OLD), (1, 2, NEW)))) == identity.Copy(0, 3, OLD)
 
 
+def test_a_disk_leaves_the_factory_with_one_copy() -> None:
+    content = b"a seed" * 1000
+    partition = identity.first(content).ljust(1 << 20, b"\0")
+    assert identity.newest(partition) == identity.Copy(0, 1, content)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     most = identity.capacity(SIZE)
     assert identity.newest(bytes(partition((1, 1, b"x" * most)))) == identity.Copy(1, 1, b"x" * most)

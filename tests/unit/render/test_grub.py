@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.errors import Invalid
+from provision.media import image_slots
 from provision.proc import run
 from provision.render import grub
 from provision.render.target import BootTarget
@@ -26,14 +27,10 @@ def parse(text: bytes) -> list[list[str]]:
     return [words for line in text.decode("ascii").split("\n") if (words := grub_words(line))]
 
 
-def head(text: bytes, start: bytes) -> bytes:
-    """The part that has values in it: from `start` on, or up to it for a refusal."""
-    return text[text.index(start) :]
-
-
 def test_golden() -> None:
     golden("grub/network.cfg", grub.network_config(NETWORK_TARGET))
     golden("grub/medium.cfg", grub.medium_config(MEDIUM_TARGET))
+    golden("grub/disk.cfg", grub.disk_config(MEDIUM_TARGET))
     golden("grub/refusal.cfg", grub.refusal([DENIAL]))
 
 
@@ -42,7 +39,7 @@ def test_no_valid_value_adds_a_command(name: str, words: tuple[str, ...], count:
     target = BootTarget(name, "/kernel", tuple(f"/initrd/{n}" for n in range(count)), "/seed/ab/seed.cpio", words)
     for text, where in (
         (grub.network_config(target), "the network"),
-        (head(grub.medium_config(target), b"set timeout"), "its own medium"),
+        (grub.medium_config(target), "its own medium"),
     ):
         assert parse(text) == [
             ["set", "timeout=0"],
@@ -51,6 +48,17 @@ def test_no_valid_value_adds_a_command(name: str, words: tuple[str, ...], count:
             ["initrd", *target.initrds, target.seed],
             ["boot"],
         ]
+
+
+@given(names, arguments, st.integers(1, 4))
+def test_no_valid_value_adds_a_command_to_a_disk(name: str, words: tuple[str, ...], count: int) -> None:
+    target = BootTarget(name, "/kernel", tuple(f"/initrd/{n}" for n in range(count)), grub.on_disk(3, 8, 7), words)
+    echo, linux, initrd, boot, *ends = grub.disk_config(target).decode("ascii").splitlines()
+    assert parse(echo.encode()) == [["echo", f"provision: {name} boots from its own disk."]]
+    given = linux.removeprefix("if ").removesuffix(" $slot_arguments; then")
+    assert parse(given.encode()) == [["linux", target.kernel, *(re.sub(r'\\(.)|"', r"\1", word) for word in words)]]
+    assert initrd == f"  if initrd {' '.join(target.initrds)} ($disk,gpt3)8+7; then"
+    assert [boot.strip(), *map(str.strip, ends)] == ["boot", "fi", "fi"]
 
 
 @given(st.lists(st.text(max_size=300), max_size=4))
@@ -75,6 +83,8 @@ def test_smuggled_values_are_refused(value: str) -> None:
             grub.network_config(target)
         with pytest.raises(Invalid, match=r"grub/medium\.cfg\.j2: a value holds"):
             grub.medium_config(target)
+        with pytest.raises(Invalid, match=r"grub/disk\.cfg\.j2: a value holds"):
+            grub.disk_config(target)
 
 
 ODD = BootTarget("n", "/k", ("/i",), "/s", ODD_ARGUMENTS)
@@ -101,6 +111,9 @@ def test_arguments_stand_in_single_quotes_and_without_the_kernels_own() -> None:
         grub.network_config(ODD),
         grub.network_config(NETWORK_TARGET),
         grub.medium_config(MEDIUM_TARGET),
+        grub.disk_config(ODD),
+        image_slots.LOADER_CONFIG.encode(),
+        image_slots.SIGNED_CONFIG.encode(),
         grub.refusal([DENIAL]),
     ],
 )

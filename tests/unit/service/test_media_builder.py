@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from provision.boot import OPERATOR, Copy, Medium, Requester
-from provision.errors import Denied, Gone, Invalid
+from provision.errors import Conflict, Denied, Gone, Invalid
+from provision.media import identity
+from provision.media.plan import Plan
 from provision.media.reader import Reader
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
@@ -108,6 +112,37 @@ def test_a_plan_in_memory_still_needs_a_release(here: Site) -> None:
     here.clock.advance(hours=1)
     with pytest.raises(Denied, match="expired"):
         builder.plan(release, state, boot)  # type: ignore[arg-type]
+
+
+def on_disk(here: Site, plan: Plan) -> tuple[bytes, bytes]:
+    """What a plan puts into the two slots of a disk: the configuration partition's beginning, and GRUB's commands."""
+    slots = here.base.disk.slots
+    with Reader(plan) as reader:
+        return tuple(reader.pread(slots[name].offset, slots[name].size) for name in ("identity", "grub.cfg"))  # type: ignore[return-value]
+
+
+def test_a_disk_has_its_seed_where_the_host_keeps_it(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = here.service.media.plan("node1", Medium.DISK, ROOT)
+    start, commands = on_disk(here, plan)
+    copy = identity.newest(start.ljust(2 * len(start), b"\0"))
+    assert copy is not None and (copy.place, copy.sequence) == (0, 1) and CANARY in copy.content
+    sectors = len(copy.content) // 512
+    assert f"if initrd /boot/initrd0.img ($disk,gpt3)8+{sectors}; then".encode() in commands
+    assert plan.seed == (here.base.disk.slots["identity"].offset,), "its bytes are counted as secret"
+    able = replace(here.base, features=("identity",))
+    monkeypatch.setattr(here.service.core, "base_of", lambda host: able)
+    monkeypatch.setattr(here.service.media._builder, "_plans", OrderedDict())
+    again, commands = on_disk(here, here.service.media.plan("node1", Medium.DISK, ROOT))
+    assert again == start and b"if initrd /boot/initrd0.img; then" in commands, "the image finds it by itself"
+
+
+def test_a_base_of_an_earlier_release_gives_no_disk(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = {("seed" if name == "identity" else name): slot for name, slot in here.base.disk.slots.items()}
+    earlier = replace(here.base, disk=replace(here.base.disk, slots=slots))
+    monkeypatch.setattr(here.service.core, "base_of", lambda host: earlier)
+    with pytest.raises(Conflict, match=r"before disk images had two slots.*import it again"):
+        here.service.media.plan("node1", Medium.DISK, ROOT)
+    here.service.media.plan("node1", Medium.ISO, ROOT)
 
 
 def test_a_seed_that_cannot_be_made_costs_no_boot(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
