@@ -123,7 +123,8 @@ def disk_facts(disk: Path) -> dict[str, str]:
     if known is None:
         return facts(disk) | {"environment": "broken"}
     slot = known["slot"]
-    return facts(disk) | {"default": slot, "trial": known["try"] + known["tries"], "whole": _whole(disk, slot)}
+    more = {"trial": known["try"] + known["tries"], "whole": _whole(disk, slot), "data": _data(disk)}
+    return facts(disk) | {"default": slot} | more
 
 
 def _whole(disk: Path, slot: str) -> str:
@@ -137,6 +138,17 @@ def _whole(disk: Path, slot: str) -> str:
             argv = ["debugfs", "-R", f"cat /{path}", f"{disk}?offset={parts[name][0]}"]
             sums.append(proc.run(argv, package="e2fsprogs").stdout)
     return "the new image" if sums[:2] == sums[2:] and all(sums) else "broken"
+
+
+def _data(disk: Path) -> str:
+    """A host that finds a file system on its data partition makes none, so it has to be whole."""
+    offset, _ = (records.table(disk) or {})["provision-data"]
+    with disk.open("rb") as file:
+        file.seek(offset + 1080)
+        if file.read(2) != b"\x53\xef":
+            return "empty"
+    argv = ["e2fsck", "-f", "-n", f"{disk}?offset={offset}"]
+    return "broken" if proc.run(argv, package="e2fsprogs", ok=range(256)).returncode else "whole"
 
 
 @dataclass(frozen=True)
@@ -243,4 +255,4 @@ def _assert_left_alone(disk: Path, entries: Sequence[Entry]) -> None:
     assert not any(one.offset < first + size and one.offset + one.size > first for one in writes)
 
 
-DISK_SCENARIOS = (*map(OnDisk, PHASES), OnDisk("trial begun"))
+DISK_SCENARIOS = (OnDisk("trial begun"), *map(OnDisk, PHASES))

@@ -17,7 +17,6 @@ from tests.power_cuts.machines import Bench
 from tests.power_cuts.oem import DISK_SCENARIOS, OnDisk
 from tests.power_cuts.scenarios import SCENARIOS, Machines, Scenario, look
 
-ALL: tuple[Scenario | OnDisk, ...] = (*SCENARIOS, *DISK_SCENARIOS)
 FIRMWARES = (Firmware.BIOS, Firmware.UEFI)
 
 
@@ -61,7 +60,8 @@ class Survey:
 
     def run(self, boots: int) -> list[Row]:
         """Boot so many states in all, spread evenly over scenarios and firmware, and look at many more."""
-        pairs = [(scenario, firmware) for firmware in FIRMWARES for scenario in ALL]
+        groups: tuple[Sequence[Scenario | OnDisk], ...] = (SCENARIOS, DISK_SCENARIOS)
+        pairs = [(scenario, firmware) for group in groups for firmware in FIRMWARES for scenario in group]
         shares = [(number + 1) * boots // len(pairs) - number * boots // len(pairs) for number in range(len(pairs))]
         rows = []
         for (scenario, firmware), share in zip(pairs, shares, strict=True):
