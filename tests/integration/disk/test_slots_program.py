@@ -35,9 +35,9 @@ def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     with disk.open("wb") as file:
         file.truncate(table.partitions[-1].offset + table.partitions[-1].size + MIB)
     media_gpt.write_table(disk, table)
-    with disk.open("r+b") as file:
-        file.seek(table.partitions[1].offset + 7 * 512)
-        file.write(image_slots.environment())
+    with disk.open("r+b") as written:
+        written.seek(table.partitions[1].offset + 7 * 512)
+        written.write(image_slots.environment())
     for number in (image_slots.SLOT_A, image_slots.SLOT_B):
         (tmp_path / f"vda{number}").touch()
         (tmp_path / f"sys/block/vda/vda{number}").mkdir(parents=True)
@@ -182,7 +182,8 @@ def test_a_disk_without_its_parts_is_none(slots: ModuleType, call: Program, tmp_
     (tmp_path / "vdb").write_bytes(content)
     with pytest.raises(slots.Refused, match="vda and vdb have slots"):
         call("state")
-    (tmp_path / "vda").write_bytes(bytes(MIB)), (tmp_path / "vdb").unlink()
+    (tmp_path / "vda").write_bytes(bytes(MIB))
+    (tmp_path / "vdb").unlink()
     with pytest.raises(slots.Refused, match="no disk has two slots"):
         call("state")
 

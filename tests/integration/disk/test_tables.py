@@ -147,3 +147,16 @@ def test_no_power_cut_leaves_a_disk_without_its_partitions(
             seen.add(found.partitions[-1].last)
         state[at : at + len(content)] = content
     assert len(seen) == 2, "it is the old table, or the new one"
+
+
+def test_secrets_that_persist_are_overwritten_where_they_are(data: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"a guest's disk")
+    secret, link = tmp_path / "deep" / "key", tmp_path / "deep" / "link"
+    secret.write_bytes(b"a secret" * 100)
+    link.symlink_to(kept)
+    before = secret.stat().st_ino
+    data.overwrite((tmp_path / "deep").rglob("*"))
+    assert secret.read_bytes() == bytes(800) and secret.stat().st_ino == before
+    assert kept.read_bytes() == b"a guest's disk"
