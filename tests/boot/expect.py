@@ -70,7 +70,8 @@ def arguments(site: BootSite, report: Report, *, syslinux: bool) -> None:
     """Every byte of the command line is what the inventory says and what the loader is known to add; GRUB writes double
     quotes around the whole of an argument, which is the same to the kernel."""
     written = " ".join(site.arguments if syslinux else map(quoted_by_grub, site.arguments))
-    added = r"( initrd=\S+( BOOTIF=\S+)?)" if syslinux else ""
+    # A disk's loader says which of its slots it is.
+    added = r"( initrd=\S+( BOOTIF=\S+)?)" if syslinux else r"( provision\.slot=a)?"
     assert re.fullmatch(rf"BOOT_IMAGE=\S+ {re.escape(written)}{added}", report["cmdline"]), report["cmdline"]
 
 

@@ -1,10 +1,8 @@
-"""The host image by each way that it can come: over TFTP with Secure Boot, by HTTP Boot, from its ISO and its disk."""
+"""The host image by each way that it can come: over TFTP with Secure Boot, by HTTP Boot, and from its ISO."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +16,7 @@ from provision.demo.site import INVENTORY, MAC, MANAGEMENT, PRINCIPAL, DemoSite
 from provision.errors import Unavailable
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
-from provision.media import gpt
-from provision.media.image_slots import USUAL
 from tests.boot.ear import heard_tcp, heard_udp
-from tests.boot.test_stored_identity import MIB, Drive
 from tests.helpers.images import host_image
 from tests.unit.test_credential import pem
 
@@ -51,7 +46,6 @@ FILES = {
 """What a site would bring so that its hosts report: more of their credentials, by where they stand."""
 
 QEMU = "libvirt-qemu"
-SLOTS = "/usr/lib/provision/slots"
 OWNED = {
     "qemu-key": ("key", "/etc/pki/qemu/server-key.pem", "0640", "root", QEMU),
     "monitor": ("token", "/etc/provision/monitor.token", "0400", QEMU, "kvm"),
@@ -136,48 +130,6 @@ def test_it_comes_over_the_network(site: HostSite, medium: str, firmware: Firmwa
     nics, order = (Nic(site.mgmt, MAC),), (Device.NETWORK,)
     with VM(site.lab, Machine(medium, firmware, nics, order, 768, http_boot=medium == "http-boot")) as vm:
         comes_up(site, vm, medium)
-
-
-@pytest.fixture
-def persisting(site: HostSite) -> Iterator[HostSite]:
-    """The site, as long as its host keeps something on its disk."""
-    before = site.inventory.read_text()
-    keeps = "    install: oem\n    persist: [ssh-host-keys, journal, libvirt]\n    labels:"
-    site.inventory.write_text(before.replace("    labels:", keeps, 1))
-    site.call("apply", site.inventory)
-    yield site
-    site.inventory.write_text(before)
-    site.call("apply", site.inventory)
-
-
-def test_it_comes_from_its_disk_and_from_the_other_slot_of_it(persisting: HostSite) -> None:
-    """The disk is larger than its image. What the host writes into its second slot is booted next, and what persists is
-    there again; that a slot on trial is booted once only is GRUB's to know (test_slots.py)."""
-    site = persisting
-    own = Drive(medium_of(site, "disk"), "virtio-blk-pci,bootindex=1")
-    os.truncate(own.path, own.path.stat().st_size + 64 * MIB)
-    nics = (Nic(site.mgmt, MAC),)
-    powered = Machine("disk", Firmware.SECURE_BOOT, nics, (Device.DISK,), 768, extra=own.arguments(0))
-    with VM(site.lab, powered) as vm:
-        comes_up(site, vm, "disk")
-        assert gpt.read_table(own.path).partitions[-1].size == USUAL.data + 64 * MIB
-        first = site.ssh("sha256sum", "/etc/ssh/ssh_host_ed25519_key.pub", "&&", SLOTS, "running").split()
-        assert first[-1] == "a"
-        site.ssh("mount -o ro /dev/vda4 /mnt && cp /mnt/boot/vmlinuz /mnt/boot/initrd0.img /run && umount /mnt")
-        site.ssh("sed 's/^BOOT_IMAGE=[^ ]* //; s/ provision.slot=a/ provision.test=2/' /proc/cmdline >/run/arguments")
-        site.ssh(f"{SLOTS} write /run/vmlinuz /run/initrd0.img /run/arguments v2 && {SLOTS} try")
-        vm.stop()
-        vm.start()
-        vm.wait_for(r"^ +system +running$", 400)
-        said = site.ssh(
-            "cat /proc/cmdline && sha256sum /etc/ssh/ssh_host_ed25519_key.pub && journalctl --list-boots -q"
-        )
-        words = said.splitlines()
-        assert words[0].split()[-3:] == ["provision.test=2", "panic=10", "provision.slot=b"], words[0]
-        assert words[1].split() == first[:2], "the SSH host key persists"
-        assert len(words) == 4, "so does the journal, of two boots"
-        state = json.loads(site.ssh(f"{SLOTS} commit && {SLOTS} state"))
-        assert (state["running"], state["default"], state["trying"], state["versions"]["b"]) == ("b", "b", None, "v2")
 
 
 def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) -> None:
