@@ -1,9 +1,10 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# lowest` the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an image
-# and its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of it,
-# and `make packages` tries both. Each installs what it needs.
+# power-cuts` boots hosts whose power was cut, `make lowest` runs the unit tests with the lowest versions of libraries
+# that are declared, `make other-release` tests, an image and its boot on the other release of Debian; `make wheel`
+# builds what is installed, `make deb` a Debian package of it, and `make packages` tries both. Each installs what it
+# needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench attacks fuzz-api pictures flaky lowest other-release wheel deb packages $(STAGES) lock clean
+.PHONY: demo test bench attacks fuzz-api pictures flaky lowest other-release power-cuts wheel deb packages $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -80,6 +81,12 @@ lowest: $(VENV)/.ready
 other-release:
 	tools/need bench
 	tools/other-release make test STAGES="unit integration demo"
+
+# POINTS boots of hosts whose power was cut. An end is gone on from; what is in build/power-cuts is not done again.
+POINTS ?= 200
+power-cuts: $(VENV)/.ready
+	tools/need boot
+	$(BIN)/python -m tests.power_cuts $(POINTS) --jobs $(JOBS)
 
 # Beside the wheel is what it is installed with: its libraries, each by version and hash.
 wheel: $(VENV)/.ready

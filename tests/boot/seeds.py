@@ -26,7 +26,7 @@ def files(host: str, phone_home: dict[str, str] | None = None) -> dict[str, tupl
     }
 
 
-def manifest(host: str, tree: dict[str, tuple[int, bytes]]) -> bytes:
+def manifest(host: str, tree: dict[str, tuple[int, bytes]], revision: str = "ab" * 32) -> bytes:
     """The manifest of `tree` (path: mode, contents): a header line, one line per file, a closing line."""
     lines = [
         json.dumps(
@@ -40,11 +40,16 @@ def manifest(host: str, tree: dict[str, tuple[int, bytes]]) -> bytes:
         )
         for path, (mode, data) in sorted(tree.items())
     ]
-    head = json.dumps({"format": 1, "host": host, "revision": "ab" * 32})[:-1]
+    head = json.dumps({"format": 1, "host": host, "revision": revision})[:-1]
     return (head + ', "files": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
 
-def seed(host: str, tree: dict[str, tuple[int, bytes]], written: dict[str, tuple[int, bytes]] | None = None) -> bytes:
+def seed(
+    host: str,
+    tree: dict[str, tuple[int, bytes]],
+    written: dict[str, tuple[int, bytes]] | None = None,
+    revision: str = "ab" * 32,
+) -> bytes:
     """The archive; `written`, when given, is what is really in it while the manifest speaks of `tree`."""
     entries = cpio.tree(
         [cpio.directory("provision-seed", 0o700)]
@@ -53,4 +58,4 @@ def seed(host: str, tree: dict[str, tuple[int, bytes]], written: dict[str, tuple
             for path, (mode, data) in (tree if written is None else written).items()
         ]
     )
-    return cpio.pack((*entries, cpio.file("provision-seed/manifest.json", manifest(host, tree), 0o600)))
+    return cpio.pack((*entries, cpio.file("provision-seed/manifest.json", manifest(host, tree, revision), 0o600)))
