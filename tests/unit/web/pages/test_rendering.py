@@ -53,6 +53,7 @@ SERVICE = [
     ("links", "read", "/hosts/node1"),
     ("reports", "health", "/networks"),
     ("overview", "networks", "/networks"),
+    ("tpms", "states", "/tpms"),
     ("auditing", "entries", "/audit"),
     ("tokens", "listing", "/tokens"),
 ]
