@@ -82,13 +82,13 @@ def window(
             return
         from provision.cli.batch import selected
 
-        rows = [_tried(client, row.name, change) for row in selected(client, selector or "")]
+        tried = [_tried(client, row.name, change) for row in selected(client, selector or "")]
     if given.json:
-        output.data([{"host": name, **_as_data(done)} for name, done in rows])
+        output.data([{"host": name, **_as_data(came)} for name, came in tried])
     else:
-        for name, done in rows:
-            output.say(_window_said(name, done))
-    if any(isinstance(done, ProvisionError) for _, done in rows):
+        for name, came in tried:
+            output.say(_window_said(name, came))
+    if any(isinstance(came, ProvisionError) for _, came in tried):
         raise typer.Exit(Exit.FAILED)
 
 
