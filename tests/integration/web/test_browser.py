@@ -213,6 +213,7 @@ def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], bro
             "Images",
             "Roll-out",
             "Networks",
+            "TPMs",
             "Audit log",
             "Tokens",
         ):
