@@ -64,6 +64,13 @@ class Kind:
     def __str__(self) -> str:
         return f"{self.medium}.{self.format}" if self.format is not RAW else str(self.medium)
 
+    @property
+    def suffix(self) -> str:
+        """How a file of it is called: "iso", "img", "qcow2" or "img.zst"."""
+        if self.medium is not Medium.DISK:
+            return str(self.medium)
+        return "img.zst" if self.format is DiskFormat.RAW_ZST else self.format.suffix
+
 
 DOWNLOADS = {str(kind): kind for kind in (Kind(Medium.ISO), *(Kind(Medium.DISK, one) for one in DiskFormat))}
 """Everything that is downloaded, by its text."""

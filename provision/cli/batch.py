@@ -14,7 +14,7 @@ from provision.cli import output
 from provision.cli.arguments import route, selector_parameters
 from provision.cli.client import Client
 from provision.cli.context import context
-from provision.cli.download import describe, download, file_suffix
+from provision.cli.download import describe, download
 from provision.errors import Exit, NotFound, ProvisionError
 from provision.writing import replacing, unwritable
 
@@ -69,7 +69,7 @@ def _one(
     client: Client, kind: Kind, host: HostRow, directory: Path, before: BatchRow | None, quiet: bool, keep: bool
 ) -> BatchRow:
     name = host.name
-    path, medium = directory / f"{name}.{file_suffix(kind)}", kind.medium
+    path, medium = directory / f"{name}.{kind.suffix}", kind.medium
     try:
         described = describe(client, route("hosts", name, str(kind)), quiet)
     except ProvisionError as error:

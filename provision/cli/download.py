@@ -13,7 +13,6 @@ from typing import Protocol
 
 from provision.api.media import MediumDescription
 from provision.api.operations import Operation
-from provision.boot import DiskFormat, Kind, Medium
 from provision.cli import output
 from provision.cli.client import Broken, Client
 from provision.cli.operations import follow
@@ -28,13 +27,6 @@ _FORWARD = 64 << 10
 _AT_ONCE = 1 << 20
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
-
-
-def file_suffix(kind: Kind) -> str:
-    """How a file of it is called: "iso", "img", "qcow2" or "img.zst"."""
-    if kind.medium is not Medium.DISK:
-        return str(kind.medium)
-    return "img.zst" if kind.format is DiskFormat.RAW_ZST else kind.format.suffix
 
 
 def describe(client: Client, url: str, quiet: bool) -> MediumDescription:

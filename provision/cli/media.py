@@ -81,12 +81,12 @@ def _write(
 
 
 def _write_one(kind: Kind, host: str, file: Path | None, resume: bool) -> None:
-    from provision.cli.download import describe, download, file_suffix
+    from provision.cli.download import describe, download
     from provision.writing import require_file
 
     given = context()
     url = route("hosts", host, str(kind))
-    path = file or Path(f"{host}.{file_suffix(kind)}")
+    path = file or Path(f"{host}.{kind.suffix}")
     require_file(path)
     with given.client() as client:
         described = describe(client, url, given.json)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from provision.cli import output, update
-from provision.cli.arguments import HostName, of_host, route
+from provision.cli.arguments import HostName, Selector, of_host, route
 from provision.cli.context import context
-from provision.errors import Exit
+from provision.errors import Exit, Invalid, ProvisionError
 
 if TYPE_CHECKING:
     from provision.api.audit import AuditEntry
-    from provision.api.hosts import StoredIdentity, Window
+    from provision.api.hosts import OpenedWindow, StoredIdentity, Window
     from provision.api.status import Explanation, Status
+    from provision.cli.client import Client
 
+    _Changed = OpenedWindow | dict[str, Any]
+    _Change = Callable[[Client, str], _Changed]
 
 _PLAIN = "It gets its image without secrets, and takes its identity from its own disk"
 
@@ -56,36 +60,70 @@ def _where(row: Explanation) -> str:
 
 
 def window(
-    host: HostName,
+    host: Annotated[str | None, typer.Argument(metavar="HOST", help="The host's name in the inventory")] = None,
     minutes: Annotated[int | None, typer.Option("--minutes", metavar="N", help="How long [the site's policy]")] = None,
     boots: Annotated[
         int | None, typer.Option("--boots", metavar="N", help="How many boots [the site's policy]")
     ] = None,
-    close: Annotated[bool, typer.Option("--close", help="Close the host's window")] = False,
+    close: Annotated[bool, typer.Option("--close", help="Close the window")] = False,
+    selector: Selector = None,
 ) -> None:
-    """Let a host boot from the network for a while.
+    """Let a host boot from the network for a while, or each host with a label.
 
-    The window closes when the host says that it is up.
+    A window closes when its host says that it is up.
     """
+    if (host is None) == (selector is None):
+        raise Invalid("window", "needs a host or --selector", "give one of them")
+    given, change = context(), _closed if close else partial(_opened, minutes=minutes, boots=boots)
+    with given.client() as client:
+        if host is not None:
+            done = change(client, host)
+            output.data(done) if given.json else output.say(_window_said(host, done))
+            return
+        from provision.cli.batch import selected
+
+        tried = [_tried(client, row.name, change) for row in selected(client, selector or "")]
+    if given.json:
+        output.data([{"host": name, **_as_data(came)} for name, came in tried])
+    else:
+        for name, came in tried:
+            output.say(_window_said(name, came))
+    if any(isinstance(came, ProvisionError) for _, came in tried):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _opened(client: Client, host: str, minutes: int | None, boots: int | None) -> OpenedWindow:
     from provision.api import hosts as api
 
-    given = context()
-    with given.client() as client:
-        if close:
-            client.remove(route("hosts", host, "window"))
-            if given.json:
-                output.data({"host": host, "open": False})
-            else:
-                output.say(f"{host}: no window is open")
-            return
-        wanted = api.OpenWindow(minutes=minutes, boots=boots)
-        opened = client.call(api.OpenedWindow, "POST", route("hosts", host, "window"), body=wanted)
-    if given.json:
-        output.data(opened)
-    else:
-        output.say(
-            f"{host}: may boot from the network {output.times(opened.boots)} until {output.moment(opened.expires)}"
-        )
+    wanted = api.OpenWindow(minutes=minutes, boots=boots)
+    return client.call(api.OpenedWindow, "POST", route("hosts", host, "window"), body=wanted)
+
+
+def _closed(client: Client, host: str) -> dict[str, Any]:
+    client.remove(route("hosts", host, "window"))
+    return {"host": host, "open": False}
+
+
+def _tried(client: Client, host: str, change: _Change) -> tuple[str, _Changed | ProvisionError]:
+    """What came of it for one host of many: an error of one keeps it from no other."""
+    try:
+        return host, change(client, host)
+    except ProvisionError as error:
+        return host, error
+
+
+def _as_data(done: _Changed | ProvisionError) -> dict[str, Any]:
+    if isinstance(done, ProvisionError):
+        return {"problem": done.details()}
+    return done if isinstance(done, dict) else done.model_dump(mode="json")
+
+
+def _window_said(host: str, done: _Changed | ProvisionError) -> str:
+    if isinstance(done, ProvisionError):
+        return f"{host}: FAILED: {done}"
+    if isinstance(done, dict):
+        return f"{host}: no window is open"
+    return f"{host}: may boot from the network {output.times(done.boots)} until {output.moment(done.expires)}"
 
 
 def status(

@@ -36,6 +36,7 @@ _CONFIRMED = ndmsg.NUD_REACHABLE | ndmsg.NUD_PERMANENT
 # linux/neighbour.h; struct ndmsg is family, padding, interface, state, flags, type.
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NDMSG = struct.Struct("=BxxxiHBB")
+_ADDRESS_BYTES = 4
 _TABLES = ((rtnl.RTM_GETADDR, socket.AF_INET), (rtnl.RTM_GETNEIGH, socket.AF_INET))
 _MACHINE_NEWS = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR, netlink.RTM_NEWNETCONF)
 _ROUTE_NEWS = (rtnl.RTM_NEWROUTE, rtnl.RTM_DELROUTE)
@@ -44,15 +45,17 @@ _Known = tuple[str, int]
 """A MAC, and the state in which the kernel has it (NUD_…)."""
 
 
-def _entry(message: Any) -> tuple[_Key, _Known | None] | None:
-    """What a message says: the neighbour, and what is known of it or None; None for another family."""
-    if message["family"] != socket.AF_INET or message["flags"] & ndmsg.NTF_PROXY:
+def _entry(kind: int, body: bytes) -> tuple[_Key, _Known | None] | None:
+    """What a message says: the neighbour, and what is known of it or None; None for one that is no IPv4 neighbour."""
+    family, ifindex, state, flags, _ = _NDMSG.unpack_from(body)
+    if family != socket.AF_INET or flags & ndmsg.NTF_PROXY:
         return None
-    address, mac = message.get_attr("NDA_DST"), message.get_attr("NDA_LLADDR")
-    if address is None:
+    found = dict(attributes.unpack(body[_NDMSG.size :]))
+    address, mac = found.get(_NDA_DST, b""), found.get(_NDA_LLADDR)
+    if len(address) != _ADDRESS_BYTES:
         return None
-    usable = message["header"]["type"] == rtnl.RTM_NEWNEIGH and message["state"] & _USABLE
-    return (message["ifindex"], str(address)), ((str(mac).lower(), int(message["state"])) if usable and mac else None)
+    usable = kind == rtnl.RTM_NEWNEIGH and state & _USABLE
+    return (ifindex, socket.inet_ntoa(address)), ((mac.hex(":"), state) if usable and mac else None)
 
 
 def solicit(ifindex: int, address: str) -> None:
@@ -221,10 +224,9 @@ class Neighbours:
 
     def _take(self, message: Any) -> None:
         kind = message["header"]["type"]
-        if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH) and "body" in message:
-            self._take_bridge(kind, message["body"])
-        elif kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH):
-            self._take_neighbour(message)
+        if kind in (rtnl.RTM_NEWNEIGH, rtnl.RTM_DELNEIGH):
+            take = self._take_bridge if message["family"] == socket.AF_BRIDGE else self._take_neighbour
+            take(kind, message["body"])
         elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
             self._take_address(message, kind == rtnl.RTM_NEWADDR)
         elif kind == rtnl.RTM_DELLINK and message["family"] == socket.AF_UNSPEC:
@@ -243,8 +245,8 @@ class Neighbours:
             for watcher in watchers:
                 watcher(replace(entry, fresh=False) if kind == rtnl.RTM_DELNEIGH else entry)
 
-    def _take_neighbour(self, message: Any) -> None:
-        entry = _entry(message)
+    def _take_neighbour(self, kind: int, body: bytes) -> None:
+        entry = _entry(kind, body)
         if entry is None:
             return
         key, found = entry

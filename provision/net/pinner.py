@@ -24,6 +24,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,6 +44,8 @@ when the machine may just have come up."""
 
 _SIOCGIFHWADDR = 0x8927  # netdevice(7)
 _HOST = 0  # PACKET_HOST, packet(7)
+_INT = struct.Struct("i")
+_ONE_DESCRIPTOR = socket.CMSG_LEN(_INT.size)
 _BURST = 64
 _ORDER_BYTES = 1 << 17  # a filter has 4,096 instructions of 8 bytes at most, in hexadecimal
 
@@ -78,6 +81,7 @@ class Pinner:
         self._entries = Entries()
         self._entries.sweep()
         self._probes: dict[Entry, _Probe] = {}
+        self._filtered: frozenset[bytes] = frozenset()
         self._pinned: Counter[Entry] = Counter()
         self._held: set[Entry] = set()
 
@@ -94,6 +98,7 @@ class Pinner:
                     self._hear()
                 if self._control.fileno() in ready and not self._obey():
                     return
+                self._filter()
                 self._go_on()
         finally:
             for entry in self._pinned:
@@ -110,21 +115,26 @@ class Pinner:
             self._control.send(json.dumps(message).encode())
 
     def _obey(self) -> bool:
-        """Take one order; False when there will be no more."""
-        try:
-            packet, descriptors, _flags, _sender = socket.recv_fds(self._control, _ORDER_BYTES, 1)
-        except ConnectionError:  # the service has ended with an answer unread
-            return False
-        if not packet:
-            return False
-        order = json.loads(packet)
+        """Take the orders that have come; False when there will be no more."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_BURST):
+                try:
+                    # socket.recv_fds takes no flags (Python 3.11).
+                    packet, said, _, _ = self._control.recvmsg(_ORDER_BYTES, _ONE_DESCRIPTOR, socket.MSG_DONTWAIT)
+                except ConnectionError:  # the service has ended with an answer unread
+                    return False
+                if not packet:
+                    return False
+                self._do(json.loads(packet), [_INT.unpack(data)[0] for _, _, data in said])
+        return True
+
+    def _do(self, order: dict[str, Any], descriptors: Sequence[int]) -> None:
         if order["do"] == "filter":
             self._say({"id": order["id"], "ok": _filtered(descriptors[0], bytes.fromhex(order["program"]))})
         elif order["do"] == "release":
             self._release(order["interface"], socket.inet_aton(order["address"]))
         else:
             self._ask(order, Entry(order["interface"], socket.inet_aton(order["address"]), arp.mac_bytes(order["mac"])))
-        return True
 
     def _ask(self, order: dict[str, Any], entry: Entry) -> None:
         probe, now = self._probes.get(entry), time.monotonic()
@@ -135,7 +145,6 @@ class Pinner:
                 self._say({"id": order["id"], "ok": False})
                 return
             probe = self._probes[entry] = _Probe(entry, socket.inet_aton(order["own"]), name, now)
-            self._filter()
         elif now - probe.since >= _ANEW_SECONDS:
             probe.since, probe.asked = now, 0
         probe.waiting.append((order["id"], order["do"] == "pin", now + ANSWER_SECONDS))
@@ -143,7 +152,7 @@ class Pinner:
             # What cannot be kept from it meanwhile, it does not get at all.
             self._say({"id": probe.waiting.pop()[0], "ok": False})
             if not probe.waiting:
-                self._end(probe)
+                del self._probes[probe.entry]
 
     def _hold(self, probe: _Probe) -> bool:
         """Whether nothing more goes to the machine until it has answered."""
@@ -174,7 +183,12 @@ class Pinner:
                 self._entries.release(entry)
 
     def _filter(self) -> None:
-        filters.attach(self._packets, arp.replies_of(entry.mac for entry in self._probes))
+        """Hear who is asked now, and nobody else. It takes the longer the more are asked, so it is done once for
+        all that have just come or gone."""
+        wanted = frozenset(entry.mac for entry in self._probes)
+        if wanted != self._filtered:
+            filters.attach(self._packets, arp.replies_of(wanted))
+            self._filtered = wanted
 
     def _hear(self) -> None:
         for _ in range(_BURST):
@@ -187,9 +201,11 @@ class Pinner:
             reply = arp.parse(frame) if kind == _HOST else None
             if reply is None or reply.source != reply.sender_mac:
                 continue
-            for probe in [p for p in self._probes.values() if p.name == name and p.asked]:
-                if (probe.entry.mac, probe.entry.address, probe.own) == (reply.source, reply.sender, reply.target):
-                    self._end(probe)
+            for probe in [
+                p for p in self._probes.values() if p.entry.mac == reply.source and p.name == name and p.asked
+            ]:
+                if (probe.entry.address, probe.own) == (reply.sender, reply.target):
+                    del self._probes[probe.entry]
                     there = self._resume(probe.entry)
                     for number, pin, _until in probe.waiting:
                         self._say(self._answer(number, probe, pin=pin, there=there))
@@ -207,10 +223,6 @@ class Pinner:
         """The interface's MAC. Raises OSError when it is gone."""
         answer = fcntl.ioctl(self._packets.fileno(), _SIOCGIFHWADDR, struct.pack("16s24x", name.encode()))
         return bytes(answer[18:24])
-
-    def _end(self, probe: _Probe) -> None:
-        del self._probes[probe.entry]
-        self._filter()
 
     def _pin(self, entry: Entry) -> bool:
         """Whether the entry is permanent now. Of two MACs for one address the first keeps it."""
@@ -232,7 +244,7 @@ class Pinner:
             while probe.waiting and probe.waiting[0][2] <= now:
                 self._say({"id": probe.waiting.pop(0)[0], "ok": False})
             if not probe.waiting:
-                self._end(probe)
+                del self._probes[probe.entry]
                 continue
             if probe.asked == len(ATTEMPTS) or now < probe.since + ATTEMPTS[probe.asked]:
                 continue

@@ -11,7 +11,7 @@ from provision.accounts import ROOT
 from provision.api import tpms as api
 from provision.boot import Channel, Medium
 from provision.denial import Denial
-from provision.errors import Gone, NotFound
+from provision.errors import Gone
 from provision.policy import HostState, Release
 from provision.principal import Principal
 from provision.secret import Secret
@@ -69,9 +69,7 @@ class Envelopes:
         """Take back the approvals of a base image and of all that have lower versions: hosts that boot it get nothing,
         and TPMs that have heard of it open nothing in it. Raises NotFound."""
         core = self._core
-        base_id = core.bases().get(name)
-        if base_id is None:
-            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
+        base_id = core.store.bases.id_of(name)
         versions = core.store.image_versions
         with core.lock, core.act("approval-revoked", principal, image=name, version=versions.version(base_id)):
             least = versions.revoke(base_id)

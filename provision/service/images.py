@@ -17,7 +17,7 @@ from provision.api.images import DamagedImage, Image, ImportOrder, Upload
 from provision.api.media import BaseDisk
 from provision.api.operations import Operation
 from provision.below import discard, join
-from provision.errors import Invalid, NotFound, Problem, Problems, ProvisionError, TooLarge, Unavailable
+from provision.errors import Conflict, Invalid, Problem, Problems, ProvisionError, TooLarge, Unavailable
 from provision.media.importing import ImportRequest
 from provision.media.library import BaseImage
 from provision.media.plan import Plan
@@ -29,6 +29,7 @@ from provision.service.core import Core
 from provision.service.operations import Operations, Order, Running
 from provision.service.site_keys import SiteKeys
 from provision.site_key import KeyUse
+from provision.store.rollouts import RolloutState
 
 _MAX_UPLOAD = 4 << 30
 """Bytes of one upload: more than any boot loader can put into memory below 4 GiB."""
@@ -132,11 +133,22 @@ class Images:
         return base
 
     def _name(self, name: str, base: BaseImage, principal: Principal) -> None:
-        with (
-            self._core.act("image-imported", principal, image=name, base=base.id[:16]),
-            standing.standing(self._core.store, principal),
-        ):
-            self._core.store.bases.name(name, base.id)
+        with self._core.lock:  # with which a roll-out begins
+            self._require_no_rollout(name)
+            with (
+                self._core.act("image-imported", principal, image=name, base=base.id[:16]),
+                standing.standing(self._core.store, principal),
+            ):
+                self._core.store.bases.name(name, base.id)
+
+    def _require_no_rollout(self, name: str) -> None:
+        """Raise Conflict while a roll-out moves hosts to this name: what some of them have tried would be another image
+        than what the others get."""
+        current, there = self._core.store.rollouts.current(), name in self._core.bases()
+        if there and current is not None and current.base == name and current.state is not RolloutState.DONE:
+            fact = f"a roll-out of it is {current.state}, and hosts that it moved have the present image"
+            remedy = "import it under another name, or end the roll-out: 'provision rollout rollback'"
+            raise Conflict(f"base image '{name}'", fact, remedy)
 
     def _build(self, request: ImportRequest, typed: Mapping[str, str], progress: Any) -> BaseImage:
         try:
@@ -190,21 +202,15 @@ class Images:
     def begin_verify(self, name: str, principal: Principal) -> Operation:
         """Begin to compare every file of the image with its hash; it ends with Unavailable, which names the one that
         differs. Raises NotFound."""
-        base_id = self._id_of(name)
+        base_id = self._core.store.bases.id_of(name)
         order = Order("verify", image=name, work=True, joins=True, version=base_id)
         return self._operations.start(
             order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
         )
 
-    def _id_of(self, name: str) -> str:
-        base_id = self._core.bases().get(name)
-        if base_id is None:
-            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        return base_id
-
     def disk(self, name: str) -> tuple[Plan, BaseDisk]:
         """The disk of the image, without anything of a host; raises NotFound, and Unavailable when it is damaged."""
-        base = self._core.library.get(self._id_of(name))
+        base = self._core.library.get(self._core.store.bases.id_of(name))
         self._core.integrity.require_medium(base, base.disk)
         plan = Plan(base.disk.path, base.disk.sha256, base.disk.size, (), base.disk.sha256)
         return plan, BaseDisk(image=name, sha256=base.disk.sha256, size=base.disk.size, etag=plan.etag)

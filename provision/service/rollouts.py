@@ -41,8 +41,7 @@ class Rollouts:
             if (current := core.store.rollouts.current()) is not None:
                 fact = f"one of '{current.base}' is {current.state}"
                 raise Conflict("roll-out", fact, "end it: 'provision rollout rollback'")
-            if order.base not in core.bases():
-                raise NotFound(f"base image '{order.base}'", "does not exist", "see 'provision image list'")
+            core.store.bases.id_of(order.base)
             ((label, value),) = order.selector.items() or (("", ""),)
             limits = order.percent, order.max_failures, order.minutes
             made = Rollout(order.base, label, value, *limits, RolloutState.RUNNING, core.clock(), principal.name)

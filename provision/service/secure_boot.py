@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from provision import key_pairs
 from provision.api import secure_boot as api
-from provision.errors import Conflict, Invalid, NotFound
+from provision.errors import Conflict, Invalid
 from provision.media import enrolment, pe_signature, uefi_variables, unified
 from provision.media.base import BaseImage
 from provision.media.plan import Plan
@@ -146,10 +146,7 @@ class SecureBoot:
         )
 
     def _base(self, name: str) -> BaseImage:
-        base_id = self._core.bases().get(name)
-        if base_id is None:
-            raise NotFound(name, "no base image of this name is imported", "see 'provision image list'")
-        return self._core.base(base_id)
+        return self._core.base(self._core.store.bases.id_of(name))
 
     def _built(self, base: BaseImage) -> tuple[bytes, str, str]:
         """The image, the SHA-256 of its site archive, and its command line."""

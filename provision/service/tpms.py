@@ -29,7 +29,17 @@ class Tpms:
 
     def of(self, name: str, principal: Principal) -> api.HostTpms:
         """Everything about the TPM of one host. Raises NotFound."""
-        name, store = self._core.seen(name, principal).host.name, self._core.store
+        return self._of(self._core.seen(name, principal).host.name)
+
+    def states(self, principal: Principal) -> list[api.HostTpms]:
+        """The same of every host of which anything is known: first those that somebody has to look at, whose TPMs wait
+        or whose enrolment is open."""
+        found = [self._of(host.name) for host in self._core.visible(principal)]
+        known = [one for one in found if one.tpms or one.window or one.imported]
+        return sorted(known, key=lambda one: (all(tpm.enrolled for tpm in one.tpms), one.window is None, one.host))
+
+    def _of(self, name: str) -> api.HostTpms:
+        store = self._core.store
         own = store.tpms.get(name)
         window = store.enrolments.window(name, self._core.clock())
         found = (own,) if own is not None else store.tpms.pending(name)

@@ -26,11 +26,17 @@ class Bases:
                 tx.posting.add(schema.bases, (name, base_id))
             self._picture.show_bases({**self._picture.snapshot.bases, name: base_id})
 
+    def id_of(self, name: str) -> str:
+        """The id of the base image that `name` stands for; raises NotFound."""
+        base_id = self._picture.snapshot.bases.get(name)
+        if base_id is None:
+            raise NotFound(f"base image '{name}'", "is not imported", "see 'provision image list'")
+        return base_id
+
     def require_unused(self, name: str) -> None:
         """Raise what `forget` would, and change nothing."""
+        self.id_of(name)
         snapshot = self._picture.snapshot
-        if name not in snapshot.bases:
-            raise NotFound(f"base image '{name}'", "does not exist", "see 'provision image list'")
         moved = snapshot.moved
         users = [h.name for h in snapshot.hosts.values() if name in (h.base, moved.get(h.name))]
         if snapshot.site is not None and snapshot.site.base == name:

@@ -18,6 +18,7 @@ class Gate:
         self.limits = limits
         self._places: Places[BoundedProtocol] = Places(Bounds(limits.connections, limits.per_peer), who)
         self._sweeping: asyncio.TimerHandle | None = None
+        self._large: dict[int, BoundedProtocol] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -39,6 +40,23 @@ class Gate:
     def leave(self, connection: BoundedProtocol) -> None:
         """A connection has ended; harmless when it never was in."""
         self._places.leave(connection)
+        self.end_large(connection)
+
+    def admit_large(self, connection: BoundedProtocol) -> bool:
+        """Let a header be longer than ORDINARY until `end_large`. Such a one takes a moment to come: when there are too
+        many, the one that has been on its way for longest gives way, but none that is being answered."""
+        if id(connection) not in self._large and len(self._large) >= self.limits.large:
+            late = next((one for one in self._large.values() if one.is_waiting), None)
+            if late is None:
+                return False
+            self.leave(late)
+            late.transport.abort()
+        self._large[id(connection)] = connection
+        return True
+
+    def end_large(self, connection: BoundedProtocol) -> None:
+        """Its header takes no memory any more; harmless when it was an ordinary one."""
+        self._large.pop(id(connection), None)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ORDINARY = 16 * 1024
+"""Bytes of a header that every connection may have at the same time."""
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -17,13 +20,15 @@ class Operators:
 class Limits:
     """Bounds of one listener, in bytes, seconds and connections. `body` None means as much as the application reads.
 
+    `header` is of one request; of those that have more than `ORDINARY`, a listener takes `large` at a time.
     `fields` is how many header fields a request has at most: each costs some hundred bytes, however short it is.
     `stall` is how long a response or a request's body may make no progress, `body_seconds` how long a body may take in
     all. `ahead` is how much is held of what comes while a request is answered. `operators` is for Unix sockets.
     `authenticated` is for listeners whose application answers at length only whom it knows, by a credential.
     """
 
-    header: int = 16 * 1024
+    header: int = ORDINARY
+    large: int = 64
     header_seconds: float = 10.0
     fields: int = 100
     body: int | None = 64 * 1024

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from provision.places import State, is_stalled
 from provision.tls.context import ServerContext
 from provision.web.header import HeldHeader
+from provision.web.limits import ORDINARY
 from provision.web.peer import acknowledged, client_of, credentials, is_routed, unacknowledged
 from provision.web.problems import origin_of_error
 
@@ -215,6 +216,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._since, self._watched = self.loop.time(), None
+        self._gate.end_large(self)
         if self._held:
             self.loop.call_soon(self._resume)
 
@@ -229,6 +231,9 @@ class BoundedProtocol(HttpToolsProtocol):
             part = view[: self._limits.header - self._header_bytes]
             part = part[: self._to_blank_line(bytes(part))]
             self._header_bytes += len(part)
+            if self._header_bytes > ORDINARY and not self._gate.admit_large(self):
+                self._refuse(503, "too many requests have a header this long; ask again")
+                return len(part)
             self.parser.feed_data(part)
             if self._in_headers and self._header_bytes >= self._limits.header:
                 self._refuse(431, "the header is too long")

@@ -167,6 +167,7 @@ class PlanResponse(Response):
     """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
     to now: after every 4 MiB, and at the end of the range. With a `delivery` the medium's seed goes to one machine
     only, and as long as it may; `check` is asked before each piece, and raises a ProvisionError when it may not go.
+    `file` is what a client that saves it is to call it, a name without quotes.
 
     Raises Unavailable before the first byte when the base cannot be read; after it, the connection is broken.
     """
@@ -178,8 +179,10 @@ class PlanResponse(Response):
         progress: Callable[[int, int], None] | None = None,
         delivery: Delivery | None = None,
         check: Callable[[], None] = lambda: None,
+        file: str | None = None,
     ) -> None:
         super().__init__(media_type=media_type)
+        self._file = file
         self.plan, self._progress, self._delivery, self._check = plan, progress, delivery, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,6 +209,8 @@ class PlanResponse(Response):
     def _head(self, chosen: Selection, refusal: bytes) -> list[tuple[bytes, bytes]]:
         status, size = chosen.status, self.plan.size
         fields = {"etag": self.plan.etag, "accept-ranges": "bytes", "cache-control": "no-store"}
+        if status in (200, 206) and self._file is not None:
+            fields["content-disposition"] = f'attachment; filename="{self._file}"'
         if status in (200, 206):
             fields |= {"content-type": self.media_type or "", "content-length": str(chosen.stop - chosen.start)}
         if status == 206:

@@ -62,7 +62,7 @@ class Download:
             going_on()
             still()
 
-        return PlanResponse(plan, "application/octet-stream", count, check=check)
+        return PlanResponse(plan, "application/octet-stream", count, check=check, file=f"{name}.{kind.suffix}")
 
 
 class Downloads:

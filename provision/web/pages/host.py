@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provision.api.bmc import BmcRow
-from provision.boot import Medium
+from provision.boot import Kind, Medium
 from provision.errors import NotFound
 from provision.principal import Principal, PrincipalRole
 from provision.service.selections import Action
@@ -41,7 +41,7 @@ def _one(pages: Pages, live: Live) -> list[Route]:
             decisions=service.reports.explain(name, principal),
             credentials=service.credentials.listing(name, principal),
             contents=service.overview.contents(name, principal),
-            media=[medium for medium in Medium if not medium.from_network],
+            media=(Kind(Medium.ISO), Kind(Medium.DISK)),
             bmc=_bmc(service, name, principal),
             tpm=service.tpms.of(name, principal),
             actions=[action for action in Action if action.power or action.via],

@@ -1,4 +1,4 @@
-"""A host's TPM: an operator lets it be enrolled, and compares its fingerprint; an admin says that it is gone."""
+"""TPMs: which hosts have one; an operator lets one be enrolled and compares its fingerprint, an admin forgets it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from starlette.routing import Route
 
 from provision.errors import Invalid
 from provision.principal import PrincipalRole
-from provision.web.operator.request import required
-from provision.web.pages.asking import form_of, name_in, number, post, to
+from provision.web.operator.request import principal_of, required
+from provision.web.pages.asking import form_of, get, name_in, number, post, to
 from provision.web.pages.rendering import Pages
 
 _MINUTES = 30
+_MOST = 500  # rows of one page; those that need somebody are the first
 _WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 def routes(pages: Pages) -> list[Route]:
     """The routes over the pages' service."""
     tpms = pages.service.tpms
+
+    def show(request: Request) -> Response:
+        found = tpms.states(principal_of(request.scope))
+        return pages.page(request, "tpms", hosts=found[:_MOST], more=max(0, len(found) - _MOST))
 
     def open_enrolment(request: Request) -> Response:
         principal, form = required(request.scope, PrincipalRole.OPERATOR), form_of(request)
@@ -47,6 +52,7 @@ def routes(pages: Pages) -> list[Route]:
         return _back(request)
 
     return [
+        get("/tpms", show),
         post("/hosts/{name}/enrolment", open_enrolment),
         post("/hosts/{name}/enrolment/close", close_enrolment),
         post("/hosts/{name}/tpm/accept", accept),

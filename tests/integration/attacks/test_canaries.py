@@ -34,6 +34,7 @@ PAGES = [
     "/inventory",
     "/images",
     "/networks",
+    "/tpms",
     "/audit",
     "/audit/chain",
     "/tokens",

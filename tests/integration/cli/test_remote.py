@@ -168,6 +168,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("host", "compromised", "node3"): "declared compromised",
         ("host", "decommission", "node3", "--lost"): "its identity is forgotten",
         ("window", "node1", "--close"): "no window is open",
+        ("window", "--selector", "rack=b", "--close"): "no window is open",
         ("link", "list"): "MADE BY",
         ("audit",): "window-opened",
         ("audit", "--verify"): "is whole",

@@ -26,7 +26,7 @@ READY = "serving the operators' API at"
 _OTHER = "52:54:00:00:00:98"
 _ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
 _OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/hosts/node1/compromised", "/site", "/unknown", "/inventory")
-_PAGES = (*_OF_HOSTS, "/images", "/networks", "/audit", "/audit/chain", "/tokens", "/docs")
+_PAGES = (*_OF_HOSTS, "/images", "/networks", "/tpms", "/audit", "/audit/chain", "/tokens", "/docs")
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +213,7 @@ def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], bro
             "Images",
             "Roll-out",
             "Networks",
+            "TPMs",
             "Audit log",
             "Tokens",
         ):

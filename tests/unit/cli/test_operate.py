@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.errors import Exit
-from tests.helpers.cli_runner import cli, good
+from tests.helpers.cli_runner import cli, failed, good
 
 
 def test_an_altered_audit_log_is_told(state: Path) -> None:
@@ -56,3 +56,16 @@ def test_windows_and_what_is_explained(state: Path) -> None:
     good(cli(state, "window", "node1", "--close"))
     assert "closed, 0 of 2 used" in good(cli(state, "status", "node1")).out
     assert f"uid={os.getuid()}" in good(cli(state, "audit")).out
+
+
+def test_windows_of_all_hosts_with_a_label(state: Path) -> None:
+    failed(cli(state, "window"), Exit.INVALID)
+    failed(cli(state, "window", "node1", "--selector", "rack=a"), Exit.INVALID)
+    failed(cli(state, "window", "--selector", "rack=z"), Exit.NOT_FOUND)
+    ran = cli(state, "window", "--selector", "rack=a", "--boots", "2")
+    told = dict(line.split(": ", 1) for line in ran.out.splitlines())
+    assert "2 times" in told["node1"], ran.out
+    refused = [name for name, text in told.items() if text.startswith("FAILED")]
+    assert (ran.code == Exit.FAILED) == bool(refused)
+    rows = cli(state, "window", "--selector", "rack=a", "--close", "--json").json
+    assert {"host": "node1", "open": False} in rows and len(rows) == len(told)

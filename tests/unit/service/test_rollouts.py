@@ -257,6 +257,22 @@ def test_what_cannot_be_rolled_out(here: Site) -> None:
         here.service.images.remove(NEW, ROOT)
 
 
+def test_its_base_stays_what_it_is_until_it_is_done(here: Site) -> None:
+    """Else its later hosts would get another image than those by which it was tried."""
+    other, images = make_base(here.state, "a third"), here.service.images
+    start(here, percent=100)
+    with pytest.raises(Conflict, match=r"a roll-out of it is running, .*import it under another name"):
+        images._name(NEW, other, ROOT)
+    images._name("base", other, ROOT)
+    images._name("fresh", other, ROOT)
+    assert here.service.core.bases()[NEW] != other.id == here.service.core.bases()["fresh"]
+    for name in NAMES[:8]:
+        boot(here, name)
+    assert look(here).state == "done"
+    images._name(NEW, other, ROOT)
+    assert here.service.core.bases()[NEW] == other.id
+
+
 def test_media_are_of_the_new_base_at_once(here: Site) -> None:
     before = here.service.media.plan(NAMES[0], Medium.ISO, ROOT)
     start(here, percent=100)

@@ -197,7 +197,7 @@ def test_windows(here: Site, app: Guard) -> None:
 
 
 def test_media_are_pinned_and_the_same_for_the_same_input(here: Site, app: Guard) -> None:
-    for medium in ("iso", "disk"):
+    for medium, suffix in (("iso", "iso"), ("disk", "img")):
         url = f"/v1/hosts/node1/{medium}"
         whole, again = call(app, "GET", url), call(app, "GET", url)
         assert CANARY in whole.body
@@ -207,6 +207,7 @@ def test_media_are_pinned_and_the_same_for_the_same_input(here: Site, app: Guard
         assert (told["size"], told["etag"]) == (len(whole.body), whole.headers["etag"])
         head = call(app, "HEAD", url)
         assert (head.headers, head.body) == (whole.headers, b"")
+        assert whole.headers["content-disposition"] == f'attachment; filename="node1.{suffix}"'
         part = call(app, "GET", url, headers={"range": "bytes=262100-262199"})
         assert (part.status, part.body) == (206, whole.body[262100:262200])
         here.secret("node1", f"secret-of-{medium}".encode())

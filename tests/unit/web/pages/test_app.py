@@ -24,6 +24,7 @@ READABLE = [
     "/images",
     "/rollout",
     "/networks",
+    "/tpms",
     "/docs",
     "/docs/api.json",
 ]
@@ -118,7 +119,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
         reply, other = browser.get(path), browser.get(path.replace("node1", "node9"))
         assert reply.status == other.status == 404
         assert reply.body.replace(b"node1", b"node9") == other.body
-    for path in ("/hosts", "/site", "/hosts?search=node1", "/unknown", "/networks", "/images"):
+    for path in ("/hosts", "/site", "/hosts?search=node1", "/unknown", "/networks", "/tpms", "/images"):
         body = browser.get(path).body
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
     for path in ("/audit/chain", "/tokens", ADOPT, "/rollout", "/rollout/events", "/rollout/rollback"):

@@ -14,7 +14,9 @@ def test_a_medium_is_downloaded(here: Site, medium: str) -> None:
     browser = logged_in(here, PrincipalRole.OPERATOR)
     reply = browser.get(f"/hosts/node1/media/{medium}")
     assert reply.status == 200 and CANARY in reply.body
-    assert f'download="node1.{medium}"'.encode() in browser.get("/hosts/node1").body
+    file = {"iso": "node1.iso", "disk": "node1.img"}[medium]
+    assert reply.headers["content-disposition"] == f'attachment; filename="{file}"'
+    assert f"Download {file}".encode() in browser.get("/hosts/node1").body
     part = browser.get(f"/hosts/node1/media/{medium}", {"range": "bytes=0-9", "if-range": reply.headers["etag"]})
     assert part.status == 206 and part.body == reply.body[:10]
     released = [entry for entry in here.audit("decision") if entry["answer"] == "released"]

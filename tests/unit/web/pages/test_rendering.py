@@ -29,6 +29,7 @@ from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.rollouts import begin_rollout
 from tests.helpers.site_fixture import INVENTORY, STRANGER, Site, request
+from tests.helpers.tpm_samples import tpm
 
 EVIL = '</textarea></title><script>alert(1)</script><img src=x onerror=alert(2)>\'" autofocus onfocus=alert(3) x="'
 SERVICE = [
@@ -53,6 +54,8 @@ SERVICE = [
     ("links", "read", "/hosts/node1"),
     ("reports", "health", "/networks"),
     ("overview", "networks", "/networks"),
+    ("tpms", "states", "/tpms"),
+    ("tpms", "of", "/hosts/node1"),
     ("auditing", "entries", "/audit"),
     ("tokens", "listing", "/tokens"),
 ]
@@ -98,6 +101,7 @@ def test_every_string_of_the_service_is_text(
     make(here)
     here.service.core.store.sightings.seen(STRANGER, "a uuid", "mgmt", here.clock())
     here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
+    here.service.core.store.tpms.put(tpm("node1", at=here.clock()))
     here.service.listeners = lambda: {"mgmt": Listening("served", True), "[api]": Listening("begins", False)}
     made = BmcRow.model_construct(host="node1", url="", user="", known_by="", system="", set="", by="")
     monkeypatch.setattr(here.service.bmcs, "get", lambda *_: made)

@@ -40,3 +40,18 @@ def test_an_operator_compares_and_an_admin_forgets(here: Site) -> None:
     admin.post("/hosts/node1/enrolment", minutes="5")
     assert admin.post("/hosts/node1/enrolment/close").status == 303
     assert "Let its TPM be enrolled" in page(admin)
+
+
+def test_one_page_has_all_those_that_need_somebody_first(here: Site) -> None:
+    browser, tpms = logged_in(here, PrincipalRole.OPERATOR), here.service.core.store.tpms
+    assert "No TPM is enrolled, and none waits to be." in browser.get("/tpms").body.decode()
+    tpms.put(tpm("node1", known="imported", fingerprint=OWN, at=here.clock()))
+    for mark in (OTHER, "c3" * 32):
+        tpms.put(tpm("node2", known="", fingerprint=mark, at=here.clock()))
+    assert browser.post("/hosts/node3/enrolment").status == 303
+    shown = browser.get("/tpms").body.decode()
+    order = [shown.index(f'href="/hosts/{name}#tpm"') for name in ("node2", "node3", "node1")]
+    assert order == sorted(order) and "waits</span> 2 to be accepted" in shown and "enrolled</span> imported" in shown
+    assert 'href="/tpms" aria-current="page"' in shown
+    other = logged_in(here, PrincipalRole.READER, selector={"rack": "b"}, name="other")
+    assert "node1" not in other.get("/tpms").body.decode()
