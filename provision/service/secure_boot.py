@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from provision import key_pairs
 from provision.api import secure_boot as api
-from provision.errors import Conflict, Invalid
+from provision.errors import Conflict, Invalid, NotFound
 from provision.media import enrolment, pe_signature, uefi_variables, unified
 from provision.media.base import BaseImage
 from provision.media.plan import Plan
