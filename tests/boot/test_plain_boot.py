@@ -12,7 +12,7 @@ from provision.demo.site import GUEST, INVENTORY, MAC, MANAGEMENT, SETTINGS, Dem
 from provision.image.build import Image
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
-from tests.boot.test_stored_identity import Drive, drive
+from tests.boot.drives import Drive, drive
 from tests.boot.wire import Sent
 
 OTHER_MAC = "52:54:00:77:00:02"
