@@ -1,0 +1,154 @@
+"""The boot matrix: every way in which a host may come to its identity, and why some of them do not exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from enum import StrEnum
+from itertools import product
+
+from provision.lab.vm import Firmware
+from tests.helpers import pairwise
+
+
+class Way(StrEnum):
+    """What the firmware takes the host's image from."""
+
+    PXE = "PXE"
+    HTTP = "HTTP Boot"
+    HTTPS = "HTTPS Boot"
+    CD = "CD"
+    USB = "USB"
+    DISK = "OEM disk"
+
+
+class Addressing(StrEnum):
+    """How the host's management interface gets its addresses, and what stands on it."""
+
+    DHCP = "DHCP"
+    STATIC = "static"
+    VLAN = "static, VLAN"
+    BOND = "bond"
+    IPV6 = "IPv6"
+
+
+class Storage(StrEnum):
+    """What the host has for its credentials."""
+
+    NONE = "none"
+    DISK = "disk"
+    TPM = "TPM"
+    BOTH = "disk, TPM"
+
+    @property
+    def tpm(self) -> bool:
+        return self in (Storage.TPM, Storage.BOTH)
+
+    @property
+    def disk(self) -> bool:
+        return self in (Storage.DISK, Storage.BOTH)
+
+
+class Install(StrEnum):
+    """The rows of the install matrix: who installs, the addressing, and whether the host has storage."""
+
+    OEM_DHCP = "OEM, DHCP"
+    OEM_STATIC = "OEM, static"
+    IT_DHCP = "IT, DHCP, storage"
+    IT_STATIC = "IT, static, storage"
+    IT_DHCP_NONE = "IT, DHCP, none"
+    IT_STATIC_NONE = "IT, static, none"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to boot."""
+
+    firmware: Firmware
+    way: Way
+    addressing: Addressing
+    storage: Storage
+
+    @property
+    def name(self) -> str:
+        """A name that a host may have."""
+        firmware = "secure" if self.firmware is Firmware.SECURE_BOOT else str(self.firmware)
+        words = (firmware, self.way.removesuffix(" Boot"), self.addressing.removeprefix("static, "), self.storage)
+        return re.sub(r"\W+", "-", "-".join(words).lower())
+
+    @property
+    def install(self) -> Install:
+        """Its row of the install matrix."""
+        dhcp = self.addressing is Addressing.DHCP
+        if self.way is Way.DISK:
+            return Install.OEM_DHCP if dhcp else Install.OEM_STATIC
+        if self.storage is Storage.NONE:
+            return Install.IT_DHCP_NONE if dhcp else Install.IT_STATIC_NONE
+        return Install.IT_DHCP if dhcp else Install.IT_STATIC
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Why there are no such cells."""
+
+    name: str
+    reason: str
+    rules_out: Callable[[Cell], bool]
+
+
+RULES = (
+    Rule(
+        "bios-has-no-http",
+        "A BIOS boots from the network by PXE alone.",
+        lambda cell: cell.firmware is Firmware.BIOS and cell.way in (Way.HTTP, Way.HTTPS),
+    ),
+    Rule(
+        "oem-has-a-disk",
+        "A host that boots from its OEM disk has a disk.",
+        lambda cell: cell.way is Way.DISK and not cell.storage.disk,
+    ),
+    Rule(
+        "bios-binds-nothing",
+        "In BIOS nothing of use is measured, so no credential is given for a TPM there: it is as if there were none.",
+        lambda cell: cell.firmware is Firmware.BIOS and cell.storage.tpm,
+    ),
+    Rule(
+        "grub-binds-nothing-without-secure-boot",
+        "With Secure Boot off nobody checks what starts GRUB, so no credential is given for a TPM.",
+        lambda cell: cell.firmware is Firmware.UEFI and cell.way is Way.PXE and cell.storage.tpm,
+    ),
+    Rule(
+        "own-medium-is-in-clear",
+        "An ISO, a stick or a disk that is one host's own brings its credentials in clear, and asks no TPM for them.",
+        lambda cell: cell.way in (Way.HTTPS, Way.CD, Way.USB, Way.DISK) and cell.storage.tpm,
+    ),
+    Rule(
+        "unified-takes-no-disk",
+        "A signed unified image, which HTTP Boot needs for a TPM, takes nothing from a disk.",
+        lambda cell: cell.way is Way.HTTP and cell.storage is Storage.BOTH,
+    ),
+)
+
+
+def against(cell: Cell) -> tuple[Rule, ...]:
+    """The rules that rule a cell out; none for one that can be booted."""
+    return tuple(rule for rule in RULES if rule.rules_out(cell))
+
+
+EVERY = tuple(Cell(*values) for values in product(Firmware, Way, Addressing, Storage))
+"""The product of all values."""
+POSSIBLE = tuple(cell for cell in EVERY if not against(cell))
+"""The cells that can be booted: what `make boot-matrix` boots."""
+
+
+def _cost(row: pairwise.Row) -> float:
+    """How long a boot takes, as a multiple of one from a CD: the host image and TFTP take their time."""
+    cell = Cell(*row)  # type: ignore[arg-type]
+    if cell.storage.tpm:
+        return 4
+    return 2 if cell.way is Way.PXE and cell.firmware is not Firmware.BIOS else 1
+
+
+SELECTED = tuple(Cell(*row) for row in pairwise.select([astuple(cell) for cell in POSSIBLE], _cost))  # type: ignore[arg-type]
+"""The cells of the test command: every pair of values that can stand together stands in one."""

@@ -1,0 +1,35 @@
+"""Pairwise selection: few rows of a table in which every pair of values stands that any row of it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from itertools import combinations
+
+Row = tuple[Hashable, ...]
+Pair = tuple[int, Hashable, int, Hashable]
+"""Two columns, each with its value."""
+
+
+def pairs(row: Row) -> frozenset[Pair]:
+    """Every pair of values in a row, by their columns."""
+    return frozenset((a, row[a], b, row[b]) for a, b in combinations(range(len(row)), 2))
+
+
+def select(rows: Sequence[Row], cost: Callable[[Row], float] = lambda row: 1.0) -> list[Row]:
+    """Rows that have every pair which `rows` have, in the order of `rows`.
+
+    Greedy: the row with the most new pairs for its `cost` comes next, the first of several. Then those go of which all
+    pairs are in others, the dearest first. The same rows give the same answer, and none is given for no rows.
+    """
+    of = {row: pairs(row) for row in rows}
+    missing = set().union(*of.values()) if of else set()
+    chosen: list[Row] = []
+    while missing:
+        best = max(of, key=lambda row: len(of[row] & missing) / cost(row))
+        chosen.append(best)
+        missing -= of[best]
+    for row in sorted(chosen, key=cost, reverse=True):
+        others = [of[other] for other in chosen if other != row]
+        if of[row] <= frozenset().union(*others):
+            chosen.remove(row)
+    return [row for row in of if row in chosen]
