@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from provision.lab.vm import VM, Device, Firmware, Machine
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
+from tests.boot.drives import KINDS
 from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Cell, Way
@@ -27,8 +29,10 @@ _ARGUMENTS = ("no_timer_check",)
 
 
 def _member(cell: Cell, number: int) -> Member:
-    chain = "uki" if cell.way is Way.HTTP else "grub"
-    return member_of(cell, number, "guest", (("chain", chain), ("netboot", "always")))
+    """The host of a cell. One that boots by GRUB has a disk that its inventory names, where nothing may be stored."""
+    unified = cell.way is Way.HTTP
+    more = (("chain", "uki" if unified else "grub"), ("netboot", "always"))
+    return replace(member_of(cell, number, "guest", more), own_disk=None if unified else KINDS["virtio"])
 
 
 class SealedSite(DemoSite):

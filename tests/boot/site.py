@@ -145,7 +145,7 @@ def _members() -> tuple[Member, ...]:
     members = [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
     members += [Member("closed", 80), Member("closed-uefi", 81), Member("victim", 82), Member("impostor", 83)]
     members += [Member("retry", 85)]
-    members += [Member(f"by-{way}", 86 + n) for n, way in enumerate(_WAYS)]
+    members += [Member(f"by-{way}", 86 + n, diskless=True) for n, way in enumerate(_WAYS)]
     members += [Member("no-secret", 84, secret=False, network="guest")]
     members += [Member(f"edge{n}", 96 + n, oem=True) for n in range(3)]
     taken = {member.number for member in members}
@@ -155,11 +155,11 @@ def _members() -> tuple[Member, ...]:
 
 # Nothing has to do with the other here: so each kind of disk is booted with somewhere.
 _DISKS = {
-    Addressing.DHCP: KINDS["nvme"],
-    Addressing.STATIC: KINDS["sata"],
+    Addressing.DHCP: KINDS["virtio"],
+    Addressing.STATIC: KINDS["virtio"],
     Addressing.VLAN: KINDS["scsi"],
-    Addressing.BOND: KINDS["virtio"],
-    Addressing.IPV6: KINDS["nvme"],
+    Addressing.BOND: KINDS["nvme"],
+    Addressing.IPV6: KINDS["sata"],
 }
 
 

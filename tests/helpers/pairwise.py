@@ -15,21 +15,21 @@ def pairs(row: Row) -> frozenset[Pair]:
     return frozenset((a, row[a], b, row[b]) for a, b in combinations(range(len(row)), 2))
 
 
-def select(rows: Sequence[Row], cost: Callable[[Row], float] = lambda row: 1.0) -> list[Row]:
-    """Rows that have every pair which `rows` have, in the order of `rows`.
+def select(rows: Sequence[Row], given: Sequence[Row] = (), cost: Callable[[Row], float] = lambda row: 1.0) -> list[Row]:
+    """Rows that have every pair which `rows` have and no row that is `given` has, in the order of `rows`.
 
     Greedy: the row with the most new pairs for its `cost` comes next, the first of several. Then those go of which all
     pairs are in others, the dearest first. The same rows give the same answer, and none is given for no rows.
     """
     of = {row: pairs(row) for row in rows}
-    missing = set().union(*of.values()) if of else set()
+    had = frozenset().union(*map(pairs, given))
+    missing = set().union(*of.values()) - had
     chosen: list[Row] = []
     while missing:
         best = max(of, key=lambda row: len(of[row] & missing) / cost(row))
         chosen.append(best)
         missing -= of[best]
     for row in sorted(chosen, key=cost, reverse=True):
-        others = [of[other] for other in chosen if other != row]
-        if of[row] <= frozenset().union(*others):
+        if of[row] <= had.union(*(of[other] for other in chosen if other != row)):
             chosen.remove(row)
     return [row for row in of if row in chosen]
