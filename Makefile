@@ -51,7 +51,7 @@ boot: $(VENV)/.ready
 MATRIX := build/boot-matrix.jsonl
 boot-matrix: $(VENV)/.ready
 	tools/need boot
-	BOOT_MATRIX=$(MATRIX) $(BIN)/pytest tests/boot/test_matrix.py -n $(JOBS) --dist load --timeout 3600; \
+	BOOT_MATRIX=$(MATRIX) $(BIN)/pytest tests/boot/test_matrix.py -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600; \
 	    status=$$?; $(BIN)/python -m tests.helpers.boot_results $(MATRIX); exit $$status
 
 bench: $(VENV)/.ready

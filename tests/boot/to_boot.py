@@ -28,11 +28,16 @@ TO_BOOT = _cells()
 
 @contextmanager
 def recorded(cell: Cell) -> Iterator[None]:
-    """Note what comes of a boot, when this run has a file for that."""
-    began, passed = time.monotonic(), False
+    """Note what comes of a boot, when this run has a file for that; nothing of one that is interrupted."""
+    began = time.monotonic()
     try:
         yield
-        passed = True
-    finally:
-        if _FILE:
-            boot_results.append(Path(_FILE), boot_results.Result(cell.name, passed, time.monotonic() - began))
+    except Exception:
+        _record(cell, False, time.monotonic() - began)
+        raise
+    _record(cell, True, time.monotonic() - began)
+
+
+def _record(cell: Cell, passed: bool, seconds: float) -> None:
+    if _FILE:
+        boot_results.append(Path(_FILE), boot_results.Result(cell.name, passed, seconds))
