@@ -15,14 +15,20 @@ def pairs(row: Row) -> frozenset[Pair]:
     return frozenset((a, row[a], b, row[b]) for a, b in combinations(range(len(row)), 2))
 
 
-def select(rows: Sequence[Row], given: Sequence[Row] = (), cost: Callable[[Row], float] = lambda row: 1.0) -> list[Row]:
-    """Rows that have every pair which `rows` have and no row that is `given` has, in the order of `rows`.
+def select(
+    rows: Sequence[Row],
+    given: Sequence[Row] = (),
+    cost: Callable[[Row], float] = lambda row: 1.0,
+    proves: Callable[[Row], frozenset[Pair]] = pairs,
+) -> list[Row]:
+    """Rows that have every pair which `rows` have and no row that is `given` has, in the order of `rows`; a row has the
+    pairs that it `proves`.
 
     Greedy: the row with the most new pairs for its `cost` comes next, the first of several. Then those go of which all
     pairs are in others, the dearest first. The same rows give the same answer, and none is given for no rows.
     """
-    of = {row: pairs(row) for row in rows}
-    had = frozenset().union(*map(pairs, given))
+    of = {row: proves(row) for row in rows}
+    had = frozenset().union(*map(proves, given))
     missing = set().union(*of.values()) - had
     chosen: list[Row] = []
     while missing:
