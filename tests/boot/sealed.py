@@ -6,12 +6,11 @@ import hashlib
 import time
 from typing import Any
 
-from provision.lab.vm import VM, Device, Machine
-from tests.boot.drives import drive
+from provision.lab.vm import VM
 from tests.boot.sealed_site import SealedSite
 from tests.boot.site import DOMAIN, PLACES, REALM, Member, needles_of
 from tests.boot.wire import Sent
-from tests.helpers.boot_matrix import Addressing, Cell, Way
+from tests.helpers.boot_matrix import Addressing, Cell
 
 _PATIENCE = 500.0
 """Seconds of silence on a console: the host image is unpacked in them."""
@@ -19,21 +18,8 @@ _PATIENCE = 500.0
 
 def boot(site: SealedSite, cell: Cell) -> None:
     """Boot the host that a cell is for: it has its addresses, and what only its TPM opens, which no wire has seen."""
-    member = site.members[cell.name]
-    own = drive(site.lab, cell.name, kind=member.own_disk) if member.own_disk else None
-    machine = Machine(
-        member.name,
-        cell.firmware,
-        member.nics(site.guest),
-        (Device.NETWORK,),
-        1024,
-        uuid=member.uuid,
-        tpm=True,
-        http_boot=cell.way is Way.HTTP,
-        extra=own.arguments() if own else (),
-    )
+    member, vm = site.members[cell.name], site.machine(cell)
     needles = needles_of(site.secrets[member.name])
-    vm = site.machine(machine)
     with site.guest.capture() as capture, vm:
         _has_its_credentials(site, member, vm)
         _has_its_addresses(member, vm)
@@ -44,7 +30,8 @@ def boot(site: SealedSite, cell: Cell) -> None:
     # What the firmware's log says, replayed, is what the server has computed from its files.
     [network] = site.json("tpm", "explain", member.name)["networks"]
     assert {pcr["same"] for pcr in network["chains"][0]["pcrs"]} == {True}
-    assert own is None or not any(own.path.read_bytes()), "what is sealed is not stored"
+    own = site.lab.directory / f"{cell.name}.img"
+    assert not own.exists() or not any(own.read_bytes()), "what is sealed is not stored"
 
 
 def _has_its_credentials(site: SealedSite, member: Member, vm: VM) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from provision.lab.vm import VM, Device, Firmware, Machine
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
-from tests.boot.drives import KINDS
+from tests.boot.drives import KINDS, drive
 from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Cell, Way
@@ -52,6 +53,8 @@ class SealedSite(DemoSite):
         self.call("apply", self.inventory)
         self.secrets = {name: fresh_secrets(member) for name, member in self.members.items()}
         load_secrets(self, self.secrets)
+        self._machines = {cell.name: self._machine(cell) for cell in cells}
+        self._know()
         self.serve()
         self.call("sb", "init")
         self.call("sb", "sign", "host")
@@ -76,27 +79,36 @@ class SealedSite(DemoSite):
             vm.wait_off(240)
         return vm.directory / "variables.fd"
 
-    def machine(self, machine: Machine) -> VM:
-        """A machine with a TPM that the server knows as its host's, and whose firmware trusts the site."""
-        vm = VM(self.lab, machine)
+    def _machine(self, cell: Cell) -> VM:
+        """The machine of a cell's host, with a TPM."""
+        member, unified = self.members[cell.name], cell.way is Way.HTTP
+        disk = drive(self.lab, cell.name).arguments() if member.own_disk else ()
+        found = Machine(cell.name, cell.firmware, member.nics(self.guest), (Device.NETWORK,), 1024, tpm=True)
+        vm = VM(self.lab, replace(found, uuid=member.uuid, http_boot=unified, extra=disk))
         vm.directory.mkdir()
-        if machine.firmware is Firmware.SECURE_BOOT and machine.http_boot:
-            shutil.copyfile(self._variables, vm.directory / "variables.fd")
-        self._know(vm)
         return vm
 
-    def _know(self, vm: VM) -> None:
-        """Know the machine's TPM as a vendor's list would have it."""
-        scratch = vm.directory / "known"
-        scratch.mkdir()
-        (scratch / "state").symlink_to(vm.make_tpm())
-        with software_tpm(scratch) as tpm:
-            key = tpm.endorsement_key("rsa")
-        service = Service.open(Settings(state=self.state))
-        try:
-            mark = endorsement.fingerprint(public.parse(key, "EK"))
-            about = b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on", service.core.clock(), "uid=0"
-            service.core.store.tpms.put(EnrolledTpm(vm.machine.name, key, KeyKind.RSA, mark, "imported", *about))
+    def machine(self, cell: Cell) -> VM:
+        """That, and its firmware trusts the site if it has to."""
+        vm = self._machines[cell.name]
+        if cell.firmware is Firmware.SECURE_BOOT and cell.way is Way.HTTP:
+            shutil.copyfile(self._variables, vm.directory / "variables.fd")
+        return vm
+
+    def _know(self) -> None:
+        """Know the machines' TPMs, as a vendor's list would have them; the service does not run yet."""
+        with closing(Service.open(Settings(state=self.state))) as service:
+            for name, vm in self._machines.items():
+                key = _endorsement_key(vm)
+                mark = endorsement.fingerprint(public.parse(key, "EK"))
+                about = b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on", service.core.clock(), "uid=0"
+                service.core.store.tpms.put(EnrolledTpm(name, key, KeyKind.RSA, mark, "imported", *about))
             service.core.witness()
-        finally:
-            service.close()
+
+
+def _endorsement_key(vm: VM) -> bytes:
+    scratch = vm.directory / "known"
+    scratch.mkdir()
+    (scratch / "state").symlink_to(vm.make_tpm())
+    with software_tpm(scratch) as tpm:
+        return tpm.endorsement_key("rsa")
