@@ -1,10 +1,10 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# power-cuts` boots hosts whose power was cut, `make lowest` runs the unit tests with the lowest versions of libraries
-# that are declared, `make other-release` tests, an image and its boot on the other release of Debian; `make wheel`
-# builds what is installed, `make deb` a Debian package of it, and `make packages` tries both. Each installs what it
-# needs.
+# power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every way to boot that there is, `make lowest`
+# runs the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an image and
+# its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of it, and
+# `make packages` tries both. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,8 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench attacks fuzz-api pictures flaky lowest other-release power-cuts wheel deb packages $(STAGES) lock clean
+.PHONY: demo test bench boot-matrix power-cuts attacks fuzz-api pictures flaky lowest other-release wheel deb packages \
+    $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -46,6 +47,14 @@ integration: $(VENV)/.ready
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
 	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 3600
+
+# Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
+# documentation gets its tables also when some fail, or when it is interrupted and started again.
+MATRIX := build/boot-matrix.jsonl
+boot-matrix: $(VENV)/.ready
+	tools/need boot
+	BOOT_MATRIX=$(MATRIX) $(BIN)/pytest tests/boot/test_matrix.py -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600; \
+	    status=$$?; $(BIN)/python -m tests.helpers.boot_results $(MATRIX); exit $$status
 
 bench: $(VENV)/.ready
 	tools/need boot bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,9 @@ from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
 from provision.image.build import Image
 from provision.lab.lans import Lab, Lan
 from provision.lab.vm import Nic
+from tests.boot.drives import KINDS, Kind
+from tests.boot.to_boot import TO_BOOT
+from tests.helpers.boot_matrix import Addressing, Cell, Storage, Way
 from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record
@@ -52,28 +55,40 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Member:
-    """A host of the site. A `static` one has a bond of two NICs for management, with two VLANs on it: storage, dual
-    stack, and a bridge for guests. A DHCP-addressed one has one NIC. `secret` says whether it has credentials."""
+    """A host of the site, with one NIC, or two for a bond. `secret` says whether it has credentials, `own_disk`
+    on what disk of its own it keeps its identity, `diskless` that the inventory gives it no storage."""
 
     name: str
     number: int
-    static: bool = False
+    addressing: Addressing = Addressing.DHCP
     secret: bool = True
     oem: bool = False
     network: str = "mgmt"
+    own_disk: Kind | None = None
+    diskless: bool = False
+    more: tuple[tuple[str, str], ...] = ()
+    """Further keys of the inventory."""
 
     @property
     def macs(self) -> tuple[str, ...]:
         own = f"52:54:00:77:{self.number:02x}"
-        return (f"{own}:01", f"{own}:02") if self.static else (f"{own}:01",)
+        return (f"{own}:01", f"{own}:02") if self.addressing is Addressing.BOND else (f"{own}:01",)
 
     @property
     def uuid(self) -> str:
         return f"4c4c4544-0042-3510-8054-0000000000{self.number:02x}"
 
     @property
+    def _lan(self) -> int:
+        return 1 if self.network == "mgmt" else 2
+
+    @property
     def ipv4(self) -> str:
-        return f"10.77.1.{self.number}"
+        return f"10.77.{self._lan}.{self.number}"
+
+    @property
+    def ipv6(self) -> str:
+        return f"fd77:{self._lan}::{self.number:x}"
 
     @property
     def storage4(self) -> str:
@@ -88,64 +103,96 @@ class Member:
 
     def entry(self) -> dict[str, Any]:
         """The host as the inventory has it."""
-        names = ("enrolment", "keytab", "certificate", "key") if self.static else ("enrolment", "keytab")
-        common: dict[str, Any] = {
+        dhcp = self.addressing is Addressing.DHCP
+        names = ("enrolment", "keytab") if dhcp else ("enrolment", "keytab", "certificate", "key")
+        found: dict[str, Any] = {
             "uuid": self.uuid,
             "install": "oem" if self.oem else "it",
+            "storage": "none" if self.diskless else "persistent",
             "credentials": list(names if self.secret else ()),
             "labels": {"batch": "factory" if self.oem else "site"},
+            "interfaces": self._interfaces(),
         }
-        if not self.static:
-            mine = {"mac": self.macs[0], "network": self.network, "addressing": "dhcp"}
-            if self.network == "mgmt":
-                mine["reservation"] = self.ipv4
-            return {**common, "interfaces": {"mgmt": mine}}
-        bond: dict[str, Any] = {"macs": list(self.macs), "bond": "active-backup"}
-        route, route6 = ({"to": to, "via": via} for to, via in (ROUTE, ROUTE6))
-        mgmt = {**bond, "network": "mgmt", "addressing": "static", "ipv4": self.ipv4, "routes": [route]}
-        dual = {"addressing": "static", "ipv4": self.storage4, "ipv6": self.storage6}
-        storage = {**bond, **dual, "network": "storage", "vlan": STORAGE_VLAN, "routes": [route6]}
-        guests = {**bond, "vlan": GUESTS_VLAN, "bridge": "br-guests"}
-        return {**common, "interfaces": {"mgmt": mgmt, "storage": storage, "guests": guests}}
+        return found | ({"disk": dict(self.own_disk.named)} if self.own_disk else {}) | dict(self.more)
+
+    def _interfaces(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"mac": self.macs[0]}
+        mgmt: dict[str, Any] = {"network": self.network}
+        if self.addressing is Addressing.DHCP:
+            reserved = {"reservation": self.ipv4} if self.network == "mgmt" else {}
+            return {"mgmt": own | mgmt | {"addressing": "dhcp"} | reserved}
+        mgmt |= {"addressing": "static", "ipv4": self.ipv4}
+        if self.network == "mgmt":
+            mgmt["routes"] = [{"to": ROUTE[0], "via": ROUTE[1]}]
+        storage: dict[str, Any] = {"network": "storage", "vlan": STORAGE_VLAN}
+        storage |= {"addressing": "static", "ipv4": self.storage4}
+        if self.addressing is Addressing.IPV6:
+            mgmt["ipv6"] = self.ipv6
+        if self.addressing is Addressing.VLAN:
+            return {"mgmt": own | mgmt, "storage": own | storage}
+        if self.addressing is Addressing.BOND:
+            bond = {"macs": list(self.macs), "bond": "active-backup"}
+            storage |= {"ipv6": self.storage6, "routes": [{"to": ROUTE6[0], "via": ROUTE6[1]}]}
+            guests = bond | {"vlan": GUESTS_VLAN, "bridge": "br-guests"}
+            return {"mgmt": bond | mgmt, "storage": bond | storage, "guests": guests}
+        return {"mgmt": own | mgmt}
 
 
 _WAYS = ("cd", "plain-cd", "pxe", "http-boot", "cancelled", "orphaned", "https-boot")
 
 
 def _members() -> tuple[Member, ...]:
-    names = ("pxe-bios", "pxe-uefi", "pxe-secure", "http-uefi", "http-secure", "iso", "disk")
-    members = [Member(f"static-{name}", 32 + n, static=True) for n, name in enumerate(names)]
-    members += [Member(f"dhcp-{name}", 48 + n) for n, name in enumerate(names)]
-    members += [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
+    members = [Member(f"wrong-lan-{name}", 64 + n) for n, name in enumerate(("bios", "uefi", "http"))]
     members += [Member("closed", 80), Member("closed-uefi", 81), Member("victim", 82), Member("impostor", 83)]
     members += [Member("retry", 85)]
-    members += [Member(f"by-{way}", 86 + n) for n, way in enumerate(_WAYS)]
+    members += [Member(f"by-{way}", 86 + n, diskless=True) for n, way in enumerate(_WAYS)]
     members += [Member("no-secret", 84, secret=False, network="guest")]
     members += [Member(f"edge{n}", 96 + n, oem=True) for n in range(3)]
-    return tuple(members)
+    taken = {member.number for member in members}
+    free = (number for number in range(3, 199) if number not in taken)
+    return (*members, *(member_of(cell, next(free)) for cell in TO_BOOT if not cell.storage.tpm))
+
+
+# Nothing has to do with the other here: so each kind of disk is booted with somewhere.
+_DISKS = {
+    Addressing.DHCP: KINDS["virtio"],
+    Addressing.STATIC: KINDS["virtio"],
+    Addressing.VLAN: KINDS["scsi"],
+    Addressing.BOND: KINDS["nvme"],
+    Addressing.IPV6: KINDS["sata"],
+}
+
+
+def member_of(cell: Cell, number: int, network: str = "mgmt", more: tuple[tuple[str, str], ...] = ()) -> Member:
+    """The host that is to boot by a cell of the matrix."""
+    oem = cell.way is Way.DISK
+    own_disk = _DISKS[cell.addressing] if cell.storage.disk and not oem else None
+    diskless = cell.storage is Storage.NONE
+    return Member(cell.name, number, cell.addressing, True, oem, network, own_disk, diskless, more)
 
 
 MEMBERS: Mapping[str, Member] = {member.name: member for member in _members()}
 
 
-def inventory(authority: str) -> str:
+def inventory(authority: str, members: Iterable[Member], base: str, arguments: Sequence[str]) -> str:
     """The inventory as YAML (JSON is YAML); `authority` is the PEM certificate of the CA that the hosts trust."""
     site = {
         "domain": DOMAIN,
-        "kernel_arguments": list(ODD_ARGUMENTS),
+        "kernel_arguments": list(arguments),
         "realm": REALM,
-        "base": "probe",
+        "base": base,
         "networks": {
             "mgmt": {
                 "role": "management",
                 "prefix": MANAGEMENT,
+                "prefix6": "fd77:1::/64",
                 "gateway": "10.77.1.1",
                 "dns": ["10.77.1.1"],
                 "ntp": ["10.77.1.1"],
                 "pool": {"first": "10.77.1.200", "last": "10.77.1.240"},
             },
             "storage": {"role": "general", "prefix": "10.77.30.0/24", "prefix6": "fd77:30::/64", "vlan": STORAGE_VLAN},
-            "guest": {"role": "general", "prefix": GUEST, "gateway": "10.77.2.1"},
+            "guest": {"role": "general", "prefix": GUEST, "prefix6": "fd77:2::/64", "gateway": "10.77.2.1"},
         },
         "servers": {
             "management": {"srv": "_provision._tcp"},
@@ -159,7 +206,7 @@ def inventory(authority: str) -> str:
         },
         "ca_certificates": [authority],
     }
-    return json.dumps({"site": site, "hosts": {m.name: m.entry() for m in MEMBERS.values()}}, indent=1)
+    return json.dumps({"site": site, "hosts": {m.name: m.entry() for m in members}}, indent=1)
 
 
 def fresh_secrets(member: Member) -> dict[str, bytes]:
@@ -182,20 +229,15 @@ class BootSite(DemoSite):
 
     def __init__(self, lab: Lab, probe: Image) -> None:
         self.mgmt, self.guest = lab.lan("mgmt", MANAGEMENT), lab.lan("guest", GUEST)
-        self.authority = _authority()
+        self.authority = authority_certificate()
         self.arguments = (*probe.kernel_arguments, *ODD_ARGUMENTS)
         settings = SETTINGS.replace('interface = "mgmt"\n', 'interface = "mgmt"\nlinks = true\n') + _OVER_TLS
-        super().__init__(lab, inventory(self.authority.decode()), settings, "--ca", "--address", "10.77.1.1")
+        described = inventory(self.authority.decode(), MEMBERS.values(), "probe", ODD_ARGUMENTS)
+        super().__init__(lab, described, settings, "--ca", "--address", "10.77.1.1")
         self.secrets = {name: fresh_secrets(member) for name, member in MEMBERS.items()}
         self.call("image", "import", "probe", "--kernel", probe.kernel, "--initrd", probe.initrd, *_cmdline(probe))
         self.call("apply", self.inventory)
-        load = lab.directory / "load"
-        for host, made in self.secrets.items():
-            for name, data in made.items():
-                file = load / host / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(data)
-        self.call("credential", "load", load)
+        load_secrets(self, self.secrets)
         self.service = self.serve()
         self._dhcp = self.dhcp()
         foreign_dhcp(lab, self.guest)
@@ -247,20 +289,42 @@ class BootSite(DemoSite):
             time.sleep(1)
 
     def needles(self, member: Member, phone_home: str | None = None) -> dict[str, bytes]:
-        """The secret bytes of a host by what they are: credentials, keys inside them, the phone-home key (hex)."""
-        made = self.secrets[member.name]
-        found = dict(made)
-        if "keytab" in made:
-            found["the key in the keytab"] = made["keytab"][-32:]
-        if "key" in made:
-            found["the key's text"] = made["key"].splitlines()[1]
-        if phone_home:
-            found["the phone-home key"] = phone_home.encode()
-            found["the phone-home key, raw"] = bytes.fromhex(phone_home)
-        return found
+        """The secret bytes of a host by what they are."""
+        return needles_of(self.secrets[member.name], phone_home)
+
+    @cached_property
+    def firmware_authority(self) -> Path:
+        """The site's CA, as a firmware takes it."""
+        file = self.lab.directory / "ca.esl"
+        self.call("ca", "export", "--firmware", "--format", "efi", "-o", file)
+        return file
 
 
-def _authority() -> bytes:
+def needles_of(made: Mapping[str, bytes], phone_home: str | None = None) -> dict[str, bytes]:
+    """The secret bytes of a host by what they are: credentials, keys inside them, the phone-home key (hex)."""
+    found = dict(made)
+    if "keytab" in made:
+        found["the key in the keytab"] = made["keytab"][-32:]
+    if "key" in made:
+        found["the key's text"] = made["key"].splitlines()[1]
+    if phone_home:
+        found["the phone-home key"] = phone_home.encode()
+        found["the phone-home key, raw"] = bytes.fromhex(phone_home)
+    return found
+
+
+def load_secrets(site: DemoSite, secrets_of: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Give the hosts their credentials: by host, by name."""
+    load = site.lab.directory / "load"
+    for host, made in secrets_of.items():
+        for name, data in made.items():
+            file = load / host / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+    site.call("credential", "load", load)
+
+
+def authority_certificate() -> bytes:
     """The PEM certificate of a new CA."""
     private, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Lab CA")])

@@ -43,7 +43,7 @@ def came_up(site: BootSite, machine: Chassis, booting: Boot) -> list[str]:
     assert machine.vm is not None
     report = machine.vm.report(boots.TIMEOUT)
     expect.network(site, machine.member, report)
-    expect.firmware(report, "secure" if machine.firmware is Firmware.SECURE_BOOT else str(machine.firmware))
+    expect.firmware(report, machine.firmware)
     assert report["phone-home"] == "ok" and site.status(machine.member)["stage"] == "up"
     if machine.urls:
         expect.identity(site, machine.member, report, Sent.on(machine.medium))

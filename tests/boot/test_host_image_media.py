@@ -1,4 +1,4 @@
-"""The host image by each way that it can come: over TFTP with Secure Boot, by HTTP Boot, and from its ISO."""
+"""The host image from its ISO: accounts have their credentials, it reports to the site, and lets its operator in."""
 
 from __future__ import annotations
 
@@ -102,12 +102,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostSite]:
         yield site
 
 
-def medium_of(site: DemoSite, kind: str) -> Path:
-    path = site.lab.directory / f"node1.{kind}"
-    site.call(kind, "node1", "-o", path)
-    return path
-
-
 def belongs_to_its_accounts(site: HostSite) -> None:
     """What is an account's has its owner, group and mode on the host; that account reads it, and no other does."""
     for name, (_, path, mode, owner, group) in OWNED.items():
@@ -118,25 +112,14 @@ def belongs_to_its_accounts(site: HostSite) -> None:
             site.ssh(*read, "nobody", path)
 
 
-def comes_up(site: HostSite, vm: VM, medium: str) -> None:
-    vm.wait_for(r"^ +system +running$", 400)
-    assert f"{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}" in vm.console
-    wait_up(site, medium)
-
-
-@pytest.mark.parametrize(("medium", "firmware"), [("pxe", Firmware.SECURE_BOOT), ("http-boot", Firmware.UEFI)])
-def test_it_comes_over_the_network(site: HostSite, medium: str, firmware: Firmware) -> None:
-    site.call("window", "node1", "--minutes", "15", "--boots", "1")
-    nics, order = (Nic(site.mgmt, MAC),), (Device.NETWORK,)
-    with VM(site.lab, Machine(medium, firmware, nics, order, 768, http_boot=medium == "http-boot")) as vm:
-        comes_up(site, vm, medium)
-
-
 def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) -> None:
-    iso, nics, lan = medium_of(site, "iso"), (Nic(site.mgmt, MAC),), site.lab.server
+    iso, nics, lan = site.lab.directory / "node1.iso", (Nic(site.mgmt, MAC),), site.lab.server
+    site.call("iso", "node1", "-o", iso)
     machine = Machine("iso", Firmware.BIOS, nics, (Device.CD,), 640, cd=iso)
     with heard_udp(lan, COLLECTD) as metrics, heard_tcp(lan, AUDIT) as events, VM(site.lab, machine) as vm:
-        comes_up(site, vm, "iso")
+        vm.wait_for(r"^ +system +running$", 400)
+        assert f"{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}" in vm.console
+        wait_up(site, "iso")
         assert site.ssh("uname", "-n", "&&", "virsh", "-q", "-c", "qemu:///system", "uri").split() == [
             "node1",
             "qemu:///system",

@@ -12,7 +12,7 @@ from provision.demo.site import GUEST, INVENTORY, MAC, MANAGEMENT, SETTINGS, Dem
 from provision.image.build import Image
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
-from tests.boot.test_stored_identity import Drive, drive
+from tests.boot.drives import Drive, drive
 from tests.boot.wire import Sent
 
 OTHER_MAC = "52:54:00:77:00:02"
@@ -70,6 +70,7 @@ def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(lab: L
     assert stored is not None
     canaries = [f.sha256 for path, f in first.files.items() if path in ("/etc/krb5.keytab",)]
     assert canaries == [site.fingerprints["keytab"]]
+    assert ["10.77.1.21/24"] in first.addresses.values()
     # From the office's LAN, which gets no secret of anybody, and without a window.
     with site.guest.capture() as capture, VM(lab, site.machine("again", kind, office=True)) as vm:
         again = vm.report(240)

@@ -1,15 +1,12 @@
-"""BIOS PXE: lpxelinux takes its configuration, kernel, initrds and the host's seed over HTTP."""
+"""BIOS PXE when the server's HTTP is away for a while: lpxelinux starts over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import pytest
-
 from provision import proc
 from provision.lab.vm import VM, Device, Machine
-from tests.boot import boots
 from tests.boot.site import MEMBERS, BootSite, Member
 
 NO_HTTP = """
@@ -20,14 +17,6 @@ table ip away {{
     }}
 }}
 """
-
-
-@pytest.mark.parametrize("name", ["dhcp-pxe-bios", "static-pxe-bios"])
-def test_a_host_boots_with_its_own_identity(site: BootSite, name: str) -> None:
-    member = MEMBERS[name]
-    report = boots.from_network(site, member, "bios")
-    mac = member.macs[0].replace(":", "-")
-    assert f"BOOTIF=01-{mac}" in report["cmdline"].split()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ say which disk has it. Nothing here waits for more than the initramfs."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,7 +17,7 @@ from provision.media.site_archive import site_archive
 from provision.seed import File, archive
 from provision.seed_signature import Signer
 from tests.boot.boots import TIMEOUT
-from tests.boot.test_stored_identity import Drive, drive
+from tests.boot.drives import Drive, drive
 from tests.helpers.images import host_image
 
 OURS, THEIRS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -57,7 +58,7 @@ def replaced(own: Drive, path: Path, content: bytes) -> Drive:
         for at, data in identity.write(part.size, 0, 99, content):
             file.seek(part.offset + at)
             file.write(data)
-    return Drive(path, serial="other")
+    return Drive(path, replace(own.kind, serial="other"))
 
 
 def test_only_a_seed_of_the_own_site_and_only_the_named_identity_is_taken(lab: Lab, probe: Image) -> None:

@@ -96,3 +96,12 @@ def test_what_fits_several_names_them_all(sysfs: Sysfs) -> None:
 
 def test_what_can_be_taken_out_is_not_the_smallest(sysfs: Sysfs) -> None:
     assert sysfs.sh("for d in $(disks); do disk_is_removable $d && echo $d; done; :") == "sdc"
+
+
+def test_a_controller_without_a_driver_keeps_no_disk_from_being_found(sysfs: Sysfs) -> None:
+    load = "chroot() { return 1; }; load_disk_drivers && echo some || echo none"
+    assert sysfs.sh(load) == "none", "there is no controller"
+    controller = sysfs.top / "sys/bus/pci/devices/0000:00:04.0"
+    controller.mkdir(parents=True)
+    (controller / "modalias").write_text("pci:v00001AF4d00001042sv00001AF4sd00001100bc01sc00i00\n")
+    assert sysfs.sh(load) == "some"

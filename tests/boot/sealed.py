@@ -1,0 +1,66 @@
+"""Boots of hosts that get their credentials for their own TPMs alone, with everything asserted that must hold."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Any
+
+from provision.lab.vm import VM
+from tests.boot.sealed_site import SealedSite
+from tests.boot.site import DOMAIN, PLACES, REALM, Member, needles_of
+from tests.boot.wire import Sent
+from tests.helpers.boot_matrix import Addressing, Cell, Way
+
+_PATIENCE = 500.0
+"""Seconds of silence on a console: the host image is unpacked in them."""
+
+
+def boot(site: SealedSite, cell: Cell) -> None:
+    """Boot the host that a cell is for: it has its addresses, and what only its TPM opens, which no wire has seen."""
+    member, vm = site.members[cell.name], site.machine(cell)
+    needles = needles_of(site.secrets[member.name])
+    with site.guest.capture() as capture, vm:
+        _has_its_credentials(site, member, vm)
+        _has_its_addresses(member, vm)
+        assert _opened(site, member)["answer"] == "opened"
+    sent = Sent.over(capture)
+    assert sent.has(b"provision-seed"), "a capture of nothing would prove nothing"
+    assert sent.found(needles) == set()
+    if cell.way is Way.PXE:
+        # What the firmware's log says, replayed, is what the server has computed from its files.
+        [network] = site.json("tpm", "explain", member.name)["networks"]
+        assert [(pcr["pcr"], pcr["same"]) for pcr in network["chains"][0]["pcrs"]] == [(4, True), (8, True), (9, True)]
+    own = site.lab.directory / f"{cell.name}.img"
+    assert not own.exists() or not any(own.read_bytes()), "what is sealed is not stored"
+
+
+def _has_its_credentials(site: SealedSite, member: Member, vm: VM) -> None:
+    made = site.secrets[member.name]
+    mark = hashlib.sha256(made["keytab"]).hexdigest()[:16]
+    vm.wait_for(rf"^ +keytab +host/{member.name}\.{DOMAIN}@{REALM}, SHA-256 {mark}", _PATIENCE)
+    for name in set(made) - {"keytab", "certificate"}:
+        vm.wait_for(rf"^ +credential +{PLACES[name][0]}$", 60)
+
+
+def _has_its_addresses(member: Member, vm: VM) -> None:
+    if member.addressing is Addressing.DHCP:
+        vm.wait_for(r" 10\.77\.2\.1\d\d/24", 60)
+        return
+    vm.wait_for(rf" {member.ipv4}/24", 60)
+    if member.addressing in (Addressing.VLAN, Addressing.BOND):
+        vm.wait_for(rf"^ +storage\S* +.*{member.storage4}/24", 60)
+    if member.addressing is Addressing.IPV6:
+        vm.wait_for(rf" {member.ipv6}/64", 60)
+
+
+def _opened(site: SealedSite, member: Member) -> dict[str, Any]:
+    """What the host has said of its envelope."""
+    end = time.monotonic() + 120
+    while True:
+        entries: list[dict[str, Any]] = site.json("audit", "--host", member.name, "--limit", "200")
+        said = [entry for entry in entries if entry["event"] == "envelope-opened"]
+        if said:
+            return said[-1]
+        assert time.monotonic() < end, f"{member.name} has not said what came of its envelope"
+        time.sleep(1)

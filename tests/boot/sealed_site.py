@@ -1,0 +1,114 @@
+"""A site on a general LAN alone, whose hosts get their credentials for their own TPMs, in bound boot chains."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from provision.demo.site import GUEST, DemoSite
+from provision.enrolled_tpm import EnrolledTpm, KeyKind
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Firmware, Machine
+from provision.service.service import Service
+from provision.settings import Settings
+from provision.tpm import endorsement, public
+from tests.boot.drives import KINDS, drive
+from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
+from tests.boot.to_boot import TO_BOOT
+from tests.helpers.boot_matrix import Cell, Way
+from tests.helpers.images import host_image
+from tests.helpers.tpm import software_tpm
+
+SETTINGS = '[[listen]]\nnetwork = "guest"\ninterface = "guest"\n'
+SETUP_MODE = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+# An emulated machine may be too slow to prove that its timer ticks.
+_ARGUMENTS = ("no_timer_check",)
+
+
+def _member(cell: Cell, number: int) -> Member:
+    """The host of a cell. One that boots by GRUB has a disk that its inventory names, where nothing may be stored."""
+    unified = cell.way is Way.HTTP
+    more = (("chain", "uki" if unified else "grub"), ("netboot", "always"))
+    return replace(member_of(cell, number, "guest", more), own_disk=None if unified else KINDS["virtio"])
+
+
+class SealedSite(DemoSite):
+    """The server, with the host image, signed for unified boots; somebody else's DHCP points at it."""
+
+    def __init__(self, lab: Lab) -> None:
+        cells = [cell for cell in TO_BOOT if cell.storage.tpm]
+        self.members: Mapping[str, Member] = {
+            cell.name: _member(cell, number) for number, cell in enumerate(cells, start=10)
+        }
+        self.guest = lab.lan("guest", GUEST)
+        authority = authority_certificate().decode()
+        super().__init__(lab, inventory(authority, self.members.values(), "host", _ARGUMENTS), SETTINGS)
+        image = host_image()
+        files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", " ".join(image.kernel_arguments))
+        self.call("image", "import", "host", *files)
+        self.call("apply", self.inventory)
+        self.secrets = {name: fresh_secrets(member) for name, member in self.members.items()}
+        load_secrets(self, self.secrets)
+        self._machines = {cell.name: self._machine(cell) for cell in cells}
+        self._know()
+        self.serve()
+        self.call("sb", "init")
+        self.call("sb", "sign", "host")
+        server = self.guest.address
+        lab.dnsmasq(
+            f"port=0\nbind-interfaces\ninterface={self.guest.interface}\nexcept-interface=lo\n"
+            f"dhcp-range={self.guest.prefix[100]},{self.guest.prefix[199]},5m\n"
+            "dhcp-match=set:http,option:client-arch,16\ndhcp-match=set:efi,option:client-arch,7\n"
+            f"dhcp-boot=tag:efi,shimx64.efi,,{server}\ndhcp-option-force=tag:http,60,HTTPClient\n"
+            f'dhcp-boot=tag:http,"http://{server}/http-boot/boot.efi"\n'
+        )
+
+    @cached_property
+    def _variables(self) -> Path:
+        """Those of a firmware that has taken the site's certificate: its setup mode ends by that."""
+        medium = self.lab.directory / "enrol.img"
+        self.call("sb", "enrol-image", "-o", medium)
+        vm = VM(self.lab, Machine("enrol", Firmware.SECURE_BOOT, (), (Device.DISK,), 512, disk=medium))
+        vm.directory.mkdir()
+        shutil.copyfile(SETUP_MODE, vm.directory / "variables.fd")
+        with vm:
+            vm.wait_off(240)
+        return vm.directory / "variables.fd"
+
+    def _machine(self, cell: Cell) -> VM:
+        """The machine of a cell's host, with a TPM."""
+        member, unified = self.members[cell.name], cell.way is Way.HTTP
+        disk = drive(self.lab, cell.name).arguments() if member.own_disk else ()
+        found = Machine(cell.name, cell.firmware, member.nics(self.guest), (Device.NETWORK,), 1024, tpm=True)
+        vm = VM(self.lab, replace(found, uuid=member.uuid, http_boot=unified, extra=disk))
+        vm.directory.mkdir()
+        return vm
+
+    def machine(self, cell: Cell) -> VM:
+        """That, and its firmware trusts the site if it has to."""
+        vm = self._machines[cell.name]
+        if cell.firmware is Firmware.SECURE_BOOT and cell.way is Way.HTTP:
+            shutil.copyfile(self._variables, vm.directory / "variables.fd")
+        return vm
+
+    def _know(self) -> None:
+        """Know the machines' TPMs, as a vendor's list would have them; the service does not run yet."""
+        with closing(Service.open(Settings(state=self.state))) as service:
+            for name, vm in self._machines.items():
+                key = _endorsement_key(vm)
+                mark = endorsement.fingerprint(public.parse(key, "EK"))
+                about = b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on", service.core.clock(), "uid=0"
+                service.core.store.tpms.put(EnrolledTpm(name, key, KeyKind.RSA, mark, "imported", *about))
+            service.core.witness()
+
+
+def _endorsement_key(vm: VM) -> bytes:
+    scratch = vm.directory / "known"
+    scratch.mkdir()
+    (scratch / "state").symlink_to(vm.make_tpm())
+    with software_tpm(scratch) as tpm:
+        return tpm.endorsement_key("rsa")
