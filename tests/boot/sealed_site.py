@@ -16,7 +16,6 @@ from provision.lab.vm import VM, Device, Firmware, Machine
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
-from tests.boot.drives import KINDS, drive
 from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Cell, Way
@@ -30,10 +29,8 @@ _ARGUMENTS = ("no_timer_check",)
 
 
 def _member(cell: Cell, number: int) -> Member:
-    """The host of a cell. One that boots by GRUB has a disk that its inventory names, where nothing may be stored."""
-    unified = cell.way is Way.HTTP
-    more = (("chain", "uki" if unified else "grub"), ("netboot", "always"))
-    return replace(member_of(cell, number, "guest", more), own_disk=None if unified else KINDS["virtio"])
+    chain = "uki" if cell.way is Way.HTTP else "grub"
+    return member_of(cell, number, "guest", (("chain", chain), ("netboot", "always")))
 
 
 class SealedSite(DemoSite):
@@ -82,9 +79,8 @@ class SealedSite(DemoSite):
     def _machine(self, cell: Cell) -> VM:
         """The machine of a cell's host, with a TPM."""
         member, unified = self.members[cell.name], cell.way is Way.HTTP
-        disk = drive(self.lab, cell.name).arguments() if member.own_disk else ()
         found = Machine(cell.name, cell.firmware, member.nics(self.guest), (Device.NETWORK,), 1024, tpm=True)
-        vm = VM(self.lab, replace(found, uuid=member.uuid, http_boot=unified, extra=disk))
+        vm = VM(self.lab, replace(found, uuid=member.uuid, http_boot=unified))
         vm.directory.mkdir()
         return vm
 

@@ -150,6 +150,7 @@ ELSEWHERE = {
     Cell(Firmware.UEFI, Way.DISK, Addressing.DHCP, Storage.DISK): "test_oem_disk.py",
     Cell(Firmware.BIOS, Way.PXE, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
     Cell(Firmware.UEFI, Way.HTTP, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
+    Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.DHCP, Storage.TPM): "test_wrapped.py",
 }
 """Cells that another test of tests/boot boots anyway, because more is to be seen of them."""
 
