@@ -37,11 +37,10 @@ hosts:
     chain: uki
     credentials: [enrolment]
     interfaces:
-      office: {mac: "40:54:00:77:00:01", network: office, addressing: static, ipv4: 10.77.2.21}
+      office: {mac: "52:54:00:77:00:01", network: office, addressing: static, ipv4: 10.77.2.21}
 """
 SETTINGS = '[[listen]]\nnetwork = "office"\ninterface = "office"\n'
-# QEMU's NIC on USB has a 40 in front, whatever it is told.
-MAC = "40:54:00:77:00:01"
+MAC = "52:54:00:77:00:01"
 CANARY = b"canary-77c1d-of-the-unified-boot"
 PRINT = r"    ((?:[0-9a-f]{8} ?){4})\s+    ((?:[0-9a-f]{8} ?){4})"
 REFUSED = r"Access Denied|Security Violation"

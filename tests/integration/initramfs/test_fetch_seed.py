@@ -126,6 +126,24 @@ def test_of_usb_only_nics_get_their_drivers(tmp_path: Path) -> None:
     assert found.split() == ["cdc_ether", "usbnet"]
 
 
+def test_a_machine_without_such_devices_loads_no_drivers_for_them(tmp_path: Path) -> None:
+    """Modprobe takes no empty list."""
+    usb = tmp_path / "sys/bus/usb/devices/1-1"
+    commands = (
+        f"sys={tmp_path}/sys; . {SCRIPTS}/fetched; chroot() {{ echo $* >>{tmp_path}/asked; cat {tmp_path}/said; }}"
+    )
+    run(tmp_path, f"{commands}; load_usb_nic_drivers; load_modules")
+    assert not (tmp_path / "asked").exists()
+    usb.mkdir(parents=True)
+    (usb / "modalias").write_text("usb:v0525pA4A2\n")
+    (tmp_path / "said").write_text(DEPENDENCIES)
+    run(tmp_path, f"{commands}; load_usb_nic_drivers; load_usb_nic_drivers")
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "/usr/sbin/modprobe -qaD usb:v0525pA4A2",
+        "/usr/sbin/modprobe -qab cdc_ether usbnet",
+    ]
+
+
 def test_a_nic_has_a_device_for_each_vlan_of_the_servers(tmp_path: Path) -> None:
     (tmp_path / "vlans").write_text("30\n4094\n")
     commands = f"sys=/sys; . {SCRIPTS}/fetched; ip() {{ echo $* >>{tmp_path}/asked; }}"
