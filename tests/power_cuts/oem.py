@@ -119,6 +119,8 @@ def on_trial(disk: Path) -> None:
 
 def disk_facts(disk: Path) -> dict[str, str]:
     """What the disk says: the identity and the partitions, which slot is booted, and whether that one is whole."""
+    if records.table(disk) is None:
+        return {"table": "broken"}
     known = records.environment(disk)
     if known is None:
         return facts(disk) | {"environment": "broken"}
