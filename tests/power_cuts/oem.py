@@ -22,6 +22,7 @@ from provision.media.disk import build_disk
 from provision.media.loaders import copy_loaders, find_loaders
 from provision.render.grub import disk_config
 from provision.render.target import BootTarget
+from tests.helpers.host_programs import load
 from tests.helpers.images import host_image
 from tests.power_cuts import records
 from tests.power_cuts.machines import SILENCE, VERDICT, Bench, logged, raw
@@ -145,9 +146,9 @@ def _whole(disk: Path, slot: str) -> str:
 def _data(disk: Path) -> str:
     """A host that finds a file system on its data partition makes none, so it has to be whole."""
     offset, _ = (records.table(disk) or {})["provision-data"]
+    gpt, program = load("gpt"), load("data")
     with disk.open("rb") as file:
-        file.seek(offset + 1080)
-        if file.read(2) != b"\x53\xef":
+        if not program.has_file_system(file, gpt.read(file).find(gpt.DATA)):
             return "empty"
     argv = ["e2fsck", "-f", "-n", f"{disk}?offset={offset}"]
     return "broken" if proc.run(argv, package="e2fsprogs", ok=range(256)).returncode else "whole"
