@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from provision import proc
 from provision.image.build import Image
@@ -143,10 +145,16 @@ def _whole(disk: Path, slot: str) -> str:
     return "the new image" if sums[:2] == sums[2:] and all(sums) else "broken"
 
 
+@cache
+def _programs() -> tuple[ModuleType, ModuleType]:
+    """The host's own: of partition tables, and of its data."""
+    return load("gpt"), load("data")
+
+
 def _data(disk: Path) -> str:
     """A host that finds a file system on its data partition makes none, so it has to be whole."""
     offset, _ = (records.table(disk) or {})["provision-data"]
-    gpt, program = load("gpt"), load("data")
+    gpt, program = _programs()
     with disk.open("rb") as file:
         if not program.has_file_system(file, gpt.read(file).find(gpt.DATA)):
             return "empty"
