@@ -27,7 +27,7 @@ VERDICT = re.compile(
     re.MULTILINE,
 )
 """What the initramfs says at last of the disk."""
-SILENCE = 120.0
+SILENCE = 300.0
 
 
 class Monitor:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from provision import proc
 from provision.image.build import Image
@@ -22,6 +24,7 @@ from provision.media.disk import build_disk
 from provision.media.loaders import copy_loaders, find_loaders
 from provision.render.grub import disk_config
 from provision.render.target import BootTarget
+from tests.helpers.host_programs import load
 from tests.helpers.images import host_image
 from tests.power_cuts import records
 from tests.power_cuts.machines import SILENCE, VERDICT, Bench, logged, raw
@@ -119,6 +122,8 @@ def on_trial(disk: Path) -> None:
 
 def disk_facts(disk: Path) -> dict[str, str]:
     """What the disk says: the identity and the partitions, which slot is booted, and whether that one is whole."""
+    if records.table(disk) is None:
+        return {"table": "broken"}
     known = records.environment(disk)
     if known is None:
         return facts(disk) | {"environment": "broken"}
@@ -140,12 +145,18 @@ def _whole(disk: Path, slot: str) -> str:
     return "the new image" if sums[:2] == sums[2:] and all(sums) else "broken"
 
 
+@cache
+def _programs() -> tuple[ModuleType, ModuleType]:
+    """The host's own: of partition tables, and of its data."""
+    return load("gpt"), load("data")
+
+
 def _data(disk: Path) -> str:
     """A host that finds a file system on its data partition makes none, so it has to be whole."""
     offset, _ = (records.table(disk) or {})["provision-data"]
+    gpt, program = _programs()
     with disk.open("rb") as file:
-        file.seek(offset + 1080)
-        if file.read(2) != b"\x53\xef":
+        if not program.has_file_system(file, gpt.read(file).find(gpt.DATA)):
             return "empty"
     argv = ["e2fsck", "-f", "-n", f"{disk}?offset={offset}"]
     return "broken" if proc.run(argv, package="e2fsprogs", ok=range(256)).returncode else "whole"
