@@ -151,7 +151,7 @@ EVENTS = (
     *("released", "denied", "unknown-machine", "charge-refused", "seed-read-again", "up", "down"),
     *("window-opened", "window-closed", "link-made", "link-revoked", "token-created", "token-revoked"),
     *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
-    *("image-damaged", "network-cut", "host-compromised", "mac-replaced", "credential-expiring"),
+    *("image-damaged", "network-cut", "host-compromised", "host-moved", "mac-replaced", "credential-expiring"),
     *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),

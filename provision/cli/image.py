@@ -60,14 +60,9 @@ def import_(
         kernel, initrd, cmdline = _built(source, given=any(value for value in (kernel, initrd, cmdline)))
     if kernel is None or not initrd:
         raise Invalid(name, "has no kernel or no initrd", "give --from, or --kernel and --initrd")
-    more = {"seed_size": seed_size << 20} if seed_size else {}
-    _import(
-        name,
-        kernel,
-        initrd,
-        loaders,
-        {"kernel_arguments": tuple(split(cmdline or "")), "parts": parts, **more, "site_keys": site_keys},
-    )
+    more: dict[str, Any] = {"seed_size": seed_size << 20} if seed_size else {}
+    more |= {"kernel_arguments": tuple(split(cmdline or "")), "parts": parts, "site_keys": site_keys}
+    _import(name, kernel, initrd, loaders, more)
 
 
 def _built(source: Path, given: bool) -> tuple[Path, list[Path], str]:

@@ -19,9 +19,8 @@ class Compromises:
 
     def declare(self, name: str, principal: Principal) -> Compromised:
         """Close the host's windows, revoke its links and the tokens that are for it alone, end its boots by BMC, cut
-        off what is being sent of it, believe its TPM and what it
-        says of its disk no longer, and mark its credentials as exposed. Raises NotFound,
-        and Unavailable."""
+        off what is being sent of it, believe its TPM and what it says of its disk no longer, and mark its credentials
+        as exposed. Raises NotFound, and Unavailable."""
         core, store = self._core, self._core.store
         # A boot makes links and windows, so it takes no further step from here on.
         boots = self._operations.cancel_of(core.seen(name, principal).host.name, "boot ")

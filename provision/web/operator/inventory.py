@@ -34,6 +34,28 @@ def router(service: Service) -> APIRouter:
         response.headers["etag"] = made.etag
         return made
 
+    _add_exchanges(routes, service)
+
+    @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
+    def get_inventory(principal: Reader, response: Response) -> Inventory:
+        """The site and every host as they were applied."""
+        found = service.inventories.current(principal)
+        response.headers["etag"] = entity_tag(found)
+        return found
+
+    @routes.get("/v1/check", responses=failures(409))
+    def check_inventory(
+        principal: SiteOperator, server: Annotated[str | None, Query(max_length=128)] = None
+    ) -> list[Discrepancy]:
+        """What DNS says against what the inventory says."""
+        return service.inventories.check(server, principal)
+
+    return routes
+
+
+def _add_exchanges(routes: APIRouter, service: Service) -> None:
+    """The routes of hosts whose hardware was exchanged, a NIC or all of it."""
+
     @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
     def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
         """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
@@ -53,22 +75,6 @@ def router(service: Service) -> APIRouter:
             return service.moves.look(name, body.macs, body.uuid, principal).shown(applied=False, tag=tag)
         made = service.moves.move(name, body.macs, body.uuid, principal)
         return made.shown(applied=True, tag=entity_tag(made.inventory))
-
-    @routes.get("/v1/inventory", responses={200: _APPLIED, **failures(409)})
-    def get_inventory(principal: Reader, response: Response) -> Inventory:
-        """The site and every host as they were applied."""
-        found = service.inventories.current(principal)
-        response.headers["etag"] = entity_tag(found)
-        return found
-
-    @routes.get("/v1/check", responses=failures(409))
-    def check_inventory(
-        principal: SiteOperator, server: Annotated[str | None, Query(max_length=128)] = None
-    ) -> list[Discrepancy]:
-        """What DNS says against what the inventory says."""
-        return service.inventories.check(server, principal)
-
-    return routes
 
 
 def _applied(inventories: Inventories, body: Apply, principal: Principal, if_match: str | None) -> Changes:

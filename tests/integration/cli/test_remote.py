@@ -164,7 +164,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("status",): "node1",
         ("host", "replace-mac", "node3", "mgmt", "52:54:00:00:00:33"): 'mgmt: {mac: "52:54:00:00:00:33"}',
         ("host", "move", "node3", "52:54:00:00:00:34"): "let the new machine boot",
-        ("credential", "show", "node1", "token"): "version 1",
+        ("credential", "show", "node1", "token"): "token of node1: token, ",
         ("host", "compromised", "node3"): "declared compromised",
         ("host", "decommission", "node3", "--lost"): "its identity is forgotten",
         ("window", "node1", "--close"): "no window is open",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
 
+from provision.api.credentials import CredentialRow
+from provision.cli.credential import _roll_over
 from provision.credential import MAX_FILE
 from provision.errors import Exit
 from tests.helpers.cli_runner import cli, document, good
@@ -54,3 +57,25 @@ def test_a_load_tells_every_problem_at_once_and_seals_nothing(state: Path, tmp_p
         "3 problems",
     ]
     assert {row["version"] for row in cli(state, "credential", "list", "--json").json} == {1}
+
+
+def test_one_is_shown_without_its_content(state: Path) -> None:
+    shown = good(cli(state, "credential", "show", "node1", "token")).out
+    assert shown.splitlines() == ["token of node1: token, /etc/token, mode 0600", "version 1"]
+    assert json.loads(good(cli(state, "credential", "show", "node1", "token", "--json")).out)["earlier"] is None
+    assert document(cli(state, "credential", "show", "node1", "keytab", "--json"), Exit.NOT_FOUND)["remedy"]
+
+
+def test_what_is_shown_says_how_far_a_roll_over_is() -> None:
+    row = CredentialRow.model_validate(
+        {"host": "n1", "name": "token", "kind": "token", "path": "/etc/token", "mode": "0600", "version": 3}
+        | {"sha256": "", "not_after": None, "held": 1, "earlier": 1, "exposed": True}
+    )
+    assert _roll_over(row) == [
+        "the host has version 1 on its disk, and gets the newest one by",
+        "  provision host reprovision n1",
+        "version 1 is kept, too, until the host has the newest one",
+        "others may have its content: set it again",
+    ]
+    there = row.model_copy(update={"held": 3, "earlier": None, "exposed": False})
+    assert _roll_over(there) == ["the host has version 3 on its disk"]
