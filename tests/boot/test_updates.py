@@ -1,5 +1,5 @@
-"""The host image on its own disk: it grows there, keeps what persists, takes another base image in its second slot, and
-keeps that because it proves itself; the next one does not, and is left again."""
+"""The host image on its own disk: it grows there, proves its second slot and keeps it, takes another base image in the
+first one, and leaves that again because it does not prove itself."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import os
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from provision.demo.site import INVENTORY, MAC
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from provision.media import gpt
-from provision.media.image_slots import USUAL
+from provision.media.image_slots import SLOT_A, SLOT_B, USUAL
 from tests.boot.test_host_image_media import HostSite
+from tests.helpers.host_programs import load
 from tests.helpers.images import host_image
 
 OURS = INVENTORY.replace("  base: demo\n", "  base: demo\n  policy: {alive_seconds: 300}\n").replace(
     "    labels:",
     "    install: oem\n    persist: [ssh-host-keys, journal, libvirt]\n    update: {reboot: now}\n    labels:",
 )
-DEAF = ("systemd.mask=libvirtd.socket", "systemd.mask=libvirtd.service", "provision.gate=5")
-"""What the image is started with that the factory puts on the disk. It would not prove itself."""
+DEAF = ("systemd.mask=libvirtd.socket", "systemd.mask=libvirtd.service", "provision.gate=45")
+"""What the image is started with that does not prove itself."""
 GROWTH = 64 << 20
 KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 TRIAL = ["panic=10", "systemd.watchdog_sec=60", "provision.slot=b"]
+BEGINS, FAILS = (f"provision-update: this {words}" for words in ("host starts again", "image has failed"))
 
 
 class UpdatedSite(HostSite):
@@ -36,6 +39,17 @@ class UpdatedSite(HostSite):
         image = host_image()
         files = ("--kernel", image.kernel, "--initrd", image.initrd)
         self.call("image", "import", "deaf", *files, "--cmdline", " ".join((*image.kernel_arguments, *DEAF)))
+        self.disk = lab.directory / "disk.img"
+        self.call("disk", "node1", "-o", self.disk)
+        os.truncate(self.disk, self.disk.stat().st_size + GROWTH)
+        on_trial(self.disk)
+
+    @property
+    def machine(self) -> Machine:
+        """The host."""
+        drive = "-drive", f"if=none,id=own,format=raw,cache=writethrough,file={self.disk}"
+        own = (*drive, "-device", "virtio-blk-pci,drive=own,bootindex=1")
+        return Machine("own", Firmware.SECURE_BOOT, (Nic(self.mgmt, MAC),), (Device.DISK,), 768, extra=own)
 
     def gives(self, base: str) -> None:
         """Let the hosts' base be that one."""
@@ -54,38 +68,41 @@ class UpdatedSite(HostSite):
             time.sleep(3)
 
 
-def starts_again(vm: VM) -> None:
+def on_trial(disk: Path) -> None:
+    """Have the second slot on trial, with what is in the first one."""
+    first, second = (gpt.read_table(disk).partitions[number - 1] for number in (SLOT_A, SLOT_B))
+    table, environment = load("gpt"), load("grubenv")
+    with disk.open("r+b") as file:
+        file.seek(first.offset)
+        content = file.read(first.size)
+        file.seek(second.offset)
+        file.write(content)
+        sector = environment.find(file, table.read(file).find(table.ESP))
+        environment.write(file, sector, {**environment.read(file, sector), "try": "b", "tries": "x"})
+
+
+def starts_again(vm: VM, when: str) -> None:
     """It goes down by itself, and is started."""
-    vm.wait_for(r"provision-update: this (host starts again|image has failed)", 400)
+    vm.wait_for(when, 400)
     vm.wait_off(300)
     vm.start()
 
 
-def test_an_update_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
+def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
     site = UpdatedSite(lab)
-    site.gives("deaf")
     site.serve()
-    disk = lab.directory / "disk.img"
-    site.call("disk", "node1", "-o", disk)
-    os.truncate(disk, disk.stat().st_size + GROWTH)
-    drive = "-drive", f"if=none,id=own,format=raw,cache=writethrough,file={disk}"
-    own = (*drive, "-device", "virtio-blk-pci,drive=own,bootindex=1")
-    machine = Machine("own", Firmware.SECURE_BOOT, (Nic(site.mgmt, MAC),), (Device.DISK,), 768, extra=own)
-    with VM(lab, machine) as vm:
-        assert site.slots(lambda slots: slots["doing"] == "idle")["image"] == "deaf"
-        key = site.ssh("sha256sum", KEY)
-        assert gpt.read_table(disk).partitions[-1].size == USUAL.data + GROWTH
-        site.gives("demo")
-        starts_again(vm)
+    with VM(lab, site.machine) as vm:
         slots = site.slots(lambda slots: slots["doing"] == "idle")
         assert (slots["image"], slots["running"], slots["default"], slots["failed"]) == ("demo", "b", "b", [])
-        arguments, *boots = site.ssh("cat /proc/cmdline && journalctl --list-boots -q").splitlines()
+        key, arguments = site.ssh(f"sha256sum {KEY} && cat /proc/cmdline").splitlines()
         assert arguments.split()[-3:] == TRIAL
-        assert site.ssh("sha256sum", KEY) == key and len(boots) == 2, "keys and journal persist"
+        assert gpt.read_table(site.disk).partitions[-1].size == USUAL.data + GROWTH
         site.gives("deaf")
-        starts_again(vm)  # into the one that fails
-        starts_again(vm)
+        starts_again(vm, BEGINS)
+        site.slots(lambda slots: slots["doing"] == "trying")
+        same, *boots = site.ssh(f"sha256sum {KEY} && journalctl --list-boots -q").splitlines()
+        assert same == key and len(boots) == 2, "keys and journal persist"
+        starts_again(vm, FAILS)
         vm.wait_for(r"provision: slot b of this disk", 120)
-        slots = site.slots(lambda slots: bool(slots["failed"]))
-        (failed,) = slots["failed"]
+        (failed,) = site.slots(lambda slots: slots["doing"] == "failed")["failed"]
         assert (failed["image"], failed["reason"]) == ("deaf", "libvirt does not answer")
