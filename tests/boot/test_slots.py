@@ -9,17 +9,19 @@ import pytest
 
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine
-from provision.media import gpt
+from provision.media import gpt, identity
 from provision.media.authoring import Ingredients
 from provision.media.disk import build_disk
-from provision.media.image_slots import SLOT_A, SLOT_B, Sizes
+from provision.media.image_slots import CONFIG_NUMBER, SLOT_A, SLOT_B, Sizes
 from provision.media.layout import GRUB
 from provision.media.loaders import copy_loaders, find_loaders
+from provision.render import grub
 from tests.fixtures.media import image_archive, kernel, write
 from tests.helpers.host_programs import load
 
 MIB = 1 << 20
-SAYS = b'echo "SLOT $now: $slot_arguments."\nreboot\n'
+SEED = "what images without the feature 'identity' get from GRUB"
+SAYS = f'cat {grub.on_disk(CONFIG_NUMBER, 8, 1)}\necho "SLOT $now: $slot_arguments."\nreboot\n'.encode()
 
 
 class Slots:
@@ -34,6 +36,7 @@ class Slots:
         of = Ingredients("cd" * 32, *files, loaders, MIB)
         said = build_disk(of, self.path, parts / "scratch", Sizes(slot_room=8 * MIB))[GRUB]
         self.write(said.offset, SAYS.ljust(said.size, b"\n"))
+        self.write(self.part(CONFIG_NUMBER).offset + identity.BLOCK, SEED.encode().ljust(512, b"\n"))
         self._gpt: ModuleType = load("gpt")
         self._grubenv: ModuleType = load("grubenv")
 
@@ -72,6 +75,7 @@ class Slots:
         with VM(self._lab, machine) as vm:
             said = vm.wait_for(r"SLOT ([ab]: .*)\.", 120)[1]
             vm.wait_off(60)
+            assert SEED in vm.console
         return said
 
 
