@@ -1,92 +1,108 @@
-"""A host that runs from its own disk takes another base image in the other slot, proves it and keeps it; one that does
-not prove itself is left again."""
+"""The host image on its own disk: it grows there, proves its second slot and keeps it, takes another base image in the
+first one, and leaves that again because it does not prove itself."""
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from provision.demo.site import INVENTORY, MAC, MANAGEMENT, DemoSite
+from provision.demo.site import INVENTORY, MAC
 from provision.lab.lans import Lab
-from provision.lab.vm import VM, Device, Machine, Nic
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic
+from provision.media import gpt
+from provision.media.image_slots import SLOT_A, SLOT_B, USUAL
+from tests.boot.test_host_image_media import HostSite
+from tests.helpers.host_programs import load
 from tests.helpers.images import host_image
 
-SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n'
-DEAF = "systemd.mask=libvirtd.socket systemd.mask=libvirtd.service provision.gate=5"
-"""What an image is started with that serves as a factory's, and would prove nothing."""
-HOST = "  base: demo\n  policy: {alive_seconds: 300}\n"
+OURS = INVENTORY.replace("  base: demo\n", "  base: demo\n  policy: {alive_seconds: 300}\n").replace(
+    "    labels:",
+    "    install: oem\n    persist: [ssh-host-keys, journal, libvirt]\n    update: {reboot: now}\n    labels:",
+)
+DEAF = ("systemd.mask=libvirtd.socket", "systemd.mask=libvirtd.service", "provision.gate=45")
+"""What the image is started with that does not prove itself."""
+GROWTH = 64 << 20
+KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+TRIAL = ["panic=10", "systemd.watchdog_sec=60", "provision.slot=b"]
+BEGINS, FAILS = (f"provision-update: this {words}" for words in ("host starts again", "image has failed"))
 
 
-class Updating(DemoSite):
-    """A site with two base images, which differ in what their kernel is told; the first one is on the host's disk."""
+class UpdatedSite(HostSite):
+    """A site with two base images, `demo` and `deaf`, which differ in what their kernel is told."""
 
     def __init__(self, lab: Lab) -> None:
-        mgmt = lab.lan("mgmt", MANAGEMENT)
-        given = INVENTORY.replace("  base: demo\n", HOST).replace(
-            "    labels:", "    update: {reboot: now}\n    labels:"
-        )
-        super().__init__(lab, given, SETTINGS)
+        super().__init__(lab, OURS)
         image = host_image()
-        self.fill(image)
-        arguments = " ".join((*image.kernel_arguments, DEAF))
-        files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", arguments)
-        self.call("image", "import", "deaf", *files)
-        self.gives("deaf")
-        self.disk = lab.directory / "node1.img"
+        files = ("--kernel", image.kernel, "--initrd", image.initrd)
+        self.call("image", "import", "deaf", *files, "--cmdline", " ".join((*image.kernel_arguments, *DEAF)))
+        self.disk = lab.directory / "disk.img"
         self.call("disk", "node1", "-o", self.disk)
-        own = "-drive", f"if=none,id=own,format=raw,cache=unsafe,file={self.disk}"
-        device = "-device", "virtio-blk-pci,drive=own,bootindex=1"
-        self.machine = Machine("node1", nics=(Nic(mgmt, MAC),), order=(Device.DISK,), memory=768, extra=(*own, *device))
+        os.truncate(self.disk, self.disk.stat().st_size + GROWTH)
+        on_trial(self.disk)
+
+    @property
+    def machine(self) -> Machine:
+        """The host."""
+        drive = "-drive", f"if=none,id=own,format=raw,cache=writethrough,file={self.disk}"
+        own = (*drive, "-device", "virtio-blk-pci,drive=own,bootindex=1")
+        return Machine("own", Firmware.SECURE_BOOT, (Nic(self.mgmt, MAC),), (Device.DISK,), 768, extra=own)
 
     def gives(self, base: str) -> None:
-        """Let the host's base be that one."""
-        self.inventory.write_text(INVENTORY_OF[base](self.inventory.read_text()))
+        """Let the hosts' base be that one."""
+        self.inventory.write_text(re.sub(r"(?m)^  base: .*$", f"  base: {base}", self.inventory.read_text()))
         self.call("apply", "--yes", self.inventory)
 
-    def slots(self) -> dict[str, Any]:
-        """What the server knows of the host's slots."""
-        found: dict[str, Any] = self.json("status", "node1")["hosts"][0]["slots"] or {}
-        return found
-
-    def wait(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 400) -> dict[str, Any]:
-        """Wait until it knows that."""
+    def slots(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 400) -> dict[str, Any]:
+        """What the server knows of the host's slots, when it is that."""
         last = time.monotonic() + seconds
-        while not holds(slots := self.slots()):
-            assert time.monotonic() < last, slots
+        while True:
+            found: dict[str, Any] = self.json("status", "node1")["hosts"][0]["slots"] or {"doing": ""}
+            if holds(found):
+                return found
+            assert time.monotonic() < last, found
             # Asking costs a good part of a processor that the machine may need.
             time.sleep(3)
-        return slots
 
 
-def _based(name: str) -> Callable[[str], str]:
-    return lambda text: text.replace("base: demo\n", f"base: {name}\n").replace("base: deaf\n", f"base: {name}\n")
+def on_trial(disk: Path) -> None:
+    """Have the second slot on trial, with what is in the first one."""
+    first, second = (gpt.read_table(disk).partitions[number - 1] for number in (SLOT_A, SLOT_B))
+    table, environment = load("gpt"), load("grubenv")
+    with disk.open("r+b") as file:
+        file.seek(first.offset)
+        content = file.read(first.size)
+        file.seek(second.offset)
+        file.write(content)
+        sector = environment.find(file, table.read(file).find(table.ESP))
+        environment.write(file, sector, {**environment.read(file, sector), "try": "b", "tries": "x"})
 
 
-INVENTORY_OF = {name: _based(name) for name in ("demo", "deaf")}
-
-
-def started_again(vm: VM) -> None:
-    """It goes down by itself, and comes up again."""
-    vm.wait_for(r"provision-update: this (host starts again|image has failed)", 400)
+def starts_again(vm: VM, when: str) -> None:
+    """It goes down by itself, and is started."""
+    vm.wait_for(when, 400)
     vm.wait_off(300)
     vm.start()
 
 
-def test_an_update_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
-    site = Updating(lab)
+def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
+    site = UpdatedSite(lab)
     site.serve()
     with VM(lab, site.machine) as vm:
-        assert site.wait(lambda slots: bool(slots))["image"] == "deaf"
-        site.gives("demo")
-        started_again(vm)
-        vm.wait_for(r"provision-update: this image has proved itself", 400)
-        slots = site.wait(lambda slots: bool(slots["doing"] == "idle"))
+        slots = site.slots(lambda slots: slots["doing"] == "idle")
         assert (slots["image"], slots["running"], slots["default"], slots["failed"]) == ("demo", "b", "b", [])
+        key, arguments = site.ssh(f"sha256sum {KEY} && cat /proc/cmdline").splitlines()
+        assert arguments.split()[-3:] == TRIAL
+        assert gpt.read_table(site.disk).partitions[-1].size == USUAL.data + GROWTH
         site.gives("deaf")
-        started_again(vm)
-        started_again(vm)
-        slots = site.wait(lambda slots: slots["running"] == "b" and bool(slots["failed"]))
-        assert (slots["image"], slots["default"], slots["doing"]) == ("demo", "b", "failed")
-        (failed,) = slots["failed"]
+        starts_again(vm, BEGINS)
+        site.slots(lambda slots: slots["doing"] == "trying")
+        same, *boots = site.ssh(f"sha256sum {KEY} && journalctl --list-boots -q").splitlines()
+        assert same == key and len(boots) == 2, "keys and journal persist"
+        starts_again(vm, FAILS)
+        vm.wait_for(r"provision: slot b of this disk", 120)
+        (failed,) = site.slots(lambda slots: slots["doing"] == "failed")["failed"]
         assert (failed["image"], failed["reason"]) == ("deaf", "libvirt does not answer")

@@ -41,7 +41,7 @@ elif word == "write":
     for name, path in zip(("kernel", "initrd", "arguments"), rest):
         (place.parent / f"{there}.{name}").write_bytes(Path(path).read_bytes())
 elif word == "try":
-    disk["trying"], disk["failed"] = there, None
+    disk["trying"], disk["tries"], disk["failed"] = there, 1, None
 elif word == "commit":
     disk["default"], disk["trying"] = disk["running"], None
 place.write_text(json.dumps(disk))
@@ -138,7 +138,7 @@ class Host:
     def starts(self) -> None:
         """It starts again, from the slot on trial if there is one."""
         disk = self.disk
-        disk["running"] = disk["trying"] or disk["default"]
+        disk["running"], disk["tries"] = disk["trying"] or disk["default"], 0
         self.disk = disk
         for name in ("rebooted", "run/slots.said", "run/heard", "run/update.keys"):
             (self.directory / name).unlink(missing_ok=True)

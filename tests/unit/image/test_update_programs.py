@@ -38,6 +38,7 @@ class Disk:
         self.running, self.default = "a", "a"
         self.trying: str | None = None
         self.failed: str | None = None
+        self.tries = 0
         self.versions: dict[str, str | None] = {"a": OLD, "b": None}
         self.content: dict[str, tuple[bytes, bytes, str]] = {}
         self.done: list[str] = []
@@ -49,23 +50,23 @@ class Disk:
         if word == "running":
             return self.running
         if word == "state":
-            names = ("running", "default", "trying", "failed", "versions")
-            return json.dumps({name: getattr(self, name) for name in names} | {"tries": 1})
+            names = ("running", "default", "trying", "tries", "failed", "versions")
+            return json.dumps({name: getattr(self, name) for name in names})
         if word == "write":
             kernel, initrd, line, version = rest
             self.trying = self.failed = None
             self.versions[there] = version
             self.content[there] = Path(kernel).read_bytes(), Path(initrd).read_bytes(), Path(line).read_text()
         if word == "try":
-            self.trying, self.failed = there, None
+            self.trying, self.tries, self.failed = there, 1, None
         if word == "commit":
             self.default, self.trying = self.running, None
         return ""
 
     def starts(self) -> None:
         """The machine starts: the slot on trial, or the default one when that has been tried."""
-        if self.trying and self.running != self.trying:
-            self.running = self.trying
+        if self.trying and self.tries:
+            self.running, self.tries = self.trying, 0
         elif self.trying:
             self.failed, self.trying, self.running = self.trying, None, self.default
 
@@ -336,6 +337,16 @@ def test_one_that_does_not_is_left_at_once(
     assert (found.running, found.is_unproven) == ("a", False)
     report = parse(f"a a {OLD} {NEW} {REPORT.settled(found)}")
     assert report is not None and (report.doing, report.version, report.attempt) == (Doing.FAILED, NEW, 1)
+
+
+def test_one_that_cannot_even_be_started_has_failed(disk: Disk, take: Taking) -> None:
+    take(Server())
+    assert REPORT.settled(REPORT.look()) == "idle"
+    disk.starts()
+    disk.running = "a"
+    assert REPORT.settled(REPORT.look()) == f"failed {NEW} 1 it did not prove itself"
+    with pytest.raises(DESCRIPTION.Refused, match="has failed on this host"):
+        take(Server())
 
 
 def test_the_limit_is_in_the_kernels_arguments(tmp_path: Path) -> None:

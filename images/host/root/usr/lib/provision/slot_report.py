@@ -35,11 +35,13 @@ def version(text):
 
 @dataclass(frozen=True)
 class Slots:
-    """The slots: which one (`a` or `b`) is `running`, the `default`, on trial (`trying`) or `failed`; None for none."""
+    """The slots: which one (`a` or `b`) is `running`, the `default`, on trial (`trying`, with so many starts left:
+    `tries`) or `failed`; None for none."""
 
     running: str
     default: str
     trying: str
+    tries: int
     failed: str
     versions: dict
 
@@ -55,8 +57,10 @@ class Slots:
 
     @property
     def broken(self):
-        """The version whose trial failed last; of no id for none."""
-        return self.versions[self.failed] if self.failed and self.failed != self.running else Version()
+        """The version whose trial failed last; of no id for none. One that the boot loader could not even start has
+        used its trial, and this host runs the other slot."""
+        slot = self.failed or (self.trying if not self.tries else None)
+        return self.versions[slot] if slot and slot != self.running else Version()
 
     @property
     def newest(self):
@@ -78,7 +82,7 @@ def look():
         return None
     said = json.loads(slots("state"))
     versions = {name: version(said["versions"][name]) for name in _OTHER}
-    return Slots(said["running"], said["default"], said["trying"], said["failed"], versions)
+    return Slots(said["running"], said["default"], said["trying"], said["tries"], said["failed"], versions)
 
 
 def words(text):
