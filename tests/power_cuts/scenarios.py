@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from uuid import UUID
 
+from provision import proc
 from provision.lab.crashes import Crashed, How, State
 from provision.lab.processes import WaitFailed
 from provision.lab.write_log import Entry, read
@@ -219,5 +219,5 @@ def look(recording: Recording, found: Sequence[State], work: Path, facts: Facts 
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a disk."""
-    shutil.copyfile(source, target)
+    """Copy a disk, most of which is empty."""
+    proc.run(["cp", "--sparse=always", source, target], package="coreutils")
