@@ -17,8 +17,7 @@ RUNS ?= 1
 
 STAGES := lint types unit integration boot
 
-.PHONY: demo test bench boot-matrix power-cuts attacks fuzz-api pictures flaky lowest other-release wheel deb packages \
-    $(STAGES) lock clean
+.PHONY: demo test bench attacks fuzz-api pictures boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot

@@ -4,6 +4,7 @@ have the host run something else."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_a_host_takes_an_update_and_keeps_it(here: Site, host: Host, wire: Betwe
     with host.up():
         until(lambda: host.has_rebooted, host)
     initrds = b"".join(entry.path.read_bytes() for entry in base.initrds)
-    assert host.content("b") == (base.kernel.path.read_bytes(), initrds, b"console=ttyS0\n")
+    kernel, initrd, arguments = host.content("b")
+    assert (kernel, initrd) == (base.kernel.path.read_bytes(), initrds)
+    assert re.fullmatch(rb"console=ttyS0 provision\.identity=[0-9a-f]{32}\n", arguments)
     assert host.disk["trying"] == "b" and host.disk["versions"]["b"].startswith(f"{base.id}:")
     assert says(here) == f"a a {here.base.id} {base.id} rebooting {base.id}"
     host.starts()

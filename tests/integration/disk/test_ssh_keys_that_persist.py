@@ -29,6 +29,7 @@ def test_a_key_is_flushed_before_and_after_it_gets_its_name(tmp_path: Path, monk
     source, place, flushed = tmp_path / "kept", tmp_path / "ssh", list[set[str]]()
     place.mkdir()
     monkeypatch.setattr(program, "_run", made)
+    monkeypatch.setattr(program, "attach", lambda source, place: None)
     monkeypatch.setattr(program.os, "sync", watch(source, flushed))
     program.keep_ssh_keys(source, place)
     kept: set[str] = set()

@@ -15,6 +15,7 @@ import pytest
 from provision.api.rollouts import StartRollout
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
 from provision.media.initrd import ALIVE
+from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
 from provision.site_key import KeyUse
@@ -108,7 +109,9 @@ def test_the_description_is_what_the_host_verifies(here: Site, agent: Updated) -
     keys = [key.public for key in here.service.site_keys.trusted(KeyUse.SIGNING)]
     found = READER.read(agent.describes(), keys, "node2", "example.test", NONCE)
     base = here.service.core.base(other(here))
-    assert (found.version, found.reboot, found.arguments) == (base.id, "now", "console=ttyS0 quiet")
+    host = here.service.core.hosts["node2"]
+    arguments = f"console=ttyS0 quiet provision.identity={machine_id(host, here.service.core.site)}"
+    assert (found.version, found.reboot, found.arguments) == (base.id, "now", arguments)
     for file, there in ((found.kernel, base.kernel), (found.initrds[0], base.initrds[0])):
         wish = agent.asks(f"part {found.version} {file.name} 0").wish
         assert isinstance(wish, Part)

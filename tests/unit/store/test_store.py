@@ -160,7 +160,7 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         store.bmcs.set(name, Bmc("https://10.0.0.201", "root", "", "", "", NOW, "x"), Secret(b"word"))
         store.bmc_boots.put(BmcBoot(name, NOW, True, (), "x"))
         store.rollouts.move([name], NOW)
-        store.tpms.put(tpm(name, int(name[1])))
+        store.tpms.put(tpm(name, int(name[1]), loader="a certificate"))
         store.enrolments.open(name, 10, NOW, ROOT)
         store.enrolments.take({name: "ab" * 32}, NOW, ROOT)
         store.envelopes.number(name, "content", NOW)
@@ -171,7 +171,7 @@ def test_removing_a_host_removes_what_it_had(store: Store, tmp_path: Path) -> No
         ciphertext = dict(raw.execute("SELECT host_id, ciphertext FROM credentials"))[store.snapshot.ids["n1"]]
     store.hosts.apply(inventory(host(2)), ROOT)
     tables = [t for t in schema.metadata.sorted_tables if "host_id" in t.c]
-    assert len(tables) == 17
+    assert len(tables) == 19
     with store.database.read() as tx:
         for table in tables:
             assert {row.host_id for row in tx.connection.execute(table.select())} == {store.snapshot.ids["n2"]}, table
