@@ -103,7 +103,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         yield Office(lab, host_image())
 
 
-def test_a_host_comes_up_by_the_signed_image_and_enrols_its_tpm(office: Office) -> None:
+def comes_up_and_enrols_its_tpm(office: Office) -> None:
     office.call("enroll", "node1")
     with office.booting("signed", tpm=True) as vm:
         vm.wait_for(r"this machine's TPM waits to be accepted: no configured root vouches", TIMEOUT)
@@ -120,7 +120,7 @@ def test_a_host_comes_up_by_the_signed_image_and_enrols_its_tpm(office: Office) 
     assert tpm["enrolled"] and tpm["loader"] == office.json("sb", "list")[0]["certificate"]
 
 
-def test_from_a_cd_it_opens_the_envelope_as_the_same_chain(office: Office) -> None:
+def opens_its_envelope_from_a_cd(office: Office) -> None:
     """Enrolled by HTTP Boot, and started from a CD, with a NIC on USB: the TPM's values are the same."""
     medium = office.lab.directory / "base.iso"
     office.call("sb", "iso", "host", "-o", medium)
@@ -139,7 +139,7 @@ def test_from_a_cd_it_opens_the_envelope_as_the_same_chain(office: Office) -> No
     assert [(pcr["pcr"], pcr["same"]) for pcr in chain["pcrs"]] == [(7, True), (11, True), (12, True)]
 
 
-def test_firmware_starts_no_image_that_the_site_has_not_signed(office: Office) -> None:
+def starts_no_other_image(office: Office) -> None:
     images, (base,) = UnifiedImages(office.state), Library(office.state).list()
     signed = images.get(base.id)
     assert signed is not None
@@ -154,3 +154,9 @@ def test_firmware_starts_no_image_that_the_site_has_not_signed(office: Office) -
                 vm.wait_for(REFUSED, TIMEOUT)
     finally:
         images.put(base.id, own, signed.certificate, signed.site, signed.command_line)
+
+
+def test_a_host_gets_its_credentials_by_signed_images_alone(office: Office) -> None:
+    comes_up_and_enrols_its_tpm(office)
+    opens_its_envelope_from_a_cd(office)
+    starts_no_other_image(office)
