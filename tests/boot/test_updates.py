@@ -41,8 +41,8 @@ class UpdatedSite(HostSite):
         self.call("image", "import", "deaf", *files, "--cmdline", " ".join((*image.kernel_arguments, *DEAF)))
         self.disk = lab.directory / "disk.img"
         self.call("disk", "node1", "-o", self.disk)
-        os.truncate(self.disk, self.disk.stat().st_size + GROWTH)
         on_trial(self.disk)
+        os.truncate(self.disk, self.disk.stat().st_size + GROWTH)
 
     @property
     def machine(self) -> Machine:
