@@ -23,7 +23,7 @@ OURS = INVENTORY.replace("  base: demo\n", "  base: demo\n  policy: {alive_secon
     "    labels:",
     "    install: oem\n    persist: [ssh-host-keys, journal, libvirt]\n    update: {reboot: now}\n    labels:",
 )
-DEAF = ("systemd.mask=libvirtd.socket", "systemd.mask=libvirtd.service", "provision.gate=45")
+BROKEN = ("modules-load=there-is-no-such-module", "provision.gate=45")
 """What the image is started with that does not prove itself."""
 GROWTH = 64 << 20
 KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -32,13 +32,13 @@ BEGINS, FAILS = (f"provision-update: this {words}" for words in ("host starts ag
 
 
 class UpdatedSite(HostSite):
-    """A site with two base images, `demo` and `deaf`, which differ in what their kernel is told."""
+    """A site with two base images, `demo` and `broken`, which differ in what their kernel is told."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, OURS)
         image = host_image()
         files = ("--kernel", image.kernel, "--initrd", image.initrd)
-        self.call("image", "import", "deaf", *files, "--cmdline", " ".join((*image.kernel_arguments, *DEAF)))
+        self.call("image", "import", "broken", *files, "--cmdline", " ".join((*image.kernel_arguments, *BROKEN)))
         self.disk = lab.directory / "disk.img"
         self.call("disk", "node1", "-o", self.disk)
         on_trial(self.disk)
@@ -97,7 +97,7 @@ def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> N
         key, arguments = site.ssh(f"sha256sum {KEY} && cat /proc/cmdline").splitlines()
         assert arguments.split()[-3:] == TRIAL
         assert gpt.read_table(site.disk).partitions[-1].size == USUAL.data + GROWTH
-        site.gives("deaf")
+        site.gives("broken")
         starts_again(vm, BEGINS)
         site.slots(lambda slots: slots["doing"] == "trying")
         same, *boots = site.ssh(f"sha256sum {KEY} && journalctl --list-boots -q").splitlines()
@@ -105,4 +105,4 @@ def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> N
         starts_again(vm, FAILS)
         vm.wait_for(r"provision: slot b of this disk", 120)
         (failed,) = site.slots(lambda slots: slots["doing"] == "failed")["failed"]
-        assert (failed["image"], failed["reason"]) == ("deaf", "libvirt does not answer")
+        assert (failed["image"], failed["reason"]) == ("broken", "systemd is degraded: systemd-modules-load.service")

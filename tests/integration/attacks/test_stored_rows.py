@@ -36,7 +36,8 @@ def alter(connection: sqlite3.Connection, chance: random.Random) -> bool:
         if kind == "delete":
             connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (rowid,))
         elif kind == "double":
-            text = ", ".join(f"{name} || 'x'" if name == column else name for name in columns if name != "id")
+            more = f"CASE typeof({column}) WHEN 'blob' THEN CAST({column} || 'x' AS BLOB) ELSE {column} || 'x' END"
+            text = ", ".join(more if name == column else name for name in columns if name != "id")
             names = ", ".join(name for name in columns if name != "id")
             connection.execute(f"INSERT INTO {table} ({names}) SELECT {text} FROM {table} WHERE rowid = ?", (rowid,))
         else:
