@@ -86,7 +86,7 @@ def arguments(site: BootSite, report: Report, *, syslinux: bool) -> None:
     quotes around the whole of an argument, which is the same to the kernel."""
     written = " ".join(site.arguments if syslinux else map(quoted_by_grub, site.arguments))
     # A disk's loader says which of its slots it is.
-    added = r"( initrd=\S+( BOOTIF=\S+)?)" if syslinux else r"( provision\.slot=a)?"
+    added = r"( initrd=\S+( BOOTIF=\S+)?)" if syslinux else r"( provision\.identity=[0-9a-f]{32} provision\.slot=a)?"
     assert re.fullmatch(rf"BOOT_IMAGE=\S+ {re.escape(written)}{added}", report["cmdline"]), report["cmdline"]
 
 
