@@ -339,6 +339,17 @@ def test_one_that_does_not_is_left_at_once(
     assert report is not None and (report.doing, report.version, report.attempt) == (Doing.FAILED, NEW, 1)
 
 
+def test_an_image_that_cannot_read_its_own_slot_leaves_no_word_that_the_server_would_not_take(
+    disk: Disk, tmp_path: Path
+) -> None:
+    found, said = REPORT.look(), tmp_path / "said"
+    REPORT.say(found, "idle", said)
+    assert parse(said.read_text()) is not None
+    said.unlink()
+    REPORT.say(replace(found, versions={"a": REPORT.Version(), "b": REPORT.Version()}), "trying ", said)
+    assert not said.exists()
+
+
 def test_one_that_cannot_even_be_started_has_failed(disk: Disk, take: Taking) -> None:
     take(Server())
     assert REPORT.settled(REPORT.look()) == "idle"

@@ -91,7 +91,10 @@ def words(text):
 
 
 def say(found, doing, path=SAID):
-    """Leave word for the server, which hears it with the next message that this host is up."""
+    """Leave word for the server, which hears it with the next message that this host is up. An image that cannot read
+    its own slot leaves none: the server would not take the message."""
+    if not found.here.id:
+        return
     line = " ".join((found.running, found.default, *(found.versions[name].id or "-" for name in _OTHER), doing))
     new = Path(f"{path}.new")
     new.write_text(line)
