@@ -110,7 +110,7 @@ class Member:
             "install": "oem" if self.oem else "it",
             "storage": "none" if self.diskless else "persistent",
             "credentials": list(names if self.secret else ()),
-            "labels": {"batch": "factory" if self.oem else "site"},
+            "labels": {"batch": "factory" if self.name.startswith("edge") else "site"},
             "interfaces": self._interfaces(),
         }
         return found | ({"disk": dict(self.own_disk.named)} if self.own_disk else {}) | dict(self.more)
