@@ -48,17 +48,21 @@ class Exchange:
         """Whether nothing can be sent any more; uvicorn's `send` does not say so."""
         return bool(self.cycle.disconnected) or self.connection.transport.is_closing()
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the connection has TLS."""
+        return self.connection.transport.get_extra_info("sslcontext") is not None
+
     def socket(self) -> socket.socket | None:
         """A second descriptor of the client's socket, or None when bytes cannot go there directly (TLS), or at all.
 
         Bytes may only be sent on it while the transport's own buffer is empty. It is the caller's to close; being a
         second one, it never becomes another connection's when the transport closes its own.
         """
-        transport = self.connection.transport
-        if transport.get_extra_info("sslcontext") is not None or self.is_gone:
+        if self.is_encrypted or self.is_gone:
             return None
         try:
-            return socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno()))
+            return socket.socket(fileno=socket.dup(self.connection.transport.get_extra_info("socket").fileno()))
         except OSError:
             return None  # the transport has just closed its own
 
@@ -89,6 +93,11 @@ class Exchange:
     async def drain(self) -> None:
         """Wait until the client has taken nearly all that was sent, or has left."""
         await self.connection.flow.drain()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the body without asking uvicorn to; the header must have been sent."""
+        self.connection.transport.write(data)
+        self.sent(len(data))
 
     def sent(self, count: int) -> None:
         """Tell uvicorn that `count` bytes of the body have gone out on `socket`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,16 +22,14 @@ from provision.errors import ProvisionError
 from provision.media.content import PlanContent
 from provision.media.plan import Plan
 from provision.service.delivery import Delivery
+from provision.web import pipe as pipes
 from provision.web.problems import problem
 from provision.web.protocol import EXCHANGE, Exchange
 from provision.web.watch import Watch, watched
 
-CHUNK = 256 * 1024
-"""Bytes read and sent at a time: large enough to hide Python, small enough for the processor's cache."""
-
 _FIRST = 16 * 1024  # all that a client which never reads makes us hold in memory, and what it waits for at first
 _PIECE = 16 * 1024  # where bytes go through memory: nothing more is read before nearly all of it is taken
-_DIRECT = 1024 * 1024
+_WORTH_IT = 1024 * 1024  # bytes from which on a pipe is opened
 _BREATH = 4 * 1024 * 1024
 _REFUSALS = {
     412: problem("medium", "is not the one that If-Match names", 412, "download it from the first byte"),
@@ -100,69 +97,6 @@ def _range(value: str, size: int) -> Selection:
     return Selection(206, start, stop) if start < stop else Selection(416)
 
 
-class _Pipe:
-    """The short way from the page cache to a client's socket, past the transport, for a base's own bytes."""
-
-    def __init__(self, exchange: Exchange, content: PlanContent, sock: socket.socket) -> None:
-        self._exchange, self._content, self._sock = exchange, content, sock
-        self._loop = asyncio.get_running_loop()
-
-    @classmethod
-    def open(cls, exchange: Exchange, content: PlanContent) -> _Pipe | None:
-        """A pipe, or None when the connection has no short way."""
-        sock = exchange.socket()
-        return None if sock is None else cls(exchange, content, sock)
-
-    def close(self) -> None:
-        """Close the second descriptor."""
-        self._sock.close()
-
-    async def push(self, at: int, stop: int) -> int:
-        """Send what can go the short way from `at` on, and return how much that was: up to a patch or a cold page."""
-        begin, transport = at, self._exchange.connection.transport
-        stop = at + self._content.unpatched_length(at, stop)
-        if stop - at < CHUNK:
-            return 0
-        while transport.get_write_buffer_size() and not self._exchange.is_gone:
-            await self._writable()
-        warm = at
-        while at < stop and not self._exchange.is_gone:
-            if at >= warm:
-                warm = min(at + _DIRECT, stop)
-                if not self._content.is_warm(at, warm - at):
-                    break
-            try:
-                sent = self._content.send_now(self._sock, at, warm - at)
-            except BlockingIOError:
-                await self._writable()
-                continue
-            except OSError:
-                transport.abort()  # the client has gone
-                break
-            if not sent:
-                break  # the file has ended; reading it will say so
-            at += sent
-        self._exchange.sent(at - begin)
-        return at - begin
-
-    async def _writable(self) -> None:
-        """Wait until the socket takes bytes, or the connection has ended."""
-        future = self._loop.create_future()
-
-        def wake() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        lost = self._exchange.connection.on_lost
-        lost.add(wake)
-        self._loop.add_writer(self._sock.fileno(), wake)
-        try:
-            await future
-        finally:
-            self._loop.remove_writer(self._sock.fileno())
-            lost.discard(wake)
-
-
 class PlanResponse(Response):
     """The medium of `plan` as a response. `progress` is told from which byte of the medium to which have been sent up
     to now: after every 4 MiB, and at the end of the range. With a `delivery` the medium's seed goes to one machine
@@ -221,7 +155,7 @@ class PlanResponse(Response):
             fields |= {"content-type": MEDIA_TYPE, "content-length": str(len(refusal))}
         return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
 
-    async def _read(self, content: PlanContent, at: int, stop: int, most: int = CHUNK) -> bytes:
+    async def _read(self, content: PlanContent, at: int, stop: int, most: int = pipes.CHUNK) -> bytes:
         length = min(most, stop - at)
         if length <= 0:
             return b""
@@ -244,7 +178,7 @@ class PlanResponse(Response):
         watch: Watch | None,
     ) -> None:
         at, stop, told = chosen.start, chosen.stop, chosen.start
-        pipe = _Pipe.open(exchange, content) if exchange is not None and stop - at > _DIRECT else None
+        pipe = pipes.opened(exchange, content) if exchange is not None and stop - at > _WORTH_IT else None
         try:
             while at + len(data) < stop:
                 self._require(watch)
@@ -290,7 +224,7 @@ def _breath_end(at: int, stop: int, watch: Watch | None) -> int:
     """Up to where to send from `at` on before others have their turn: no rest is left that a pipe would not take, but
     for the last byte of an answer that is watched, which settles it."""
     end = stop if watch is None else stop - 1
-    return end if end - at < _BREATH + CHUNK else at + _BREATH
+    return end if end - at < _BREATH + pipes.CHUNK else at + _BREATH
 
 
 async def _settle(watch: Watch, last: bytes, send: Send, length: int) -> bytes:
