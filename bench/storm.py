@@ -1,11 +1,12 @@
 """A boot storm: 500 hosts take configuration, kernel, initrd and seed at once, while somebody follows in a browser.
 
-Ours is `provision serve` as it is, one process: each host has a MAC and an address of its own, is asked by ARP, gets
-its own seed, and is charged a boot. The peer is nginx with one worker and the same bytes as static files, alike for all
-hosts. Both are asked by the same client, one connection for each host, which takes the four one after the other. What
-the client cannot take any faster makes both look alike, so there is a row for each second of the server's processor.
-The last row is how long it takes until 99 of 100 hosts have their seed. The browser has the page of a host open, over
-TLS, and must have been shown that it got its seed. A host that gets anything but the four ends the benchmark.
+Kernel and initrd are as large as the host image for common hardware. Ours is `provision serve` as it is, one process:
+each host has a MAC and an address of its own, is asked by ARP, gets its own seed, and is charged a boot. The peer is
+nginx with one worker and the same bytes as static files, alike for all hosts. Both are asked by the same client, one
+connection for each host, which takes the four one after the other. What the client cannot take any faster makes both
+look alike, so there is a row for each second of the server's processor. The last row is how long it takes until 99 of
+100 hosts have their seed. The browser has the page of a host open, over TLS, and must have been shown that it got its
+seed. A host that gets anything but the four ends the benchmark.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bench.common import Row, note, paired, process, processor, python, table, w
 from provision import boot_paths
 from provision.boot_paths import PxelinuxConfig
 
-HOSTS, PAIRS, INITRD = 500, 3, 16 * site.MIB
+HOSTS, PAIRS, INITRD = 500, 3, 44 * site.MIB
 PORT, PEER_PORT, API_PORT = 80, 8081, 8443
 GOAL = ">= 0.8"
 _WAIT = 120
