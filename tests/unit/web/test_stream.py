@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from provision.errors import Unavailable
 from provision.media.content import PlanContent
 from provision.media.plan import Patch, Plan
 from provision.net.sockets import bind_tcp
+from provision.tls.context import load
 from provision.web.limits import Limits
 from provision.web.servers import Listener, Servers
 from provision.web.stream import PlanResponse, Selection, first_byte, select, sent_of
+from tests.helpers import certificates
 
 SIZE = 9_000_001
 BASE = hashlib.shake_256(b"medium").digest(SIZE)
@@ -134,14 +138,18 @@ class Server:
 
 
 @contextmanager
-def serving(plan: Plan, limits: Limits = Limits()) -> Iterator[Server]:  # noqa: B008
+def serving(
+    plan: Plan,
+    limits: Limits = Limits(),  # noqa: B008
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[Server]:
     server, ready, stop = Server(plan), threading.Event(), list[Any]()
 
     async def run() -> None:
         sock = bind_tcp("lo", "127.0.0.1", 0)
-        server.url = f"http://127.0.0.1:{sock.getsockname()[1]}/boot.iso"
+        server.url = f"http{'s' if tls else ''}://127.0.0.1:{sock.getsockname()[1]}/boot.iso"
         servers = Servers()
-        server.listener = await servers.add(server.app, sock, limits)
+        server.listener = await servers.add(server.app, sock, limits, tls=(lambda: tls) if tls else None)
         stop.extend((asyncio.get_running_loop(), servers))
         ready.set()
         ticking = asyncio.create_task(server.tick())
@@ -157,6 +165,36 @@ def serving(plan: Plan, limits: Limits = Limits()) -> Iterator[Server]:  # noqa:
     finally:
         stop[0].call_soon_threadsafe(stop[1].stop)
         thread.join(20)
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a medium is asked for, and who may ask."""
+
+    tls: ssl.SSLContext | None
+    limits: Limits
+
+    def serving(self, plan: Plan, **limits: Any) -> AbstractContextManager[Server]:
+        return serving(plan, replace(self.limits, **limits), self.tls)
+
+    def client(self) -> httpx.Client:
+        """One that asks for several, if it likes, over one connection."""
+        return httpx.Client(trust_env=False, verify=trusting(), timeout=30)
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=certificates.root().pem().decode())
+    context.check_hostname = False
+    return context
+
+
+@pytest.fixture(params=["plain", "encrypted", "encrypted-operator"])
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
+    """Every way in which a base's own bytes go the short way."""
+    if request.param == "plain":
+        return Door(None, Limits())
+    pair = certificates.write_pair(tmp_path, certificates.server())
+    return Door(load([pair]).context, Limits(authenticated=request.param.endswith("operator")))
 
 
 @pytest.fixture
@@ -181,10 +219,10 @@ def test_whole_and_head(plan: Plan) -> None:
         assert [stop for _, stop in server.progress].count(SIZE) == 2
 
 
-def test_ranges_and_conditions(plan: Plan) -> None:
+def test_ranges_and_conditions(plan: Plan, door: Door) -> None:
     spans = [(0, 1), (0, 300_000), (2_999_990, 3_000_010), (4_199_999, 4_200_001), (1, SIZE), (SIZE - 4, SIZE)]
     spans += [(100, 3_000_000), (3_000_000, 4_200_000), (1_234_567, 8_765_432)]
-    with serving(plan) as server, httpx.Client(trust_env=False) as client:
+    with door.serving(plan) as server, door.client() as client:
         for start, stop in spans:
             answer = client.get(server.url, headers={"range": f"bytes={start}-{stop - 1}"})
             assert answer.status_code == 206
@@ -209,12 +247,14 @@ def test_a_missing_base_is_503(plan: Plan) -> None:
     assert "cannot be opened" in answer.text
 
 
-def test_a_base_cut_short_midway_breaks_the_connection(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
-    with serving(plan) as server, httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+def test_a_base_cut_short_midway_breaks_the_connection(
+    plan: Plan, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    with door.serving(plan) as server, door.client() as client, client.stream("GET", server.url) as answer:
         parts = answer.iter_raw(65536)
         got = next(parts)
         os.truncate(plan.base, 6_000_000)
-        with pytest.raises(httpx.RemoteProtocolError):
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             for part in parts:
                 got += part
     assert WANTED.startswith(got[:6_000_000])
@@ -223,22 +263,25 @@ def test_a_base_cut_short_midway_breaks_the_connection(plan: Plan, caplog: pytes
     assert "Traceback" not in caplog.text
 
 
-def test_a_client_that_leaves_costs_nothing_more(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
-    with serving(plan) as server:
-        with httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+def test_a_client_that_leaves_costs_nothing_more(plan: Plan, door: Door, caplog: pytest.LogCaptureFixture) -> None:
+    with door.serving(plan) as server:
+        with door.client() as client, client.stream("GET", server.url) as answer:
             next(answer.iter_raw(1000))
         time.sleep(0.3)
         assert SIZE not in (stop for _, stop in server.progress)
         assert not caplog.records
         files = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         assert str(plan.base) not in files
-        assert httpx.get(server.url, trust_env=False).content == WANTED
+        with door.client() as client:
+            assert client.get(server.url).content == WANTED
 
 
-def test_a_reader_that_stops_is_dropped_on_the_short_way_too(plan: Plan) -> None:
-    with serving(plan, Limits(stall=1)) as server, socket.socket() as sock:
+def test_a_reader_that_stops_is_dropped_on_the_short_way_too(plan: Plan, door: Door) -> None:
+    with door.serving(plan, stall=1) as server, socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         sock.connect(("127.0.0.1", httpx.URL(server.url).port))
+        if door.tls:
+            sock = trusting().wrap_socket(sock)
         sock.sendall(b"GET /boot.iso HTTP/1.1\r\n\r\n")
         assert sock.recv(1000)
         assert server.listener is not None
@@ -250,8 +293,8 @@ def test_a_reader_that_stops_is_dropped_on_the_short_way_too(plan: Plan) -> None
         assert str(plan.base) not in [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()]
 
 
-def test_a_slow_reader_gets_every_byte(plan: Plan) -> None:
-    with serving(plan) as server, httpx.Client(trust_env=False) as client, client.stream("GET", server.url) as answer:
+def test_a_slow_reader_gets_every_byte(plan: Plan, door: Door) -> None:
+    with door.serving(plan) as server, door.client() as client, client.stream("GET", server.url) as answer:
         digest = hashlib.sha256()
         for part in answer.iter_raw(512 * 1024):
             digest.update(part)
@@ -259,7 +302,7 @@ def test_a_slow_reader_gets_every_byte(plan: Plan) -> None:
     assert digest.digest() == hashlib.sha256(WANTED).digest()
 
 
-def test_a_cold_read_stalls_nobody(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cold_read_stalls_nobody(plan: Plan, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     others: list[bool] = []
 
     def slow(self: PlanContent, offset: int, length: int) -> bytes:
@@ -270,7 +313,7 @@ def test_a_cold_read_stalls_nobody(plan: Plan, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(PlanContent, "read", slow)
     monkeypatch.setattr(PlanContent, "_preadv", lambda *_: 0)
-    with serving(plan) as server:
-        answer = httpx.get(server.url, trust_env=False, headers={"range": "bytes=0-999999"}, timeout=30)
-        assert answer.content == WANTED[:1_000_000]
+    with door.serving(plan) as server, door.client() as client:
+        answer = client.get(server.url, headers={"range": "bytes=0-1999999"})
+        assert answer.content == WANTED[:2_000_000]
     assert others and all(others)
