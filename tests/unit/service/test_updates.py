@@ -26,6 +26,7 @@ from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, make_base, request, seed_url, site
 
 load("libcrypto")
+load("signed_file")
 READER: Any = load("update_description")
 NONCE = "0f" * 16
 
