@@ -1,6 +1,7 @@
-"""Files that the site signs for one request (Ed25519, RFC 8032), in which nothing is secret: a line that names the form,
-a line with the signature in hex, and the content. The signature is over the first line and the content, so that one for
-another form does not serve.
+"""Files that the site signs for one request (Ed25519, RFC 8032), in which nothing is secret.
+
+A line names the form, another has the signature in hex, and the content follows. The signature is over the first line
+and the content, so that one for another form does not serve.
 
 images/host/root/usr/lib/provision/signed_file.py is the reader.
 """

@@ -58,6 +58,13 @@ def booted(here: Site) -> Agent:
     return agent
 
 
+def stored(here: Site) -> Agent:
+    """It has booted, and has said that it has its identity on its disk; its image can do that."""
+    agent = booted(here)
+    assert agent.says(identity=agent.stored) is None
+    return agent
+
+
 Ask = Callable[[Netboot], bytes]
 WAYS: dict[str, Ask] = {
     "pxelinux": lambda netboot: netboot.pxelinux_config(origin(MAC2), MAC2),

@@ -67,7 +67,7 @@ class Updated(Agent):
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE,))
+        found.can(ALIVE)
         found.service.core.store.bases.name("other", make_base(found.state, "other").id)
         yield found
 
