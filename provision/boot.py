@@ -294,6 +294,12 @@ class Copy:
         """What the copy is called in the revision of its seed."""
         return f"{self.medium} {self.id}"
 
+    @classmethod
+    def labelled(cls, host: str, label: str) -> Copy | None:
+        """The copy of a host that is called so; None for what is called otherwise."""
+        medium, _, id_ = label.partition(" ")
+        return cls(host, Medium(medium), id_) if id_ and medium in tuple(Medium) else None
+
     @property
     def network(self) -> str:
         """The network it was given away on: none."""

@@ -86,10 +86,10 @@ class PhoneHomeId:
 
 @dataclass(frozen=True)
 class PhoneHome(PhoneHomeId):
-    """The same with its one-time key, of which the host sends the hex form; and the key that it signs with after that,
-    which it never sends."""
+    """The same with its one-time key, of which the host sends the hex form, None on a general network, where others
+    read it; and the key that it signs with after that, which it never sends."""
 
-    key: Secret
+    key: Secret | None
     alive: Secret
 
 
@@ -355,8 +355,9 @@ def _told(phone_home: PhoneHome | None, envelope: EnvelopeSource | None, enroll:
     """Where and how the host says that it is up, and that it goes on being so; where its envelope is, and where it
     enrols its TPM."""
     told: dict[str, Any] = {}
-    if phone_home is not None:
+    if phone_home is not None and phone_home.key is not None:
         told["phone_home"] = {"url": phone_home.url, "key": phone_home.key.reveal().hex()}
+    if phone_home is not None:
         told["alive"] = {"url": phone_home.alive_url, "boot": phone_home.boot, "key": phone_home.alive.reveal().hex()}
     if envelope is not None:
         told["envelope"] = {"url": envelope.url, "keys": list(envelope.keys)}

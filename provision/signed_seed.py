@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from provision import signed_file
 from provision.seed import Seed
 
 FORMAT = "provision-signed-seed 1"
@@ -16,5 +17,4 @@ FORMAT = "provision-signed-seed 1"
 def encode(host: str, seed: Seed, sequence: int, nonce: str, key: Ed25519PrivateKey) -> bytes:
     """The seed of a host, signed for the machine that has chosen `nonce`; `sequence` grows with the site's changes."""
     signed = f"{host} {seed.revision} {sequence} {nonce}\n".encode() + seed.data
-    head = f"{FORMAT}\n".encode()
-    return head + f"{key.sign(head + signed).hex()}\n".encode() + signed
+    return signed_file.encode(FORMAT, signed, key)

@@ -70,7 +70,7 @@ def parse(text: str) -> SlotReport | None:
         return None
     found = _REPORT.fullmatch(text)
     if found is None:
-        raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
+        raise _invalid()
     part = found.groupdict(default="")
     return SlotReport(
         part["running"],
@@ -96,16 +96,22 @@ class Failure:
 @dataclass(frozen=True)
 class HostSlots:
     """What a host last said of its slots, as it said it, and when; which versions have failed on it, by their ids; and
-    the `attempt` that is allowed now: a version that failed in it is not tried again."""
+    the `attempt` that is allowed now: a version that failed in it is not tried again. Raises Invalid for what no host
+    has said."""
 
     said: str
     reported: datetime
     attempt: int = 1
     failed: Mapping[str, Failure] = field(default_factory=dict)
+    report: SlotReport = field(init=False, compare=False)
+    """What it said, parsed."""
 
-    @property
-    def report(self) -> SlotReport:
-        """The same, parsed."""
+    def __post_init__(self) -> None:
         found = parse(self.said)
-        assert found is not None  # noqa: S101  (only what a host has said is kept)
-        return found
+        if found is None:
+            raise _invalid()
+        object.__setattr__(self, "report", found)
+
+
+def _invalid() -> Invalid:
+    return Invalid("alive", "the body is not a valid message", "see docs/media-format.md")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from provision import signed_file
 from provision.host import Reboot
 
 FORMAT = "provision-update 1"
@@ -46,8 +47,7 @@ class Update:
 def encode(update: Update, key: Ed25519PrivateKey) -> bytes:
     """The signed description."""
     signed = "".join(f"{line}\n" for line in _lines(update)).encode()
-    head = f"{FORMAT}\n".encode()
-    return head + f"{key.sign(head + signed).hex()}\n".encode() + signed
+    return signed_file.encode(FORMAT, signed, key)
 
 
 def _lines(update: Update) -> Iterator[str]:

@@ -37,7 +37,7 @@ from provision.image.modules import Modules
 from provision.image.packages import Progress
 from provision.image.recipe import Loaded
 from provision.image.tree import Node, Tree
-from provision.image.versions import Place, Say, Versions, obtainable, today
+from provision.image.versions import Place, Say, Versions, at_hand, obtainable, today
 
 _ABOUT = "image.json"
 _KEPT_IMAGES = 8
@@ -91,9 +91,34 @@ def build(request: Request, progress: Progress = lambda what, done: None, say: S
     together, Invalid for a lock that is not its own, and Unavailable when packages cannot be had, a tool is missing, or
     the disk is full or not writable.
     """
-    image = _first(request, progress, say)[0]
+    progress("reading the recipe", 0.0)
+    image = _found(request, say) or _first(request, progress, say)[0]
     progress("done", 1.0)
     return image
+
+
+def _found(request: Request, say: Say) -> Image | None:
+    """The image when the cache has it, and nothing has to be fetched to know which it is: other builds in the same
+    cache, which take minutes, are not waited for."""
+    if request.versions is Versions.TODAY:
+        return None
+    loaded, place, lines = load(request), request.cache or user_cache() / "image", list[str]()
+    with on_disk(place):
+        cache = Cache(place)
+        path, wanted = _lock_file(loaded, request), loaded.recipe.packages
+        if request.versions is Versions.LOCKED:
+            taken: Lock | None = lock.read(path, wanted)
+        else:
+            taken = at_hand(path, wanted, Place(cache, lambda what, done: None, lines.append))
+        if taken is None:
+            return None
+        releases.check(taken.packages, loaded.release)
+        made = cache.find("images", _key(loaded, taken, lock.tool_versions()))
+    if made is None:
+        return None
+    for line in lines:
+        say(line)
+    return _image(made)
 
 
 def locked(request: Request, progress: Progress = lambda what, done: None, say: Say = lambda line: None) -> Lock:
@@ -105,7 +130,6 @@ def locked(request: Request, progress: Progress = lambda what, done: None, say: 
 
 def _first(request: Request, progress: Progress, say: Say) -> tuple[Image, _Job]:
     """The image and how it was made."""
-    progress("reading the recipe", 0.0)
     loaded = load(request)
     place = request.cache or user_cache() / "image"
     with on_disk(place), (cache := Cache(place)).locked():
@@ -127,6 +151,7 @@ def verify(request: Request, progress: Progress = lambda what, done: None, say: 
     The base media that either would be imported as are compared too. Raises Conflict when a tool is not of the locked
     version, or the two differ, and ImportProblems when boot loaders for the media are missing.
     """
+    progress("reading the recipe", 0.0)
     first, made = _first(request, lambda what, done: progress(what, done / 2), say)
     if differing := made.locked.differences(made.tools):
         raise Conflict(first.about["name"], "; ".join(differing), "use the tools of the lock, or --update-lock")
@@ -243,10 +268,17 @@ class _Job:
 
 
 def _built(job: _Job, progress: Progress) -> Image:
-    narrowed = job.loaded.narrowed
-    key = digest(_inputs(job.loaded), job.locked.text(), narrowed.text if narrowed else None, job.tools, _code())
-    made = job.cache.made("images", key, lambda path: _make(job, path, progress))
-    return Image(made, json.loads((made / _ABOUT).read_text()))
+    key = _key(job.loaded, job.locked, job.tools)
+    return _image(job.cache.made("images", key, lambda path: _make(job, path, progress)))
+
+
+def _key(loaded: Loaded, locked: Lock, tools: dict[str, str]) -> str:
+    narrowed = loaded.narrowed
+    return digest(_inputs(loaded), locked.text(), narrowed.text if narrowed else None, tools, _code())
+
+
+def _image(directory: Path) -> Image:
+    return Image(directory, json.loads((directory / _ABOUT).read_text()))
 
 
 def _make(job: _Job, target: Path, progress: Progress) -> None:

@@ -57,16 +57,24 @@ class Cache:
 
         `kind` is a directory of the cache. A break or an error in `make` leaves nothing.
         """
+        if (found := self.find(kind, key)) is not None:
+            return found
         final = self.directory / kind / key
-        if final.exists():
-            # The time says when it was last of use.
-            os.utime(final)
-            return final
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="new-", dir=final.parent) as temporary:
             made = Path(temporary) / key
             make(made)
             made.rename(final)
+        return final
+
+    def find(self, kind: str, key: str) -> Path | None:
+        """The file (or directory) of that kind and key; None when it is not there. Nobody has to wait for that."""
+        final = self.directory / kind / key
+        try:
+            # The time says when it was last of use.
+            os.utime(final)
+        except FileNotFoundError:
+            return None
         return final
 
     def text(self, kind: str, key: str, make: Callable[[], str]) -> str:

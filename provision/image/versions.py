@@ -56,14 +56,32 @@ def today(wanted: Sequence[str], place: Place, lists: Lists = ()) -> Lock:
     return Lock(tuple(sorted(wanted)), tuple(pinned), lock.tool_versions())
 
 
+def at_hand(path: Path, wanted: Sequence[str], place: Place) -> Lock | None:
+    """What `obtainable` takes when it has nothing to fetch; None when it has. It writes nothing, so it has to wait for
+    no other build."""
+    given = lock.read(path, wanted)
+    if not packages.absent(given.packages, place.debs):
+        return given
+    gone, kept = _gone(given, place, ()), _kept(given, place)
+    if not gone or not kept.exists():
+        return None
+    known = lock.read(kept, wanted)
+    if packages.absent(known.packages, place.debs):
+        return None
+    place.say(_line(path, given, gone, kept))
+    return known
+
+
 def obtainable(path: Path, wanted: Sequence[str], place: Place) -> Lock:
     """The lock file at `path` as long as its packages can be had, else the lock of today's, said in one line.
 
     All packages of the lock that is returned have been fetched. Raises Invalid for a file that is not a lock of this
     recipe, and Unavailable when neither can be had.
     """
+    if (found := at_hand(path, wanted, place)) is not None:
+        return found
     given = lock.read(path, wanted)
-    kept = place.cache.directory / "locks" / f"{digest(given.text())}.json"
+    kept = _kept(given, place)
     failure = Unavailable(str(path), "its packages are not available")
     for lists in _lists(place):
         gone = _gone(given, place, lists)
@@ -82,9 +100,18 @@ def obtainable(path: Path, wanted: Sequence[str], place: Place) -> Lock:
             kept.parent.mkdir(parents=True, exist_ok=True)
             lock.write(known, kept)
         place.cache.prune("locks", _KEPT)
-        place.say(f"{_why(path, given, gone)}; taking today's, as locked in {kept}")
+        place.say(_line(path, given, gone, kept))
         return known
     raise failure
+
+
+def _kept(given: Lock, place: Place) -> Path:
+    """Where the lock of today's packages is kept that is taken instead."""
+    return place.cache.directory / "locks" / f"{digest(given.text())}.json"
+
+
+def _line(path: Path, given: Lock, gone: Sequence[Package], kept: Path) -> str:
+    return f"{_why(path, given, gone)}; taking today's, as locked in {kept}"
 
 
 def _lists(place: Place) -> Iterator[Lists]:

@@ -47,6 +47,19 @@ class Endpoints:
         found = self._place(network)
         return found if isinstance(found, Endpoint) else None
 
+    def has_management(self, host: Host) -> bool:
+        """Whether a management network is one of the host's."""
+        networks = self._site().networks
+        return any(networks[i.network].role is Role.MANAGEMENT for i in host.interfaces.values() if i.network)
+
+    def of_own(self, host: Host) -> Endpoint | None:
+        """Where a host finds this server that was not booted from a network: on the first of its management networks
+        that is served, or of its general ones when it has no other."""
+        role = Role.MANAGEMENT if self.has_management(host) else Role.GENERAL
+        own = [i.network for i in host.interfaces.values() if i.network]
+        networks = self._site().networks
+        return next(filter(None, (self.of(name) for name in own if networks[name].role is role)), None)
+
     def for_links(self) -> list[str]:
         """The URLs, without a path, at which media are given to links: over TLS first."""
         networks, api = self._site().networks, self._settings.api

@@ -10,7 +10,7 @@ from threading import Lock
 from provision import boot_paths, key_pairs, seed_signature
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload, Role
+from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload
 from provision.boot_paths import EnvelopeFile
 from provision.cmdline import command_line
 from provision.errors import Gone, NotFound, Unavailable
@@ -30,7 +30,6 @@ from provision.secret import Secret
 from provision.seed import BootServer, EnvelopeSource, PhoneHome, PhoneHomeId, Seed, SeedCredential
 from provision.seed_signature import Signer
 from provision.service.core import Core
-from provision.service.endpoints import Endpoint
 from provision.service.payloads import carries_key
 from provision.site_key import KeyUse, SiteKey
 
@@ -56,7 +55,7 @@ class MediaBuilder:
         """The keys by which hosts know what the site has signed."""
 
     def _phone_home_url(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str | None:
-        """Where the booted host says that it is up: the network it boots on, else its own management network.
+        """Where the booted host says that it is up: the network it boots on, else one of its own.
 
         None when it gets no key to say so with, or nobody would hear it.
         """
@@ -65,15 +64,8 @@ class MediaBuilder:
         if not carries_key(channel):
             return None
         endpoints = self._core.endpoints
-        there = endpoints.of(channel.network) if channel.network else self._own_management(state.host)
+        there = endpoints.of(channel.network) if channel.network else endpoints.of_own(state.host)
         return f"{there.url}{boot_paths.UP}" if there else None
-
-    def _own_management(self, host: Host) -> Endpoint | None:
-        """Where this server is on the first of the host's management networks that it serves."""
-        networks = self._core.site.networks
-        own = [i.network for i in host.interfaces.values() if i.network]
-        endpoints = (self._core.endpoints.of(name) for name in own if networks[name].role is Role.MANAGEMENT)
-        return next(filter(None, endpoints), None)
 
     def _phone_home(self, state: HostState, channel: Channel, boot: Boot | Copy) -> PhoneHomeId | None:
         return _said(self._phone_home_url(state, channel, boot), boot)
@@ -147,12 +139,9 @@ class MediaBuilder:
         stored = state.stored
         if stored is None:
             return False
-        name, (medium, _, copy) = state.host.name, stored.boot.partition(" ")
-        boot = (
-            Copy(name, Medium(medium), copy)
-            if copy
-            else Boot(int(stored.boot), name, "", Medium.PXE, stored.network, stored.reported)
-        )
+        name, label = state.host.name, stored.boot
+        copy = Copy.labelled(name, label)
+        boot = copy or Boot(int(label), name, "", Medium.PXE, stored.network, stored.reported)
         channel = Channel(ChannelKind.MANAGEMENT, stored.network) if stored.network else OPERATOR
         with suppress(NotFound, Unavailable):
             return self.revision(state, channel, boot) == stored.holds.revision
@@ -171,7 +160,9 @@ class MediaBuilder:
         said = self._phone_home(state, release.channel, boot)
         require(release, state, boot, now, secret=bool(state.host.credentials) or said is not None)
         alive = core.store.keys.alive(name, boot.label)
-        home = PhoneHome(said.url, said.boot, self._key(boot), alive) if said else None
+        # The key that is sent goes over management networks alone; a medium of a host without one has none.
+        sent = self._key(boot) if isinstance(boot, Boot) or core.endpoints.has_management(state.host) else None
+        home = PhoneHome(said.url, said.boot, sent, alive) if said else None
         opened = core.store.credentials.open(name, state.host.credentials)
         owners = core.owners(state.host)
         credentials = [

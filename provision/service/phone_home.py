@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -37,22 +38,35 @@ class PhoneHome:
             self._core.audit.record(refused | {"rule": "phone-home"}, bound=reporting(where))
             self._core.tally.refused("phone-home", where or "")
             raise Denied("up", "the key fits no boot of this host", "boot the host again", "phone-home")
+        done = self._came_up(boot, now)
+        self._core.alive.booted(host, boot.label, now)
+        self._count(done, now)
+        return done
+
+    def _came_up(self, boot: Boot | Copy, now: datetime) -> Boot:
+        """Note it, once; raises Conflict."""
+        host, mac = boot.host, boot.mac if isinstance(boot, Boot) else None
         said = Conflict(host, "this boot has already said that it is up", "nothing needs to be done")
         if self._is_up(boot):
             raise said
-        mac = boot.mac if isinstance(boot, Boot) else None
         # What cannot be recorded does not happen, and the host says it again.
         with self._core.act("up", None, host=host, mac=mac, medium=str(boot.medium)):
             done = self._mark_up(boot, now)
             if done is None:
                 raise said
         self._core.witness()
-        self._core.alive.booted(host, boot.label, now)
         self._reads.forget(host)
         self._core.charged.forget(host)
         self._tracker.update(done)
-        self._count(done, now)
         return done
+
+    def _first_word(self, message: Message, now: datetime) -> None:
+        """A host without a management network has no key to say once that it is up, which others would read: its first
+        word from a medium says so."""
+        copy = Copy.labelled(message.host, message.boot)
+        if copy is not None and not self._core.endpoints.has_management(self._core.hosts[message.host]):
+            with suppress(Conflict):
+                self._came_up(copy, now)
 
     def _count(self, boot: Boot, now: datetime) -> None:
         window = self._core.store.windows.of(boot.host)
@@ -80,6 +94,7 @@ class PhoneHome:
         if not message.up:
             core.note("down", None, host=message.host)
             return None
+        self._first_word(message, now)
         update = self._updates.said(message, now)
         ordered = self._identities.said(message, now).value or update
         return {"order": ordered, "tag": message.order(key, ordered)} if ordered else None

@@ -12,7 +12,7 @@ from typing import Self
 
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, update
 
-from provision.errors import Unavailable
+from provision.errors import Invalid, Unavailable
 from provision.store import dialect, migrations, trust
 from provision.store.chain import Known
 from provision.store.dialect import Statement
@@ -169,7 +169,7 @@ class Database:
                     raise ValueError("a column has a value of another kind")
                 for part in parts:
                     part(tx.connection)
-            except (ValueError, TypeError, LookupError, AttributeError):
+            except (Invalid, ValueError, TypeError, LookupError, AttributeError):
                 raise Unavailable(self.subject, "holds a row that is damaged", "restore it from a backup") from None
 
     @contextmanager

@@ -7,13 +7,28 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
+from provision.boot import Medium
 from provision.errors import Denied, NotFound
 from provision.media.reader import Reader
 from provision.service.alive import Message
 from provision.service.netboot import Netboot
-from tests.helpers.site_fixture import MAC2, Site, boot_iso, charged, everything, origin, seed_url, uncharged
+from provision.settings import Listen
+from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import (
+    INVENTORY,
+    MAC2,
+    SETTINGS,
+    Site,
+    boot_iso,
+    charged,
+    everything,
+    origin,
+    seed_url,
+    uncharged,
+)
 
 TOKEN2 = b"token-of-node2"
 
@@ -55,6 +70,28 @@ def booted(here: Site) -> Agent:
     agent = Agent(here, seed)
     agent.up()
     agent.says()
+    return agent
+
+
+OFFICE = INVENTORY.replace(
+    'mgmt: {mac: "52:54:00:00:00:02", network: mgmt, addressing: dhcp, reservation: 10.0.0.12}',
+    'office: {mac: "52:54:00:00:00:02", network: office, addressing: dhcp}',
+)
+"""The site, with node2 on the general network alone."""
+IN_OFFICE = (*SETTINGS, Listen(network="office", interface="lo", address=IPv4Address("10.1.0.1")))
+"""Settings by which that network is served, too."""
+
+
+def from_disk(here: Site) -> Agent:
+    """node2, which runs from its disk image."""
+    plan = here.service.media.plan("node2", Medium.DISK, ROOT)
+    return Agent(here, b"".join(patch.data for patch in plan.patches))
+
+
+def stored(here: Site) -> Agent:
+    """It has booted, and has said that it has its identity on its disk; its image can do that."""
+    agent = booted(here)
+    assert agent.says(identity=agent.stored) is None
     return agent
 
 

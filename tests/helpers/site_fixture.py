@@ -12,7 +12,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -162,6 +162,10 @@ class Site:
     def window(self, host: str = "node1", boots: int = 1) -> None:
         """Open a window."""
         self.service.windows.open(host, 60, boots, ROOT)
+
+    def can(self, *features: str) -> None:
+        """Let the base image be one that says that it can do these."""
+        self.service.core._bases[self.base.id] = replace(self.base, features=features)
 
     def audit(self, event: str | None = None) -> list[Entry]:
         """The audit log, of one kind of event or whole."""

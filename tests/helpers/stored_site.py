@@ -15,12 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.api.bmc import NewBmc
+from provision.api.tokens import NewToken
 from provision.boot import Medium
 from provision.errors import ProvisionError, Unavailable
+from provision.media.initrd import IDENTITY
 from provision.media.plan import Plan
+from provision.principal import PrincipalRole
 from provision.service.service import Service
 from provision.site_key import KeyUse
+from provision.slots import Failure, HostSlots
+from provision.store import ledger
+from provision.store.bmc_boots import BmcBoot
 from provision.store.rollouts import Rollout, RolloutState
+from provision.stored import Holds, StoredIdentity
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
@@ -32,6 +39,7 @@ from tests.helpers.site_fixture import (
     MANAGEMENT,
     STRANGER,
     Clock,
+    Site,
     boot_iso,
     charged,
     everything,
@@ -48,11 +56,8 @@ SECRETS = {"node1": CANARY, "node1 once": OLD, "node2": NODE2}
 # Who may have what now: the secret's owner, by who asked how.
 TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", "node1"), ("iso", "node2", "node2")}
 
-TABLES = (
-    *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
-    *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_loaders", "tpm_windows", "tpm_imports"),
-    *("site_keys", "envelopes", "image_versions"),
-)
+TABLES = tuple(table.name for table in ledger.TABLES)
+"""All tables whose rows are believed; each has some now."""
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
 
@@ -94,8 +99,24 @@ def make_past(directory: Path) -> Past:
         here.service.core.store.enrolments.take({"node1": "ab" * 32}, now, ROOT)
         here.service.core.store.envelopes.number("node1", "content", now)
         here.service.core.store.image_versions.revoke(here.base.id)
+        _on_its_disk(here)
         here.secret("node1", CANARY)
+        assert here.service.core.store.earlier_credentials.of("node1") == {"token": 2}
+    with raw(here.state) as connection:
+        bare = [table for table in TABLES if connection.execute(f"SELECT 1 FROM {table}").fetchone() is None]
+    assert not bare, f"no row of these can be altered: {bare}"
     return Past(here.state, older)
+
+
+def _on_its_disk(here: Site) -> None:
+    """node1 has its identity on its disk, and two slots of which one has failed; its BMC was left to be undone."""
+    here.can(IDENTITY)
+    store, now = here.service.core.store, here.clock()
+    store.identities.put("node1", StoredIdentity("17", "mgmt", Holds("a" * 64, {"token": 2}), now))
+    failed = {"0b" * 32: Failure(1, "libvirt does not answer", now)}
+    store.slots.put("node1", HostSlots(f"a a {here.base.id} - idle", now, 2, failed))
+    store.bmc_boots.put(BmcBoot("node1", now, False, ("boot-once",), ROOT.name))
+    here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER), ROOT)
 
 
 def backup(state: Path, target: Path) -> None:

@@ -21,7 +21,10 @@ import uvicorn
 from tests.helpers.paths import ROOT
 
 _PROGRAMS = ROOT / "images/host/root/usr/lib/provision"
-_NAMES = ("alive", "update", "update-gate", "slot_report.py", "update_description.py", "libcrypto.py")
+_NAMES = (
+    *("alive", "update", "update-gate"),
+    *("slot_report.py", "update_description.py", "signed_file.py", "libcrypto.py"),
+)
 
 SLOTS = """\
 #!/usr/bin/python3

@@ -148,6 +148,7 @@ def _whole(disk: Path, slot: str) -> str:
 @cache
 def _programs() -> tuple[ModuleType, ModuleType]:
     """The host's own: of partition tables, and of its data."""
+    load("superblock")
     return load("gpt"), load("data")
 
 

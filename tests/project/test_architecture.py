@@ -42,7 +42,7 @@ LAYERS = (
     ("api",),
     ("policy",),
     # The parts: each knows the domain, and none of its neighbours.
-    ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "seed_signature", "ustar"),
+    ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "seed_signature", "signed_file", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
     ("signed_seed", "update"),

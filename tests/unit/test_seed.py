@@ -117,6 +117,9 @@ def test_host_json() -> None:
     assert document["servers"]["management"]["srv"] == "_provision-mgmt._tcp.example.org"
     without = json.loads(members(built(home=None))["provision-seed/root/etc/provision/host.json"].data)
     assert "phone_home" not in without and "alive" not in without
+    unsent = replace(HOME, key=None)
+    general = json.loads(members(built(home=unsent))["provision-seed/root/etc/provision/host.json"].data)
+    assert "phone_home" not in general and general["alive"] == document["alive"]
 
 
 def test_the_boot_servers_are_variables_of_nft() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from provision.errors import Invalid
-from provision.slots import Doing, SlotReport, parse
+from provision.slots import Doing, HostSlots, SlotReport, parse
 
 A, B = "0a" * 32, "0b" * 32
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,10 @@ def test_what_runs_and_what_comes() -> None:
 def test_what_it_may_not(text: str) -> None:
     with pytest.raises(Invalid, match="not a valid message"):
         parse(text)
+
+
+@pytest.mark.parametrize("said", ["", "idle", f"a a {A} - "])
+def test_nothing_is_kept_that_no_host_can_have_said(said: str) -> None:
+    assert HostSlots(f"a a {A} - idle", NOW).report == SlotReport("a", "a", A, "", Doing.IDLE)
+    with pytest.raises(Invalid, match="not a valid message"):
+        HostSlots(said, NOW)

@@ -33,6 +33,7 @@ from provision.web.pages import (
     tokens,
     tpms,
     unknown,
+    updates,
 )
 from provision.web.pages.forms import Forms
 from provision.web.pages.headers import Headers
@@ -57,6 +58,7 @@ def create(service: Service, authenticate: Authenticate) -> Guard:
     routes += [
         *tpms.routes(pages),
         *identities.routes(pages),
+        *updates.routes(pages),
         *tokens.routes(pages),
         *docs.routes(pages),
         *login.routes(pages),

@@ -22,14 +22,11 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
     return make_past(tmp_path_factory.mktemp("past"))
 
 
-def alter(connection: sqlite3.Connection, chance: random.Random) -> bool:
-    """One change of one row, of any kind; False when it changed nothing."""
-    table = chance.choice(TABLES)
+def alter(connection: sqlite3.Connection, table: str, chance: random.Random) -> bool:
+    """One change of one row of the table, of any kind; False when it changed nothing."""
     before = connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     rowids = [row[0] for row in connection.execute(f"SELECT rowid FROM {table}")]
-    if not rowids:
-        return False
     rowid, column = chance.choice(rowids), chance.choice(columns)
     kind = chance.choice(("alter", "exchange", "delete", "double"))
     try:
@@ -64,20 +61,21 @@ def changed(value: Any, chance: random.Random) -> Any:
     return chance.choice((FUTURE, "2026-03-01T12:00:00.000000Z", 1))
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("table", TABLES)
+def test_any_row_changed_in_any_way(past: Past, tmp_path: Path, table: str, seed: int) -> None:
+    chance = random.Random(f"{table} {seed}")
     stopped, running = past.copy(tmp_path / "stopped"), past.copy(tmp_path / "running")
     done = 0
     with raw(stopped) as connection:
         while not done:
-            done += alter(connection, chance)
+            done += alter(connection, table, chance)
     refused(stopped)
     with opened(running) as service:
         done = 0
         with raw(running) as connection:
             while not done:
-                done += alter(connection, chance)
+                done += alter(connection, table, chance)
         assert gains(service) <= TRUTH
         try:
             assert not service.core.store.database.recheck()

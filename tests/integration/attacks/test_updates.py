@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,39 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from provision.media.initrd import ALIVE
 from provision.web import boot_app
-from tests.helpers.agent import booted
-from tests.helpers.site_fixture import INVENTORY, MAC2, Site, edge, make_base, site
+from tests.helpers.agent import IN_OFFICE, OFFICE, booted, from_disk
+from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC2, MANAGEMENT, Site, edge, make_base, site
 from tests.helpers.updating_host import Between, Host, between, served, until
 
 
+@pytest.fixture(params=["management", "general"])
+def inventory(request: pytest.FixtureRequest) -> str:
+    """node2 boots on the management network, or is on the general one alone and boots from its disk image."""
+    return INVENTORY if request.param == "management" else OFFICE
+
+
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE,))
+def here(tmp_path: Path, inventory: str) -> Iterator[Site]:
+    with site(tmp_path, inventory, listen=IN_OFFICE) as found:
+        found.can(ALIVE)
         found.service.core.store.bases.name("other", make_base(found.state, "other").id)
         yield found
 
 
 @pytest.fixture
-def wire(here: Site) -> Iterator[Between]:
-    app = boot_app.create(here.service.netboot, edge(macs={"127.0.0.1": MAC2}))
+def wire(here: Site, inventory: str) -> Iterator[Between]:
+    channel = MANAGEMENT if inventory == INVENTORY else GENERAL
+    app = boot_app.create(here.service.netboot, edge(channel, macs={"127.0.0.1": MAC2}))
     with served(app) as port, between(port) as found:
         yield found
 
 
 @pytest.fixture
-def host(here: Site, wire: Between, tmp_path: Path) -> Host:
+def host(here: Site, wire: Between, inventory: str, tmp_path: Path) -> Host:
     """node2, which runs the site's base, and is to run the other one."""
-    about = booted(here).about
+    about = (booted(here) if inventory == INVENTORY else from_disk(here)).about
     about["alive"]["url"] = f"http://127.0.0.1:{wire.port}/alive"
-    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    base: other\n    update: {reboot: now}\n"))
+    here.apply(inventory.replace("  node2:\n", "  node2:\n    base: other\n    update: {reboot: now}\n"))
     return Host(tmp_path / "host", about, here.base.id)
 
 

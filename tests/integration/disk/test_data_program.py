@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from tests.helpers.host_programs import load
 load("gpt")
+load("superblock")
 data = load("data")
 root = Path(sys.argv[1])
 """

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def data() -> ModuleType:
     load("gpt")
+    load("superblock")
     return load("data")
 
 

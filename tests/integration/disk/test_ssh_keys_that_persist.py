@@ -25,6 +25,7 @@ def watch(source: Path, seen: list[set[str]]) -> Callable[[], None]:
 
 def test_a_key_is_flushed_before_and_after_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load("gpt")
+    load("superblock")
     program = load("data")
     source, place, flushed = tmp_path / "kept", tmp_path / "ssh", list[set[str]]()
     place.mkdir()

@@ -29,6 +29,7 @@ def gpt() -> ModuleType:
 
 @pytest.fixture
 def data(gpt: ModuleType) -> ModuleType:
+    load("superblock")
     return load("data")
 
 

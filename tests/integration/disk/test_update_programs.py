@@ -21,6 +21,7 @@ from provision.update import Update, UpdateFile, encode
 from tests.helpers.host_programs import load
 
 load("libcrypto")
+load("signed_file")
 DESCRIPTION: Any = load("update_description")
 REPORT: Any = load("slot_report")
 PROGRAM: Any = load("update")

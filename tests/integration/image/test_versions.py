@@ -15,6 +15,7 @@ from provision.errors import Invalid, Unavailable
 from provision.image import build as builder
 from provision.image import lock, media
 from provision.image.build import Request
+from provision.image.cache import Cache
 from provision.image.tree import Node
 from provision.image.versions import Versions
 from tests.helpers.archive import Archive
@@ -118,6 +119,20 @@ def test_what_was_fetched_once_is_enough_without_an_archive(archive: Archive, re
     before = built(request_)
     archive.vanish()
     assert built(request_) == before
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_image_that_is_there_waits_for_no_other_build(archive: Archive, request_: Request, gone: bool) -> None:
+    if gone:
+        archive.replace("tools", "1-1", "1-2", tools("two"), depends="library")
+        archive.update()
+    before = built(request_)
+    assert request_.cache is not None
+    with Cache(request_.cache).locked():
+        assert built(request_) == before
+        if not gone:
+            assert built(replace(request_, versions=Versions.LOCKED)) == before
     assert (len(before[1]) == 1) is gone
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -75,7 +75,7 @@ class Judged:
 @pytest.fixture
 def judged(tmp_path: Path) -> Iterator[Judged]:
     with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE, IDENTITY, SIGNED))
+        found.can(ALIVE, IDENTITY, SIGNED)
         (tmp_path / "judged").mkdir()
         yield Judged(found, tmp_path / "judged")
 
@@ -83,7 +83,7 @@ def judged(tmp_path: Path) -> Iterator[Judged]:
 def other_site(tmp_path: Path) -> Iterator[Judged]:
     (tmp_path / "other").mkdir()
     with site(tmp_path / "other") as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(SIGNED,))
+        found.can(SIGNED)
         yield Judged(found, tmp_path)
 
 

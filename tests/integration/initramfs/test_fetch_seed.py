@@ -24,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 load("libcrypto")
 load("placing")
+load("signed_file")
 load("signed_seed")
 PROGRAM: Any = load("fetch-seed")
 SERVER, DEAF = "http://10.0.0.1", "http://10.0.0.9"

@@ -6,6 +6,7 @@ import hashlib
 import io
 import tarfile
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,23 @@ def test_a_tree_has_one_set_of_loaders(here: Site) -> None:
     found = tree(here)
     assert hashlib.sha256(found["lpxelinux.0"]).hexdigest() == here.base.loaders["lpxelinux.0"].sha256
     assert {f"images/{base.id}/kernel" for base in (here.base, other)} <= set(found)
+
+
+def test_a_host_finds_it_on_a_general_network_only_without_a_management_network(here: Site) -> None:
+    general, both = NODE4, NODE4.replace("node4", "node5").replace(":04", ":05")
+    both += '      mgmt: {mac: "52:54:00:00:00:06", network: mgmt, addressing: dhcp}\n'
+    make_base(here.state, "other")
+    here.apply(INVENTORY + general + both)
+    office = Listen(network="office", interface="lo", address=IPv4Address("10.1.0.1"), http_port=8080)
+    (mgmt,) = here.service.core.settings.listen
+    hosts = here.service.core.hosts
+    for blocks, urls in (
+        ((mgmt, office), ("http://10.1.0.1:8080", "http://10.0.0.1")),
+        ((mgmt,), (None, "http://10.0.0.1")),
+        ((office,), ("http://10.1.0.1:8080", None)),
+        ((mgmt.model_copy(update={"interface": "absent0", "address": None}), office), ("http://10.1.0.1:8080", None)),
+    ):
+        settle(here, *blocks)
+        endpoints = here.service.core.endpoints
+        found = [endpoints.of_own(hosts[name]) for name in ("node4", "node5")]
+        assert tuple(one.url if one else None for one in found) == urls

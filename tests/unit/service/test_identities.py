@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
@@ -17,24 +15,21 @@ from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
 from provision.render.identity import machine_id
 from provision.stored import Holds
-from tests.helpers.agent import TOKEN2, Agent, booted
+from tests.helpers.agent import TOKEN2, Agent, stored
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC2, Site, origin, site
+from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC2, Site, origin
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE, IDENTITY))
-        yield found
+def here(here: Site) -> Site:
+    here.can(ALIVE, IDENTITY)
+    return here
 
 
 @pytest.fixture
 def agent(here: Site) -> Agent:
     """node2 is up, and has said that its identity is on its disk."""
-    found = booted(here)
-    assert found.says(identity=found.stored) is None
-    return found
+    return stored(here)
 
 
 def config(here: Site, channel: object = None) -> bytes:
@@ -139,7 +134,7 @@ def test_a_window_lets_it_have_a_new_one(here: Site, agent: Agent) -> None:
 
 
 def test_an_image_that_keeps_no_identity_is_never_booted_alone(here: Site, agent: Agent) -> None:
-    here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE,))
+    here.can(ALIVE)
     agent.says(up=False)
     here.clock.advance(seconds=60)
     assert b"seed" in config(here)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,10 +10,10 @@ import pytest
 from provision.errors import Conflict, Denied, Gone, NotFound
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.principal import Authentication, Principal, PrincipalRole
-from tests.helpers.agent import TOKEN2, Agent, booted
+from tests.helpers.agent import TOKEN2, Agent, stored
 from tests.helpers.links import make, take
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import MAC1, MAC2, Site, charged, origin, site
+from tests.helpers.site_fixture import MAC1, MAC2, Site, charged, origin
 from tests.helpers.tpm_samples import tpm
 
 NEW = "52:54:00:00:00:42"
@@ -23,18 +21,15 @@ MACHINE = UUID("4c4c4544-0042-3510-8054-b4c04f4d3107")
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE, IDENTITY))
-        yield found
+def here(here: Site) -> Site:
+    here.can(ALIVE, IDENTITY)
+    return here
 
 
 @pytest.fixture
 def agent(here: Site) -> Agent:
     """The old machine: node2 is up, and has its identity on its disk."""
-    found = booted(here)
-    found.says(identity=found.stored)
-    return found
+    return stored(here)
 
 
 def test_the_old_machine_is_believed_no_longer(here: Site, agent: Agent) -> None:

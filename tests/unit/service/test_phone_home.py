@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from provision.store.keys import load_key
 from provision.store.rows import HISTORY
 from provision.store.store import Store
 from provision.web import boot_app
-from tests.helpers.agent import TOKEN2, Agent, answer, booted
+from tests.helpers.agent import IN_OFFICE, OFFICE, TOKEN2, Agent, answer, booted, from_disk
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC2, Reply, Site, charged, edge, origin, request, seed_url, site
 
 
@@ -101,6 +103,58 @@ def test_what_was_said_before_cannot_be_said_again_by_others(here: Site) -> None
     refused = [entry for entry in here.audit("alive") if entry["answer"] == "denied"]
     assert sum(entry.get("count", 1) for entry in refused) == 3
     assert {entry["rule"] for entry in refused} == {"alive"}
+
+
+@contextmanager
+def in_the_office(directory: Path) -> Iterator[tuple[Site, Agent]]:
+    """node2 is on a general network alone, and runs from its disk image."""
+    with site(directory, OFFICE, listen=IN_OFFICE) as here:
+        yield here, from_disk(here)
+
+
+def test_on_a_general_network_no_key_is_sent_and_the_first_word_says_that_it_is_up(tmp_path: Path) -> None:
+    with in_the_office(tmp_path) as (here, agent):
+        store = here.service.core.store
+        copy = Copy.labelled("node2", agent.about["alive"]["boot"])
+        assert copy is not None and copy.medium is Medium.DISK
+        assert agent.about["alive"]["url"] == "http://10.1.0.1/alive" and "phone_home" not in agent.about
+        sent = store.keys.of_copy(copy).reveal().hex()
+        plan = here.service.media.plan("node2", Medium.DISK, ROOT)
+        assert not any(sent.encode() in patch.data for patch in plan.patches)
+        for _ in range(2):
+            agent.says(up=False)
+            assert here.audit("up") == [], "who goes down has not come up"
+        for _ in range(2):
+            agent.says()
+            (entry,) = here.audit("up")
+        assert (entry["host"], entry["medium"]) == ("node2", "disk")
+        (row,) = here.service.reports.of_hosts(["node2"])
+        assert row.up is not None and here.service.core.alive.heard("node2") == here.clock()
+
+
+def test_a_first_word_that_cannot_be_recorded_is_said_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise Unavailable("audit.log", "the audit log cannot be written")
+
+    with in_the_office(tmp_path) as (here, agent):
+        with monkeypatch.context() as broken:
+            broken.setattr(here.service.core.audit, "record", full)
+            with pytest.raises(Unavailable):
+                agent.says()
+        assert not here.service.core.store.boots.of("node2")
+        agent.says()
+        assert len(here.audit("up")) == 1
+
+
+def test_with_a_management_network_a_medium_has_the_key_and_uses_it(tmp_path: Path) -> None:
+    """Its first word, which a copy of the disk says as well, does not."""
+    with site(tmp_path, listen=IN_OFFICE) as here:
+        agent = from_disk(here)
+        assert agent.about["phone_home"]["url"] == "http://10.0.0.1/up"
+        agent.says()
+        assert here.audit("up") == []
+        agent.up()
+        assert len(here.audit("up")) == 1
 
 
 def test_the_key_that_crosses_the_lan_at_up_signs_nothing(here: Site) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_explain_names_an_image_without_the_agent(here: Site) -> None:
     rows = here.service.reports.explain("node2", ROOT)
     marked = {(row.medium, row.channel) for row in rows if row.caution}
     assert marked == {("pxe", "management:mgmt"), ("http-boot", "management:mgmt")}
-    here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE,))
+    here.can(ALIVE)
     assert not any(row.caution for row in here.service.reports.explain("node2", ROOT))
 
 

@@ -35,6 +35,7 @@ from tests.helpers.site_fixture import (
 
 load("libcrypto")
 PLACING: Any = load("placing")
+load("signed_file")
 READER: Any = load("signed_seed")
 NONCE = "0f" * 16
 UKI = INVENTORY.replace("  node1:\n", "  node1:\n    chain: uki\n").replace("  node3:\n", "  node3:\n    chain: uki\n")

@@ -26,6 +26,7 @@ from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, make_base, request, seed_url, site
 
 load("libcrypto")
+load("signed_file")
 READER: Any = load("update_description")
 NONCE = "0f" * 16
 
@@ -66,7 +67,7 @@ class Updated(Agent):
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as found:
-        found.service.core._bases[found.base.id] = replace(found.base, features=(ALIVE,))
+        found.can(ALIVE)
         found.service.core.store.bases.name("other", make_base(found.state, "other").id)
         yield found
 

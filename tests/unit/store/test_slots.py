@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.errors import NotFound
+from provision.errors import NotFound, Unavailable
 from provision.slots import Failure, HostSlots
 from tests.helpers.principals import ROOT
 from tests.helpers.store_samples import NOW, host, inventory, open_store
@@ -43,3 +43,15 @@ def test_what_somebody_else_wrote_is_seen(tmp_path: Path) -> None:
             connection.execute("UPDATE slots SET failed = '{}'")
         connection.close()
         assert not store.database.recheck()
+
+
+def test_a_row_that_no_host_can_have_said_is_told_when_the_store_is_opened(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.hosts.apply(inventory(host(1)), ROOT)
+        store.slots.put("n1", ONE)
+    connection = sqlite3.connect(tmp_path / "provision.db")
+    with connection:
+        connection.execute("UPDATE slots SET said = 'a a x'")
+    connection.close()
+    with pytest.raises(Unavailable, match="a row that is damaged; restore"), open_store(tmp_path):
+        pass

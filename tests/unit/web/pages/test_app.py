@@ -53,6 +53,7 @@ FORMS = {
     "/hosts/node1/tpm/reject": {"fingerprint": "ab" * 32},
     "/hosts/node1/operation/cancel": {},
     "/hosts/node1/reprovision": {},
+    "/hosts/node1/retry-update": {},
     "/hosts/node1/bmc": {"url": "https://127.0.0.1", "user": "root", "password": "x"},
     "/hosts/node1/bmc/remove": {},
     "/hosts/node1/tpm/remove": {},
@@ -67,7 +68,7 @@ FORMS = {
     "/tokens": {"name": "another", "role": "admin"},
     "/tokens/ci/revoke": {},
 }
-_FORMS_OF_OPERATORS = 13
+_FORMS_OF_OPERATORS = 14
 
 
 @pytest.mark.parametrize("role", list(PrincipalRole))
@@ -124,7 +125,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
         assert b"/hosts/node1" not in body and b"52:54:00" not in body and CANARY not in body
     for path in ("/audit/chain", "/tokens", ADOPT, "/rollout", "/rollout/events", "/rollout/rollback"):
         assert browser.get(path).status == 403
-    forms = ("window", "operation/cancel", "bmc/check", "compromised", "reprovision", "decommission")
+    forms = ("window", "operation/cancel", "bmc/check", "compromised", "reprovision", "retry-update", "decommission")
     for path in (f"/hosts/node1/{form}" for form in forms):
         assert browser.post(path).status == 404
     assert browser.post("/selection", action="window", hosts="node1").status == 404

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from provision.errors import Denied
 from provision.principal import PrincipalRole
-from provision.slots import Failure, HostSlots
 from tests.helpers.browser import logged_in
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
@@ -32,17 +29,3 @@ def test_a_host_is_declared_compromised_and_gets_nothing_until_all_is_replaced(h
     assert browser.get("/hosts/node1/media/iso").status == Denied.status
     here.secret("node1", CANARY + b" replaced")
     assert browser.get("/hosts/node1/media/iso").status == 200
-
-
-def test_it_shows_what_runs_and_what_has_failed(here: Site) -> None:
-    browser = logged_in(here, PrincipalRole.READER)
-    assert "from slot" not in browser.get("/hosts/node1").body.decode()
-    known = HostSlots(f"a a {here.base.id} {'0b' * 32} failed {'0b' * 32} 1 libvirt does not answer", here.clock())
-    failed = {"0b" * 32: Failure(1, "libvirt does not answer", here.clock())}
-    here.service.core.store.slots.put("node1", replace(known, failed=failed))
-    page = " ".join(browser.get("/hosts/node1").body.decode().split())
-    for words in ("Runs base from slot a.", "Update: <strong>failed</strong>", "0b0b0b0b0b0b0b0b has failed there"):
-        assert words in page, words
-    assert "provision host retry-update node1" in page
-    here.service.core.store.slots.put("node1", replace(known, failed=failed, attempt=2))
-    assert "retry-update" not in browser.get("/hosts/node1").body.decode()

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.principal import PrincipalRole
 from provision.stored import Ordered
-from tests.helpers.agent import booted
+from tests.helpers.agent import stored
 from tests.helpers.browser import logged_in
 from tests.helpers.site_fixture import INVENTORY, Site
 
 
 def test_an_operator_gives_a_new_one_and_an_admin_ends_it(here: Site, tmp_path: Path) -> None:
-    here.service.core._bases[here.base.id] = replace(here.base, features=(ALIVE, IDENTITY))
+    here.can(ALIVE, IDENTITY)
     operator, admin = logged_in(here, PrincipalRole.OPERATOR), logged_in(here, PrincipalRole.ADMIN)
     page = "/hosts/node2"
     assert "Identity on its disk" not in operator.get(page).body.decode()
-    agent = booted(here)
-    agent.says(identity=agent.stored)
+    stored(here)
     here.secret("node2", b"another token")
     shown = operator.get(page).body.decode()
     assert "Identity on its disk" in shown and "Decommission the host" not in shown

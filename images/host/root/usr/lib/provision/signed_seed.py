@@ -3,27 +3,19 @@
 import json
 import re
 
-import libcrypto
 import placing
+import signed_file
+from signed_file import Refused
 
 FORMAT = "provision-signed-seed 1"
 _ABOUT = re.compile(rb"([a-z0-9-]{1,63}) ([0-9a-f]{64}) ([0-9]{1,18}) ([0-9a-f]{32})")
 _HOST_JSON = "/etc/provision/host.json"
 
 
-class Refused(Exception):
-    """Why the seed is not taken, in words for a console."""
-
-
 def archive(file, keys, nonce, macs):
     """The seed's archive, when the site has signed it for this machine, which has these MACs, and this very request.
     Raises Refused."""
-    head, _, rest = file.partition(b"\n")
-    signature, _, signed = rest.partition(b"\n")
-    if head != FORMAT.encode():
-        raise Refused("the seed is not one that this image knows")
-    if not _is_signed(head + b"\n" + signed, signature, keys):
-        raise Refused("the seed is not signed by this site")
+    signed = signed_file.content(file, FORMAT, keys, "seed")
     line, _, content = signed.partition(b"\n")
     about = _ABOUT.fullmatch(line)
     if about is None:
@@ -32,14 +24,6 @@ def archive(file, keys, nonce, macs):
         raise Refused("the seed is one that was made for an earlier request")
     _require_own(content, macs)
     return content
-
-
-def _is_signed(message, signature, keys):
-    try:
-        signature = bytes.fromhex(signature.decode("ascii"))
-    except ValueError:
-        return False
-    return any(libcrypto.is_signed(message, signature, key) for key in keys)
 
 
 def _require_own(content, macs):

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-import libcrypto
+import signed_file
+from signed_file import Refused
 
 FORMAT = "provision-update 1"
 _LINES = re.compile(
@@ -12,10 +13,6 @@ _LINES = re.compile(
     r"reboot (?P<reboot>when-empty|now|never)\narguments (?P<arguments>[ -~]{0,2047})\n"
     r"kernel (?P<kernel>[0-9]{1,12} [0-9a-f]{64})\n(?P<initrds>(?:initrd [0-9]{1,12} [0-9a-f]{64}\n){1,99})"
 )
-
-
-class Refused(Exception):
-    """Why an update is not taken, in words for a console."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,7 @@ class Update:
 
 def read(file, keys, host, site, nonce):
     """The update, when the site has signed it for this host and this very request. Raises Refused."""
-    head, _, rest = file.partition(b"\n")
-    signature, _, signed = rest.partition(b"\n")
-    if head != FORMAT.encode():
-        raise Refused("the update is not one that this image knows")
-    if not _is_signed(head + b"\n" + signed, signature, keys):
-        raise Refused("the update is not signed by this site")
+    signed = signed_file.content(file, FORMAT, keys, "update")
     found = _LINES.fullmatch(signed.decode("ascii", "replace"))
     if found is None:
         raise Refused("the update does not say what it is")
@@ -65,14 +57,6 @@ def read(file, keys, host, site, nonce):
         kernel=_file("kernel", found["kernel"]),
         initrds=tuple(_file(f"initrd/{number}", line) for number, line in initrds),
     )
-
-
-def _is_signed(message, signature, keys):
-    try:
-        signature = bytes.fromhex(signature.decode("ascii"))
-    except ValueError:
-        return False
-    return any(libcrypto.is_signed(message, signature, key) for key in keys)
 
 
 def _file(name, text):
