@@ -192,3 +192,23 @@ def test_the_kernel_is_told_the_same_as_by_the_server(slots: ModuleType) -> None
     of = BootTarget("node1", "/boot/vmlinuz", ("/boot/initrd0.img",), None, ODD_ARGUMENTS)
     expected = grub.disk_config(of).decode().split("\n", 1)[1]
     assert slots.configuration(" ".join(ODD_ARGUMENTS) + "\n") == expected
+
+
+def test_what_a_guest_writes_to_a_disk_of_its_own_is_not_looked_at(
+    slots: ModuleType, call: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The initramfs knows which disk has the host's identity."""
+    (tmp_path / "sys/block/sda/device").mkdir(parents=True)
+    (tmp_path / "sda").write_bytes((tmp_path / "vda").read_bytes())
+    with pytest.raises(slots.Refused, match="sda and vda have slots"):
+        call("state")
+    monkeypatch.setattr(slots, "WORK", tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/disk").write_text("vda\n")
+    assert state(call) == FACTORY
+    call("write", *files(tmp_path), "v2")
+    call("try")
+    assert (tmp_path / "sda").read_bytes() != (tmp_path / "vda").read_bytes()
+    (tmp_path / "run/disk").write_text("vdb\n")
+    with pytest.raises(slots.Refused, match="no disk has two slots"):
+        call("state")
