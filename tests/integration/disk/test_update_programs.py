@@ -21,6 +21,7 @@ from provision.update import Update, UpdateFile, encode
 from tests.helpers.host_programs import load
 
 load("libcrypto")
+load("answers")
 DESCRIPTION: Any = load("update_description")
 REPORT: Any = load("slot_report")
 PROGRAM: Any = load("update")
@@ -190,6 +191,38 @@ def test_a_changed_byte_is_never_written(disk: Disk, take: Taking, name: str) ->
     with pytest.raises(DESCRIPTION.Refused, match=f"has less of {name}"):
         take(server)
     assert "write" not in disk.done
+
+
+def test_what_is_behind_the_last_initrd_is_never_written(disk: Disk, take: Taking, tmp_path: Path) -> None:
+    """Who had the data partition left it there; it would be unpacked as one initrd more."""
+    server = Server()
+    for name, content in (("initrd", b"".join(INITRDS) + b"070701"), ("kernel", KERNEL + b"x")):
+        (tmp_path / "update").mkdir(mode=0o700, exist_ok=True)
+        (tmp_path / "update/version").write_text(NEW)
+        (tmp_path / "update" / name).write_bytes(content)
+        with pytest.raises(DESCRIPTION.Refused, match="is not what the site has signed"):
+            take(server)
+        assert "write" not in disk.done and not (tmp_path / "update" / name).exists()
+    take(server)
+    assert disk.content["b"][:2] == (KERNEL, b"".join(INITRDS))
+
+
+def test_who_waits_for_a_turn_asks_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand hosts that ask every two seconds are all that a server has time for."""
+    server = PROGRAM.Server({"host": "node7", "alive": {"url": "http://[::1]:9/", "boot": "b", "key": "00"}}, "run")
+    clock, asked = [0.0], list[float]()
+
+    def busy(*_: object) -> bytes:
+        asked.append(clock[0])
+        raise OSError("others are served first")
+
+    monkeypatch.setattr(server, "ask", busy)
+    monkeypatch.setattr(PROGRAM.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(PROGRAM.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    with pytest.raises(DESCRIPTION.Refused, match="others are served first"):
+        server.patiently("/update/part", "part", 1)
+    assert 3600 / 90 < len(asked) < 3600 / 30, asked
+    assert max(after - before for before, after in zip(asked, asked[1:], strict=False)) <= 90
 
 
 @pytest.mark.parametrize(
