@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,65 @@ def test_what_is_remembered_outlives_the_service(here: Site, agent: Updated) -> 
     assert store.database.recheck()
     store.database.load(store.slots.load)
     assert store.slots.of("node2") == known is not None
+
+
+def test_a_host_cannot_have_more_remembered_than_there_is(here: Site, agent: Updated) -> None:
+    """Whoever is root on it may say that any number of images have failed."""
+    for number in range(20):
+        agent.tells(f"failed {number:064x} 1 " + "x" * 250)
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.failed == {}
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    here.service.core.store.bases.name("other", here.base.id)
+    agent.tells()
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.failed == {}, "nobody can be given that image any more"
+
+
+def between(here: Site, monkeypatch: pytest.MonkeyPatch, event: str, then: Callable[[], object]) -> None:
+    """Do something in another thread once that event is about to be recorded, for as long as it can."""
+    act, threads = here.service.core.act, list[threading.Thread]()
+
+    def acting(name: str, *arguments: Any, **fields: Any) -> Any:
+        if name == event and not threads:
+            threads.append(threading.Thread(target=then))
+            threads[0].start()
+            threads[0].join(0.3)
+        return act(name, *arguments, **fields)
+
+    monkeypatch.setattr(here.service.core, "act", acting)
+
+
+def test_a_retry_is_not_lost_when_the_host_says_something_at_that_moment(
+    here: Site, agent: Updated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants(here)
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    between(here, monkeypatch, "update-state", lambda: here.service.updates.retry("node2", ROOT))
+    agent.tells(b=other(here))
+    until = time.monotonic() + 10
+    while not here.audit("update-retried"):
+        assert time.monotonic() < until
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.attempt == 2 and known.report.doing == "idle"
+
+
+def test_a_retry_does_not_take_back_what_the_host_says(
+    here: Site, agent: Updated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants(here)
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    said = threading.Event()
+
+    def says() -> None:
+        agent.tells(f"fetching {other(here)}", b=other(here))
+        said.set()
+
+    between(here, monkeypatch, "update-retried", says)
+    here.service.updates.retry("node2", ROOT)
+    assert said.wait(10)
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.attempt == 2 and known.report.doing == "fetching"
 
 
 def rollout(here: Site, agent: Updated) -> None:
