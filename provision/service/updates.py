@@ -35,6 +35,7 @@ PART = 1 << 20
 _PLACES, _BESIDE_BOOTS = 4, 1
 _BOOTING, _LOOKED = timedelta(seconds=10), timedelta(seconds=1)
 _BUSY_SECONDS = 2
+_SLOW, _LONGEST_REST = timedelta(seconds=5), timedelta(minutes=10)
 UPDATE, HEARD = "update", "heard"
 
 
@@ -55,6 +56,7 @@ class Updates:
         self._core, self._tracker, self._keys, self._arguments = parts.core, parts.tracker, parts.keys, parts.arguments
         self._asked = Alive()
         self._served: set[str] = set()
+        self._resting: dict[str, datetime] = {}
         # Whether hosts boot, and when somebody last looked: every part asks.
         self._booting: tuple[datetime | None, bool] = (None, False)
         self._lock = Lock()
@@ -159,19 +161,23 @@ class Updates:
     @contextmanager
     def turn(self, host: str) -> Iterator[None]:
         """One host's place among those that are sent bytes now: one for each host, and next to none while hosts boot.
-
-        Raises TooMany.
+        Who has taken long gives way to others for ten times as long. Raises TooMany.
         """
-        most = _BESIDE_BOOTS if self._is_booting() else _PLACES
+        most, begun = _BESIDE_BOOTS if self._is_booting() else _PLACES, self._core.clock()
         with self._lock:
-            if host in self._served or len(self._served) >= most:
+            rests = begun < self._resting.get(host, begun) <= begun + _LONGEST_REST
+            if rests or host in self._served or len(self._served) >= most:
                 raise TooMany("update", "others are served first", "ask again", _BUSY_SECONDS)
             self._served.add(host)
         try:
             yield
         finally:
+            now = self._core.clock()
             with self._lock:
                 self._served.discard(host)
+                self._resting.pop(host, None)
+                if now - begun >= _SLOW:
+                    self._resting[host] = now + min(10 * (now - begun), _LONGEST_REST)
 
     def _is_booting(self) -> bool:
         now, (looked, booting) = self._core.clock(), self._booting

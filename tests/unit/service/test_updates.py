@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.types import Receive
 
 from provision.api.rollouts import StartRollout
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
@@ -21,7 +24,7 @@ from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
 from provision.site_key import KeyUse
-from provision.web import boot_app
+from provision.web import boot_app, updating
 from tests.helpers.agent import Agent, booted
 from tests.helpers.host_programs import load
 from tests.helpers.principals import ROOT
@@ -219,6 +222,43 @@ def test_few_are_served_at_a_time_and_next_to_none_beside_boots(here: Site) -> N
     here.clock.advance(seconds=11)
     with updates.turn("n1"), updates.turn("n2"):
         pass
+
+
+def test_who_takes_long_gives_way_to_others(here: Site) -> None:
+    """A host that somebody owns would else have the one place that is left beside boots, again and again."""
+    updates = here.service.updates
+    for _ in range(3):
+        with updates.turn("n1"):
+            here.clock.advance(seconds=4)
+    with pytest.raises(ConnectionAbortedError), updates.turn("n1"):
+        here.clock.advance(seconds=30)
+        raise ConnectionAbortedError
+    with updates.turn("n2"), pytest.raises(TooMany), updates.turn("n1"):
+        pass
+    here.clock.advance(seconds=299)
+    with pytest.raises(TooMany), updates.turn("n1"):
+        pass
+    here.clock.advance(seconds=1)
+    with updates.turn("n1"):
+        here.clock.advance(seconds=5)
+    here.clock.advance(seconds=-10**6)
+    with updates.turn("n1"):
+        pass
+
+
+def test_a_piece_that_is_not_taken_ends_its_turn(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(updating, "_SECONDS", 0.05)
+    turn = ExitStack()
+    turn.enter_context(here.service.updates.turn("n1"))
+    sent: list[Any] = []
+
+    async def never(message: Any) -> None:
+        sent.append(message["type"])
+        await asyncio.Event().wait()
+
+    with pytest.raises(ConnectionAbortedError):
+        asyncio.run(updating._Piece(b"x", turn)({"type": "http"}, cast(Receive, None), never))
+    assert sent == ["http.response.start"] and here.service.updates._served == set()
 
 
 def test_one_that_is_tried_hears_the_server_and_is_kept(here: Site, agent: Updated) -> None:
