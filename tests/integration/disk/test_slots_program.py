@@ -218,7 +218,10 @@ def test_what_a_guest_writes_to_a_disk_of_its_own_is_not_looked_at(
         call("state")
 
 
-_PIECES = st.one_of(st.sampled_from(("slot=", "try=", "tries=", "failed=", "a", "b", "x", "\n", '"', "\\", "=", "\0")), st.text(max_size=5))
+_PIECES = st.one_of(
+    st.sampled_from(("slot=", "try=", "tries=", "failed=", "a", "b", "x", "\n", '"', "\\", "=", "\0")),
+    st.text(max_size=5),
+)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -234,8 +237,9 @@ def test_whatever_stands_in_the_environment_block_is_said_as_the_server_takes_it
     assert said["default"] in ("a", "b") and said["trying"] in ("a", "b", None) and said["failed"] in ("a", "b", None)
     assert said["tries"] in range(10) and (said["trying"] or not said["tries"])
     report = load("slot_report")
-    report.say(report.Slots("a", said["default"], said["trying"], said["tries"], said["failed"],
-                            {"a": report.Version("0a" * 32), "b": report.Version()}), "idle", tmp_path / "said")  # fmt: skip
+    versions = {"a": report.Version("0a" * 32), "b": report.Version()}
+    found = report.Slots("a", *(said[name] for name in ("default", "trying", "tries", "failed")), versions)
+    report.say(found, "idle", tmp_path / "said")
     assert parse((tmp_path / "said").read_text()) is not None
     call("commit")
     assert state(call)["default"] == "a" and state(call)["trying"] is None

@@ -123,7 +123,8 @@ def test_no_number_keeps_a_host_from_another_identity(tmp_path: Path, place: int
     path, content = tmp_path / "part", tmp_path / "content"
     path.write_bytes(bytes(partition((1 - place, 5, OLD), (place, sequence, b"made up"))))
     found = identity.newest(path.read_bytes())
-    assert found == (identity.Copy(place, sequence, b"made up") if sequence < 10**18 else identity.Copy(1 - place, 5, OLD))
+    made_up, own = identity.Copy(place, sequence, b"made up"), identity.Copy(1 - place, 5, OLD)
+    assert found == (made_up if sequence < 10**18 else own)
     assert shell(path, 'identity_find; echo "$newest $newest_sequence"') == f"{found.place} {found.sequence}\n"
     content.write_bytes(NEW)
     for _ in range(3):

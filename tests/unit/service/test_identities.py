@@ -199,7 +199,7 @@ def test_a_disk_that_is_lost_exposes_its_credentials(here: Site, agent: Agent) -
 
 @pytest.mark.parametrize("end", ["compromised", "lost", "wiped"])
 def test_what_is_on_the_disk_no_longer_is_believed_no_longer(here: Site, agent: Agent, end: str) -> None:
-    """Neither the identity nor the slots: a roll-out would wait for them, on a machine that boots another way by then."""
+    """Neither the identity nor the slots: a roll-out would wait for them, where the host boots another way by then."""
     store = here.service.core.store
     store.slots.put("node2", HostSlots(f"a a {here.base.id} - idle", here.clock()))
     if end == "wiped":

@@ -241,7 +241,7 @@ def test_who_takes_long_gives_way_to_others(here: Site) -> None:
     here.clock.advance(seconds=1)
     with updates.turn("n1"):
         here.clock.advance(seconds=5)
-    here.clock.advance(seconds=-10**6)
+    here.clock.advance(seconds=-(10**6))
     with updates.turn("n1"):
         pass
 
