@@ -23,7 +23,7 @@ NAME = "provision-config"
 BLOCK, SECTOR = 4096, 512
 _MAGIC = "provision-identity 1"
 _HEADER = re.compile(
-    rb"(" + _MAGIC.encode() + rb"\n([0-9]{20})\n([0-9]{20})\n([0-9a-f]{64})\n)([0-9a-f]{64})\n\0*", re.DOTALL
+    rb"(" + _MAGIC.encode() + rb"\n(00[0-9]{18})\n([0-9]{20})\n([0-9a-f]{64})\n)([0-9a-f]{64})\n\0*", re.DOTALL
 )
 
 

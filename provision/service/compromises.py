@@ -41,6 +41,7 @@ class Compromises:
                     store.enrolments.closing,
                     store.tpms.removing,
                     store.identities.removing,
+                    store.slots.removing,
                     lambda tx, host: store.earlier_credentials.removing(tx, host, tuple(one.name for one in earlier)),
                     lambda tx, host: store.links.revoking(tx, links),
                     lambda tx, host: store.tokens.removing(tx, tokens),

@@ -21,29 +21,32 @@ class Decommissions:
     def reprovision(self, name: str, principal: Principal) -> api.OpenedWindow:
         """Let the host's next boot on its management network carry its seed again, instead of the image alone. Raises
         NotFound, Conflict when it has no identity, and as a window does."""
-        self._holding(name, principal)
-        # Until that boot the old identity is as good as before.
-        opened = self._windows.open(name, None, None, principal)
-        with self._core.act("reprovision-ordered", principal, host=name):
-            self._core.store.identities.order(name, Ordered.NOTHING)
-        self._core.witness()
+        with self._core.lock:
+            self._holding(name, principal)
+            # Until that boot the old identity is as good as before.
+            opened = self._windows.open(name, None, None, principal)
+            with self._core.act("reprovision-ordered", principal, host=name):
+                self._core.store.identities.order(name, Ordered.NOTHING)
+            self._core.witness()
         return opened
 
     def decommission(self, name: str, principal: Principal) -> api.Decommissioned:
         """Close the host's windows, believe its TPM no longer, and let it wipe its identity as soon as it says
         something. Raises NotFound, and Conflict when it has none, or would get another one at its next boot."""
-        self._holding(name, principal)
         core = self._core
-        if core.hosts[name].netboot is Netboot.ALWAYS:
-            fact = "has 'netboot: always', so its next boot would give it another identity"
-            raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
-        self._windows.close(name, principal)
-        with core.act("decommission-ordered", principal, host=name):
-            core.store.enrolments.close(name)
-            if core.store.tpms.holds(name):
-                core.store.tpms.remove(name)
-            core.store.identities.order(name, Ordered.WIPE)
-        self._core.witness()
+        # What the host says in between must not take the order back.
+        with core.lock:
+            self._holding(name, principal)
+            if core.hosts[name].netboot is Netboot.ALWAYS:
+                fact = "has 'netboot: always', so its next boot would give it another identity"
+                raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
+            self._windows.close(name, principal)
+            with core.act("decommission-ordered", principal, host=name):
+                core.store.enrolments.close(name)
+                if core.store.tpms.holds(name):
+                    core.store.tpms.remove(name)
+                core.store.identities.order(name, Ordered.WIPE)
+            core.witness()
         return api.Decommissioned(host=name, wiping=True)
 
     def lost(self, name: str, principal: Principal) -> api.Decommissioned:

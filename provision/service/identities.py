@@ -11,6 +11,7 @@ from provision.policy import HostState
 from provision.service.acts import act
 from provision.service.alive import Message
 from provision.service.core import Core
+from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, parse
 
@@ -21,11 +22,12 @@ Judge = Callable[[HostState], bool]
 class Identities:
     """Takes what hosts say of the identities on their disks."""
 
-    def __init__(self, core: Core, tracker: Tracker) -> None:
-        self._core, self._tracker = core, tracker
+    def __init__(self, core: Core, tracker: Tracker, news: News) -> None:
+        self._core, self._tracker, self._news = core, tracker, news
 
     def said(self, message: Message, now: datetime) -> Ordered:
-        """Take note of what a host says in a genuine message, and return what it is to do. Raises Invalid."""
+        """Take note of what a host says in a genuine message, and return what it is to do. Raises Invalid, and as news
+        does."""
         report = parse(message.identity)
         known = self._core.store.identities.of(message.host)
         if isinstance(report, Holds):
@@ -34,19 +36,27 @@ class Identities:
                 self._refused_seed(message, report.refused, now)
                 report = replace(report, refused="")
             if known is None or (known.holds, known.boot) != (report, message.boot):
-                return self._holds(message, report, known, now)
+                with self._news.of(message):
+                    return self._holds(message, report, now)
             return known.ordered
         if isinstance(report, Refused):
-            self._refused(message.host, report, known, now)
+            self._refused(message, report, known, now)
         if isinstance(report, Wiped) and known is not None:
-            with self._core.act("identity-wiped", None, host=message.host):
-                self._core.store.identities.remove(message.host)
-            self._core.witness()
-            self._forget_earlier(message.host, {})
+            with self._news.of(message):
+                self._wiped(message.host)
         return Ordered.NOTHING
 
-    def _holds(self, message: Message, report: Holds, known: StoredIdentity | None, now: datetime) -> Ordered:
+    def _wiped(self, host: str) -> None:
+        store = self._core.store
+        with self._core.act("identity-wiped", None, host=host):
+            store.identities.remove(host)
+            store.slots.remove(host)
+        self._core.witness()
+        self._forget_earlier(host, {})
+
+    def _holds(self, message: Message, report: Holds, now: datetime) -> Ordered:
         core, host = self._core, message.host
+        known = core.store.identities.of(host)
         ordered = known.ordered if known is not None else Ordered.NOTHING
         versions = " ".join(f"{name}={version}" for name, version in sorted(report.credentials.items()))
         with core.act("identity-stored", None, host=host, revision=report.revision[:16], versions=versions):
@@ -82,15 +92,17 @@ class Identities:
             pass
         self._core.witness()
 
-    def _refused(self, host: str, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
+    def _refused(self, message: Message, report: Refused, known: StoredIdentity | None, now: datetime) -> None:
+        host = message.host
         told = any(one.event == "identity-refused" for one in self._core.alerts.of(host, now))
         self._core.alerts.raise_(host, "identity-refused", f"its identity is not stored: {report.reason}", now)
         if known is None and told:
             return
-        with self._core.act("identity-refused", None, host=host, reason=report.reason):
-            self._core.store.identities.remove(host)
-        self._core.witness()
-        self._forget_earlier(host, {})
+        with self._news.of(message):
+            with self._core.act("identity-refused", None, host=host, reason=report.reason):
+                self._core.store.identities.remove(host)
+            self._core.witness()
+            self._forget_earlier(host, {})
 
     def _came_up(self, host: str, now: datetime) -> None:
         """A host that booted the image alone has no key to say once that it is up: its first word says so."""

@@ -86,6 +86,7 @@ class Moves:
                 store.enrolments.closing,
                 store.tpms.removing,
                 store.identities.removing,
+                store.slots.removing,
                 lambda tx, host: store.links.revoking(tx, links),
                 lambda tx, host: store.earlier_credentials.removing(tx, host, kept),
             ]

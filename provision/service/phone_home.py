@@ -13,6 +13,7 @@ from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting
 from provision.service.identities import Identities
+from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.service.reads import Reads
 from provision.service.updates import Updates
@@ -23,7 +24,8 @@ class PhoneHome:
 
     def __init__(self, core: Core, tracker: Tracker, reads: Reads, updates: Updates) -> None:
         self._core, self._tracker, self._reads, self._updates = core, tracker, reads, updates
-        self._identities = Identities(core, tracker)
+        self._news = News(core)
+        self._identities = Identities(core, tracker, self._news)
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -77,8 +79,8 @@ class PhoneHome:
         """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed. Returns
         what it is to do, if anything, with a tag that only this server can make.
 
-        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before, and
-        Invalid for what it cannot say.
+        Raises Denied when it is not signed with the key of that boot, or is no newer than what was heard before,
+        TooMany when it says too much that is new, and Invalid for what it cannot say.
         """
         core, now = self._core, self._core.clock()
         known = message.host if message.host in core.hosts else None
@@ -92,10 +94,11 @@ class PhoneHome:
             fact = "was heard before" if genuine else "is not signed with the key of that boot"
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
         if not message.up:
-            core.note("down", None, host=message.host)
+            with self._news.of(message):
+                core.note("down", None, host=message.host)
             return None
         self._first_word(message, now)
-        update = self._updates.said(message, now)
+        update = self._updates.said(message, now, self._news)
         ordered = self._identities.said(message, now).value or update
         return {"order": ordered, "tag": message.order(key, ordered)} if ordered else None
 

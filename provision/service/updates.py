@@ -20,6 +20,7 @@ from provision.principal import Principal
 from provision.service.alive import Alive, Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting, updating
+from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.service.site_keys import SiteKeys
 from provision.service.update_requests import Asked, Describe, Part
@@ -34,6 +35,7 @@ PART = 1 << 20
 _PLACES, _BESIDE_BOOTS = 4, 1
 _BOOTING, _LOOKED = timedelta(seconds=10), timedelta(seconds=1)
 _BUSY_SECONDS = 2
+_SLOW, _LONGEST_REST = timedelta(seconds=5), timedelta(minutes=10)
 UPDATE, HEARD = "update", "heard"
 
 
@@ -54,21 +56,23 @@ class Updates:
         self._core, self._tracker, self._keys, self._arguments = parts.core, parts.tracker, parts.keys, parts.arguments
         self._asked = Alive()
         self._served: set[str] = set()
+        self._resting: dict[str, datetime] = {}
         # Whether hosts boot, and when somebody last looked: every part asks.
         self._booting: tuple[datetime | None, bool] = (None, False)
         self._lock = Lock()
 
-    def said(self, message: Message, now: datetime) -> str:
+    def said(self, message: Message, now: datetime, news: News) -> str:
         """Take note of what a host says of its slots in a genuine message. Returns what it is to do, "" for nothing.
 
-        Raises Invalid.
+        Raises Invalid, and as `news` does.
         """
         report = parse(message.slots)
         if report is None:
             return ""
         known = self._core.store.slots.of(message.host)
         if known is None or known.said != message.slots:
-            self._changed(message.host, message.slots, report, known, now)
+            with news.of(message):
+                self._changed(message.host, message.slots, report, now)
         if report.doing is Doing.TRYING:
             return HEARD
         if self._objection(message.host, now) is not None:
@@ -76,12 +80,15 @@ class Updates:
         keys = (key.public.hex() for key in self._keys.trusted(KeyUse.SIGNING))
         return " ".join((UPDATE, *keys))
 
-    def _changed(self, host: str, said: str, report: SlotReport, known: HostSlots | None, now: datetime) -> None:
-        core, known = self._core, known or HostSlots(said, now)
-        failed = {id_: one for id_, one in known.failed.items() if not (report.is_proven and report.coming == id_)}
+    def _changed(self, host: str, said: str, report: SlotReport, now: datetime) -> None:
+        core = self._core
+        known, there = core.store.slots.of(host) or HostSlots(said, now), frozenset(core.bases().values())
+        proven = report.coming if report.is_proven else ""
+        # Only what there is can be given to the host again; it may make up any number of others.
+        failed = {id_: one for id_, one in known.failed.items() if id_ != proven and id_ in there}
         if report.doing is Doing.FAILED:
             earlier = failed.get(report.version)
-            if earlier is None or earlier.attempt < report.attempt:
+            if report.version in there and (earlier is None or earlier.attempt < report.attempt):
                 # What it says first is why; after it has started again it only knows that it has failed.
                 failed[report.version] = Failure(report.attempt, report.reason, now)
             core.alerts.raise_(host, "update-failed", f"its update failed: {report.reason}", now)
@@ -154,19 +161,23 @@ class Updates:
     @contextmanager
     def turn(self, host: str) -> Iterator[None]:
         """One host's place among those that are sent bytes now: one for each host, and next to none while hosts boot.
-
-        Raises TooMany.
+        Who has taken long gives way to others for ten times as long. Raises TooMany.
         """
-        most = _BESIDE_BOOTS if self._is_booting() else _PLACES
+        most, begun = _BESIDE_BOOTS if self._is_booting() else _PLACES, self._core.clock()
         with self._lock:
-            if host in self._served or len(self._served) >= most:
+            rests = begun < self._resting.get(host, begun) <= begun + _LONGEST_REST
+            if rests or host in self._served or len(self._served) >= most:
                 raise TooMany("update", "others are served first", "ask again", _BUSY_SECONDS)
             self._served.add(host)
         try:
             yield
         finally:
+            now = self._core.clock()
             with self._lock:
                 self._served.discard(host)
+                self._resting.pop(host, None)
+                if now - begun >= _SLOW:
+                    self._resting[host] = now + min(10 * (now - begun), _LONGEST_REST)
 
     def _is_booting(self) -> bool:
         now, (looked, booting) = self._core.clock(), self._booting
@@ -200,10 +211,10 @@ class Updates:
         """Let the host try the version again that failed on it. Raises NotFound, and Conflict when none has."""
         core = self._core
         core.seen(name, principal)
-        known = core.store.slots.of(name)
-        if known is None or not known.failed:
-            raise Conflict(name, "no update has failed on it", "see 'provision status'")
         with core.lock:
+            known = core.store.slots.of(name)
+            if known is None or not known.failed:
+                raise Conflict(name, "no update has failed on it", "see 'provision status'")
             with core.act("update-retried", principal, host=name, version=known.attempt + 1):
                 core.store.slots.put(name, replace(known, attempt=known.attempt + 1))
             core.witness()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +38,23 @@ class Slots:
                 tx.connection.execute(insert(slots).values(values))
                 tx.posting.add(slots, tuple(map(raw, values.values())))
             self._of[key] = said
+
+    def remove(self, host: str) -> None:
+        """Nothing is known of the host's slots any more. Raises NotFound, and Unavailable."""
+        with self._database.lock:
+            with self._database.write() as tx:
+                show = self.removing(tx, host)
+            show()
+
+    def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
+        """The same as part of a transaction; what this returns shows it in memory, once that is committed."""
+        key = self._picture.host_id(host)
+        _drop(tx, key)
+
+        def show() -> None:
+            self._of.pop(key, None)
+
+        return show
 
     def load(self, connection: Connection) -> None:
         """Read what is kept in memory."""

@@ -18,6 +18,7 @@ from provision.service.netboot import Netboot
 from provision.service.update_requests import Asked, Describe, Part
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
+_SECONDS = 30
 _LONGEST, _UNCACHED = 128, {"cache-control": "no-store"}
 
 
@@ -49,7 +50,7 @@ def add_routes(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
 
 
 class _Piece(Response):
-    """Some bytes, and the turn that ends when they are sent or cannot be."""
+    """Some bytes, and the turn that ends when they are sent, or cannot be in time."""
 
     def __init__(self, body: bytes, turn: ExitStack) -> None:
         super().__init__(body, media_type="application/octet-stream", headers=_UNCACHED)
@@ -57,7 +58,12 @@ class _Piece(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._turn:
-            await super().__call__(scope, receive, send)
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    await super().__call__(scope, receive, send)
+            except TimeoutError:
+                # Who takes a byte now and then would keep the place from all others.
+                raise ConnectionAbortedError("its piece of an update is not taken in time") from None
 
 
 def _asked(body: bytes) -> Asked:

@@ -23,7 +23,7 @@ from tests.helpers.paths import ROOT
 _PROGRAMS = ROOT / "images/host/root/usr/lib/provision"
 _NAMES = (
     *("alive", "update", "update-gate"),
-    *("slot_report.py", "update_description.py", "signed_file.py", "libcrypto.py"),
+    *("answers.py", "slot_report.py", "update_description.py", "signed_file.py", "libcrypto.py"),
 )
 
 SLOTS = """\
@@ -91,7 +91,7 @@ class Host:
         ):
             text = text.replace(there, str(self.directory / here))
         text = text.replace("PATH=/usr/bin:/usr/sbin", f"PATH={self.directory}/bin:$PATH")
-        return text.replace("_TIMEOUT, _TELLING = 3600, 2, 30, 12", "_TIMEOUT, _TELLING = 30, 0.1, 30, 0.5")
+        return text.replace("_SECONDS, _TELLING = 3600, 2, 30, 120, 12", "_SECONDS, _TELLING = 30, 0.1, 30, 120, 0.5")
 
     def _write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)

@@ -148,3 +148,22 @@ def test_a_copy_of_its_requests_is_refused(here: Site, host: Host, wire: Between
         asked = next(body for there, body, _ in wire.seen if there == path)
         status, answer = wire.pass_on(path, asked)
         assert status == 403 and json.loads(answer)["rule"] == "alive"
+
+
+def test_an_endless_answer_does_not_fill_the_hosts_memory(here: Site, host: Host, wire: Between) -> None:
+    """Where its agent keeps answers, everything else of a host that is up stands, too."""
+    wire.change = lambda path, _, answer: b"x" * (32 << 20) if path == "/alive" else answer
+    sizes = [0]
+
+    def not_heard() -> bool:
+        kept = host.directory / "run/alive.answer"
+        sizes.append(kept.stat().st_size if kept.exists() else 0)
+        return "not heard" in host.said
+
+    with host.up():
+        until(not_heard, host)
+    assert max(sizes) <= 64 << 10
+    assert not (host.directory / "run/update.keys").exists()
+    wire.change = lambda _path, _asked, answer: answer
+    with host.up():
+        until(lambda: host.has_rebooted, host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,14 @@ from types import ModuleType
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from provision.media import gpt as media_gpt
 from provision.media import image_slots
 from provision.render import grub
 from provision.render.target import BootTarget
+from provision.slots import parse
 from tests.helpers.host_programs import load
 from tests.helpers.rendering import ODD_ARGUMENTS
 
@@ -192,3 +196,50 @@ def test_the_kernel_is_told_the_same_as_by_the_server(slots: ModuleType) -> None
     of = BootTarget("node1", "/boot/vmlinuz", ("/boot/initrd0.img",), None, ODD_ARGUMENTS)
     expected = grub.disk_config(of).decode().split("\n", 1)[1]
     assert slots.configuration(" ".join(ODD_ARGUMENTS) + "\n") == expected
+
+
+def test_what_a_guest_writes_to_a_disk_of_its_own_is_not_looked_at(
+    slots: ModuleType, call: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The initramfs knows which disk has the host's identity."""
+    (tmp_path / "sys/block/sda/device").mkdir(parents=True)
+    (tmp_path / "sda").write_bytes((tmp_path / "vda").read_bytes())
+    with pytest.raises(slots.Refused, match="sda and vda have slots"):
+        call("state")
+    monkeypatch.setattr(slots, "WORK", tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/disk").write_text("vda\n")
+    assert state(call) == FACTORY
+    call("write", *files(tmp_path), "v2")
+    call("try")
+    assert (tmp_path / "sda").read_bytes() != (tmp_path / "vda").read_bytes()
+    (tmp_path / "run/disk").write_text("vdb\n")
+    with pytest.raises(slots.Refused, match="no disk has two slots"):
+        call("state")
+
+
+_PIECES = st.one_of(
+    st.sampled_from(("slot=", "try=", "tries=", "failed=", "a", "b", "x", "\n", '"', "\\", "=", "\0")),
+    st.text(max_size=5),
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.lists(_PIECES, max_size=40).map("".join))
+def test_whatever_stands_in_the_environment_block_is_said_as_the_server_takes_it(
+    slots: ModuleType, call: Program, tmp_path: Path, text: str
+) -> None:
+    """Else the server would take no message of the host any more, and the host no order."""
+    with slots.own(slots.CHANGE) as disk:
+        block = b"# GRUB Environment Block\n" + text.encode("utf-8", "replace")
+        os.pwrite(disk.file.fileno(), block[:512].ljust(512, b"#"), disk._sector * 512)
+    said = state(call)
+    assert said["default"] in ("a", "b") and said["trying"] in ("a", "b", None) and said["failed"] in ("a", "b", None)
+    assert said["tries"] in range(10) and (said["trying"] or not said["tries"])
+    report = load("slot_report")
+    versions = {"a": report.Version("0a" * 32), "b": report.Version()}
+    found = report.Slots("a", *(said[name] for name in ("default", "trying", "tries", "failed")), versions)
+    report.say(found, "idle", tmp_path / "said")
+    assert parse((tmp_path / "said").read_text()) is not None
+    call("commit")
+    assert state(call)["default"] == "a" and state(call)["trying"] is None

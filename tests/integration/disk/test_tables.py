@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from provision import proc
 from provision.media import gpt as media_gpt
@@ -161,3 +164,34 @@ def test_secrets_that_persist_are_overwritten_where_they_are(data: ModuleType, t
     data.overwrite((tmp_path / "deep").rglob("*"))
     assert secret.read_bytes() == bytes(800) and secret.stat().st_ino == before
     assert kept.read_bytes() == b"a guest's disk"
+
+
+def header(gpt: ModuleType, start: int, count: int, entry: int, array: bytes) -> bytes:
+    """A header whose own sum is right."""
+    fields = (1, 1 << 17, 66, 1 << 16, bytes(16), start, count, entry, zlib.crc32(array))
+    blank = gpt._HEADER.pack(b"EFI PART", b"\0\0\1\0", gpt._HEADER.size, 0, 0, *fields)
+    return bytes(gpt._HEADER.pack(b"EFI PART", b"\0\0\1\0", gpt._HEADER.size, zlib.crc32(blank), 0, *fields))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.one_of(st.sampled_from((2, 34, 2**55, 2**64 - 1)), st.integers(0, 2**64 - 1)),
+    count=st.one_of(st.just(128), st.integers(0, 2**32 - 1)),
+    entry=st.one_of(st.just(128), st.integers(0, 2**32 - 1)),
+    array=st.binary(max_size=512),
+)
+def test_a_table_that_somebody_made_up_is_damaged_and_no_more(
+    gpt: ModuleType, tmp_path: Path, start: int, count: int, entry: int, array: bytes
+) -> None:
+    """Its sums are right; what it says of itself would read all of the memory, or beyond the end of the disk."""
+    path = resized(tmp_path / "made-up", MIB)
+    content = array.ljust(128 * 128, b"\0")
+    path.write_bytes((bytes(512) + header(gpt, start, count, entry, content)).ljust(1024, b"\0") + content)
+    with path.open("rb") as file:
+        resized(path, MIB)
+        try:
+            found = gpt.read(file)
+        except gpt.Damaged:
+            return
+    assert (count, entry) == (128, 128) and start < 2048
+    assert len(found.partitions) <= 4

@@ -4,6 +4,7 @@ the machine."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -21,6 +22,7 @@ from provision.update import Update, UpdateFile, encode
 from tests.helpers.host_programs import load
 
 load("libcrypto")
+load("answers")
 load("signed_file")
 DESCRIPTION: Any = load("update_description")
 REPORT: Any = load("slot_report")
@@ -193,6 +195,38 @@ def test_a_changed_byte_is_never_written(disk: Disk, take: Taking, name: str) ->
     assert "write" not in disk.done
 
 
+def test_what_is_behind_the_last_initrd_is_never_written(disk: Disk, take: Taking, tmp_path: Path) -> None:
+    """Who had the data partition left it there; it would be unpacked as one initrd more."""
+    server = Server()
+    for name, content in (("initrd", b"".join(INITRDS) + b"070701"), ("kernel", KERNEL + b"x")):
+        (tmp_path / "update").mkdir(mode=0o700, exist_ok=True)
+        (tmp_path / "update/version").write_text(NEW)
+        (tmp_path / "update" / name).write_bytes(content)
+        with pytest.raises(DESCRIPTION.Refused, match="is not what the site has signed"):
+            take(server)
+        assert "write" not in disk.done and not (tmp_path / "update" / name).exists()
+    take(server)
+    assert disk.content["b"][:2] == (KERNEL, b"".join(INITRDS))
+
+
+def test_who_waits_for_a_turn_asks_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand hosts that ask every two seconds are all that a server has time for."""
+    server = PROGRAM.Server({"host": "node7", "alive": {"url": "http://[::1]:9/", "boot": "b", "key": "00"}}, "run")
+    clock, asked = [0.0], list[float]()
+
+    def busy(*_: object) -> bytes:
+        asked.append(clock[0])
+        raise OSError("others are served first")
+
+    monkeypatch.setattr(server, "ask", busy)
+    monkeypatch.setattr(PROGRAM.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(PROGRAM.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    with pytest.raises(DESCRIPTION.Refused, match="others are served first"):
+        server.patiently("/update/part", "part", 1)
+    assert 3600 / 90 < len(asked) < 3600 / 30, asked
+    assert max(after - before for before, after in itertools.pairwise(asked)) <= 90
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
@@ -245,7 +279,6 @@ def test_guests_are_not_killed(
     server.fields = {"reboot": Reboot.WHEN_EMPTY}
     monkeypatch.setattr(PROGRAM, "guests", lambda: next(running))
     monkeypatch.setattr(PROGRAM.time, "sleep", lambda _: machine.append("sleep"))
-    monkeypatch.setattr(PROGRAM.time, "time", lambda: time.clock_gettime(time.CLOCK_REALTIME) + 5)
     assert take(server) == [f"fetching {NEW}", *[f"waiting {NEW}"] * 3, f"rebooting {NEW}"]
     assert machine == ["sleep"] * 4 + ["systemctl reboot"]
     server.fields = {"reboot": Reboot.NEVER}
@@ -253,11 +286,12 @@ def test_guests_are_not_killed(
     assert take(server)[-1] == f"waiting {NEW}" and machine == [] and "next start" in consoles[-1]
 
 
+@pytest.mark.parametrize("seconds", [60, -3600], ids=["later", "after the clock was set back"])
 def test_an_order_that_comes_while_it_waits_is_looked_at(
-    disk: Disk, machine: list[str], take: Taking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    disk: Disk, machine: list[str], take: Taking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int
 ) -> None:
     monkeypatch.setattr(PROGRAM, "guests", lambda: 1)
-    later = time.time() + 60
+    later = time.time() + seconds
     monkeypatch.setattr(PROGRAM.time, "sleep", lambda _: os.utime(tmp_path / "update.keys", (later, later)))
     server = Server()
     server.fields = {"reboot": Reboot.WHEN_EMPTY}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from provision.policy import Release
 from provision.seed import DIRECTORY, MANIFEST, SIGNATURE
 from provision.site_key import KeyUse
 from tests.helpers.host_programs import load
+from tests.helpers.paths import ROOT as TREE
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Site, site
 
 pytestmark = pytest.mark.integration
 LIBCRYPTO, PROGRAM = load("libcrypto"), load("check-seed")
+PROGRAMS = TREE / "images/host/root/usr/lib/provision"
 ABOUT = f"{DIRECTORY}/root/etc/provision/host.json"
 
 
@@ -179,3 +183,29 @@ def test_a_record_that_nobody_believes_says_nothing(judged: Judged, tmp_path: Pa
         there.roll()
         judged.show("record", there.seed())
     assert judged.verdict(judged.seed()) == (0, "")
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "about",
+    [
+        '{"host": "node1", "credentials": {"token": {"version": 1e999}}}',
+        '{"host": "node1", "credentials": {"token": {"version": NaN}}}',
+        '{"host": "node1", "credentials": [[1]]}',
+        '{"host": "node1", "more": ' + "[" * 10**6,
+        "[]",
+        "\xff",
+    ],
+)
+def test_a_record_that_somebody_made_up_speaks_against_no_seed(judged: Judged, about: str, known: bool) -> None:
+    """A seed that is refused makes way for the identity on the disk: for what he has written there."""
+    judged.roll()
+    if known:
+        judged.know()
+    judged.show("record", judged.seed())
+    (judged.directory / "record/host.json").write_bytes(about.encode("latin-1"))
+    assert judged.verdict(judged.seed()) == (0, "")
+    judged.show("seed", judged.seed())
+    (judged.directory / "seed/host.json").write_bytes(about.encode("latin-1"))
+    done = subprocess.run([sys.executable, PROGRAMS / "check-seed", judged.directory], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (PROGRAM.FOREIGN, "it does not say what it is\n", "")

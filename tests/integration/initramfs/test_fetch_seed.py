@@ -26,6 +26,7 @@ load("libcrypto")
 load("placing")
 load("signed_file")
 load("signed_seed")
+ANSWERS: Any = load("answers")
 PROGRAM: Any = load("fetch-seed")
 SERVER, DEAF = "http://10.0.0.1", "http://10.0.0.9"
 UKI = INVENTORY.replace("  node1:\n", "  node1:\n    chain: uki\n")
@@ -47,7 +48,7 @@ class Machine:
             def __init__(self, host: str, port: int, timeout: float) -> None:
                 self.host = host
 
-            def request(self, method: str, path: str) -> None:
+            def request(self, method: str, path: str, body: None, headers: dict[str, str]) -> None:
                 if self.host != "10.0.0.1":
                     raise OSError(113, "No route to host")
                 self.reply = request(app, method, path, peer=IP[MAC1])
@@ -65,7 +66,7 @@ class Machine:
             def close(self) -> None:
                 pass
 
-        with patch.object(PROGRAM, "HTTPConnection", Connection):
+        with patch.object(ANSWERS, "HTTPConnection", Connection):
             found = PROGRAM.fetch(servers, self.keys, own or (lambda: self.macs), self.said.append, patience, 0)
         assert found is None or isinstance(found, bytes)
         return found

@@ -5,6 +5,7 @@ Run by BusyBox on directories that stand for a machine; the word of the program 
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,86 @@ def found(tmp_path: Path, arguments: str) -> str:
         partition(tmp_path / "dev" / name, seed(host), sequence)
         (tmp_path / "sys/class/block" / name).mkdir(parents=True)
         (tmp_path / "sys/class/block" / name / "size").write_text(f"{SIZE // 512}\n")
+    return run(tmp_path, f'{stored(tmp_path)}; parts="vda1 vdb1"; find_identity; echo "${{found:-none}}"').strip()
+
+
+def stored(tmp_path: Path) -> str:
+    """The command by which a script has the functions for disks, of a machine below this directory."""
     script = (SCRIPTS / "stored").read_text()
     for path, there in (("/dev/$1", f"{tmp_path}/dev/$1"), ("/proc/cmdline", f"{tmp_path}/cmdline")):
         assert path in script
         script = script.replace(path, there)
-    script = script.replace("sys=/sys", f"sys={tmp_path}/sys")
+    script = script.replace("sys=/sys", f"sys={tmp_path}/sys").replace("archive=/", f"archive={tmp_path}/")
     for name in ("disks", "table", "identity"):
         script = script.replace(f". /{name}\n", f". {SCRIPTS}/{name}\n")
     (tmp_path / "stored").write_text(script)
-    return run(tmp_path, f'. {tmp_path}/stored; parts="vda1 vdb1"; find_identity; echo "${{found:-none}}"').strip()
+    return f". {tmp_path}/stored"
+
+
+def member(name: str, kind: int = stat.S_IFREG, data: bytes = b"content") -> bytes:
+    """One member of an archive, whatever its name."""
+    path = name.encode() + b"\0"
+    fields = (7, kind | 0o755, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    head = b"070701" + b"".join(b"%08X" % value for value in fields) + path
+    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+
+
+def unpacked(tmp_path: Path, archive: bytes) -> list[str]:
+    """What is there after the archive, as it stood on a disk, was unpacked into `out`."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "archive").write_bytes(archive)
+    (tmp_path / "cmdline").touch()
+    before = {"bin", "out", "archive", "cmdline", "stored"}
+    run(tmp_path, f"{stored(tmp_path)}; unpack_seed {tmp_path}/archive {tmp_path}/out || :")
+    assert {path.name for path in tmp_path.iterdir()} == before, "nothing is written anywhere else"
+    return sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*"))
+
+
+def test_a_seed_is_unpacked_as_it_is(tmp_path: Path) -> None:
+    found = unpacked(tmp_path, seed("node7"))
+    assert "provision-seed/manifest.json" in found and "provision-seed/root/etc/provision/host.json" in found
+    assert (tmp_path / "out/provision-seed/root/etc/krb5.keytab").read_bytes() == seeds.KEYTAB
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        member("../escaped"),
+        member("provision-seed/../../escaped"),
+        member("provision-seed/.."),
+        member("bin/busybox"),
+        member("provision-site/signing"),
+        member("/provision-site/signing"),
+        member("provision-seedy/signing"),
+        member("provision-seed/root", stat.S_IFLNK, b"/bin"),
+        member("provision-seed/link", stat.S_IFLNK, b"../.."),
+        member("provision-seed/device", stat.S_IFBLK, b""),
+        member("provision-seed/pipe", stat.S_IFIFO, b""),
+        member("provision-seed/a\nbin/busybox"),
+        member("x\n-rwxr-xr-x 0/0         7 1970-01-01 00:00:00 provision-seed/../../../escaped"),
+        b"not an archive",
+    ],
+)
+def test_what_is_on_a_disk_writes_nowhere_else(tmp_path: Path, bad: bytes) -> None:
+    """Nobody has looked at a signature by then: it would be another site's key that is believed, or another program."""
+    whole = seed("node7")
+    at = whole.index(b"070701", 6)
+    assert unpacked(tmp_path, whole[:at] + bad + whole[at:]) == []
+
+
+@pytest.mark.parametrize(("more", "shown"), [(b"", True), (member("../escaped"), False)])
+def test_a_record_of_that_kind_is_none(tmp_path: Path, more: bytes, shown: bool) -> None:
+    """It would run while the seed of a boot is judged."""
+    whole = seed("node7")
+    at = whole.index(b"070701", 6)
+    partition(tmp_path / "part", whole[:at] + member("provision-seed/signature") + more + whole[at:], 1)
+    (tmp_path / "cmdline").touch()
+    (tmp_path / "judged").write_text((SCRIPTS / "judged").read_text().replace(" /record", f" {tmp_path}/there"))
+    told = f"{stored(tmp_path)}; . {tmp_path}/judged; find_disk() {{ :; }}; names_disk() {{ :; }}; stored_on=;"
+    told += f" part_of_disk() {{ part={tmp_path}/part; part_size={SIZE}; }}; show_record {tmp_path}/record || :"
+    run(tmp_path, told)
+    assert (tmp_path / "record/signature").exists() == shown
+    assert not (tmp_path / "escaped").exists() and not (tmp_path / "there").exists()
 
 
 @pytest.mark.parametrize(

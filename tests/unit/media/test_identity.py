@@ -114,3 +114,22 @@ def test_the_image_s_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
     content.write_bytes(b"x" * (identity.capacity(SIZE) + 1))
     assert shell(path, f"identity_write {content} || echo refused") == "refused\n"
     assert identity.newest(path.read_bytes()) == identity.Copy(0, 1, OLD)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("sequence", [10**18 - 2, 10**18 - 1, 10**18, 2**63 - 1, 2**64 - 1, 10**20 - 1])
+def test_no_number_keeps_a_host_from_another_identity(tmp_path: Path, place: int, sequence: int) -> None:
+    """Who can write to the disk once must not be believed for ever; both readers count with the same numbers."""
+    path, content = tmp_path / "part", tmp_path / "content"
+    path.write_bytes(bytes(partition((1 - place, 5, OLD), (place, sequence, b"made up"))))
+    found = identity.newest(path.read_bytes())
+    made_up, own = identity.Copy(place, sequence, b"made up"), identity.Copy(1 - place, 5, OLD)
+    assert found == (made_up if sequence < 10**18 else own)
+    assert shell(path, 'identity_find; echo "$newest $newest_sequence"') == f"{found.place} {found.sequence}\n"
+    content.write_bytes(NEW)
+    for _ in range(3):
+        shell(path, f"identity_write {content}")
+        after = identity.newest(path.read_bytes())
+        assert after is not None and after.content == NEW
+        assert shell(path, 'identity_find; echo "$newest"') == f"{after.place}\n"
+    assert b"made up" not in path.read_bytes()

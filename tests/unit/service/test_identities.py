@@ -14,6 +14,7 @@ from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
 from provision.render.identity import machine_id
+from provision.slots import HostSlots
 from provision.stored import Holds
 from tests.helpers.agent import TOKEN2, Agent, stored
 from tests.helpers.principals import ROOT
@@ -191,9 +192,19 @@ def test_a_disk_that_is_lost_exposes_its_credentials(here: Site, agent: Agent) -
     assert here.service.core.store.identities.of("node2") is None
 
 
-def test_a_compromised_host_has_nothing_on_its_disk_that_is_believed(here: Site, agent: Agent) -> None:
-    here.service.compromises.declare("node2", ROOT)
-    assert here.service.core.store.identities.of("node2") is None
+@pytest.mark.parametrize("end", ["compromised", "lost", "wiped"])
+def test_what_is_on_the_disk_no_longer_is_believed_no_longer(here: Site, agent: Agent, end: str) -> None:
+    """Neither the identity nor the slots: a roll-out would wait for them, where the host boots another way by then."""
+    store = here.service.core.store
+    store.slots.put("node2", HostSlots(f"a a {here.base.id} - idle", here.clock()))
+    if end == "wiped":
+        agent.says(identity="wiped")
+    else:
+        {"compromised": here.service.compromises.declare, "lost": here.service.decommissions.lost}[end]("node2", ROOT)
+    assert store.identities.of("node2") is None and store.slots.of("node2") is None
+    assert store.database.recheck()
+    store.database.load(store.slots.load)
+    assert store.slots.of("node2") is None
 
 
 def test_a_read_by_ranges_is_of_one_medium(here: Site, agent: Agent) -> None:

@@ -10,6 +10,7 @@ import pytest
 from provision.errors import Conflict, Denied, Gone, NotFound
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.principal import Authentication, Principal, PrincipalRole
+from provision.slots import HostSlots
 from tests.helpers.agent import TOKEN2, Agent, stored
 from tests.helpers.links import make, take
 from tests.helpers.principals import ROOT
@@ -36,12 +37,15 @@ def test_the_old_machine_is_believed_no_longer(here: Site, agent: Agent) -> None
     store = here.service.core.store
     store.tpms.put(tpm("node2"))
     here.secret("node2", b"another token")
+    said = f"a a {here.base.id} - failed {here.base.id} 1 it did not prove itself"
+    store.slots.put("node2", HostSlots(said, here.clock()))
     link = take(here, make(here, "node2"))
     made = here.service.moves.move("node2", (NEW,), MACHINE, ROOT)
     assert (made.host.primary.macs, made.host.uuid) == ((NEW,), MACHINE)
     assert f"~ node2: interfaces.mgmt.macs: {MAC2} -> {NEW}" in made.changes.lines()
     assert (store.identities.of("node2"), store.tpms.get("node2")) == (None, None)
     assert store.earlier_credentials.of("node2") == {}
+    assert store.slots.of("node2") is None, "the new machine has a disk of its own, or none"
     with pytest.raises(Gone):
         link.check()
     # With its old disk it may come up where it was; what it says from there counts for nothing.

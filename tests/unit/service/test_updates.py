@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.types import Receive
 
 from provision.api.rollouts import StartRollout
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
@@ -19,7 +24,7 @@ from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
 from provision.site_key import KeyUse
-from provision.web import boot_app
+from provision.web import boot_app, updating
 from tests.helpers.agent import Agent, booted
 from tests.helpers.host_programs import load
 from tests.helpers.principals import ROOT
@@ -220,6 +225,43 @@ def test_few_are_served_at_a_time_and_next_to_none_beside_boots(here: Site) -> N
         pass
 
 
+def test_who_takes_long_gives_way_to_others(here: Site) -> None:
+    """A host that somebody owns would else have the one place that is left beside boots, again and again."""
+    updates = here.service.updates
+    for _ in range(3):
+        with updates.turn("n1"):
+            here.clock.advance(seconds=4)
+    with pytest.raises(ConnectionAbortedError), updates.turn("n1"):
+        here.clock.advance(seconds=30)
+        raise ConnectionAbortedError
+    with updates.turn("n2"), pytest.raises(TooMany), updates.turn("n1"):
+        pass
+    here.clock.advance(seconds=299)
+    with pytest.raises(TooMany), updates.turn("n1"):
+        pass
+    here.clock.advance(seconds=1)
+    with updates.turn("n1"):
+        here.clock.advance(seconds=5)
+    here.clock.advance(seconds=-(10**6))
+    with updates.turn("n1"):
+        pass
+
+
+def test_a_piece_that_is_not_taken_ends_its_turn(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(updating, "_SECONDS", 0.05)
+    turn = ExitStack()
+    turn.enter_context(here.service.updates.turn("n1"))
+    sent: list[Any] = []
+
+    async def never(message: Any) -> None:
+        sent.append(message["type"])
+        await asyncio.Event().wait()
+
+    with pytest.raises(ConnectionAbortedError):
+        asyncio.run(updating._Piece(b"x", turn)({"type": "http"}, cast(Receive, None), never))
+    assert sent == ["http.response.start"] and here.service.updates._served == set()
+
+
 def test_one_that_is_tried_hears_the_server_and_is_kept(here: Site, agent: Updated) -> None:
     wants(here)
     agent.tells()
@@ -261,6 +303,65 @@ def test_what_is_remembered_outlives_the_service(here: Site, agent: Updated) -> 
     assert store.database.recheck()
     store.database.load(store.slots.load)
     assert store.slots.of("node2") == known is not None
+
+
+def test_a_host_cannot_have_more_remembered_than_there_is(here: Site, agent: Updated) -> None:
+    """Whoever is root on it may say that any number of images have failed."""
+    for number in range(20):
+        agent.tells(f"failed {number:064x} 1 " + "x" * 250)
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.failed == {}
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    here.service.core.store.bases.name("other", here.base.id)
+    agent.tells()
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.failed == {}, "nobody can be given that image any more"
+
+
+def between(here: Site, monkeypatch: pytest.MonkeyPatch, event: str, then: Callable[[], object]) -> None:
+    """Do something in another thread once that event is about to be recorded, for as long as it can."""
+    act, threads = here.service.core.act, list[threading.Thread]()
+
+    def acting(name: str, *arguments: Any, **fields: Any) -> Any:
+        if name == event and not threads:
+            threads.append(threading.Thread(target=then))
+            threads[0].start()
+            threads[0].join(0.3)
+        return act(name, *arguments, **fields)
+
+    monkeypatch.setattr(here.service.core, "act", acting)
+
+
+def test_a_retry_is_not_lost_when_the_host_says_something_at_that_moment(
+    here: Site, agent: Updated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants(here)
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    between(here, monkeypatch, "update-state", lambda: here.service.updates.retry("node2", ROOT))
+    agent.tells(b=other(here))
+    until = time.monotonic() + 10
+    while not here.audit("update-retried"):
+        assert time.monotonic() < until
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.attempt == 2 and known.report.doing == "idle"
+
+
+def test_a_retry_does_not_take_back_what_the_host_says(
+    here: Site, agent: Updated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants(here)
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    said = threading.Event()
+
+    def says() -> None:
+        agent.tells(f"fetching {other(here)}", b=other(here))
+        said.set()
+
+    between(here, monkeypatch, "update-retried", says)
+    here.service.updates.retry("node2", ROOT)
+    assert said.wait(10)
+    known = here.service.core.store.slots.of("node2")
+    assert known is not None and known.attempt == 2 and known.report.doing == "fetching"
 
 
 def rollout(here: Site, agent: Updated) -> None:

@@ -5,11 +5,14 @@ old one or the new one whenever the power goes. Nobody mounts the file system th
 """
 
 import os
+import re
 
 from gpt import SECTOR
 
 MAGIC = b"# GRUB Environment Block\n"
-NAMES = ("slot", "try", "tries", "failed")
+_SLOT = re.compile("[ab]")
+_VALUES = {"slot": _SLOT, "try": _SLOT, "tries": re.compile("x{1,9}"), "failed": _SLOT}
+NAMES = tuple(_VALUES)
 _SEARCHED = 4 << 20
 """It was the first file on that file system, so it stands at its beginning."""
 
@@ -28,13 +31,13 @@ def find(file, partition):
 
 
 def read(file, sector):
-    """The variables by name; those that are not set are ""."""
+    """The variables by name; those that are not set, or not to what they may be, are ""."""
     content = os.pread(file.fileno(), SECTOR, sector * SECTOR)
     if not content.startswith(MAGIC):
         raise Missing("has a damaged environment block of its boot loader")
     lines = content[len(MAGIC) :].rstrip(b"#").decode("ascii", "replace").splitlines()
     found = dict(line.partition("=")[::2] for line in lines)
-    return {name: found.get(name, "") for name in NAMES}
+    return {name: value if _VALUES[name].fullmatch(value := found.get(name, "")) else "" for name in NAMES}
 
 
 def write(file, sector, variables):
