@@ -28,7 +28,7 @@ _PLAIN = "It gets its image without secrets, and takes its identity from its own
 
 
 def explain(host: HostName) -> None:
-    """Say which boots policy allows a host, and why.
+    """Explain which boots policy allows a host.
 
     For every medium and network: allowed or denied, why, and the way out.
     """
@@ -68,9 +68,9 @@ def window(
     close: Annotated[bool, typer.Option("--close", help="Close the window")] = False,
     selector: Selector = None,
 ) -> None:
-    """Let a host boot from the network for a while, or each host with a label.
+    """Let hosts boot from the network for a while.
 
-    A window closes when its host says that it is up.
+    Name a host, or give --selector for all hosts with a label. A window closes when its host reports that it is up.
     """
     if (host is None) == (selector is None):
         raise Invalid("window", "needs a host or --selector", "give one of them")
