@@ -190,10 +190,12 @@ def _picture(seen: Status) -> str:
     if slots:
         hosts += ["", *output.as_lines(("HOST", "RUNS", "SLOT", "UPDATE", "SINCE", "FAILED"), slots)]
     told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
-    alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
+    alerts = [
+        (row.host, one.event, one.count, output.moment(one.last), one.text) for row in seen.hosts for one in row.alerts
+    ]
     if alerts:
         hosts += ["", *output.as_lines(("HOST", "ALERT", "TIMES", "LAST", "WHAT"), alerts)]
-    unknown = [(u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown]
+    unknown = [(u.mac, u.uuid, u.network, output.moment(u.last), u.count) for u in seen.unknown]
     if unknown:
         hosts += ["", *output.as_lines(("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"), unknown)]
     return "\n".join([*told, *hosts])
