@@ -42,7 +42,7 @@ def in_clear(bearer: Bearer, channel: Channel, local: bool) -> Denial | None:
     if channel.kind is not ChannelKind.MANAGEMENT:
         fact = f"{_the(link)} is not honoured in plain HTTP on {network}, which is general"
     elif not channel.links:
-        fact = f"{_the(link)} is not honoured in plain HTTP on {network}, which gives nothing to links"
+        fact = f"{_the(link)} is not honoured in plain HTTP on {network}, which does not serve links"
         remedy = f"{remedy}, or set 'links = true' in the network's [[listen]] block"
     elif local:
         fact = f"{_the(link)} is not honoured in plain HTTP from an address of this server: maybe a proxy"
@@ -72,7 +72,8 @@ def standing(link: Link, now: datetime) -> str:
 
 
 def _the(link: Link) -> str:
-    return f"Link {link.id} to {link.host}'s {link.medium}"
+    """The link as a sentence begins; one that was only imagined has no id."""
+    return f"{f'Link {link.id}' if link.id else 'A link'} to {link.host}'s {link.medium}"
 
 
 def _another(link: Link) -> str:

@@ -263,7 +263,8 @@ def _secrets_on_general(case: _Case) -> Denial | None:
         "secrets-on-general",
         case,
         f"{case.name}'s network-boot image carries its credentials in clear; {case.where} is general",
-        f"Boot it on {case.management}, or write its ISO: 'provision iso {case.name} -o FILE'",
+        f"Boot it on {case.management}, write its ISO: 'provision iso {case.name} -o FILE', or enrol its TPM:"
+        f" 'provision enroll {case.name}'",
     )
 
 

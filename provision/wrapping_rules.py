@@ -40,14 +40,14 @@ def denial(name: str, wrapping: Wrapping) -> Denial | None:
         return Denial(
             "tpm-not-enrolled",
             name,
-            f"No TPM of {name} is enrolled, so nothing can be given for it alone",
-            f"Enrol it: 'provision enroll {name}', and boot it on its management network",
+            f"No TPM of {name} is enrolled, so its credentials cannot be encrypted for it",
+            f"Enrol it: 'provision enroll {name}', then boot it on a management network, or from its signed image",
         )
     if wrapping.tpm is TpmStanding.PENDING:
         return Denial(
             "tpm-pending",
             name,
-            f"A TPM that says that it is {name}'s waits for somebody to accept it",
+            f"A TPM that may be {name}'s waits to be accepted",
             f"Compare the fingerprint on its console, then accept it: 'provision tpm accept {name} FINGERPRINT'",
         )
     if wrapping.unbound is not None:

@@ -22,13 +22,14 @@ class NewCredential(Request):
 
 
 class Sealed(Answer):
-    """A credential's new version."""
+    """A credential's version. `exposed`: others may have this very content, since the host was declared compromised."""
 
-    model_config = examples({"host": "node1", "name": "token", "version": 2})
+    model_config = examples({"host": "node1", "name": "token", "version": 2, "exposed": False})
 
     host: Name
     name: Name
     version: Count
+    exposed: bool = False
 
 
 class CredentialRow(Answer):

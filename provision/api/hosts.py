@@ -251,7 +251,7 @@ class MovedHost(Answer):
                 "changed": {},
                 "site": [],
                 "lines": ["~ node1: interfaces.mgmt.macs: 52:54:00:00:00:01 -> 52:54:00:00:00:11"],
-                "notes": ["what the disk of the old machine says is believed no longer; wipe it"],
+                "notes": ["the old machine still has its identity on its disk: wipe that disk"],
                 "applied": True,
                 "confirm": False,
                 "etag": '"0123456789abcdef0123456789abcdef"',

@@ -31,14 +31,16 @@ class NewSecureBootKey(Request):
 
 
 class SecureBootKey(Answer):
-    """A Secure Boot key: its number among the site's keys, and its certificate, which firmware is to trust."""
+    """A Secure Boot key: its number among the site's keys, its certificate, which firmware must trust, and whether
+    images are signed with it now: the oldest key is the one in use."""
 
-    model_config = examples({"number": 3, "fingerprint": _SHA256, "certificate": _PEM, "on_server": True})
+    model_config = examples({"number": 3, "fingerprint": _SHA256, "certificate": _PEM, "on_server": True, "used": True})
 
     number: Number
     fingerprint: Fingerprint
     certificate: Pem
     on_server: bool
+    used: bool
 
 
 class UnifiedMedium(Answer):

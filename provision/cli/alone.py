@@ -94,7 +94,7 @@ def _status(core: Core, host: str | None) -> Status:
 
         return MediaBuilder(core).is_current(state)
 
-    return Reports(core, Tracker(), is_current).status(asks, host)
+    return Reports(core, Tracker(), is_current, lambda host: None).status(asks, host)
 
 
 @contextmanager

@@ -59,9 +59,9 @@ def export(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [standard output]")
     ] = None,
 ) -> None:
-    """Write the CA's certificate, for clients that are to trust the server.
+    """Write the CA's certificate for clients.
 
-    It holds no secret.
+    A client that has it trusts the server. It contains no secret.
     """
     from provision.tls import files, trusted
     from provision.tls.authority import Kind

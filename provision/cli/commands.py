@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, str | Group] = {
     "serve": "provision.cli.serve:serve",
     "demo": "provision.cli.demo:demo",
     "host": Group(
-        "Look at hosts, and say what has become of one.",
+        "Show hosts, and say what has happened to one.",
         {
             "list": "provision.cli.inventory:host_list",
             "show": "provision.cli.inventory:host_show",
@@ -81,7 +81,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "bmc": Group(
-        "Say where hosts' BMCs are, and check them.",
+        "Set and check hosts' BMCs.",
         {
             "set": "provision.cli.bmc:set_",
             "show": "provision.cli.bmc:show",
@@ -90,7 +90,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "tpm": Group(
-        "Say which TPM is whose, once it has proved itself.",
+        "Enrol hosts' TPMs, and explain what they are bound to.",
         {
             "show": "provision.cli.tpm:show",
             "list": "provision.cli.tpm:list_",
@@ -103,7 +103,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "webhook": Group(
-        "Try receivers of events, and tell them again.",
+        "Test receivers of events, and replay events to them.",
         {
             "test": "provision.cli.webhook:test",
             "replay": "provision.cli.webhook:replay",
@@ -135,7 +135,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "site-key": Group(
-        "Look after the keys with which the site signs and approves.",
+        "Manage the keys that the site signs with.",
         {
             "list": "provision.cli.site_key:list_",
             "roll": "provision.cli.site_key:roll",
@@ -143,7 +143,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "sb": Group(
-        "Sign unified kernel images that the hosts' firmware knows as the site's.",
+        "Set up Secure Boot with the site's own key.",
         {
             "init": "provision.cli.secure_boot:init",
             "sign": "provision.cli.secure_boot:sign",
@@ -153,7 +153,7 @@ COMMANDS: Mapping[str, str | Group] = {
         },
     ),
     "ca": Group(
-        "Look after the internal CA of the API.",
+        "Manage the internal CA of the API.",
         {
             "show": "provision.cli.ca:show",
             "export": "provision.cli.ca:export",

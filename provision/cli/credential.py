@@ -16,7 +16,9 @@ from provision.cli.context import context
 from provision.errors import Invalid, NotFound, Problem, Problems, Unavailable
 
 if TYPE_CHECKING:
-    from provision.api.credentials import CredentialRow
+    from collections.abc import Sequence
+
+    from provision.api.credentials import CredentialRow, Sealed
     from provision.credential_files import BulkItem
     from provision.site import Inventory
 
@@ -70,6 +72,7 @@ def set_(
         output.data(done)
     else:
         output.say(f"sealed {name} for {host}, version {done.version}")
+        _warn([done])
 
 
 def load(
@@ -98,7 +101,17 @@ def load(
     if given.json:
         output.data(done)
     else:
-        output.say(f"sealed {len(done)} credentials")
+        output.say(f"sealed {len(done)} credential{'' if len(done) == 1 else 's'}")
+        _warn(done)
+
+
+def _warn(done: Sequence[Sealed]) -> None:
+    """Say of which credentials the content is still what others may have, so that its host gets nothing."""
+    for one in done:
+        if one.exposed:
+            output.notes(False)(
+                f"{one.name} of {one.host} is still exposed: others may have this content; make a new one"
+            )
 
 
 def _listed(directory: Path, inventory: Inventory) -> tuple[list[BulkItem], list[Problem]]:
@@ -127,7 +140,10 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only 
 
 
 def show(host: HostName, name: CredentialName) -> None:
-    """Show a credential, without its content: which versions there are, and which the host has on its disk."""
+    """Show a credential, without its content.
+
+    This shows which versions there are, and which one the host has on its disk.
+    """
     from provision.api.credentials import CredentialRow
 
     given = context()

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def compromised(host: HostName) -> None:
-    """End all access to a host's media, and mark its credentials as exposed.
+    """Declare a host compromised.
 
-    Its window, links, boots and downloads end, tokens that are for it alone are revoked, and its TPM has to be enrolled
-    anew. It gets nothing until each of its credentials has new content.
+    This ends its window, links, boots and downloads, revokes the tokens that are for it alone, removes its TPM, and
+    marks its credentials as exposed. The host gets nothing until each of its credentials has new content.
     """
     from provision.api.hosts import Compromised
 
@@ -41,8 +41,8 @@ def replace_mac(
 ) -> None:
     """Replace the MAC of a host whose NIC was exchanged.
 
-    Its window is closed, and links to it are revoked. What the inventory files are to say is printed: until they do,
-    the next apply changes it back.
+    This closes its window, and revokes its links. Put the lines that it prints into the inventory files, or the next
+    apply changes the MAC back.
     """
     from provision.api.hosts import ReplacedMac, ReplaceMac
     from provision.inventory.replacement import fragment
@@ -51,7 +51,9 @@ def replace_mac(
     try:
         order = ReplaceMac(old=old, new=new, dry_run=dry_run)
     except ValueError:
-        raise Invalid(host, "is given no valid MAC, or no interface", "write 'replace-mac HOST OLD NEW'") from None
+        raise Invalid(
+            host, "OLD is not a valid MAC or interface, or NEW is not a valid MAC", "write 'replace-mac HOST OLD NEW'"
+        ) from None
     with given.client() as client:
         done = client.call(ReplacedMac, "POST", route("hosts", host, "replace-mac"), body=order)
     if given.json:
@@ -66,18 +68,16 @@ def replace_mac(
 
 def move(
     host: HostName,
-    macs: Annotated[
-        list[str], typer.Argument(metavar="MAC...", help="The new machine's, in the order of the old ones")
-    ],
+    macs: Annotated[list[str], typer.Argument(metavar="MAC...", help="The new MACs, in the order of the old ones")],
     uuid: Annotated[
-        str | None, typer.Option("--uuid", metavar="UUID", help="The new machine's, by SMBIOS [not looked at]")
+        str | None, typer.Option("--uuid", metavar="UUID", help="The UUID (SMBIOS) of the new machine [none]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
 ) -> None:
     """Move a host to new hardware.
 
-    Nothing of the old machine is believed any more: its window is closed, links and media of before are withdrawn, its
-    TPM is enrolled no longer, and the identity on its disk is worth nothing. The new one needs a window.
+    This closes its window, withdraws its links and its media, and removes its TPM; what the old machine reports counts
+    no longer. Wipe the disk of the old machine, and open a window for the new one.
     """
     from provision.api.hosts import MovedHost, MoveHost
     from provision.inventory.replacement import fragment
@@ -86,7 +86,7 @@ def move(
     try:
         order = MoveHost.model_validate({"macs": macs, "uuid": uuid, "dry_run": dry_run})
     except ValueError:
-        raise Invalid(host, "is given no valid MAC, or no valid UUID", "write 'host move HOST MAC...'") from None
+        raise Invalid(host, "a MAC or the UUID is not valid", "write 'host move HOST MAC...'") from None
     with given.client() as client:
         done = client.call(MovedHost, "POST", route("hosts", host, "move"), body=order)
     if given.json:
@@ -94,11 +94,11 @@ def move(
         return
     for line in (*done.changes.lines, *(f"note: {note}" for note in done.changes.notes)):
         output.say(line)
-    asked = f"{host}: is moved; let the new machine boot: 'provision window {host}'"
+    asked = f"{host}: moved to the new machine; let it boot: 'provision window {host}'"
     output.say("dry run, nothing is changed" if dry_run else asked)
     output.say("Change the inventory files, too, or the next apply changes it back:")
     output.text(fragment(done.host, done.interfaces).rstrip())
-    output.text(f"    uuid: {done.uuid}" if done.uuid else "    uuid: null  # or none at all")
+    output.text(f"    uuid: {done.uuid}" if done.uuid else "    # and no 'uuid', or the one of the new machine")
 
 
 def _ended(done: Compromised) -> list[str]:
@@ -108,7 +108,7 @@ def _ended(done: Compromised) -> list[str]:
         f"links revoked: {done.links}" if done.links else "",
         f"tokens revoked: {', '.join(done.tokens)}" if done.tokens else "",
         f"boots cancelled: {done.boots}" if done.boots else "",
-        "its TPM is enrolled no longer" if done.tpm else "",
+        "its TPM is removed" if done.tpm else "",
     ]
     said = "; ".join(filter(None, ended)) or "nothing was open"
     lines = [f"{done.host}: declared compromised ({said})"]

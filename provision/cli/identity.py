@@ -14,7 +14,7 @@ from provision.cli.context import context
 def reprovision(host: HostName) -> None:
     """Give a host a new identity at its next boot.
 
-    A window is opened for it. Until that boot, the host has the identity on its disk.
+    This opens a window. Until that boot, the host keeps the identity on its disk.
     """
     from provision.api.hosts import OpenedWindow
 
@@ -25,18 +25,19 @@ def reprovision(host: HostName) -> None:
         output.data(opened)
     else:
         until = output.moment(opened.expires)
-        output.say(f"{host}: boots from its management network until {until}, and stores its new identity")
+        output.say(f"{host}: boot it from its management network before {until}, and it stores its new identity")
 
 
 def decommission(
     host: HostName,
     lost: Annotated[
-        bool, typer.Option("--lost", help="Its disk is gone: forget it, and declare the host compromised")
+        bool, typer.Option("--lost", help="The disk is lost: forget the identity, and declare the host compromised")
     ] = False,
 ) -> None:
-    """Let a host wipe the identity on its disk.
+    """Have a host wipe the identity on its disk.
 
-    It does so as soon as it says that it is up, and 'status' shows it until then.
+    The host does so when it next reports that it is up, or within seconds when it is up already. 'status' shows the
+    order until the host has confirmed it.
     """
     from provision.api.hosts import Decommission, Decommissioned
 
@@ -47,6 +48,6 @@ def decommission(
     if given.json:
         output.data(done)
     elif done.wiping:
-        output.say(f"{host}: wipes its identity when it next says that it is up")
+        output.say(f"{host}: will wipe its identity when it next reports that it is up")
     else:
-        output.say(f"{host}: its identity is forgotten, and its credentials are exposed: replace each of them")
+        output.say(f"{host}: its identity is forgotten, and its credentials are exposed; replace each of them")

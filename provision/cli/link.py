@@ -21,7 +21,7 @@ _ID = re.compile(get_args(LinkId)[1].pattern)
 def create(
     host: HostName,
     medium: Annotated[LinkMedium, typer.Option("--medium", help="Which medium")] = LinkMedium.ISO,
-    format_: Annotated[DiskFormat, typer.Option("--format", help="Of a disk")] = DiskFormat.RAW,
+    format_: Annotated[DiskFormat, typer.Option("--format", help="The format of a disk")] = DiskFormat.RAW,
     minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 60,
     uses: Annotated[int, typer.Option("--uses", metavar="N", help="How often")] = 1,
     address: Annotated[
@@ -35,6 +35,8 @@ def create(
     """
     from provision.api.links import MadeLink, MakeLink
 
+    if format_ is not DiskFormat.RAW and medium is not LinkMedium.DISK:
+        raise typer.BadParameter("is for a disk; give --medium disk, too", param_hint="--format")
     given, peer = context(), _address(address) if address is not None else None
     wanted = MakeLink(medium=medium, format=format_, minutes=minutes, uses=uses, address=peer)
     with given.client() as client:

@@ -28,7 +28,7 @@ _PLAIN = "It gets its image without secrets, and takes its identity from its own
 
 
 def explain(host: HostName) -> None:
-    """Say which boots policy allows a host, and why.
+    """Explain which boots policy allows a host.
 
     For every medium and network: allowed or denied, why, and the way out.
     """
@@ -68,9 +68,9 @@ def window(
     close: Annotated[bool, typer.Option("--close", help="Close the window")] = False,
     selector: Selector = None,
 ) -> None:
-    """Let a host boot from the network for a while, or each host with a label.
+    """Let hosts boot from the network for a while.
 
-    A window closes when its host says that it is up.
+    Name a host, or give --selector for all hosts with a label. A window closes when its host reports that it is up.
     """
     if (host is None) == (selector is None):
         raise Invalid("window", "needs a host or --selector", "give one of them")
@@ -190,10 +190,12 @@ def _picture(seen: Status) -> str:
     if slots:
         hosts += ["", *output.as_lines(("HOST", "RUNS", "SLOT", "UPDATE", "SINCE", "FAILED"), slots)]
     told = [f"WARNING: {warning}" for warning in seen.warnings] + [f"ATTENTION: {text}" for text in seen.problems]
-    alerts = [(row.host, one.event, one.count, one.last, one.text) for row in seen.hosts for one in row.alerts]
+    alerts = [
+        (row.host, one.event, one.count, output.moment(one.last), one.text) for row in seen.hosts for one in row.alerts
+    ]
     if alerts:
         hosts += ["", *output.as_lines(("HOST", "ALERT", "TIMES", "LAST", "WHAT"), alerts)]
-    unknown = [(u.mac, u.uuid, u.network, u.last, u.count) for u in seen.unknown]
+    unknown = [(u.mac, u.uuid, u.network, output.moment(u.last), u.count) for u in seen.unknown]
     if unknown:
         hosts += ["", *output.as_lines(("UNKNOWN MAC", "UUID", "NETWORK", "LAST SEEN", "TIMES"), unknown)]
     return "\n".join([*told, *hosts])

@@ -27,9 +27,10 @@ def start(
         int, typer.Option("--minutes", metavar="N", min=5, max=1440, help="How long a boot may take")
     ] = 60,
 ) -> None:
-    """Give a base image to some hosts, and to more when those have come up.
+    """Start to give hosts a new base image.
 
-    No host is rebooted by it: each has the new base at its next boot.
+    Some hosts get it first, and more when those have come up. A host gets it at its next boot; a host that runs from
+    its own disk updates itself.
     """
     from provision.api.rollouts import StartRollout
 
@@ -47,22 +48,22 @@ def status() -> None:
 
 
 def pause() -> None:
-    """Move no more hosts."""
+    """Pause: move no more hosts."""
     _call("POST", f"{_ROUTE}/pause")
 
 
 def continue_() -> None:
-    """Go on with a roll-out that is paused or was stopped.
+    """Go on after a pause or a stop.
 
-    Hosts that have failed until now are taken as they are.
+    Hosts that have failed so far no longer stop the roll-out.
     """
     _call("POST", f"{_ROUTE}/continue")
 
 
 def rollback() -> None:
-    """Give every host the base image that the inventory says.
+    """Give every host the base of the inventory again.
 
-    Those that have come up with the other one are named: they have it until they boot again.
+    The hosts that have come up with the new base are listed: they keep it until they boot again.
     """
     from provision.api.rollouts import RolledBack
 

@@ -1,4 +1,4 @@
-"""sb: sign unified kernel images that the hosts' firmware knows as the site's."""
+"""sb: the site's own Secure Boot key, and unified images that are signed with it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def init(
         Path | None, typer.Option("--certificate", "-o", metavar="FILE", help="Write the certificate there")
     ] = None,
 ) -> None:
-    """Make the site's Secure Boot key and certificate; the private half is sealed in the store.
+    """Make the site's Secure Boot key.
 
-    With --external the private half never comes here: 'sb sign' then writes what is to be signed.
+    Its private half is sealed in the database. With --external it stays where it is: 'sb sign --request' then writes
+    what you have to sign there. Run it again to replace the key: the new one is in use when the old one is retired.
     """
     from provision.api.secure_boot import NewSecureBootKey, SecureBootKey
 
@@ -45,22 +46,25 @@ def init(
         output.data(made)
         return
     where = "its private half is sealed here" if made.on_server else "its private half stays elsewhere"
-    output.say(f"site key {made.number} is the Secure Boot key; {where}")
+    output.say(f"made site key {made.number} (secure-boot), {'in use' if made.used else 'not in use yet'}; {where}")
     output.say(f"SHA-256 of its certificate: {made.fingerprint}")
+    if not made.used:
+        output.say("put it into the firmware of every host ('provision sb enrol-image'), then retire the older key")
 
 
 def sign(
     name: BaseName,
     request: Annotated[
-        Path | None, typer.Option("--request", metavar="FILE", help="Only write what is to be signed elsewhere")
+        Path | None, typer.Option("--request", metavar="FILE", help="Only write what the key elsewhere has to sign")
     ] = None,
     signature: Annotated[
-        Path | None, typer.Option("--signature", metavar="FILE", help="The signature that was made elsewhere")
+        Path | None, typer.Option("--signature", metavar="FILE", help="The signature over the request")
     ] = None,
 ) -> None:
-    """Make the unified kernel image of a base image, signed; hosts with 'chain: uki' boot it.
+    """Sign the unified image of a base image.
 
-    A key that stays elsewhere signs the --request: 'openssl dgst -sha256 -sign KEY -out SIGNATURE REQUEST'.
+    Hosts with 'chain: uki' boot it. When the key is elsewhere, write what it has to sign with --request, sign that
+    there ('openssl dgst -sha256 -sign KEY -out SIGNATURE REQUEST'), and give the result with --signature.
     """
     from provision.api.secure_boot import SigningRequest, SignUnified, UnifiedRow
 
@@ -83,7 +87,10 @@ def sign(
 
 
 def list_() -> None:
-    """List signed unified kernel images, and whether each is what it would be if it were signed now."""
+    """List the signed images.
+
+    An image is current unless its base, the keys, the kernel arguments or the server's addresses changed since.
+    """
     from provision.api.secure_boot import UnifiedRow
 
     given = context()
@@ -99,9 +106,10 @@ def iso(
     name: BaseName,
     file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the ISO")],
 ) -> None:
-    """Write the signed unified image of a base image as an ISO: for a CD, a USB stick or a disk.
+    """Write a signed image as an ISO.
 
-    It is the same for all hosts and has no secret in it. A host with 'chain: uki' fetches its seed over its LAN.
+    Use it as a CD, or write it to a USB stick or a disk. It is the same for all hosts and contains no secret: a host
+    with 'chain: uki' fetches its seed over its LAN.
     """
     from provision.api.secure_boot import UnifiedMedium
     from provision.cli.download import download
@@ -127,12 +135,14 @@ def enrol_image(
         typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; again for more"),
     ] = None,
     kek: Annotated[
-        list[Path] | None, typer.Option("--kek", metavar="FILE", help="The same for who may change db; again for more")
+        list[Path] | None,
+        typer.Option("--kek", metavar="FILE", help="A certificate (PEM) that may change db; again for more"),
     ] = None,
 ) -> None:
-    """Write a medium that puts the site's certificate into a machine whose firmware is in setup mode.
+    """Write a medium that sets up Secure Boot.
 
-    Give Microsoft's certificates by --db and --kek: network cards and other cards may need them.
+    A machine that starts from it in setup mode puts the site's certificate into its firmware. Keep Microsoft's
+    certificates with --db and --kek: the option ROMs of network and graphics cards may need them.
     """
     from provision.api.secure_boot import Enrolment, NewEnrolment
     from provision.writing import require_file
@@ -147,9 +157,11 @@ def enrol_image(
     if given.json:
         output.data({"file": str(file), "enrols": made.enrols})
     elif made.enrols:
-        output.say(f"wrote {file}: start a machine from it whose firmware is in setup mode")
+        output.say(f"wrote {file}: put the firmware of a machine into setup mode, and start the machine from it")
     else:
-        output.say(f"wrote {file}: take its keys/*.cer by the firmware's own menu, since the site's key is elsewhere")
+        output.say(
+            f"wrote {file}: the site's key is elsewhere, so import keys/*.cer from it in the firmware's own menu"
+        )
 
 
 def _cells(row: UnifiedRow) -> tuple[str, ...]:

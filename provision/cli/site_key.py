@@ -15,9 +15,9 @@ Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The key's 
 
 
 def list_() -> None:
-    """List the site's keys: what each is for, and its fingerprint.
+    """List the site's keys.
 
-    Of several keys of one use the oldest is used; hosts trust all that there were when their image was made.
+    Of several keys with one use, the oldest is in use. A host trusts those that existed when its image was made.
     """
     from provision.api.site_keys import SiteKeyRow
 
@@ -45,11 +45,12 @@ def list_() -> None:
 
 
 def roll(
-    use: Annotated[KeyUse, typer.Argument(metavar="USE", help="signing or approval")],
+    use: Annotated[KeyUse, typer.Argument(metavar="USE", help="signing or approval; 'sb init' makes Secure Boot keys")],
 ) -> None:
-    """Make one more key of a use; images that are made from now on know it.
+    """Make a new key, not in use yet.
 
-    It is used once the older ones are retired: sign the images again, let the hosts boot them, then retire.
+    Images that are made from now on trust it. Sign the images again, let every host boot the new one, then retire the
+    old key: the new one is in use from there on.
     """
     from provision.api.site_keys import RollSiteKey, SiteKeyRow
 
@@ -63,7 +64,10 @@ def roll(
 
 
 def retire(number: Number) -> None:
-    """Forget a key. Hosts whose image knows no newer one take nothing from this server any more."""
+    """Forget a key.
+
+    A host whose image knows no other key accepts nothing from this server after that.
+    """
     with context().client() as client:
         client.remove(route("site-keys", str(number)))
     if context().json:

@@ -67,7 +67,7 @@ def _wanted(name: str, role: PrincipalRole, days: int, selector: dict[str, str])
 
 
 def list_() -> None:
-    """List tokens: what each may do, until when, and when it was used last."""
+    """List tokens, and when each was used last."""
     from provision.api.tokens import TokenRow
 
     given = context()

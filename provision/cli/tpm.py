@@ -1,4 +1,4 @@
-"""enroll, tpm: hosts' TPMs, and who is believed to have them."""
+"""enroll, tpm: the TPMs of hosts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ Fingerprint = Annotated[
     list[str], typer.Argument(metavar="FINGERPRINT", help="All of it, as the console shows it; blanks do not count")
 ]
 _LARGEST = 8 << 20
+_STANDINGS = {
+    "unknown": "no TPM is enrolled",
+    "pending": "a TPM waits to be accepted",
+    "enrolled": "its TPM is enrolled",
+}
 _WHOLE = re.compile(r"[0-9a-f]{64}")
 
 
 def enroll(
     host: HostName,
-    minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 30,
+    minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long the window is open")] = 30,
     close: Annotated[bool, typer.Option("--close", help="Close the host's enrolment window")] = False,
 ) -> None:
-    """Let a host's TPM be enrolled for a while.
+    """Open an enrolment window for a host's TPM.
 
-    A host that runs does it by itself within seconds, another one when it has booted. The window closes when it is
-    done.
+    A host that is up enrols its TPM within seconds, and any other host when it has booted. The window closes when the
+    TPM is enrolled.
     """
     from provision.api.tpms import OpenedEnrolment, OpenEnrolment
 
@@ -45,13 +50,13 @@ def enroll(
     if given.json:
         output.data({"host": host, "expires": None} if close else opened)
     elif close:
-        output.say(f"{host}: no enrolment window is open")
+        output.say(f"{host}: its enrolment window is closed")
     else:
         output.say(f"{host}: its TPM may be enrolled until {output.moment(opened.expires)}")
 
 
 def show(host: HostName) -> None:
-    """Show which TPM a host has, or which wait to be accepted."""
+    """Show the TPM of a host, and those that wait to be accepted."""
     from provision.api.tpms import HostTpms
 
     given = context()
@@ -76,9 +81,10 @@ def show(host: HostName) -> None:
 
 
 def explain(host: HostName) -> None:
-    """Say what a host's TPM is bound to, what it booted instead, and what is missing.
+    """Explain what a host's TPM is bound to.
 
-    What the host says of its boot is its own word, and nothing rests on it.
+    This shows the boot chain and its PCRs on each network of the host, what the host booted instead, and what is
+    missing. What the host reports of its boot is its own word; no decision depends on it.
     """
     from provision.api.tpms import TpmExplanation
 
@@ -88,11 +94,11 @@ def explain(host: HostName) -> None:
     if given.json:
         output.data(found)
         return
-    output.say(f"{host}: TPM {found.tpm}")
+    output.say(f"{host}: {_STANDINGS[found.tpm]}")
     for network in found.networks:
-        output.say(f"  on {network.network}: {network.missing or 'its envelope is given'}")
-        for chain in network.chains:
-            output.say(f"    by {chain.chain}")
+        output.say(f"  on {network.network}: {network.missing or 'it gets its envelope'}")
+        for number, chain in enumerate(network.chains):
+            output.say(f"    {'or by' if number else 'by'} {chain.chain}")
             for pcr in chain.pcrs:
                 said = {None: "", True: "  as it was booted", False: "  NOT as it was booted"}[pcr.same]
                 output.say(f"      PCR {pcr.pcr:<2} {pcr.expected}{said}")
@@ -103,7 +109,7 @@ def explain(host: HostName) -> None:
 
 
 def list_() -> None:
-    """List the TPMs that have proved themselves, enrolled or waiting."""
+    """List the TPMs that are enrolled or wait to be accepted."""
     from provision.api.tpms import HostTpm
 
     given = context()
@@ -121,7 +127,10 @@ def _state(row: HostTpm) -> str:
 
 
 def accept(host: HostName, fingerprint: Fingerprint) -> None:
-    """Believe that a TPM is a host's, because you have compared its fingerprint with the host's console."""
+    """Enrol a TPM that waits.
+
+    First compare its whole fingerprint with the one on the host's console.
+    """
     from provision.api.tpms import HostTpm, WhichTpm
 
     given, wanted = context(), WhichTpm(fingerprint=_parsed(fingerprint))
@@ -134,7 +143,7 @@ def accept(host: HostName, fingerprint: Fingerprint) -> None:
 
 
 def reject(host: HostName, fingerprint: Fingerprint) -> None:
-    """Let a TPM wait no longer: it is not the host's."""
+    """Reject a TPM that waits: it is not the host's."""
     from provision.api.tpms import HostTpms, WhichTpm
 
     given, wanted = context(), WhichTpm(fingerprint=_parsed(fingerprint))
@@ -148,9 +157,12 @@ def reject(host: HostName, fingerprint: Fingerprint) -> None:
 
 def remove(
     host: HostName,
-    imported: Annotated[bool, typer.Option("--imported", help="And the fingerprint that was imported")] = False,
+    imported: Annotated[bool, typer.Option("--imported", help="Remove the imported fingerprint, too")] = False,
 ) -> None:
-    """Know a host's TPM no longer: it was replaced, or the host is another machine."""
+    """Remove the TPM of a host.
+
+    Do this when the board or the machine was exchanged. The host gets no envelope until its new TPM is enrolled.
+    """
     given = context()
     with given.client() as client:
         client.remove(route("hosts", host, "tpm") + ("?imported=true" if imported else ""))
@@ -163,9 +175,9 @@ def remove(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with the columns 'host' and 'fingerprint'")],
 ) -> None:
-    """Take a vendor's list of endorsement keys.
+    """Import a vendor's list of endorsement keys.
 
-    The TPM that one of its hosts shows has to be the one that is listed, and is believed without a look.
+    A listed TPM is enrolled for its host without being compared, and no other TPM is.
     """
     from provision.api.tpms import ImportedTpms, ImportTpms
 
@@ -183,15 +195,16 @@ def import_(
     if given.json:
         output.data(done)
     else:
-        output.say(f"the TPMs of {done.hosts} hosts are known by their fingerprints")
+        output.say(f"imported the TPM fingerprints of {done.hosts} host{'' if done.hosts == 1 else 's'}")
 
 
 def revoke(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The newest base image that is revoked")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The newest base image to revoke")],
 ) -> None:
-    """Take back the approvals of a base image, and of every image that was approved before it.
+    """Revoke a base image, and every image that was approved before it.
 
-    A host that boots one of them gets no envelope, and its TPM takes no older one once it was given a newer image's.
+    A host that boots one of them gets no envelope. Its TPM refuses older envelopes as soon as it has opened one of a
+    newer image. This cannot be undone: import a newer image, and give it to the hosts.
     """
     from provision.api.tpms import RevokedImages
 

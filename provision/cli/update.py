@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def retry_update(host: HostName) -> None:
-    """Let a host try the base image again that failed on it.
+    """Let a host try a failed update again.
 
-    A host refuses a base image that has failed there, until this.
+    A host refuses a base image that has failed on it until you run this.
     """
     from provision.api.hosts import HostSlots
 

@@ -97,8 +97,11 @@ class BmcBoots:
 def require_served(listeners: Mapping[str, Listening], host: Host, via: Via) -> None:
     """Raise Conflict unless something is served that the host could boot from."""
     if not serves(listeners, None if via is Via.CD else {one.network for one in host.interfaces.values()}):
-        remedy = "see 'provision status', or start the service: 'provision serve'"
-        raise Conflict(host.name, "nothing is served that it could boot from", remedy)
+        own = " or ".join(sorted({one.network for one in host.interfaces.values() if one.network}))
+        fact = "nothing is served" if via is Via.CD else f"nothing is served on its networks ({own})"
+        block = "an [api] block" if via is Via.CD else "a [[listen]] block for one of them"
+        remedy = f"add {block} to provision.toml, or see the service's log"
+        raise Conflict(host.name, f"{fact}, so it cannot boot from here", remedy)
 
 
 def _require_allowed(reports: Reports, host: str, medium: Medium, principal: Principal) -> None:

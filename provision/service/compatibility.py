@@ -7,9 +7,11 @@ from contextlib import suppress
 
 from provision import seed as seeds
 from provision.cmdline import host_faults
+from provision.denial import Denial
 from provision.errors import Problem, ProvisionError
-from provision.host import Host
+from provision.host import Chain, Host
 from provision.media.library import BaseImage
+from provision.media.unified import UnifiedImages
 from provision.messages import nearest
 from provision.service.core import Core
 from provision.site import CredentialSpec, Inventory, Site
@@ -39,6 +41,16 @@ def problems(core: Core, inventory: Inventory, sealed: _Sealed) -> list[Problem]
         Problem("inventory", 0, f"hosts.{hosts[0]}.{part}", f"{fact}{_and_more(hosts, 1)}", remedy)
         for (part, fact, remedy), hosts in found.items()
     ]
+
+
+def unsigned(core: Core, host: Host) -> Denial | None:
+    """Why a host with 'chain: uki' cannot boot: nobody has signed the image of its base."""
+    name = core.store.snapshot.base_name(host)
+    base_id = core.bases().get(name) if name else None
+    if host.chain is not Chain.UKI or base_id is None or UnifiedImages(core.settings.state).get(base_id) is not None:
+        return None
+    fact = f"{host.name} boots the signed image of '{name}', and that image is not signed yet"
+    return Denial("incomplete", host.name, fact, f"Sign it: 'provision sb sign {name}'")
 
 
 def left_behind(old: Inventory | None, new: Inventory, sealed: _Sealed) -> tuple[str, ...]:

@@ -39,11 +39,15 @@ class Credentials:
             self._core.seen(host, principal)
             entry = self._checked(host, name, data, path, mode, (), ())
             if (present := self._version(host, entry)) is not None:
-                return Sealed(host=host, name=name, version=present)
+                return self._sealed(host, name, present)
             with self._core.act("credential-set", principal, host=host, credential=name):
                 version = self._core.store.credentials.set(host, entry, self._core.clock())
             self._core.witness()
-        return Sealed(host=host, name=name, version=version)
+        return self._sealed(host, name, version)
+
+    def _sealed(self, host: str, name: str, version: int) -> Sealed:
+        exposed = name in self._core.store.snapshot.exposed.get(host, ())
+        return Sealed(host=host, name=name, version=version, exposed=exposed)
 
     def put_many(self, items: Sequence[tuple[str, str, Secret]], principal: Principal) -> list[Sealed]:
         """The same for (host, name, data) of many: all of them in one transaction, or Problems with every misfit."""
@@ -54,7 +58,7 @@ class Credentials:
             changed = [one for one, version in zip(entries, present, strict=True) if version is None]
             sealed = iter(self._seal(changed, principal) if changed else ())
         rows = zip(entries, present, strict=True)
-        return [Sealed(host=host, name=entry.name, version=old or next(sealed)) for (host, entry), old in rows]
+        return [self._sealed(host, entry.name, old or next(sealed)) for (host, entry), old in rows]
 
     def _seal(self, entries: Sequence[tuple[str, CredentialInput]], principal: Principal) -> list[int]:
         core, told = self._core, [{"host": host, "credential": entry.name} for host, entry in entries]

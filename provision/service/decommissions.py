@@ -38,7 +38,7 @@ class Decommissions:
         with core.lock:
             self._holding(name, principal)
             if core.hosts[name].netboot is Netboot.ALWAYS:
-                fact = "has 'netboot: always', so its next boot would give it another identity"
+                fact = "has 'netboot: always', so its next boot would give it a new identity"
                 raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
             self._windows.close(name, principal)
             with core.act("decommission-ordered", principal, host=name):
@@ -61,5 +61,5 @@ class Decommissions:
     def _holding(self, name: str, principal: Principal) -> None:
         self._core.seen(name, principal)
         if self._core.store.identities.of(name) is None:
-            remedy = f"let it boot: 'provision window {name}'; if its disk is gone, 'decommission --lost'"
-            raise Conflict(name, "has said of no identity that it has on its disk", remedy)
+            remedy = f"boot it first; if its disk is lost: 'provision host decommission {name} --lost'"
+            raise Conflict(name, "has not reported an identity on its disk", remedy)

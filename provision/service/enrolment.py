@@ -13,7 +13,7 @@ def described(core: Core, host: str) -> str:
     store, window = core.store, core.store.enrolments.window(host, core.clock())
     own, waiting = store.tpms.get(host), len(store.tpms.pending(host))
     said = f"enrolled ({own.known})" if own is not None else f"{waiting} to be accepted" if waiting else "none"
-    return said if window is None else f"{said}, may be enrolled until {window.expires.isoformat()}"
+    return said if window is None else f"{said}, may be enrolled until {window.expires.isoformat(timespec='seconds')}"
 
 
 def of_moved(core: Core, host: str) -> tuple[str, ...]:
@@ -28,12 +28,14 @@ def alerts(core: Core, host: str) -> Iterator[Alert]:
     store, window = core.store, core.store.enrolments.window(host, core.clock())
     if window is not None:
         text = (
-            f"Its TPM may be enrolled until {window.expires.isoformat()}. Close it: 'provision enroll {host} --close'."
+            f"Its TPM may be enrolled until {window.expires.isoformat(timespec='seconds')}."
+            f" To end that: 'provision enroll {host} --close'."
         )
         yield Alert(event="enrolment-open", text=text, count=1, last=window.opened.isoformat())
     for one in store.tpms.pending(host):
         text = (
-            f"A TPM waits with the fingerprint {one.fingerprint}. Compare all of it with the host's console, then run"
-            f" 'provision tpm accept {host} FINGERPRINT', or 'provision tpm reject {host} FINGERPRINT'."
+            f"A TPM with the fingerprint {one.fingerprint} waits to be accepted. Compare all of it with the host's"
+            f" console, then run 'provision tpm accept {host} FINGERPRINT', or 'provision tpm reject {host}"
+            " FINGERPRINT'."
         )
         yield Alert(event="tpm-pending", text=text, count=1, last=one.at.isoformat())

@@ -53,8 +53,8 @@ class Moves:
         host = self._inventories.exchanging(name, principal)
         old = tuple(dict.fromkeys(mac for one in host.interfaces.values() for mac in one.macs))
         if len(macs) != len(old) or len(set(macs)) != len(macs):
-            fact = f"has {len(old)} NICs, and {len(set(macs))} different ones are given"
-            raise Conflict(name, fact, f"give one for each of {', '.join(old)}, in this order")
+            fact = f"has {len(old)} NIC{'s' if len(old) > 1 else ''}, and the command names {len(set(macs))}"
+            raise Conflict(name, fact, f"give a new MAC for each of {', '.join(old)}, in this order")
         for mac in macs:
             self._inventories.require_free(mac)
         nics = tuple(zip(old, macs, strict=True))
@@ -67,11 +67,13 @@ class Moves:
     def _notes(self, host: Host) -> list[str]:
         store, notes = self._core.store, []
         if store.tpms.holds(host.name):
-            notes.append(f"its TPM is enrolled no longer; that of the new machine: 'provision enroll {host.name}'")
+            notes.append(
+                f"its TPM is no longer enrolled; enrol that of the new machine: 'provision enroll {host.name}'"
+            )
         if store.identities.of(host.name) is not None:
-            notes.append("what the disk of the old machine says is believed no longer; wipe it")
+            notes.append("the old machine still has its identity on its disk: wipe that disk")
         if host.disk is not None and (host.disk.serial or host.disk.wwn or host.disk.path):
-            notes.append("its 'disk' is one of the old machine; change it, and apply")
+            notes.append("its 'disk' names the disk of the old machine; change it in the inventory, and apply")
         return notes
 
     def move(self, name: str, macs: Sequence[str], uuid: UUID | None, principal: Principal) -> Move:

@@ -192,7 +192,10 @@ class Rollouts:
         """What keeps the base from these hosts."""
         moved = tuple(host.model_copy(update={"base": rollout.base}) for host in hosts)
         sealed = self._core.store.credentials.places()
-        return compatibility.problems(self._core, Inventory(site=self._core.site, hosts=moved), sealed)
+        found = compatibility.problems(self._core, Inventory(site=self._core.site, hosts=moved), sealed)
+        # There is one image for all of them.
+        first = next(filter(None, (compatibility.unsigned(self._core, host) for host in moved)), None)
+        return [*found, Problem("roll-out", 0, "", first.reason, first.remedy)] if first is not None else found
 
     def _settle(self, current: Rollout) -> None:
         """Write down what came of those that are not up yet: one that was too late may have come up since."""

@@ -48,7 +48,8 @@ class SecureBoot:
             with core.act("site-key-made", principal, kind=KeyUse.SECURE_BOOT.value):
                 made = core.store.site_keys.add(KeyUse.SECURE_BOOT, public, private, core.clock(), principal.name)
             core.witness()
-        return _key(made)
+            used = self._certified() == made
+        return _key(made, used=used)
 
     def archive(self) -> bytes:
         """The site archive as it is now: the keys that hosts trust, where this server is, and the VLANs of the networks
@@ -165,7 +166,9 @@ def _other_der(pem: str) -> bytes:
     try:
         return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
     except ValueError:
-        raise Invalid("certificate", "is not a certificate in PEM", "convert it: 'openssl x509 -inform der'") from None
+        raise Invalid(
+            "certificate", "is not a valid certificate in PEM", "convert it: 'openssl x509 -inform der'"
+        ) from None
 
 
 def _decoded(signature: str) -> bytes:
@@ -181,14 +184,18 @@ def _certificate(pem: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except ValueError:
-        raise Invalid(subject, "is not a certificate in PEM", "give the one of the key that signs") from None
+        raise Invalid(
+            subject, "is not a valid certificate in PEM", "give the certificate of the key that signs"
+        ) from None
     key = certificate.public_key()
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size != RSA_BITS:
-        fact = f"is not one of an RSA key of {RSA_BITS} bits"
+        fact = f"is not for an RSA key of {RSA_BITS} bits"
         raise Invalid(subject, fact, f"make one: 'openssl req -x509 -newkey rsa:{RSA_BITS} …'")
     return certificate
 
 
-def _key(key: SiteKey) -> api.SecureBootKey:
+def _key(key: SiteKey, *, used: bool) -> api.SecureBootKey:
     pem = x509.load_der_x509_certificate(key.public).public_bytes(Encoding.PEM).decode()
-    return api.SecureBootKey(number=key.number, fingerprint=key.fingerprint, certificate=pem, on_server=key.sealed)
+    return api.SecureBootKey(
+        number=key.number, fingerprint=key.fingerprint, certificate=pem, on_server=key.sealed, used=used
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from provision import clock as clocks
 from provision.clock import Clock
+from provision.service import compatibility
 from provision.service.auditing import Auditing
 from provision.service.batches import Batches
 from provision.service.bindings import Bindings
@@ -68,7 +69,7 @@ class Service:
         self.windows = Windows(core)
         self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
-        self.reports = Reports(core, tracker, builder.is_current)
+        self.reports = Reports(core, tracker, builder.is_current, partial(compatibility.unsigned, core))
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
         self.auditing = Auditing(core)

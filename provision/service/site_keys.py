@@ -61,7 +61,7 @@ class SiteKeys:
         """Make one more key of a use. Images that are made from now on know it; it is used when the older ones are
         retired. Raises Conflict for a Secure Boot key, which 'sb init' makes, and when there are too many."""
         if use not in _NEW:
-            raise Conflict("Secure Boot key of the site", "has a certificate", "make another: 'provision sb init'")
+            raise Conflict("Secure Boot key of the site", "needs a certificate", "make both: 'provision sb init'")
         with self._core.lock:
             key = self._make(use, principal)
             return _row(key, used=self._core.store.site_keys.of(use)[0] == key)
@@ -72,8 +72,9 @@ class SiteKeys:
         with core.lock:
             key = core.store.site_keys.get(number)
             if len(core.store.site_keys.of(key.use)) == 1:
+                make = f"site-key roll {key.use}" if key.use in _NEW else "sb init"
                 fact = f"is the only one for the use '{key.use}'"
-                raise Conflict(f"site key {number}", fact, "make another first: 'provision site-key roll'")
+                raise Conflict(f"site key {number}", fact, f"make another first: 'provision {make}'")
             fields = {"kind": key.use.value, "version": number, "sha256": key.fingerprint}
             with core.act("site-key-retired", principal, **fields):
                 core.store.site_keys.remove(number)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from typing import Any
 
 from provision.api import status as api
-from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Requester, Window
+from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Window
 from provision.denial import Denial
+from provision.host import Chain, Host
 from provision.link_rules import imagined
 from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
@@ -24,17 +25,21 @@ from provision.service.updates import shown_slots
 from provision.service.windows import shown
 from provision.wrapping_rules import TpmStanding
 
+_SIGNED = "It gets the site's signed image and a seed without secrets; credentials come in its envelope"
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
     " included, may get its seed from this server"
 )
+Unsigned = Callable[[Host], Denial | None]
+"""Says why a host that boots the signed image of its base cannot: nobody has signed it."""
 
 
 class Reports:
     """What operators are told of hosts, networks and the service. Nothing here changes anything."""
 
-    def __init__(self, core: Core, tracker: Tracker, is_current: Judge) -> None:
-        self._core, self._tracker, self._expiries, self._is_current = core, tracker, Expiries(core), is_current
+    def __init__(self, core: Core, tracker: Tracker, is_current: Judge, unsigned: Unsigned) -> None:
+        self._core, self._tracker, self._expiries = core, tracker, Expiries(core)
+        self._is_current, self._unsigned = is_current, unsigned
 
     def status(self, principal: Principal, name: str | None = None) -> api.Status:
         """How far every host (or one) has come that the principal sees, and which unknown machines asked; raises
@@ -145,9 +150,13 @@ class Reports:
             requester = Requester(bearer=bearer)
         now = core.clock()
         state, payload = core.payloads.weighed(state, medium, channel, now)
-        answer = decide(state, core.site, medium, channel, requester, payload, now)
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
+        signed = medium is Medium.HTTP_BOOT and state.host.chain is Chain.UKI
+        answer = decide(state, core.site, medium, channel, requester, Payload.NONE if signed else payload, now)
+        if signed and not isinstance(answer, Denial):
+            answer = self._unsigned(state.host) or answer
+            said["caution"] = _SIGNED
         if isinstance(answer, Denial):
             said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):

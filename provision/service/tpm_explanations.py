@@ -18,7 +18,7 @@ from provision.tpm.event_log import Event, EventType
 
 _LONGEST = 160
 _OTHER_KEYS = (
-    "Secure Boot, the firmware's keys, or the certificate by which it took the program is another than at the enrolment"
+    "Secure Boot, the firmware's keys, or the certificate that verified the program has changed since the enrolment"
 )
 
 
@@ -59,7 +59,8 @@ class TpmExplanations:
 
 
 def _chain(binding: Binding, report: Report | None) -> api.ChainExplanation:
-    return api.ChainExplanation(chain=str(binding.chain), pcrs=tuple(_pcrs(binding, report)))
+    chain = " ".join(filter(None, (binding.chain, binding.when)))
+    return api.ChainExplanation(chain=chain, pcrs=tuple(_pcrs(binding, report)))
 
 
 def _pcrs(binding: Binding, report: Report | None) -> Iterator[api.PcrExplanation]:
@@ -83,13 +84,13 @@ def _pcrs(binding: Binding, report: Report | None) -> Iterator[api.PcrExplanatio
 def _difference(events: tuple[Event | None, Event | None] | None) -> str:
     """The first event that is another, as far as the log tells."""
     if events is None:
-        return "every event is the same, and the value is not: what was measured after the log is another"
+        return "every event is the same, but the value differs: something was measured after the log was read"
     expected, found = events
     if expected is None:
-        return f"nothing more was expected, and it measured {_named(found)}"
+        return f"no further event was expected, but it measured {_named(found)}"
     if found is None:
-        return f"{_named(expected)} was expected, and nothing more was measured"
-    return f"{_named(expected)} was expected, and it measured {_named(found)}"
+        return f"{_named(expected)} was expected, but it measured nothing more"
+    return f"{_named(expected)} was expected, but it measured {_named(found)}"
 
 
 def _named(event: Event | None) -> str:

@@ -49,11 +49,13 @@ class Chain(StrEnum):
 
 @dataclass(frozen=True)
 class Binding:
-    """The values that a chain's PCRs have: all of one of the `branches`. `expected` are the events behind the first."""
+    """The values that a chain's PCRs have: all of one of the `branches`. `expected` are the events behind the first.
+    `when` tells bindings of one chain apart, in words."""
 
     chain: Chain
     branches: tuple[Mapping[int, bytes], ...]
     expected: tuple[Event, ...] = field(default=(), repr=False)
+    when: str = ""
 
     @property
     def pcrs(self) -> tuple[int, ...]:
@@ -86,13 +88,14 @@ def unified(image: UnifiedKernel, key_store: bytes | None = None) -> tuple[Bindi
     rest = {KERNEL_SECTIONS: replay(sections)[KERNEL_SECTIONS], COMPANIONS: _NONE}
     if key_store is not None:
         return (Binding(Chain.UNIFIED, ({KEY_STORE: key_store, **rest},), sections),)
-    return tuple(_by_hash(sections, rest, programs) for programs in ((image.digest,), (image.digest, image.kernel)))
+    programs = {"with Secure Boot": (image.digest,), "without Secure Boot": (image.digest, image.kernel)}
+    return tuple(_by_hash(sections, rest, started, when) for when, started in programs.items())
 
 
-def _by_hash(sections: tuple[Event, ...], rest: Mapping[int, bytes], programs: tuple[bytes, ...]) -> Binding:
+def _by_hash(sections: tuple[Event, ...], rest: Mapping[int, bytes], programs: tuple[bytes, ...], when: str) -> Binding:
     started = [application_events(*programs, failures=failures) for failures in range(MOST_FAILURES + 1)]
     branches = tuple({APPLICATIONS: replay(events)[APPLICATIONS], **rest} for events in started)
-    return Binding(Chain.UNIFIED, branches, (*started[0], *sections))
+    return Binding(Chain.UNIFIED, branches, (*started[0], *sections), when)
 
 
 def by_grub(events: tuple[Event, ...]) -> Binding:

@@ -158,7 +158,7 @@ def fingerprints(text: str, subject: str) -> dict[str, str]:
     for number, row in _rows(text, subject):
         host, value = (row.get("host") or "").strip(), (row.get("fingerprint") or "").strip().replace(":", "")
         if not host or not _HASH.fullmatch(value):
-            problems.append(Problem(subject, number, "", "has no host and SHA-256 in hex"))
+            problems.append(Problem(subject, number, "", "has no host, or no SHA-256 of 64 hexadecimal digits"))
         elif found.get(host, value.lower()) != value.lower():
             problems.append(Problem(subject, number, "", f"gives '{host[:64]}' another fingerprint"))
         else:

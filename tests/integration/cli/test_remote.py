@@ -185,11 +185,11 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
         ("site-key", "roll", "signing"): "made site key",
         ("site-key", "list"): "signing",
         ("enroll", "node1"): "its TPM may be enrolled until 20",
-        ("enroll", "node1", "--close"): "no enrolment window is open",
-        ("tpm", "import", "eks.csv"): "the TPMs of 1 hosts are known",
+        ("enroll", "node1", "--close"): "its enrolment window is closed",
+        ("tpm", "import", "eks.csv"): "imported the TPM fingerprints of 1 host",
         ("tpm", "show", "node1"): "imported     abababab abababab",
         ("tpm", "list"): "FINGERPRINT",
-        ("tpm", "explain", "node1"): "node1: TPM unknown",
+        ("tpm", "explain", "node1"): "node1: no TPM is enrolled",
         ("tpm", "revoke", "base"): "approvals up to version 1 are revoked",
         ("tpm", "remove", "node1", "--imported"): "no TPM is enrolled",
         ("token", "create", "ci", "--role", "reader"): "provision_",
@@ -207,7 +207,7 @@ def test_every_command_is_asked_for_from_elsewhere(at: str, laptop: Path) -> Non
     ran = run("--server", at, "link", "revoke", "0123456789ab")
     assert (ran.code, "there is none with this id" in ran.err) == (Exit.NOT_FOUND, True), ran
     ran = run("--server", at, "host", "reprovision", "node1")
-    assert (ran.code, "of no identity" in ran.err) == (Exit.CONFLICT, True), ran
+    assert (ran.code, "has not reported an identity" in ran.err) == (Exit.CONFLICT, True), ran
     ran = run("--server", at, "host", "retry-update", "node1")
     assert (ran.code, "no update has failed on it" in ran.err) == (Exit.CONFLICT, True), ran
     unset = (("bmc", "check", "node1"), ("power", "node1", "status"), ("boot", "node1"))

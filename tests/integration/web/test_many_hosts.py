@@ -160,7 +160,7 @@ def test_a_bmc_is_set_and_its_password_is_not_shown(site: ApiSite, browser: Brow
         expect(page.get_by_text("none of the MACs of node2")).to_be_visible()
         page.goto(f"{site.url}/hosts/node2")
         assert PASSWORD not in page.content()
-        page.get_by_role("button", name="Forget BMC").click()
+        page.get_by_role("button", name="Remove BMC").click()
         expect(page.get_by_text("No BMC is set for this host.")).to_be_visible()
 
 

@@ -19,6 +19,17 @@ def test_a_secret_may_come_from_standard_input(state: Path) -> None:
     assert "version 2" in good(ran).out
 
 
+def test_content_that_is_exposed_is_no_way_out(state: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"one-token")
+    (tmp_path / "new").write_bytes(b"another-token")
+    wanted = ("credential", "set", "node1", "token", "--file")
+    good(cli(state, *wanted, tmp_path / "old"))
+    good(cli(state, "host", "compromised", "node1"))
+    ran = cli(state, *wanted, tmp_path / "old")
+    assert (ran.code, "note: token of node1 is still exposed" in ran.err) == (0, True), ran
+    good(cli(state, *wanted, tmp_path / "new"))
+
+
 def test_a_credential_that_is_not_there_has_a_way_out(state: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     for command in (("load", tmp_path / "nosuch"), ("set", "node1", "token", "--file", tmp_path / "empty")):

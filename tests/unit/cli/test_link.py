@@ -62,6 +62,7 @@ def test_what_cannot_be_is_said(state: Path, tmp_path: Path) -> None:
         (("node1", "--uses", "101"), Exit.INVALID),
         (("node1", "--address", "bmc1"), Exit.USAGE),
         (("node1", "--medium", "pxe"), Exit.USAGE),
+        (("node1", "--format", "qcow2"), Exit.USAGE),
         (("revoke", "0123456789ab"), Exit.NOT_FOUND),
         (("revoke", "x"), Exit.INVALID),
         (("list", "--host", "node9"), Exit.NOT_FOUND),

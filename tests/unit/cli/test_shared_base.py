@@ -67,6 +67,15 @@ def test_each_host_s_disk_comes_of_it(batch: Path, tmp_path: Path, tools: list[s
         assert device.read_bytes() == image + b"\xaa" * (ROOM - len(image))
 
 
+def test_without_a_yes_nothing_is_written(batch: Path, tmp_path: Path, tools: list[str]) -> None:
+    device = disk(tmp_path / "device")
+    for answer in ("", "n\n", "yes\n"):
+        command = [*tools, str(batch / "write-disk"), "node1", str(device)]
+        ran = subprocess.run(command, capture_output=True, text=True, input=answer, check=False)
+        assert ran.returncode == 1 and ran.stderr == "write-disk: nothing was written\n"
+        assert device.read_bytes() == b"\xaa" * ROOM
+
+
 def test_only_patches_are_secret_and_they_are_small(batch: Path) -> None:
     (base,) = batch.glob("base-*.img")
     assert CANARY not in base.read_bytes()

@@ -47,13 +47,14 @@ def test_nothing_at_all_until_the_credential_is_replaced(here: Site) -> None:
     assert (said.exposed, said.window, said.links, said.tokens, said.boots) == (("token",), True, 0, (), 0)
     assert gains(here.service) == {row for row in before if row[2] != MINE}, "other hosts have what they had"
     assert "credential-exposed" in rules(here)
-    here.secret(MINE, CANARY)
+    again = here.service.credentials.put(MINE, "token", Secret(CANARY), None, None, ROOT)
+    assert again.exposed, "who sets it hears that nothing is better"
     assert gains(here.service) == {row for row in before if row[2] != MINE}, "the same content is no other one"
     for act in (lambda: here.window(), lambda: make(here)):
         with pytest.raises(Denied, match="others may have its credential 'token'") as refused:
             act()
         assert refused.value.rule == "credential-exposed" and "provision credential set node1 token" in str(refused)
-    here.secret(MINE, OTHER)
+    assert not here.service.credentials.put(MINE, "token", Secret(OTHER), None, None, ROOT).exposed
     assert "credential-exposed" not in {row.rule for row in here.service.reports.explain(MINE, ROOT)}
     here.window()
     here.service.media.plan(MINE, Medium.ISO, ROOT)

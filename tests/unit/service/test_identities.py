@@ -219,7 +219,7 @@ def test_a_read_by_ranges_is_of_one_medium(here: Site, agent: Agent) -> None:
 
 def test_what_holds_nothing_has_nothing_to_end(here: Site) -> None:
     for end in (here.service.decommissions.decommission, here.service.decommissions.reprovision):
-        with pytest.raises(Conflict, match="of no identity"):
+        with pytest.raises(Conflict, match="has not reported an identity on its disk; boot it first"):
             end("node2", ROOT)
 
 

@@ -80,8 +80,8 @@ def test_a_look_changes_nothing_and_says_what_is_left_to_do(here: Site, agent: A
     made = here.service.moves.look("node2", (NEW,), None, ROOT)
     assert here.service.core.store.snapshot is before and here.audit("host-moved") == []
     assert made.changes.notes == (
-        "its TPM is enrolled no longer; that of the new machine: 'provision enroll node2'",
-        "what the disk of the old machine says is believed no longer; wipe it",
+        "its TPM is no longer enrolled; enrol that of the new machine: 'provision enroll node2'",
+        "the old machine still has its identity on its disk: wipe that disk",
     )
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from provision.accounts import Accounts
 from provision.api.rollouts import RolloutStatus, StartRollout
+from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.boot import Medium
-from provision.errors import Conflict, Gone, NotFound
+from provision.errors import Conflict, Gone, NotFound, Problems
 from provision.service.service import Service
 from tests.helpers.links import make, take
 from tests.helpers.principals import ROOT
@@ -307,3 +308,14 @@ def _die_after(service: Service, step: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(store, step, dying)
+
+
+def test_hosts_that_boot_a_signed_image_get_no_base_that_has_none(here: Site) -> None:
+    here.apply(SITE.replace(f"  {NAMES[0]}:\n", f"  {NAMES[0]}:\n    chain: uki\n"))
+    with pytest.raises(Problems, match=f"not signed yet; Sign it: 'provision sb sign {NEW}'"):
+        start(here)
+    with pytest.raises(NotFound):
+        here.service.rollouts.status()
+    here.service.secure_boot.init(NewSecureBootKey(), ROOT)
+    here.service.secure_boot.sign(NEW, SignUnified(), ROOT)
+    assert start(here).hosts

@@ -108,6 +108,16 @@ def test_the_key_may_stay_elsewhere(here: Site, boot: SecureBoot) -> None:
     assert not boot.enrolment(NewEnrolment()).enrols
 
 
+def test_a_second_key_is_not_in_use_before_the_first_is_retired(here: Site, boot: SecureBoot) -> None:
+    first, second = boot.init(HERE, ROOT), boot.init(HERE, ROOT)
+    assert (first.used, second.used) == (True, False)
+    assert boot.sign("base", NOTHING, ROOT).certificate == first.fingerprint
+    here.service.site_keys.retire(first.number, ROOT)
+    assert boot.sign("base", NOTHING, ROOT).certificate == second.fingerprint
+    with pytest.raises(Conflict, match=r"is the only one .*: 'provision sb init'"):
+        here.service.site_keys.retire(second.number, ROOT)
+
+
 def test_without_a_key_or_a_base_nothing_is_signed(boot: SecureBoot) -> None:
     with pytest.raises(Conflict, match="there is none; make it: 'provision sb init'"):
         boot.sign("base", NOTHING, ROOT)
@@ -118,10 +128,10 @@ def test_without_a_key_or_a_base_nothing_is_signed(boot: SecureBoot) -> None:
 
 @pytest.mark.parametrize("certificate", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_what_is_no_certificate_is_refused(boot: SecureBoot, certificate: str) -> None:
-    with pytest.raises(Invalid, match="is not a certificate in PEM"):
+    with pytest.raises(Invalid, match="is not a valid certificate in PEM"):
         boot.init(NewSecureBootKey(certificate=certificate), ROOT)
     boot.init(HERE, ROOT)
-    with pytest.raises(Invalid, match="is not a certificate in PEM"):
+    with pytest.raises(Invalid, match="is not a valid certificate in PEM"):
         boot.enrolment(NewEnrolment(db=(certificate,)))
 
 

@@ -47,12 +47,12 @@ def test_the_old_key_is_used_until_it_is_retired(here: Site) -> None:
     assert (entry["version"], entry["sha256"], entry["operator"]) == (old.number, old.fingerprint, ROOT.name)
     with pytest.raises(NotFound):
         keys.retire(old.number, ROOT)
-    with pytest.raises(Conflict, match="is the only one"):
+    with pytest.raises(Conflict, match=r"is the only one .*: 'provision site-key roll signing'"):
         keys.retire(row.number, ROOT)
 
 
 def test_a_secure_boot_key_is_not_made_by_the_way(here: Site) -> None:
     with pytest.raises(Conflict, match="there is none; make it: 'provision sb init'"):
         here.service.site_keys.secure_boot()
-    with pytest.raises(Conflict, match="has a certificate"):
+    with pytest.raises(Conflict, match="needs a certificate; make both: 'provision sb init'"):
         here.service.site_keys.roll(KeyUse.SECURE_BOOT, ROOT)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
-from provision.boot import Channel
+from provision.boot import Channel, Medium
 from provision.errors import Denied, NotFound
 from provision.web import boot_app
 from tests.helpers.host_programs import load
@@ -83,6 +83,19 @@ def test_nobody_else_gets_any(here: Site, mac: str | None, rule: str) -> None:
 def test_an_image_that_nobody_has_signed_is_not_there(here: Site) -> None:
     with pytest.raises(NotFound, match="there is no signed image of 'base'; sign it: 'provision sb sign base'"):
         here.service.netboot.unified.image(origin(MAC1))
+
+
+def test_explain_says_that_an_image_is_not_signed_yet(here: Site) -> None:
+    def said() -> dict[str, tuple[bool, str | None]]:
+        rows = here.service.reports.explain("node1", ROOT)
+        return {row.channel: (row.allowed, row.remedy) for row in rows if row.medium is Medium.HTTP_BOOT}
+
+    here.secret("node1", CANARY)
+    assert set(said().values()) == {(False, "Sign it: 'provision sb sign base'")}
+    here.service.secure_boot.sign("base", SignUnified(), ROOT)
+    assert set(said().values()) == {(True, None)}, "on general networks, too, and without a window"
+    rules = {row.channel: row.rule for row in here.service.reports.explain("node1", ROOT) if row.medium is Medium.PXE}
+    assert set(rules.values()) == {"window-closed", "secrets-on-general"}, "its other media are as they were"
 
 
 def test_firmware_is_told_what_it_is(here: Site) -> None:

@@ -106,7 +106,7 @@ def test_operators_use_a_bmc_and_set_none(here: Site, bmc: Bmc) -> None:
     set_up(here, bmc)
     browser = logged_in(here, PrincipalRole.OPERATOR)
     body = browser.get("/hosts/node1").body
-    assert b"Check BMC" in body and b"Change BMC" not in body and b"Forget BMC" not in body
+    assert b"Check BMC" in body and b"Change BMC" not in body and b"Remove BMC" not in body
     reader = logged_in(here, PrincipalRole.READER)
     assert bmc.url.encode() not in reader.get("/hosts/node1").body
     for path in ("/hosts/node1/power", BMC, "/selection?action=power-on&host=node1"):
