@@ -56,7 +56,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/hosts/{name}/retry-update", responses=failures(404, 409))
     def retry_update(name: InPath, principal: Operator) -> HostSlots:
-        """Let the host try the base image again that failed on it."""
+        """Let the host try a failed update again."""
         return service.updates.retry(name, principal)
 
     return routes
@@ -82,11 +82,11 @@ def _add_identities(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/v1/hosts/{name}/decommission", responses=failures(400, 404, 409, 413))
     def decommission(name: InPath, body: Decommission, principal: Admin) -> Decommissioned:
-        """Let the host wipe the identity on its disk at its next word; or forget it, when the disk is lost."""
+        """Have the host wipe the identity on its disk when it next reports; or forget it, when the disk is lost."""
         ends = service.decommissions
         return ends.lost(name, principal) if body.lost else ends.decommission(name, principal)
 
     @routes.post("/v1/hosts/{name}/reprovision", responses=failures(404, 409))
     def reprovision(name: InPath, principal: Operator) -> OpenedWindow:
-        """Let the host's next boot give it a new identity instead of the one on its disk."""
+        """Open a window in which the host gets a new identity in place of the one on its disk."""
         return service.decommissions.reprovision(name, principal)

@@ -38,17 +38,17 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/images/{name}/unified/request", responses=failures(404, 409))
     def request_signature(name: InPath, principal: SiteAdmin) -> SigningRequest:
-        """What is to be signed of the unified kernel image of a base, for a key that is elsewhere."""
+        """What a key that is elsewhere has to sign of the unified image of a base."""
         return service.secure_boot.request(name)
 
     @routes.post("/v1/images/{name}/unified", responses=failures(400, 404, 409, 413))
     def sign_unified_image(name: InPath, body: SignUnified, principal: SiteAdmin) -> UnifiedRow:
-        """Build the unified kernel image of a base, sign it or take its signature, and keep it for hosts to boot."""
+        """Build the unified image of a base, sign it or take its signature, and keep it for hosts to boot."""
         return service.secure_boot.sign(name, body, principal)
 
     @routes.get("/v1/unified", responses=failures())
     def list_unified_images(principal: SiteReader) -> list[UnifiedRow]:
-        """Every signed unified kernel image."""
+        """Every signed unified image."""
         return service.secure_boot.listing()
 
     return routes

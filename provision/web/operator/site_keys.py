@@ -23,12 +23,12 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/site-keys", responses=failures(400, 409, 413))
     def roll_site_key(body: RollSiteKey, principal: SiteAdmin) -> SiteKeyRow:
-        """Make one more key of a use. Images that are made from now on know it."""
+        """Make a new key, not in use yet. Images that are made from now on trust it."""
         return service.site_keys.roll(body.use, principal)
 
     @routes.delete("/v1/site-keys/{number}", status_code=204, responses=failures(404, 409))
     def retire_site_key(number: Annotated[Number, Path()], principal: SiteAdmin) -> Response:
-        """Forget a key, private half and all; the next one of its use is used from now on."""
+        """Forget a key with its private half. The next key with the same use is in use from then on."""
         service.site_keys.retire(number, principal)
         return Response(status_code=204)
 

@@ -28,13 +28,13 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/tpms", responses=failures())
     def list_tpms(principal: Reader) -> list[HostTpm]:
-        """Every TPM that has proved itself, enrolled or waiting."""
+        """Every TPM that is enrolled or waits to be accepted."""
         return service.tpms.listing(principal)
 
     @routes.post("/v1/tpms", responses=failures(400, 413))
     def import_tpms(body: ImportTpms, principal: SiteAdmin) -> ImportedTpms:
-        """Know the endorsement keys of a vendor's list as those of its hosts: the one that a host shows has to be it,
-        and is believed without a look."""
+        """Import a vendor's list of endorsement keys: the one that a host shows has to be the one that is listed,
+        and is enrolled without being compared."""
         return service.tpms.take(body, principal)
 
     @routes.get("/v1/hosts/{name}/tpm", responses=failures(404))
@@ -44,18 +44,18 @@ def router(service: Service) -> APIRouter:
 
     @routes.delete("/v1/hosts/{name}/tpm", status_code=204, responses=failures(404))
     def remove_tpm(name: InPath, principal: Admin, imported: bool = False) -> Response:
-        """Know none of the host's TPMs any longer; `imported`: nor the fingerprint that a list has given."""
+        """Remove the host's TPMs; with `imported`, the fingerprint of a list, too."""
         service.tpms.remove(name, imported, principal)
         return Response(status_code=204)
 
     @routes.post("/v1/hosts/{name}/tpm/accept", responses=failures(400, 404, 409, 413))
     def accept_tpm(name: InPath, body: WhichTpm, principal: Operator) -> HostTpm:
-        """Believe that the TPM with this fingerprint is the host's: it is the one that the host's console shows."""
+        """Enrol the TPM that waits with this fingerprint, because the host's console shows the same one."""
         return service.tpms.accept(name, body.fingerprint, principal)
 
     @routes.post("/v1/hosts/{name}/tpm/reject", responses=failures(400, 404, 413))
     def reject_tpm(name: InPath, body: WhichTpm, principal: Operator) -> HostTpms:
-        """Let the TPM with this fingerprint wait no longer: it is not the host's."""
+        """Reject the TPM that waits with this fingerprint: it is not the host's."""
         service.tpms.reject(name, body.fingerprint, principal)
         return service.tpms.of(name, principal)
 
@@ -67,12 +67,12 @@ def _add_windows(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/v1/hosts/{name}/enrolment", responses=failures(400, 404, 409, 413))
     def open_enrolment(name: InPath, body: OpenEnrolment, principal: Operator) -> OpenedEnrolment:
-        """Let the host's TPM be enrolled for a while."""
+        """Open an enrolment window for the host's TPM."""
         return service.tpms.open(name, body.minutes, principal)
 
     @routes.delete("/v1/hosts/{name}/enrolment", status_code=204, responses=failures(404))
     def close_enrolment(name: InPath, principal: Operator) -> Response:
-        """Let the host's TPM be enrolled no longer."""
+        """Close the enrolment window."""
         service.tpms.close(name, principal)
         return Response(status_code=204)
 
@@ -87,5 +87,5 @@ def _add_chains(routes: APIRouter, service: Service) -> None:
 
     @routes.post("/v1/images/{name}/revoke", responses=failures(404))
     def revoke_image(name: InPath, principal: SiteAdmin) -> RevokedImages:
-        """Take back the approvals of a base image, and of all images that were approved before it."""
+        """Revoke a base image, and all images that were approved before it. This cannot be undone."""
         return service.envelopes.revoke(name, principal)
