@@ -29,9 +29,8 @@ class Compromises:
             state = core.seen(name, principal)
             sealed = store.credentials.open(name, sorted(store.snapshot.credentials.get(name, {})))
             contents = [Content(one.name, one.version, one.secret) for one in sealed]
-            earlier = store.earlier_credentials.open(name)
+            tpm, earlier = store.tpms.holds(name), store.earlier_credentials.open(name)
             tokens = tuple(token.name for token in self._for_it_alone(name))
-            tpm = store.tpms.holds(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
             entries: list[Fields] = [{"host": name, "count": len(contents)}]
             entries += [{"host": name, "token": one} for one in tokens]

@@ -15,6 +15,7 @@ from provision.errors import Denied, NotFound
 from provision.media.reader import Reader
 from provision.service.alive import Message
 from provision.service.netboot import Netboot
+from provision.service.update_requests import Asked, Describe
 from provision.settings import Listen
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import (
@@ -31,6 +32,7 @@ from tests.helpers.site_fixture import (
 )
 
 TOKEN2 = b"token-of-node2"
+NONCE = "0f" * 16
 
 
 class Agent:
@@ -61,6 +63,37 @@ class Agent:
         """What it says when it has its identity on its disk."""
         versions = "".join(f" {name}={one['version']}" for name, one in self.about["credentials"].items())
         return f"stored {self.about['revision']}{versions}"
+
+
+class Updated(Agent):
+    """node2 with two slots, the base of the site in `a`."""
+
+    def tells(self, doing: str = "idle", running: str = "a", default: str = "a", b: str = "-") -> str:
+        """Say what becomes of the slots; returns what the server orders, "" for nothing."""
+        message = self.message()
+        message = replace(message, slots=f"{running} {default} {self.here.base.id} {b} {doing}")
+        message = replace(message, tag=hmac.digest(self.key, message.signed, hashlib.sha256))
+        order = self.here.service.netboot.phone_home.alive(message)
+        if order is None:
+            return ""
+        assert order["tag"] == message.order(self.key, order["order"])
+        return order["order"]
+
+    @property
+    def key(self) -> bytes:
+        return bytes.fromhex(self.about["alive"]["key"])
+
+    def asks(self, what: str, **fields: Any) -> Asked:
+        self.sequence += 1
+        asked = Asked("node2", self.about["alive"]["boot"], self.run, self.sequence, what, b"")
+        asked = replace(asked, **fields)
+        return replace(asked, tag=hmac.digest(self.key, asked.signed, hashlib.sha256))
+
+    def describes(self) -> bytes:
+        asked = self.asks(f"describe {NONCE}")
+        wish = asked.wish
+        assert isinstance(wish, Describe)
+        return self.here.service.updates.describe(asked, wish, None)
 
 
 def booted(here: Site) -> Agent:

@@ -232,7 +232,8 @@ def test_whatever_stands_in_the_environment_block_is_said_as_the_server_takes_it
     """Else the server would take no message of the host any more, and the host no order."""
     with slots.own(slots.CHANGE) as disk:
         block = b"# GRUB Environment Block\n" + text.encode("utf-8", "replace")
-        os.pwrite(disk.file.fileno(), block[:512].ljust(512, b"#"), disk._sector * 512)
+        sector = slots.grubenv.find(disk.file, slots.gpt.read(disk.file).find(slots.gpt.ESP))
+        os.pwrite(disk.file.fileno(), block[:512].ljust(512, b"#"), sector * 512)
     said = state(call)
     assert said["default"] in ("a", "b") and said["trying"] in ("a", "b", None) and said["failed"] in ("a", "b", None)
     assert said["tries"] in range(10) and (said["trying"] or not said["tries"])

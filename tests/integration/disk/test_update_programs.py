@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from provision.host import Reboot
 from provision.slots import Doing, parse
 from provision.update import Update, UpdateFile, encode
 from tests.helpers.host_programs import load
+from tests.helpers.slotted_disk import OLD, Disk
 
 load("libcrypto")
 load("answers")
@@ -30,48 +30,8 @@ PROGRAM: Any = load("update")
 GATE: Any = load("update-gate")
 
 KEY = Ed25519PrivateKey.generate()
-OLD, NEW = "0a" * 32, "0b" * 32
+NEW = "0b" * 32
 KERNEL, INITRDS = os.urandom(3000), (os.urandom(1024), os.urandom(512))
-
-
-class Disk:
-    """The slots of a disk, as `slots` keeps them; slot A runs, from the factory."""
-
-    def __init__(self) -> None:
-        self.running, self.default = "a", "a"
-        self.trying: str | None = None
-        self.failed: str | None = None
-        self.tries = 0
-        self.versions: dict[str, str | None] = {"a": OLD, "b": None}
-        self.content: dict[str, tuple[bytes, bytes, str]] = {}
-        self.done: list[str] = []
-
-    def __call__(self, *arguments: str) -> str:
-        word, *rest = arguments
-        self.done.append(word)
-        there = {"a": "b", "b": "a"}[self.running]
-        if word == "running":
-            return self.running
-        if word == "state":
-            names = ("running", "default", "trying", "tries", "failed", "versions")
-            return json.dumps({name: getattr(self, name) for name in names})
-        if word == "write":
-            kernel, initrd, line, version = rest
-            self.trying = self.failed = None
-            self.versions[there] = version
-            self.content[there] = Path(kernel).read_bytes(), Path(initrd).read_bytes(), Path(line).read_text()
-        if word == "try":
-            self.trying, self.tries, self.failed = there, 1, None
-        if word == "commit":
-            self.default, self.trying = self.running, None
-        return ""
-
-    def starts(self) -> None:
-        """The machine starts: the slot on trial, or the default one when that has been tried."""
-        if self.trying and self.tries:
-            self.running, self.tries = self.trying, 0
-        elif self.trying:
-            self.failed, self.trying, self.running = self.trying, None, self.default
 
 
 class Server:

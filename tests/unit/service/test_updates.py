@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import hmac
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from starlette.types import Receive
 
 from provision.api.rollouts import StartRollout
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
@@ -24,8 +20,8 @@ from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
 from provision.site_key import KeyUse
-from provision.web import boot_app, updating
-from tests.helpers.agent import Agent, booted
+from provision.web import boot_app
+from tests.helpers.agent import NONCE, Updated, booted
 from tests.helpers.host_programs import load
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, make_base, request, seed_url, site
@@ -33,40 +29,6 @@ from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, ma
 load("libcrypto")
 load("signed_file")
 READER: Any = load("update_description")
-NONCE = "0f" * 16
-
-
-class Updated(Agent):
-    """node2 with two slots, the base of the site in `a`."""
-
-    here: Site
-
-    def tells(self, doing: str = "idle", running: str = "a", default: str = "a", b: str = "-") -> str:
-        """Say what becomes of the slots; returns what the server orders, "" for nothing."""
-        message = self.message()
-        message = replace(message, slots=f"{running} {default} {self.here.base.id} {b} {doing}")
-        message = replace(message, tag=hmac.digest(self.key, message.signed, hashlib.sha256))
-        order = self.here.service.netboot.phone_home.alive(message)
-        if order is None:
-            return ""
-        assert order["tag"] == message.order(self.key, order["order"])
-        return order["order"]
-
-    @property
-    def key(self) -> bytes:
-        return bytes.fromhex(self.about["alive"]["key"])
-
-    def asks(self, what: str, **fields: Any) -> Asked:
-        self.sequence += 1
-        asked = Asked("node2", self.about["alive"]["boot"], self.run, self.sequence, what, b"")
-        asked = replace(asked, **fields)
-        return replace(asked, tag=hmac.digest(self.key, asked.signed, hashlib.sha256))
-
-    def describes(self) -> bytes:
-        asked = self.asks(f"describe {NONCE}")
-        wish = asked.wish
-        assert isinstance(wish, Describe)
-        return self.here.service.updates.describe(asked, wish, None)
 
 
 @pytest.fixture
@@ -245,21 +207,6 @@ def test_who_takes_long_gives_way_to_others(here: Site) -> None:
     here.clock.advance(seconds=-(10**6))
     with updates.turn("n1"):
         pass
-
-
-def test_a_piece_that_is_not_taken_ends_its_turn(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(updating, "_SECONDS", 0.05)
-    turn = ExitStack()
-    turn.enter_context(here.service.updates.turn("n1"))
-    sent: list[Any] = []
-
-    async def never(message: Any) -> None:
-        sent.append(message["type"])
-        await asyncio.Event().wait()
-
-    with pytest.raises(ConnectionAbortedError):
-        asyncio.run(updating._Piece(b"x", turn)({"type": "http"}, cast(Receive, None), never))
-    assert sent == ["http.response.start"] and here.service.updates._served == set()
 
 
 def test_one_that_is_tried_hears_the_server_and_is_kept(here: Site, agent: Updated) -> None:
