@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-from provision import link_rules, peer_rules, state_rules, wrapping_rules
+from provision import link_rules, peer_rules, state_rules, window_rules, wrapping_rules
 from provision.boot import Boot, Channel, ChannelKind, Copy, Medium, Payload, Requester, Role, Window
 from provision.clock import TOLERANCE
 from provision.denial import Denial
@@ -281,17 +281,10 @@ def _is_public(case: _Case) -> bool:
 
 
 def _window(case: _Case) -> Denial | None:
-    state, now = case.state, case.now
+    state = case.state
     if _is_public(case):
         return None
-    if state.host.netboot is Netboot.ALWAYS or (state.window and state.window.is_open(now)):
-        return None
-    window = state.window
-    # Used up or expired, a window lets the boot that it was charged for go on; closed by the operator, it does not.
-    if not (window and window.closed) and any(_goes_on(boot, case) for boot in state.boots):
-        return None
-    fact = window.standing(now) if window is not None else "has no open boot window"
-    return _denial("window-closed", case, f"{case.name} {fact}", f"Open one: 'provision window {case.name}'")
+    return window_rules.closed(state.host, state.window, any(_goes_on(boot, case) for boot in state.boots), case.now)
 
 
 def _goes_on(boot: Boot, case: _Case) -> bool:
@@ -300,21 +293,10 @@ def _goes_on(boot: Boot, case: _Case) -> bool:
 
 
 def _host_is_up(case: _Case) -> Denial | None:
-    heard, window = case.state.heard, case.state.window
     if _is_public(case):
         return None
-    # Both ways: a clock that was set back must not make a host of long ago one that is up.
-    if heard is None or abs(case.now - heard) >= timedelta(seconds=case.site.policy.alive_seconds):
-        return None
-    # The operator knows better, until the host says so again. That this boot has used the window up changes nothing.
-    if window is not None and not window.closed and window.opened is not None and window.opened > heard:
-        return None
-    return _denial(
-        "host-is-up",
-        case,
-        f"{case.name} is up: it said so {max(0, round((case.now - heard).total_seconds()))} seconds ago",
-        f"Reboot it, or wait; if it is down already, 'provision window {case.name}'",
-    )
+    limit = timedelta(seconds=case.site.policy.alive_seconds)
+    return window_rules.is_up(case.name, case.state.heard, limit, case.state.window, case.now)
 
 
 def _exposed(case: _Case) -> Denial | None:

@@ -19,7 +19,8 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from provision import link
 from provision.errors import Invalid, Problem, Problems, Unavailable
 from provision.model import Model, Name
-from provision.server_names import is_receiver, served_name
+from provision.server_names import served_name
+from provision.settings_rules import API_PORT, PUBLIC_PORT, objections
 from provision.ticket import Grant
 
 DEFAULT_STATE = Path("/var/lib/provision")
@@ -96,7 +97,7 @@ class Proxy(Model):
     certificate: Path
     header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
     public_name: ServedName | None = None
-    public_port: int = Field(default=443, ge=1, le=65535)
+    public_port: int = Field(default=PUBLIC_PORT, ge=1, le=65535)
 
     @property
     def public_url(self) -> str | None:
@@ -114,7 +115,7 @@ class Api(Model):
     """
 
     address: IPv4Address | IPv6Address
-    port: int = Field(default=8443, ge=1, le=65535)
+    port: int = Field(default=API_PORT, ge=1, le=65535)
     certificate: Path
     key: Path
     firmware_certificate: Path | None = None
@@ -265,71 +266,9 @@ def parse(text: bytes, name: str, state: Path) -> Settings:
         settings, wrong = Settings.model_validate({**own, "state": state}), None
     except ValidationError as error:
         settings, wrong = None, error
-    if settings is None or any(_crosschecks(raw)):
+    if settings is None or any(objections(raw)):
         raise Problems(_problems(raw, wrong, text.decode(), name), name)
     return settings
-
-
-def _crosschecks(raw: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """What no single value shows, found in what may have other mistakes: path, fact and remedy."""
-    if "state" in raw:
-        yield ("state",), "is not a key of this file", "use --state or $PROVISION_STATE"
-    listen = raw.get("listen")
-    blocks = [block if isinstance(block, dict) else {} for block in listen] if isinstance(listen, list) else []
-    for key in ("network", "interface"):
-        values = [block.get(key) for block in blocks]
-        for index, value in enumerate(values):
-            if isinstance(value, str) and value in values[:index]:
-                yield ("listen", index, key), f"'{value}' is served twice", "remove one"
-    for index, block in enumerate(blocks):
-        match block.get("tftp_ports"):
-            case [int(first), int(last)] if first > last:
-                yield ("listen", index, "tftp_ports"), "is not a range", "write the lower port first"
-    webhooks = raw.get("webhook")
-    yield from _of_webhooks([one for one in webhooks if isinstance(one, dict)] if isinstance(webhooks, list) else [])
-    if isinstance(api := raw.get("api"), dict):
-        yield from _of_api(api, [block.get("http_port", 80) for block in blocks])
-
-
-def _of_webhooks(blocks: list[dict[str, Any]]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """The same for every `[[webhook]]`."""
-    names = [block.get("name") for block in blocks]
-    for index, block in enumerate(blocks):
-        name, url = names[index], block.get("url")
-        if isinstance(name, str) and name in names[:index]:
-            yield ("webhook", index, "name"), f"'{name}' is the name of another webhook, too", "rename one"
-        if isinstance(url, str) and not is_receiver(url):
-            remedy = "write https://HOST/PATH without a password, or http:// and a loopback address"
-            yield ("webhook", index, "url"), "is not the URL of a receiver", remedy
-
-
-def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """The same for `[api]`; `taken` are the ports of boot listeners."""
-    own, proxy = api.get("port", Api.model_fields["port"].default), api.get("proxy")
-    if own in taken:
-        yield ("api", "port"), "is the port of a boot listener", "choose another one"
-    if isinstance(proxy, dict) and proxy.get("port") in (own, *taken):
-        yield ("api", "proxy", "port"), "is the port of another listener", "choose another one"
-    yield from _of_public_name(proxy) if isinstance(proxy, dict) else ()
-    for one, other in (("firmware_certificate", "firmware_key"), ("firmware_key", "firmware_certificate")):
-        if one in api and other not in api:
-            yield ("api", one), f"has no '{other}' beside it", "give both, or neither"
-
-
-def _of_public_name(proxy: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-    """The same for what links are to name: no BMC takes a longer URL."""
-    name, port = proxy.get("public_name"), proxy.get("public_port", Proxy.model_fields["public_port"].default)
-    if name is None and "public_port" in proxy:
-        yield ("api", "proxy", "public_port"), "has no 'public_name' beside it", "give both, or neither"
-    if not isinstance(name, str):
-        return
-    try:
-        name = served_name(name)
-    except ValueError:
-        return  # which is said by itself
-    if (over := link.characters(link.https_url(name, port)) - link.MOST_CHARACTERS) > 0:
-        fact = f"makes links {over} characters longer than the {link.MOST_CHARACTERS} that BMCs take"
-        yield ("api", "proxy", "public_name"), fact, "give the proxy's IP address, or a shorter name"
 
 
 def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, name: str) -> Iterator[Problem]:
@@ -349,7 +288,7 @@ def _problems(raw: dict[str, Any], wrong: ValidationError | None, text: str, nam
         return Node(name, line, value)
 
     root = tree(raw, (), 0)
-    found = list(_crosschecks(raw))
+    found = list(objections(raw))
     if wrong is not None:
         vocabulary = Vocabulary(_WORDS, hidden_keys={Settings: ("state",)})
         found += [(one.path, one.fact, one.remedy) for one in complaints(wrong, Settings, root, vocabulary)]

@@ -35,7 +35,9 @@ LAYERS = (
         "state_rules",
         "stored",
         "enrolment_rules",
+        "settings_rules",
         "update_rules",
+        "window_rules",
         "wrapping_rules",
     ),
     # What the operator's application takes and answers; web and command line share it.
