@@ -1,10 +1,11 @@
 """What hosts cost that are up: the message that each sends every ten seconds, and its question what it should run.
 
-Ours is `provision serve` with 10,000 hosts, every one of which has said what is in the slots of its disk. The peer is
-plain uvicorn (uvloop, httptools, no access log) with a route of FastAPI that reads the same JSON. Both are told by the
-same client, from each host's own address, over a new connection each time, as hosts do it. Measured is CPU time of the
-server's process, divided by the answers that it gave meanwhile. A host whose image is to be updated is told so in each
-answer, under its own key, until it has done it; then it asks what to run, and the answer is signed by the site.
+Ours is `provision serve` with 10,000 hosts, all of which have said that they are up; those that are measured have said
+what is in the slots of their disks, too. The peer is plain uvicorn (uvloop, httptools, no access log) with a route of
+FastAPI that reads the same JSON. Both are told by the same client, from each host's own address, over a new connection
+each time, as hosts do it. Measured is CPU time of the server's process, divided by the answers that it gave meanwhile.
+A host whose image is to be updated is told so in each answer, under its own key, until it has done it; then it asks
+what to run, and the answer is signed by the site.
 
 The second row is what all 10,000 hosts take of one core. The last is what the process has more at the end than before
 the first message.
@@ -16,8 +17,9 @@ import hashlib
 import hmac
 import json
 import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,16 +28,15 @@ from bench import site
 from bench.common import Row, cpu_time, memory, paired, process, python, table, workspace
 from provision import boot_paths
 
-HOSTS, ROUNDS, SHARE, EVERY = 10_000, 5, 400, 10
+HOSTS, ROUNDS, SHARE, EVERY = 10_000, 5, 200, 10
 PORT, PEER_PORT = 80, 8081
-_AT_ONCE = 500
 _BOOT, _RUN, _OTHER = "bench", "r" * 32, "f" * 64
 
 
 def alive(number: int, key: bytes, sequence: int, slots: str) -> bytes:
     """A message of host `number` (docs/media-format.md, "Alive")."""
     said = {"host": site.name(number), "boot": _BOOT, "run": _RUN, "sequence": sequence, "state": "up"}
-    signed = f"alive|{said['host']}|{_BOOT}|{_RUN}|{sequence}|up||{slots}"
+    signed = f"alive|{said['host']}|{_BOOT}|{_RUN}|{sequence}|up" + (f"||{slots}" if slots else "")
     return json.dumps(said | {"identity": "", "slots": slots, "tag": _tag(key, signed)}).encode()
 
 
@@ -54,11 +55,11 @@ def _tag(key: bytes, text: str) -> str:
 _BODIES: dict[str, Callable[[int, bytes, int, str], bytes]] = {boot_paths.ALIVE: alive, boot_paths.UPDATE: question}
 
 
-def say(port: int, path: str, keys: Path, numbers: range, sequence: int, slots: str) -> int:
+def say(keys: Sequence[str], port: int, path: str, first: int, stop: int, sequence: int, slots: str) -> int:
     """Let hosts say it, one after the other: how large the last answer is. Raises SystemExit for a refusal."""
-    known, size = json.loads(keys.read_text()), 0
-    for number in numbers:
-        body = _BODIES[path](number, bytes.fromhex(known[number]), sequence, slots)
+    size = 0
+    for number in range(first, stop):
+        body = _BODIES[path](number, bytes.fromhex(keys[number]), sequence, slots)
         head = f"POST {path} HTTP/1.1\r\nHost: {site.SERVER}\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         with socket.create_connection((str(site.SERVER), port), 10, (str(site.address(number)), 0)) as sock:
@@ -91,28 +92,35 @@ class Ground:
 
     def __init__(self, stack: ExitStack, hosts: int) -> None:
         root = stack.enter_context(workspace("provision-bench-"))
-        state, self._keys, self._sequence = root / "state", root / "keys.json", 0
+        state, keys, self._sequence = root / "state", root / "keys.json", 0
         site.make_state(state, listen=True)
         service = site.open_service(state)
         site.fill(service, hosts, root, 4096)
         derive = service.core.store.keys.alive
-        self._keys.write_text(json.dumps([derive(site.name(n), _BOOT).reveal().hex() for n in range(hosts)]))
+        keys.write_text(json.dumps([derive(site.name(n), _BOOT).reveal().hex() for n in range(hosts)]))
         self.wanted = service.core.bases()["bench"]
         service.close()
-        self._server, self._hosts = stack.enter_context(site.lan(hosts))
-        self._stack, serve = stack, self._server.argv(python("provision", "--state", state, "serve"))
+        self._server, others = stack.enter_context(site.lan(hosts))
+        serve = self._server.argv(python("provision", "--state", state, "serve"))
         self.ours = stack.enter_context(process(serve, lambda: self._listens(PORT)))
+        argv = others.argv(python("bench.alive", "hosts", keys))
+        client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._client = stack.enter_context(client)
 
     def _listens(self, port: int) -> bool:
         return bool(self._server.run(["ss", "-Hltn", f"sport = :{port}"]))
 
     def say(self, numbers: range, slots: str, path: str = boot_paths.ALIVE, port: int = PORT) -> int:
-        """Let these hosts say it, in a process of its own: how large an answer was."""
-        self._sequence, size = self._sequence + 1, 0
-        for first in range(numbers.start, numbers.stop, _AT_ONCE):
-            numbered = map(str, (first, min(first + _AT_ONCE, numbers.stop), self._sequence))
-            size = int(self._hosts.run(python("bench.alive", "say", str(port), path, self._keys, *numbered, slots)))
-        return size
+        """Let these hosts say it: how large an answer was."""
+        self._sequence += 1
+        assert self._client.stdin is not None and self._client.stdout is not None
+        said = port, path, numbers.start, numbers.stop, self._sequence, slots
+        self._client.stdin.write(json.dumps(said) + "\n")
+        self._client.stdin.flush()
+        answer = self._client.stdout.readline()
+        if not answer:
+            raise SystemExit("the hosts' side has given up")
+        return int(answer)
 
     def compared(self, rounds: int, share: int, slots: str, path: str = boot_paths.ALIVE) -> list[tuple[float, float]]:
         """Microseconds of CPU for one, ours and the peer's, in turns."""
@@ -141,7 +149,9 @@ def main(hosts: int = HOSTS, rounds: int = ROUNDS, share: int = SHARE) -> list[R
         ground = Ground(stack, hosts)
         before = memory(ground.ours.pid)
         idle, behind = (f"a a {version} - idle" for version in (ground.wanted, _OTHER))
-        ground.say(range(hosts), idle)
+        ground.say(range(hosts), "")
+        # Once, as news: what hosts say of their slots is stored when it changes.
+        ground.say(range(rounds * share), idle)
         up = ground.compared(rounds, share, idle)
         ground.say(range(rounds * share), behind)
         ordered = ground.compared(rounds, share, behind)
@@ -163,7 +173,9 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["bare", port, size]:
             bare(int(port), int(size))
-        case ["say", port, path, keys, first, stop, sequence, slots]:
-            print(say(int(port), path, Path(keys), range(int(first), int(stop)), int(sequence), slots))
+        case ["hosts", place]:
+            known = json.loads(Path(place).read_text())
+            for line in sys.stdin:
+                print(say(known, *json.loads(line)), flush=True)
         case _:
             main()
