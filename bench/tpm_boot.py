@@ -35,13 +35,15 @@ _GENERAL = _MANAGED.replace(
 
 def seconds(console: str, unit: str) -> float:
     """How long a unit ran in a boot, by the kernel's clock. Raises SystemExit when it did not do its work."""
-    at = []
-    for word in ("Starting", "Finished"):
-        found = re.search(rf"^\[ *([0-9]+\.[0-9]+)\] systemd\[1\]: {word} {unit}\.service", console, re.MULTILINE)
-        if found is None:
-            raise SystemExit(f"{unit} is not seen on the console: {word}")
-        at.append(float(found[1]))
-    return at[1] - at[0]
+    at: dict[str, float] = {}
+    lines = rf"^\[ *([0-9]+\.[0-9]+)\] systemd\[1\]: (Starting|Finished) {unit}\.service"
+    for found in re.finditer(lines, console, re.MULTILINE):
+        # The last start counts: systemd says so, too, of one that its condition then skips.
+        if "Finished" not in at:
+            at[found[2]] = float(found[1])
+    if len(at) < 2:
+        raise SystemExit(f"{unit} is not seen on the console from its start to its end")
+    return at["Finished"] - at["Starting"]
 
 
 class Ground:
