@@ -17,7 +17,7 @@ from bench.common import Row, table
 
 NAMES = (
     *("stream", "tls", "links", "first_byte", "disks", "configs", "pinning", "storm", "browsers", "api"),
-    *("scale", "tpm", "tftp", "cli", "image", "boot"),
+    *("scale", "alive", "tpm", "tftp", "cli", "image", "boot", "tpm_boot"),
 )
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 

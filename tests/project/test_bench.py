@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
 from bench import __main__ as runner
 from bench import (
+    alive,
     api,
     boot,
     browsers,
@@ -28,8 +31,10 @@ from bench import (
     tftp,
     tls,
     tpm,
+    tpm_boot,
 )
 from bench.common import Row, paired, table
+from provision.image.recipe import load
 from tests.helpers.paths import ROOT
 
 
@@ -57,6 +62,37 @@ def test_goals_are_judged(goal: str, ours: float, ratio: float, verdict: str) ->
 def test_an_images_figures_are_judged_by_their_goals() -> None:
     assert [image.size("x", ours, 60.0).verdict for ours in (60.0, 60.1)] == ["met", "missed"]
     assert [image.duration("x", ours, 240.0).verdict for ours in (240.0, 241.0)] == ["met", "missed"]
+
+
+def test_growth_is_measured_against_an_image_without_what_came_later(tmp_path: Path) -> None:
+    recipe = image.before(ROOT / "images", tmp_path / "images")
+    loaded = load(recipe)
+    assert {"provision-alive.service", "ssh.service"} <= set(loaded.recipe.units.enable)
+    assert not {"provision-secrets.service", "provision-data.service"} & set(loaded.recipe.units.enable)
+    left = {path.name for path in (tmp_path / "images").rglob("*")}
+    assert {"init", "status", "capture-platform"} <= left
+    assert not {"tpm.py", "slots", "stored", "fetched", "provision-enroll.service"} & left
+    assert "r8152" not in recipe.read_text() and "vmxnet3" in recipe.read_text()
+
+
+def test_a_program_that_is_gone_ends_the_benchmark(tmp_path: Path) -> None:
+    """Growth that is measured against something else than is said would be worth nothing."""
+    shutil.copytree(ROOT / "images", tmp_path / "images")
+    (tmp_path / "images/common/initramfs/manifest.awk").rename(tmp_path / "images/common/initramfs/other.awk")
+    with pytest.raises(SystemExit, match=r"has no manifest\.awk"):
+        image.before(tmp_path / "images", tmp_path / "before")
+
+
+def test_a_units_time_is_what_systemd_says_of_it() -> None:
+    line = "[  {}] systemd[1]: {} provision-enroll.service - Enrol this machine's TPM\n"
+    skipped = "[    9.500000] systemd[1]: provision-enroll.service: Skipped due to 'exec-condition'.\n"
+    console = line.format("  9.000000", "Starting") + skipped + line.format(" 12.250000", "Starting")
+    with pytest.raises(SystemExit, match="provision-enroll is not seen on the console"):
+        tpm_boot.seconds(console, "provision-enroll")
+    console += line.format(" 13.000000", "Finished") + line.format(" 99.000000", "Starting")
+    assert tpm_boot.seconds(console, "provision-enroll") == 0.75
+    with pytest.raises(SystemExit, match="provision-secrets is not seen"):
+        tpm_boot.seconds(console, "provision-secrets")
 
 
 def test_ratios_are_of_pairs() -> None:
@@ -127,6 +163,13 @@ def test_disks_come_in_each_format_and_as_patches() -> None:
 def test_keys_are_wrapped_and_values_computed() -> None:
     rsa, p256, computed, _ = tpm.main(hosts=30, rounds=1, wrapped=3)
     assert min(rsa.ours, p256.ours, computed.ours) > 0
+
+
+@pytest.mark.integration
+def test_hosts_say_that_they_are_up_and_ask_what_to_run() -> None:
+    up, _, ordered, asked, grown = alive.main(hosts=4, rounds=1, share=4)
+    assert min(up.ours, up.peer, ordered.ours, asked.ours, asked.peer) > 0
+    assert grown.verdict == "met"
 
 
 @pytest.mark.integration
