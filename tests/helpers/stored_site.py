@@ -51,7 +51,7 @@ TRUTH = {(MAC2, "pxe", "node2"), (MAC2, "http-boot", "node2"), ("iso", "node1", 
 TABLES = (
     *("site", "hosts", "macs", "credentials", "credential_versions", "windows", "boots", "links", "bases", "bmcs"),
     *("compromises", "exposures", "rollouts", "rollout_hosts", "tpms", "tpm_loaders", "tpm_windows", "tpm_imports"),
-    *("site_keys", "envelopes", "image_versions"),
+    *("tpm_starts", "site_keys", "envelopes", "image_versions"),
 )
 FUTURE = "2036-01-01T00:00:00.000000Z"
 
@@ -90,6 +90,7 @@ def make_past(directory: Path) -> Past:
         rollouts.put(Rollout("base", "", "", 10, 0, 60, RolloutState.RUNNING, now, ROOT.name))
         rollouts.move(["node3"], now)
         here.service.core.store.tpms.put(tpm("node1", loader="a certificate"))
+        here.service.core.store.tpms.rise("node1", (4, 0))
         here.service.core.store.enrolments.open("node2", 10080, now, ROOT)
         here.service.core.store.enrolments.take({"node1": "ab" * 32}, now, ROOT)
         here.service.core.store.envelopes.number("node1", "content", now)
