@@ -89,8 +89,7 @@ class Service:
         self.expiries = Expiries(core, lambda: self.listeners())
         self.receivers: Callable[[], Mapping[str, Receiver]] = dict
         self.webhooks = Webhooks(core, lambda: self.receivers())
-        self.stuck = Stuck(core, tracker)
-        self.rollouts = Rollouts(core)
+        self.stuck, self.rollouts = Stuck(core, tracker), Rollouts(core)
         builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
