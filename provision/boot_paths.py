@@ -26,6 +26,9 @@ UP, ALIVE = "/up", "/alive"
 ENROLL_BEGIN, ENROLL_LOG, ENROLL_PROVE = "/enroll/begin", "/enroll/log", "/enroll/prove"
 """Where a booted host shows its TPM over HTTP, gives its firmware's log in parts, and proves that it has that TPM."""
 
+PROOF_BEGIN, PROOF_LOG, PROOF = "/proof/begin", "/proof/log", "/proof"
+"""Where a host that has to prove each boot asks over HTTP for a nonce, gives its log in parts, and its quote."""
+
 UPDATE, UPDATE_PART = "/update", "/update/part"
 """Where a host with two slots on its disk asks over HTTP what it is to run, and for that piece by piece."""
 

@@ -118,6 +118,14 @@ class Chain(StrEnum):
     UKI = "uki"
 
 
+class TpmUse(StrEnum):
+    """What opens the envelope of a host: its TPM by itself, or its TPM once the server has judged a quote of this very
+    boot."""
+
+    OFFLINE = "offline"
+    ONLINE = "online"
+
+
 class Reboot(StrEnum):
     """When a host may reboot into an update of its image: when no guest runs on it, at once, or when somebody reboots
     it."""
@@ -243,6 +251,7 @@ class Host(Model):
     kernel_arguments: tuple[KernelArgument, ...] = ()
     netboot: Netboot = Netboot.WINDOW
     chain: Chain = Chain.GRUB
+    tpm: TpmUse = TpmUse.OFFLINE
     update: Updates = Updates()
     credentials: tuple[Name, ...] = ()
     labels: Annotated[dict[LabelKey, LabelValue], AfterValidator(in_order)] = {}
@@ -250,7 +259,7 @@ class Host(Model):
     def canonical(self) -> bytes:
         """As of every model. A host without what came later has the form, and so the revision, that it had before there
         was any."""
-        later = ("disk", "persist", "update")
+        later = ("disk", "persist", "tpm", "update")
         absent = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump_json(exclude=absent).encode()
 

@@ -20,7 +20,7 @@ from provision.errors import Denied
 from provision.host import Chain, Host, Netboot, Storage
 from provision.site import Site
 from provision.stored import StoredIdentity
-from provision.wrapping_rules import NOTHING, Wrapping
+from provision.wrapping_rules import NOTHING, Proof, Wrapping
 
 RELEASE_LIFETIME = timedelta(minutes=15)
 
@@ -45,7 +45,8 @@ class HostState:
     `heard` is when it last said that it is up; None when it never did, or said since that it goes down.
     `stored` is the identity on its own disk, with which its image can do.
     `identity` changes when anything that goes into the host's media does, whatever the boot; boots are pinned to it.
-    `wrapping` is what there is of what it takes to give its secrets for its TPM alone.
+    `wrapping` is what there is of what it takes to give its secrets for its TPM alone, `proof` what it has just
+    shown of its boot.
     """
 
     host: Host
@@ -58,6 +59,7 @@ class HostState:
     heard: datetime | None = None
     exposed: tuple[str, ...] = ()
     wrapping: Wrapping = NOTHING
+    proof: Proof | None = None
     stored: StoredIdentity | None = None
 
     def is_plain(self, medium: Medium, channel: Channel, now: datetime) -> bool:

@@ -21,13 +21,23 @@ class TpmStanding(StrEnum):
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What a host has shown of its boot by a quote. `refused` says why that does not do: a fact and a way out."""
+
+    refused: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Wrapping:
     """What there is of what it takes: how the host's TPM is known, why no boot chain of it can be bound where it asks,
-    and why the site approves of none; each a fact and a way out, None when all is well."""
+    and why the site approves of none; each a fact and a way out, None when all is well. A host that is `online` has to
+    give a `proof` of its boot as well."""
 
     tpm: TpmStanding = TpmStanding.UNKNOWN
     unbound: tuple[str, str] | None = None
     unapproved: tuple[str, str] | None = None
+    online: bool = False
+    proof: Proof | None = None
 
 
 NOTHING = Wrapping()
@@ -54,7 +64,18 @@ def denial(name: str, wrapping: Wrapping) -> Denial | None:
         return unbound(name, wrapping.unbound)
     if wrapping.unapproved is not None:
         return Denial("chain-not-approved", name, *wrapping.unapproved)
-    return None
+    return _unproved(name, wrapping.proof) if wrapping.online else None
+
+
+def _unproved(name: str, proof: Proof | None) -> Denial | None:
+    if proof is None:
+        return Denial(
+            "tpm-not-proved",
+            name,
+            f"{name} gets its envelope with a proof of its boot only ('tpm: online'), and gave none",
+            f"Boot {name} by an image that gives one, or set 'tpm: offline'",
+        )
+    return Denial("tpm-proof-failed", name, *proof.refused) if proof.refused is not None else None
 
 
 def unbound(name: str, why: tuple[str, str]) -> Denial:

@@ -120,13 +120,13 @@ class HostDetail(Host):
             "labels": {"rack": "a"},
             "revision": "b" * 64,
             "missing": ["its credential 'token'"],
-            "tpm": "none",
+            "tpm_standing": "none",
         }
     )
 
     host_revision: ContentId = Field(alias="revision")
     missing: tuple[Line, ...]
-    tpm: Line = "none"
+    tpm_standing: Line = "none"
     stored: StoredIdentity | None = None
     slots: HostSlots | None = None
 

@@ -96,15 +96,30 @@ class NetworkExplanation(Answer):
 
 class TpmExplanation(Answer):
     """What it takes to give a host its secrets for its TPM alone: how the TPM is known, what it is bound to on each of
-    the host's networks, and what the host said last of an envelope."""
+    the host's networks, and what the host said last of an envelope. `online` says that it has to prove each boot, and
+    `proof` what came of the last one, at the time of `proved`."""
 
-    model_config = examples({"host": "node1", "tpm": "enrolled", "networks": [], "last": None, "at": None})
+    model_config = examples(
+        {
+            "host": "node1",
+            "tpm": "enrolled",
+            "networks": [],
+            "last": None,
+            "at": None,
+            "online": False,
+            "proof": None,
+            "proved": None,
+        }
+    )
 
     host: Name
     tpm: TpmStanding
     networks: tuple[NetworkExplanation, ...]
     last: Line | None
     at: Time | None
+    online: bool = False
+    proof: Line | None = None
+    proved: Time | None = None
 
 
 class RevokedImages(Answer):

@@ -94,7 +94,8 @@ def explain(host: HostName) -> None:
     if given.json:
         output.data(found)
         return
-    output.say(f"{host}: {_STANDINGS[found.tpm]}")
+    online = ", and each boot has to be proved to this server ('tpm: online')" if found.online else ""
+    output.say(f"{host}: {_STANDINGS[found.tpm]}{online}")
     for network in found.networks:
         output.say(f"  on {network.network}: {network.missing or 'it gets its envelope'}")
         for number, chain in enumerate(network.chains):
@@ -104,6 +105,8 @@ def explain(host: HostName) -> None:
                 output.say(f"      PCR {pcr.pcr:<2} {pcr.expected}{said}")
                 if pcr.differs is not None:
                     output.say(f"             {pcr.differs}")
+    if found.proof is not None and found.proved is not None:
+        output.say(f"  {output.moment(found.proved)}: {found.proof}")
     if found.last is not None and found.at is not None:
         output.say(f"  {output.moment(found.at)}: {found.last}")
 

@@ -11,7 +11,7 @@ from provision import boot_paths
 from provision.boot import Channel, ChannelKind, Medium
 from provision.boot_paths import Initrd, Kernel, SeedFile
 from provision.errors import Denied, Invalid, NotFound, Unavailable
-from provision.host import Chain
+from provision.host import Chain, TpmUse
 from provision.media import authenticode, uki
 from provision.media.layout import FileEntry
 from provision.media.library import BaseImage
@@ -24,6 +24,7 @@ from provision.site_key import KeyUse
 from provision.tpm import chains, grub_chain
 from provision.tpm.chains import Binding, UnifiedKernel
 from provision.tpm.grub_chain import Programs
+from provision.tpm.judging import Expected
 from provision.wrapping_rules import TpmStanding, Wrapping
 
 _KEPT = 1024
@@ -56,7 +57,9 @@ class Bindings:
         tpm = self._core.payloads.tpm(state.host.name)
         if tpm is not TpmStanding.ENROLLED:
             return Wrapping(tpm)
-        return Wrapping(tpm, self.chains(state, channel, medium, measured).unbound, self._unapproved(state))
+        unbound = self.chains(state, channel, medium, measured).unbound
+        online = medium is Medium.ENVELOPE and state.host.tpm is TpmUse.ONLINE
+        return Wrapping(tpm, unbound, self._unapproved(state), online, state.proof)
 
     def chains(
         self, state: HostState, channel: Channel, medium: Medium = Medium.ENVELOPE, measured: bool = True
@@ -69,17 +72,36 @@ class Bindings:
             name = state.host.name
             return Chains((), (_sentence(error.fact, name), _sentence(error.remedy, name)))
 
+    def expected(self, state: HostState, channel: Channel) -> Expected:
+        """What the host is to have booted when it proves its boot on that network; nothing when nothing can be bound.
+
+        The values of PCR 4 and 7 do not matter there, so that firmware may measure in a way of its own.
+        """
+        if state.host.chain is not Chain.UKI:
+            return Expected(self.chains(state, channel).bindings)
+        try:
+            kernel, found = self._signed(state)
+        except (Denied, Invalid, NotFound, Unavailable):
+            return Expected(())
+        taken = self._key_store(state.host.name, found) is not None
+        return Expected(chains.unified(kernel), found.certificate if taken else "")
+
     def _unified(self, state: HostState, _: Channel, medium: Medium, measured: bool) -> tuple[Binding, ...]:
         name = state.host.name
         if medium is not Medium.ENVELOPE or not measured:
             fact = f"{name} boots from a unified kernel ('chain: uki'), and this is not one"
             raise _unbound(name, fact, f"let DHCP give {name} the URL of its boot.efi, or set 'chain: grub'")
+        kernel, found = self._signed(state)
+        return chains.unified(kernel, self._key_store(name, found))
+
+    def _signed(self, state: HostState) -> tuple[UnifiedKernel, UnifiedImage]:
+        """The signed image of the host's base. Raises Denied when there is none."""
         base = self._core.base_of(state.host)
         found = self._images.get(base.id)
         if found is None:
             fact = f"nobody has signed a unified kernel of base image '{base.name}'"
             raise _unbound(base.name, fact, f"sign it: 'provision sb sign {base.name}'")
-        return chains.unified(self._unified_kernel(base, found), self._key_store(name, found))
+        return self._unified_kernel(base, found), found
 
     def _key_store(self, name: str, image: UnifiedImage) -> bytes | None:
         """PCR 7 of the host's boots from the image, when its firmware takes that by a certificate of the site.

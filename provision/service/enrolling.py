@@ -18,21 +18,21 @@ from provision.denial import Denial
 from provision.enrolled_tpm import EnrolledTpm, EnrolmentWindow, KeyKind
 from provision.enrolment_rules import Shown, Verdict
 from provision.errors import Conflict, Denied, Invalid, ProvisionError
+from provision.secret import Secret
 from provision.service import tpm_roots
 from provision.service.core import Core
 from provision.service.denial_limiter import enrolling
 from provision.service.origin import Origin
 from provision.service.unfinished import Begun, Unfinished
-from provision.tpm import endorsement, event_log, firmware, public, quotes, wrapping
+from provision.tpm import endorsement, firmware, public, quoted_log, quotes, wrapping
 from provision.tpm.algorithms import Curve, Hash
 from provision.tpm.public import Public
+from provision.tpm.quoted_log import AGAIN, Quotation
 
 QUOTED = tuple(range(8))
 """The PCRs that are quoted: those that belong to the firmware."""
-MOST_LOG = 32 << 10
-"""Bytes of a log; the host leaves out of it what is not looked at here."""
-_NONCE = 32
-_AGAIN = "Restart the host to begin again"
+NONCE = 32
+"""Bytes of a nonce."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,20 @@ class Asked:
 
 @dataclass(frozen=True)
 class Proof:
-    """What it has done: the activated value, and the quote with its signature and PCR values."""
+    """What it has done: the activated value, and the quote."""
 
     value: bytes = field(repr=False)
-    message: bytes
-    signature: bytes
-    values: dict[int, bytes]
+    quotation: Quotation
+
+
+@dataclass(frozen=True)
+class _Enrolment(Begun):
+    """An enrolment that has begun. `value` is what the TPM must give back."""
+
+    endorsement: Public
+    certificate: str
+    doubt: str
+    value: Secret
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Enrolling:
 
     def __init__(self, core: Core, random: Callable[[int], bytes] = os.urandom) -> None:
         self._core, self._random = core, random
-        self._unfinished = Unfinished()
+        self._unfinished = Unfinished[_Enrolment]()
 
     def is_wanted(self, host: str) -> bool:
         """Whether the host is to show its TPM now, and has not yet done so since its window was opened."""
@@ -95,9 +103,10 @@ class Enrolling:
             self._refuse(origin, host, Denial("tpm-keys", host, error.fact, error.remedy))
         certificate, doubt = self._certificate(claim.certificate, endorsed, host)
         asked = wrapping.challenge(endorsed, attestation.name, self._random)
-        nonce, now = self._random(_NONCE), self._core.clock()
+        nonce, now = self._random(NONCE), self._core.clock()
         mac = origin.requester.mac
-        self._unfinished.put(host, Begun(mac, now, endorsed, attestation, certificate, doubt, asked.value, nonce))
+        begun = _Enrolment(mac, now, attestation, nonce, endorsed, certificate, doubt, asked.value)
+        self._unfinished.put(host, begun)
         return Asked(asked.credential, asked.seed, nonce)
 
     def log(self, origin: Origin, at: int, part: bytes) -> None:
@@ -106,9 +115,9 @@ class Enrolling:
         begun = self._unfinished.find(host, origin.requester.mac, self._core.clock())
         if begun is None:
             self._refuse(origin, host, _not_begun(host))
-        if not self._unfinished.add(begun, at, part, MOST_LOG):
-            fact = f"Its firmware's log has a gap, or more than {MOST_LOG >> 10} KiB"
-            self._refuse(origin, host, Denial("tpm-log", host, fact, _AGAIN))
+        if not self._unfinished.add(begun, at, part, quoted_log.MOST):
+            fact = f"Its firmware's log has a gap, or more than {quoted_log.MOST >> 10} KiB"
+            self._refuse(origin, host, Denial("tpm-log", host, fact, AGAIN))
 
     def prove(self, origin: Origin, proof: Proof) -> Verdict:
         """Believe what the host has begun, once its TPM has done all that was asked. Raises Denied."""
@@ -120,7 +129,7 @@ class Enrolling:
         # Who guesses ends nothing: the host itself may be about to answer.
         if not hmac.compare_digest(begun.value.reveal(), proof.value):
             fact = "Its two keys are not in one TPM: the challenge came back wrong"
-            self._refuse(origin, host, Denial("tpm-challenge", host, fact, _AGAIN))
+            self._refuse(origin, host, Denial("tpm-challenge", host, fact, AGAIN))
         if not self._unfinished.end(host, begun):
             self._refuse(origin, host, _not_begun(host))
         booted = self._booted(origin, host, begun, proof)
@@ -158,30 +167,14 @@ class Enrolling:
         named = " ".join(filter(None, (maker.manufacturer, maker.model, maker.version)))
         return f"{named or 'without a name'} / {maker.root}", ""
 
-    def _booted(self, origin: Origin, host: str, begun: Begun, proof: Proof) -> _Booted:
+    def _booted(self, origin: Origin, host: str, begun: _Enrolment, proof: Proof) -> _Booted:
         """What the machine has booted with, by a log that gives the values that were quoted."""
-        try:
-            quotes.verify(proof.message, proof.signature, begun.attestation, begun.nonce, proof.values, host)
-        except (Invalid, Denied) as error:
-            self._refuse(origin, host, Denial("tpm-quote", host, f"Its quote {error.fact}", _AGAIN))
-        if tuple(sorted(proof.values)) != QUOTED:
-            fact = f"Its quote is not of the PCRs {QUOTED[0]} to {QUOTED[-1]}"
-            self._refuse(origin, host, Denial("tpm-quote", host, fact, _AGAIN))
         log = bytes(begun.log)
-        if not log:
-            remedy = "Boot it by UEFI, with Secure Boot on or from a unified kernel"
-            self._refuse(
-                origin, host, Denial("tpm-log", host, "Its firmware's log of what it measured is empty", remedy)
-            )
         try:
-            events = event_log.parse(log, host)
-        except Invalid as error:
-            self._refuse(origin, host, Denial("tpm-log", host, f"Its firmware's log {error.fact}", error.remedy))
-        replayed = event_log.replay(events)
-        if wrong := [number for number in QUOTED if replayed.get(number, bytes(32)) != proof.values[number]]:
-            fact = f"Its firmware's log does not give the quoted PCR {', '.join(map(str, wrong))}"
-            self._refuse(origin, host, Denial("tpm-log", host, fact, _AGAIN))
-        return _Booted(proof.values[7], firmware.describe(events), firmware.loader(events))
+            found = quoted_log.confirm(proof.quotation, begun.attestation, begun.nonce, log, QUOTED, host)
+        except Denied as error:
+            self._refuse(origin, host, Denial(error.rule, host, error.fact, error.remedy))
+        return _Booted(found.values[7], firmware.describe(found.events), firmware.loader(found.events))
 
     def _keep(self, origin: Origin, window: EnrolmentWindow, tpm: EnrolledTpm, verdict: Verdict) -> None:
         """Record and store it. One that waits already is not written again while the same window is open: whoever
@@ -216,7 +209,7 @@ class Enrolling:
 
 
 def _not_begun(host: str) -> Denial:
-    return Denial("tpm-not-begun", host, f"{host} has begun no enrolment in the last minutes", _AGAIN)
+    return Denial("tpm-not-begun", host, f"{host} has begun no enrolment in the last minutes", AGAIN)
 
 
 def _keys(claim: Claim, host: str) -> tuple[Public, Public]:
@@ -241,7 +234,7 @@ def _kind(key: Public, host: str) -> KeyKind:
 
 def _tpm(
     host: str,
-    begun: Begun,
+    begun: _Enrolment,
     shown: Shown,
     verdict: Verdict,
     booted: _Booted,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from provision.api.status import Alert
+from provision.host import TpmUse
 from provision.service.core import Core
 
 
@@ -13,6 +14,8 @@ def described(core: Core, host: str) -> str:
     store, window = core.store, core.store.enrolments.window(host, core.clock())
     own, waiting = store.tpms.get(host), len(store.tpms.pending(host))
     said = f"enrolled ({own.known})" if own is not None else f"{waiting} to be accepted" if waiting else "none"
+    if core.hosts[host].tpm is TpmUse.ONLINE:
+        said += ", proves each boot to this server"
     return said if window is None else f"{said}, may be enrolled until {window.expires.isoformat(timespec='seconds')}"
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from threading import Lock
 
 from provision.accounts import ROOT
 from provision.api import tpms as api
-from provision.boot import Channel, Medium
+from provision.boot import Medium
 from provision.denial import Denial
-from provision.errors import Gone
+from provision.errors import Denied, Gone
+from provision.host import TpmUse
 from provision.policy import HostState, Release
 from provision.principal import Principal
 from provision.secret import Secret
@@ -22,7 +24,7 @@ from provision.service.origin import Origin
 from provision.service.site_keys import SiteKeys
 from provision.tpm import chains, envelope, policies, public
 from provision.tpm.algorithms import Hash
-from provision.tpm.chains import VERSION
+from provision.tpm.chains import VERSION, Binding
 from provision.tpm.envelope import Authority, Envelope
 
 _KEPT = 4096
@@ -47,22 +49,28 @@ class Envelopes:
         if isinstance(answer, Denial):
             raise answer.error()
         assert state is not None  # noqa: S101  (no state, no release)
-        return self.file(answer, state, origin.channel)
+        return self.file(answer, state, self._bindings.chains(state, origin.channel).bindings)
 
-    def file(self, release: Release, state: HostState, channel: Channel) -> bytes:
-        """The envelope that a release allows, with the approvals of what the host boots on that network."""
-        core = self._core
+    def file(
+        self, release: Release, state: HostState, found: Sequence[Binding], start: tuple[int, int] | None = None
+    ) -> bytes:
+        """The envelope that a release allows, with approvals of these bindings: in one `start` of its TPM alone for a
+        host that has to prove each boot, and for no other. Raises Denied, and Gone when the host has just changed."""
+        core, name = self._core, state.host.name
+        if (start is not None) is not (state.host.tpm is TpmUse.ONLINE):
+            raise Denied(name, "what proves its boot does not fit it", "ask again", "other-release")
         base = core.base_of(state.host)
         approver, approval_key = self._keys.approval()
         _, signing_key = self._keys.signing()
-        reference = hashlib.sha256(f"provision base {base.name}".encode()).digest()
+        # What is approved for another host, or without a proof, opens nothing of a host that proves its boots.
+        owner = f"provision base {base.name}" if start is None else f"provision host {name} online, base {base.name}"
+        reference = hashlib.sha256(owner.encode()).digest()
         area = public.signing_key(approval_key.public_key())
         authority = Authority(area, reference, VERSION.handle, core.store.image_versions.least)
         sealed = self._sealed(release, state, f"{reference.hex()} {approver.fingerprint}", authority)
         version = core.store.image_versions.version(base.id)
         core.witness()
-        found = self._bindings.chains(state, channel).bindings
-        approvals = [chains.approve(binding, version, approval_key, reference) for binding in found]
+        approvals = [chains.approve(binding, version, approval_key, reference, start) for binding in found]
         return envelope.encode(sealed, authority, approvals, signing_key)
 
     def revoke(self, name: str, principal: Principal) -> api.RevokedImages:

@@ -217,11 +217,11 @@ class Inventories:
         """One host with its revision and what its image lacks; raises NotFound."""
         host, revision, missing = self._core.described(name, principal)
         fields = {name: getattr(host, name) for name in Host.model_fields}
-        tpm = enrolment.described(self._core, name)
+        fields["tpm_standing"] = enrolment.described(self._core, name)
         held = self._core.store.identities.of(name) is not None
         stored = shown_identity(self._core.state(name), self._builder.is_current) if held else None
         slots = shown_slots(self._core, name)
-        return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, slots=slots, tpm=tpm)
+        return api.HostDetail(**fields, revision=revision, missing=missing, stored=stored, slots=slots)
 
     def hosts(self, principal: Principal, label: str | None = None, value: str | None = None) -> list[api.HostRow]:
         """All hosts in short that the principal sees, or those with a label."""

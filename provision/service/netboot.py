@@ -23,12 +23,12 @@ from provision.service.current_boot import CurrentBoots
 from provision.service.delivery import Deliveries, Delivery
 from provision.service.duplicates import Duplicates
 from provision.service.enrolling import Enrolling
-from provision.service.envelopes import Envelopes
 from provision.service.media_builder import MediaBuilder
 from provision.service.openings import Openings
 from provision.service.origin import Origin
 from provision.service.phone_home import PhoneHome
 from provision.service.progress import Progress, Tracker
+from provision.service.proving import Proving
 from provision.service.reads import Read, Rereads
 from provision.service.recent import Recent
 from provision.service.together import Together
@@ -46,11 +46,9 @@ Charging = tuple[Delivery, HostState, Progress]
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(
-        self, core: Core, builder: MediaBuilder, tracker: Tracker, envelopes: Envelopes, updates: Updates
-    ) -> None:
-        self._core, self._builder, self._tracker, self.envelopes = core, builder, tracker, envelopes
-        self.updates = updates
+    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker, proving: Proving, updates: Updates) -> None:
+        self._core, self._builder, self._tracker = core, builder, tracker
+        self.proving, self.envelopes, self.updates = proving, proving.envelopes, updates
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads, updates)
         self.enrolling, self.openings = Enrolling(core), Openings(core)

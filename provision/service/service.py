@@ -33,6 +33,7 @@ from provision.service.netboot import Netboot
 from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
+from provision.service.proving import Proving
 from provision.service.readiness import Readiness
 from provision.service.rollouts import Rollouts
 from provision.service.secure_boot import SecureBoot
@@ -89,14 +90,14 @@ class Service:
         self.expiries = Expiries(core, lambda: self.listeners())
         self.receivers: Callable[[], Mapping[str, Receiver]] = dict
         self.webhooks = Webhooks(core, lambda: self.receivers())
-        self.stuck = Stuck(core, tracker)
-        self.rollouts = Rollouts(core)
+        self.stuck, self.rollouts = Stuck(core, tracker), Rollouts(core)
         builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
         self.updates = Updates(Updating(core, tracker, self.site_keys, partial(builder.arguments, seedless=True)))
-        self.netboot = Netboot(core, builder, tracker, self.envelopes, self.updates)
-        self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings)
+        self.proving = Proving(core, self.bindings, self.envelopes)
+        self.netboot = Netboot(core, builder, tracker, self.proving, self.updates)
+        self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings, self.proving)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
 

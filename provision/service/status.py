@@ -11,7 +11,7 @@ from typing import Any
 from provision.api import status as api
 from provision.boot import OPERATOR, Boot, Channel, ChannelKind, Medium, Payload, Requester, Window
 from provision.denial import Denial
-from provision.host import Chain, Host
+from provision.host import Chain, Host, TpmUse
 from provision.link_rules import imagined
 from provision.policy import HostState, decide, exposed
 from provision.principal import Principal
@@ -23,9 +23,10 @@ from provision.service.listeners import Listening
 from provision.service.progress import Progress, Tracker
 from provision.service.updates import shown_slots
 from provision.service.windows import shown
-from provision.wrapping_rules import TpmStanding
+from provision.wrapping_rules import Proof, TpmStanding
 
 _SIGNED = "It gets the site's signed image and a seed without secrets; credentials come in its envelope"
+_PROVED = "It gets its envelope only with a proof of its boot ('tpm: online'), which is judged when it comes"
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
     " included, may get its seed from this server"
@@ -149,7 +150,8 @@ class Reports:
             bearer = imagined(state.host.name, medium, state.identity, core.clock(), first)
             requester = Requester(bearer=bearer)
         now = core.clock()
-        state, payload = core.payloads.weighed(state, medium, channel, now)
+        online = medium is Medium.ENVELOPE and state.host.tpm is TpmUse.ONLINE
+        state, payload = core.payloads.weighed(replace(state, proof=Proof()), medium, channel, now)
         # Only what is so: members that say nothing are not on the wire.
         said: dict[str, Any] = {"by": "link"} if requester.bearer is not None else {}
         signed = medium is Medium.HTTP_BOOT and state.host.chain is Chain.UKI
@@ -161,6 +163,8 @@ class Reports:
             said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
             said["caution"] = _NO_AGENT
+        if online:
+            said["caution"] = _PROVED
         allowed = not isinstance(answer, Denial)
         if not isinstance(answer, Denial) and answer.plain:
             said["plain"] = True

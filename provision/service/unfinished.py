@@ -1,4 +1,4 @@
-"""Enrolments that have begun: what was asked of a TPM and has not been answered. In memory, bounded, and short."""
+"""Proofs that have begun: what was asked of a TPM and has not been answered. In memory, bounded, and short."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
+from typing import Generic, TypeVar
 
-from provision.secret import Secret
 from provision.tpm.public import Public
 
 MOST = 512
-"""Enrolments that may be under way at a time, one of each host; of more, the one that began first ends."""
+"""Proofs that may be under way at a time, one of each host; of more, the one that began first ends."""
 LIFETIME = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What was asked, of which keys, and of the machine with which MAC. `value` is what the TPM must give back, and
-    `log` what has come so far of the firmware's log."""
+    """What is asked of the machine with that MAC: a quote over the nonce by the attestation key. `log` is what has come
+    so far of the firmware's log."""
 
     mac: str | None
     at: datetime
-    endorsement: Public
     attestation: Public
-    certificate: str
-    doubt: str
-    value: Secret
     nonce: bytes
-    log: bytearray = field(default_factory=bytearray, repr=False, compare=False)
+    log: bytearray = field(default_factory=bytearray, repr=False, compare=False, kw_only=True)
 
 
-class Unfinished:
+B = TypeVar("B", bound=Begun)
+
+
+class Unfinished(Generic[B]):
     """By host: a new one of a host takes the place of what it had begun before. Thread-safe."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._begun: OrderedDict[str, Begun] = OrderedDict()
+        self._begun: OrderedDict[str, B] = OrderedDict()
         self._lock = Lock()
 
-    def put(self, host: str, begun: Begun) -> None:
+    def put(self, host: str, begun: B) -> None:
         """Remember it."""
         with self._lock:
             self._begun.pop(host, None)
@@ -47,7 +46,7 @@ class Unfinished:
             while len(self._begun) > self._most:
                 self._begun.popitem(last=False)
 
-    def find(self, host: str, mac: str | None, now: datetime) -> Begun | None:
+    def find(self, host: str, mac: str | None, now: datetime) -> B | None:
         """What the machine with that MAC has begun; None when that is nothing, or was too long ago."""
         with self._lock:
             begun = self._begun.get(host)

@@ -50,6 +50,7 @@ TABLES = (
     schema.bmc_boots,
     schema.tpms,
     schema.tpm_loaders,
+    schema.tpm_starts,
     schema.tpm_windows,
     schema.tpm_imports,
     schema.envelopes,

@@ -170,6 +170,14 @@ MIGRATIONS = (
             " created VARCHAR NOT NULL, PRIMARY KEY (host_id, name))",
         ),
     ),
+    Migration(
+        14,
+        "how often TPMs had been started when their hosts proved their boots",
+        (
+            f"CREATE TABLE tpm_starts ({_HOST}, resets INTEGER NOT NULL, restarts INTEGER NOT NULL,"
+            " PRIMARY KEY (host_id))",
+        ),
+    ),
 )
 
 

@@ -302,6 +302,15 @@ tpm_loaders = Table(
     Column("certificate", Text, nullable=False),
 )
 
+# How many times a TPM had been reset, and restarted since, when its host last proved its boot.
+tpm_starts = Table(
+    "tpm_starts",
+    metadata,
+    _host_id(primary_key=True),
+    Column("resets", Integer, nullable=False),
+    Column("restarts", Integer, nullable=False),
+)
+
 tpm_windows = Table(
     "tpm_windows",
     metadata,

@@ -21,7 +21,7 @@ from provision.store.dialect import Statement
 from provision.store.keys import MasterKey, Purpose
 from provision.store.ledger import Row
 from provision.store.rows import raw
-from provision.store.schema import as_time, tpm_loaders, tpms
+from provision.store.schema import as_time, tpm_loaders, tpm_starts, tpms
 from provision.store.snapshot import EMPTY, Picture
 
 MOST_PENDING = 4
@@ -42,6 +42,7 @@ class Tpms:
         self._key = key.subkey(Purpose.TPMS).reveal()
         self._known: dict[str, dict[str, EnrolledTpm]] = {}
         """By host and fingerprint."""
+        self._starts: dict[str, tuple[int, int]] = {}
 
     def get(self, host: str) -> EnrolledTpm | None:
         """The TPM that is enrolled for the host."""
@@ -83,6 +84,30 @@ class Tpms:
                     tx.posting.add(tpm_loaders, row)
             others = self._of(tpm.host) if tpm.is_pending else EMPTY
             self._known[tpm.host] = {**others, tpm.fingerprint: tpm}
+            self._starts.pop(tpm.host, None)
+
+    def start(self, host: str) -> tuple[int, int] | None:
+        """How often the host's TPM had been reset, and restarted since, when it last proved a boot."""
+        return self._starts.get(host)
+
+    def rise(self, host: str, start: tuple[int, int]) -> None:
+        """Know that the TPM of the host has been started so often. Raises NotFound, and Conflict when it had been more
+        often before: it was cleared, or set back to what it was."""
+        host_id = self._picture.host_id(host)
+        with self._database.lock:
+            before = self._starts.get(host, (0, 0))
+            if start < before:
+                fact = f"it was reset {start[0]} and restarted {start[1]} times, after {before[0]} and {before[1]}"
+                remedy = f"if somebody has cleared it, run 'provision tpm remove {host}', and enrol it anew"
+                raise Conflict(f"TPM of {host}", fact, remedy)
+            if start == self._starts.get(host):
+                return
+            with self._database.write() as tx:
+                tx.connection.execute(delete(tpm_starts).where(tpm_starts.c.host_id == host_id))
+                tx.posting.drop(tpm_starts, host_id)
+                tx.connection.execute(insert(tpm_starts).values(host_id=host_id, resets=start[0], restarts=start[1]))
+                tx.posting.add(tpm_starts, (host_id, *start))
+            self._starts[host] = start
 
     def remove(self, host: str) -> None:
         """Know none of the host's TPMs any longer, neither the one that is enrolled nor those that wait. Raises
@@ -115,12 +140,13 @@ class Tpms:
     def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
         """Remove the host's TPMs in a transaction; what is returned shows it in memory afterwards."""
         host_id = self._picture.host_id(host)
-        for table in (tpms, tpm_loaders):
+        for table in (tpms, tpm_loaders, tpm_starts):
             tx.connection.execute(delete(table).where(table.c.host_id == host_id))
             tx.posting.drop(table, host_id)
 
         def show() -> None:
             self._known.pop(host, None)
+            self._starts.pop(host, None)
 
         return show
 
@@ -128,6 +154,7 @@ class Tpms:
         """Read what is kept in memory: only what this program has written."""
         names, self._known = self._picture.names(), {}
         loaders = {(row[0], row[1]): row[2] for row in _ALL_LOADERS.run(connection)}
+        self._starts = {names[row[0]]: (row[1], row[2]) for row in connection.execute(select(tpm_starts))}
         for row in _ALL.run(connection):
             tpm = _tpm(row, names[row[0]], loaders.get((row[0], row[1]), ""))
             if hmac.compare_digest(self._row(row[0], tpm)[-1], str(row[-1])):
@@ -137,6 +164,7 @@ class Tpms:
         """Keep nothing in memory of hosts that are gone."""
         for name in names:
             self._known.pop(name, None)
+            self._starts.pop(name, None)
 
     def _of(self, host: str) -> Mapping[str, EnrolledTpm]:
         return self._known.get(host, EMPTY)

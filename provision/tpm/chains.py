@@ -104,11 +104,20 @@ def by_grub(events: tuple[Event, ...]) -> Binding:
     return Binding(Chain.GRUB, ({number: values[number] for number in (APPLICATIONS, COMMANDS, FILES)},), events)
 
 
-def approve(binding: Binding, version: int, key: ec.EllipticCurvePrivateKey, reference: bytes) -> Approval:
-    """The site's approval of a binding under a reference, for TPMs that take this version."""
+def approve(
+    binding: Binding,
+    version: int,
+    key: ec.EllipticCurvePrivateKey,
+    reference: bytes,
+    start: tuple[int, int] | None = None,
+) -> Approval:
+    """The site's approval of a binding under a reference, for TPMs that take this version; with a `start`, for one that
+    has been reset and restarted just so many times."""
     allowed = policies.at_least(policies.START, VERSION.name, version)
+    if start is not None:
+        allowed = policies.in_start(allowed, start)
     digests = tuple(policies.pcr(allowed, values) for values in binding.branches)
     branches = digests if len(digests) > 1 else ()
     approved = policies.any_of(branches) if branches else digests[0]
     signature = key.sign(approved + reference, ec.ECDSA(Hash.SHA256.primitive))
-    return Approval(version, binding.pcrs, branches, approved, policies.tpm_signature(signature, key.curve))
+    return Approval(version, binding.pcrs, branches, approved, policies.tpm_signature(signature, key.curve), start)

@@ -35,7 +35,8 @@ class Approval:
     """A boot chain that the site has approved: the PCRs, the policy, and the site's TPMT_SIGNATURE over it.
 
     `version` is what the NV index must not be above, None when the policy does not ask. `branches` are the digests of
-    a PolicyOR over the PCRs' policies, when there are several.
+    a PolicyOR over the PCRs' policies, when there are several. With a `start` it holds in one start of one TPM alone:
+    while that has been reset, and restarted since, so many times.
     """
 
     version: int | None
@@ -43,6 +44,7 @@ class Approval:
     branches: tuple[bytes, ...]
     approved: bytes
     signature: bytes
+    start: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,5 @@ def _approval(one: Approval) -> dict[str, object]:
         "branches": [branch.hex() for branch in one.branches],
         "approved": one.approved.hex(),
         "signature": one.signature.hex(),
+        **({"start": list(one.start)} if one.start is not None else {}),
     }

@@ -38,6 +38,12 @@ def describe(events: Iterable[Event]) -> str:
     return f"{_secure_boot(confirmed)}{f', version {versions}' if versions else ''}"[:_LONGEST]
 
 
+def is_enforcing(events: Iterable[Event]) -> bool:
+    """Whether it is the first thing in PCR 7 that Secure Boot is on."""
+    first = next((event for event in events if event.pcr == _KEY_STORE), None)
+    return first is not None and _secure_boot(_confirmed([first])) == _ON
+
+
 def loader(events: Iterable[Event]) -> str:
     """The certificate (SHA-256, hex) in db by which firmware took the program that it started under Secure Boot; ""
     unless it is the only one by which anything was taken.
@@ -46,7 +52,7 @@ def loader(events: Iterable[Event]) -> str:
     later can measure anything there, but not before these.
     """
     known = [event for event in events if event.pcr == _KEY_STORE]
-    if not known or _secure_boot(_confirmed(known[:1])) != _ON:
+    if not is_enforcing(known):
         return ""
     kinds = [event.kind for event in known]
     if EventType.SEPARATOR not in kinds:

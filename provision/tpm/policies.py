@@ -17,7 +17,8 @@ from provision.tpm.wire import sized, u8, u16, u32
 START = bytes(32)
 """The digest of a session in which no command has been run."""
 
-_PCR, _OR, _AUTHORIZE, _NV = 0x17F, 0x171, 0x16A, 0x149
+_PCR, _OR, _AUTHORIZE, _NV, _COUNTER_TIMER = 0x17F, 0x171, 0x16A, 0x149, 0x16D
+_COUNTS_AT, _EQUAL = 16, 0  # where TPMS_TIME_INFO has the counts, and TPM_EO_EQ
 _MOST_BRANCHES = 8
 _PCRS = 24
 _NOT_LESS = 9  # TPM_EO_UNSIGNED_LE: what the operand is to what the index holds; see `at_least`
@@ -60,6 +61,12 @@ def at_least(before: bytes, index_name: bytes, version: int) -> bytes:
     """
     arguments = Hash.SHA256.of(version.to_bytes(8, "big"), u16(0), u16(_NOT_LESS))
     return Hash.SHA256.of(before, u32(_NV), arguments, index_name)
+
+
+def in_start(before: bytes, start: tuple[int, int]) -> bytes:
+    """TPM2_PolicyCounterTimer: the TPM has been reset, and restarted since, just so many times."""
+    arguments = Hash.SHA256.of(u32(start[0]), u32(start[1]), u16(_COUNTS_AT), u16(_EQUAL))
+    return Hash.SHA256.of(before, u32(_COUNTER_TIMER), arguments)
 
 
 @dataclass(frozen=True)

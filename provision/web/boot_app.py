@@ -37,7 +37,7 @@ from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import enrolling, openings, problems, updating
+from provision.web import enrolling, openings, problems, proving, updating
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
@@ -57,6 +57,7 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     _host_says(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
     openings.add_routes(app, netboot, edge)
+    proving.add_routes(app, netboot, edge)
     updating.add_routes(app, netboot, edge)
     booting = _Booting(app, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)

@@ -21,6 +21,7 @@ from tests.helpers.host_programs import Bus, load
 from tests.helpers.tpm import Tpm, software_tpm
 
 HOST = load("tpm")
+LOG_OF = load("firmware_log")
 PROGRAM = load("enroll")
 
 Post = Callable[[str, str, dict[str, Any]], dict[str, Any]]
@@ -101,7 +102,11 @@ class Machine:
             if (kind := self.kind) is not None:
                 changed.enter_context(patch.object(PROGRAM, "key_kind", lambda _: (kind, b"")))
             PROGRAM.enroll(
-                self.host, url, lambda *lines: said.extend(lines), lambda: PROGRAM.short_log(str(log)), self.values
+                self.host,
+                url,
+                lambda *lines: said.extend(lines),
+                lambda: LOG_OF.short(LOG_OF.read(str(log))),
+                self.values,
             )
         return "\n".join(said)
 

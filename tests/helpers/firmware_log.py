@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 from uuid import UUID
 
-from provision.tpm.event_log import EventType
+from provision.tpm.event_log import Event, EventType
 
 SHA1, SHA256 = 4, 11
 DB = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
@@ -26,6 +26,12 @@ def event(pcr: int, kind: int, data: bytes) -> bytes:
     digests = struct.pack("<H", SHA1) + hashlib.sha1(data).digest()
     digests += struct.pack("<H", SHA256) + hashlib.sha256(data).digest()
     return struct.pack("<III", pcr, kind, 2) + digests + struct.pack("<I", len(data)) + data
+
+
+def entry(event: Event) -> bytes:
+    """An entry with the digest of this event, which need not be of its data."""
+    digest = struct.pack("<H", SHA256) + event.digest
+    return struct.pack("<III", event.pcr, event.kind, 1) + digest + struct.pack("<I", len(event.data)) + event.data
 
 
 def variable(name: str, value: bytes, vendor: bytes = bytes(16)) -> bytes:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ from provision.settings import Listen
 from provision.site_key import KeyUse
 from provision.tpm import endorsement, public
 from provision.tpm.chains import Binding
+from provision.tpm.event_log import Event
 from provision.web import boot_app
+from tests.helpers.firmware_log import entry, header
 from tests.helpers.host_programs import Bus, load
 from tests.helpers.site_fixture import GENERAL, MAC1, SETTINGS, Site, edge, make_base, request, site, touch
 from tests.helpers.tpm import Tpm
 
 TPM = load("tpm")
+LOG = load("firmware_log")
+ONLINE = load("online")
 LIBCRYPTO = load("libcrypto")
 ENVELOPE = load("envelope")
 PLACING = load("placing")
@@ -107,10 +112,16 @@ class Wrapped:
         template = TPM.endorsement_template("rsa" if kind is KeyKind.RSA else "ecc")
         with device.primary(TPM.ENDORSEMENT, template) as ek:
             mark = endorsement.fingerprint(public.parse(ek.public, "EK"))
-            about = "accepted root", b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on"
+            about = "accepted root", self.attestation(device), bytes(32), "UEFI, Secure Boot on"
             own = replace(EnrolledTpm(host, bytes(ek.public), kind, mark, *about, self.here.clock(), "root"), **booted)
         self.here.service.core.store.tpms.put(own)
         return own
+
+    @staticmethod
+    def attestation(device: Any) -> bytes:
+        """The name of its attestation key."""
+        with device.primary(TPM.ENDORSEMENT, TPM.attestation_template()) as key:
+            return bytes(key.name)
 
     def bindings(self, host: str = "node1") -> tuple[Binding, ...]:
         """What the server binds the host's boots on that network to."""
@@ -126,6 +137,21 @@ class Wrapped:
             for digest in digests:
                 self.tpm.run("pcrextend", f"{pcr}:sha256={digest.hex()}")
 
+    def measure(self, events: Iterable[Event]) -> None:
+        """Measure these as a firmware does, and have all in the log."""
+        for event in events:
+            parameters = TPM.u32(1) + TPM.u16(11) + event.digest
+            self.device.run(0x182, TPM.u32(event.pcr), parameters, TPM._empty_password())
+            self.log = (self.log or header()) + entry(event)
+
+    def values(self, numbers: Iterable[int]) -> dict[str, str]:
+        """What the kernel shows of these PCRs."""
+        found = {}
+        for number in numbers:
+            _, answer, _ = self.device.run(0x17E, b"", TPM.selection([number]))
+            found[str(number)] = answer[-32:].hex()
+        return found
+
     def restart(self) -> None:
         """Power the machine off and on, and boot it as the server expects."""
         self.tpm.restart()
@@ -135,7 +161,8 @@ class Wrapped:
         """What the program's request is answered."""
         app = boot_app.create(self.here.service.netboot, edge(GENERAL, {PEER: MAC1, "10.1.0.12": "52:54:00:00:00:02"}))
         answer = request(app, method, url.removeprefix("http://10.1.0.1"), body=(body or "").encode(), peer=self.peer)
-        content = self.change(answer.body) if method == "GET" and answer.status == 200 else answer.body
+        is_envelope = answer.body.startswith(b"provision-envelope")
+        content = self.change(answer.body) if is_envelope else answer.body
         self.wire += [content, (body or "").encode()]
         return answer.status, content
 
@@ -148,7 +175,8 @@ class Wrapped:
         envelope = {"url": "http://10.1.0.1/envelope", "keys": keys}
         about.write_text(json.dumps({"host": "node1", "envelope": envelope}))
         self.root.mkdir(exist_ok=True)
-        with patch.object(PROGRAM, "_ask", self.ask):
+        prove = partial(ONLINE.prove, values=self.values)
+        with patch.object(PROGRAM, "_ask", self.ask), patch.object(ONLINE, "prove", prove):
             opened = PROGRAM.run(
                 lambda *lines: self.console.extend(lines),
                 lambda: self.device,

@@ -10,7 +10,7 @@ import pytest
 from provision.boot import OPERATOR, Channel, ChannelKind, Medium, Payload, Requester
 from provision.denial import Denial
 from provision.policy import Ground, Release, decide
-from provision.wrapping_rules import TpmStanding, Wrapping
+from provision.wrapping_rules import Proof, TpmStanding, Wrapping
 from tests.helpers.principals import ROOT
 from tests.unit.test_policy import MGMT, NOW, OFFICE, OFFICE_PEER, PEER, SITE, rule, state
 
@@ -52,11 +52,34 @@ def test_every_combination(
             assert answer.payload is payload
 
 
+REFUSED = Proof(("It has booted something else", "Look at its console"))
+
+
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("proof", [None, Proof(), REFUSED])
+def test_a_host_that_is_online_gives_a_proof_as_well(online: bool, proof: Proof | None) -> None:
+    wanted = {None: "tpm-not-proved", REFUSED: "tpm-proof-failed"}.get(proof) if online else None
+    answer = asked(
+        Wrapping(TpmStanding.ENROLLED, None, None, online, proof), Medium.ENVELOPE, Payload.WRAPPED, MGMT, PEER
+    )
+    assert (rule(answer) if wanted else isinstance(answer, Release)) == (wanted or True)
+    for lacks, first in (
+        (Wrapping(TpmStanding.PENDING, None, None, online, proof), "tpm-pending"),
+        (Wrapping(TpmStanding.ENROLLED, UNBOUND, None, online, proof), "chain-not-bound"),
+        (Wrapping(TpmStanding.ENROLLED, None, UNAPPROVED, online, proof), "chain-not-approved"),
+    ):
+        assert rule(asked(lacks, Medium.ENVELOPE, Payload.WRAPPED, MGMT, PEER)) == first, "no proof makes up for it"
+
+
 def test_a_denial_says_what_is_missing_and_the_way_out() -> None:
     words = {
         Wrapping(): "provision enroll node7",
         Wrapping(TpmStanding.PENDING): "provision tpm accept node7",
         Wrapping(TpmStanding.ENROLLED, UNBOUND): "It boots by BIOS. Set it to UEFI.",
+        Wrapping(TpmStanding.ENROLLED, online=True): "with a proof of its boot only ('tpm: online'), and gave none",
+        Wrapping(
+            TpmStanding.ENROLLED, online=True, proof=REFUSED
+        ): "It has booted something else. Look at its console.",
         Wrapping(TpmStanding.ENROLLED, None, UNAPPROVED): "Its image is revoked. Give it a newer one.",
     }
     for wrapping, text in words.items():

@@ -44,6 +44,7 @@ def _one(pages: Pages, live: Live) -> list[Route]:
             media=(Kind(Medium.ISO), Kind(Medium.DISK)),
             bmc=_bmc(service, name, principal),
             tpm=service.tpms.of(name, principal),
+            proof=service.proving.last(name),
             actions=[action for action in Action if action.power or action.via],
             under_way=under_way.id if under_way is not None else "",
         )

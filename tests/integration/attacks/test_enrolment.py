@@ -17,9 +17,9 @@ from unittest.mock import patch
 import pytest
 
 from provision.api.tpms import ImportTpms
-from provision.service.enrolling import MOST_LOG
 from provision.service.unfinished import LIFETIME
-from tests.helpers.enrolment import HOST, PROGRAM, Machine, Vendor, machine
+from provision.tpm.quoted_log import MOST as MOST_LOG
+from tests.helpers.enrolment import HOST, LOG_OF, PROGRAM, Machine, Vendor, machine
 from tests.helpers.enrolment_site import NODE, Front
 from tests.helpers.firmware_log import LOG, enforced, event, header
 from tests.helpers.principals import ROOT
@@ -234,7 +234,7 @@ LOGS = {
 
 @pytest.mark.parametrize("log", LOGS.values(), ids=LOGS)
 def test_a_log_that_does_not_give_what_was_quoted_is_refused(front: Front, evil: Machine, log: bytes) -> None:
-    with patch.object(PROGRAM, "short_log", lambda _: log):
+    with patch.object(LOG_OF, "short", lambda _: log):
         assert "log" in front.refused(evil, "tpm-log")
 
 

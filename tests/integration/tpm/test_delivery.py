@@ -4,7 +4,6 @@ may be wrong with the host, its boot, the site or the wire."""
 from __future__ import annotations
 
 import stat
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -19,8 +18,7 @@ from provision.service import bindings
 from provision.site_key import KeyUse
 from provision.tpm import event_log
 from provision.tpm.boot_chain import application_events
-from provision.tpm.event_log import Event
-from tests.helpers.firmware_log import enforced, log_of
+from tests.helpers.firmware_log import enforced, entry, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
@@ -229,12 +227,6 @@ def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrappe
     assert eight.differs is not None
     assert "'grub_cmd: linux /boot/" in eight.differs and "init=/bin/sh' (" in eight.differs
     assert "was expected, and it measured" in eight.differs
-
-
-def entry(event: Event) -> bytes:
-    """An entry of a firmware's log with this event."""
-    digest = struct.pack("<H", 11) + event.digest
-    return struct.pack("<III", event.pcr, event.kind, 1) + digest + struct.pack("<I", len(event.data)) + event.data
 
 
 @pytest.fixture

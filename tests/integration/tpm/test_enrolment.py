@@ -80,12 +80,14 @@ def test_without_a_certificate_somebody_has_to_look(front: Front, tmp_path: Path
                 tpms.accept(NODE, wrong, ROOT)
         alerts = {alert.event: alert.text for alert in front.here.service.reports.status(ROOT, NODE).hosts[0].alerts}
         assert found.fingerprint in alerts["tpm-pending"] and "enrolment-open" in alerts
-        assert front.here.service.inventories.host(NODE, ROOT).tpm.startswith("1 to be accepted, may be enrolled until")
+        assert front.here.service.inventories.host(NODE, ROOT).tpm_standing.startswith(
+            "1 to be accepted, may be enrolled until"
+        )
         own = tpms.accept(NODE, found.fingerprint, ROOT)
         assert (own.enrolled, own.known, own.kind) == (True, "accepted uid=0", "p256" if kind == "ecc" else "rsa")
         assert front.store.enrolments.window(NODE, front.here.clock()) is None
         assert tpms.of(NODE, ROOT).tpms == (own,) and tpms.listing(ROOT) == [own]
-        assert front.here.service.inventories.host(NODE, ROOT).tpm == "enrolled (accepted uid=0)"
+        assert front.here.service.inventories.host(NODE, ROOT).tpm_standing == "enrolled (accepted uid=0)"
 
 
 def test_the_certificate_is_known_by_which_the_firmware_took_the_site_s_image(front: Front, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def test_a_host_without_a_tpm(state: Path) -> None:
     good(cli(state, "enroll", "node1", "--minutes", "5"))
     assert "its TPM may be enrolled until" in good(cli(state, "tpm", "show", "node1")).out
     assert "enrolment-open" in good(cli(state, "status", "node1")).out
-    assert good(cli(state, "--json", "host", "show", "node1")).json["tpm"].startswith("none, may be enrolled until")
+    shown = good(cli(state, "--json", "host", "show", "node1")).json
+    assert shown["tpm_standing"].startswith("none, may be enrolled until") and shown["tpm"] == "offline"
     ran = cli(state, "enroll", "node1", "--minutes", "0")
     assert (ran.code, "1 to 10080 minutes" in ran.err) == (Exit.INVALID, True)
     for command in (("tpm", "remove", "node1"), ("tpm", "show", "node9"), ("enroll", "node9")):

@@ -55,6 +55,39 @@ def test_by_which_certificate_it_was_started_stays_with_it(store: Store, tmp_pat
         assert again.tpms.all() == (tpm(),) and again.database.recheck()
 
 
+def test_how_often_it_was_started_only_rises_until_another_is_enrolled(store: Store, tmp_path: Path) -> None:
+    store.tpms.put(tpm())
+    assert store.tpms.start("n1") is None
+    for start in ((0, 0), (3, 2), (3, 2), (3, 5), (4, 0)):
+        store.tpms.rise("n1", start)
+        assert store.tpms.start("n1") == start
+    store.close()
+    with open_store(tmp_path) as again:
+        assert again.tpms.start("n1") == (4, 0) and not again.database.distrust
+        for start in ((3, 9), (0, 0)):
+            with pytest.raises(Conflict, match="after 4 and 0; if somebody has cleared it"):
+                again.tpms.rise("n1", start)
+        with pytest.raises(NotFound):
+            again.tpms.rise("n9", (1, 0))
+        assert again.tpms.start("n1") == (4, 0) and again.tpms.start("n2") is None
+        again.tpms.remove("n1")
+        assert again.tpms.start("n1") is None and again.database.recheck()
+        again.tpms.put(tpm())
+        again.tpms.rise("n1", (1, 0))
+        assert again.tpms.start("n1") == (1, 0)
+        again.hosts.apply(inventory(host(2)), ROOT)
+        assert again.database.recheck()
+
+
+def test_how_often_it_was_started_is_believed_of_nobody_else(store: Store, tmp_path: Path) -> None:
+    store.tpms.put(tpm())
+    store.tpms.rise("n1", (4, 0))
+    store.close()
+    raw(tmp_path, "UPDATE tpm_starts SET resets = 1")
+    with open_store(tmp_path) as again:
+        assert again.database.distrust
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -96,6 +96,8 @@ class Envelope:
     def _satisfy(self, device, session, site, approval):
         if approval["version"] is not None:
             device.policy_nv(session, self.authority["index"], approval["version"].to_bytes(8, "big"))
+        if "start" in approval:
+            device.policy_start(session, *approval["start"])
         device.policy_pcr(session, approval["pcrs"])
         if approval["branches"]:
             device.policy_or(session, [bytes.fromhex(one) for one in approval["branches"]])

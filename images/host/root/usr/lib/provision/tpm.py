@@ -238,6 +238,10 @@ class Tpm:
         """The index is not above the operand (as unsigned numbers)."""
         self.run(0x149, u32(index, index, session.handle), sized(operand) + u16(0, 9), _empty_password())
 
+    def policy_start(self, session, resets, restarts):
+        """The TPM has been reset, and restarted since, so many times."""
+        self.run(0x16D, u32(session.handle), sized(u32(resets, restarts)) + u16(16, 0))
+
     def policy_or(self, session, branches):
         """One of these digests is the session's."""
         self.run(0x171, u32(session.handle), u32(len(branches)) + b"".join(map(sized, branches)))
