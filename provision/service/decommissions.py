@@ -9,7 +9,7 @@ from provision.principal import Principal
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.windows import Windows
-from provision.stored import Ordered
+from provision.stored import Ordered, StoredIdentity
 
 
 class Decommissions:
@@ -32,7 +32,7 @@ class Decommissions:
     def decommission(self, name: str, principal: Principal) -> api.Decommissioned:
         """Close the host's windows, believe its TPM no longer, and let it wipe its identity as soon as it says
         something. Raises NotFound, and Conflict when it has none, or would get another one at its next boot."""
-        self._holding(name, principal)
+        stored = self._holding(name, principal)
         core = self._core
         if core.hosts[name].netboot is Netboot.ALWAYS:
             fact = "has 'netboot: always', so its next boot would give it another identity"
@@ -44,19 +44,23 @@ class Decommissions:
                 core.store.tpms.remove(name)
             core.store.identities.order(name, Ordered.WIPE)
         self._core.witness()
-        return api.Decommissioned(host=name, wiping=True)
+        return api.Decommissioned(host=name, wiping=True, sealed=stored.is_sealed)
 
     def lost(self, name: str, principal: Principal) -> api.Decommissioned:
-        """Whoever has the host's disk has its identity: forget it, and declare the host compromised. Raises
-        NotFound."""
+        """Whoever has the host's disk has its identity: forget it, and declare the host compromised, also when it was
+        an envelope: the machine may be gone with its disk. Raises NotFound."""
         state = self._core.seen(name, principal)
+        stored = self._core.store.identities.of(name)
+        sealed = stored is not None and stored.is_sealed
         with self._core.act("identity-lost", principal, host=name):
             self._core.store.identities.remove(state.host.name)
         self._compromises.declare(name, principal)
-        return api.Decommissioned(host=name, wiping=False)
+        return api.Decommissioned(host=name, wiping=False, sealed=sealed)
 
-    def _holding(self, name: str, principal: Principal) -> None:
+    def _holding(self, name: str, principal: Principal) -> StoredIdentity:
         self._core.seen(name, principal)
-        if self._core.store.identities.of(name) is None:
+        stored = self._core.store.identities.of(name)
+        if stored is None:
             remedy = f"let it boot: 'provision window {name}'; if its disk is gone, 'decommission --lost'"
             raise Conflict(name, "has said of no identity that it has on its disk", remedy)
+        return stored

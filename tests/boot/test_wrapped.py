@@ -1,8 +1,10 @@
 """A host gets its credentials over a general LAN, under Secure Boot by PXE, because its own TPM opens them in the chain
-that the server has computed from its files. What opens nothing is in tests/integration/tpm/test_delivery.py."""
+that the server has computed from its files, and stores the envelope. What opens nothing is in
+tests/integration/tpm/test_delivery.py."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from provision.demo.site import GUEST, INVENTORY, MAC, PRINCIPAL, DemoSite, foreign_dhcp
@@ -12,13 +14,15 @@ from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
+from tests.boot.drives import drive
+from tests.boot.sealed import stored, stores_ciphertext_alone
 from tests.helpers.images import host_image
 from tests.helpers.tpm import software_tpm
 
 SETTINGS = '[[listen]]\nnetwork = "guest"\ninterface = "guest"\n'
 OURS = INVENTORY.replace(
     "network: mgmt, addressing: static, ipv4: 10.77.1.21", "network: guest, addressing: dhcp"
-).replace("    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n")
+).replace("    labels: {rack: demo}\n", "    labels: {rack: demo}\n    netboot: always\n    disk: {serial: boot-7}\n")
 
 
 def enroll(site: DemoSite, vm: VM, scratch: Path) -> None:
@@ -41,7 +45,9 @@ def test_credentials_come_over_a_general_lan_for_the_host_s_own_tpm_alone(lab: L
     lan = lab.lan("guest", GUEST)
     site = DemoSite(lab, OURS, SETTINGS)
     site.fill(host_image())
+    own = drive(lab)
     machine = Machine("wrapped", Firmware.SECURE_BOOT, (Nic(lan, MAC),), (Device.NETWORK,), 1024, tpm=True)
+    machine = replace(machine, extra=own.arguments())
     vm = VM(lab, machine)
     enroll(site, vm, tmp_path / "tpm")
     site.serve()
@@ -52,6 +58,9 @@ def test_credentials_come_over_a_general_lan_for_the_host_s_own_tpm_alone(lab: L
         vm.wait_for(rf"^ +keytab +{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}", 500)
         vm.wait_for(r"^ +credential +/etc/provision/enrolment.token", 60)
         vm.wait_for(r"^ +system +running$", 400)
+        held = stored(site, "node1")
+    assert held["sealed"] and held["current"] and held["credentials"] == {"enrolment": 1, "keytab": 1}
+    stores_ciphertext_alone(own, {"canary": canary, "its middle": canary[7:20]})
     assert not wire.contains(canary) and not wire.contains(canary[7:20])
     [opened] = [entry for entry in site.json("audit", "--limit", "500") if entry["event"] == "envelope-opened"]
     assert (opened["host"], opened["answer"]) == ("node1", "opened")
