@@ -24,6 +24,7 @@ from provision.service.updates import shown_slots
 from provision.service.windows import shown
 from provision.wrapping_rules import TpmStanding
 
+_STORED = "An envelope is on its disk, too, which it opens when no server answers"
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
     " included, may get its seed from this server"
@@ -152,6 +153,8 @@ class Reports:
             said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
             said["caution"] = _NO_AGENT
+        if medium is Medium.ENVELOPE and state.stored is not None and state.stored.is_sealed:
+            said["caution"] = _STORED
         allowed = not isinstance(answer, Denial)
         if not isinstance(answer, Denial) and answer.plain:
             said["plain"] = True

@@ -27,6 +27,7 @@ load("libcrypto")
 load("placing")
 load("tpm")
 RECORD: Any = load("record")
+load("refusal")
 SIGNED_SEED: Any = load("signed_seed")
 PROGRAM: Any = load("fetch-seed")
 SERVER, DEAF = "http://10.0.0.1", "http://10.0.0.9"
@@ -176,7 +177,8 @@ def test_it_takes_nothing_else_from_a_disk(machine: Machine, tmp_path: Path, cha
 def test_silence_is_told_from_a_no(machine: Machine) -> None:
     heard: set[str] = set()
     assert machine.fetch(DEAF, heard=heard) is None and not heard
-    for status, content in ((200, b"<html>"), (404, b"<html>"), (503, b'{"detail": "not now"}')):
+    cannot = b'{"detail": "the clock", "rule": "clock-went-back"}'
+    for status, content in ((200, b"<html>"), (404, b"<html>"), (503, b'{"detail": "not now"}'), (403, cannot)):
         machine.instead = status, content
         assert machine.fetch(SERVER, heard=heard) is None and not heard, "no provisioning server says no"
     machine.instead = None

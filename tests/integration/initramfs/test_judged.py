@@ -102,11 +102,13 @@ def test_a_seed_whose_secrets_are_for_a_tpm_leaves_its_place_to_the_envelope(
     if writes:
         assert told.splitlines() == ["writes", "the identity is stored on vdb"]
         assert (tmp_path / "note").read_text() == "stored\n"
+        assert (tmp_path / "run/provision/disk").read_text() == "vdb\n"
         return
     assert told == "the envelope has its place on vdb"
     assert (tmp_path / "run/provision/sealed-part").read_text() == "vdb1\n"
     assert (tmp_path / "run/provision/signed-seed").read_text() == "a signed seed"
     assert not (tmp_path / "note").exists(), "nothing is stored yet"
+    assert not (tmp_path / "run/provision/disk").exists(), "and the host has no data there, which nobody has signed"
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,30 @@ def test_a_no_of_the_server_is_a_no(host: Wrapped) -> None:
     assert "the server gives no envelope" in " ".join(host.console)
 
 
+@pytest.mark.parametrize(
+    ("status", "content", "opens"),
+    [
+        (200, b"<html>", False),
+        (404, b"<html>not found", True),
+        (503, b'{"detail": "it starts"}', True),
+        (403, b'{"detail": "the clock", "rule": "clock-went-back"}', True),
+        (403, b'{"detail": "it is pending", "rule": "tpm-pending"}', False),
+    ],
+)
+def test_what_cannot_answer_is_as_silent(host: Wrapped, status: int, content: bytes, opens: bool) -> None:
+    """Something else than a provisioning server, or one that cannot; what the site has not signed is told instead."""
+    silent(host)
+    asked = Wrapped.ask
+
+    def ask(url: str, method: str, body: str | None) -> tuple[int, bytes]:
+        return (status, content) if method == "GET" else asked(host, url, method, body)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(host, "ask", ask)
+        assert host.run() == opens
+    assert (host.root / "etc/provision/token").exists() == opens
+
+
 def test_a_moved_or_cloned_disk_opens_on_no_other_machine(host: Wrapped, tmp_path: Path) -> None:
     """Not even on one that has this host's MAC and has booted the approved chain; and the server hears of it."""
     assert host.disk is not None
@@ -237,6 +261,8 @@ def test_it_is_still_not_booted_without_its_measured_seed(host: Wrapped) -> None
     state = service.core.state("node1")
     assert state.stored is not None and state.stored.is_sealed
     assert not any(state.is_plain(medium, GENERAL, host.here.clock()) for medium in Medium)
+    rows = [row for row in service.reports.explain("node1", ROOT) if row.medium is Medium.ENVELOPE]
+    assert {row.caution for row in rows} == {"An envelope is on its disk, too, which it opens when no server answers"}
     [decided] = [entry for entry in host.here.audit("decision") if entry["mac"] == MAC1]
     assert decided["medium"] == "envelope"
 

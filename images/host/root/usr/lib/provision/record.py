@@ -54,8 +54,8 @@ class Partition:
 
     def _put(self, file, start, end, sequence, content):
         """Content and zeros up to `end`, then the header, in one sector."""
-        file.seek(start + _BLOCK)
-        rest = memoryview(content.ljust(end - start - _BLOCK, b"\0"))
+        file.seek(start + _SECTOR)
+        rest = memoryview(bytes(_BLOCK - _SECTOR) + content.ljust(end - start - _BLOCK, b"\0"))
         while rest:
             rest = rest[file.write(rest[:_PIECE]) :]
         os.fsync(file.fileno())
