@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from provision.media import identity
 from tests.helpers.host_programs import load
 from tests.helpers.paths import ROOT
 
-RECORD = load("record")
+RECORD: Any = load("record")
 SCRIPT = ROOT / "images/common/initramfs/identity"
 SIZE = 64 * 1024
 OLD, NEW = b"old identity\n" * 300, b"the new one\n" * 700
