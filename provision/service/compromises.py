@@ -33,9 +33,8 @@ class Compromises:
             tokens = tuple(token.name for token in self._for_it_alone(name))
             tpm, stored = store.tpms.holds(name), store.identities.of(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
-            entries: list[Fields] = [{"host": name, "count": len(contents)}]
-            entries += [{"host": name, "token": one} for one in tokens]
-            with act(core.audit, core.clock, "host-compromised", principal, entries):
+            told: list[Fields] = [{"host": name, "count": len(contents)}, *({"host": name, "token": t} for t in tokens)]
+            with act(core.audit, core.clock, "host-compromised", principal, told):
                 endings = [
                     store.windows.closing,
                     store.enrolments.closing,
