@@ -63,9 +63,11 @@ class HostState:
     stored: StoredIdentity | None = None
 
     def is_plain(self, medium: Medium, channel: Channel, now: datetime) -> bool:
-        """Whether the host gets its image alone; see `state_rules.is_plain`."""
+        """Whether the host gets its image alone; see `state_rules.is_plain`. Where an envelope is stored, the seed is
+        measured."""
         mine = (boot for boot in self.boots if boot.seed_revision == self.identity)
-        return self.stored is not None and state_rules.is_plain(self.window, mine, medium, channel, now)
+        held = self.stored is not None and not self.stored.is_sealed
+        return held and state_rules.is_plain(self.window, mine, medium, channel, now)
 
 
 _ISSUED: weakref.WeakValueDictionary[int, Release] = weakref.WeakValueDictionary()
@@ -295,7 +297,8 @@ def _goes_on(boot: Boot, case: _Case) -> bool:
 
 
 def _host_is_up(case: _Case) -> Denial | None:
-    if _is_public(case):
+    # What is wrapped is of no use to others; and a host that is told to ask again measures that.
+    if _is_public(case) or case.payload is Payload.WRAPPED:
         return None
     limit = timedelta(seconds=case.site.policy.alive_seconds)
     return window_rules.is_up(case.name, case.state.heard, limit, case.state.window, case.now)

@@ -46,12 +46,23 @@ ROOT = f"{DIRECTORY}/root"
 MANIFEST = f"{DIRECTORY}/manifest.json"
 SIGNATURE = f"{DIRECTORY}/signature"
 HOST_JSON = "/etc/provision/host.json"
+ALIVE_JSON = "/etc/provision/alive.json"
+"""In envelopes alone: how the host that has opened one goes on saying that it is up."""
 BOOT_SERVERS = "/etc/provision/boot-servers.nft"
 MODULE_OPTIONS = "/etc/modprobe.d/provision.conf"
 CA_BUNDLE = "/etc/ssl/certs/provision-ca.pem"
 CA_DIRECTORY = "/etc/provision/ca"
 NETWORK_DIRECTORY = "/etc/systemd/network"
-PLACES = (*identity.PATHS, NETWORK_DIRECTORY, MODULE_OPTIONS, CA_DIRECTORY, CA_BUNDLE, HOST_JSON, BOOT_SERVERS)
+PLACES = (
+    *identity.PATHS,
+    NETWORK_DIRECTORY,
+    MODULE_OPTIONS,
+    CA_DIRECTORY,
+    CA_BUNDLE,
+    HOST_JSON,
+    ALIVE_JSON,
+    BOOT_SERVERS,
+)
 """The files that a seed may have besides credentials, or the directories that hold them."""
 
 _OWNER = re.compile(r"(0|[1-9][0-9]{0,8}):(0|[1-9][0-9]{0,8})")
@@ -189,18 +200,6 @@ def plain(
     return _build(host, site, (), None, servers, envelope, signer, enroll)
 
 
-def secrets(
-    release: object, state: HostState, revision: str, credentials: Sequence[SeedCredential], now: datetime
-) -> Seed:
-    """The host's credentials alone, in the form of a seed: what is sealed for its TPM. Raises as `build` does."""
-    policy.require_wrapped(release, state, now)
-    tree: dict[str, File] = {}
-    for credential in credentials:
-        _add(tree, state.host, credential)
-    _check_paths(tree, state.host)
-    return Seed(revision, archive(state.host.name, revision, tree))
-
-
 def _build(
     host: Host,
     site: Site,
@@ -220,8 +219,8 @@ def _build(
     if servers:
         tree[BOOT_SERVERS] = File(_boot_servers(servers))
     for credential in credentials:
-        _add(tree, host, credential)
-    _check_paths(tree, host)
+        add(tree, host, credential)
+    check_paths(tree, host)
     return Seed(revision, archive(host.name, revision, tree, signer))
 
 
@@ -230,7 +229,8 @@ def obstacle(host: Host, site: Site, path: str) -> str | None:
     # Most credentials stand nowhere near, and then nothing is rendered.
     if not any(overlap(path, place) for place in PLACES):
         return None
-    return next((other for other in (*_generated(host, site), HOST_JSON, BOOT_SERVERS) if overlap(path, other)), None)
+    there = (*_generated(host, site), HOST_JSON, ALIVE_JSON, BOOT_SERVERS)
+    return next((other for other in there if overlap(path, other)), None)
 
 
 def contents(host: Host, site: Site) -> list[str]:
@@ -265,7 +265,8 @@ def _certificate(host: Host, pem: str) -> bytes:
         ) from None
 
 
-def _add(tree: dict[str, File], host: Host, credential: SeedCredential) -> None:
+def add(tree: dict[str, File], host: Host, credential: SeedCredential) -> None:
+    """Put a credential at its place. Raises Invalid."""
     subject = f"{host.name}: credential {credential.name}"
     try:
         path, mode = _PATH.validate_python(credential.path), _MODE.validate_python(credential.mode)
@@ -278,7 +279,8 @@ def _add(tree: dict[str, File], host: Host, credential: SeedCredential) -> None:
     tree[path] = File(credential.secret.reveal(), mode, credential.owner)
 
 
-def _check_paths(tree: Mapping[str, File], host: Host) -> None:
+def check_paths(tree: Mapping[str, File], host: Host) -> None:
+    """Raise Invalid when one of the files cannot stand at its path."""
     for path in tree:
         try:
             _PATH.validate_python(path)

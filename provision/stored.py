@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from provision.boot import Medium
 from provision.errors import Invalid
 
 _REASON = r"refused ([A-Za-z0-9][A-Za-z0-9 ,;:.()_/+=\'-]{0,250})"
@@ -76,3 +77,18 @@ class StoredIdentity:
     holds: Holds
     reported: datetime
     ordered: Ordered = Ordered.NOTHING
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is an envelope: only ciphertext is on that disk, which the host's own TPM opens."""
+        return comes_sealed(self.boot)
+
+
+def comes_sealed(boot: str) -> bool:
+    """Whether what a host has come up from, by that label, is an envelope."""
+    return boot.startswith(f"{Medium.ENVELOPE} ")
+
+
+def envelope_label(number: int) -> str:
+    """What a host that has opened the envelope of that number says that it has come up from."""
+    return f"{Medium.ENVELOPE} {number}"

@@ -40,13 +40,14 @@ class HostRow(Answer):
 class StoredIdentity(Answer):
     """The identity that a host last said it has on its own disk: its seed's revision, which versions of its credentials
     are in it, and since when. `current`: the server would give the same seed now. `wiping`: the host is told to wipe it
-    as soon as it says something."""
+    as soon as it says something. `sealed`: it is an envelope, so that only ciphertext is there."""
 
     revision: ContentId
     credentials: dict[Name, Count]
     reported: Time
     current: bool
     wiping: bool
+    sealed: bool = False
 
 
 class FailedVersion(Answer):
@@ -140,18 +141,21 @@ class Decommission(Request):
 
 
 class Decommissioned(Answer):
-    """What is to become of the identity on a host's disk: `wiping` when the host does that at its next word."""
+    """What is to become of the identity on a host's disk: `wiping` when the host does that at its next word. `sealed`:
+    only ciphertext is there, which the host's own TPM opens."""
 
-    model_config = examples({"host": "node1", "wiping": True})
+    model_config = examples({"host": "node1", "wiping": True, "sealed": False})
 
     host: Name
     wiping: bool
+    sealed: bool = False
 
 
 class Compromised(Answer):
     """What ended when a host was declared compromised: the credentials that are `exposed` until each has new content;
     whether a window was open; how many links, and which tokens, are revoked; how many boots by its BMC were cancelled;
-    whether it had a `tpm`, which is to be enrolled anew.
+    whether it had a `tpm`, which is to be enrolled anew; whether what it said it has on its disk is `sealed`: only
+    ciphertext, which that TPM opens.
     """
 
     model_config = examples(
@@ -163,6 +167,7 @@ class Compromised(Answer):
             "tokens": ["rack-7"],
             "boots": 0,
             "tpm": False,
+            "sealed": False,
         }
     )
 
@@ -173,6 +178,7 @@ class Compromised(Answer):
     tokens: tuple[Name, ...]
     boots: Count
     tpm: bool = False
+    sealed: bool = False
 
 
 class ReplaceMac(Request):

@@ -109,6 +109,7 @@ def _ended(done: Compromised) -> list[str]:
         f"tokens revoked: {', '.join(done.tokens)}" if done.tokens else "",
         f"boots cancelled: {done.boots}" if done.boots else "",
         "its TPM is removed" if done.tpm else "",
+        "its disk has only ciphertext, which its own TPM opens" if done.sealed else "",
     ]
     said = "; ".join(filter(None, ended)) or "nothing was open"
     lines = [f"{done.host}: declared compromised ({said})"]

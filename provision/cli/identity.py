@@ -51,3 +51,7 @@ def decommission(
         output.say(f"{host}: will wipe its identity when it next reports that it is up")
     else:
         output.say(f"{host}: its identity is forgotten, and its credentials are exposed; replace each of them")
+    if not given.json and done.sealed:
+        output.say(
+            "on its disk is only ciphertext, which its own TPM opens, in a boot chain that the site has approved"
+        )

@@ -203,6 +203,7 @@ def _picture(seen: Status) -> str:
 
 def _stored(stored: StoredIdentity) -> tuple[str, str, str, str]:
     state = "being wiped" if stored.wiping else "current" if stored.current else "older"
+    state += ", sealed" if stored.sealed else ""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(stored.credentials.items()))
     return state, stored.revision[:16], versions, stored.reported
 

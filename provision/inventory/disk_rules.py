@@ -23,11 +23,10 @@ def disk_violations(host: Host, path: Path) -> Iterator[Violation]:
     if host.storage is Storage.NONE:
         remedy = "leave 'disk' out, or set 'storage: persistent'"
         yield Violation(where, "a disk of a host with 'storage: none'", remedy, ((*path, "storage"),))
-    if host.chain is Chain.UKI:
+    if host.chain is Chain.UKI and not host.credentials:
+        fact = "a signed image ('chain: uki') stores an envelope alone, and a host without credentials has none"
         remedy = "leave 'disk' out, or set 'chain: grub'"
-        yield Violation(
-            where, "a signed image ('chain: uki') takes no identity from a disk", remedy, ((*path, "chain"),)
-        )
+        yield Violation(where, fact, remedy, ((*path, "chain"),))
     ways = disk.ways
     if not ways:
         remedy = "give 'serial', 'wwn', 'path', 'smallest: yes' or 'largest: yes'"

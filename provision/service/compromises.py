@@ -31,10 +31,10 @@ class Compromises:
             contents = [Content(one.name, one.version, one.secret) for one in sealed]
             tpm, earlier = store.tpms.holds(name), store.earlier_credentials.open(name)
             tokens = tuple(token.name for token in self._for_it_alone(name))
+            stored = store.identities.of(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
-            entries: list[Fields] = [{"host": name, "count": len(contents)}]
-            entries += [{"host": name, "token": one} for one in tokens]
-            with act(core.audit, core.clock, "host-compromised", principal, entries):
+            told: list[Fields] = [{"host": name, "count": len(contents)}, *({"host": name, "token": t} for t in tokens)]
+            with act(core.audit, core.clock, "host-compromised", principal, told):
                 endings = [
                     store.windows.closing,
                     store.enrolments.closing,
@@ -56,6 +56,7 @@ class Compromises:
             tokens=tokens,
             boots=boots,
             tpm=tpm,
+            sealed=stored is not None and stored.is_sealed,
         )
 
     def _for_it_alone(self, name: str) -> list[Token]:

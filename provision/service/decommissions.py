@@ -9,7 +9,7 @@ from provision.principal import Principal
 from provision.service.compromises import Compromises
 from provision.service.core import Core
 from provision.service.windows import Windows
-from provision.stored import Ordered
+from provision.stored import Ordered, StoredIdentity
 
 
 class Decommissions:
@@ -36,7 +36,7 @@ class Decommissions:
         core = self._core
         # What the host says in between must not take the order back.
         with core.lock:
-            self._holding(name, principal)
+            stored = self._holding(name, principal)
             if core.hosts[name].netboot is Netboot.ALWAYS:
                 fact = "has 'netboot: always', so its next boot would give it a new identity"
                 raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
@@ -47,19 +47,23 @@ class Decommissions:
                     core.store.tpms.remove(name)
                 core.store.identities.order(name, Ordered.WIPE)
             core.witness()
-        return api.Decommissioned(host=name, wiping=True)
+        return api.Decommissioned(host=name, wiping=True, sealed=stored.is_sealed)
 
     def lost(self, name: str, principal: Principal) -> api.Decommissioned:
-        """Whoever has the host's disk has its identity: forget it, and declare the host compromised. Raises
-        NotFound."""
+        """Whoever has the host's disk has its identity: forget it, and declare the host compromised, also when it was
+        an envelope: the machine may be gone with its disk. Raises NotFound."""
         state = self._core.seen(name, principal)
+        stored = self._core.store.identities.of(name)
+        sealed = stored is not None and stored.is_sealed
         with self._core.act("identity-lost", principal, host=name):
             self._core.store.identities.remove(state.host.name)
         self._compromises.declare(name, principal)
-        return api.Decommissioned(host=name, wiping=False)
+        return api.Decommissioned(host=name, wiping=False, sealed=sealed)
 
-    def _holding(self, name: str, principal: Principal) -> None:
+    def _holding(self, name: str, principal: Principal) -> StoredIdentity:
         self._core.seen(name, principal)
-        if self._core.store.identities.of(name) is None:
+        stored = self._core.store.identities.of(name)
+        if stored is None:
             remedy = f"boot it first; if its disk is lost: 'provision host decommission {name} --lost'"
             raise Conflict(name, "has not reported an identity on its disk", remedy)
+        return stored

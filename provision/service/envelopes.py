@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
@@ -16,12 +15,14 @@ from provision.errors import Denied, Gone
 from provision.host import TpmUse
 from provision.policy import HostState, Release
 from provision.principal import Principal
+from provision.sealed_seed import envelope_revision, secrets
 from provision.secret import Secret
-from provision.seed import SeedCredential, secrets
+from provision.seed import SeedCredential
 from provision.service.bindings import Bindings
 from provision.service.core import Core
 from provision.service.origin import Origin
 from provision.service.site_keys import SiteKeys
+from provision.stored import envelope_label
 from provision.tpm import chains, envelope, policies, public
 from provision.tpm.algorithms import Hash
 from provision.tpm.chains import VERSION, Binding
@@ -84,13 +85,19 @@ class Envelopes:
         core.witness()
         return api.RevokedImages(image=name, version=versions.version(base_id), least=least)
 
+    def _alive(self, state: HostState, number: int) -> tuple[str, Secret] | None:
+        """With what the host says that it is up, once it has opened the envelope of that number."""
+        label = envelope_label(number)
+        key = self._core.store.keys.alive(state.host.name, label)
+        return (label, key) if self._core.has_agent(state.host) else None
+
     def _sealed(self, release: Release, state: HostState, about: str, authority: Authority) -> Envelope:
         core, name = self._core, state.host.name
         tpm = core.store.tpms.get(name)
         if tpm is None:
             raise Gone(name, "its TPM is not enrolled any more", "ask again")
         owners = core.owners(state.host)
-        revision = hashlib.sha256(json.dumps([state.revision, sorted(owners.items())]).encode()).hexdigest()
+        revision = envelope_revision(state, owners)
         place = name, f"{revision} {tpm.fingerprint} {about}"
         with self._lock:
             known = self._made.get(place)
@@ -100,10 +107,10 @@ class Envelopes:
         credentials = [
             SeedCredential(c.name, c.version, c.path, c.mode, c.secret, owners.get(c.name, ROOT)) for c in opened
         ]
-        content = secrets(release, state, revision, credentials, core.clock())
         if core.state(name).revision != state.revision:
             raise Gone(name, "it has just changed", "ask again")
         number = core.store.envelopes.number(name, place[1], core.clock())
+        content = secrets(release, state, revision, credentials, core.clock(), self._alive(state, number))
         policy = policies.authorized(public.name(Hash.SHA256, authority.public), authority.reference)
         key = public.parse(tpm.key, f"TPM of {name}")
         made = envelope.seal((name, revision, number), key, Secret(content.data), policy)

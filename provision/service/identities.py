@@ -13,7 +13,7 @@ from provision.service.alive import Message
 from provision.service.core import Core
 from provision.service.news import News
 from provision.service.progress import Tracker
-from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, parse
+from provision.stored import Holds, Ordered, Refused, StoredIdentity, Wiped, comes_sealed, parse
 
 Judge = Callable[[HostState], bool]
 """Says whether the identity on a host's disk is the very seed that it would get now."""
@@ -30,8 +30,10 @@ class Identities:
         does."""
         report = parse(message.identity)
         known = self._core.store.identities.of(message.host)
+        sealed = comes_sealed(message.boot)
+        if sealed or isinstance(report, Holds):
+            self._came_up(message.host, sealed, now)
         if isinstance(report, Holds):
-            self._came_up(message.host, now)
             if report.refused:
                 self._refused_seed(message, report.refused, now)
                 report = replace(report, refused="")
@@ -104,10 +106,11 @@ class Identities:
             self._core.witness()
             self._forget_earlier(host, {})
 
-    def _came_up(self, host: str, now: datetime) -> None:
-        """A host that booted the image alone has no key to say once that it is up: its first word says so."""
+    def _came_up(self, host: str, sealed: bool, now: datetime) -> None:
+        """A host that booted the image alone, or has opened an envelope, has no key to say once that it is up: its
+        first word says so."""
         progress = self._tracker.of_host(host)
-        if progress is None or not progress.plain or progress.boot.up is not None:
+        if progress is None or not (progress.plain or sealed) or progress.boot.up is not None:
             return
         boot, store = progress.boot, self._core.store
         with self._core.act("up", None, host=host, mac=boot.mac, medium=str(boot.medium)):
@@ -128,4 +131,5 @@ def shown_identity(state: HostState, is_current: Judge) -> api.StoredIdentity | 
         reported=stored.reported.isoformat(),
         current=is_current(state),
         wiping=stored.ordered is Ordered.WIPE,
+        sealed=stored.is_sealed,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 
-from provision import boot_paths, key_pairs, seed_signature
+from provision import boot_paths, key_pairs, sealed_seed, seed_signature
 from provision import seed as seeds
 from provision.accounts import ROOT
 from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload
@@ -138,6 +138,10 @@ class MediaBuilder:
         """Whether the identity on the host's disk is the very seed that it would get now by the same boot."""
         stored = state.stored
         if stored is None:
+            return False
+        if stored.is_sealed:
+            with suppress(NotFound, Unavailable):
+                return sealed_seed.envelope_revision(state, self._core.owners(state.host)) == stored.holds.revision
             return False
         name, label = state.host.name, stored.boot
         copy = Copy.labelled(name, label)

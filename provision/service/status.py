@@ -27,6 +27,7 @@ from provision.wrapping_rules import Proof, TpmStanding
 
 _SIGNED = "It gets the site's signed image and a seed without secrets; credentials come in its envelope"
 _PROVED = "It gets its envelope only with a proof of its boot ('tpm: online'), which is judged when it comes"
+_STORED = "An envelope is on its disk, too, which it opens when no server answers"
 _NO_AGENT = (
     "Its base image has no agent that reports that the host is up, so anything that runs on the booted host, guests"
     " included, may get its seed from this server"
@@ -163,6 +164,8 @@ class Reports:
             said |= {"rule": answer.rule, "reason": answer.reason, "remedy": answer.remedy}
         if medium.from_network and channel.kind is ChannelKind.MANAGEMENT and not core.has_agent(state.host):
             said["caution"] = _NO_AGENT
+        if medium is Medium.ENVELOPE and state.stored is not None and state.stored.is_sealed:
+            said["caution"] = _STORED
         if online:
             said["caution"] = _PROVED
         allowed = not isinstance(answer, Denial)

@@ -6,7 +6,9 @@ import hashlib
 import time
 from typing import Any
 
+from provision.demo.site import DemoSite
 from provision.lab.vm import VM
+from tests.boot.drives import Drive
 from tests.boot.sealed_site import SealedSite
 from tests.boot.site import DOMAIN, PLACES, REALM, Member, needles_of
 from tests.boot.wire import Sent
@@ -23,10 +25,15 @@ def boot(site: SealedSite, cell: Cell) -> None:
     with site.guest.capture() as capture, vm:
         _has_its_credentials(site, member, vm)
         _has_its_addresses(member, vm)
-        assert _opened(site, member)["answer"] == "opened"
+        assert _said(site, member, "envelope-opened")["answer"] == "opened"
+        if cell.storage.disk:
+            versions = _said(site, member, "identity-stored")["versions"]
+            assert versions == " ".join(f"{name}=1" for name in sorted(site.secrets[member.name]))
     sent = Sent.over(capture)
     assert sent.has(b"provision-seed"), "a capture of nothing would prove nothing"
     assert sent.found(needles) == set()
+    if cell.storage.disk:
+        stores_ciphertext_alone(site.disks[cell.name], needles)
     if cell.way is Way.PXE:
         # What the firmware's log says, replayed, is what the server has computed from its files.
         [network] = site.json("tpm", "explain", member.name)["networks"]
@@ -52,13 +59,33 @@ def _has_its_addresses(member: Member, vm: VM) -> None:
         vm.wait_for(rf" {member.ipv6}/64", 60)
 
 
-def _opened(site: SealedSite, member: Member) -> dict[str, Any]:
-    """What the host has said of its envelope."""
+def stored(site: DemoSite, host: str) -> dict[str, Any]:
+    """The identity that the host says it has on its disk; its first word of it comes within seconds."""
+    end = time.monotonic() + 120
+    while True:
+        [row] = site.json("status", host)["hosts"]
+        if row["stored"] is not None:
+            return dict(row["stored"])
+        assert time.monotonic() < end, f"{host} has not said what is on its disk"
+        time.sleep(1)
+
+
+def stores_ciphertext_alone(own: Drive, needles: dict[str, bytes]) -> None:
+    """The host's disk has its envelope, twice, and nothing of its secrets anywhere."""
+    data = own.path.read_bytes()
+    stored = own.stored()
+    assert stored is not None and stored.content.startswith(b"provision-sealed 1\n")
+    assert data.count(b"provision-envelope 1\n") == 2
+    assert Sent(data).found(needles) == set()
+
+
+def _said(site: SealedSite, member: Member, event: str) -> dict[str, Any]:
+    """What the host has said of its envelope, or of its disk."""
     end = time.monotonic() + 120
     while True:
         entries: list[dict[str, Any]] = site.json("audit", "--host", member.name, "--limit", "200")
-        said = [entry for entry in entries if entry["event"] == "envelope-opened"]
+        said = [entry for entry in entries if entry["event"] == event]
         if said:
             return said[-1]
-        assert time.monotonic() < end, f"{member.name} has not said what came of its envelope"
+        assert time.monotonic() < end, f"{member.name} has not said '{event}'"
         time.sleep(1)

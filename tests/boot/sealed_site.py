@@ -16,6 +16,7 @@ from provision.lab.vm import VM, Device, Firmware, Machine
 from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
+from tests.boot.drives import Drive, drive
 from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Cell, Way
@@ -50,6 +51,7 @@ class SealedSite(DemoSite):
         self.call("apply", self.inventory)
         self.secrets = {name: fresh_secrets(member) for name, member in self.members.items()}
         load_secrets(self, self.secrets)
+        self.disks: dict[str, Drive] = {}
         self._machines = {cell.name: self._machine(cell) for cell in cells}
         self._know()
         self.serve()
@@ -79,7 +81,10 @@ class SealedSite(DemoSite):
     def _machine(self, cell: Cell) -> VM:
         """The machine of a cell's host, with a TPM."""
         member, unified = self.members[cell.name], cell.way is Way.HTTP
-        found = Machine(cell.name, cell.firmware, member.nics(self.guest), (Device.NETWORK,), 1024, tpm=True)
+        if member.own_disk is not None:
+            self.disks[cell.name] = drive(self.lab, cell.name, kind=member.own_disk)
+        own = self.disks[cell.name].arguments() if cell.name in self.disks else ()
+        found = Machine(cell.name, cell.firmware, member.nics(self.guest), (Device.NETWORK,), 1024, tpm=True, extra=own)
         vm = VM(self.lab, replace(found, uuid=member.uuid, http_boot=unified))
         vm.directory.mkdir()
         return vm

@@ -24,7 +24,7 @@ from provision.lab.lans import Lab, Lan
 from provision.lab.vm import Nic
 from tests.boot.drives import KINDS, Kind
 from tests.boot.to_boot import TO_BOOT
-from tests.helpers.boot_matrix import Addressing, Cell, Storage, Way
+from tests.helpers.boot_matrix import Addressing, Cell, Way
 from tests.helpers.rendering import ODD_ARGUMENTS
 from tests.unit.test_credential import certificate, pem
 from tests.unit.test_keytab import keytab, record
@@ -167,7 +167,7 @@ def member_of(cell: Cell, number: int, network: str = "mgmt", more: tuple[tuple[
     """The host that is to boot by a cell of the matrix."""
     oem = cell.way is Way.DISK
     own_disk = _DISKS[cell.addressing] if cell.storage.disk and not oem else None
-    diskless = cell.storage is Storage.NONE
+    diskless = not cell.storage.disk
     return Member(cell.name, number, cell.addressing, True, oem, network, own_disk, diskless, more)
 
 

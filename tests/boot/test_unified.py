@@ -1,6 +1,6 @@
 """Signed unified images on a general LAN: firmware in setup mode takes the site's certificate from a medium, then it
 starts the site's image under Secure Boot, by HTTP Boot and from a CD, and no other. The host enrols its TPM by the one,
-and gets its credentials by the other."""
+and gets its credentials by the other, also when no server answers any more."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from provision.media import pe_signature, unified
 from provision.media.library import Library
 from provision.media.unified import UnifiedImages
 from tests.boot.boots import TIMEOUT
+from tests.boot.drives import drive
+from tests.boot.sealed import stores_ciphertext_alone
 from tests.helpers.images import host_image
 from tests.unit.media.test_pe_signature import pair
 
@@ -35,6 +37,7 @@ site:
 hosts:
   node1:
     chain: uki
+    disk: {serial: boot-7}
     credentials: [enrolment]
     interfaces:
       office: {mac: "52:54:00:77:00:01", network: office, addressing: static, ipv4: 10.77.2.21}
@@ -51,7 +54,7 @@ class Office(DemoSite):
     """A server on a general LAN, with the host image, signed; somebody else's DHCP names its HTTP Boot URL."""
 
     def __init__(self, lab: Lab, image: Image) -> None:
-        self.lan = lab.lan("office", "10.77.2.0/24")
+        self.lan, self.own = lab.lan("office", "10.77.2.0/24"), drive(lab)
         super().__init__(lab, INVENTORY, SETTINGS)
         files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", " ".join(image.kernel_arguments))
         self.call("image", "import", "host", *files)
@@ -124,8 +127,8 @@ def opens_its_envelope_from_a_cd(office: Office) -> None:
     """Enrolled by HTTP Boot, and started from a CD, with a NIC on USB: the TPM's values are the same."""
     medium = office.lab.directory / "base.iso"
     office.call("sb", "iso", "host", "-o", medium)
-    nics = (Nic(office.lan, MAC, "usb-net"),)
-    machine = Machine("cd", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True)
+    nics, own = (Nic(office.lan, MAC, "usb-net"),), office.own.arguments()
+    machine = Machine("cd", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True, extra=own)
     with office.lan.capture() as wire, office.switched_on(machine, office.variables) as vm:
         vm.wait_for(rf"^ +credential +{TOKEN_PATH}", TIMEOUT)
         vm.wait_for(r"^ +system +running$", TIMEOUT)
@@ -137,6 +140,22 @@ def opens_its_envelope_from_a_cd(office: Office) -> None:
     [network] = office.json("tpm", "explain", "node1")["networks"]
     [chain] = network["chains"]
     assert [(pcr["pcr"], pcr["same"]) for pcr in chain["pcrs"]] == [(7, True), (11, True), (12, True)]
+    stores_ciphertext_alone(office.own, {"canary": CANARY, "its middle": CANARY[7:20]})
+
+
+def comes_up_without_a_server(office: Office) -> None:
+    """From the same CD, with what is on its disk: nobody answers."""
+    office.service.stop()
+    before = office.own.path.read_bytes()
+    nics, own = (Nic(office.lan, MAC),), office.own.arguments()
+    medium = office.lab.directory / "base.iso"
+    machine = Machine("alone", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True, extra=own)
+    with office.switched_on(machine, office.variables) as vm:
+        vm.wait_for(r"provision-disk: this host has its identity from vd", TIMEOUT)
+        vm.wait_for(r"this host opens the envelope on its own disk", TIMEOUT)
+        vm.wait_for(rf"^ +credential +{TOKEN_PATH}", TIMEOUT)
+    assert "    node1\n" in vm.console and "10.77.2.21/24" in vm.console
+    assert office.own.path.read_bytes() == before, "a boot that opens it writes nothing"
 
 
 def starts_no_other_image(office: Office) -> None:
@@ -160,3 +179,4 @@ def test_a_host_gets_its_credentials_by_signed_images_alone(office: Office) -> N
     comes_up_and_enrols_its_tpm(office)
     opens_its_envelope_from_a_cd(office)
     starts_no_other_image(office)
+    comes_up_without_a_server(office)

@@ -33,8 +33,13 @@ TPM = load("tpm")
 LOG = load("firmware_log")
 ONLINE = load("online")
 LIBCRYPTO = load("libcrypto")
+KEPT_KEY = load("kept_key")
 ENVELOPE = load("envelope")
 PLACING = load("placing")
+RECORD = load("record")
+REFUSAL = load("refusal")
+SIGNED_SEED = load("signed_seed")
+AT_REST = load("at_rest")
 PROGRAM = load("open-envelope")
 
 PEER = "10.1.0.11"
@@ -94,10 +99,21 @@ class Wrapped:
     change: Callable[[bytes], bytes] = lambda file: file
     """What somebody on the wire makes of an envelope."""
     peer: str = PEER
+    host: str = "node1"
     log: bytes = b""
+    silent: bool = False
+    """Whether the server gives nobody an answer but to what is told to it."""
+    storage: str = "persistent"
+    disk: Path | None = None
+    """The configuration partition that the initramfs has left word of."""
 
     def __post_init__(self) -> None:
         self.bus = Bus(self.tpm.port)
+
+    @property
+    def identity(self) -> Path:
+        """What the program says of the identity on the disk."""
+        return self.root.parent / "identity"
 
     @property
     def device(self) -> Any:
@@ -159,6 +175,8 @@ class Wrapped:
 
     def ask(self, url: str, method: str, body: str | None) -> tuple[int, bytes]:
         """What the program's request is answered."""
+        if self.silent and method == "GET":
+            raise ConnectionRefusedError("nobody listens")
         app = boot_app.create(self.here.service.netboot, edge(GENERAL, {PEER: MAC1, "10.1.0.12": "52:54:00:00:00:02"}))
         answer = request(app, method, url.removeprefix("http://10.1.0.1"), body=(body or "").encode(), peer=self.peer)
         is_envelope = answer.body.startswith(b"provision-envelope")
@@ -173,8 +191,12 @@ class Wrapped:
         assert source is not None
         keys = [key.public.hex() for key in self.here.service.site_keys.trusted(KeyUse.SIGNING)]
         envelope = {"url": "http://10.1.0.1/envelope", "keys": keys}
-        about.write_text(json.dumps({"host": "node1", "envelope": envelope}))
+        about.write_text(json.dumps({"host": self.host, "envelope": envelope, "storage": self.storage}))
         self.root.mkdir(exist_ok=True)
+        part, identity = about.with_name("part"), self.identity
+        identity.unlink(missing_ok=True)
+        part.write_text(str(self.disk or ""))
+        disk = AT_REST.Disk(str(part), str(about.with_name("signed-seed")), str(identity))
         prove = partial(ONLINE.prove, values=self.values)
         with patch.object(PROGRAM, "_ask", self.ask), patch.object(ONLINE, "prove", prove):
             opened = PROGRAM.run(
@@ -185,6 +207,7 @@ class Wrapped:
                 str(about.with_name("envelope.json")),
                 0,
                 lambda: self.log,
+                disk,
             )
         return bool(opened)
 

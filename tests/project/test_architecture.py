@@ -47,7 +47,7 @@ LAYERS = (
     ("settings", "cpio", "gssapi", "key_pairs", "keytab", "pem", "seed_signature", "signed_file", "ustar"),
     ("inventory", "media", "net", "netcheck", "credential", "render", "store", "tls", "lab", "bmc", "tpm"),
     ("seed", "credential_files"),
-    ("signed_seed", "update"),
+    ("sealed_seed", "signed_seed", "update"),
     ("image",),
     # Everything together, then its faces.
     ("service",),

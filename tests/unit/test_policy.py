@@ -20,6 +20,7 @@ from provision.host import Host
 from provision.policy import Ground, HostState, Release, decide, require
 from provision.site import Site
 from provision.stored import Holds, StoredIdentity
+from provision.wrapping_rules import TpmStanding, Wrapping
 from tests.helpers.principals import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -305,6 +306,18 @@ def test_a_window_lets_it_have_a_new_one_on_its_management_lan_only() -> None:
     assert replace(running, window=replace(USED, closed=True)).is_plain(Medium.PXE, MGMT, NOW)
     assert replace(running, identity="c" * 64).is_plain(Medium.PXE, MGMT, NOW)
     assert replace(running, boots=(replace(BOOT, charged=NOW, up=NOW),)).is_plain(Medium.PXE, MGMT, NOW)
+
+
+def test_a_host_with_an_envelope_on_its_disk_boots_as_before() -> None:
+    """Its seed is measured, so it comes at each boot, in a window; that it was up a moment ago is no matter."""
+    enrolled = Wrapping(TpmStanding.ENROLLED)
+    kept = replace(state(None), stored=replace(STORED, boot="envelope 7", network=""), wrapping=enrolled)
+    for channel in (MGMT, OFFICE):
+        assert not kept.is_plain(Medium.PXE, channel, NOW)
+    assert rule(ask(kept, Medium.PXE, OFFICE, OFFICE_PEER, Payload.WRAPPED)) == "window-closed"
+    up = replace(kept, window=WINDOW, heard=NOW - timedelta(seconds=5))
+    assert isinstance(ask(up, Medium.PXE, OFFICE, OFFICE_PEER, Payload.WRAPPED), Release)
+    assert rule(ask(up)) == "host-is-up", "in clear it waits"
 
 
 def test_a_seed_in_clear_is_never_released_as_the_image_alone() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from provision.errors import Invalid
-from provision.stored import Holds, Refused, Wiped, parse
+from provision.stored import Holds, Refused, StoredIdentity, Wiped, envelope_label, parse
 
 REVISION = "0f" * 32
+
+
+def test_an_identity_out_of_an_envelope_is_sealed() -> None:
+    for boot, sealed in (("7", False), ("iso 0f", False), (envelope_label(7), True)):
+        assert StoredIdentity(boot, "", Holds(REVISION, {}), datetime.now(UTC)).is_sealed == sealed
 
 
 def test_what_a_host_may_say() -> None:

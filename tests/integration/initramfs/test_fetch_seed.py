@@ -4,8 +4,9 @@ boot application and in a network of their own."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -25,7 +26,10 @@ pytestmark = pytest.mark.integration
 load("libcrypto")
 load("placing")
 load("signed_file")
-load("signed_seed")
+load("tpm")
+RECORD: Any = load("record")
+load("refusal")
+SIGNED_SEED: Any = load("signed_seed")
 ANSWERS: Any = load("answers")
 PROGRAM: Any = load("fetch-seed")
 SERVER, DEAF = "http://10.0.0.1", "http://10.0.0.9"
@@ -40,9 +44,19 @@ class Machine:
     keys: list[bytes]
     macs: list[str] = field(default_factory=lambda: [MAC1])
     said: list[str] = field(default_factory=list)
+    file: bytes = b""
+    """What was fetched, as the site has signed it."""
+    instead: tuple[int, bytes] | None = None
+    """What the server's answer becomes."""
 
-    def fetch(self, *servers: str, patience: float = 0, own: Callable[[], list[str]] | None = None) -> bytes | None:
-        app = boot_app.create(self.here.service.netboot, edge())
+    def fetch(
+        self,
+        *servers: str,
+        patience: float = 0,
+        own: Callable[[], list[str]] | None = None,
+        heard: set[str] | None = None,
+    ) -> bytes | None:
+        app, instead = boot_app.create(self.here.service.netboot, edge()), self.instead
 
         class Connection:
             def __init__(self, host: str, port: int, timeout: float) -> None:
@@ -52,6 +66,8 @@ class Machine:
                 if self.host != "10.0.0.1":
                     raise OSError(113, "No route to host")
                 self.reply = request(app, method, path, peer=IP[MAC1])
+                if instead is not None:
+                    self.reply = replace(self.reply, status=instead[0], body=instead[1])
 
             def getresponse(self) -> Any:
                 return self
@@ -67,9 +83,20 @@ class Machine:
                 pass
 
         with patch.object(ANSWERS, "HTTPConnection", Connection):
-            found = PROGRAM.fetch(servers, self.keys, own or (lambda: self.macs), self.said.append, patience, 0)
-        assert found is None or isinstance(found, bytes)
-        return found
+            found = PROGRAM.fetch(servers, self.keys, own or (lambda: self.macs), self.said.append, patience, 0, heard)
+        self.file = found[1] if found else b""
+        return found and bytes(found[0])
+
+    def stored(self, part: Path, least: int | None = 0) -> bytes | None:
+        """The seed on the machine's disk; its TPM remembers `least`, None when there is no TPM."""
+
+        def device() -> Any:
+            if least is None:
+                raise FileNotFoundError(2, "none")
+            return SimpleNamespace(counter=lambda index: {SIGNED_SEED.NEWEST: least}[index])
+
+        found = PROGRAM.stored(str(part), self.keys, lambda: self.macs, self.said.append, device)
+        return found and bytes(found[0])
 
 
 @pytest.fixture
@@ -104,6 +131,61 @@ def test_it_takes_no_other_host_s_and_says_what_the_server_says(machine: Machine
     machine.said.clear()
     assert machine.fetch(SERVER) is None
     assert "node1 is set never to boot from the network; Set 'netboot: window'" in machine.said[0]
+
+
+def test_it_takes_the_newest_seed_on_its_own_disk(machine: Machine, tmp_path: Path) -> None:
+    """Nobody answers. Which one is the newest, the TPM says."""
+    part, seeds = tmp_path / "part", []
+    part.write_bytes(bytes(256 * 1024))
+    for _ in range(2):
+        seeds.append((machine.fetch(SERVER), machine.file))
+        machine.here.apply(UKI.replace("domain: example.test", "domain: other.test"))
+    first, second = seeds
+    RECORD.Partition(str(part)).write(RECORD.pack(b"an envelope", second[1]))
+    newest = SIGNED_SEED.sequence(second[1])
+    assert machine.stored(part, newest) == second[0] and second[0] != first[0]
+    RECORD.Partition(str(part)).write(RECORD.pack(b"an envelope", first[1]))
+    assert machine.stored(part, newest) is None
+    assert f"and {newest} was stored already" in machine.said[-1]
+    assert machine.stored(part, None) is None and "no TPM says whether it is the newest" in machine.said[-1]
+    machine.macs = [MAC2]
+    assert machine.stored(part) is None and "which has no NIC of this machine" in machine.said[-1]
+
+
+@pytest.mark.parametrize("change", ["bit", "key", "unsigned", "clear", "empty"])
+def test_it_takes_nothing_else_from_a_disk(machine: Machine, tmp_path: Path, change: str) -> None:
+    """Who can write to the disk would run what he likes in the signed image."""
+    part = tmp_path / "part"
+    part.write_bytes(bytes(256 * 1024))
+    archive = machine.fetch(SERVER)
+    assert archive is not None
+    seed = {
+        "bit": machine.file[:-9] + bytes([machine.file[-9] ^ 1]) + machine.file[-8:],
+        "key": machine.file,
+        "unsigned": archive,
+        "clear": b"",
+        "empty": b"",
+    }[change]
+    if change == "key":
+        machine.keys = [bytes(32)]
+    if change == "clear":
+        RECORD.Partition(str(part)).write(archive)
+    elif change != "empty":
+        RECORD.Partition(str(part)).write(RECORD.pack(b"an envelope", seed))
+    assert machine.stored(part) is None
+    assert machine.said[-1].startswith(f"provision-seed: {part}: ")
+
+
+def test_silence_is_told_from_a_no(machine: Machine) -> None:
+    heard: set[str] = set()
+    assert machine.fetch(DEAF, heard=heard) is None and not heard
+    cannot = b'{"detail": "the clock", "rule": "clock-went-back"}'
+    for status, content in ((200, b"<html>"), (404, b"<html>"), (503, b'{"detail": "not now"}'), (403, cannot)):
+        machine.instead = status, content
+        assert machine.fetch(SERVER, heard=heard) is None and not heard, "no provisioning server says no"
+    machine.instead = None
+    machine.here.apply(UKI.replace("    chain: uki\n", "    chain: uki\n    netboot: never\n", 1))
+    assert machine.fetch(SERVER, heard=heard) is None and heard == {SERVER}
 
 
 def test_a_nic_that_turns_up_late_is_one_of_the_machine(machine: Machine) -> None:

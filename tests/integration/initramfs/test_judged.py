@@ -137,16 +137,72 @@ def test_the_identity_is_the_one_that_the_boot_arguments_name(tmp_path: Path, ar
     assert found(tmp_path, arguments) == taken
 
 
-@pytest.mark.parametrize(("envelope", "named"), [("", "serial"), ('  "envelope": {\n', "none")])
-def test_a_disk_gets_nothing_of_a_host_whose_secrets_are_for_its_tpm(tmp_path: Path, envelope: str, named: str) -> None:
-    """So a disk that was moved or cloned has nothing that another machine could use."""
+ENVELOPE = '  "envelope": {\n'
+
+
+def sourced(tmp_path: Path, envelope: str, servers: bool, commands: str) -> str:
+    """What comes of the commands for a seed that names a disk."""
     script = (SCRIPTS / "stored").read_text().replace("/proc/cmdline", str(tmp_path / "host.json"))
     for name in ("disks", "table", "identity"):
         script = script.replace(f". /{name}\n", f". {SCRIPTS}/{name}\n")
     (tmp_path / "stored").write_text(script)
     (tmp_path / "host.json").write_text(f'{{\n  "disk": {{\n    "serial": "boot-7"\n  }},\n{envelope}')
-    told = f". {tmp_path}/stored; site={tmp_path}; about={tmp_path}/host.json; names_disk && echo $way || echo none"
-    assert run(tmp_path, told).strip() == named
+    if servers:
+        (tmp_path / "servers").write_text("http://10.0.0.1\n")
+    setting = f". {tmp_path}/stored; site={tmp_path}; about={tmp_path}/host.json; new={tmp_path}"
+    return run(tmp_path, f"{setting}; {commands}").strip()
+
+
+@pytest.mark.parametrize(
+    ("envelope", "servers", "named"),
+    [("", False, "serial"), (ENVELOPE, False, "serial"), (ENVELOPE, True, "serial"), ("", True, "none")],
+)
+def test_a_disk_is_for_an_identity_or_an_envelope(tmp_path: Path, envelope: str, servers: bool, named: str) -> None:
+    """A signed image's host without an envelope stores nothing: nobody would know which seed is the newest."""
+    assert sourced(tmp_path, envelope, servers, "names_disk && echo $way || echo none") == named
+
+
+@pytest.mark.parametrize(("envelope", "writes"), [("", True), (ENVELOPE, False)])
+def test_a_seed_whose_secrets_are_for_a_tpm_leaves_its_place_to_the_envelope(
+    tmp_path: Path, envelope: str, writes: bool
+) -> None:
+    (tmp_path / "run/provision").mkdir(parents=True)
+    (tmp_path / "signed").write_text("a signed seed")
+    stub = "say_of_disk() { echo $1; }; write_identity() { echo writes; }; chosen=vdb; part=/dev/vdb1"
+    set_up = f"note={tmp_path}/note; signed_file={tmp_path}/signed"
+    told = sourced(tmp_path, envelope, False, f"{stub}; {set_up}; keep_seed")
+    if writes:
+        assert told.splitlines() == ["writes", "the identity is stored on vdb"]
+        assert (tmp_path / "note").read_text() == "stored\n"
+        assert (tmp_path / "run/provision/disk").read_text() == "vdb\n"
+        return
+    assert told == "the envelope has its place on vdb"
+    assert (tmp_path / "run/provision/sealed-part").read_text() == "vdb1\n"
+    assert (tmp_path / "run/provision/signed-seed").read_text() == "a signed seed"
+    assert not (tmp_path / "note").exists(), "nothing is stored yet"
+    assert not (tmp_path / "run/provision/disk").exists(), "and the host has no data there, which nobody has signed"
+
+
+@pytest.mark.parametrize(
+    ("shortly", "stored", "asked"),
+    [
+        (0, 0, ["shortly"]),
+        (3, 0, ["shortly", "stored"]),
+        (3, 1, ["shortly", "stored", ""]),
+        (1, 0, ["shortly", ""]),
+    ],
+)
+def test_what_is_stored_is_for_when_no_server_answers(
+    tmp_path: Path, shortly: int, stored: int, asked: list[str]
+) -> None:
+    """One that says no is asked again, and what is stored is not looked at."""
+    (tmp_path / "run/provision").mkdir(parents=True)
+    found = "load_disk_drivers() { :; }; wait_for_disks() { found=vdb1; }; load_modules() { :; }"
+    program = f'chroot() {{ echo "asks $3"; case $3 in shortly) return {shortly} ;; stored) return {stored} ;; esac; }}'
+    commands = f"new={tmp_path}; sys={tmp_path}; . {SCRIPTS}/fetched; {found}; {program}"
+    told = run(tmp_path, f'{commands}; stored_on=; take_seed; echo "from $stored_on"').splitlines()
+    assert [line.removeprefix("asks ").strip() for line in told[:-1]] == [one.strip() for one in asked]
+    assert told[-1] == ("from vdb1" if asked[-1] == "stored" else "from ")
 
 
 def judged(tmp_path: Path, code: int, commands: str, *, keys: bool = False, record: bool = False) -> str:

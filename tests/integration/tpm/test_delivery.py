@@ -226,7 +226,7 @@ def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrappe
     assert (four.same, eight.same, nine.same) == (True, False, True)
     assert eight.differs is not None
     assert "'grub_cmd: linux /boot/" in eight.differs and "init=/bin/sh' (" in eight.differs
-    assert "was expected, and it measured" in eight.differs
+    assert "was expected, but it measured" in eight.differs
 
 
 @pytest.fixture

@@ -59,9 +59,11 @@ def test_a_host_without_a_disk_has_the_revision_that_it_had_before_there_were_an
     assert b'"disk"' in other.canonical() and type(host).from_canonical(other.canonical().decode(), other.revision)
 
 
-def test_a_signed_image_takes_no_identity_from_a_disk() -> None:
+def test_a_signed_image_stores_an_envelope_alone() -> None:
     (line,) = lines(SITE, with_disk("{serial: a1}", "    chain: uki\n"))
-    assert "takes no identity from a disk" in line
+    assert "hosts.node1.disk" in line and "stores an envelope alone, and a host without credentials has none" in line
+    found = read(SITE, with_disk("{serial: a1}", "    chain: uki\n    credentials: [token]\n"))
+    assert found.hosts[0].disk == Disk(serial="a1")
 
 
 def with_persist(value: str, more: str = "    disk: {serial: a1}\n") -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provision.errors import Invalid
 from provision.media import identity
+from tests.helpers.host_programs import load
 from tests.helpers.paths import ROOT
 
+RECORD: Any = load("record")
 SCRIPT = ROOT / "images/common/initramfs/identity"
 SIZE = 64 * 1024
 OLD, NEW = b"old identity\n" * 300, b"the new one\n" * 700
@@ -133,3 +136,53 @@ def test_no_number_keeps_a_host_from_another_identity(tmp_path: Path, place: int
         assert after is not None and after.content == NEW
         assert shell(path, 'identity_find; echo "$newest"') == f"{after.place}\n"
     assert b"made up" not in path.read_bytes()
+
+
+def test_the_host_s_program_writes_both_copies_and_leaves_nothing_else(tmp_path: Path) -> None:
+    """What stood there before may have been secret: it is overwritten to the last byte, whatever the size."""
+    path = tmp_path / "part"
+    for size in (SIZE, SIZE + 4096 + 512):
+        path.write_bytes(b"\xff" * size)
+        for number, content in enumerate((RECORD.pack(OLD, NEW), RECORD.pack(NEW)), start=1):
+            RECORD.Partition(path).write(content)
+            data = path.read_bytes()
+            assert len(data) == size and identity.newest(data) == identity.Copy(1, 2 * number, content)
+            assert data.count(content) == 2 and b"\xff" not in data
+            say = "identity_find; identity_whole $newest; identity_content $newest"
+            assert shell(path, say) == content.decode()
+        assert RECORD.Partition(path).kept() == (NEW, b"")
+        assert OLD not in data
+
+
+def test_the_host_s_program_writes_over_the_older_copy_first(tmp_path: Path) -> None:
+    """The power may go after each write: the newest whole copy is what was there, or what is new."""
+    path = tmp_path / "part"
+    before = bytes(partition((0, 4, OLD), (1, 3, b"older")))
+    path.write_bytes(before)
+    states: list[bytes] = []
+
+    class Watched(RECORD.Partition):  # type: ignore[misc]
+        def _put(self, *arguments: object) -> None:
+            super()._put(*arguments)
+            states.append(path.read_bytes())
+
+    new = RECORD.pack(NEW)
+    Watched(path).write(new)
+    first, second = (identity.newest(state) for state in states)
+    assert (first, second) == (identity.Copy(1, 5, new), identity.Copy(0, 6, new))
+    assert states[0][: SIZE // 2] == before[: SIZE // 2]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"provision-sealed 1\n", b"provision-sealed 1\n3 1\nabc", b"provision-sealed 1\n-1 2\na", OLD]
+)
+def test_what_is_no_sealed_record_is_none(content: bytes) -> None:
+    assert RECORD.unpack(content) is None
+
+
+def test_a_record_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    path.write_bytes(bytes(partition((0, 1, OLD))))
+    with pytest.raises(OSError, match="too small"):
+        RECORD.Partition(path).write(b"x" * (identity.capacity(SIZE) + 1))
+    assert identity.newest(path.read_bytes()) == identity.Copy(0, 1, OLD)

@@ -152,6 +152,7 @@ def agent(tmp_path: Path, shell: Sequence[str], about: dict[str, Any], word: str
         ("/usr/lib/provision/forget-identity", f"{tmp_path}/bin/forget-identity"),
         ("sleep 10", f"{tmp_path}/bin/sleep"),
         ("/etc/provision/host.json", f"{tmp_path}/host.json"),
+        ("/etc/provision/alive.json", f"{tmp_path}/alive.json"),
         ("work=/run/provision", f"work={tmp_path}"),
     ):
         assert there in script
@@ -209,6 +210,26 @@ def test_it_says_what_is_on_its_disk_and_obeys_the_server_alone(tmp_path: Path, 
     (tmp_path / "identity").write_text("refused sda holds something else\n")
     *_, message = agent(tmp_path, shell, about, "up", 2)
     assert message.is_genuine(KEY) and parse(message.identity) == Refused("sda holds something else")
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_a_host_says_by_its_envelope_s_key_what_is_on_its_disk(tmp_path: Path, shell: list[str]) -> None:
+    """Its seed has no key, and says where the envelope is."""
+    about = {"host": "node1", "credentials": {}, "envelope": {"url": "http://10.1.0.1:8080/envelope", "keys": ["ab"]}}
+    opened = {"alive": {"boot": "envelope 1772366400", "key": KEY.hex()}, "credentials": {"token": 3}}
+    (tmp_path / "alive.json").write_text(json.dumps(opened, indent=2))
+    (tmp_path / "identity").write_text(f"stored {'ab' * 32} token=3\n")
+    (message,) = agent(tmp_path, shell, about, "up", 1)
+    assert message.is_genuine(KEY) and (message.host, message.boot) == ("node1", "envelope 1772366400")
+    assert parse(message.identity) == Holds("ab" * 32, {"token": 3})
+    arguments = (tmp_path / "arguments").read_text()
+    assert "http://10.1.0.1:8080/alive" in arguments and KEY.hex() not in arguments
+
+
+def test_a_host_whose_envelope_did_not_open_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "sent").touch()
+    about = {"host": "node1", "envelope": {"url": "http://10.1.0.1/envelope", "keys": []}}
+    assert agent(tmp_path, ["dash"], about, "up") == []
 
 
 def test_an_image_without_a_server_that_listens_says_nothing(tmp_path: Path) -> None:

@@ -14,12 +14,16 @@ PROGRAM = Event(4, EventType.EFI_BOOT_SERVICES_APPLICATION, b"\xcd" * 32, b"\0\1
 @pytest.mark.parametrize(
     ("expected", "found", "said"),
     [
-        (BOOT, None, "'grub_cmd: boot' (abababababababab) was expected, and nothing more was measured"),
-        (None, PROGRAM, "nothing more was expected, and it measured efi boot services application cdcdcdcdcdcdcdcd"),
+        (BOOT, None, "'grub_cmd: boot' (abababababababab) was expected, but it measured nothing more"),
+        (
+            None,
+            PROGRAM,
+            "no further event was expected, but it measured efi boot services application cdcdcdcdcdcdcdcd",
+        ),
         (
             PROGRAM,
             BOOT,
-            "efi boot services application cdcdcdcdcdcdcdcd was expected, and it measured"
+            "efi boot services application cdcdcdcdcdcdcdcd was expected, but it measured"
             " 'grub_cmd: boot' (abababababababab)",
         ),
     ],

@@ -117,7 +117,10 @@ LESS = "its firmware did not start the programs of its boot chain"
         (uki(CALLING, SEPARATOR, program(IMAGE.kernel)), OTHER.replace("66" * 8, "6b" * 8)),
         (uki(rest=SECTIONS[:-1]), "PCR 11 is not the computed one: '.initrd' (696969"),
         (uki(rest=(*SECTIONS[:-1], replace(SECTIONS[-1], digest=b"x" * 32))), "PCR 11 is not the computed one"),
-        (uki(rest=(*SECTIONS, measured(11, EventType.IPL, b"phase"))), "nothing more was expected, and it measured"),
+        (
+            uki(rest=(*SECTIONS, measured(11, EventType.IPL, b"phase"))),
+            "no further event was expected, but it measured",
+        ),
         (uki(rest=(*SECTIONS, measured(12, EventType.IPL, b"one.cred"))), "PCR 12 is not the computed one"),
         *(
             (uki(CALLING, one, SEPARATOR, STARTED), "its firmware measured into PCR 4 what is no")

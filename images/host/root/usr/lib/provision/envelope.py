@@ -5,7 +5,9 @@ Whatever is wrong, it says why on one line and gives nothing.
 
 import base64
 import json
+from contextlib import contextmanager
 
+import kept_key
 import libcrypto
 import tpm
 
@@ -38,7 +40,7 @@ class Envelope:
         signed = FORMAT.encode() + b"\n" + lines[2]
         if not any(libcrypto.is_signed(signed, signature, key) for key in site_keys):
             raise Refused("not-signed", "the envelope is not signed by this site")
-        body = json.loads(lines[2])
+        self.body = body = json.loads(lines[2])
         self.host, self.revision, self.number = body["host"], body["revision"], body["sequence"]
         self.object = [bytes.fromhex(one) for one in body["object"]]
         self.authority, self.approvals = body["authority"], body["approvals"]
@@ -51,25 +53,44 @@ class Envelope:
         if self.number < least:
             raise Refused("old", f"the envelope has the number {self.number}, and {least} was opened already")
 
-    def open(self, device):
-        """Its content, by the TPM's endorsement key of the kind that it was made for."""
-        public, duplicate, seed = self.object
-        kind = "rsa" if len(seed) == _RSA_SEED else "ecc"
+    def open(self, device, keep=None):
+        """Its content, by the TPM's endorsement key of the kind that it was made for. With `keep`, the key that opens
+        it stays in the TPM, and `keep` hears why it does not."""
+        kind = "rsa" if len(self.object[2]) == _RSA_SEED else "ecc"
         self._take_back(device)
         with device.primary(tpm.ENDORSEMENT, tpm.endorsement_template(kind)) as ek:
-            try:
-                with device.endorsement_policy() as session:
-                    private = device.import_(ek, session, public, duplicate, seed)
-            except tpm.TpmError as error:
-                fact = f"this TPM is not the one that the envelope is for ({error})"
-                raise Refused("other-tpm", fact) from None
-            with device.endorsement_policy() as session, device.loaded(ek, session, private, public) as sealed:
-                key = self._key(device, ek, sealed)
+            known = kept_key.find(device) if keep else None
+            # The public area has a hash over the key: what has the same is the same.
+            if known is not None and known.public == self.object[0][2:]:
+                key = self._key(device, ek, known)
+            else:
+                with self._imported(device, ek) as sealed:
+                    key = self._key(device, ek, sealed)
+                    if keep and (why := kept_key.keep(device, sealed)):
+                        keep(why)
         about = "\n".join((FORMAT, self.host, self.revision, str(self.number))).encode()
         content = libcrypto.decrypt(key, self.nonce, self.sealed, about)
         if content is None:
             raise Refused("damaged", "the envelope's content is not what was sealed")
         return content
+
+    @contextmanager
+    def _imported(self, device, ek):
+        """The sealed key, loaded; only the TPM that it is for can."""
+        public, duplicate, seed = self.object
+        try:
+            with device.endorsement_policy() as session:
+                private = device.import_(ek, session, public, duplicate, seed)
+        except tpm.TpmError as error:
+            fact = f"this TPM is not the one that the envelope is for ({error})"
+            raise Refused("other-tpm", fact) from None
+        with device.endorsement_policy() as session, device.loaded(ek, session, private, public) as sealed:
+            yield sealed
+
+    def says_as(self, other):
+        """Whether both say the same: their signatures differ every time."""
+        said = [{**one.body, "approvals": [{**a, "signature": ""} for a in one.approvals]} for one in (self, other)]
+        return said[0] == said[1]
 
     def _take_back(self, device):
         """Let the TPM take no approval that the site has revoked."""
