@@ -9,6 +9,7 @@ from datetime import datetime
 from provision.boot import Boot, Channel, Copy
 from provision.errors import Conflict, Denied
 from provision.service.alive import Message
+from provision.service.clones import Clones
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting
 from provision.service.identities import Identities
@@ -22,7 +23,7 @@ class PhoneHome:
 
     def __init__(self, core: Core, tracker: Tracker, reads: Reads, updates: Updates) -> None:
         self._core, self._tracker, self._reads, self._updates = core, tracker, reads, updates
-        self._identities = Identities(core, tracker)
+        self._identities, self._clones = Identities(core, tracker), Clones(core)
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -77,6 +78,7 @@ class PhoneHome:
             core.tally.refused("alive", where or "")
             fact = "was heard before" if genuine else "is not signed with the key of that boot"
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        self._clones.look(message.host, channel, now)
         if not message.up:
             core.note("down", None, host=message.host)
             return None
