@@ -157,12 +157,14 @@ def opens_its_envelope_from_a_virtual_cd(office: Office) -> None:
         argv = office.argv("boot", "node1", "--via", "cd", "--watch", "--minutes", "120")
         with office.lan.capture() as wire, cabinet.answering():
             booting = office.lab.spawn(office.lab.server, argv, log="boot.log")
-            booting.wait_for(r"^node1: the host has opened its envelope$", PATIENCE)
-            booting.wait_for(r"^node1: up$", TIMEOUT)
+            booting.wait_for(r"^node1: the machine is on$", TIMEOUT)
             vm = cabinet.vm
             assert vm is not None
-            vm.wait_for(rf"^ +credential +{TOKEN_PATH}", TIMEOUT)
+            # The console goes on while the command has nothing to say.
+            vm.wait_for(rf"^ +credential +{TOKEN_PATH}", PATIENCE)
             vm.wait_for(r"^ +system +running$", TIMEOUT)
+            booting.wait_for(r"^node1: the host has opened its envelope$", TIMEOUT)
+            booting.wait_for(r"^node1: up$", TIMEOUT)
         # All of the FAT but what it has free.
         assert "(image 90 %)" in booting.text and not cabinet.bmc.drive["Inserted"]
         assert cabinet.urls[0].startswith("https://10.77.2.1:8443/b/")
