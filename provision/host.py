@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from provision.boot import Medium
 from provision.model import (
     Flag,
     InterfaceName,
@@ -268,6 +269,10 @@ class Host(Model):
         """Every MAC of the host once, in the order of the file; no host boots by an InfiniBand port."""
         found = (mac for interface in self.interfaces.values() for mac in interface.macs if not is_infiniband(mac))
         return tuple(dict.fromkeys(found))
+
+    def is_given_signed(self, medium: Medium) -> bool:
+        """Whether the medium is a file with the image that the site has signed, and nothing of the host."""
+        return self.chain is Chain.UKI and not medium.from_network
 
     @property
     def primary(self) -> Interface:

@@ -154,6 +154,7 @@ EVENTS = (
     *("apply", "credential-set", "credential-removed", "image-imported", "image-removed", "override"),
     *("image-damaged", "network-cut", "host-compromised", "host-moved", "mac-replaced", "credential-expiring"),
     *("boot-begun", "stuck", "fetched-while-up", "duplicate-mac", "rollout-stopped", "rollout-done"),
+    "duplicate-identity",
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),
     *("tpm-removed", "tpm-imported", "update-failed", "recovered"),

@@ -9,6 +9,9 @@ from datetime import datetime, timedelta
 from provision.boot import Boot, Channel, ChannelKind, Medium, Window
 from provision.denial import Denial
 
+SIGNED_IMAGE = "a signed image of its base image"
+"""What is missing of a host whose media are the signed image."""
+
 
 def unsound(name: str, distrust: str, behind: timedelta) -> Denial | None:
     """Why nothing of the store is to be relied on: what the database "is" ("" when it is believed), and how far the
@@ -47,12 +50,11 @@ def incomplete(name: str, missing: Sequence[str]) -> Denial | None:
     """Why a host gets nothing whose image needs what is `missing`."""
     if not missing:
         return None
-    return Denial(
-        "incomplete",
-        name,
-        f"{name}'s image cannot be made without {' and '.join(missing)}",
-        f"Add it: 'provision credential set {name} …' or 'provision image import …'",
-    )
+    remedy = f"Add it: 'provision credential set {name} …' or 'provision image import …'"
+    if tuple(missing) == (SIGNED_IMAGE,):
+        remedy = "Sign it: 'provision sb sign IMAGE'"
+    fact = f"{name}'s image cannot be made without {' and '.join(missing)}"
+    return Denial("incomplete", name, fact, remedy)
 
 
 def is_plain(window: Window | None, boots: Iterable[Boot], medium: Medium, channel: Channel, now: datetime) -> bool:

@@ -90,7 +90,7 @@ class Status(Answer):
 class Explanation(Answer):
     """What policy says of one medium on one channel: allowed, or the rule, the reason and the way out. `by` is "link"
     for what only a link may get there. `plain`: what is given is the image alone, and the host has its identity on its
-    own disk."""
+    own disk. `signed`: it is the signed image, the same for all hosts, and has no secret of this one."""
 
     model_config = examples(
         {
@@ -112,6 +112,7 @@ class Explanation(Answer):
     remedy: Line | None = None
     caution: Line | None = None
     plain: bool = False
+    signed: bool = False
 
 
 class Ready(Answer):

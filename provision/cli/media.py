@@ -34,7 +34,8 @@ def iso(
     """Write a host's ISO.
 
     It boots by BIOS and UEFI from a CD, a USB stick or a BMC's virtual medium. It carries the host's credentials in
-    clear, so only you can read the file. With --selector and --out a batch of ISOs is written, with a manifest; run it
+    clear, so only you can read the file. That of a host with 'chain: uki' is the signed image, for UEFI, which is the
+    same for all hosts and has no secret. With --selector and --out a batch of ISOs is written, with a manifest; run it
     again to resume.
     """
     _write(Kind(Medium.ISO), host, file, selector, out, resume)
@@ -52,7 +53,8 @@ def disk(
     """Write a host's OEM preinstall disk image.
 
     It boots by BIOS and UEFI, and is a sparse file with a GPT. It carries the host's credentials in clear, so only you
-    can read the file. With --selector and --out a batch of images is written, with a manifest; run it again to resume.
+    can read the file. That of a host with 'chain: uki' has the signed image, for UEFI, and no secret. With --selector
+    and --out a batch of images is written, with a manifest; run it again to resume.
 
     With --shared-base the batch has the base image once, and for each host a patch of some hundred KiB, which carries
     the credentials. The script write-disk beside them writes a host's disk at any station, and reads it back.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     _Change = Callable[[Client, str], _Changed]
 
 _PLAIN = "It gets its image without secrets, and takes its identity from its own disk"
+_SIGNED = "It is the signed image, the same for all hosts, and has no secret: credentials come by the host's TPM"
 
 
 def explain(host: HostName) -> None:
@@ -49,7 +50,8 @@ def _explanations(rows: Sequence[Explanation]) -> list[str]:
     """Each reason with its remedy, and each caution, once, with the media and channels that it is of."""
     of: dict[str, list[str]] = {}
     for row in rows:
-        said = ((row.reason, row.remedy), (row.caution,), (_PLAIN if row.plain else None,))
+        notes = (row.caution, _PLAIN if row.plain else None, _SIGNED if row.signed and row.allowed else None)
+        said = ((row.reason, row.remedy), *((note,) for note in notes))
         for text in filter(None, (" ".join(f"{one}." for one in texts if one is not None) for texts in said)):
             of.setdefault(text, []).append(f"{row.medium} over {_where(row)}")
     return [f"{'all' if len(where) == len(rows) > 1 else ', '.join(where)}: {text}" for text, where in of.items()]

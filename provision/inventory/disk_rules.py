@@ -1,7 +1,8 @@
 """What must hold of the disk on which a host keeps its identity.
 
 Nothing here binds a TPM to a disk: GRUB measures what it remembers of the disk's two slots into PCR 8 and 9, so no
-value would hold from start to start. What is wrapped for a TPM is given to network boots alone (`Payloads.of`).
+value would hold from start to start. With `chain: grub`, what is wrapped for a TPM is given to network boots alone; a
+signed image is bound from whatever medium, and its disk has no secret (`Payloads.of`).
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def locate(image: Path, files: Mapping[str, Path], slots: Mapping[str, str]) -> 
 
 @lru_cache(maxsize=16)
 def boot_files(image: Path) -> Mapping[str, tuple[range, ...]]:
-    """The bytes of "kernel", "initrd" (one range for each) and "seed" on a base ISO, which never changes.
+    """The bytes of "kernel", "initrd" (one range for each) and "seed" on a base ISO, and of the "image" on one that has
+    a signed image; neither ever changes.
 
     Raises Unavailable when it cannot be read.
     """
@@ -162,6 +163,8 @@ def boot_files(image: Path) -> Mapping[str, tuple[range, ...]]:
                 child.rock_ridge.name().decode() for child in disc.list_children(rr_path="/boot") if child.rock_ridge
             ]
             initrds = tuple(f"boot/{name}" for name in sorted(names) if name.startswith("initrd"))
+            if Path(KERNEL_PATH).name not in names:
+                return {"image": (_bytes(disc, EFI_PATH),)}
             paths = {"kernel": (KERNEL_PATH,), "initrd": initrds, "seed": (SEED_PATH,)}
             return {part: tuple(_bytes(disc, path) for path in of) for part, of in paths.items()}
         finally:

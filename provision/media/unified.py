@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from provision.below import discard
+from provision.boot import DiskFormat, Kind, Medium
 from provision.errors import Unavailable
-from provision.media import uki, unified_medium
+from provision.media import uki, unified_disk, unified_medium
 from provision.media.base import BaseImage, hash_file
 from provision.media.layout import FileEntry
+from provision.media.qcow2 import build_qcow2
+from provision.media.raw_zst import build_raw_zst
 from provision.writing import replacing, unwritable, write
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 """Where systemd's stub is (Debian: systemd-boot-efi)."""
 _FORMAT = 1
+_PIECE = 1 << 20
+ISO = Kind(Medium.ISO)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class UnifiedImages:
 
     def __init__(self, state: Path) -> None:
         self._directory, self._scratch = state / "unified", state / "tmp"
-        self._media: dict[str, tuple[str, FileEntry]] = {}
+        self._media: dict[Path, FileEntry] = {}
         self._building = Lock()
 
     def put(self, base: str, image: bytes, certificate: str, site: str, command_line: str) -> UnifiedImage:
@@ -84,33 +90,34 @@ class UnifiedImages:
             with replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
                 file.write(image)
             write(path.with_suffix(".json"), json.dumps(record, indent=1).encode() + b"\n")
+            with self._building:
+                self._forget_media(base)
         except OSError as error:
             raise unwritable(path, error) from None
         found = self.get(base)
         assert found is not None  # noqa: S101  (just written)
         return found
 
-    def medium(self, image: UnifiedImage) -> FileEntry:
-        """The image as an ISO, which is built when it is asked for first. Raises Unavailable."""
+    def medium(self, image: UnifiedImage, kind: Kind = ISO) -> FileEntry:
+        """The image as an ISO or a disk, which is built when it is asked for first. Raises Unavailable."""
+        path = self._directory / f"{image.base}-{image.file.sha256[:16]}.{kind.suffix}"
         with self._building:
-            known = self._media.get(image.base)
-            if known is not None and known[0] == image.file.sha256 and known[1].path.exists():
-                return known[1]
-            path = self._directory / f"{image.base}.iso"
+            known = self._media.get(path)
+            if known is not None and path.exists():
+                return known
             try:
                 with tempfile.TemporaryDirectory(prefix="unified-", dir=self._scratch) as place:
-                    made = Path(place) / "iso"
-                    unified_medium.build(image.file.path, image.file.sha256, made, Path(place))
+                    made = _made(image, kind, Path(place))
                     entry = FileEntry(path, made.stat().st_size, hash_file(made))
                     with (
                         made.open("rb") as source,
                         replacing(path) as descriptor,
                         open(descriptor, "wb", closefd=False) as target,
                     ):
-                        shutil.copyfileobj(source, target)
+                        _copy_sparse(source, target, entry.size)
             except OSError as error:
                 raise unwritable(path, error) from None
-            self._media[image.base] = image.file.sha256, entry
+            self._media[path] = entry
             return entry
 
     def get(self, base: str) -> UnifiedImage | None:
@@ -126,5 +133,37 @@ class UnifiedImages:
 
     def remove(self, base: str) -> None:
         """Forget the image of a base, if there is one."""
-        for suffix in (".efi", ".json", ".iso"):
+        for suffix in (".efi", ".json"):
             discard(self._directory / f"{base}{suffix}")
+        self._forget_media(base)
+
+    def _forget_media(self, base: str) -> None:
+        for path in self._directory.glob(f"{base}-*"):
+            discard(path)
+
+
+def _made(image: UnifiedImage, kind: Kind, scratch: Path) -> Path:
+    """The medium, built in `scratch`."""
+    source, digest = image.file.path, image.file.sha256
+    made, disk = scratch / "made", scratch / "disk"
+    if kind.medium is Medium.ISO:
+        unified_medium.build(source, digest, made, scratch)
+        return made
+    unified_disk.build(source, digest, disk)
+    if kind.format is DiskFormat.RAW:
+        return disk
+    if kind.format is DiskFormat.QCOW2:
+        build_qcow2(disk, {}, made)
+    else:
+        build_raw_zst(disk, {}, made, scratch)
+    return made
+
+
+def _copy_sparse(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """Copy what is not zero: an empty slot takes no room."""
+    while piece := source.read(_PIECE):
+        if any(piece):
+            target.write(piece)
+        else:
+            target.seek(len(piece), os.SEEK_CUR)
+    target.truncate(size)

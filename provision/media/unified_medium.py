@@ -25,6 +25,12 @@ def build(image: Path, digest: str, target: Path, scratch: Path) -> None:
     efi = scratch / "efi.img"
     with efi.open("wb") as file:
         file.truncate(size)
-    serial = ingredients.uuid("efi.img").int & 0xFFFFFFFF
-    make_fat(efi, {"EFI/BOOT/BOOTX64.EFI": image}, size=size, serial=serial, label="EFI")
+    make_esp(ingredients, image, efi, size)
     author(ingredients, {EFI_PATH: efi}, (), {}, target, scratch)
+
+
+def make_esp(ingredients: Ingredients, image: Path, target: Path, size: int, offset: int = 0) -> None:
+    """Make a FAT of `size` bytes, from byte `offset` of `target` on, from which firmware starts the image."""
+    serial = ingredients.uuid("efi.img").int & 0xFFFFFFFF
+    files = {"EFI/BOOT/BOOTX64.EFI": image}
+    make_fat(target, files, size=size, serial=serial, label="EFI", offset=offset)

@@ -66,6 +66,7 @@ class Alive:
 
     def __init__(self) -> None:
         self._hosts: dict[str, OrderedDict[tuple[str, str], _Run]] = {}
+        self._twice: dict[str, datetime] = {}
         self._lock = Lock()
 
     def booted(self, host: str, boot: str, now: datetime) -> None:
@@ -83,6 +84,8 @@ class Alive:
             known = runs.get(place)
             if known is not None and message.sequence <= known.sequence:
                 return False
+            if message.up and known is not None and _another_since(runs, known):
+                self._twice[message.host] = now
             # Down counts only for what was seen to be up: an old copy of it must not speak for a host that is.
             if message.up or known is not None:
                 runs.pop((message.boot, ""), None)
@@ -96,9 +99,19 @@ class Alive:
         with self._lock:
             return max((run.at for run in self._hosts.get(host, {}).values() if run.up), default=None)
 
+    def twice(self, host: str) -> datetime | None:
+        """When a start of the host was last heard although another one had spoken since its last word: two machines
+        are up as this host. A word that was kept from this process can make it look so, once."""
+        return self._twice.get(host)
+
     def _keep(self, host: str, place: tuple[str, str], run: _Run) -> None:
         runs = self._hosts.setdefault(host, OrderedDict())
         runs[place] = run
         runs.move_to_end(place)
         while len(runs) > _RUNS:
             runs.popitem(last=False)
+
+
+def _another_since(runs: OrderedDict[tuple[str, str], _Run], known: _Run) -> bool:
+    """Whether another start was heard, by a message of its own, since `known` was."""
+    return any(run is not known and run.sequence >= 0 and run.at > known.at for run in runs.values())

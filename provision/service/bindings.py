@@ -15,7 +15,7 @@ from provision.host import Chain, TpmUse
 from provision.media import authenticode, uki
 from provision.media.layout import FileEntry
 from provision.media.library import BaseImage
-from provision.media.unified import UnifiedImage, UnifiedImages
+from provision.media.unified import UnifiedImage
 from provision.policy import HostState
 from provision.service.configurations import Configurations
 from provision.service.core import Core
@@ -48,7 +48,7 @@ class Bindings:
         self._programs: dict[str, Programs] = {}
         self._by_grub: OrderedDict[tuple[str, ...], Binding] = OrderedDict()
         self._lock = Lock()
-        self._images = UnifiedImages(core.settings.state)
+        self._images = builder.signed.images
         self._unified_kernels: dict[str, tuple[str, UnifiedKernel]] = {}
         core.payloads.weigh = self.weigh
 

@@ -27,6 +27,7 @@ from provision.host import Host
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.secret import Secret
 from provision.service import standing
+from provision.service.arrivals import Arrivals
 from provision.service.bmcs import Bmcs, stranger
 from provision.service.boot_plan import AT_BMC, Begun, Step, steps, to_undo
 from provision.service.core import Core
@@ -53,6 +54,7 @@ class Parts:
     windows: Windows
     reports: Reports
     listeners: Listeners
+    arrivals: Arrivals
 
 
 class BmcBoots:
@@ -146,7 +148,7 @@ class _Boot:
             self._await_up(left.started)
         except BaseException:
             self._running.undo()
-            undo.run(left, up=_is_up(parts.core, host, left.started), quiet=True)
+            undo.run(left, up=parts.arrivals.is_on_its_way(host, left.started), quiet=True)
             raise
         self._running.undo()
         try:
@@ -219,8 +221,8 @@ class _Boot:
         end = since + timedelta(minutes=self._order.minutes)
         while core.clock() < end:
             (status,) = self._parts.reports.status(self._principal, self._host).hosts
-            if _is_up(core, self._host, since):
-                self._running.say("the host is up")
+            if come := self._parts.arrivals.said(status, since):
+                self._running.say(come)
                 return
             if (now := self._seen(status, since)) and now != said:
                 self._running.say(now)
@@ -240,8 +242,7 @@ class _Boot:
 
     def _read_by_link(self) -> str:
         """How much of its medium the BMC has read, and of what the machine boots."""
-        core = self._parts.core
-        medium = core.base_of(core.state(self._host).host).iso
+        medium = self._parts.links.layout(self._host, Medium.ISO)
         return told(self._parts.links.reads, self._link, medium.size, boot_files(medium))
 
 
@@ -256,7 +257,7 @@ class _Undo:
         core = self._parts.core
         for left in core.store.bmc_boots.all():
             if left.host == host:
-                self.run(left, up=_is_up(core, host, left.started))
+                self.run(left, up=self._parts.arrivals.is_on_its_way(host, left.started))
 
     def run(self, left: BmcBoot, up: bool, quiet: bool = False) -> None:
         """Undo each step, also when another one fails; what fails stays in the journal. Raises the first failure,
@@ -336,7 +337,3 @@ def _address(url: str) -> IPv4Address | IPv6Address | None:
         return ip_address(urlsplit(url).hostname or "")
     except ValueError:
         return None
-
-
-def _is_up(core: Core, host: str, since: datetime) -> bool:
-    return any(boot.up is not None and boot.up >= since for boot in core.store.boots.of(host))

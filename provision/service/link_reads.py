@@ -54,8 +54,8 @@ def boot_files(medium: MediumLayout) -> Mapping[str, Sequence[range]]:
     try:
         return _boot_files(medium.path)
     except Unavailable:
-        slot = medium.slots[SEED]
-        return {SEED: (range(slot.offset, slot.offset + slot.size),)}
+        slot = medium.slots.get(SEED)
+        return {SEED: (range(slot.offset, slot.offset + slot.size),)} if slot is not None else {}
 
 
 @lru_cache(maxsize=16)

@@ -14,9 +14,10 @@ from ipaddress import IPv4Address, IPv6Address
 from provision import link as secret_links
 from provision import link_rules, policy
 from provision.api import links as api
-from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Payload, Requester
+from provision.boot import DOWNLOADS, OPERATOR, Bearer, Channel, Copy, DiskFormat, Link, Medium, Requester
 from provision.denial import Denial
 from provision.errors import Conflict, Gone, NotFound, ProvisionError
+from provision.media.layout import MediumLayout
 from provision.media.plan import Plan
 from provision.policy import HostState, Release
 from provision.principal import Principal
@@ -64,7 +65,7 @@ class Links:
         format."""
         core, state, medium = self._core, self._core.seen(name, principal), order.medium.medium
         bases, copy = self._allowed(state, medium), secrets.token_hex(16)
-        if medium is Medium.DISK:
+        if medium is Medium.DISK and not state.host.is_given_signed(medium):
             core.base_of(state.host).disk_as(order.format)
         revision = self._builder.revision(state, OPERATOR, Copy(name, medium, copy))
         wanted = Wanted(medium, state.identity, revision, copy, order.minutes, order.uses, order.address)
@@ -94,7 +95,8 @@ class Links:
             remedy = "set [api] and its 'names', or 'links = true' in the [[listen]] block of a management network"
             raise Conflict(name, "this server gives no media to links", remedy)
         fresh = link_rules.imagined(name, medium, state.identity, core.clock())
-        answer = policy.decide(state, core.site, medium, OPERATOR, Requester(bearer=fresh), Payload.CLEAR, core.clock())
+        state, payload = core.payloads.weighed(state, medium, OPERATOR, core.clock())
+        answer = policy.decide(state, core.site, medium, OPERATOR, Requester(bearer=fresh), payload, core.clock())
         if isinstance(answer, Denial):
             raise answer.error()
         return bases
@@ -132,12 +134,16 @@ class Links:
             return None
         try:
             state = core.state(link.host)
-            base = core.base_of(state.host)
-        except ProvisionError:  # the base is gone, or damaged
+            medium = self._builder.layout(state.host, link.medium)
+        except ProvisionError:  # the base is gone, or damaged, or nobody has signed it
             return None
         if state.identity != link.identity:
             return None  # its medium was another one
-        return read(self.reads, link, base.iso if link.medium is Medium.ISO else base.disk)
+        return read(self.reads, link, medium)
+
+    def layout(self, host: str, medium: Medium) -> MediumLayout:
+        """What the host's medium is made of. Raises NotFound and Unavailable."""
+        return self._builder.layout(self._core.state(host).host, medium)
 
     def revoke(self, name: str, principal: Principal) -> None:
         """Let the link with that id be good for nothing; what goes out by it now is cut off. Raises NotFound."""
@@ -208,7 +214,7 @@ class Links:
 
     def _foresee(self, state: HostState, link: Link, asked: Asked, now: datetime) -> Release | Denial:
         core, requester = self._core, _requester(link, asked)
-        payload = core.payloads.of(state, link.medium, asked.channel)
+        state, payload = core.payloads.weighed(state, link.medium, asked.channel, now)
         return policy.decide(state, core.site, link.medium, asked.channel, requester, payload, now)
 
     def _plan(self, release: Release, state: HostState, link: Link, format_: DiskFormat) -> Plan:

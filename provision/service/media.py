@@ -65,8 +65,11 @@ class Media:
 
     def disk_patch(self, name: str, principal: Principal) -> tuple[bytes, Plan]:
         """What makes the host's disk of its base's, as a file, and the plan that it is of; raises like `plan`."""
-        plan = self.plan(name, Medium.DISK, principal)
         host = self._core.seen(name, principal).host
+        if host.is_given_signed(Medium.DISK):
+            fact = "has the signed image on its disk, which is the same for all hosts, so there is no patch for it"
+            raise Conflict(name, fact, f"write the whole disk: 'provision disk {name}'")
+        plan = self.plan(name, Medium.DISK, principal)
         base, image = self._core.base_of(host), self._core.base_name_of(host)
         # The base that the plan is of: the inventory may have changed since.
         if image is None or base.disk.sha256 != plan.base_digest:

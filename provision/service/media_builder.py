@@ -10,7 +10,7 @@ from threading import Lock
 from provision import boot_paths, key_pairs, sealed_seed, seed_signature
 from provision import seed as seeds
 from provision.accounts import ROOT
-from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Medium, Payload
+from provision.boot import OPERATOR, RAW, Boot, Channel, ChannelKind, Copy, DiskFormat, Kind, Medium, Payload
 from provision.boot_paths import EnvelopeFile
 from provision.cmdline import command_line
 from provision.errors import Gone, NotFound, Unavailable
@@ -19,7 +19,7 @@ from provision.media import identity
 from provision.media.gpt import SECTOR
 from provision.media.image_slots import CONFIG_NUMBER
 from provision.media.initrd import IDENTITY as IDENTITY_FEATURE
-from provision.media.layout import GRUB, IDENTITY, ISOLINUX, SEED, medium_plan
+from provision.media.layout import GRUB, IDENTITY, ISOLINUX, SEED, MediumLayout, medium_plan
 from provision.media.library import BaseImage
 from provision.media.plan import PLAIN, REFUSAL, Plan
 from provision.policy import HostState, Release, require
@@ -31,6 +31,7 @@ from provision.seed import BootServer, EnvelopeSource, PhoneHome, PhoneHomeId, S
 from provision.seed_signature import Signer
 from provision.service.core import Core
 from provision.service.payloads import carries_key
+from provision.service.signed_media import SignedMedia
 from provision.site_key import KeyUse, SiteKey
 
 IDENTITY_ARGUMENT = "provision.identity"
@@ -43,7 +44,7 @@ class MediaBuilder:
     """Builds seeds and plans. A seed is a pure function of the host, the site, the credentials and the boot."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        self._core, self.signed = core, SignedMedia(core)
         self._plans: OrderedDict[tuple[Medium, DiskFormat, Payload, str, str], Plan] = OrderedDict()
         # Revisions, and the boot servers that each is of, by what else it is of: they are compared sooner than hashed.
         self._revisions: dict[
@@ -110,6 +111,8 @@ class MediaBuilder:
     def revision(self, state: HostState, channel: Channel, boot: Boot | Copy) -> str:
         """The seed revision (hex SHA-256) for this boot; known before any secret is opened."""
         host, snapshot = state.host, self._core.store.snapshot
+        if host.is_given_signed(boot.medium):
+            return self.signed.revision(host)
         if self._core.payloads.of(state, boot.medium, channel) is Payload.WRAPPED:
             return self._revision_of_plain(host, channel)
         owners = self._core.owners(host)
@@ -192,6 +195,8 @@ class MediaBuilder:
         """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
         Conflict when the base has no disk in that format."""
         require(release, state, boot, self._core.clock(), secret=False)
+        if state.host.is_given_signed(release.medium):
+            return self.signed.plan(state.host, Kind(release.medium, format_))
         base = self._core.base_of(state.host)
         layout = base.disk_as(format_) if release.medium is Medium.DISK else base.iso
         self._core.integrity.require_medium(base, layout)
@@ -209,6 +214,13 @@ class MediaBuilder:
             while len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         return plan
+
+    def layout(self, host: Host, medium: Medium) -> MediumLayout:
+        """What the host's ISO or disk is made of, to follow how it is read. Raises NotFound and Unavailable."""
+        if host.is_given_signed(medium):
+            return self.signed.layout(host, medium)
+        base = self._core.base_of(host)
+        return base.iso if medium is Medium.ISO else base.disk
 
     def image_alone(self, state: HostState) -> Plan:
         """The host's medium for UEFI HTTP Boot without its seed, which it has on its own disk."""

@@ -46,12 +46,20 @@ Charging = tuple[Delivery, HostState, Progress]
 class Netboot:
     """Configurations, kernels, seeds and HTTP Boot media. The methods may block on the store for milliseconds."""
 
-    def __init__(self, core: Core, builder: MediaBuilder, tracker: Tracker, proving: Proving, updates: Updates) -> None:
+    def __init__(
+        self,
+        core: Core,
+        builder: MediaBuilder,
+        tracker: Tracker,
+        proving: Proving,
+        updates: Updates,
+        openings: Openings,
+    ) -> None:
         self._core, self._builder, self._tracker = core, builder, tracker
         self.proving, self.envelopes, self.updates = proving, proving.envelopes, updates
         self.rereads = Rereads(core)
         self.phone_home = PhoneHome(core, tracker, self.rereads.reads, updates)
-        self.enrolling, self.openings = Enrolling(core), Openings(core)
+        self.enrolling, self.openings = Enrolling(core), openings
         self._deliveries = Deliveries(core)
         self._seen, self._uuids = Recent[datetime](), Recent[str]()
         self._boots = CurrentBoots(core, tracker)

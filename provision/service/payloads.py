@@ -7,7 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from provision.boot import Channel, ChannelKind, Medium, Payload
+from provision.host import Host
 from provision.policy import HostState
+from provision.state_rules import SIGNED_IMAGE
 from provision.store.store import Store
 from provision.wrapping_rules import TpmStanding, Wrapping
 
@@ -28,6 +30,9 @@ class Payloads:
         self._store = store
         self.weigh: Weigh = lambda state, medium, channel, measured: Wrapping(self.tpm(state.host.name))
 
+        self.is_signed: Callable[[Host], bool] = lambda host: True
+        """Whether there is a signed image of the host's base image."""
+
     def of(self, state: HostState, medium: Medium, channel: Channel) -> Payload:
         """What this host's media of a kind carry of its secrets on that channel.
 
@@ -35,6 +40,8 @@ class Payloads:
         """
         if medium is Medium.ENVELOPE:
             return Payload.WRAPPED
+        if state.host.is_given_signed(medium):
+            return Payload.NONE
         if carries_key(channel):
             return Payload.CLEAR
         if not state.host.credentials:
@@ -49,6 +56,8 @@ class Payloads:
         alone."""
         if state.is_plain(medium, channel, now):
             return state, Payload.NONE
+        if state.host.is_given_signed(medium) and not self.is_signed(state.host):
+            state = replace(state, missing=(*state.missing, SIGNED_IMAGE))
         payload = self.of(state, medium, channel)
         if payload is not Payload.WRAPPED:
             return state, payload

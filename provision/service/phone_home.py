@@ -10,6 +10,7 @@ from datetime import datetime
 from provision.boot import Boot, Channel, Copy
 from provision.errors import Conflict, Denied
 from provision.service.alive import Message
+from provision.service.clones import Clones
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting
 from provision.service.identities import Identities
@@ -24,7 +25,7 @@ class PhoneHome:
 
     def __init__(self, core: Core, tracker: Tracker, reads: Reads, updates: Updates) -> None:
         self._core, self._tracker, self._reads, self._updates = core, tracker, reads, updates
-        self._news = News(core)
+        self._news, self._clones = News(core), Clones(core)
         self._identities = Identities(core, tracker, self._news)
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
@@ -93,6 +94,7 @@ class PhoneHome:
             core.tally.refused("alive", where or "")
             fact = "was heard before" if genuine else "is not signed with the key of that boot"
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        self._clones.look(message.host, channel, now)
         if not message.up:
             with self._news.of(message):
                 core.note("down", None, host=message.host)

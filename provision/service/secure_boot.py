@@ -28,9 +28,8 @@ from provision.tpm.wire import sized
 class SecureBoot:
     """Makes the site's Secure Boot key, and signs images with it."""
 
-    def __init__(self, core: Core, keys: SiteKeys) -> None:
-        self._core, self._keys = core, keys
-        self._images = UnifiedImages(core.settings.state)
+    def __init__(self, core: Core, keys: SiteKeys, images: UnifiedImages) -> None:
+        self._core, self._keys, self._images = core, keys, images
 
     def init(self, wanted: api.NewSecureBootKey, principal: Principal) -> api.SecureBootKey:
         """Make a key with its certificate, or take the certificate of one that stays elsewhere. Raises Invalid, and

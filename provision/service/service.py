@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from provision import clock as clocks
 from provision.clock import Clock
 from provision.service import compatibility
+from provision.service.arrivals import Arrivals
 from provision.service.auditing import Auditing
 from provision.service.batches import Batches
 from provision.service.bindings import Bindings
@@ -30,6 +31,7 @@ from provision.service.media import Media
 from provision.service.media_builder import MediaBuilder
 from provision.service.moves import Moves
 from provision.service.netboot import Netboot
+from provision.service.openings import Openings
 from provision.service.operations import Operations
 from provision.service.overview import Overview
 from provision.service.progress import Tracker
@@ -67,21 +69,21 @@ class Service:
         self.inventories = Inventories(core, builder)
         self.credentials, self.moves = Credentials(core), Moves(core, self.inventories)
         self.images = Images(core, self.operations)
-        self.windows = Windows(core)
+        self.windows, self.auditing = Windows(core), Auditing(core)
         self.media = Media(core, builder, self.operations)
         self.links = Links(core, builder)
         self.reports = Reports(core, tracker, builder.is_current, partial(compatibility.unsigned, core))
         self.overview = Overview(core, self.reports)
         self.exports = Exports(core, builder)
-        self.auditing = Auditing(core)
         self.tokens, self.logins = Tokens(core), Logins(core)
-        self.site_keys, self.tpms = SiteKeys(core), Tpms(core)
-        self.secure_boot = SecureBoot(core, self.site_keys)
+        self.site_keys, self.tpms, self.openings = SiteKeys(core), Tpms(core), Openings(core)
+        self.secure_boot = SecureBoot(core, self.site_keys, builder.signed.images)
         kerberos = core.settings.api.kerberos if core.settings.api is not None else None
         self.tickets = Tickets(core, self.logins, kerberos) if kerberos is not None else None
         self.sessions = Sessions(core, self.logins)
         self.bmcs = Bmcs(core, self.operations)
-        parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners())
+        arrivals = Arrivals(core, self.openings)
+        parts = Parts(core, self.bmcs, self.links, self.windows, self.reports, lambda: self.listeners(), arrivals)
         self.bmc_boots = BmcBoots(parts, self.operations)
         self.selections = Selections(parts, self.bmc_boots, self.operations)
         self.batches = Batches(core, self.operations)
@@ -96,8 +98,8 @@ class Service:
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
         self.updates = Updates(Updating(core, tracker, self.site_keys, partial(builder.arguments, seedless=True)))
         self.proving = Proving(core, self.bindings, self.envelopes)
-        self.netboot = Netboot(core, builder, tracker, self.proving, self.updates)
-        self.tpm_explanations = TpmExplanations(core, self.bindings, self.netboot.openings, self.proving)
+        self.netboot = Netboot(core, builder, tracker, self.proving, self.updates, self.openings)
+        self.tpm_explanations = TpmExplanations(core, self.bindings, self.openings, self.proving)
         self.listeners: Listeners = dict
         self.readiness = Readiness(core, lambda: self.listeners())
 

@@ -171,6 +171,8 @@ class Reports:
         allowed = not isinstance(answer, Denial)
         if not isinstance(answer, Denial) and answer.plain:
             said["plain"] = True
+        if state.host.is_given_signed(medium):
+            said["signed"] = True
         return api.Explanation(medium=medium, channel=str(channel), allowed=allowed, **said)
 
     def health(self, listeners: Mapping[str, Listening], principal: Principal) -> api.Health:

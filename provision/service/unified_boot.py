@@ -5,10 +5,9 @@ from __future__ import annotations
 from provision import signed_seed
 from provision.boot import Medium, Payload
 from provision.denial import Denial
-from provision.errors import Denied, NotFound
+from provision.errors import Denied
 from provision.host import Chain
 from provision.media.layout import FileEntry
-from provision.media.unified import UnifiedImages
 from provision.policy import HostState, Release, require_public
 from provision.service.core import Core
 from provision.service.current_boot import CurrentBoots
@@ -24,17 +23,12 @@ class UnifiedBoots:
     def __init__(self, core: Core, builder: MediaBuilder, boots: CurrentBoots, enrolling: Enrolling) -> None:
         self._core, self._builder, self._boots, self._keys = core, builder, boots, SiteKeys(core)
         self._enrolling = enrolling
-        self._images = UnifiedImages(core.settings.state)
 
     def image(self, origin: Origin, *, sends: bool = True) -> FileEntry:
         """The signed image of the neighbour that asks; it `sends` nothing for HEAD. Raises Denied, and NotFound when
         nobody has signed one."""
         state, _ = self._released(origin)
-        name = self._core.store.snapshot.base_name(state.host)
-        found = self._images.get(self._core.base_of(state.host).id)
-        if found is None:
-            fact = f"there is no signed image of '{name}'"
-            raise NotFound(state.host.name, fact, f"sign it: 'provision sb sign {name}'")
+        found = self._builder.signed.image(state.host)
         if sends:
             self._boots.begin(state, Medium.HTTP_BOOT, origin)
         return found.file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from provision import proc
-from provision.lab.lans import inside
+from provision.demo.site import DemoSite
+from provision.lab.lans import Lan, inside
 from provision.lab.vm import VM, Device, Firmware, Machine
 from tests.boot.site import BMC_ADDRESS, BootSite, Member
 from tests.helpers.redfish import PASSWORD, USER, Answer, Asked, Bmc, certificate, fingerprint, load, serving
@@ -19,20 +21,21 @@ _DEVICES = {"Cd": Device.CD, "Pxe": Device.NETWORK, "UefiHttp": Device.NETWORK}
 
 
 @dataclass
-class Chassis:
-    """The machine of a member, cabled to the management LAN, and the BMC beside it.
+class Box(ABC):
+    """The machine of a member, and the BMC beside it, which is at `address` in the namespace `bmcs`.
 
     `plain` is for a BMC that has no use for https URLs. `urls` is what was inserted, and `medium` a copy of it, made
     when it was ejected. An emulator ends with the thread that started it, so one thread has all of them.
     """
 
-    site: BootSite
+    site: DemoSite
     member: Member
-    firmware: Firmware
+    bmcs: str
+    address: str
     bmc: Bmc
-    plain: bool = False
-    urls: list[str] = field(default_factory=list)
-    vm: VM | None = None
+    plain: bool = field(default=False, kw_only=True)
+    urls: list[str] = field(default_factory=list, kw_only=True)
+    vm: VM | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.bmc.spoils = self._follow
@@ -55,8 +58,8 @@ class Chassis:
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Its BMC is on the LAN."""
-        with inside(self.site.bmcs):
-            served = serving(self.bmc, place=(BMC_ADDRESS, 443))
+        with inside(self.bmcs):
+            served = serving(self.bmc, place=(self.address, 443))
             served.__enter__()
         try:
             yield
@@ -65,14 +68,14 @@ class Chassis:
 
     def introduce(self) -> None:
         """Let the service know the BMC."""
-        place = ("--url", f"https://{BMC_ADDRESS}", "--user", USER, "--password-file", "-")
+        place = ("--url", f"https://{self.address}", "--user", USER, "--password-file", "-")
         pin = ("--fingerprint", fingerprint(certificate()[0]))
         self.site.call("bmc", "set", self.member.name, *place, *pin, stdin=PASSWORD.encode())
 
     def status_of(self, url: str, target: Path = Path("/dev/null")) -> int:
         """How the BMC is answered when it asks for a URL; what it gets goes to `target`."""
         argv = ["curl", "-sk", "-m", "60", "-o", str(target), "-w", "%{http_code}", url]
-        return int(proc.run(["ip", "netns", "exec", self.site.bmcs, *argv], package="curl", ok=range(256)).stdout)
+        return int(proc.run(["ip", "netns", "exec", self.bmcs, *argv], package="curl", ok=range(256)).stdout)
 
     def close(self) -> None:
         """Cut the power."""
@@ -97,30 +100,43 @@ class Chassis:
         if self.vm is not None:
             self.vm.stop()
         if on:
-            self.vm = VM(self.site.lab, self._machine(), self.site.bmcs)
+            boot = self.bmc.system["Boot"]
+            once = boot["BootSourceOverrideTarget"] if boot["BootSourceOverrideEnabled"] == "Once" else ""
+            boot["BootSourceOverrideEnabled"] = "Disabled"
+            self.vm = self._powered(once)
             self.vm.start()
 
-    def _machine(self) -> Machine:
-        """From what it is to boot this once."""
-        boot, drive = self.bmc.system["Boot"], self.bmc.drive
-        once = boot["BootSourceOverrideTarget"] if boot["BootSourceOverrideEnabled"] == "Once" else ""
-        boot["BootSourceOverrideEnabled"] = "Disabled"
-        return Machine(
+    @abstractmethod
+    def _powered(self, once: str) -> VM:
+        """The machine, and from what it is to boot this once."""
+
+
+@dataclass
+class Chassis(Box):
+    """A machine that is cabled to the management LAN."""
+
+    lan: Lan
+    firmware: Firmware
+
+    def _powered(self, once: str) -> VM:
+        machine = Machine(
             self.member.name,
             self.firmware,
-            self.member.nics(self.site.mgmt),
+            self.member.nics(self.lan),
             (_DEVICES[once],) if once else (),
             1024 if once == "UefiHttp" else 640,
             uuid=self.member.uuid,
-            cd_url=drive["Image"] or "",
+            cd_url=self.bmc.drive["Image"] or "",
             http_boot=once == "UefiHttp",
         )
+        return VM(self.site.lab, machine, self.bmcs)
 
 
 @contextmanager
 def chassis(site: BootSite, member: Member, firmware: Firmware, plain: bool = False) -> Iterator[Chassis]:
     """A machine that is off, with a BMC that the service knows."""
-    found = Chassis(site, member, firmware, load("other"), plain)
+    bmc = load("other")
+    found = Chassis(site, member, site.bmcs, BMC_ADDRESS, bmc, site.mgmt, firmware, plain=plain)
     try:
         found.introduce()
         yield found

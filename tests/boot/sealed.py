@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from provision.demo.site import DemoSite
@@ -22,22 +24,34 @@ def boot(site: SealedSite, cell: Cell) -> None:
     """Boot the host that a cell is for: it has its addresses, and what only its TPM opens, which no wire has seen."""
     member, vm = site.members[cell.name], site.machine(cell)
     needles = needles_of(site.secrets[member.name])
-    with site.guest.capture() as capture, vm:
+    with _offered(site, cell), site.guest.capture() as capture, vm:
         _has_its_credentials(site, member, vm)
         _has_its_addresses(member, vm)
         assert _said(site, member, "envelope-opened")["answer"] == "opened"
-        if cell.storage.disk:
+        if cell.name in site.disks:
             versions = _said(site, member, "identity-stored")["versions"]
             assert versions == " ".join(f"{name}=1" for name in sorted(site.secrets[member.name]))
     sent = Sent.over(capture)
     assert sent.has(b"provision-seed"), "a capture of nothing would prove nothing"
     assert sent.found(needles) == set()
-    if cell.storage.disk:
+    if cell.name in site.disks:
         stores_ciphertext_alone(site.disks[cell.name], needles)
     if cell.way is Way.PXE:
         # What the firmware's log says, replayed, is what the server has computed from its files.
         [network] = site.json("tpm", "explain", member.name)["networks"]
         assert [(pcr["pcr"], pcr["same"]) for pcr in network["chains"][0]["pcrs"]] == [(4, True), (8, True), (9, True)]
+
+
+@contextmanager
+def _offered(site: SealedSite, cell: Cell) -> Iterator[None]:
+    """HTTPS Boot is from a link: the firmware reads its medium where operators are served."""
+    if cell.way is not Way.HTTPS:
+        yield
+        return
+    made = site.json("link", cell.name, "--medium", "iso", "--uses", "2")
+    assert made["urls"][0].startswith("https://10.77.2.1:8443/b/")
+    with site.http_boot_from(made["urls"][0]):
+        yield
 
 
 def _has_its_credentials(site: SealedSite, member: Member, vm: VM) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from provision.demo.site import GUEST, INVENTORY, MAC, MANAGEMENT, SETTINGS, DemoSite, foreign_dhcp
 from provision.image.build import Image
 from provision.lab.lans import Lab
+from provision.lab.report import Report
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.drives import Drive, drive
 from tests.boot.wire import Sent
@@ -19,8 +22,8 @@ OTHER_MAC = "52:54:00:77:00:02"
 WITH_DISK = INVENTORY.replace("    labels:", "    disk: {serial: boot-7}\n    labels:") + (
     f'      office: {{mac: "{OTHER_MAC}", network: guest, addressing: static, ipv4: 10.77.2.21}}\n'
 )
-FIRMWARE = {"bios": Firmware.BIOS, "http": Firmware.UEFI}
-"""BIOS by PXE, and UEFI by HTTP Boot."""
+WAYS = {Firmware.BIOS: ("pxe",), Firmware.UEFI: ("http", "pxe")}
+"""How a firmware boots: the first time by the first of them, and then by each."""
 
 
 class KeptSite(DemoSite):
@@ -35,12 +38,12 @@ class KeptSite(DemoSite):
         foreign_dhcp(lab, self.guest)
         self.own = drive(lab)
 
-    def machine(self, name: str, kind: str, *, office: bool) -> Machine:
+    def machine(self, firmware: Firmware, way: str, *, office: bool) -> Machine:
         """The host with its disk, which boots from the office's LAN or from the management LAN."""
         nics = (Nic(self.guest, OTHER_MAC), Nic(self.mgmt, MAC))
         nics = nics if office else nics[::-1]
-        own = self.own.arguments(0)
-        return Machine(name, FIRMWARE[kind], nics, (Device.NETWORK,), 768, http_boot=kind == "http", extra=own)
+        own, name = self.own.arguments(0), f"{way}-{'again' if office else 'first'}"
+        return Machine(name, firmware, nics, (Device.NETWORK,), 768, http_boot=way == "http", extra=own)
 
     def row(self) -> dict[str, Any]:
         rows: list[dict[str, Any]] = self.json("status", "node1")["hosts"]
@@ -56,11 +59,13 @@ class KeptSite(DemoSite):
         return row
 
 
-@pytest.mark.parametrize("kind", FIRMWARE)
-def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(lab: Lab, probe: Image, kind: str) -> None:
-    site = KeptSite(lab, probe)
+@pytest.mark.parametrize("firmware", WAYS)
+def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(
+    lab: Lab, probe: Image, firmware: Firmware
+) -> None:
+    site, ways = KeptSite(lab, probe), WAYS[firmware]
     site.call("window", "node1", "--boots", "1")
-    with VM(lab, site.machine("first", kind, office=False)) as vm:
+    with VM(lab, site.machine(firmware, ways[0], office=False)) as vm:
         first = vm.report(240)
         assert "provision-disk: the identity is stored on vda" in vm.console
         row = site.wait(lambda row: row["stored"] is not None)
@@ -71,17 +76,27 @@ def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(lab: L
     canaries = [f.sha256 for path, f in first.files.items() if path in ("/etc/krb5.keytab",)]
     assert canaries == [site.fingerprints["keytab"]]
     assert ["10.77.1.21/24"] in first.addresses.values()
-    # From the office's LAN, which gets no secret of anybody, and without a window.
-    with site.guest.capture() as capture, VM(lab, site.machine("again", kind, office=True)) as vm:
-        again = vm.report(240)
+    for way in ways:
+        with boots_again(site, way, site.machine(firmware, way, office=True), secrets_of(stored.content)) as again:
+            assert again.files == first.files and again["seed"] == first["seed"]
+            if way == ways[-1]:
+                wiped(site, site.own)
+
+
+@contextmanager
+def boots_again(site: KeptSite, way: str, machine: Machine, secrets: list[bytes]) -> Iterator[Report]:
+    """What the host says that boots from the office's LAN, which gets no secret of anybody, and without a window."""
+    assert len(secrets) == 3
+    began = datetime.now(UTC)
+    with site.guest.capture() as capture, VM(site.lab, machine) as vm:
+        report = vm.report(240)
         assert "provision-disk: this host has its identity from vda1" in vm.console
-        row = site.wait(lambda row: row["stage"] == "up" and row["network"] == "guest")
-        assert again.files == first.files and again["seed"] == first["seed"]
+        row = site.wait(lambda row: row["stage"] == "up" and datetime.fromisoformat(row["started"]) >= began)
+        assert (row["network"], row["medium"]) == ("guest", "http-boot" if way == "http" else "pxe")
         sent = Sent.over(capture)
-        assert sent.has(b"/boot/" if kind != "http" else b"http-boot"), "a capture of nothing would prove nothing"
-        found = secrets_of(stored.content)
-        assert len(found) == 3 and not any(sent.has(secret) for secret in found)
-        wiped(site, site.own)
+        assert sent.has(b"http-boot" if way == "http" else b"/boot/"), "a capture of nothing would prove nothing"
+        assert not any(sent.has(secret) for secret in secrets)
+        yield report
 
 
 def secrets_of(seed: bytes) -> list[bytes]:

@@ -1,27 +1,33 @@
 """Signed unified images on a general LAN: firmware in setup mode takes the site's certificate from a medium, then it
-starts the site's image under Secure Boot, by HTTP Boot and from a CD, and no other. The host enrols its TPM by the one,
-and gets its credentials by the other, also when no server answers any more."""
+starts the site's image under Secure Boot, by HTTP Boot and from a BMC's virtual CD, and no other. The host enrols its
+TPM by the one, and gets its credentials by the other, also when no server answers any more; with companions beside the
+image it gets none."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from provision import proc
 from provision.demo.site import TOKEN_PATH, DemoSite
 from provision.image.build import Image
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
-from provision.media import pe_signature, unified
+from provision.media import gpt, pe_signature, unified
 from provision.media.library import Library
 from provision.media.unified import UnifiedImages
 from tests.boot.boots import TIMEOUT
+from tests.boot.chassis import Box
 from tests.boot.drives import drive
 from tests.boot.sealed import stores_ciphertext_alone
+from tests.boot.site import Member
 from tests.helpers.images import host_image
+from tests.helpers.redfish import load
 from tests.unit.media.test_pe_signature import pair
 
 # An emulated machine may be too slow to prove that its timer ticks, and one that says nothing for long is given up.
@@ -42,11 +48,23 @@ hosts:
     interfaces:
       office: {mac: "52:54:00:77:00:01", network: office, addressing: static, ipv4: 10.77.2.21}
 """
-SETTINGS = '[[listen]]\nnetwork = "office"\ninterface = "office"\n'
+SETTINGS = """\
+[[listen]]
+network = "office"
+interface = "office"
+
+[api]
+address = "10.77.2.1"
+certificate = "tls/server.pem"
+key = "tls/server.key"
+"""
+BMC_ADDRESS = "10.77.2.250"
 MAC = "52:54:00:77:00:01"
 CANARY = b"canary-77c1d-of-the-unified-boot"
 PRINT = r"    ((?:[0-9a-f]{8} ?){4})\s+    ((?:[0-9a-f]{8} ?){4})"
 REFUSED = r"Access Denied|Security Violation"
+PATIENCE = 500.0
+"""Seconds of silence: the image is read and unpacked in them."""
 SETUP_MODE = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 
@@ -55,7 +73,7 @@ class Office(DemoSite):
 
     def __init__(self, lab: Lab, image: Image) -> None:
         self.lan, self.own = lab.lan("office", "10.77.2.0/24"), drive(lab)
-        super().__init__(lab, INVENTORY, SETTINGS)
+        super().__init__(lab, INVENTORY, SETTINGS, "--ca", "--address", "10.77.2.1")
         files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", " ".join(image.kernel_arguments))
         self.call("image", "import", "host", *files)
         self.call("apply", self.inventory)
@@ -87,9 +105,9 @@ class Office(DemoSite):
         machine = Machine(name, Firmware.SECURE_BOOT, nics, (Device.NETWORK,), 1024, http_boot=True, tpm=tpm)
         return self.switched_on(machine, self.variables)
 
-    def switched_on(self, machine: Machine, variables: Path) -> VM:
+    def switched_on(self, machine: Machine, variables: Path, namespace: str | None = None) -> VM:
         """A machine whose firmware has these variables; all that have a TPM have the same."""
-        vm, tpm = VM(self.lab, machine), self.lab.directory / "tpm"
+        vm, tpm = VM(self.lab, machine, namespace), self.lab.directory / "tpm"
         vm.directory.mkdir()
         shutil.copyfile(variables, vm.directory / "variables.fd")
         if machine.tpm and tpm.exists():
@@ -123,15 +141,40 @@ def comes_up_and_enrols_its_tpm(office: Office) -> None:
     assert tpm["enrolled"] and tpm["loader"] == office.json("sb", "list")[0]["certificate"]
 
 
-def opens_its_envelope_from_a_cd(office: Office) -> None:
-    """Enrolled by HTTP Boot, and started from a CD, with a NIC on USB: the TPM's values are the same."""
-    medium = office.lab.directory / "base.iso"
-    office.call("sb", "iso", "host", "-o", medium)
-    nics, own = (Nic(office.lan, MAC, "usb-net"),), office.own.arguments()
-    machine = Machine("cd", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True, extra=own)
-    with office.lan.capture() as wire, office.switched_on(machine, office.variables) as vm:
-        vm.wait_for(rf"^ +credential +{TOKEN_PATH}", TIMEOUT)
-        vm.wait_for(r"^ +system +running$", TIMEOUT)
+@dataclass
+class Cabinet(Box):
+    """The host's machine, with a NIC on USB, and the BMC from whose virtual CD it boots."""
+
+    def _powered(self, once: str) -> VM:
+        assert isinstance(self.site, Office) and once == "Cd"
+        nics, url = (Nic(self.site.lan, MAC, "usb-net"),), self.bmc.drive["Image"] or ""
+        own = self.site.own.arguments()
+        machine = Machine("cd", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd_url=url, tpm=True, extra=own)
+        return self.site.switched_on(machine, self.site.variables, self.bmcs)
+
+
+def opens_its_envelope_from_a_virtual_cd(office: Office) -> None:
+    """Enrolled by HTTP Boot, and started by its BMC from a CD that is a link: the TPM's values are the same."""
+    bmcs = office.lan.host("bmcs", f"{BMC_ADDRESS}/24")
+    cabinet = Cabinet(office, Member("node1", 0), bmcs, BMC_ADDRESS, load("other"))
+    try:
+        cabinet.introduce()
+        argv = office.argv("boot", "node1", "--via", "cd", "--watch", "--minutes", "120")
+        with office.lan.capture() as wire, cabinet.answering():
+            booting = office.lab.spawn(office.lab.server, argv, log="boot.log")
+            booting.wait_for(r"^node1: the machine is on$", TIMEOUT)
+            vm = cabinet.vm
+            assert vm is not None
+            # The console goes on while the command has nothing to say.
+            vm.wait_for(rf"^ +credential +{TOKEN_PATH}", PATIENCE)
+            vm.wait_for(r"^ +system +running$", TIMEOUT)
+            booting.wait_for(r"^node1: the host has opened its envelope$", TIMEOUT)
+            booting.wait_for(r"^node1: up$", TIMEOUT)
+        # All of the FAT but what it has free.
+        assert "(image 90 %)" in booting.text and not cabinet.bmc.drive["Inserted"]
+        assert cabinet.urls[0].startswith("https://10.77.2.1:8443/b/")
+    finally:
+        cabinet.close()
     assert not wire.contains(CANARY) and not wire.contains(CANARY[7:20])
     asked = bytes.fromhex(f"{MAC.replace(':', '')}8100001e0800")
     assert wire.contains(asked), "it asks for an address on the network's VLAN, too"
@@ -144,11 +187,12 @@ def opens_its_envelope_from_a_cd(office: Office) -> None:
 
 
 def comes_up_without_a_server(office: Office) -> None:
-    """From the same CD, with what is on its disk: nobody answers."""
+    """From a CD with the same image, with what is on its disk: nobody answers."""
+    medium = office.lab.directory / "base.iso"
+    office.call("sb", "iso", "host", "-o", medium)
     office.service.stop()
     before = office.own.path.read_bytes()
     nics, own = (Nic(office.lan, MAC),), office.own.arguments()
-    medium = office.lab.directory / "base.iso"
     machine = Machine("alone", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True, extra=own)
     with office.switched_on(machine, office.variables) as vm:
         vm.wait_for(r"provision-disk: this host has its identity from vd", TIMEOUT)
@@ -156,6 +200,31 @@ def comes_up_without_a_server(office: Office) -> None:
         vm.wait_for(rf"^ +credential +{TOKEN_PATH}", TIMEOUT)
     assert "    node1\n" in vm.console and "10.77.2.21/24" in vm.console
     assert office.own.path.read_bytes() == before, "a boot that opens it writes nothing"
+
+
+def opens_nothing_with_companions(office: Office) -> None:
+    """Somebody has put credentials for systemd beside the image on the host's disk. Firmware starts the image as ever,
+    and only PCR 12 is another."""
+    disk, own = office.lab.directory / "own.img", office.lab.directory / "own.cred"
+    office.call("disk", "node1", "-o", disk)
+    own.write_bytes(b"of somebody else")
+    esp = f"{disk}@@{gpt.read_table(disk).partitions[0].offset}"
+    for folder in ("EFI/BOOT/BOOTX64.EFI.extra.d", "loader", "loader/credentials"):
+        proc.run(["mmd", "-i", esp, f"::/{folder}"], package="mtools")
+    for folder in ("EFI/BOOT/BOOTX64.EFI.extra.d", "loader/credentials"):
+        proc.run(["mcopy", "-i", esp, own, f"::/{folder}/own.cred"], package="mtools")
+    nics = (Nic(office.lan, MAC),)
+    machine = Machine("companions", Firmware.SECURE_BOOT, nics, (Device.DISK,), 1024, disk=disk, tpm=True)
+    with office.switched_on(machine, office.variables) as vm:
+        vm.wait_for(r"provision-secrets: this host has not got its credentials:", PATIENCE)
+        vm.wait_for(r"no approved boot chain is the one that was booted \(PCR 7\+11\+12", TIMEOUT)
+    said = [one["answer"] for one in office.json("audit", "--limit", "500") if one["event"] == "envelope-opened"]
+    assert said == ["opened", "chain"]
+    [status] = office.json("status", "node1")["hosts"]
+    assert any("has booted in no chain that the site has approved" in alert["text"] for alert in status["alerts"])
+    [network] = office.json("tpm", "explain", "node1")["networks"]
+    [chain] = network["chains"]
+    assert [(pcr["pcr"], pcr["same"]) for pcr in chain["pcrs"]] == [(7, True), (11, True), (12, False)]
 
 
 def starts_no_other_image(office: Office) -> None:
@@ -177,6 +246,7 @@ def starts_no_other_image(office: Office) -> None:
 
 def test_a_host_gets_its_credentials_by_signed_images_alone(office: Office) -> None:
     comes_up_and_enrols_its_tpm(office)
-    opens_its_envelope_from_a_cd(office)
+    opens_its_envelope_from_a_virtual_cd(office)
+    opens_nothing_with_companions(office)
     starts_no_other_image(office)
     comes_up_without_a_server(office)

@@ -118,11 +118,6 @@ RULES = (
         "With Secure Boot off nobody checks what starts GRUB, so no credential is given for a TPM.",
         lambda cell: cell.firmware is Firmware.UEFI and cell.way is Way.PXE and cell.storage.tpm,
     ),
-    Rule(
-        "own-medium-is-in-clear",
-        "An ISO, a stick or a disk that is one host's own brings its credentials in clear, and asks no TPM for them.",
-        lambda cell: cell.way in (Way.HTTPS, Way.CD, Way.USB, Way.DISK) and cell.storage.tpm,
-    ),
 )
 
 
@@ -144,8 +139,10 @@ ELSEWHERE = {
     Cell(Firmware.SECURE_BOOT, Way.CD, Addressing.DHCP, Storage.NONE): "test_bmc.py",
     Cell(Firmware.UEFI, Way.DISK, Addressing.DHCP, Storage.DISK): "test_oem_disk.py",
     Cell(Firmware.BIOS, Way.PXE, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
+    Cell(Firmware.UEFI, Way.PXE, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
     Cell(Firmware.UEFI, Way.HTTP, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
-    Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.DHCP, Storage.BOTH): "test_wrapped.py",
+    Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.DHCP, Storage.TPM): "test_wrapped.py",
+    Cell(Firmware.SECURE_BOOT, Way.CD, Addressing.STATIC, Storage.BOTH): "test_unified.py",
 }
 """Cells that another test of tests/boot boots anyway, because more is to be seen of them."""
 
@@ -160,12 +157,15 @@ def _cost(row: pairwise.Row) -> float:
 def proved(row: pairwise.Row) -> frozenset[pairwise.Pair]:
     """The pairs that a boot proves. A host with a bond has tagged networks and IPv6 on it, so it boots by its way with
     those as well; by itself each of them still meets every firmware and every storage. One with a disk and a TPM opens
-    its envelope as one with a TPM alone does, and stores it then."""
+    its envelope as one with a TPM alone does, and stores it then; what comes by the TPM finds the same network whether
+    the image was on a disk or not."""
     found, way = pairwise.pairs(row), row[1]
     if row[3] is Storage.BOTH:
         found |= pairwise.pairs((*row[:3], Storage.TPM))
     if row[2] is Addressing.BOND:
         found |= {(1, way, 2, Addressing.VLAN), (1, way, 2, Addressing.IPV6)}
+    if row[3] is Storage.TPM:
+        found |= {(2, row[2], 3, Storage.BOTH)}
     return found
 
 

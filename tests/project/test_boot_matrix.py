@@ -43,7 +43,10 @@ def test_each_rule_rules_out_what_no_other_does() -> None:
         (Cell(Firmware.BIOS, Way.PXE, Addressing.DHCP, Storage.TPM), ["bios-binds-nothing"]),
         (Cell(Firmware.UEFI, Way.PXE, Addressing.DHCP, Storage.TPM), ["grub-binds-nothing-without-secure-boot"]),
         (Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.VLAN, Storage.BOTH), []),
-        (Cell(Firmware.SECURE_BOOT, Way.CD, Addressing.VLAN, Storage.TPM), ["own-medium-is-in-clear"]),
+        (Cell(Firmware.UEFI, Way.CD, Addressing.VLAN, Storage.BOTH), []),
+        (Cell(Firmware.SECURE_BOOT, Way.CD, Addressing.VLAN, Storage.TPM), []),
+        (Cell(Firmware.UEFI, Way.HTTPS, Addressing.BOND, Storage.TPM), []),
+        (Cell(Firmware.SECURE_BOOT, Way.DISK, Addressing.VLAN, Storage.BOTH), []),
         (Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.VLAN, Storage.TPM), []),
         (Cell(Firmware.UEFI, Way.HTTP, Addressing.IPV6, Storage.TPM), []),
         (Cell(Firmware.BIOS, Way.USB, Addressing.BOND, Storage.DISK), []),
@@ -75,7 +78,8 @@ def test_every_pair_that_can_stand_together_is_booted() -> None:
         if cell.storage is Storage.BOTH:
             found |= set(combinations((*values[:3], Storage.TPM), 2))
         bond = cell.addressing is Addressing.BOND
-        return found | ({(cell.way, Addressing.VLAN), (cell.way, Addressing.IPV6)} if bond else set())
+        sealed = {(cell.addressing, Storage.BOTH)} if cell.storage is Storage.TPM else set()
+        return found | sealed | ({(cell.way, Addressing.VLAN), (cell.way, Addressing.IPV6)} if bond else set())
 
     def every(cells: Iterable[Cell]) -> set[tuple[object, object]]:
         return set().union(*map(pairs, cells))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provision import proc
-from provision.media import gpt, unified_medium
+from provision.media import gpt, iso, unified_medium
 from provision.media.unified import UnifiedImages
 from tests.unit.media.test_iso import read_file
 
@@ -47,6 +47,15 @@ def test_firmware_finds_the_image_on_a_cd_and_on_a_stick(tmp_path: Path, size: i
         record = file.read(64)
     assert record[1] == 0xEF and record[32] == 0x88
     assert struct.unpack("<I", record[40:44])[0] * 2048 == partition.offset
+
+
+@pytest.mark.integration
+def test_what_a_reader_has_of_the_image_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    images = UnifiedImages(tmp_path)
+    entry = images.medium(images.put("b" * 64, b"one" * 9000, *ABOUT))
+    [(name, (place,))] = iso.boot_files(entry.path).items()
+    assert name == "image" and entry.path.read_bytes()[place.start : place.stop] == read_file(entry.path, iso.EFI_PATH)
 
 
 @pytest.mark.integration
