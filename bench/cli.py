@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common import Row, paired, process, table, workspace
+from bench.common import Row, listens, paired, process, table, workspace
 
 PAIRS = 9
 HELP, STATUS = "<= 20", "<= 50"
@@ -53,7 +53,7 @@ def main(pairs: int = PAIRS) -> list[Row]:
             against_python("provision status --help", "none", pairs, command("status", "--help")),
             against_python("provision status, no service running", STATUS, pairs, status),
         ]
-        with process(command("--state", state, "serve"), (state / "operator.sock").exists):
+        with process(command("--state", state, "serve"), listens(state / "operator.sock")):
             rows.append(against_python("provision status, asking the service", STATUS, pairs, status))
     print(table(rows))
     return rows

@@ -119,6 +119,16 @@ def accepts(port: int) -> Callable[[], bool]:
     return ready
 
 
+def listens(path: Path) -> Callable[[], bool]:
+    """Whether something listens on that Unix socket; it is there a moment before it listens."""
+
+    def ready() -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(path)) == 0
+
+    return ready
+
+
 def forget_peak(pid: int) -> None:
     """Let a process's highest resident memory be counted anew from now on (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bench import site
-from bench.common import Row, cpu_time, paired, process, python, table
+from bench.common import Row, cpu_time, listens, paired, process, python, table
 from provision import boot_paths
 from provision.boot_paths import PxelinuxConfig
 
@@ -123,7 +123,7 @@ class Ground:
         state = site.make_site(stack, hosts)
         self._server, self._hosts = stack.enter_context(site.lan(hosts))
         serve = self._server.argv(python("provision", "--state", state, "serve"))
-        self.ours = stack.enter_context(process(serve, (state / "operator.sock").exists))
+        self.ours = stack.enter_context(process(serve, listens(state / "operator.sock")))
         self._wait(PORT)
         size = int(self.ask(PORT, range(1), 0)["bytes"])
         peer = self._server.argv(python("bench.configs", "bare", str(PEER_PORT), str(size)))

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import site
-from bench.common import Row, paired, process, python, table, workspace
+from bench.common import Row, listens, paired, process, python, table, workspace
 from bench.first_byte import first_byte, ingredients_of
 from provision.boot import DOWNLOADS, Medium
 from provision.media.authoring import Ingredients
@@ -51,7 +51,7 @@ def first_bytes(pairs: int, initrd: int) -> list[Row]:
         site.fill(service, pairs * len(_KINDS) + 1, root, initrd)
         service.close()
         ingredients, sock = ingredients_of(state, root), state / "operator.sock"
-        with process(python("provision", "--state", state, "serve"), sock.exists):
+        with process(python("provision", "--state", state, "serve"), listens(sock)):
             first_byte(sock, site.name(0), "disk")
             rebuild(ingredients, root)
             found = {

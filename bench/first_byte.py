@@ -21,7 +21,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from bench import site
-from bench.common import Row, paired, process, python, table, workspace
+from bench.common import Row, listens, paired, process, python, table, workspace
 from provision import proc
 from provision.media import iso
 from provision.media.authoring import Ingredients
@@ -123,7 +123,7 @@ def measure(pairs: int, initrd: int) -> list[Row]:
         site.fill(service, pairs + 1, root, initrd)
         service.close()
         ingredients, sock = ingredients_of(state, root), state / "operator.sock"
-        with process(python("provision", "--state", state, "serve"), sock.exists):
+        with process(python("provision", "--state", state, "serve"), listens(sock)):
             first_byte(sock, site.name(0))
             rebuild(ingredients, root)
             before = _sizes(state)

@@ -30,8 +30,7 @@ class Compromises:
             sealed = store.credentials.open(name, sorted(store.snapshot.credentials.get(name, {})))
             contents = [Content(one.name, one.version, one.secret) for one in sealed]
             tpm, earlier = store.tpms.holds(name), store.earlier_credentials.open(name)
-            tokens = tuple(token.name for token in self._for_it_alone(name))
-            stored = store.identities.of(name)
+            tokens, stored = tuple(token.name for token in self._for_it_alone(name)), store.identities.of(name)
             links = store.links.standing(name, [f"token:{token}" for token in tokens])
             told: list[Fields] = [{"host": name, "count": len(contents)}, *({"host": name, "token": t} for t in tokens)]
             with act(core.audit, core.clock, "host-compromised", principal, told):

@@ -157,7 +157,7 @@ class Wrapped:
         """Measure these as a firmware does, and have all in the log."""
         for event in events:
             parameters = TPM.u32(1) + TPM.u16(11) + event.digest
-            self.device.run(0x182, TPM.u32(event.pcr), parameters, TPM._empty_password())
+            self.device.run(0x182, TPM.u32(event.pcr), parameters, TPM.empty_password())
             self.log = (self.log or header()) + entry(event)
 
     def values(self, numbers: Iterable[int]) -> dict[str, str]:

@@ -168,7 +168,7 @@ class Tpm:
         """A primary key, made anew."""
         sensitive = sized(sized(b"") + sized(b""))
         parameters = sensitive + sized(template) + sized(b"") + u32(0)
-        handle, answer, _ = self.run(0x131, u32(hierarchy), parameters, _empty_password(), answer_handle=True)
+        handle, answer, _ = self.run(0x131, u32(hierarchy), parameters, empty_password(), answer_handle=True)
         public = _take(answer)
         try:
             yield Key(handle, public, u16(_SHA256) + _sha256(public))
@@ -227,7 +227,7 @@ class Tpm:
         """A session that may use the endorsement key once."""
         with self.policy() as session:
             parameters = sized(b"") + sized(b"") + sized(b"") + u32(0)
-            self.run(0x151, u32(ENDORSEMENT, session.handle), parameters, _empty_password())
+            self.run(0x151, u32(ENDORSEMENT, session.handle), parameters, empty_password())
             yield session
 
     def policy_pcr(self, session, numbers):
@@ -236,7 +236,7 @@ class Tpm:
 
     def policy_nv(self, session, index, operand):
         """The index is not above the operand (as unsigned numbers)."""
-        self.run(0x149, u32(index, index, session.handle), sized(operand) + u16(0, 9), _empty_password())
+        self.run(0x149, u32(index, index, session.handle), sized(operand) + u16(0, 9), empty_password())
 
     def policy_start(self, session, resets, restarts):
         """The TPM has been reset, and restarted since, so many times."""
@@ -262,21 +262,21 @@ class Tpm:
     def activate(self, attestation, endorsement, session, credential, seed):
         """The value of a server's challenge; the session may use the endorsement key."""
         parameters, names = credential + seed, [attestation.name, endorsement.name]
-        auth = _empty_password() + session.authorize(0x147, names, parameters, False)
+        auth = empty_password() + session.authorize(0x147, names, parameters, False)
         _, answer, _ = self.run(0x147, u32(attestation.handle, endorsement.handle), parameters, auth)
         return _take(answer)
 
     def quote(self, key, nonce, numbers):
         """What the key signs of the PCRs: TPMS_ATTEST and TPMT_SIGNATURE."""
         parameters = sized(nonce) + u16(_NONE) + selection(numbers)
-        _, answer, _ = self.run(0x158, u32(key.handle), parameters, _empty_password())
+        _, answer, _ = self.run(0x158, u32(key.handle), parameters, empty_password())
         message = _take(answer)
         return message, answer[2 + len(message) :]
 
     def extend(self, pcr, text):
         """Measure a text into a PCR, of the SHA-256 bank."""
         digest = u32(1) + u16(_SHA256) + _sha256(text)
-        self.run(0x182, u32(pcr), digest, _empty_password())
+        self.run(0x182, u32(pcr), digest, empty_password())
 
     def read_nv(self, index):
         """All of an NV index that anybody may read."""
@@ -285,7 +285,7 @@ class Tpm:
         content = b""
         while len(content) < size:
             part = u16(min(512, size - len(content)), len(content))
-            content += _take(self.run(0x14E, u32(index, index), part, _empty_password())[1])
+            content += _take(self.run(0x14E, u32(index, index), part, empty_password())[1])
         return content
 
     def counter(self, index):
@@ -307,10 +307,10 @@ class Tpm:
             known = b""
             if error.code != _UNWRITTEN:
                 public = u32(index) + u16(_SHA256) + u32(COUNTER_ATTRIBUTES) + sized(b"") + u16(8)
-                self.run(0x12A, u32(OWNER), sized(b"") + sized(public), _empty_password())
+                self.run(0x12A, u32(OWNER), sized(b"") + sized(public), empty_password())
         if not known or int.from_bytes(known, "big") < least:
             content = sized(least.to_bytes(8, "big")) + u16(0)
-            self.run(0x137, u32(OWNER, index), content, _empty_password())
+            self.run(0x137, u32(OWNER, index), content, empty_password())
 
 
 def _take(answer):
@@ -318,7 +318,7 @@ def _take(answer):
     return answer[2 : 2 + struct.unpack_from(">H", answer)[0]]
 
 
-def _empty_password():
+def empty_password():
     return u32(PASSWORD) + sized(b"") + bytes([_CONTINUE]) + sized(b"")
 
 
