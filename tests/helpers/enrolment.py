@@ -22,6 +22,7 @@ from tests.helpers.tpm import Tpm, software_tpm
 
 HOST = load("tpm")
 LOG_OF = load("firmware_log")
+load("answers")
 PROGRAM = load("enroll")
 
 Post = Callable[[str, str, dict[str, Any]], dict[str, Any]]

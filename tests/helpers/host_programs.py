@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import socket
 import sys
@@ -11,12 +12,30 @@ from types import ModuleType
 from tests.helpers.paths import ROOT
 
 _PROGRAMS = ROOT / "images/host/root/usr/lib/provision"
+_loaded: dict[str, ModuleType] = {}
 
 
 def load(name: str) -> ModuleType:
-    """A program of the image; those that it imports stand beside it."""
+    """A program of the image, the same one for all who load it; what it imports stands beside it."""
+    if name not in _loaded:
+        written, sys.dont_write_bytecode = (
+            sys.dont_write_bytecode,
+            True,
+        )  # nothing may come beside what images are made of
+        try:
+            _loaded[name] = _load(name)
+        finally:
+            sys.dont_write_bytecode = written
+    return _loaded[name]
+
+
+def _load(name: str) -> ModuleType:
+    if str(_PROGRAMS) not in sys.path:
+        sys.path.append(str(_PROGRAMS))
     file = _PROGRAMS / name
-    loader = SourceFileLoader(name, str(file if file.exists() else file.with_suffix(".py")))
+    if not file.exists():
+        return importlib.import_module(name)
+    loader = SourceFileLoader(name, str(file))
     spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from tests.helpers.host_programs import load
 
 pytestmark = pytest.mark.integration
-for name in ("libcrypto", "placing", "signed_seed"):
-    load(name)
 PROGRAM: Any = load("answers")
 FETCH: Any = load("fetch-seed")
+ENROLL: Any = load("enroll")
+ENVELOPE: Any = load("open-envelope")
 
 Serve = Callable[[socket.socket], None]
 
@@ -93,6 +93,25 @@ def test_an_answer_that_does_not_end_is_none(head: bytes, drop: bytes) -> None:
         with pytest.raises(OSError, match=r"does not end|no HTTP"):
             ask(server)
         assert time.monotonic() - begun < 10
+
+
+def test_who_asks_for_a_tpm_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in (ENROLL, ENVELOPE):
+        monkeypatch.setattr(program, "_SECONDS", 1)
+    with answering(drips(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", b"x")) as server:
+        with pytest.raises(OSError, match="does not end"):
+            ENROLL.post(server, "/enroll/begin", {})
+        with pytest.raises(OSError, match="does not end"):
+            ENVELOPE._ask(f"{server}/envelope", "GET", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(b"[" * 60000, "it answered 403"), (b'{"detail": "\\u001b[2J no"}', r"\?\[2J no")]
+)
+def test_what_refuses_an_enrolment_is_one_line(answer: bytes, words: str) -> None:
+    head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    with answering(sends(head + answer)) as server, pytest.raises(ENROLL.Refused, match=words):
+        ENROLL.post(server, "/enroll/begin", {})
 
 
 def test_a_large_one_is_not_read_to_its_end() -> None:
