@@ -107,7 +107,7 @@ class Office(DemoSite):
         return self.switched_on(machine, self.variables)
 
     def hears(self, count: int) -> list[str]:
-        """What came of the envelopes, as soon as the host has said so often; it does so after its console has shown it."""
+        """What came of the envelopes, as soon as the host has said so often; its console shows it before that."""
         end = time.monotonic() + TIMEOUT
         while True:
             entries = self.json("audit", "--limit", "500")
