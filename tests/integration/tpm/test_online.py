@@ -24,7 +24,7 @@ from tests.helpers.firmware_log import enforced, entry, header, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, GENERAL
 from tests.helpers.tpm import Tpm, software_tpm
-from tests.helpers.wrapped_site import INVENTORY, LOG, ONLINE, Wrapped, wrapped
+from tests.helpers.wrapped_site import INVENTORY, KEPT_KEY, LOG, ONLINE, Wrapped, wrapped
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +64,23 @@ def unified(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
         found.enroll()
         booted(found, found.bindings()[1], keys(secure=b"\0"))
         yield found
+
+
+@pytest.mark.parametrize("storage", ["persistent", "none"])
+def test_nothing_of_it_stays_for_another_start(host: Wrapped, tmp_path: Path, storage: str) -> None:
+    """What opens in one start alone is worth nothing on a disk, or in the TPM."""
+    host.storage = storage
+    if storage != "none":
+        host.disk = tmp_path / "disk"
+        host.disk.write_bytes(bytes(256 * 1024))
+    assert host.run(), host.console
+    assert host.token() == CANARY
+    assert host.disk is None or not any(host.disk.read_bytes())
+    assert KEPT_KEY.find(host.device) is None
+    host.silent = True
+    host.console.clear()
+    assert not host.run()
+    assert "nobody gives this host its envelope" in " ".join(host.console)
 
 
 def refused(host: Wrapped, words: str) -> None:
