@@ -63,12 +63,12 @@ def test_a_host_takes_an_update_and_keeps_it(here: Site, host: Host, wire: Betwe
     base = here.service.core.base(other(here))
     with host.up():
         until(lambda: host.has_rebooted, host)
+        until(lambda: says(here) == f"a a {here.base.id} {base.id} rebooting {base.id}", host)
     initrds = b"".join(entry.path.read_bytes() for entry in base.initrds)
     kernel, initrd, arguments = host.content("b")
     assert (kernel, initrd) == (base.kernel.path.read_bytes(), initrds)
     assert re.fullmatch(rb"console=ttyS0 provision\.identity=[0-9a-f]{32}\n", arguments)
     assert host.disk["trying"] == "b" and host.disk["versions"]["b"].startswith(f"{base.id}:")
-    assert says(here) == f"a a {here.base.id} {base.id} rebooting {base.id}"
     host.starts()
     with host.up():
         until(lambda: says(here) == f"b b {here.base.id} {base.id} idle", host)

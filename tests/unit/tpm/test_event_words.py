@@ -33,7 +33,7 @@ def test_a_difference_names_both(expected: Event | None, found: Event | None, sa
 
 
 def test_values_that_differ_without_an_event_were_measured_behind_the_log() -> None:
-    assert "what was measured after the log is another" in difference(None)
+    assert "something was measured after the log was read" in difference(None)
 
 
 def test_a_text_is_short_and_printable_and_an_unknown_kind_is_a_number() -> None:

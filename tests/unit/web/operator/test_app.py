@@ -104,7 +104,12 @@ def test_what_is_told_of_hosts(here: Site, app: Guard) -> None:
 
 def test_credentials_go_in_and_never_out(here: Site, app: Guard) -> None:
     path = "/v1/hosts/node1/credentials/token"
-    assert data(app, "PUT", path, b"a-new-secret") == {"host": "node1", "name": "token", "version": 2}
+    assert data(app, "PUT", path, b"a-new-secret") == {
+        "host": "node1",
+        "name": "token",
+        "version": 2,
+        "exposed": False,
+    }
     assert data(app, "PUT", path + "?path=/etc/other&mode=0640", b"a-new-secret")["version"] == 3
     rows = data(app, "GET", "/v1/credentials?host=node1")
     assert [(r["name"], r["path"], r["mode"], r["version"]) for r in rows] == [("token", "/etc/other", "0640", 3)]
