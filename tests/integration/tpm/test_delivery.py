@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -22,7 +24,7 @@ from tests.helpers.firmware_log import enforced, entry, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
-from tests.helpers.wrapped_site import INVENTORY, Wrapped, wrapped
+from tests.helpers.wrapped_site import INVENTORY, TPM, Wrapped, wrapped
 
 pytestmark = pytest.mark.integration
 
@@ -80,6 +82,22 @@ def test_the_same_envelope_is_made_once(host: Wrapped) -> None:
     assert host.run()
     first, second = (one.split(b"\n")[2] for one in host.wire if one.startswith(b"provision-envelope"))
     assert [part in second for part in first.split(b'"sealed":')[1:]] == [True], "only the approval is signed anew"
+
+
+@pytest.mark.parametrize(("times", "opens"), [(1, True), (7, True), (1000, False)])
+def test_measurements_of_others_do_not_keep_it_closed(host: Wrapped, times: int, opens: bool) -> None:
+    """The kernel measures, too (PCR 10): a session that has seen the PCRs before that opens nothing."""
+    host.boot()
+    unseal, left = TPM.Tpm.unseal, iter(range(times))
+
+    def measured_before(device: Any, *arguments: object) -> bytes:
+        if next(left, None) is not None:
+            device.extend(10, b"a module")
+        return bytes(unseal(device, *arguments))
+
+    with patch.object(TPM.Tpm, "unseal", measured_before):
+        assert host.run() is opens
+    assert opens or "failed with 0x128" in " ".join(host.console)
 
 
 @pytest.mark.parametrize("pcr", [4, 8, 9])

@@ -14,7 +14,8 @@ import tpm
 FORMAT = "provision-envelope 1"
 NEWEST = 0x01805057
 """The NV index that remembers the highest number of an envelope that was opened."""
-_REVOKED, _POLICY_NV = 0x126, 0x149
+_REVOKED, _POLICY_NV, _PCR_CHANGED = 0x126, 0x149, 0x128
+_TRIES = 8
 _RSA_SEED = 258  # a TPM2B of 2048 bits; one for an elliptic key is shorter
 
 
@@ -103,9 +104,7 @@ class Envelope:
         with device.external(bytes.fromhex(self.authority["public"])) as site:
             for approval in self.approvals:
                 try:
-                    with device.policy(ek) as session:
-                        self._satisfy(device, session, site, approval)
-                        return device.unseal(sealed, session)
+                    return self._key_by(device, ek, sealed, site, approval)
                 except tpm.TpmError as error:
                     revoked = revoked and (error.command, error.code) == (_POLICY_NV, _REVOKED)
                     failures.append(f"{_name(approval)}: {error}")
@@ -113,6 +112,20 @@ class Envelope:
             raise Refused("revoked", f"the approval of what was booted is revoked ({'; '.join(failures)})")
         why = "; ".join(failures) or "none is approved"
         raise Refused("chain", f"no approved boot chain is the one that was booted ({why})")
+
+    def _key_by(self, device, ek, sealed, site, approval):
+        """By this one. The kernel may extend a PCR of its own at any time (IMA); the TPM then wants to be asked anew
+        (TPM 2.0 Part 3, TPM2_PolicyPCR)."""
+        left = _TRIES
+        while True:
+            left -= 1
+            try:
+                with device.policy(ek) as session:
+                    self._satisfy(device, session, site, approval)
+                    return device.unseal(sealed, session)
+            except tpm.TpmError as error:
+                if error.code != _PCR_CHANGED or not left:
+                    raise
 
     def _satisfy(self, device, session, site, approval):
         if approval["version"] is not None:
