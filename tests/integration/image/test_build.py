@@ -64,18 +64,19 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes_and_so_does_veri
         if what == "packing the root file system":
             raise KeyboardInterrupt
 
-    request = Request(elsewhere / "recipe.yaml", cache=cache)
     with pytest.raises(KeyboardInterrupt):
-        build(request, interrupt)
+        build(Request(elsewhere / "recipe.yaml", cache=cache), interrupt)
     assert list(cache.rglob("new-*")) == [] and not list((cache / "images").glob("*"))
-    second = builder.verify(request, lambda what, done: seen.append(what))
-    assert seen.count("packing the root file system") == 2 and "comparing the media" in seen
+    # What was built here is in the user's cache, so the build that is compared with it is the only one.
+    seen.clear()
+    request = Request(elsewhere / "recipe.yaml")
+    assert builder.verify(request, lambda what, done: seen.append(what)) == built
+    assert seen.count("again: packing the root file system") == 1 and "comparing the media" in seen
+    assert "packing the root file system" not in seen
     names = sorted(path.name for path in built.directory.iterdir())
     assert names == ["bom.cdx.json", "image.json", "initrd", "report.html", "report.json", "vmlinuz"]
-    for name in names:
-        assert (second.directory / name).read_bytes() == (built.directory / name).read_bytes(), name
     seen.clear()
-    assert build(request, lambda what, done: seen.append(what)) == second
+    assert build(request, lambda what, done: seen.append(what)) == built
     assert seen == ["reading the recipe", "done"]
 
 
