@@ -42,10 +42,11 @@ integration: $(VENV)/.ready
 	tools/need boot bench integration browser
 	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
 
-# Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere.
+# Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere. A boot at a
+# time is given to a worker, as the longest come first.
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
-	$(BIN)/pytest -m boot -n $(JOBS) --dist load --timeout 3600
+	$(BIN)/pytest -m boot -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600
 
 # Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
 # documentation gets its tables also when some fail, or when it is interrupted and started again.

@@ -14,17 +14,18 @@ from tests.boot.site import BootSite
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
 
-LONGEST = ("test_updates.py", "test_host_is_up.py", "test_unified.py", "test_enrolment.py", "test_signed_seed.py")
-"""They start first, so that no worker waits for another one at the end."""
+LONGEST = ("test_unified.py", "test_updates.py", "test_host_is_up.py", "test_host_image.py", "test_enrolment.py")
+"""They start first, the longest before the others, so that no worker waits for another one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this directory boots a machine."""
     here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.boot)
-    items.sort(key=lambda item: here not in item.path.parents or item.path.name not in LONGEST)
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
