@@ -43,6 +43,7 @@ class Process:
             command = [proc.find("ip", "iproute2"), "netns", "exec", namespace, *command]
         # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
         command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *command]
+        _set_aside(log)
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True
@@ -64,8 +65,9 @@ class Process:
         return plain(self.log)
 
     def wait_for(self, pattern: str, silence: float = 10.0) -> re.Match[str]:
-        """Wait until it has printed `pattern`; raises WaitFailed with its last lines after `silence` seconds of it."""
-        return wait_for(self.log, pattern, Patience(silence, self.log), self.name, lambda: self.running)
+        """Wait until it has printed `pattern`; raises WaitFailed with its last lines when it has neither printed nor
+        computed anything for `silence` seconds."""
+        return wait_for(self.log, pattern, Patience(silence, self.log, pid=self.pid), self.name, lambda: self.running)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit code; raises Unavailable after `timeout` seconds."""
@@ -86,6 +88,12 @@ class Process:
             self._child.wait()
 
 
+def _set_aside(log: Path) -> None:
+    """Give the log of an earlier program another name: what is waited for is what this one prints."""
+    if log.exists():
+        log.rename(log.with_name(f"{log.name}.{len(list(log.parent.glob(f'{log.name}.*'))) + 1}"))
+
+
 def plain(path: Path) -> str:
     """The text of a log without escapes, carriage returns and backspaces; empty while there is no such file."""
     try:
@@ -95,18 +103,20 @@ def plain(path: Path) -> str:
 
 
 class Patience:
-    """How long something is waited for: as long as one of its files grows, however slow the machine is.
+    """How long something is waited for: as long as one of its files grows, or the program `pid` computes, however slow
+    the machine is.
 
     It ends after `silence` seconds in which none of them did, and after MOST_SECONDS in any case.
     """
 
-    def __init__(self, silence: float, *files: Path) -> None:
-        self._silence, self._files = silence, files
+    def __init__(self, silence: float, *files: Path, pid: int | None = None) -> None:
+        self._silence, self._files, self._pid = silence, files, pid
         self._sizes, self._began = self._look(), time.monotonic()
         self._grown = self._began
 
     def _look(self) -> list[int]:
-        return [path.stat().st_size if path.exists() else 0 for path in self._files]
+        sizes = [path.stat().st_size if path.exists() else 0 for path in self._files]
+        return sizes if self._pid is None else [*sizes, _computed(self._pid)]
 
     def ended(self) -> str:
         """Why there is nothing more to wait for, in words that follow "did not print it"; empty while there is."""
@@ -116,6 +126,15 @@ class Patience:
         if now - self._grown > self._silence:
             return f"and nothing else for {self._silence:.0f} s"
         return f"within {MOST_SECONDS:.0f} s" if now - self._began > MOST_SECONDS else ""
+
+
+def _computed(pid: int) -> int:
+    """The clock ticks that a program has computed for; 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
