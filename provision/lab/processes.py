@@ -43,7 +43,8 @@ class Process:
             command = [proc.find("ip", "iproute2"), "netns", "exec", namespace, *command]
         # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
         command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *command]
-        _set_aside(log)
+        # What an earlier program has printed there is not this one's.
+        self._begins = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True
@@ -62,12 +63,13 @@ class Process:
     @property
     def text(self) -> str:
         """What it has printed so far."""
-        return plain(self.log)
+        return plain(self.log, self._begins)
 
     def wait_for(self, pattern: str, silence: float = 10.0) -> re.Match[str]:
         """Wait until it has printed `pattern`; raises WaitFailed with its last lines when it has neither printed nor
         computed anything for `silence` seconds."""
-        return wait_for(self.log, pattern, Patience(silence, self.log, pid=self.pid), self.name, lambda: self.running)
+        patience = Patience(silence, self.log, pid=self.pid)
+        return wait_for(self.log, pattern, patience, self.name, lambda: self.running, self._begins)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit code; raises Unavailable after `timeout` seconds."""
@@ -88,16 +90,11 @@ class Process:
             self._child.wait()
 
 
-def _set_aside(log: Path) -> None:
-    """Give the log of an earlier program another name: what is waited for is what this one prints."""
-    if log.exists():
-        log.rename(log.with_name(f"{log.name}.{len(list(log.parent.glob(f'{log.name}.*'))) + 1}"))
-
-
-def plain(path: Path) -> str:
-    """The text of a log without escapes, carriage returns and backspaces; empty while there is no such file."""
+def plain(path: Path, begins: int = 0) -> str:
+    """The text of a log, from the byte `begins` on, without escapes, carriage returns and backspaces; empty while there
+    is no such file."""
     try:
-        return _ESCAPES.sub("", path.read_bytes().decode("utf-8", "replace"))
+        return _ESCAPES.sub("", path.read_bytes()[begins:].decode("utf-8", "replace"))
     except FileNotFoundError:
         return ""
 
@@ -137,8 +134,11 @@ def _computed(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
-    """Wait until the text of `path` has `pattern` (multi-line mode) anywhere, and return the first match.
+def wait_for(
+    path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool], begins: int = 0
+) -> re.Match[str]:
+    """Wait until the text of `path`, from the byte `begins` on, has `pattern` (multi-line mode), and return the first
+    match.
 
     Raises WaitFailed with the last 60 lines when `patience` has ended, or when `alive` says no and the text is without
     the pattern.
@@ -146,7 +146,7 @@ def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: 
     expression = re.compile(pattern, re.MULTILINE)
     while True:
         lives = alive()
-        match = expression.search(plain(path))
+        match = expression.search(plain(path, begins))
         if match:
             return match
         if not lives:
