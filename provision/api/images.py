@@ -55,7 +55,7 @@ class ImportOrder(Model):
 
 class Image(Answer):
     """A base image under one of its names; sizes in bytes. `parts` is where the size goes: by the image's own report,
-    or else by its files."""
+    or else by its files. When it is `revoked`, no host that boots it opens an envelope."""
 
     model_config = examples(
         {
@@ -69,6 +69,7 @@ class Image(Answer):
             "disk_size": 134217728,
             "loaders": ["grubx64.efi", "ldlinux.c32", "lpxelinux.0", "shimx64.efi"],
             "parts": {"kernel": 8388608, "initrd": 41943040, "boot loaders": 3145728},
+            "revoked": False,
         }
     )
 
@@ -82,6 +83,7 @@ class Image(Answer):
     disk_size: Size
     loaders: tuple[LoaderName, ...]
     parts: dict[Line, Size] = {}
+    revoked: bool
 
 
 class DamagedImage(Answer):

@@ -93,7 +93,7 @@ class SignUnified(Request):
 
 class UnifiedRow(Answer):
     """A signed unified kernel image: of which base, and with what in it. It is `current` when it would come out the
-    same if it were signed again."""
+    same if it were signed again. When it is `revoked`, no host that boots it opens an envelope."""
 
     model_config = examples(
         {
@@ -104,6 +104,7 @@ class UnifiedRow(Answer):
             "certificate": _SHA256,
             "command_line": "console=ttyS0",
             "current": True,
+            "revoked": False,
         }
     )
 
@@ -114,3 +115,4 @@ class UnifiedRow(Answer):
     certificate: Fingerprint
     command_line: Line
     current: bool
+    revoked: bool

@@ -83,7 +83,7 @@ def _report(ended: list[Followed], as_json: bool, alone: bool) -> None:
         output.data([{"host": one.host, "up": one.error is None, "problem": _details(one)} for one in ended])
     else:
         for one in ended:
-            output.say(f"{one.host}: up" if one.error is None else f"{one.host}: FAILED: {one.error}")
+            output.say(f"{one.host}: up" if one.error is None else output.failed(one.host, one.error))
     if failed:
         raise typer.Exit(Exit.FAILED)
 

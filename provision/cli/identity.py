@@ -53,5 +53,5 @@ def decommission(
         output.say(f"{host}: its identity is forgotten, and its credentials are exposed; replace each of them")
     if not given.json and done.sealed:
         output.say(
-            "on its disk is only ciphertext, which its own TPM opens, in a boot chain that the site has approved"
+            "it keeps nothing in clear: its own TPM alone opens what it has, in a boot chain that the site has approved"
         )

@@ -183,11 +183,11 @@ def list_() -> None:
         output.data(rows)
         return
     output.table(
-        ("NAME", "ID", "KERNEL", "SECURE BOOT"),
+        ("NAME", "ID", "KERNEL", "REVOKED", "SECURE BOOT"),
         (
-            (row.name, row.id, None, row.problem)
+            (row.name, row.id, None, None, row.problem)
             if isinstance(row, DamagedImage)
-            else (row.name, row.id, row.kernel, row.signing)
+            else (row.name, row.id, row.kernel, "yes" if row.revoked else "no", row.signing)
             for row in rows
         ),
     )

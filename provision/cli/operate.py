@@ -122,7 +122,7 @@ def _as_data(done: _Changed | ProvisionError) -> dict[str, Any]:
 
 def _window_said(host: str, done: _Changed | ProvisionError) -> str:
     if isinstance(done, ProvisionError):
-        return f"{host}: FAILED: {done}"
+        return output.failed(host, done)
     if isinstance(done, dict):
         return f"{host}: no window is open"
     return f"{host}: may boot from the network {output.times(done.boots)} until {output.moment(done.expires)}"

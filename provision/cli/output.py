@@ -112,6 +112,11 @@ def failure(error: ProvisionError, as_json: bool) -> None:
     sys.stderr.write(f"error: {_line(error)}\n")
 
 
+def failed(host: str, error: ProvisionError) -> str:
+    """What to say of one host of many; an error most often begins with that host itself."""
+    return f"{host}: FAILED: {str(error).removeprefix(f'{host}: ')}"
+
+
 def notes(as_json: bool) -> Callable[[str], None]:
     """What prints a line beside the answer, on standard error; it may come while a bar moves."""
 

@@ -99,7 +99,7 @@ def list_() -> None:
     if given.json:
         output.data(rows)
         return
-    output.table(("BASE", "SIZE", "CURRENT", "CERTIFICATE", "SHA-256"), map(_cells, rows))
+    output.table(("BASE", "SIZE", "CURRENT", "REVOKED", "CERTIFICATE", "SHA-256"), map(_cells, rows))
 
 
 def iso(
@@ -166,7 +166,7 @@ def enrol_image(
 
 def _cells(row: UnifiedRow) -> tuple[str, ...]:
     current = "yes" if row.current else "no: sign it again"
-    return row.name, f"{row.size >> 20} MiB", current, row.certificate[:16], row.sha256
+    return row.name, f"{row.size >> 20} MiB", current, "yes" if row.revoked else "no", row.certificate[:16], row.sha256
 
 
 def _read(path: Path) -> bytes:

@@ -105,7 +105,7 @@ class DemoSite:
     def serve(self) -> Process:
         """Start the service and wait until it serves."""
         process = self.lab.spawn(self.lab.server, self.argv("serve"), log="provision.log")
-        process.wait_for(r"serving", 30)
+        process.wait_for(r"serving", 120)
         return process
 
     def dhcp(self) -> Process:

@@ -43,6 +43,8 @@ class Process:
             command = [proc.find("ip", "iproute2"), "netns", "exec", namespace, *command]
         # The kernel ends it when the thread that started it ends, even by SIGKILL: a laboratory leaves nothing running.
         command = [proc.find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--", *command]
+        # What an earlier program has printed there is not this one's.
+        self._begins = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds, start_new_session=True
@@ -61,11 +63,13 @@ class Process:
     @property
     def text(self) -> str:
         """What it has printed so far."""
-        return plain(self.log)
+        return plain(self.log, self._begins)
 
     def wait_for(self, pattern: str, silence: float = 10.0) -> re.Match[str]:
-        """Wait until it has printed `pattern`; raises WaitFailed with its last lines after `silence` seconds of it."""
-        return wait_for(self.log, pattern, Patience(silence, self.log), self.name, lambda: self.running)
+        """Wait until it has printed `pattern`; raises WaitFailed with its last lines when it has neither printed nor
+        computed anything for `silence` seconds."""
+        patience = Patience(silence, self.log, pid=self.pid)
+        return wait_for(self.log, pattern, patience, self.name, lambda: self.running, self._begins)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit code; raises Unavailable after `timeout` seconds."""
@@ -86,27 +90,30 @@ class Process:
             self._child.wait()
 
 
-def plain(path: Path) -> str:
-    """The text of a log without escapes, carriage returns and backspaces; empty while there is no such file."""
+def plain(path: Path, begins: int = 0) -> str:
+    """The text of a log, from the byte `begins` on, without escapes, carriage returns and backspaces; empty while there
+    is no such file."""
     try:
-        return _ESCAPES.sub("", path.read_bytes().decode("utf-8", "replace"))
+        return _ESCAPES.sub("", path.read_bytes()[begins:].decode("utf-8", "replace"))
     except FileNotFoundError:
         return ""
 
 
 class Patience:
-    """How long something is waited for: as long as one of its files grows, however slow the machine is.
+    """How long something is waited for: as long as one of its files grows, or the program `pid` computes, however slow
+    the machine is.
 
     It ends after `silence` seconds in which none of them did, and after MOST_SECONDS in any case.
     """
 
-    def __init__(self, silence: float, *files: Path) -> None:
-        self._silence, self._files = silence, files
+    def __init__(self, silence: float, *files: Path, pid: int | None = None) -> None:
+        self._silence, self._files, self._pid = silence, files, pid
         self._sizes, self._began = self._look(), time.monotonic()
         self._grown = self._began
 
     def _look(self) -> list[int]:
-        return [path.stat().st_size if path.exists() else 0 for path in self._files]
+        sizes = [path.stat().st_size if path.exists() else 0 for path in self._files]
+        return sizes if self._pid is None else [*sizes, _computed(self._pid)]
 
     def ended(self) -> str:
         """Why there is nothing more to wait for, in words that follow "did not print it"; empty while there is."""
@@ -118,8 +125,20 @@ class Patience:
         return f"within {MOST_SECONDS:.0f} s" if now - self._began > MOST_SECONDS else ""
 
 
-def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool]) -> re.Match[str]:
-    """Wait until the text of `path` has `pattern` (multi-line mode) anywhere, and return the first match.
+def _computed(pid: int) -> int:
+    """The clock ticks that a program has computed for; 0 when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def wait_for(
+    path: Path, pattern: str, patience: Patience, subject: str, alive: Callable[[], bool], begins: int = 0
+) -> re.Match[str]:
+    """Wait until the text of `path`, from the byte `begins` on, has `pattern` (multi-line mode), and return the first
+    match.
 
     Raises WaitFailed with the last 60 lines when `patience` has ended, or when `alive` says no and the text is without
     the pattern.
@@ -127,7 +146,7 @@ def wait_for(path: Path, pattern: str, patience: Patience, subject: str, alive: 
     expression = re.compile(pattern, re.MULTILINE)
     while True:
         lives = alive()
-        match = expression.search(plain(path))
+        match = expression.search(plain(path, begins))
         if match:
             return match
         if not lives:

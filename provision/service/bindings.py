@@ -176,10 +176,10 @@ class Bindings:
         except (NotFound, Unavailable):
             return None  # which is why it is incomplete
         versions = self._core.store.image_versions
-        version = versions.known(base.id)
-        if version is None or version >= versions.least:
+        if not versions.is_revoked(base.id):
             return None
-        fact = f"Its base image '{base.name}' has version {version}, and versions below {versions.least} are revoked"
+        version, least = versions.known(base.id), versions.least
+        fact = f"Its base image '{base.name}' has version {version}, and versions below {least} are revoked"
         return fact, f"Import a newer image, and let {state.host.name} have it"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from provision.api import hosts as api
 from provision.errors import Conflict
-from provision.host import Netboot
+from provision.host import Netboot, Storage
 from provision.principal import Principal
 from provision.service.compromises import Compromises
 from provision.service.core import Core
@@ -36,7 +36,7 @@ class Decommissions:
         core = self._core
         # What the host says in between must not take the order back.
         with core.lock:
-            stored = self._holding(name, principal)
+            sealed = self._is_diskless(name, principal) or self._holding(name, principal).is_sealed
             if core.hosts[name].netboot is Netboot.ALWAYS:
                 fact = "has 'netboot: always', so its next boot would give it a new identity"
                 raise Conflict(name, fact, "set 'netboot: never' and run 'provision apply' first")
@@ -47,7 +47,7 @@ class Decommissions:
                     core.store.tpms.remove(name)
                 core.store.identities.order(name, Ordered.WIPE)
             core.witness()
-        return api.Decommissioned(host=name, wiping=True, sealed=stored.is_sealed)
+        return api.Decommissioned(host=name, wiping=True, sealed=sealed)
 
     def lost(self, name: str, principal: Principal) -> api.Decommissioned:
         """Whoever has the host's disk has its identity: forget it, and declare the host compromised, also when it was
@@ -59,6 +59,12 @@ class Decommissions:
             self._core.store.identities.remove(state.host.name)
         self._compromises.declare(name, principal)
         return api.Decommissioned(host=name, wiping=False, sealed=sealed)
+
+    def _is_diskless(self, name: str, principal: Principal) -> bool:
+        """Whether all that the host may have is a key in its TPM, which it is told to remove once that is enrolled no
+        longer."""
+        state = self._core.seen(name, principal)
+        return state.host.storage is Storage.NONE and self._core.store.tpms.holds(name)
 
     def _holding(self, name: str, principal: Principal) -> StoredIdentity:
         self._core.seen(name, principal)

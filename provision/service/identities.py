@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from provision.api import hosts as api
+from provision.host import Storage
 from provision.policy import HostState
 from provision.service.acts import act
 from provision.service.alive import Message
@@ -46,7 +47,13 @@ class Identities:
         if isinstance(report, Wiped) and known is not None:
             with self._news.of(message):
                 self._wiped(message.host)
-        return Ordered.NOTHING
+        return Ordered.WIPE if report is None and sealed and self._keeps_a_key(message.host) else Ordered.NOTHING
+
+    def _keeps_a_key(self, host: str) -> bool:
+        """Whether the host's TPM may keep a key that is worth nothing any more: it has no disk, and its TPM is enrolled
+        no longer."""
+        known = self._core.hosts.get(host)
+        return known is not None and known.storage is Storage.NONE and not self._core.store.tpms.holds(host)
 
     def _wiped(self, host: str) -> None:
         store = self._core.store

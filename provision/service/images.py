@@ -100,7 +100,7 @@ class Images:
                     running.progress(stage, fraction)
                     standing.require(self._core.store, principal)
 
-            return _image(name, self._import(name, order, principal, progress))
+            return self._row(name, self._import(name, order, principal, progress))
 
         return self._operations.start(Order("import", image=name, role=PrincipalRole.ADMIN, work=True), principal, work)
 
@@ -194,7 +194,7 @@ class Images:
         for name, base_id in sorted(self._core.bases().items()):
             try:
                 self._core.integrity.require(base_id)
-                rows.append(_image(name, self._core.library.get(base_id)))
+                rows.append(self._row(name, self._core.library.get(base_id)))
             except ProvisionError as error:
                 rows.append(DamagedImage(name=name, id=base_id, problem=str(error)))
         return rows
@@ -205,7 +205,7 @@ class Images:
         base_id = self._core.store.bases.id_of(name)
         order = Order("verify", image=name, work=True, joins=True, version=base_id)
         return self._operations.start(
-            order, principal, lambda running: _image(name, self._core.integrity.verify(base_id, running.progress))
+            order, principal, lambda running: self._row(name, self._core.integrity.verify(base_id, running.progress))
         )
 
     def disk(self, name: str) -> tuple[Plan, BaseDisk]:
@@ -227,27 +227,27 @@ class Images:
             self._core.library.remove(base_id)
             UnifiedImages(self._core.settings.state).remove(base_id)
 
+    def _row(self, name: str, base: BaseImage) -> Image:
+        return Image(
+            name=name,
+            id=base.id,
+            kernel=base.kernel_version,
+            kernel_arguments=base.kernel_arguments,
+            seed_size=base.seed_size,
+            signing=base.signing,
+            iso_size=base.iso.size,
+            disk_size=base.disk.size,
+            loaders=tuple(sorted(base.loaders)),
+            parts=dict(base.parts) or _files(base),
+            revoked=self._core.store.image_versions.is_revoked(base.id),
+        )
+
 
 def _as_typed(problem: Problem, typed: Mapping[str, str]) -> Problem:
     for stored, path in typed.items():
         if problem.file.startswith(stored):
             return replace(problem, file=path + problem.file.removeprefix(stored))
     return problem
-
-
-def _image(name: str, base: BaseImage) -> Image:
-    return Image(
-        name=name,
-        id=base.id,
-        kernel=base.kernel_version,
-        kernel_arguments=base.kernel_arguments,
-        seed_size=base.seed_size,
-        signing=base.signing,
-        iso_size=base.iso.size,
-        disk_size=base.disk.size,
-        loaders=tuple(sorted(base.loaders)),
-        parts=dict(base.parts) or _files(base),
-    )
 
 
 def _files(base: BaseImage) -> dict[str, int]:

@@ -143,6 +143,7 @@ class SecureBoot:
             certificate=image.certificate,
             command_line=image.command_line,
             current=fresh,
+            revoked=self._core.store.image_versions.is_revoked(image.base),
         )
 
     def _base(self, name: str) -> BaseImage:

@@ -31,6 +31,11 @@ class ImageVersions:
         found = self._known.get(base_id)
         return found[0] if found else None
 
+    def is_revoked(self, base_id: str) -> bool:
+        """Whether no boot of a base image is approved any more."""
+        version = self.known(base_id)
+        return version is not None and version < self.least
+
     def version(self, base_id: str) -> int:
         """The same, and the next one when it has none. Raises Unavailable."""
         with self._database.lock:

@@ -1,13 +1,17 @@
 """Signed unified images on a general LAN: firmware in setup mode takes the site's certificate from a medium, then it
 starts the site's image under Secure Boot, by HTTP Boot and from a BMC's virtual CD, and no other. The host enrols its
-TPM by the one, and gets its credentials by the other; with companions beside the image it gets none."""
+TPM by the one, and gets its credentials by the other, also when the server does not answer any more, and with
+`tpm: online` by a proof; with companions beside the image it gets none, and the load options of a boot option change
+nothing."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +30,7 @@ from tests.boot.chassis import Box
 from tests.boot.drives import drive
 from tests.boot.sealed import stores_ciphertext_alone
 from tests.boot.site import Member
+from tests.helpers import firmware_variables
 from tests.helpers.images import host_image
 from tests.helpers.redfish import load
 from tests.unit.media.test_pe_signature import pair
@@ -59,8 +64,9 @@ certificate = "tls/server.pem"
 key = "tls/server.key"
 """
 BMC_ADDRESS = "10.77.2.250"
-MAC = "52:54:00:77:00:01"
+MAC, OTHER_MAC = "52:54:00:77:00:01", "52:54:00:77:00:02"
 CANARY = b"canary-77c1d-of-the-unified-boot"
+THEIRS = "console=ttyS0 rdinit=/bin/sh"
 PRINT = r"    ((?:[0-9a-f]{8} ?){4})\s+    ((?:[0-9a-f]{8} ?){4})"
 REFUSED = r"Access Denied|Security Violation"
 PATIENCE = 500.0
@@ -99,10 +105,10 @@ class Office(DemoSite):
             vm.wait_off(TIMEOUT)
         return vm.directory / "variables.fd"
 
-    def booting(self, name: str, *, tpm: bool = False) -> VM:
+    def booting(self, name: str, *, tpm: bool = False, extra: tuple[str, ...] = ()) -> VM:
         """A machine that boots from this LAN, its firmware enrolled."""
-        nics = (Nic(self.lan, MAC),)
-        machine = Machine(name, Firmware.SECURE_BOOT, nics, (Device.NETWORK,), 1024, http_boot=True, tpm=tpm)
+        nics, order = (Nic(self.lan, MAC),), (Device.NETWORK,)
+        machine = Machine(name, Firmware.SECURE_BOOT, nics, order, 1024, http_boot=True, tpm=tpm, extra=extra)
         return self.switched_on(machine, self.variables)
 
     def hears(self, count: int) -> list[str]:
@@ -197,6 +203,76 @@ def opens_its_envelope_from_a_virtual_cd(office: Office) -> None:
     stores_ciphertext_alone(office.own, {"canary": CANARY, "its middle": CANARY[7:20]})
 
 
+def comes_up_without_the_server(office: Office) -> None:
+    """From a CD with the same image, with what is on its disk. Somebody else answers in the server's place, and
+    has another machine start images of his own; his boot option tells this one another command line, which the image
+    does not take."""
+    medium, ours = office.lab.directory / "base.iso", office.json("sb", "list")[0]["command_line"]
+    office.call("sb", "iso", "host", "-o", medium)
+    unsigned, foreign = other_images(office)
+    office.service.stop()
+    nics, own = (Nic(office.lan, MAC),), office.own.arguments()
+    machine = Machine("alone", Firmware.SECURE_BOOT, nics, (Device.CD,), 1024, cd=medium, tpm=True, extra=own)
+    vm = office.switched_on(machine, office.variables)
+    firmware_variables.next_boot(vm.directory / "variables.fd", firmware_variables.FIRST_CD, "Theirs", THEIRS)
+    with vm, somebody_else(office, unsigned):
+        vm.wait_for(r'^BdsDxe: starting Boot00A0 "Theirs"', PATIENCE)
+        vm.wait_for(r"^provision-seed: http://10.77.2.1: ", PATIENCE)
+        # It asks again for minutes, in which it computes nothing.
+        starts_no_other_image(office, foreign)
+        vm.wait_for(r"provision-disk: this host has its identity from vd", PATIENCE)
+        vm.wait_for(r"this host opens the envelope on its own disk", PATIENCE)
+        vm.wait_for(rf"^ +credential +{TOKEN_PATH}", PATIENCE)
+    assert "    node1\n" in vm.console and "10.77.2.21/24" in vm.console
+    assert re.findall(r"\] Command line: (.*)", vm.console) == [ours] and THEIRS not in ours
+    office.service = office.serve()
+
+
+def other_images(office: Office) -> tuple[Path, Path]:
+    """An unsigned image, as HTTP Boot gets it, and a CD with one that another site has signed."""
+    (base,) = Library(office.state).list()
+    theirs, (key, certificate) = office.lab.directory / "theirs", pair("Another site")
+    (theirs / "tmp").mkdir(parents=True)
+    (theirs / "http-boot").mkdir()
+    bare = unified.build(base, b"", ("quiet",))
+    (theirs / "http-boot/boot.efi").write_bytes(bare)
+    signed = pe_signature.attach(bare, certificate, pe_signature.sign(key, pe_signature.request(bare, "u")), "u")
+    images = UnifiedImages(theirs)
+    return theirs, images.medium(images.put(base.id, signed, "", "", "quiet")).path
+
+
+@contextmanager
+def somebody_else(office: Office, files: Path) -> Iterator[None]:
+    """A web server at the address of the site's, with these files."""
+    argv: list[str | Path] = [
+        sys.executable,
+        "-u",
+        "-m",
+        "http.server",
+        "80",
+        "--bind",
+        "10.77.2.1",
+        "--directory",
+        files,
+    ]
+    server = office.lab.spawn(office.lab.server, argv, log="theirs.log")
+    server.wait_for("Serving HTTP", TIMEOUT)
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def starts_no_other_image(office: Office, foreign: Path) -> None:
+    nics, order = (Nic(office.lan, OTHER_MAC),), (Device.NETWORK, Device.CD)
+    machine = Machine("others", Firmware.SECURE_BOOT, nics, order, 1024, cd=foreign, http_boot=True)
+    with office.switched_on(machine, office.variables) as vm:
+        for device in ("HTTPv4", "DVD-ROM"):
+            vm.wait_for(rf"^BdsDxe: failed to load \S+ .*{device}.*: ({REFUSED})", TIMEOUT)
+    # All that it starts is its own shell.
+    assert not re.search(r'^BdsDxe: starting \S+ "UEFI ', vm.console, re.MULTILINE)
+
+
 def opens_nothing_with_companions(office: Office) -> None:
     """Somebody has put credentials for systemd beside the image on the host's disk. Firmware starts the image as ever,
     and only PCR 12 is another."""
@@ -221,25 +297,27 @@ def opens_nothing_with_companions(office: Office) -> None:
     assert [(pcr["pcr"], pcr["same"]) for pcr in chain["pcrs"]] == [(7, True), (11, True), (12, False)]
 
 
-def starts_no_other_image(office: Office) -> None:
-    images, (base,) = UnifiedImages(office.state), Library(office.state).list()
-    signed = images.get(base.id)
-    assert signed is not None
-    own = signed.file.path.read_bytes()
-    bare = unified.build(base, b"", ("quiet",))
-    key, certificate = pair("Another site")
-    foreign = pe_signature.attach(bare, certificate, pe_signature.sign(key, pe_signature.request(bare, "u")), "u")
-    try:
-        for name, image in (("unsigned", bare), ("foreign", foreign)):
-            images.put(base.id, image, signed.certificate, signed.site, signed.command_line)
-            with office.booting(name) as vm:
-                vm.wait_for(REFUSED, TIMEOUT)
-    finally:
-        images.put(base.id, own, signed.certificate, signed.site, signed.command_line)
+def proves_its_boot_before_it_gets_its_envelope(office: Office) -> None:
+    """Its firmware's log is judged by the server, which has made the image; what it gets then opens in this boot alone,
+    and is not stored."""
+    before = office.own.stored()
+    office.inventory.write_text(INVENTORY.replace("    chain: uki\n", "    chain: uki\n    tpm: online\n"))
+    office.call("apply", office.inventory)
+    with office.booting("online", tpm=True, extra=office.own.arguments()) as vm:
+        vm.wait_for(rf"^ +credential +{TOKEN_PATH}", PATIENCE)
+        assert office.hears(3) == ["opened", "chain", "opened"]
+    entries = office.json("audit", "--limit", "500")
+    [proved] = [entry for entry in entries if entry["event"] == "tpm-proved"]
+    assert proved["reason"].startswith("has booted by unified kernel (PCR 4+7+11+12), in start ")
+    explained = office.json("tpm", "explain", "node1")
+    assert explained["online"] and explained["proof"] == f"node1 {proved['reason']}"
+    assert before is not None and office.own.stored() == before
+    assert [entry["rule"] for entry in entries if entry.get("answer") == "denied"][-1] == "tpm-not-proved"
 
 
 def test_a_host_gets_its_credentials_by_signed_images_alone(office: Office) -> None:
     comes_up_and_enrols_its_tpm(office)
     opens_its_envelope_from_a_virtual_cd(office)
+    comes_up_without_the_server(office)
     opens_nothing_with_companions(office)
-    starts_no_other_image(office)
+    proves_its_boot_before_it_gets_its_envelope(office)

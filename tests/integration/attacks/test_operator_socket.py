@@ -218,7 +218,7 @@ OPERATION: dict[str, Any] = {
     "steps": [],
 }
 IMAGE = {**ROW, "name": "base", "id": "a" * 64, "kernel_arguments": [], "loaders": []}
-IMAGE |= dict.fromkeys(("seed_size", "iso_size", "disk_size"), 1)
+IMAGE |= dict.fromkeys(("seed_size", "iso_size", "disk_size"), 1) | {"revoked": False}
 STATUS = {
     "hosts": [{**ROW, "parts": {ESCAPES: 1}, "network": ESCAPES, "window": {**ROW}}],
     "unknown": [{"mac": ESCAPES, "uuid": ESCAPES, "network": ESCAPES, "last": ESCAPES, "count": 1}],

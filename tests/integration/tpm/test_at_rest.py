@@ -1,5 +1,5 @@
-"""The envelope of a host at rest: on its own disk, which is worth nothing without its TPM and an approved boot chain;
-and the key of a host without a disk, kept in the TPM."""
+"""The envelope of a host at rest: on its own disk, which is worth nothing without its TPM and an approved boot
+chain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from provision.service.alive import Message
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, GENERAL, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
-from tests.helpers.wrapped_site import AT_REST, INVENTORY, KEPT_KEY, RECORD, Wrapped, wrapped
+from tests.helpers.wrapped_site import AT_REST, INVENTORY, RECORD, Wrapped, wrapped
 
 pytestmark = pytest.mark.integration
 
@@ -300,96 +300,6 @@ def test_what_cannot_be_stored_is_said(host: Wrapped) -> None:
     service.netboot.phone_home.alive(said(host))
     [alert] = [one for one in service.reports.status(ROOT, "node1").hosts[0].alerts if one.event == "identity-refused"]
     assert "it is too small" in alert.text
-
-
-# The key of a host without a disk
-
-
-@pytest.fixture
-def diskless(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
-    with wrapped(tmp_path / "site", tpm) as found:
-        found.enroll()
-        found.storage = "none"
-        found.boot()
-        assert found.run(), found.console
-        yield found
-
-
-def imports(host: Wrapped) -> int:
-    """How often the TPM was told to import something (TPM2_Import)."""
-    return sum(seen[6:10] == bytes.fromhex("00000156") for seen in host.bus.seen)
-
-
-def handles(host: Wrapped, kind: str) -> list[str]:
-    return host.tpm.run("getcap", f"handles-{kind}").stdout.split()[1::2]
-
-
-def test_the_tpm_of_a_host_without_a_disk_keeps_the_key(diskless: Wrapped) -> None:
-    assert handles(diskless, "persistent") == ["0x81185057"] and imports(diskless) == 1
-    diskless.restart()
-    assert diskless.run() and diskless.token() == CANARY
-    assert imports(diskless) == 1 and not diskless.console
-    assert handles(diskless, "transient") == handles(diskless, "loaded-session") == []
-    diskless.refused("no approved boot chain is the one that was booted", "chain")
-    diskless.tpm.restart()
-    diskless.boot(instead={8: [sha256(b"another word").digest()]})
-    diskless.refused("no approved boot chain is the one that was booted", "chain")
-
-
-def test_another_key_takes_its_place(diskless: Wrapped) -> None:
-    before = KEPT_KEY.find(diskless.device).name
-    diskless.here.secret("node1", b"canary-of-the-second-token")
-    diskless.restart()
-    assert diskless.run() and diskless.token() == b"canary-of-the-second-token"
-    assert handles(diskless, "persistent") == ["0x81185057"] and KEPT_KEY.find(diskless.device).name != before
-
-
-def test_a_cleared_tpm_imports_it_again(diskless: Wrapped) -> None:
-    diskless.tpm.run("clear", "-c", "p")
-    assert handles(diskless, "persistent") == []
-    diskless.restart()
-    assert diskless.run() and handles(diskless, "persistent") == ["0x81185057"]
-
-
-def test_a_host_that_gets_a_disk_lets_it_go(diskless: Wrapped) -> None:
-    diskless.storage = "persistent"
-    diskless.restart()
-    assert diskless.run() and handles(diskless, "persistent") == []
-
-
-@pytest.mark.parametrize("storage", ["none", "persistent"])
-def test_somebody_else_s_object_stays(tpm: Tpm, tmp_path: Path, storage: str) -> None:
-    with wrapped(tmp_path / "site", tpm) as host:
-        host.enroll()
-        host.storage = storage
-        tpm.run("createprimary", "-C", "o", "-c", "theirs.ctx")
-        tpm.run("evictcontrol", "-C", "o", "-c", "theirs.ctx", "0x81185057")
-        theirs = KEPT_KEY.find(host.device).name
-        host.boot()
-        assert host.run() and host.token() == CANARY
-        assert KEPT_KEY.find(host.device).name == theirs
-        told = "is not kept in its TPM: something that is not a provisioning server's stands at 0x81185057"
-        assert (told in " ".join(host.console)) == (storage == "none")
-
-
-def test_a_full_tpm_and_one_with_an_owner_import_it_at_each_boot(tpm: Tpm, tmp_path: Path) -> None:
-    with wrapped(tmp_path / "site", tpm) as host:
-        host.enroll()
-        host.storage = "none"
-        host.boot()
-        tpm.run("createprimary", "-C", "o", "-c", "theirs.ctx")
-        number = 0
-        keep = "evictcontrol", "-C", "o", "-c", "theirs.ctx"
-        while tpm.run(*keep, f"{0x81000100 + number:#x}", ok=False).returncode == 0:
-            number += 1
-        assert host.run() and host.token() == CANARY, host.console
-        assert "is not kept in its TPM: it has no room left" in " ".join(host.console)
-        tpm.run("evictcontrol", "-C", "o", "-c", "0x81000100")
-        tpm.run("changeauth", "-c", "owner", "secret")
-        host.restart()
-        host.console.clear()
-        assert host.run() and "0x81185057" not in handles(host, "persistent")
-        assert "is not kept in its TPM: its owner does not let us" in " ".join(host.console)
 
 
 def test_without_word_of_a_disk_there_is_none(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from provision.cli.image import _parts
 from provision.errors import Exit
 from provision.media import importing
 from tests.fixtures import media
-from tests.helpers.cli_runner import cli, document
+from tests.helpers.cli_runner import cli, document, good
 
 
 def test_a_bad_kernel_is_a_problem_of_the_image(state: Path, tmp_path: Path) -> None:
@@ -66,3 +66,15 @@ def test_the_largest_seed_that_the_help_names_is_the_largest(state: Path) -> Non
     assert ran.code == Exit.USAGE
     ran = cli(state, "image", "import", "x", "--kernel", "k", "--initrd", "i", "--seed-size", str(most))
     assert ran.code == Exit.UNAVAILABLE
+
+
+def test_lists_say_what_is_revoked(state: Path) -> None:
+    good(cli(state, "sb", "init"))
+    good(cli(state, "sb", "sign", "base"))
+    for revoked, word in ((False, "no"), (True, "yes")):
+        if revoked:
+            good(cli(state, "tpm", "revoke", "base"))
+        for command in (("image", "list"), ("sb", "list")):
+            head, line = good(cli(state, *command)).out.splitlines()
+            assert line[head.index("REVOKED") :].split()[0] == word
+            assert [row["revoked"] for row in cli(state, *command, "--json").json] == [revoked]

@@ -66,6 +66,7 @@ def test_windows_of_all_hosts_with_a_label(state: Path) -> None:
     told = dict(line.split(": ", 1) for line in ran.out.splitlines())
     assert "2 times" in told["node1"], ran.out
     refused = [name for name, text in told.items() if text.startswith("FAILED")]
+    assert all(f"{name}: " not in told[name] for name in refused), ran.out
     assert (ran.code == Exit.FAILED) == bool(refused)
     rows = cli(state, "window", "--selector", "rack=a", "--close", "--json").json
     assert {"host": "node1", "open": False} in rows and len(rows) == len(told)

@@ -66,6 +66,24 @@ def test_any_of_the_files_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.integration
+def test_a_program_that_computes_is_waited_for_and_one_that_sleeps_is_not(lab: Lab) -> None:
+    computes = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo done"
+    assert lab.spawn(None, ["dash", "-c", computes], package="dash").wait_for("done", 0.5)
+    sleeper = lab.spawn(None, ["sleep", "60"], package="coreutils")
+    with pytest.raises(WaitFailed, match="and nothing else for 0 s"):
+        sleeper.wait_for("done", 0.4)
+
+
+@pytest.mark.integration
+def test_what_an_earlier_program_printed_into_its_log_is_not_this_one_s(lab: Lab) -> None:
+    for text in ("one", "two", "three"):
+        process = lab.spawn(None, ["echo", text], package="coreutils", log="p.log")
+        process.wait_for(text)
+        assert process.text == f"{text}\n"
+    assert (lab.directory / "p.log").read_text() == "one\ntwo\nthree\n"
+
+
+@pytest.mark.integration
 def test_waiting_for_a_process_says_what_it_printed_last(lab: Lab) -> None:
     process = lab.spawn(None, ["sh", "-c", "echo one; echo two; exit 3"], package="dash", log="p.log")
     with pytest.raises(WaitFailed, match="ended without printing 'three'") as failure:

@@ -15,5 +15,6 @@ def test_every_image_has_the_next_version_and_keeps_it(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert store.image_versions.least == 3
         assert [store.image_versions.known(base) for base in ("a", "b", "c", "d")] == [1, 2, 3, None]
+        assert [store.image_versions.is_revoked(base) for base in ("a", "b", "c", "d")] == [True, True, False, False]
         assert store.image_versions.revoke("a") == 3, "nothing comes back"
         assert store.image_versions.version("d") == 4

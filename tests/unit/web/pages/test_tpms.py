@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision.principal import PrincipalRole
 from tests.helpers.browser import Browser, logged_in
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Site
 from tests.helpers.tpm_samples import tpm
 
@@ -53,3 +54,11 @@ def test_one_page_has_all_those_that_need_somebody_first(here: Site) -> None:
     assert 'href="/tpms" aria-current="page"' in shown
     other = logged_in(here, PrincipalRole.READER, selector={"rack": "b"}, name="other")
     assert "node1" not in other.get("/tpms").body.decode()
+
+
+def test_a_revoked_image_is_seen_to_be_one(here: Site) -> None:
+    browser = logged_in(here)
+    assert "intact</span>" in browser.get("/images").body.decode()
+    here.service.envelopes.revoke("base", ROOT)
+    shown = browser.get("/images").body.decode()
+    assert "revoked</span> its hosts open no envelope" in shown and "intact" not in shown

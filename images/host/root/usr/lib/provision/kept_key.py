@@ -1,7 +1,10 @@
 """The key of a host without a disk, kept in its TPM at a handle of its own: docs/media-format.md, "A kept key".
 
 It is the very object that an envelope brings, with its policy: what the TPM keeps opens no more than what it imports.
+Run as a program, it lets the TPM keep none, and fails when it may still do so.
 """
+
+import sys
 
 import tpm
 
@@ -42,12 +45,17 @@ def keep(device, key):
     return ""
 
 
+def remove(device):
+    """Let nothing of an envelope stand there. Raises TpmError."""
+    known = find(device)
+    if known is not None and known.public.startswith(_KIND):
+        _evict(device, HANDLE)
+
+
 def forget(device):
-    """Let nothing of an envelope stand there: the host keeps its envelope elsewhere."""
+    """The same for a host that keeps its envelope elsewhere."""
     try:
-        known = find(device)
-        if known is not None and known.public.startswith(_KIND):
-            _evict(device, HANDLE)
+        remove(device)
     except tpm.TpmError:
         pass  # it opens nothing without the envelope's ciphertext, and outside of an approved boot chain
 
@@ -55,3 +63,16 @@ def forget(device):
 def _evict(device, handle):
     """What is loaded is kept at HANDLE; what is kept there is not, any more."""
     device.run(_EVICT, tpm.u32(tpm.OWNER, handle), tpm.u32(HANDLE), _NO_PASSWORD)
+
+
+def main(make_device=tpm.device):
+    try:
+        remove(make_device())
+    except OSError:
+        pass  # where the kernel knows no TPM, it keeps nothing
+    except tpm.TpmError as error:
+        sys.exit(f"the key in the TPM is not removed: {error}")
+
+
+if __name__ == "__main__":
+    main()
