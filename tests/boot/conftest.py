@@ -14,7 +14,10 @@ from tests.boot.site import BootSite
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
 
-LONGEST = ("test_updates.py", "test_host_is_up.py", "test_unified.py", "test_enrolment.py", "test_signed_seed.py")
+LONGEST = (
+    *("test_updates.py", "test_unified_slots.py", "test_host_is_up.py"),
+    *("test_unified.py", "test_enrolment.py", "test_signed_seed.py"),
+)
 """They start first, so that no worker waits for another one at the end."""
 
 
