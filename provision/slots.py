@@ -53,6 +53,11 @@ class SlotReport:
         return self.a if self.running == "a" else self.b
 
     @property
+    def default_version(self) -> str:
+        """The version that the host falls back to; "" when its slot does not say."""
+        return self.a if self.default == "a" else self.b
+
+    @property
     def coming(self) -> str:
         """The version that the host runs after its next boot."""
         waits = self.doing in (Doing.WAITING, Doing.REBOOTING)

@@ -27,9 +27,36 @@ class UpdateFile:
 
 
 @dataclass(frozen=True)
+class KernelFiles:
+    """What GRUB boots from a slot: kernel, initrds in their order, and `arguments` of the kernel."""
+
+    arguments: str
+    kernel: UpdateFile
+    initrds: tuple[UpdateFile, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Them in the description."""
+        yield f"arguments {self.arguments}"
+        yield f"kernel {self.kernel.size} {self.kernel.sha256}"
+        for initrd in self.initrds:
+            yield f"initrd {initrd.size} {initrd.sha256}"
+
+
+@dataclass(frozen=True)
+class SlotFile:
+    """What firmware starts from a slot: the file system there, with a signed image."""
+
+    file: UpdateFile
+
+    def lines(self) -> Iterator[str]:
+        """It in the description."""
+        yield f"slot {self.file.size} {self.file.sha256}"
+
+
+@dataclass(frozen=True)
 class Update:
-    """What a host of a site is to run: the base image `version` (its id) with these `arguments` of the kernel, the
-    initrds in their order. `sequence` grows with the site's changes, `attempt` when an operator lets a version that
+    """What a host of a site is to run: the base image `version` (its id), of which its slot has this `content`.
+    `sequence` grows with the site's changes, `attempt` when an operator lets a version that
     failed be tried again; `nonce` is of the request. `reboot` says when the host may."""
 
     host: str
@@ -39,9 +66,7 @@ class Update:
     attempt: int
     nonce: str
     reboot: Reboot
-    arguments: str
-    kernel: UpdateFile
-    initrds: tuple[UpdateFile, ...]
+    content: KernelFiles | SlotFile
 
 
 def encode(update: Update, key: Ed25519PrivateKey) -> bytes:
@@ -51,8 +76,6 @@ def encode(update: Update, key: Ed25519PrivateKey) -> bytes:
 
 
 def _lines(update: Update) -> Iterator[str]:
-    for name in ("host", "site", "version", "sequence", "attempt", "nonce", "reboot", "arguments"):
+    for name in ("host", "site", "version", "sequence", "attempt", "nonce", "reboot"):
         yield f"{name} {getattr(update, name)}"
-    yield f"kernel {update.kernel.size} {update.kernel.sha256}"
-    for initrd in update.initrds:
-        yield f"initrd {initrd.size} {initrd.sha256}"
+    yield from update.content.lines()

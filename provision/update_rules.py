@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from provision.denial import Denial
-from provision.host import Chain
 from provision.slots import Doing, HostSlots
 
 
 @dataclass(frozen=True)
 class Updating:
-    """What is looked at of a host: whether it `is_up`, what it said of its slots, its `chain`, and the version (the id
-    of a base image) that is `wanted` there; "" for one that is not imported."""
+    """What is looked at of a host: whether it `is_up`, what it said of its slots, and the version (the id of a base
+    image) that is `wanted` there; "" for one that is not imported."""
 
     host: str
     is_up: bool
     slots: HostSlots | None
-    chain: Chain
     wanted: str
 
 
@@ -26,9 +24,9 @@ def objection(asks: Updating) -> Denial | None:
     name, slots = asks.host, asks.slots
     if not asks.is_up:
         return Denial("not-up", name, f"{name} has not said that it is up", "It asks again when it has")
-    if slots is None or asks.chain is Chain.UKI:
+    if slots is None:
         fact = f"{name} has no image in two slots on its own disk"
-        return Denial("no-slots", name, fact, "Boot it from its disk image, with 'chain: grub'")
+        return Denial("no-slots", name, fact, "Boot it from its disk image")
     report = slots.report
     if not asks.wanted or asks.wanted == report.coming or report.doing is Doing.TRYING:
         fact = f"{name} has the image that it should have, or is trying it"
@@ -38,3 +36,9 @@ def objection(asks: Updating) -> Denial | None:
         fact = f"The image has failed on {name}: {failure.reason}"
         return Denial("update-failed", name, fact, f"To try it again: 'provision host retry-update {name}'")
     return None
+
+
+def unsigned(host: str, base: str) -> Denial:
+    """Why a host that starts signed images gets no update to a base image that nobody has signed."""
+    fact = f"There is no signed image of '{base}', which {host} is to run"
+    return Denial("incomplete", host, fact, f"Sign it: 'provision sb sign {base}'")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -25,6 +25,7 @@ from provision.writing import replacing, unwritable, write
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 """Where systemd's stub is (Debian: systemd-boot-efi)."""
 _FORMAT = 1
+_ON_TRIAL = ("panic=10", "systemd.watchdog_sec=60")
 _PIECE = 1 << 20
 ISO = Kind(Medium.ISO)
 
@@ -39,6 +40,15 @@ class UnifiedImage:
     certificate: str
     site: str
     command_line: str
+
+
+def command_line(base: BaseImage, arguments: Sequence[str]) -> tuple[str, ...]:
+    """The kernel's arguments in the image of a base, for a site with these.
+
+    It may run on trial, from a slot of a disk: then neither a panic nor a hang must keep the host from its next start.
+    The last one says which image it is, whatever there is beside it.
+    """
+    return (*_ON_TRIAL, *base.kernel_arguments, *arguments, f"provision.image={base.id[:16]}")
 
 
 def build(base: BaseImage, site_archive: bytes, arguments: Sequence[str]) -> bytes:
@@ -100,14 +110,22 @@ class UnifiedImages:
 
     def medium(self, image: UnifiedImage, kind: Kind = ISO) -> FileEntry:
         """The image as an ISO or a disk, which is built when it is asked for first. Raises Unavailable."""
-        path = self._directory / f"{image.base}-{image.file.sha256[:16]}.{kind.suffix}"
+        return self._kept(image, kind.suffix, lambda scratch: _made(image, kind, scratch))
+
+    def slot(self, image: UnifiedImage) -> FileEntry:
+        """What a slot of a disk has of the image, from its first byte on: a file system, which is built when it is
+        asked for first. Raises Unavailable."""
+        return self._kept(image, "slot", lambda scratch: _file_system(image, scratch))
+
+    def _kept(self, image: UnifiedImage, suffix: str, make: Callable[[Path], Path]) -> FileEntry:
+        path = self._directory / f"{image.base}-{image.file.sha256[:16]}.{suffix}"
         with self._building:
             known = self._media.get(path)
             if known is not None and path.exists():
                 return known
             try:
                 with tempfile.TemporaryDirectory(prefix="unified-", dir=self._scratch) as place:
-                    made = _made(image, kind, Path(place))
+                    made = make(Path(place))
                     entry = FileEntry(path, made.stat().st_size, hash_file(made))
                     with (
                         made.open("rb") as source,
@@ -149,13 +167,19 @@ def _made(image: UnifiedImage, kind: Kind, scratch: Path) -> Path:
     if kind.medium is Medium.ISO:
         unified_medium.build(source, digest, made, scratch)
         return made
-    unified_disk.build(source, digest, disk)
+    unified_disk.build(source, digest, image.base, disk)
     if kind.format is DiskFormat.RAW:
         return disk
     if kind.format is DiskFormat.QCOW2:
         build_qcow2(disk, {}, made)
     else:
         build_raw_zst(disk, {}, made, scratch)
+    return made
+
+
+def _file_system(image: UnifiedImage, scratch: Path) -> Path:
+    made = scratch / "made"
+    unified_medium.build_file_system(image.file.path, image.file.sha256, made)
     return made
 
 

@@ -19,18 +19,19 @@ def build(image: Path, digest: str, target: Path, scratch: Path) -> None:
 
     The same image gives the same bytes. Raises Unavailable without xorriso or mtools.
     """
-    ingredients = Ingredients(digest, image, (), {}, 0)
-    size = image.stat().st_size
-    size = (-(-(size + size // _SHARE) // _EFI_UNIT) + 4) * _EFI_UNIT
-    efi = scratch / "efi.img"
-    with efi.open("wb") as file:
-        file.truncate(size)
-    make_esp(ingredients, image, efi, size)
+    ingredients, efi = Ingredients(digest, image, (), {}, 0), scratch / "efi.img"
+    build_file_system(image, digest, efi)
     author(ingredients, {EFI_PATH: efi}, (), {}, target, scratch)
 
 
-def make_esp(ingredients: Ingredients, image: Path, target: Path, size: int, offset: int = 0) -> None:
-    """Make a FAT of `size` bytes, from byte `offset` of `target` on, from which firmware starts the image."""
+def build_file_system(image: Path, digest: str, target: Path, offset: int = 0) -> None:
+    """Write the FAT from which firmware starts the image to `target` from byte `offset` on, as large as it has to be.
+
+    The file ends there. The same image gives the same bytes. Raises Unavailable without mtools.
+    """
+    ingredients, size = Ingredients(digest, image, (), {}, 0), image.stat().st_size
+    size = (-(-(size + size // _SHARE) // _EFI_UNIT) + 4) * _EFI_UNIT
+    with target.open("wb") as file:
+        file.truncate(offset + size)
     serial = ingredients.uuid("efi.img").int & 0xFFFFFFFF
-    files = {"EFI/BOOT/BOOTX64.EFI": image}
-    make_fat(target, files, size=size, serial=serial, label="EFI", offset=offset)
+    make_fat(target, {"EFI/BOOT/BOOTX64.EFI": image}, size=size, serial=serial, label="EFI", offset=offset)

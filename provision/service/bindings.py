@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from threading import Lock
 
@@ -84,7 +84,12 @@ class Bindings:
         except (Denied, Invalid, NotFound, Unavailable):
             return Expected(())
         taken = self._key_store(state.host.name, found) is not None
-        return Expected(chains.unified(kernel), found.certificate if taken else "")
+        before = self._before(state)
+        bindings = chains.unified(kernel)
+        # Firmware takes both by one certificate, or none of both counts.
+        if before is not None and (not taken or before.certificate == found.certificate):
+            bindings += self._of_before(before, None)
+        return Expected(bindings, found.certificate if taken else "")
 
     def _unified(self, state: HostState, _: Channel, medium: Medium, measured: bool) -> tuple[Binding, ...]:
         name = state.host.name
@@ -92,7 +97,25 @@ class Bindings:
             fact = f"{name} boots from a unified kernel ('chain: uki'), and this is not one"
             raise _unbound(name, fact, f"let DHCP give {name} the URL of its boot.efi, or set 'chain: grub'")
         kernel, found = self._signed(state)
-        return chains.unified(kernel, self._key_store(name, found))
+        bindings, before = chains.unified(kernel, self._key_store(name, found)), self._before(state)
+        return bindings if before is None else bindings + self._of_before(before, self._key_store(name, before))
+
+    def _before(self, state: HostState) -> UnifiedImage | None:
+        """The signed image that the host falls back to when the one that it is to have does not prove itself in a slot
+        of its disk. It opens the same envelope, until the host has committed itself to the other, or it is revoked."""
+        core, slots = self._core, self._core.store.slots.of(state.host.name)
+        base_id = slots.report.default_version if slots is not None else ""
+        if base_id == core.base_of(state.host).id or base_id not in core.bases().values():
+            return None
+        versions = core.store.image_versions
+        version = versions.known(base_id)
+        return self._images.get(base_id) if version is not None and version >= versions.least else None
+
+    def _of_before(self, image: UnifiedImage, key_store: bytes | None) -> tuple[Binding, ...]:
+        kernel = self._unified_kernel(self._core.base(image.base), image)
+        made = chains.unified(kernel, key_store)
+        words = "of the image that it falls back to"
+        return tuple(replace(one, base=image.base, when=f"{one.when} {words}".strip()) for one in made)
 
     def _signed(self, state: HostState) -> tuple[UnifiedKernel, UnifiedImage]:
         """The signed image of the host's base. Raises Denied when there is none."""

@@ -69,9 +69,11 @@ class Envelopes:
         area = public.signing_key(approval_key.public_key())
         authority = Authority(area, reference, VERSION.handle, core.store.image_versions.least)
         sealed = self._sealed(release, state, f"{reference.hex()} {approver.fingerprint}", authority)
-        version = core.store.image_versions.version(base.id)
+        versions = {id_: core.store.image_versions.version(id_) for id_ in {one.base or base.id for one in found}}
         core.witness()
-        approvals = [chains.approve(binding, version, approval_key, reference, start) for binding in found]
+        approvals = [
+            chains.approve(one, versions[one.base or base.id], approval_key, reference, start) for one in found
+        ]
         return envelope.encode(sealed, authority, approvals, signing_key)
 
     def revoke(self, name: str, principal: Principal) -> api.RevokedImages:

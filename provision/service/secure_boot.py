@@ -132,7 +132,7 @@ class SecureBoot:
     def _row(self, name: str, image: UnifiedImage, site_arguments: tuple[str, ...]) -> api.UnifiedRow:
         current = hashlib.sha256(self.archive()).hexdigest()
         base = self._core.base(image.base)
-        line = " ".join((*base.kernel_arguments, *site_arguments))
+        line = " ".join(unified.command_line(base, site_arguments))
         certificates = {key.fingerprint for key in self._keys.trusted(KeyUse.SECURE_BOOT)}
         fresh = image.site == current and image.command_line == line and image.certificate in certificates
         return api.UnifiedRow(
@@ -151,7 +151,7 @@ class SecureBoot:
 
     def _built(self, base: BaseImage) -> tuple[bytes, str, str]:
         """The image, the SHA-256 of its site archive, and its command line."""
-        archive, arguments = self.archive(), (*base.kernel_arguments, *self._core.site.kernel_arguments)
+        archive, arguments = self.archive(), unified.command_line(base, self._core.site.kernel_arguments)
         return unified.build(base, archive, arguments), hashlib.sha256(archive).hexdigest(), " ".join(arguments)
 
     def _certified(self) -> SiteKey:

@@ -96,7 +96,7 @@ class Service:
         builder.signing_keys = lambda: self.site_keys.trusted(KeyUse.SIGNING)
         self.bindings = Bindings(core, builder)
         self.envelopes = Envelopes(core, self.bindings, self.site_keys)
-        self.updates = Updates(Updating(core, tracker, self.site_keys, partial(builder.arguments, seedless=True)))
+        self.updates = Updates(Updating(core, tracker, self.site_keys, builder))
         self.proving = Proving(core, self.bindings, self.envelopes)
         self.netboot = Netboot(core, builder, tracker, self.proving, self.updates, self.openings)
         self.tpm_explanations = TpmExplanations(core, self.bindings, self.openings, self.proving)

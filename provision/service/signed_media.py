@@ -6,7 +6,7 @@ from __future__ import annotations
 from provision.boot import Kind, Medium
 from provision.errors import Conflict, NotFound, Unavailable
 from provision.host import Host
-from provision.media.layout import MediumLayout
+from provision.media.layout import FileEntry, MediumLayout
 from provision.media.plan import Plan
 from provision.media.unified import UnifiedImage, UnifiedImages
 from provision.service.core import Core
@@ -44,6 +44,10 @@ class SignedMedia:
         image = self.image(host)
         entry = self.images.medium(image, kind)
         return Plan(entry.path, entry.sha256, entry.size, (), image.file.sha256)
+
+    def slot(self, host: Host) -> FileEntry:
+        """What an update writes into a slot of the host's disk. Raises Unavailable, too."""
+        return self.images.slot(self.image(host))
 
     def layout(self, host: Host, medium: Medium) -> MediumLayout:
         """The same, as what is followed while it is read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from provision.errors import Invalid
 
 _DESCRIBE = re.compile(r"describe ([0-9a-f]{32})")
-_PART = re.compile(r"part ([0-9a-f]{64}) (kernel|initrd/[0-9]{1,2}) ([0-9]{1,12})")
+_PART = re.compile(r"part ([0-9a-f]{64}) (kernel|initrd/[0-9]{1,2}|slot) ([0-9]{1,12})")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,13 +13,14 @@ from provision.api import hosts as api
 from provision.boot import Channel
 from provision.denial import Denial
 from provision.errors import Conflict, Denied, Gone, NotFound, TooMany, Unavailable
-from provision.host import Host
+from provision.host import Chain, Host
 from provision.media.layout import FileEntry
 from provision.media.library import BaseImage
 from provision.principal import Principal
 from provision.service.alive import Alive, Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting, updating
+from provision.service.media_builder import MediaBuilder
 from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.service.site_keys import SiteKeys
@@ -27,8 +28,8 @@ from provision.service.update_requests import Asked, Describe, Part
 from provision.site_key import KeyUse
 from provision.slots import Doing, Failure, HostSlots, SlotReport, parse
 from provision.state_rules import unsound
-from provision.update import Update, UpdateFile, encode
-from provision.update_rules import Updating, objection
+from provision.update import KernelFiles, SlotFile, Update, UpdateFile, encode
+from provision.update_rules import Updating, objection, unsigned
 
 PART = 1 << 20
 """Bytes that one answer has at most."""
@@ -41,19 +42,19 @@ UPDATE, HEARD = "update", "heard"
 
 @dataclass(frozen=True)
 class Parts:
-    """What updates stand on: `arguments` are the kernel's for a host and its base image."""
+    """What updates stand on."""
 
     core: Core
     tracker: Tracker
     keys: SiteKeys
-    arguments: Callable[[Host, BaseImage], tuple[str, ...]]
+    builder: MediaBuilder
 
 
 class Updates:
     """Follows hosts with two slots, tells them what to run, and gives it to them, a few at a time."""
 
     def __init__(self, parts: Parts) -> None:
-        self._core, self._tracker, self._keys, self._arguments = parts.core, parts.tracker, parts.keys, parts.arguments
+        self._core, self._tracker, self._keys, self._builder = parts.core, parts.tracker, parts.keys, parts.builder
         self._asked = Alive()
         self._served: set[str] = set()
         self._resting: dict[str, datetime] = {}
@@ -115,8 +116,11 @@ class Updates:
         core, host, ground = self._core, self._core.hosts[name], self._core.ground
         heard, limit = core.alive.heard(name), timedelta(seconds=core.site.policy.alive_seconds)
         is_up = heard is not None and abs(now - heard) < limit
-        asks = Updating(name, is_up, core.store.slots.of(name), host.chain, self._wanted(host))
-        return unsound(name, ground.distrust, ground.behind) or objection(asks)
+        asks = Updating(name, is_up, core.store.slots.of(name), self._wanted(host))
+        found = unsound(name, ground.distrust, ground.behind) or objection(asks)
+        if found is None and host.chain is Chain.UKI and not core.payloads.is_signed(host):
+            return unsigned(name, core.base_name_of(host) or "")
+        return found
 
     def describe(self, asked: Asked, wish: Describe, channel: Channel | None) -> bytes:
         """What the host should run, signed for its nonce. Raises Denied, Invalid and Unavailable."""
@@ -132,14 +136,18 @@ class Updates:
             attempt=slots.attempt,
             nonce=wish.nonce,
             reboot=host.update.reboot,
-            arguments=" ".join(self._arguments(host, base)),
-            kernel=_described(base.kernel),
-            initrds=tuple(map(_described, base.initrds)),
+            content=self._content(host, base),
         )
         said = {"time": core.clock(), "event": "update-released", "host": host.name, "image": base.name}
         said |= {"base": base.id[:16], "version": slots.attempt, "channel": str(channel) if channel else None}
         core.audit.record(said, bound=updating(host.name))
         return encode(update, key)
+
+    def _content(self, host: Host, base: BaseImage) -> KernelFiles | SlotFile:
+        if host.chain is Chain.UKI:
+            return SlotFile(_described(self._builder.signed.slot(host)))
+        arguments = " ".join(self._builder.arguments(host, base, seedless=True))
+        return KernelFiles(arguments, _described(base.kernel), tuple(map(_described, base.initrds)))
 
     def part(self, host: Host, wish: Part) -> bytes:
         """Some bytes of a file of the image that the host should run, at least one before its end. Raises Gone for
@@ -147,16 +155,24 @@ class Updates:
         base = self._core.base_of(host)
         if base.id != wish.version:
             raise Gone(host.name, "it is to have another image by now", "ask again")
-        name, _, number = wish.file.partition("/")
-        files = base.initrds[int(number) :] if name == "initrd" else (base.kernel,)
-        if not files:
-            raise NotFound(f"base image {base.name}", f"has no initrd {number}", "see its description")
+        entry = self._file(host, base, wish.file)
         try:
-            with files[0].path.open("rb") as file:
+            with entry.path.open("rb") as file:
                 return os.pread(file.fileno(), PART, wish.start)
         except OSError as error:
             fact = f"cannot be read ({error.strerror})"
             raise Unavailable(f"base image {base.name}", fact, "import it again") from None
+
+    def _file(self, host: Host, base: BaseImage, asked: str) -> FileEntry:
+        name, _, number = asked.partition("/")
+        if (name == "slot") is not (host.chain is Chain.UKI):
+            raise NotFound(host.name, f"is given no file '{asked}'", "see its description")
+        if name == "slot":
+            return self._builder.signed.slot(host)
+        files = base.initrds[int(number) :] if name == "initrd" else (base.kernel,)
+        if not files:
+            raise NotFound(f"base image {base.name}", f"has no initrd {number}", "see its description")
+        return files[0]
 
     @contextmanager
     def turn(self, host: str) -> Iterator[None]:

@@ -50,12 +50,14 @@ class Chain(StrEnum):
 @dataclass(frozen=True)
 class Binding:
     """The values that a chain's PCRs have: all of one of the `branches`. `expected` are the events behind the first.
-    `when` tells bindings of one chain apart, in words."""
+    `when` tells bindings of one chain apart, in words. `base` is the id of the base image that is booted, when it is
+    another than the one that the host is to have."""
 
     chain: Chain
     branches: tuple[Mapping[int, bytes], ...]
     expected: tuple[Event, ...] = field(default=(), repr=False)
     when: str = ""
+    base: str = ""
 
     @property
     def pcrs(self) -> tuple[int, ...]:

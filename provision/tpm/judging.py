@@ -9,7 +9,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provision.tpm import event_log, event_words, firmware
 from provision.tpm.algorithms import Hash
@@ -40,7 +40,7 @@ def judge(expected: Expected, shown: Confirmed) -> Binding | str:
     for binding, why in zip(expected.bindings, wrong, strict=True):
         if why is None:
             values = {pcr: shown.values[pcr] for pcr in _BOUND[binding.chain]}
-            return Binding(binding.chain, (values,), binding.expected)
+            return replace(binding, branches=(values,))
     return next(filter(None, wrong), "no boot chain is expected of it")
 
 

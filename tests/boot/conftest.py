@@ -14,7 +14,10 @@ from tests.boot.site import BootSite
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
 
-LONGEST = ("test_unified.py", "test_updates.py", "test_host_is_up.py", "test_host_image.py", "test_enrolment.py")
+LONGEST = (
+    *("test_unified.py", "test_unified_slots.py", "test_updates.py", "test_host_is_up.py"),
+    *("test_host_image.py", "test_enrolment.py"),
+)
 """They start first, the longest before the others, so that no worker waits for another one at the end."""
 
 

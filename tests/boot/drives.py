@@ -58,8 +58,8 @@ class Drive:
         """Its configuration partition."""
         if not any(self.path.open("rb").read(MIB)):
             return None
-        (only,) = gpt.read_table(self.path).partitions
-        assert (only.type, only.name) == (identity.TYPE, identity.NAME)
+        (only,) = (one for one in gpt.read_table(self.path).partitions if one.type == identity.TYPE)
+        assert only.name == identity.NAME
         return only
 
 

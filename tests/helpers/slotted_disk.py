@@ -18,23 +18,23 @@ class Disk:
         self.failed: str | None = None
         self.tries = 0
         self.versions: dict[str, str | None] = {"a": OLD, "b": None}
-        self.content: dict[str, tuple[bytes, bytes, str]] = {}
+        self.content: dict[str, tuple[bytes, ...]] = {}
         self.done: list[str] = []
 
     def __call__(self, *arguments: str) -> str:
         word, *rest = arguments
         self.done.append(word)
-        there = {"a": "b", "b": "a"}[self.running]
+        there = {"a": "b", "b": "a"}.get(self.running, "")
         if word == "running":
             return self.running
         if word == "state":
             names = ("running", "default", "trying", "tries", "failed", "versions")
             return json.dumps({name: getattr(self, name) for name in names})
         if word == "write":
-            kernel, initrd, line, version = rest
+            *paths, version = rest
             self.trying = self.failed = None
             self.versions[there] = version
-            self.content[there] = Path(kernel).read_bytes(), Path(initrd).read_bytes(), Path(line).read_text()
+            self.content[there] = tuple(Path(path).read_bytes() for path in paths)
         if word == "try":
             self.trying, self.tries, self.failed = there, 1, None
         if word == "commit":

@@ -39,9 +39,9 @@ if word == "running":
 elif word == "state":
     print(json.dumps(disk))
 elif word == "write":
-    disk["versions"][there] = rest[3]
+    *paths, disk["versions"][there] = rest
     disk["trying"] = disk["failed"] = None
-    for name, path in zip(("kernel", "initrd", "arguments"), rest):
+    for name, path in zip(("kernel", "initrd", "arguments") if len(paths) > 1 else ("slot",), paths):
         (place.parent / f"{there}.{name}").write_bytes(Path(path).read_bytes())
 elif word == "try":
     disk["trying"], disk["tries"], disk["failed"] = there, 1, None
@@ -63,9 +63,12 @@ esac
 
 
 class Host:
-    """The host's programs below `directory`; slot A runs `version`, and `about` is its host.json."""
+    """The host's programs below `directory`; slot A runs `version`, and `about` is its host.json. With `opened`, which
+    its envelope has brought, it has started a signed image."""
 
-    def __init__(self, directory: Path, about: dict[str, Any], version: str) -> None:
+    def __init__(
+        self, directory: Path, about: dict[str, Any], version: str, opened: dict[str, Any] | None = None
+    ) -> None:
         self.directory = directory
         (directory / "bin").mkdir(parents=True)
         (directory / "run").mkdir()
@@ -73,7 +76,11 @@ class Host:
             self._write(f"bin/{name}", text)
         self._write("bin/sleep", '#!/bin/sh\nexec /bin/sleep "$(awk "BEGIN {print $1 / 100}")"\n')
         self._write("slots", SLOTS)
+        self._write("unified-slots", SLOTS)
         self._write("host.json", json.dumps(about, indent=2))
+        if opened is not None:
+            self._write("alive.json", json.dumps(opened, indent=2))
+        self._write("cmdline", f"panic=10 provision.image={version[:16]}\n" if opened is not None else "quiet\n")
         self._write("consoles", "")
         for name in _NAMES:
             self._write(name, self._placed((_PROGRAMS / name).read_text()))
@@ -84,7 +91,10 @@ class Host:
     def _placed(self, text: str) -> str:
         for there, here in (
             ("/etc/provision/host.json", "host.json"),
+            ("/etc/provision/alive.json", "alive.json"),
+            ("/proc/cmdline", "cmdline"),
             ("/usr/lib/provision/slots", "slots"),
+            ("/usr/lib/provision/unified-slots", "unified-slots"),
             ("/usr/lib/provision/firewall", "firewall"),
             ("/run/provision", "run"),
             ("/sys/class/tty/console/active", "consoles"),
@@ -108,8 +118,10 @@ class Host:
         (self.directory / "slots.json").write_text(json.dumps(content))
 
     def content(self, slot: str) -> tuple[bytes, ...]:
-        """Kernel, initrds and arguments in a slot."""
-        return tuple((self.directory / f"{slot}.{name}").read_bytes() for name in ("kernel", "initrd", "arguments"))
+        """Kernel, initrds and arguments in a slot, or all of it in one."""
+        names = ("kernel", "initrd", "arguments", "slot")
+        places = (self.directory / f"{slot}.{name}" for name in names)
+        return tuple(place.read_bytes() for place in places if place.exists())
 
     @property
     def said(self) -> str:

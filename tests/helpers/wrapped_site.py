@@ -66,6 +66,8 @@ hosts:
     interfaces:
       office: {{mac: "52:54:00:00:00:02", network: office, addressing: dhcp}}
 """
+UKI = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
+"""The same with node1 started by signed images."""
 _PROGRAMS = {
     "loaders/shimx64.efi": "/usr/lib/shim/shimx64.efi.signed",
     "loaders/grubx64.efi": "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
@@ -73,16 +75,16 @@ _PROGRAMS = {
 }
 
 
-def bootable(state: Path) -> BaseImage:
+def bootable(state: Path, name: str = "base") -> BaseImage:
     """A base image whose boot loaders and kernel are programs that firmware could start."""
-    directory = make_base(state).directory
+    directory = make_base(state, name).directory
     record = json.loads((directory / "base.json").read_text()) | {"signing": "shim, GRUB and kernel are signed"}
     entries = {entry["file"]: entry for entry in (record["kernel"], *record["loaders"].values())}
-    for name, source in _PROGRAMS.items():
-        shutil.copyfile(source, directory / name)
-        data = (directory / name).read_bytes()
-        entries[name] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        touch(directory / name)
+    for file, source in _PROGRAMS.items():
+        shutil.copyfile(source, directory / file)
+        data = (directory / file).read_bytes()
+        entries[file] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        touch(directory / file)
     (directory / "base.json").write_text(json.dumps(record))
     return load_base(directory)
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from provision.host import Reboot
-from provision.update import Update, UpdateFile, encode
+from provision.update import KernelFiles, SlotFile, Update, UpdateFile, encode
 from tests.helpers.host_programs import load
 
 load("libcrypto")
@@ -28,11 +28,19 @@ UPDATE = Update(
     attempt=2,
     nonce=NONCE,
     reboot=Reboot.WHEN_EMPTY,
-    arguments='console=ttyS0 a="b c"',
-    kernel=UpdateFile(4096, "01" * 32),
-    initrds=(UpdateFile(512, "02" * 32), UpdateFile(1024, "03" * 32)),
+    content=KernelFiles(
+        'console=ttyS0 a="b c"',
+        UpdateFile(4096, "01" * 32),
+        (UpdateFile(512, "02" * 32), UpdateFile(1024, "03" * 32)),
+    ),
 )
 MADE = encode(UPDATE, KEY)
+SIGNED = replace(UPDATE, content=SlotFile(UpdateFile(8192, "04" * 32)))
+
+
+def of_grub(**changes: Any) -> bytes:
+    assert isinstance(UPDATE.content, KernelFiles)
+    return encode(replace(UPDATE, content=replace(UPDATE.content, **changes)), KEY)
 
 
 def read(file: bytes, keys: list[bytes] = KEYS, host: str = "node7", nonce: str = NONCE) -> Any:
@@ -43,13 +51,20 @@ def test_the_host_reads_what_the_site_has_signed_for_it() -> None:
     for keys in (KEYS, KEYS[1:]):
         found = read(MADE, keys)
         assert (found.version, found.sequence, found.attempt) == (UPDATE.version, 17, 2)
-        assert (found.reboot, found.arguments) == ("when-empty", UPDATE.arguments)
-        files = [(one.name, one.size, one.sha256) for one in (found.kernel, *found.initrds)]
-        assert files == [
-            ("kernel", 4096, "01" * 32),
-            ("initrd/0", 512, "02" * 32),
-            ("initrd/1", 1024, "03" * 32),
-        ]
+        assert (found.reboot, found.arguments) == ("when-empty", 'console=ttyS0 a="b c"')
+        files = {name: [(one.name, one.size, one.sha256) for one in each] for name, each in found.files.items()}
+        assert files == {
+            "kernel": [("kernel", 4096, "01" * 32)],
+            "initrd": [("initrd/0", 512, "02" * 32), ("initrd/1", 1024, "03" * 32)],
+        }
+
+
+def test_so_it_does_with_what_firmware_starts() -> None:
+    found = read(encode(SIGNED, KEY))
+    assert (found.version, found.sequence, found.attempt, found.reboot) == (UPDATE.version, 17, 2, "when-empty")
+    assert found.arguments is None and [*found.files] == ["slot"]
+    ((one,),) = found.files.values()
+    assert (one.name, one.size, one.sha256) == ("slot", 8192, "04" * 32)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +74,9 @@ def test_the_host_reads_what_the_site_has_signed_for_it() -> None:
         (MADE, KEYS, "node8", NONCE, "another host's"),
         (encode(replace(UPDATE, site="other.test"), KEY), KEYS, "node7", NONCE, "another host's"),
         (MADE, KEYS, "node7", "00" * 16, "made for an earlier request"),
-        (encode(replace(UPDATE, initrds=()), KEY), KEYS, "node7", NONCE, "does not say what it is"),
-        (encode(replace(UPDATE, arguments="two\nlines"), KEY), KEYS, "node7", NONCE, "does not say what it is"),
+        (of_grub(initrds=()), KEYS, "node7", NONCE, "does not say what it is"),
+        (of_grub(arguments="two\nlines"), KEYS, "node7", NONCE, "does not say what it is"),
+        (encode(SIGNED, KEY).replace(b"\nslot 8192", b"\nslot 8193"), KEYS, "node7", NONCE, "not signed by this site"),
         (MADE.replace(b"update 1", b"update 2"), KEYS, "node7", NONCE, "not one that this image knows"),
     ],
 )

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from provision.host import Chain
 from provision.slots import Failure, HostSlots
-from provision.update_rules import Updating, objection
+from provision.update_rules import Updating, objection, unsigned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 A, B, C = "0a" * 32, "0b" * 32, "0c" * 32
-GETS = Updating("node1", True, HostSlots(f"a a {A} - idle", NOW), Chain.GRUB, B)
+GETS = Updating("node1", True, HostSlots(f"a a {A} - idle", NOW), B)
 
 
 def said(text: str) -> Updating:
@@ -31,7 +30,6 @@ def failed(attempt: int, wanted: str = B) -> Updating:
         (GETS, None),
         (replace(GETS, is_up=False), "not-up"),
         (replace(GETS, slots=None), "no-slots"),
-        (replace(GETS, chain=Chain.UKI), "no-slots"),
         (replace(GETS, wanted=A), "no-update"),
         (replace(GETS, wanted=""), "no-update"),
         (said(f"a a {A} - fetching {B}"), None),
@@ -49,3 +47,9 @@ def test_the_first_objection(asks: Updating, rule: str | None) -> None:
     found = objection(asks)
     assert (found.rule if found else None) == rule
     assert found is None or str(found).endswith(".")
+
+
+def test_a_base_image_that_nobody_has_signed_is_named_with_the_way_out() -> None:
+    found = unsigned("node1", "debian-13")
+    assert (found.rule, found.remedy) == ("incomplete", "Sign it: 'provision sb sign debian-13'")
+    assert "no signed image of 'debian-13'" in found.reason

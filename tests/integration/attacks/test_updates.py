@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.media.initrd import ALIVE
+from provision.media.unified import UnifiedImages
+from provision.stored import envelope_label
 from provision.web import boot_app
 from tests.helpers.agent import IN_OFFICE, OFFICE, booted, from_disk
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC2, MANAGEMENT, Site, edge, make_base, site
 from tests.helpers.updating_host import Between, Host, between, served, until
 
@@ -167,3 +171,79 @@ def test_an_endless_answer_does_not_fill_the_hosts_memory(here: Site, host: Host
     wire.change = lambda _path, _asked, answer: answer
     with host.up():
         until(lambda: host.has_rebooted, host)
+
+
+@pytest.fixture
+def signed(here: Site, wire: Between, tmp_path: Path) -> Host:
+    """node2, which starts signed images and has opened its envelope: it runs the site's base, and is to run the other
+    one."""
+    here.service.secure_boot.init(NewSecureBootKey(), ROOT)
+    here.service.secure_boot.sign("other", SignUnified(), ROOT)
+    fields = "    base: other\n    chain: uki\n    update: {reboot: now}\n"
+    here.apply(OFFICE.replace("  node2:\n", f"  node2:\n{fields}"))
+    envelope = {"url": f"http://127.0.0.1:{wire.port}/envelope", "keys": []}
+    label = envelope_label(1)
+    key = here.service.core.store.keys.alive("node2", label).reveal().hex()
+    about = {"host": "node2", "domain": "example.test", "envelope": envelope}
+    return Host(tmp_path / "signed", about, here.base.id, {"alive": {"boot": label, "key": key}, "credentials": {}})
+
+
+@pytest.mark.parametrize("inventory", [OFFICE])
+def test_a_host_of_signed_images_takes_one_and_keeps_it(here: Site, signed: Host, wire: Between) -> None:
+    with signed.up():
+        until(lambda: signed.has_rebooted, signed)
+    image = UnifiedImages(here.state).get(other(here))
+    assert image is not None
+    (slot,) = signed.content("b")
+    assert slot == UnifiedImages(here.state).slot(image).path.read_bytes()
+    signed.starts()
+    with signed.up():
+        until(lambda: says(here) == f"b b {here.base.id} {other(here)} idle", signed)
+    assert (signed.disk["default"], signed.disk["trying"]) == ("b", None)
+    key = json.loads((signed.directory / "alive.json").read_text())["alive"]["key"].encode()
+    assert not any(key in part for seen in wire.seen for part in seen[1:]), "the key is never sent"
+
+
+@pytest.mark.parametrize("inventory", [OFFICE])
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (
+            lambda path, answer: answer[:-1] + b"\1" if path == "/update/part" else answer,
+            "not what the site has signed",
+        ),
+        (lambda path, answer: b"" if path == "/update/part" else answer, "has less of slot than it says"),
+        (
+            lambda path, answer: answer.replace(b"\nslot ", b"\nslot 9") if path == "/update" else answer,
+            "not signed by",
+        ),
+    ],
+    ids=["a changed byte", "a part that is missing", "another size"],
+)
+def test_it_takes_no_other(
+    here: Site, signed: Host, wire: Between, changed: Callable[[str, bytes], bytes], why: str
+) -> None:
+    wire.change = lambda path, _, answer: changed(path, answer)
+    refused(here, signed, why)
+
+
+@pytest.mark.parametrize("inventory", [OFFICE])
+def test_one_that_opens_no_envelope_in_the_new_image_does_not_keep_it(here: Site, signed: Host) -> None:
+    """It has no key to say anything with, and never hears the server."""
+    with signed.up():
+        until(lambda: signed.has_rebooted, signed)
+    signed.starts()
+    (signed.directory / "alive.json").rename(signed.directory / "sealed")
+    (signed.directory / "cmdline").write_text("provision.gate=2 provision.image=0\n")
+    with signed.up():
+        until(lambda: signed.has_rebooted, signed)
+    assert "the server has not answered" in signed.said
+    assert (signed.disk["running"], signed.disk["default"], signed.disk["trying"]) == ("b", "a", "b")
+    signed.disk = signed.disk | {"running": "a"}
+    (signed.directory / "rebooted").unlink()
+    (signed.directory / "sealed").rename(signed.directory / "alive.json")
+    failed = f"failed {other(here)} 1 it did not prove itself"
+    with signed.up():
+        until(lambda: says(here) == f"a a {here.base.id} {other(here)} {failed}", signed)
+    assert here.service.core.store.slots.of("node2").failed[other(here)].attempt == 1  # type: ignore[union-attr]
+    assert not signed.has_rebooted

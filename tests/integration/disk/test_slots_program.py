@@ -32,7 +32,7 @@ Program = Callable[..., str]
 def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, on a file for a disk, directories for its slots, and no mounting."""
     load("gpt"), load("grubenv")
-    program = load("slots")
+    program, own_disk = load("slots"), load("own_disk")
     sizes = image_slots.Sizes(esp=2 * MIB, config_least=2 * MIB, slot_room=2 * MIB, data=2 * MIB)
     table = image_slots.table(lambda name: UUID(int=len(name)), MIB, MIB, sizes)
     disk = tmp_path / "vda"
@@ -61,8 +61,8 @@ def slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(program, "_mounted", mounted)
     monkeypatch.setattr(program, "_make", made)
     monkeypatch.setattr(program, "_flush", lambda device: None)
-    monkeypatch.setattr(program, "DEV", str(tmp_path))
-    monkeypatch.setattr(program, "SYS", str(tmp_path / "sys"))
+    monkeypatch.setattr(own_disk, "DEV", str(tmp_path))
+    monkeypatch.setattr(own_disk, "SYS", str(tmp_path / "sys"))
     monkeypatch.setattr(program, "CMDLINE", tmp_path / "cmdline")
     made(f"{tmp_path}/vda{image_slots.SLOT_A}", "a")
     (tmp_path / f"vda{image_slots.SLOT_A}.files/boot").mkdir()
@@ -206,7 +206,7 @@ def test_what_a_guest_writes_to_a_disk_of_its_own_is_not_looked_at(
     (tmp_path / "sda").write_bytes((tmp_path / "vda").read_bytes())
     with pytest.raises(slots.Refused, match="sda and vda have slots"):
         call("state")
-    monkeypatch.setattr(slots, "WORK", tmp_path / "run")
+    monkeypatch.setattr(load("own_disk"), "WORK", tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/disk").write_text("vda\n")
     assert state(call) == FACTORY

@@ -1,4 +1,4 @@
-"""The host's programs for updates, against a server in the same process, stand-ins for the slots and for the rest of
+"""The host's program for updates, against a server in the same process, stand-ins for the slots and for the rest of
 the machine."""
 
 from __future__ import annotations
@@ -7,8 +7,6 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,108 +14,61 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from provision.host import Reboot
-from provision.slots import Doing, parse
-from provision.update import Update, UpdateFile, encode
-from tests.helpers.host_programs import load
+from provision.slots import parse
+from provision.update import SlotFile, UpdateFile
 from tests.helpers.slotted_disk import OLD, Disk
-
-load("libcrypto")
-load("answers")
-load("signed_file")
-DESCRIPTION: Any = load("update_description")
-REPORT: Any = load("slot_report")
-PROGRAM: Any = load("update")
-GATE: Any = load("update-gate")
-
-KEY = Ed25519PrivateKey.generate()
-NEW = "0b" * 32
-KERNEL, INITRDS = os.urandom(3000), (os.urandom(1024), os.urandom(512))
-
-
-class Server:
-    """A server that has what it describes, and breaks off after some bytes."""
-
-    host = "node7"
-
-    def __init__(self) -> None:
-        self.files = {"kernel": KERNEL, **{f"initrd/{number}": data for number, data in enumerate(INITRDS)}}
-        self.fields: dict[str, Any] = {}
-        self.key, self.parts, self.breaks = KEY, 0, 10**9
-
-    def describe(self, nonce: str) -> bytes:
-        files = [UpdateFile(len(data), hashlib.sha256(data).hexdigest()) for data in (KERNEL, *INITRDS)]
-        update = Update(
-            "node7", "example.test", NEW, 17, 1, nonce, Reboot.NOW, "console=ttyS0 quiet", files[0], tuple(files[1:])
-        )
-        return encode(replace(update, **self.fields), self.key)
-
-    def patiently(self, path: str, what: str, most: int) -> bytes:
-        word, *rest = what.split()
-        if word == "describe":
-            return self.describe(rest[0])
-        self.parts += 1
-        if self.parts > self.breaks:
-            raise DESCRIPTION.Refused("the server does not answer")
-        version, name, start = rest
-        assert (path, version) == ("/update/part", self.fields.get("version", NEW))
-        return self.files[name][int(start) :][:1000]
-
-
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    found = Disk()
-    monkeypatch.setattr(REPORT, "slots", found)
-    return found
-
-
-@pytest.fixture
-def consoles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(REPORT, "on_consoles", said.append)
-    return said
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, consoles: list[str]) -> Iterator[list[str]]:
-    """What was run of other programs; no guest runs, and time is not waited for."""
-    ran: list[str] = []
-    monkeypatch.setattr(PROGRAM, "guests", lambda: 0)
-    monkeypatch.setattr(PROGRAM, "ORDERED", tmp_path / "update.keys")
-    monkeypatch.setattr(PROGRAM, "SITE_KEYS", tmp_path / "site")
-    monkeypatch.setattr(PROGRAM, "WORK", tmp_path)
-    monkeypatch.setattr(PROGRAM, "DATA", tmp_path / "data")
-    monkeypatch.setattr(PROGRAM, "_TELLING", 0)
-    monkeypatch.setattr(PROGRAM.subprocess, "run", lambda command, **_: ran.append(" ".join(command)))
-    (tmp_path / "update.keys").write_text(f"{KEY.public_key().public_bytes_raw().hex()}\n")
-    yield ran
-
-
-Taking = Callable[[Server], list[str]]
-
-
-@pytest.fixture
-def take(machine: list[str], tmp_path: Path) -> Taking:
-    def taking(server: Server) -> list[str]:
-        """Take an update; what was said of the slots, each a report that the server takes."""
-        said: list[str] = []
-
-        def say(found: Any, doing: str) -> None:
-            REPORT.say(found, doing, tmp_path / "said")
-            text = (tmp_path / "said").read_text()
-            assert parse(text) is not None
-            said.append(doing)
-
-        PROGRAM.take(server, "example.test", say)
-        return said
-
-    return taking
+from tests.helpers.update_programs import DESCRIPTION, INITRDS, KERNEL, KEY, NEW, PROGRAM, REPORT, Server, Taking
 
 
 def test_an_update_goes_to_the_other_slot_and_is_tried(disk: Disk, machine: list[str], take: Taking) -> None:
     assert take(Server()) == [f"fetching {NEW}", f"rebooting {NEW}"]
-    assert disk.content == {"b": (KERNEL, b"".join(INITRDS), "console=ttyS0 quiet\n")}
+    assert disk.content == {"b": (KERNEL, b"".join(INITRDS), b"console=ttyS0 quiet\n")}
     assert (disk.versions, disk.trying, disk.default) == ({"a": OLD, "b": f"{NEW}:17:1"}, "b", "a")
     assert machine == ["systemctl reboot"]
+
+
+SLOT = os.urandom(2500)
+SIGNED = {"content": SlotFile(UpdateFile(len(SLOT), hashlib.sha256(SLOT).hexdigest()))}
+
+
+def test_what_firmware_starts_is_one_file(
+    disk: Disk, machine: list[str], take: Taking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = Server()
+    server.files, server.fields, server.breaks = {"slot": SLOT}, dict(SIGNED), 1
+    monkeypatch.setattr(REPORT, "is_unified", lambda: True)
+    with pytest.raises(DESCRIPTION.Refused, match="does not answer"):
+        take(server)
+    assert (tmp_path / "update/slot").read_bytes() == SLOT[:1000] and "write" not in disk.done
+    server.breaks, server.files = 10**9, {"slot": SLOT[:-1]}
+    with pytest.raises(DESCRIPTION.Refused, match="has less of slot than it says"):
+        take(server)
+    server.files = {"slot": SLOT[:-1] + bytes([SLOT[-1] ^ 1])}
+    with pytest.raises(DESCRIPTION.Refused, match="what came as slot is not what the site has signed"):
+        take(server)
+    assert "write" not in disk.done
+    server.files = {"slot": SLOT}
+    assert take(server) == [f"fetching {NEW}", f"rebooting {NEW}"]
+    assert disk.content == {"b": (SLOT,)} and disk.versions["b"] == f"{NEW}:17:1"
+    assert list((tmp_path / "update").iterdir()) == []
+
+
+@pytest.mark.parametrize("unified", [True, False])
+def test_what_other_slots_have_is_not_written(
+    disk: Disk, take: Taking, monkeypatch: pytest.MonkeyPatch, unified: bool
+) -> None:
+    server = Server()
+    server.fields = {} if unified else dict(SIGNED)
+    monkeypatch.setattr(REPORT, "is_unified", lambda: unified)
+    with pytest.raises(DESCRIPTION.Refused, match="for hosts that boot in another way"):
+        take(server)
+    assert "write" not in disk.done
+
+
+def test_the_kernel_is_told_that_the_image_is_a_signed_one(tmp_path: Path) -> None:
+    for line, expected in (("panic=10 provision.image=0a\n", True), ("provision.slot=a xprovision.image=0a\n", False)):
+        (tmp_path / "cmdline").write_text(line)
+        assert REPORT.is_unified(tmp_path / "cmdline") is expected
 
 
 def test_it_goes_on_where_it_was_broken_off(disk: Disk, take: Taking, tmp_path: Path) -> None:
@@ -263,102 +214,6 @@ def test_no_slot_is_written_while_this_one_is_unproven(disk: Disk, take: Taking)
     disk.starts()
     with pytest.raises(DESCRIPTION.Refused, match="no slot that has proved itself"):
         take(Server())
-
-
-class Machine:
-    """What the gate looks at, and what it did."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self.system, self.libvirt, self.did = "running", True, []
-        self.heard = tmp_path / "heard"
-        monkeypatch.setattr(GATE, "run", self.run)
-        monkeypatch.setattr(GATE, "HEARD", str(self.heard))
-
-    did: list[str]
-
-    def run(self, *command: str) -> tuple[str, bool]:
-        if command[0] == "virsh":
-            return "", self.libvirt
-        if "is-system-running" in command:
-            return self.system, self.system == "running"
-        if "--failed" in command:
-            return ("x.service loaded failed failed X" if self.system == "degraded" else ""), True
-        self.did.append(" ".join((command[0], *command[-1:])))
-        return "", True
-
-
-@pytest.fixture
-def gated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, disk: Disk, take: Taking, consoles: list[str]) -> Machine:
-    """The host has started from the slot on trial."""
-    take(Server())
-    disk.starts()
-    return Machine(monkeypatch, tmp_path)
-
-
-def prove(seconds: float = 0.05) -> list[str]:
-    said: list[str] = []
-    GATE.prove(REPORT.look(), seconds, lambda _, doing: said.append(doing), 0.01, 0)
-    return said
-
-
-def test_a_slot_that_proves_itself_is_kept(disk: Disk, gated: Machine) -> None:
-    gated.heard.touch()
-    assert prove() == [f"trying {NEW}", "idle"]
-    assert (disk.default, disk.trying) == ("b", None)
-    assert gated.did == ["busctl 60000000", "busctl 0"], "the watchdog watches for as long as nothing is proved"
-
-
-@pytest.mark.parametrize(
-    ("broken", "why"),
-    [
-        ({"system": "degraded"}, "systemd is degraded: x.service"),
-        ({"system": "starting"}, "systemd is starting"),
-        ({"system": ""}, "systemd is silent"),
-        ({"libvirt": False}, "libvirt does not answer"),
-        ({}, "the server has not answered"),
-    ],
-)
-def test_one_that_does_not_is_left_at_once(
-    disk: Disk, gated: Machine, broken: dict[str, Any], why: str, consoles: list[str]
-) -> None:
-    for name, value in broken.items():
-        gated.heard.touch()
-        setattr(gated, name, value)
-    assert prove() == [f"trying {NEW}", f"failed {NEW} 1 {why}"]
-    assert gated.did == ["busctl 60000000", "systemctl reboot"] and why in consoles[-1]
-    assert (disk.default, disk.trying) == ("a", "b")
-    disk.starts()
-    found = REPORT.look()
-    assert (found.running, found.is_unproven) == ("a", False)
-    report = parse(f"a a {OLD} {NEW} {REPORT.settled(found)}")
-    assert report is not None and (report.doing, report.version, report.attempt) == (Doing.FAILED, NEW, 1)
-
-
-def test_an_image_that_cannot_read_its_own_slot_leaves_no_word_that_the_server_would_not_take(
-    disk: Disk, tmp_path: Path
-) -> None:
-    found, said = REPORT.look(), tmp_path / "said"
-    REPORT.say(found, "idle", said)
-    assert parse(said.read_text()) is not None
-    said.unlink()
-    REPORT.say(replace(found, versions={"a": REPORT.Version(), "b": REPORT.Version()}), "trying ", said)
-    assert not said.exists()
-
-
-def test_one_that_cannot_even_be_started_has_failed(disk: Disk, take: Taking) -> None:
-    take(Server())
-    assert REPORT.settled(REPORT.look()) == "idle"
-    disk.starts()
-    disk.running = "a"
-    assert REPORT.settled(REPORT.look()) == f"failed {NEW} 1 it did not prove itself"
-    with pytest.raises(DESCRIPTION.Refused, match="has failed on this host"):
-        take(Server())
-
-
-def test_the_limit_is_in_the_kernels_arguments(tmp_path: Path) -> None:
-    for text, expected in (("quiet", 600), ("quiet provision.gate=90\n", 90), ("xprovision.gate=5", 600)):
-        (tmp_path / "cmdline").write_text(text)
-        assert GATE.limit(tmp_path / "cmdline") == expected
 
 
 def test_what_a_slot_says_is_its_version() -> None:

@@ -24,7 +24,7 @@ from tests.helpers.firmware_log import enforced, entry, log_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
-from tests.helpers.wrapped_site import INVENTORY, TPM, Wrapped, wrapped
+from tests.helpers.wrapped_site import TPM, UKI, Wrapped, wrapped
 
 pytestmark = pytest.mark.integration
 
@@ -250,8 +250,7 @@ def test_the_operator_is_told_what_was_expected_and_what_was_booted(host: Wrappe
 @pytest.fixture
 def unified(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:
     """The same by a unified kernel that the site has signed."""
-    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
-    with wrapped(tmp_path / "site", tpm, text) as found:
+    with wrapped(tmp_path / "site", tpm, UKI) as found:
         boot = found.here.service.secure_boot
         boot.init(NewSecureBootKey(), ROOT)
         boot.sign("base", SignUnified(), ROOT)
@@ -356,8 +355,7 @@ def test_a_new_unified_kernel_is_approved_and_nothing_is_wrapped_anew(unified: W
     old = unified.bindings()[0]
     unified.boot(old)
     assert unified.run()
-    text = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
-    unified.here.apply(text.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n", 1))
+    unified.here.apply(UKI.replace("  base: base\n", "  base: base\n  kernel_arguments: [quiet]\n", 1))
     unified.here.service.secure_boot.sign("base", SignUnified(), ROOT)
     assert unified.bindings()[0].branches != old.branches
     unified.tpm.restart()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from provision.errors import Unavailable
 from provision.media import unified
 from provision.media.unified import UnifiedImages
 from tests.helpers.site_fixture import Site, site
+from tests.unit.media.test_unified_medium import program
 
 ABOUT = "c" * 64, "s" * 64, "quiet"
 
@@ -30,6 +32,25 @@ def test_an_image_has_what_the_base_boots_and_the_site_archive_last(here: Site) 
     assert found[".linux"] == here.base.kernel.path.read_bytes()
     assert found[".initrd"] == b"".join(one.path.read_bytes() for one in here.base.initrds) + b"S" * 512
     assert found[".cmdline"] == b"console=ttyS0 quiet" and b"ID=provision" in found[".osrel"]
+
+
+def test_its_kernel_is_told_which_image_it_is_and_starts_again_by_itself(here: Site) -> None:
+    line = unified.command_line(here.base, ("panic=0", "provision.image=other"))
+    own = f"provision.image={here.base.id[:16]}"
+    assert line == ("panic=10", "systemd.watchdog_sec=60", "console=ttyS0", "panic=0", "provision.image=other", own)
+
+
+@pytest.mark.integration
+def test_what_a_slot_has_of_it_is_built_once_and_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    images, base = UnifiedImages(tmp_path), "b" * 64
+    made = images.put(base, b"image" * 5000, *ABOUT)
+    entry = images.slot(made)
+    assert entry == images.slot(made) == UnifiedImages(tmp_path).slot(made)
+    assert entry.sha256 == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+    assert program(entry.path, tmp_path) == b"image" * 5000
+    images.put(base, b"other" * 5000, *ABOUT)
+    assert not entry.path.exists()
 
 
 def test_a_missing_stub_is_said(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,19 +10,20 @@ import pytest
 
 from provision import proc
 from provision.boot import DiskFormat, Kind, Medium
-from provision.media import gpt, identity, unified_disk
+from provision.media import gpt, identity, slot_record, unified_disk, unified_medium
 from provision.media.image_slots import USUAL
 from provision.media.unified import UnifiedImages
 from tests.unit.media.test_unified_medium import ABOUT, program
 
 MIB = 1 << 20
+BASE = "0a" * 32
 SMALL = replace(USUAL, slot_room=2 * MIB, config_least=MIB)
 
 
 def write(image: bytes, directory: Path) -> Path:
     directory.mkdir()
     (directory / "image").write_bytes(image)
-    unified_disk.build(directory / "image", "ab" * 32, directory / "disk", SMALL)
+    unified_disk.build(directory / "image", "ab" * 32, BASE, directory / "disk", SMALL)
     return directory / "disk"
 
 
@@ -39,6 +40,11 @@ def test_firmware_finds_the_image_in_the_first_slot(tmp_path: Path) -> None:
     (tmp_path / "fat").write_bytes(content[first.offset : first.offset + first.size])
     assert program(tmp_path / "fat", tmp_path) == image
     assert not any(content[second.offset :][: second.size + config.size]), "nothing of a host is on it"
+    assert content[first.offset :][: first.size][-512:] == slot_record.encode(BASE)
+    fat = tmp_path / "alone"
+    unified_medium.build_file_system(tmp_path / "one/image", "ab" * 32, fat)
+    assert content[first.offset :].startswith(fat.read_bytes()), "what an update writes is the same"
+    assert fat.stat().st_size < first.size // 2
     assert disk.stat().st_blocks * 512 < first.size, "what is empty takes no room"
 
 

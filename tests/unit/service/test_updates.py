@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from provision.api.rollouts import StartRollout
+from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
+from provision.host import Chain
 from provision.media.initrd import ALIVE
+from provision.media.unified import UnifiedImages
 from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
@@ -80,7 +83,7 @@ def test_the_description_is_what_the_host_verifies(here: Site, agent: Updated) -
     host = here.service.core.hosts["node2"]
     arguments = f"console=ttyS0 quiet provision.identity={machine_id(host, here.service.core.site)}"
     assert (found.version, found.reboot, found.arguments) == (base.id, "now", arguments)
-    for file, there in ((found.kernel, base.kernel), (found.initrds[0], base.initrds[0])):
+    for file, there in ((found.files["kernel"][0], base.kernel), (found.files["initrd"][0], base.initrds[0])):
         wish = agent.asks(f"part {found.version} {file.name} 0").wish
         assert isinstance(wish, Part)
         data = here.service.updates.part(here.service.core.hosts["node2"], wish)
@@ -160,15 +163,30 @@ def test_parts_are_of_the_image_that_it_should_have(here: Site, agent: Updated) 
     with pytest.raises(NotFound):
         here.service.updates.part(host, Part(other(here), "initrd/7", 0))
     assert here.service.updates.part(host, Part(other(here), "kernel", 10**11)) == b""
-    for what in (
-        "part",
-        f"part {other(here)} /etc/passwd 0",
-        f"part {other(here)} kernel -1",
-        "describe",
-        "describe x",
-    ):
+    of = f"part {other(here)}"
+    for what in ("part", f"{of} /etc/passwd 0", f"{of} kernel -1", f"{of} slot/0 0", "describe", "describe x"):
         with pytest.raises(Invalid):
             _ = agent.asks(what).wish
+
+
+@pytest.mark.integration
+def test_a_host_of_signed_images_gets_the_file_system_of_one(here: Site, agent: Updated) -> None:
+    here.service.secure_boot.init(NewSecureBootKey(), ROOT)
+    wants(here, chain="uki", update="{reboot: never}")
+    agent.tells()
+    with pytest.raises(Denied, match="no signed image of 'other'"):
+        agent.describes()
+    here.service.secure_boot.sign("other", SignUnified(), ROOT)
+    keys = [bytes.fromhex(key) for key in agent.tells().removeprefix("update ").split()]
+    found = READER.read(agent.describes(), keys, "node2", "example.test", NONCE)
+    host, signed = here.service.core.hosts["node2"], UnifiedImages(here.state).get(other(here))
+    data = here.service.updates.part(host, Part(found.version, "slot", 0))
+    assert (found.version, found.arguments, [*found.files]) == (other(here), None, ["slot"])
+    assert signed is not None and signed.file.path.read_bytes() in data
+    assert [one.sha256 for one in found.files["slot"]] == [hashlib.sha256(data).hexdigest()]
+    for chain, name in ((Chain.UKI, "kernel"), (Chain.UKI, "initrd/0"), (Chain.GRUB, "slot")):
+        with pytest.raises(NotFound, match=f"is given no file '{name}'"):
+            here.service.updates.part(host.model_copy(update={"chain": chain}), Part(found.version, name, 0))
 
 
 def test_few_are_served_at_a_time_and_next_to_none_beside_boots(here: Site) -> None:

@@ -16,7 +16,8 @@ CONFIG = UUID("7a4ab2a4-0e0e-4f5c-9a8d-6b1c1f7c2d10"), "provision-config"
 DATA = LINUX, "provision-data"
 ESP = EFI_SYSTEM, "esp"
 SLOTS = {"a": (LINUX, "provision-slot-a"), "b": (LINUX, "provision-slot-b")}
-"""Type and name of the partitions that a host's own disk may have."""
+UNIFIED = {"a": (EFI_SYSTEM, "provision-esp-a"), "b": (EFI_SYSTEM, "provision-esp-b")}
+"""Type and name of the partitions that a host's own disk may have: slots of GRUB, and of signed images."""
 
 _HEADER, _ENTRY = struct.Struct("<8s4sIIIQQQQ16sQIII"), struct.Struct("<16s16sQQQ72s")
 _ARRAY = 32

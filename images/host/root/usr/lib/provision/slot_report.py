@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SLOTS, SAID = "/usr/lib/provision/slots", "/run/provision/slots.said"
+UNIFIED, CMDLINE = "/usr/lib/provision/unified-slots", "/proc/cmdline"
 _VERSION = re.compile(r"([0-9a-f]{64})(?::([0-9]{1,18}):([0-9]{1,9}))?")
 _OTHER = {"a": "b", "b": "a"}
 
@@ -68,9 +69,14 @@ class Slots:
         return max(one.sequence for one in self.versions.values())
 
 
+def is_unified(path=CMDLINE):
+    """Whether firmware has started this host's image itself, signed and in one file."""
+    return re.search(r"(?:^|\s)provision\.image=", Path(path).read_text()) is not None
+
+
 def slots(*arguments):
     """What the host's program for its slots prints; raises OSError with what it says when it fails."""
-    done = subprocess.run([SLOTS, *arguments], capture_output=True, text=True)
+    done = subprocess.run([UNIFIED if is_unified() else SLOTS, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise OSError((done.stderr.strip().splitlines() or ["slots: failed"])[-1])
     return done.stdout.strip()

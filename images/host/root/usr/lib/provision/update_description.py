@@ -10,8 +10,9 @@ FORMAT = "provision-update 1"
 _LINES = re.compile(
     r"host (?P<host>[a-z0-9-]{1,63})\nsite (?P<site>[a-z0-9.-]{1,253})\nversion (?P<version>[0-9a-f]{64})\n"
     r"sequence (?P<sequence>[0-9]{1,18})\nattempt (?P<attempt>[0-9]{1,9})\nnonce (?P<nonce>[0-9a-f]{32})\n"
-    r"reboot (?P<reboot>when-empty|now|never)\narguments (?P<arguments>[ -~]{0,2047})\n"
-    r"kernel (?P<kernel>[0-9]{1,12} [0-9a-f]{64})\n(?P<initrds>(?:initrd [0-9]{1,12} [0-9a-f]{64}\n){1,99})"
+    r"reboot (?P<reboot>when-empty|now|never)\n(?:slot (?P<slot>[0-9]{1,12} [0-9a-f]{64})\n"
+    r"|arguments (?P<arguments>[ -~]{0,2047})\nkernel (?P<kernel>[0-9]{1,12} [0-9a-f]{64})\n"
+    r"(?P<initrds>(?:initrd [0-9]{1,12} [0-9a-f]{64}\n){1,99}))"
 )
 
 
@@ -26,15 +27,15 @@ class File:
 
 @dataclass(frozen=True)
 class Update:
-    """What this host is to run; see the server's own description."""
+    """What this host is to run; see the server's own description. `files` are by the names of what is written: kernel
+    and initrds, which have `arguments`, or a whole slot, which has None."""
 
     version: str
     sequence: int
     attempt: int
     reboot: str
     arguments: str
-    kernel: File
-    initrds: tuple
+    files: dict
 
 
 def read(file, keys, host, site, nonce):
@@ -47,16 +48,24 @@ def read(file, keys, host, site, nonce):
         raise Refused("the update is one that was made for an earlier request")
     if (found["host"], found["site"]) != (host, site):
         raise Refused("the update is another host's")
-    initrds = enumerate(line.removeprefix("initrd ") for line in found["initrds"].splitlines())
     return Update(
         version=found["version"],
         sequence=int(found["sequence"]),
         attempt=int(found["attempt"]),
         reboot=found["reboot"],
         arguments=found["arguments"],
-        kernel=_file("kernel", found["kernel"]),
-        initrds=tuple(_file(f"initrd/{number}", line) for number, line in initrds),
+        files=_files(found),
     )
+
+
+def _files(found):
+    if found["slot"]:
+        return {"slot": (_file("slot", found["slot"]),)}
+    initrds = enumerate(line.removeprefix("initrd ") for line in found["initrds"].splitlines())
+    return {
+        "kernel": (_file("kernel", found["kernel"]),),
+        "initrd": tuple(_file(f"initrd/{number}", line) for number, line in initrds),
+    }
 
 
 def _file(name, text):
