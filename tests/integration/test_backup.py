@@ -8,8 +8,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.cli_runner import cli
 from tests.helpers.documents import Document
 from tests.helpers.site_fixture import closed_site
@@ -25,7 +23,6 @@ def here(block: str, root: Path) -> str:
     return re.sub(r"^(systemctl|chown) .*$", "", block, flags=re.MULTILINE)
 
 
-@pytest.mark.integration
 def test_what_was_backed_up_as_documented_works_again(tmp_path: Path) -> None:
     state = closed_site(tmp_path)
     assert cli(state, "iso", "node1", "-o", tmp_path / "before.iso").code == 0

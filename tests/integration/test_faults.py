@@ -22,8 +22,6 @@ from tests.helpers.netns import isolated, lan
 from tests.helpers.serving import PROVISION, run, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, LONG_FILES, MAC1, closed_site, make_base, site, touch
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 import yaml
 
 from provision import keytab
@@ -70,7 +69,6 @@ def answers_dhcp(script: str, directory: Path) -> None:
             time.sleep(0.05)
 
 
-@pytest.mark.integration
 @isolated
 def test_the_readme_works_as_it_stands(tmp_path: Path) -> None:
     state = fresh(tmp_path)
@@ -86,7 +84,6 @@ def test_the_readme_works_as_it_stands(tmp_path: Path) -> None:
     assert "enable --now provision-dhcp" in README.text
 
 
-@pytest.mark.integration
 @isolated
 def test_dnsmasq_starts_in_the_foreground_without_the_unit(tmp_path: Path) -> None:
     state = fresh(tmp_path)
@@ -97,7 +94,6 @@ def test_dnsmasq_starts_in_the_foreground_without_the_unit(tmp_path: Path) -> No
         answers_dhcp(re.sub("^provision .*$", "", FOREGROUND, flags=re.MULTILINE), tmp_path)
 
 
-@pytest.mark.integration
 def test_a_rendered_tree_is_exchanged_for_a_newer_one(tmp_path: Path) -> None:
     """The lines for a TFTP server of the site's own, run twice: the link leads to the second tree, and whole ones."""
     state, root, programs = fresh(tmp_path), tmp_path / "tftp", tmp_path / "programs"
@@ -122,7 +118,6 @@ def test_a_rendered_tree_is_exchanged_for_a_newer_one(tmp_path: Path) -> None:
     assert len(list(root.iterdir())) == 3
 
 
-@pytest.mark.integration
 def test_a_site_without_kerberos_leaves_out_what_the_readme_says(tmp_path: Path) -> None:
     state = fresh(tmp_path)
     inventory = yaml.safe_load((tmp_path / "site.yaml").read_text())

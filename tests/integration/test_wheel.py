@@ -19,8 +19,6 @@ from tests.helpers.paths import ROOT
 
 SHIPPED = ("examples", "images", "templates")
 
-pytestmark = pytest.mark.integration
-
 # What is needed by what the wheel needs, by the metadata of what is installed.
 CLOSURE = """\
 from importlib.metadata import requires

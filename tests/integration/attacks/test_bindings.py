@@ -15,8 +15,6 @@ from provision.lab.lans import Lab, inside, ip
 from tests.helpers.wired import CANARY, Wired, eventually
 from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, http, pxe, tftp
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:

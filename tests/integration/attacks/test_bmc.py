@@ -31,8 +31,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.redfish import PASSWORD, USER, Answer, Asked, Bmc, certificate, fingerprint, load, served
 from tests.helpers.site_fixture import Site, site
 
-pytestmark = pytest.mark.integration
-
 CD, PXE = BootOrder(via=BootVia.CD), BootOrder(via=BootVia.PXE)
 
 

@@ -21,8 +21,6 @@ from provision.web.pages import app as pages_app
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, Site, closed_site, site
 
-pytestmark = pytest.mark.integration
-
 MANY = 600 * MIB
 ROUTES = (
     ("POST", "/v1/inventory"),

@@ -13,14 +13,11 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
-import pytest
 import yaml
 
 from provision import assets
 from provision.seed import BootServer, _boot_servers
 from tests.helpers.netns import _CLONE_NEWNET, _libc, isolated, lan, peer, sh
-
-pytestmark = pytest.mark.integration
 
 ROOT = assets.directory("images") / "host" / "root"
 SERVER, HOST = "192.0.2.1", "192.0.2.9"

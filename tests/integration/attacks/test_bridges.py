@@ -16,8 +16,6 @@ from provision.lab.lans import Lab, inside, ip
 from tests.helpers.wired import CANARY, Wired, eventually
 from tests.integration.attacks.site import ADDRESS, MAC, MGMT, rrq
 
-pytestmark = pytest.mark.integration
-
 RUNS = int(os.environ.get("RUNS", "8"))
 SERVER_MAC = "52:54:00:77:00:fe"
 _SO_RCVBUFFORCE = 33  # socket(7)

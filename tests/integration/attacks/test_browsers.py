@@ -24,8 +24,6 @@ from tests.helpers.site_fixture import CANARY, STRANGER, Site, ask, leaks, site
 from tests.integration.attacks.held import PEER, scope_of, sent
 from tests.project.test_deny_all import page_walk, paths_of, routes
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:

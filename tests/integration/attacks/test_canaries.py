@@ -25,8 +25,6 @@ from tests.helpers.receivers import receiving
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import leaks
 
-pytestmark = pytest.mark.integration
-
 PAGES = [
     "/hosts",
     "/hosts/node1",

@@ -19,8 +19,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC1, MAC2, NOW, TOML, Clock, Site, charged, origin, site, used
 from tests.helpers.stored_site import TRUTH, gains, opened
 
-pytestmark = pytest.mark.integration
-
 MINUTE = timedelta(minutes=1)
 DEAD = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -25,8 +25,6 @@ from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC1, Reply, Site, closed_site, request, site
 from tests.helpers.wired import eventually
 
-pytestmark = pytest.mark.integration
-
 PEER = "192.0.2.7"
 LARGE = 64 << 20
 

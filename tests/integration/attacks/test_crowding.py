@@ -19,8 +19,6 @@ from provision.lab.lans import inside, ip
 from tests.fixtures.macs import make_up
 from tests.integration.attacks.site import MGMT, Answer, AttackSite, attack_site, http, pxe, rrq, tftp
 
-pytestmark = pytest.mark.integration
-
 ADDRESSES = [f"10.77.1.{number}" for number in range(100, 134)]
 MADE_UP = [f"10.77.1.{number}" for number in range(140, 200)]
 NEIGHBOUR = "10.77.1.200"

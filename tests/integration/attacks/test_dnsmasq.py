@@ -15,8 +15,6 @@ from tests.integration.attacks.fake_service import answer
 from tests.integration.attacks.test_operator_socket import GOOD, attacked
 from tests.integration.attacks.test_operator_socket import state as state
 
-pytestmark = pytest.mark.integration
-
 
 def bad_configurations(script: Path) -> Iterator[str]:
     lines = GOOD.splitlines()

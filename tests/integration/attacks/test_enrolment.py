@@ -25,8 +25,6 @@ from tests.helpers.firmware_log import LOG, enforced, event, header
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, IP, MAC1, MAC2, MANAGEMENT, STRANGER, leaks, request, secret_forms, site
 
-pytestmark = pytest.mark.integration
-
 BEGIN, LOG_PART, PROVE = "/enroll/begin", "/enroll/log", "/enroll/prove"
 
 

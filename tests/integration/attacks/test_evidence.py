@@ -20,8 +20,6 @@ from tests.helpers.cli_runner import cli
 from tests.helpers.site_fixture import closed_site
 from tests.integration.attacks.site import ADDRESS, GUEST, MAC, MGMT, AttackSite, attack_site, http, pxe
 
-pytestmark = pytest.mark.integration
-
 STRANGER = "52:54:00:77:00:99"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 220)]
 

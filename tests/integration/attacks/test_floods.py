@@ -23,8 +23,6 @@ from tests.fixtures.macs import make_up
 from tests.helpers.paths import FIXTURES
 from tests.integration.attacks.site import GUEST, KERNEL_BYTES, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 
-pytestmark = pytest.mark.integration
-
 MEMORY_MIB = 250
 FLOOD = FIXTURES / "flood.py"
 SOURCES = [f"10.77.2.{number}" for number in range(100, 125)]

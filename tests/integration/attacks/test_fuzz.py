@@ -28,7 +28,7 @@ from tests.helpers.serving import serve
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 """Requests of each operation by each sender; set, they are others each time."""
 # A busy machine needs more than five minutes for the usual ones.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200 if EXAMPLES else 1800)]
+pytestmark = pytest.mark.timeout(7200 if EXAMPLES else 1800)
 
 _USUAL = 20
 _SECONDS = 120.0

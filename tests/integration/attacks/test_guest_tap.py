@@ -13,8 +13,6 @@ from tests.integration.attacks.guest_tap import Tap, join_and_ask
 from tests.integration.attacks.intruder import Target
 from tests.integration.attacks.site import ADDRESS, MAC, MGMT
 
-pytestmark = pytest.mark.integration
-
 BRIDGE_MAC = "52:54:00:77:00:fe"  # of `Wired`
 TARGET = Target(MAC["node1"], ADDRESS["node1"], BRIDGE_MAC, MGMT)
 HOST = (ADDRESS["node1"], 2070)

@@ -11,15 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-import pytest
-
 from tests.helpers.api_site import ApiSite, api_site
 from tests.helpers.cli_runner import cli
 from tests.helpers.netns import Peer, isolated, lan
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import MAC1
-
-pytestmark = pytest.mark.integration
 
 NETWORK = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp = false\n'
 CONFIG = f"http://10.0.0.1:8080/pxe/pxelinux.cfg/01-{MAC1.replace(':', '-')}"

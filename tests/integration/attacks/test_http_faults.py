@@ -20,8 +20,6 @@ import pytest
 from provision.lab.lans import inside
 from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, exchange, http, pxe
 
-pytestmark = pytest.mark.integration
-
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: close() sends RST
 SEED, TALKS = 20261128, 1500
 

@@ -18,8 +18,6 @@ from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, finge
 from tests.helpers.serving import Served, run, serve
 from tests.helpers.site_fixture import MAC1
 
-pytestmark = pytest.mark.integration
-
 LISTEN = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
 KILLED = {

@@ -28,8 +28,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, MAC1, closed_site, settings, site
 
-pytestmark = pytest.mark.integration
-
 NETWORK = '[[listen]]\nnetwork = "{network}"\ninterface = "{interface}"\nhttp_port = 8080\ntftp = false\nlinks = true\n'
 MGMT = NETWORK.format(network="mgmt", interface="eth1")
 PARALLEL = 50

@@ -21,8 +21,6 @@ from provision.demo.site import SETTINGS
 from provision.lab.lans import inside
 from tests.integration.attacks.site import GUEST, MAC, AttackSite, attack_site, http, pxe
 
-pytestmark = pytest.mark.integration
-
 DOCUMENTED = 200 * 1024 * 1024
 """Bytes for all connections of a listener, as docs/deployment.md says."""
 

@@ -40,8 +40,6 @@ from tests.helpers.site_fixture import (
     site,
 )
 
-pytestmark = pytest.mark.integration
-
 EVIL = 'a"} 1\nprovision_hosts{x="\\\x1b[2J\x00é'
 URL_SECRET = "T0PS3CRET-of-the-url"
 

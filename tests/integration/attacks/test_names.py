@@ -37,8 +37,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Reply, Site, closed_site, edge, request, site
 from tests.integration.attacks.fake_service import archive, member
 
-pytestmark = pytest.mark.integration
-
 ID = "0" * 32
 HOSTILE = (
     *("../../outside/victim", "..", ".", "/etc/passwd", "/", "", "key", "a/../../../outside", "....//....//outside"),

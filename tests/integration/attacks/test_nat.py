@@ -10,8 +10,6 @@ import pytest
 from provision import proc
 from tests.integration.attacks.site import ADDRESS, GUEST, MGMT, AttackSite, attack_site, http, pxe, tftp
 
-pytestmark = pytest.mark.integration
-
 SEED = "boot/seed/current/seed.cpio"
 
 

@@ -20,8 +20,6 @@ from tests.helpers.site_fixture import INVENTORY
 from tests.integration.attacks.fake_service import Behaviour, answer, archive, endless, fake, member, value
 from tests.project.test_docs import leaves
 
-pytestmark = pytest.mark.integration
-
 TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\n'
 GOOD = (GOLDEN / "dhcp" / "dnsmasq.conf").read_text()
 ESCAPES = "a\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1m\u202e\r\b\x7f\u2028[red]b[/red]\\\n-rm"

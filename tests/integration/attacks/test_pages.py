@@ -19,8 +19,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, INVENTORY, STRANGER, Reply, Site, ask, site
 from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of, sent
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:

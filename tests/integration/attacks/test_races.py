@@ -16,8 +16,6 @@ from tests.integration.attacks.races import Attack, State, sample
 from tests.integration.attacks.table import failures
 from tests.integration.attacks.victim import Way
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaceSite]:

@@ -31,8 +31,6 @@ from tests.integration.attacks.site import (
     tftp,
 )
 
-pytestmark = pytest.mark.integration
-
 REFUSED_BY = "Not booting from the network"
 
 

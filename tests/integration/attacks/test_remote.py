@@ -23,8 +23,6 @@ from tests.helpers.authority import Authority, Pair
 from tests.helpers.cli_runner import Ran, run
 from tests.integration.attacks.fake_service import Behaviour, answer, endless, fake_tls, value
 
-pytestmark = pytest.mark.integration
-
 CANARY = f"provision_canary{'x' * 37}"
 PINNED, OTHER, EXPIRED = Authority(), Authority(), Authority(days=(-9, -1))
 WHO: dict[str, Any] = {

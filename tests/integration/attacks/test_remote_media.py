@@ -17,8 +17,6 @@ from tests.helpers.authority import Authority
 from tests.helpers.cli_runner import Ran, run
 from tests.integration.attacks.fake_service import answer, fake_tls
 
-pytestmark = pytest.mark.integration
-
 PINNED = Authority()
 
 

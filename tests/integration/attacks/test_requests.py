@@ -29,8 +29,6 @@ from tests.integration.attacks.site import (
     tftp,
 )
 
-pytestmark = pytest.mark.integration
-
 CLIMBS = [
     b"../../key",
     b"..%2f..%2fkey",

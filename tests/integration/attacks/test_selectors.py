@@ -31,8 +31,6 @@ from tests.helpers.site_fixture import (
 )
 from tests.project.test_deny_all import paths_of, routes
 
-pytestmark = pytest.mark.integration
-
 OTHERS = INVENTORY.replace("    netboot: never\n", "    credentials: [token]\n    labels: {rack: b}\n")
 """The site with node3 in another rack, and able to boot."""
 ASKS = Principal("token:a", PrincipalRole.ADMIN, Authentication.TOKEN, (("rack", "a"),))

@@ -16,8 +16,6 @@ from provision.lab.lans import inside, ip
 from tests.helpers.wired import eventually
 from tests.integration.attacks.site import GUEST, MGMT, AttackSite, attack_site, http, pxe, rrq, tftp
 
-pytestmark = pytest.mark.integration
-
 SOURCES = 300
 """Fewer than the table has room for (gc_thresh1 is 128, gc_thresh3 is 1,024): nothing is thrown out meanwhile."""
 

@@ -29,8 +29,6 @@ from tests.helpers.serving import serve
 from tests.helpers.site_fixture import INVENTORY, MAC1, MAC2, STRANGER, Clock, charged, origin, settings, sources
 from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, backup, gains, make_past, opened, raw, refused
 
-pytestmark = pytest.mark.integration
-
 Attack = Callable[[sqlite3.Connection], object]
 
 

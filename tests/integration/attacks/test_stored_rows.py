@@ -14,8 +14,6 @@ from provision.errors import Unavailable
 from tests.helpers.principals import ROOT
 from tests.helpers.stored_site import FUTURE, TABLES, TRUTH, Past, gains, make_past, opened, raw, refused
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Past:

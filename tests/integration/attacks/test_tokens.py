@@ -26,8 +26,6 @@ from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request, site
 from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:

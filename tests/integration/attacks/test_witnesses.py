@@ -39,7 +39,6 @@ def carrying(payload: bytes, destination: str) -> bytes:
     return frames.ethernet(octets(destination), octets(FIRST), frames.IPV4, frames.udp(HOST, SERVER, payload))
 
 
-@pytest.mark.integration
 def test_each_port_has_what_was_delivered_to_it(lan: Lan) -> None:
     """A frame to a MAC that the switch has not learned is on every port but the sender's; later only on its own."""
     first = Intruder(f"{lan.namespace.removesuffix('lan-mgmt')}one", FIRST)
@@ -62,7 +61,6 @@ def test_each_port_has_what_was_delivered_to_it(lan: Lan) -> None:
         second.close()
 
 
-@pytest.mark.integration
 def test_a_secret_on_a_wrong_port_is_counted(lan: Lan) -> None:
     ports = Ports(lan)
     lan.send(carrying(TOKEN[:1000], "52:54:00:77:00:99"))

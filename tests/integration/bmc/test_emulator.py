@@ -14,14 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.helpers.netns import Peer, isolated, lan
 from tests.helpers.redfish import PASSWORD, USER, certificate, fingerprint
 from tests.helpers.serving import PROVISION, Served, run, serve
 from tests.helpers.site_fixture import CANARY, MAC1, closed_site
-
-pytestmark = pytest.mark.integration
 
 TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\nlinks = true\n'
 BMC, SYSTEM = "10.0.0.11", "27946b59-9e44-4fa7-8e91-f3527a1ef094"

@@ -12,8 +12,6 @@ from tests.helpers.cli_runner import cli, failed, good, run
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY, LONG_FILES, closed_site
 
-pytestmark = pytest.mark.integration
-
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:

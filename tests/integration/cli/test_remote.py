@@ -20,8 +20,6 @@ from tests.helpers.front import Front, front
 from tests.helpers.site_fixture import CANARY, INVENTORY, closed_site
 from tests.integration.attacks.test_operator_socket import COMMANDS, LOCAL
 
-pytestmark = pytest.mark.integration
-
 AUTHORITY = Authority()
 BMC = ("--url", "https://127.0.0.1:9", "--user", "root", "--password-file", "secret")
 

@@ -20,8 +20,6 @@ from tests.helpers.cutting import Cutting, Meanwhile, cutting
 from tests.helpers.front import Front, front
 from tests.helpers.site_fixture import closed_site
 
-pytestmark = pytest.mark.integration
-
 AUTHORITY = Authority()
 SIZE = 4 << 20
 """Of the disk image; its seed begins shortly before byte 256 Ki."""

@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from unittest.mock import patch
 
-import pytest
-
 from provision.cli import output
 from provision.errors import Exit
 from tests.helpers.cli_runner import cli
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import INVENTORY, closed_site
-
-pytestmark = pytest.mark.integration
 
 
 def test_what_another_admin_has_changed_meanwhile_is_kept(tmp_path: Path) -> None:

@@ -7,11 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.paths import ROOT
-
-pytestmark = pytest.mark.integration
 
 START = """\
 import sys

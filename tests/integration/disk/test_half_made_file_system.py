@@ -10,8 +10,6 @@ import pytest
 from provision import proc
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def data() -> ModuleType:

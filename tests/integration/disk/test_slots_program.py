@@ -22,8 +22,6 @@ from provision.slots import parse
 from tests.helpers.host_programs import load
 from tests.helpers.rendering import ODD_ARGUMENTS
 
-pytestmark = pytest.mark.integration
-
 MIB = 1 << 20
 Program = Callable[..., str]
 

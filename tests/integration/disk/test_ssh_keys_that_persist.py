@@ -9,8 +9,6 @@ import pytest
 
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 
 def made(*command: object) -> None:
     """As ssh-keygen makes a key: two files, and no flush."""

@@ -19,8 +19,6 @@ from provision.media import gpt as media_gpt
 from provision.media import identity, image_slots
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 MIB = 1 << 20
 SIZES = image_slots.Sizes(esp=2 * MIB, config_least=2 * MIB, slot_room=2 * MIB, data=2 * MIB)
 

@@ -12,8 +12,6 @@ import pytest
 from provision import proc
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 SECTOR, AT = 512, 1024
 
 

@@ -21,8 +21,6 @@ from provision.media import unified_disk, unified_medium
 from provision.media.image_slots import USUAL
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 MIB = 1 << 20
 OLD, NEW, NEWER = "0a" * 32, "0b" * 32, "0c" * 32
 SMALL = replace(USUAL, slot_room=MIB, config_least=MIB)

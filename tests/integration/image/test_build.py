@@ -22,7 +22,7 @@ from provision.media.initrd import CONTRACT, inspect_initrd
 from tests.helpers.images import HOST, note
 
 # With an empty cache the packages are fetched first, and compression is slow on a busy machine.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ TEMPLATES = ROOT / "templates" / "systemd"
 SERVICE = TEMPLATES / "provision-image.service"
 TIMER = TEMPLATES / "provision-image.timer"
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:

@@ -21,8 +21,6 @@ from provision.image.versions import Versions
 from tests.helpers.archive import Archive
 from tests.helpers.image_samples import TOP, file, module
 
-pytestmark = pytest.mark.integration
-
 RECIPE = """\
 name: tiny
 packages: [kernel, tools]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
 PROGRAM: Any = load("answers")
 FETCH: Any = load("fetch-seed")
 ENROLL: Any = load("enroll")

@@ -22,7 +22,6 @@ from tests.helpers.paths import ROOT as TREE
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import Site, site
 
-pytestmark = pytest.mark.integration
 LIBCRYPTO, PROGRAM = load("libcrypto"), load("check-seed")
 PROGRAMS = TREE / "images/host/root/usr/lib/provision"
 ABOUT = f"{DIRECTORY}/root/etc/provision/host.json"

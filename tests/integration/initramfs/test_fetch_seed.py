@@ -21,8 +21,6 @@ from tests.helpers.netns import isolated, sh
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, request, site
 
-pytestmark = pytest.mark.integration
-
 load("libcrypto")
 load("placing")
 load("signed_file")

@@ -14,7 +14,6 @@ from provision.media import identity
 from tests.boot import seeds
 from tests.helpers.initramfs import SCRIPTS, run
 
-pytestmark = pytest.mark.integration
 SIZE = 1 << 20
 MACHINE = {"node7": "7" * 32, "node8": "8" * 32}
 

@@ -20,8 +20,6 @@ from tests.helpers.kerberos_site import SERVER, KerberosSite, kerberos_site, sho
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import CANARY
 
-pytestmark = pytest.mark.integration
-
 ISO = "/v1/hosts/node1/iso"
 SKEW = 5
 REFUSED = (401, 429)

@@ -16,8 +16,6 @@ from tests.helpers.chromium import CHROMIUM, violations
 from tests.helpers.kdc import Realm
 from tests.helpers.kerberos_site import KerberosSite
 
-pytestmark = pytest.mark.integration
-
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--ignore-certificate-errors"]
 
 

@@ -16,8 +16,6 @@ from tests.helpers.kdc import Realm, environment
 from tests.helpers.kerberos_site import KerberosSite
 from tests.helpers.site_fixture import CANARY
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def laptop(tmp_path: Path, here: Realm, monkeypatch: pytest.MonkeyPatch) -> Path:

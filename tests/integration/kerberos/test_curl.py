@@ -11,8 +11,6 @@ from tests.helpers.kdc import Realm
 from tests.helpers.kerberos_site import KerberosSite
 from tests.helpers.site_fixture import CANARY
 
-pytestmark = pytest.mark.integration
-
 JSON = ("--header", "Content-Type: application/json", "--data")
 
 

@@ -12,8 +12,6 @@ import pytest
 from tests.helpers.kdc import Realm, token
 from tests.helpers.kerberos_site import SERVER
 
-pytestmark = pytest.mark.integration
-
 ALONE = """\
 set -e
 ip link set lo up

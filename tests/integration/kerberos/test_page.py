@@ -11,8 +11,6 @@ import pytest
 from tests.helpers.kdc import Realm
 from tests.helpers.kerberos_site import KerberosSite
 
-pytestmark = pytest.mark.integration
-
 
 def post(site: KerberosSite, user: Mapping[str, str], *arguments: str) -> tuple[int, str, bytes]:
     """Send the form from a page of the server itself."""

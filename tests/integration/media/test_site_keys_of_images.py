@@ -21,7 +21,6 @@ def request(tmp_path: Path, features: bytes) -> ImportRequest:
     return ImportRequest("base", write(tmp_path / "k", kernel()), (write(tmp_path / "i", archive(files)),))
 
 
-@pytest.mark.integration
 def test_the_keys_are_the_last_initrd_and_make_another_image(tmp_path: Path) -> None:
     wanted = request(tmp_path, b"signed\n")
     base = Library(tmp_path / "state").import_base(replace(wanted, site_archive=KEYS))

@@ -12,8 +12,6 @@ from provision.errors import Unavailable
 from provision.net.sockets import bind_tcp, bind_udp
 from tests.helpers.netns import isolated, lan, sh
 
-pytestmark = pytest.mark.integration
-
 _DIAL = "import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),2); print(s.recv(5).decode())"
 
 _SHOUT = """python3 -c "import socket; socket.socket(2, 2).sendto(b'x', ('192.0.2.1', 6969))" """

@@ -8,14 +8,11 @@ import time
 from collections.abc import Callable
 from unittest.mock import patch
 
-import pytest
-
 from provision.net import neighbours
 from provision.net.interfaces import Machine
 from provision.net.neighbours import SOLICIT_SECONDS, Neighbours
 from tests.helpers.netns import isolated, lan, sh
 
-pytestmark = pytest.mark.integration
 MAC = "52:54:00:00:00:07"
 
 

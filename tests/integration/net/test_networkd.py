@@ -6,14 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from provision import proc
 from provision.host import Host
 from provision.render import networkd
 from tests.helpers.rendering import HOSTS, SITE, host, nic
 
-pytestmark = pytest.mark.integration
 SCRIPT = Path(__file__).with_name("networkd.sh")
 MACHINE_IDS = ("1" * 12 + "4111" + "8" + "1" * 15, "2" * 12 + "4222" + "8" + "2" * 15)
 

@@ -14,8 +14,6 @@ from provision.net.pinner import Pinner
 from tests.helpers.netns import isolated, lan
 from tests.integration.net.test_pins import HOST, MAC, OWN, place, raw
 
-pytestmark = pytest.mark.integration
-
 
 class Stuck(Entries):
     """A kernel that takes no entry but the machine's own."""

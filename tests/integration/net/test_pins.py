@@ -22,8 +22,6 @@ from provision.net.neighbours import Neighbours
 from provision.net.pins import Helper, Pins, Place
 from tests.helpers.netns import Peer, isolated, lan, sh
 
-pytestmark = pytest.mark.integration
-
 MAC = "52:54:00:00:00:07"
 OWN, HOST = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.7")
 STRANGER = bytes.fromhex("5254000000ee")

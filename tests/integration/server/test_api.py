@@ -19,8 +19,6 @@ from tests.helpers.cli_runner import cli
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY
 
-pytestmark = pytest.mark.integration
-
 READY = "serving the operators' API at"
 OLD = ("--ciphers", "DEFAULT@SECLEVEL=0")
 

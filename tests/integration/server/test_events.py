@@ -6,14 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.helpers.cli_runner import cli
 from tests.helpers.netns import isolated, lan
 from tests.helpers.serving import serve
 from tests.helpers.site_fixture import MAC1, MAC2, closed_site
-
-pytestmark = pytest.mark.integration
 
 TOML = """\
 [[listen]]

@@ -17,8 +17,6 @@ from tests.helpers.netns import Peer, isolated, lan
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, MAC1, closed_site
 
-pytestmark = pytest.mark.integration
-
 TOML = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 BMC, OTHER = "10.0.0.201", "10.0.0.202"
 

@@ -15,8 +15,6 @@ from tests.helpers.netns import isolated, lan, sh
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import MAC1, closed_site
 
-pytestmark = pytest.mark.integration
-
 NETWORK = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
 

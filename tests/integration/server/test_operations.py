@@ -19,8 +19,6 @@ from tests.helpers.api_site import ApiSite, api_site, enlarge
 from tests.helpers.cli_runner import cli
 from tests.helpers.serving import PROVISION, Served, serve
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[tuple[ApiSite, Served]]:

@@ -21,8 +21,6 @@ from tests.helpers.documents import Document
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY
 
-pytestmark = pytest.mark.integration
-
 CLIENT, OTHER = "127.0.0.7", "127.0.0.8"
 """Addresses of clients; all of 127.0.0.0/8 is this machine's."""
 _OPENSSL = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj /CN=proxy -keyout {} -out {}"

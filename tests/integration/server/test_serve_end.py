@@ -13,8 +13,6 @@ from provision.server import run
 from provision.web.servers import Servers
 from tests.helpers.site_fixture import settings, site
 
-pytestmark = pytest.mark.integration
-
 
 def test_addresses_are_let_go_when_every_connection_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     done: list[str] = []

@@ -22,8 +22,6 @@ from tests.helpers.netns import Peer, isolated, lan, sh
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC1, closed_site
 
-pytestmark = pytest.mark.integration
-
 LOCAL = ""
 """Settings with no network: only the operator's socket is served."""
 

@@ -36,8 +36,6 @@ network = "mgmt"
 interface = "mgmt0"
 """
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:

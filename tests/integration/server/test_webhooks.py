@@ -10,13 +10,9 @@ import time
 from base64 import b64encode
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.receivers import ReceiverServer, receiving
 from tests.helpers.serving import run, serve
 from tests.helpers.site_fixture import closed_site
-
-pytestmark = pytest.mark.integration
 
 
 def site(directory: Path, url: str) -> Path:

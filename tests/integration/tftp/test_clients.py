@@ -7,7 +7,6 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-import pytest
 import uvloop
 
 from provision.media.content import PlanContent, open_file
@@ -17,8 +16,6 @@ from provision.tftp.server import TftpRequest, TftpServer
 from provision.tftp.session import Answer
 from tests.helpers.netns import Peer, isolated, lan
 from tests.unit.tftp.test_server import BIG, FILES, serving
-
-pytestmark = pytest.mark.integration
 
 
 def clients(folder: Path, address: str, port: int) -> list[tuple[str, list[str]]]:

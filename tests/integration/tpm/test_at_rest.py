@@ -24,8 +24,6 @@ from tests.helpers.site_fixture import CANARY, GENERAL, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
 from tests.helpers.wrapped_site import AT_REST, INVENTORY, RECORD, Wrapped, wrapped
 
-pytestmark = pytest.mark.integration
-
 SIZE = 256 * 1024
 STORED = INVENTORY.replace("  node1:\n", "  node1:\n    disk: {serial: boot-7}\n", 1)
 CLEAR = b"canary-of-the-identity-in-clear"

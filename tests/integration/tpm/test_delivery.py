@@ -26,8 +26,6 @@ from tests.helpers.site_fixture import CANARY, MAC1
 from tests.helpers.tpm import Tpm, software_tpm
 from tests.helpers.wrapped_site import TPM, UKI, Wrapped, wrapped
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def host(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:

@@ -19,8 +19,6 @@ from tests.helpers.firmware_log import BOOT, FIRMWARE, enforced
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, MAC2, settings, site
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:

@@ -13,8 +13,6 @@ from tests.helpers.enrolment import PROGRAM, Vendor, machine
 from tests.helpers.firmware_log import FIRMWARE
 from tests.integration.attacks.site import GUEST, MGMT, AttackSite, http, pxe
 
-pytestmark = pytest.mark.integration
-
 
 def test_a_host_enrols_on_its_lan_and_nobody_else_does(tmp_path: Path) -> None:
     vendor = Vendor(tmp_path / "vendor")

@@ -14,8 +14,6 @@ from tests.helpers.principals import ROOT
 from tests.helpers.tpm import Tpm
 from tests.helpers.wrapped_site import UKI, Wrapped, bootable, wrapped
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def unified(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:

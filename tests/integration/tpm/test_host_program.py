@@ -16,8 +16,6 @@ from provision.tpm.event_log import EventType
 from tests.helpers.enrolment import HOST, LOG_OF, PROGRAM
 from tests.helpers.firmware_log import BOOT, LOG, SHA1, SHA256, enforced, header, log_of
 
-pytestmark = pytest.mark.integration
-
 SHA384 = 12
 
 

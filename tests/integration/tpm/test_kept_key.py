@@ -20,8 +20,6 @@ from tests.helpers.tpm import Tpm
 from tests.helpers.wrapped_site import INVENTORY, KEPT_KEY, Wrapped, wrapped
 from tests.integration.tpm.test_at_rest import said
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def diskless(tpm: Tpm, tmp_path: Path) -> Iterator[Wrapped]:

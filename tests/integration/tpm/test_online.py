@@ -26,8 +26,6 @@ from tests.helpers.site_fixture import CANARY, GENERAL
 from tests.helpers.tpm import Tpm, software_tpm
 from tests.helpers.wrapped_site import INVENTORY, KEPT_KEY, LOG, ONLINE, Wrapped, wrapped
 
-pytestmark = pytest.mark.integration
-
 ONCE = INVENTORY.replace("    netboot: always\n", "    netboot: always\n    tpm: online\n", 1)
 UKI = ONCE.replace("    netboot: always\n", "    netboot: always\n    chain: uki\n", 1)
 FOREIGN = Event(4, EventType.EFI_BOOT_SERVICES_APPLICATION, sha256(b"somebody else's").digest(), b"")

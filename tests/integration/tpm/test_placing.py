@@ -13,8 +13,6 @@ from provision import cpio, seed
 from provision.seed import File
 from tests.helpers.host_programs import load
 
-pytestmark = pytest.mark.integration
-
 PLACING = load("placing")
 TREE = {"/etc/krb5.keytab": File(b"canary-1", "0600"), "/etc/pki/key.pem": File(b"canary-2" * 99, "0640", "0:107")}
 ARCHIVE = seed.archive("node1", "a" * 64, TREE)

@@ -19,8 +19,6 @@ from tests.helpers.cli_runner import cli
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC2, STRANGER
 
-pytestmark = pytest.mark.integration
-
 READY = "serving the operators' API at"
 
 _OTHER = "52:54:00:00:00:98"

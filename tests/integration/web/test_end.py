@@ -7,13 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from provision.web.servers import GRACE_SECONDS
 from tests.helpers.api_site import api_site
 from tests.helpers.serving import serve
-
-pytestmark = pytest.mark.integration
 
 _COOKIE = re.compile(rb"(?i)set-cookie: (__Host-provision=[^;]+)")
 

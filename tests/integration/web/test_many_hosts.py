@@ -21,8 +21,6 @@ from tests.helpers.redfish import PASSWORD, USER, Bmc, certificate, fingerprint,
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import INVENTORY, make_base, touch
 
-pytestmark = pytest.mark.integration
-
 _RACKS, _EACH = 24, 12
 _HOST = """\
   hv{n}:
