@@ -78,6 +78,10 @@ class PlanContent(Reader):
         got = self._preadv(buffer, offset)
         return self.plan.overlay(offset, bytes(memoryview(buffer)[:got])) if got else None
 
+    def base_now(self, buffer: memoryview, offset: int) -> int:
+        """Read base bytes from `offset` on into `buffer`, and return how many came without waiting."""
+        return self._preadv(buffer, offset)
+
     def is_warm(self, offset: int, length: int) -> bool:
         """Whether the base's bytes are in the page cache, as far as that can be told without touching all of them.
 
@@ -117,7 +121,7 @@ class PlanContent(Reader):
         """
         return os.sendfile(sock.fileno(), self._fd, offset, length)
 
-    def _preadv(self, buffer: bytearray, offset: int) -> int:
+    def _preadv(self, buffer: bytearray | memoryview, offset: int) -> int:
         """preadv2 with RWF_NOWAIT; 0 when the bytes are not in memory, or not there at all."""
         if not self._nowait:
             return 0

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from provision.places import Group
+from provision.web.encrypted import Encrypted, shake_hands
 from provision.web.handshakes import Handshake, Handshakes
 from provision.web.limits import HandshakeLimits
 from provision.web.peer import plain
 from provision.web.turns import Turns
 
 _PREFIX = 64  # an IPv6 peer has all addresses of its own network (RFC 4291 section 2.5.1)
-_SHUTDOWN_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
 _SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
@@ -87,25 +87,22 @@ class Entrance:
         if not fits:
             new.sock.close()
             return
-        new.task = loop.create_task(self._secure(new, loop))
+        new.task = loop.create_task(self._secure(new))
 
-    async def _secure(self, one: Handshake, loop: asyncio.AbstractEventLoop) -> None:
-        seconds, handed = self._limits.seconds, False
+    async def _secure(self, one: Handshake) -> None:
+        handed = False
         try:
             # What ends it early is the peer's doing, or its time is over; nobody wants to hear of each.
             with contextlib.suppress(OSError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(self._limits.seconds):
                     await self._turns.take(one.peer)
                     if (context := self._context()) is None:
                         return
-                    handed = True  # to the transport, which closes it from now on
-                    await loop.connect_accepted_socket(
-                        self._make,
-                        one.sock,
-                        ssl=context,
-                        ssl_handshake_timeout=seconds,
-                        ssl_shutdown_timeout=_SHUTDOWN_SECONDS,
-                    )
+                    one.sock = sock = context.wrap_socket(one.sock, server_side=True, do_handshake_on_connect=False)
+                    await shake_hands(sock)
+                transport = Encrypted(sock, self._make())
+                handed = True  # to the transport, which closes it from now on
+                transport.begin()
         finally:
             self._handshakes.leave(one)
             if not handed:

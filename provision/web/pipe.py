@@ -1,7 +1,7 @@
 """The short ways of a base's own bytes from the page cache to a client, past uvicorn.
 
 Without TLS the kernel gives them to the socket (sendfile(2)), and nothing is copied in this process. With TLS they are
-read once and encrypted at once: what uvicorn and a buffer of zeros would add costs as much as the encryption.
+read into one buffer and encrypted from there: see `Encrypted`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHUNK = 256 * 1024
 own bytes than these go no short way."""
 
 _WARM = 1024 * 1024  # bytes that are looked for in the page cache at a time
-_ENCRYPTED, _FOR_STRANGERS = 128 * 1024, 16 * 1024
+_FOR_STRANGERS = 16 * 1024
 
 
 class Pipe(Protocol):
@@ -45,33 +45,36 @@ def opened(exchange: Exchange, content: PlanContent) -> Pipe | None:
 
 
 class _Encrypted:
-    """Through the transport's TLS. What a client that never reads makes us hold stays small: see `Exchange.drain`."""
+    """Through the transport's TLS, from a buffer that is read into anew when all of it has gone."""
 
     def __init__(self, exchange: Exchange, content: PlanContent) -> None:
         self._exchange, self._content = exchange, content
-        self._most = _ENCRYPTED if exchange.is_operator else _FOR_STRANGERS
+        # What a client that never reads makes us hold stays small.
+        self._buffer = memoryview(bytearray(CHUNK if exchange.is_operator else _FOR_STRANGERS))
+        self._transport = exchange.connection.transport
+        self._low, self._high = self._transport.get_write_buffer_limits()
+        self._transport.set_write_buffer_limits(high=0)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Leave the transport as it was."""
+        self._transport.set_write_buffer_limits(self._high, self._low)
 
     async def push(self, at: int, stop: int) -> int:
         """See `Pipe`."""
-        begin, exchange, content = at, self._exchange, self._content
-        stop = at + content.unpatched_length(at, stop)
+        begin, exchange = at, self._exchange
+        stop = at + self._content.unpatched_length(at, stop)
         if stop - at < CHUNK:
             return 0
-        warm = at
         while at < stop:
             await exchange.drain()
             if exchange.is_gone:
                 break
-            if at >= warm:
-                warm = min(at + _WARM, stop)
-                if not content.is_warm(at, warm - at):
-                    break
-            data = content.pread(at, min(self._most, warm - at))
-            exchange.write(data)
-            at += len(data)
+            count = self._content.base_now(self._buffer[: stop - at], at)
+            if not count:
+                break
+            exchange.write(self._buffer[:count])
+            at += count
+            await asyncio.sleep(0)  # it was as much as a transport sends in one turn
         return at - begin
 
 

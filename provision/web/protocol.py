@@ -69,15 +69,13 @@ class Exchange:
     @property
     def channels(self) -> Sequence[bytes]:
         """The channel bindings of the connection's TLS: see `ServerContext`; none without TLS."""
-        tls = self.connection.transport.get_extra_info("ssl_object")
-        context = tls.context if tls is not None else None
+        context = self.connection.transport.get_extra_info("sslcontext")
         return context.channels if isinstance(context, ServerContext) else ()
 
     @property
     def certificate(self) -> bytes | None:
         """The certificate (DER) that the client has shown; None without."""
-        tls = self.connection.transport.get_extra_info("ssl_object")
-        shown: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+        shown: bytes | None = self.connection.transport.get_extra_info("certificate")
         return shown
 
     @property
@@ -94,8 +92,9 @@ class Exchange:
         """Wait until the client has taken nearly all that was sent, or has left."""
         await self.connection.flow.drain()
 
-    def write(self, data: bytes) -> None:
-        """Send bytes of the body without asking uvicorn to; the header must have been sent."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Send bytes of the body without asking uvicorn to; the header must have been sent. See `Encrypted.write` for
+        how long a view may not change."""
         self.connection.transport.write(data)
         self.sent(len(data))
 

@@ -79,7 +79,9 @@ DOORS = {
     "httptools": ("web/",),
     "ssl": (
         "tls/",
-        "web/entrance.py",  # which gives each connection what `tls/` has made
+        # Which give each connection what `tls/` has made, and encrypt by it.
+        "web/entrance.py",
+        "web/encrypted.py",
         # The other end: what a server shows and has to prove.
         "cli/chain.py",
         "cli/trust.py",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provision.errors import Denied
+from provision.web import boot_app
 from tests.helpers.agent import Agent, booted
-from tests.helpers.site_fixture import MAC2, Site, origin, seed_url, site
+from tests.helpers.site_fixture import IP, MAC2, Site, edge, origin, request, seed_url, site
 
 
 @pytest.fixture
@@ -43,6 +45,21 @@ def test_two_that_speak_by_turns_are_two_machines(here: Site) -> None:
     here.clock.advance(hours=1)
     second.says()
     assert told(here) == 2
+
+
+def test_two_that_speak_by_turns_over_http(here: Site) -> None:
+    """What each says is answered as ever: a copy is not told that it was noticed."""
+    app, first = boot_app.create(here.service.netboot, edge()), booted(here)
+    second = copy(first)
+    for agent, entries in ((first, 0), (second, 0), (first, 1), (second, 1)):
+        message = agent.message()
+        body = {"host": message.host, "boot": message.boot, "run": message.run, "sequence": message.sequence}
+        body |= {"state": "up", "tag": message.tag.hex()}
+        reply = request(app, "POST", "/alive", body=json.dumps(body).encode(), peer=IP[MAC2])
+        assert (reply.status, reply.body) == (204, b"")
+        assert told(here) == entries
+    (entry,) = here.audit("duplicate-identity")
+    assert (entry["host"], entry["network"]) == ("node2", "mgmt")
 
 
 def test_neither_gets_the_seed_while_one_is_up(here: Site) -> None:
