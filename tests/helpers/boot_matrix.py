@@ -143,6 +143,7 @@ ELSEWHERE = {
     Cell(Firmware.UEFI, Way.HTTP, Addressing.STATIC, Storage.DISK): "test_plain_boot.py",
     Cell(Firmware.SECURE_BOOT, Way.PXE, Addressing.DHCP, Storage.TPM): "test_wrapped.py",
     Cell(Firmware.SECURE_BOOT, Way.CD, Addressing.STATIC, Storage.BOTH): "test_unified.py",
+    Cell(Firmware.SECURE_BOOT, Way.DISK, Addressing.STATIC, Storage.BOTH): "test_unified_slots.py",
 }
 """Cells that another test of tests/boot boots anyway, because more is to be seen of them."""
 
