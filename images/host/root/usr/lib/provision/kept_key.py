@@ -4,8 +4,8 @@ It is the very object that an envelope brings, with its policy: what the TPM kee
 Run as a program, it lets the TPM keep none, and fails when it may still do so.
 """
 
-import contextlib
 import sys
+from contextlib import suppress
 
 import tpm
 
@@ -56,7 +56,7 @@ def remove(device):
 def forget(device):
     """The same for a host that keeps its envelope elsewhere."""
     # What stays opens nothing without the envelope's ciphertext, and outside of an approved boot chain.
-    with contextlib.suppress(tpm.TpmError):
+    with suppress(tpm.TpmError):
         remove(device)
 
 
