@@ -11,7 +11,7 @@ VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Integration tests wait for a third of their time.
+# Integration tests and boots wait for a third of their time.
 WAITING_JOBS ?= 3
 RUNS ?= 1
 
@@ -46,7 +46,7 @@ integration: $(VENV)/.ready
 # time is given to a worker, as the longest come first.
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
-	$(BIN)/pytest -m boot -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600
+	$(BIN)/pytest -m boot -n $(WAITING_JOBS) --dist load --maxschedchunk 1 --timeout 3600
 
 # Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
 # documentation gets its tables also when some fail, or when it is interrupted and started again.
