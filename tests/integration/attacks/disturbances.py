@@ -135,7 +135,7 @@ def gone_after_asking(site: RaceSite, how: Disturbance) -> Booted | None:
                 left -= len(data)
         site.victim.switch(False)
         spray(site, how.kind, list, _ON_ITS_WAY)
-        site.ports.take()
+        site.ports.forget()
         spray(site, how.kind, list, _AGAIN_SECONDS)
     return None
 

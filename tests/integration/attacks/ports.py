@@ -58,14 +58,26 @@ class Ports:
     def take(self) -> dict[str, list[bytes]]:
         """The frames that were delivered to each port since the last call, in order; raises Unavailable when one was
         lost."""
-        mark = _MARK + secrets.token_bytes(46)
-        self._send(mark)
-        taken = {port: self._drain(port, sock) for port, sock in self._sockets.items()}
-        for port, sock in self._sockets.items():
-            _seen, dropped = struct.unpack("II", sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))
+        taken, lost = self._taken()
+        for port, dropped in lost.items():
             if dropped:
                 raise Unavailable(port, f"its recording lost {dropped} frames", "run it again")
         return {port: [frame for frame in frames if not frame.startswith(_MARK)] for port, frames in taken.items()}
+
+    def forget(self) -> None:
+        """Let go of what came since the last call; of that nothing is to be proved, so frames may have been lost."""
+        self._taken()
+
+    def _taken(self) -> tuple[dict[str, list[bytes]], dict[str, int]]:
+        """The frames of each port, and how many the kernel has dropped of them."""
+        mark = _MARK + secrets.token_bytes(46)
+        self._send(mark)
+        taken = {port: self._drain(port, sock) for port, sock in self._sockets.items()}
+        counts = {
+            port: struct.unpack("II", sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1]
+            for port, sock in self._sockets.items()
+        }
+        return taken, counts
 
     def _drain(self, port: str, sock: socket.socket) -> list[bytes]:
         frames: list[bytes] = []

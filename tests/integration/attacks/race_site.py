@@ -158,7 +158,7 @@ class RaceSite:
 
     def _forget(self) -> None:
         self.forget_ports()
-        self.ports.take()
+        self.ports.forget()
 
     def forget_ports(self) -> None:
         """Let the switch forget where everybody is, as after its ageing time."""
