@@ -147,6 +147,9 @@ def _require_shape(content: bytes) -> None:
             raise _misshapen(number, f"has more than '-----{edge[1].decode()} ...-----'", "take the rest away")
         if edge is not None:
             label = edge[2] if edge[1] == b"BEGIN" else b""
+        elif label and not line.strip():
+            # To OpenSSL it ends the headers, and what stands before it, or is indented behind it, is not Base64.
+            raise _misshapen(number, "is empty, inside a PEM block", "take it out")
         elif label and not _BASE64.fullmatch(line.strip()):
             raise _misshapen(number, "is not Base64, inside a PEM block", "take it out")
 

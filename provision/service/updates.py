@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from provision.api import hosts as api
 from provision.boot import Channel
@@ -20,7 +21,6 @@ from provision.principal import Principal
 from provision.service.alive import Alive, Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting, updating
-from provision.service.media_builder import MediaBuilder
 from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.service.site_keys import SiteKeys
@@ -30,6 +30,9 @@ from provision.slots import Doing, Failure, HostSlots, SlotReport, parse
 from provision.state_rules import unsound
 from provision.update import KernelFiles, SlotFile, Update, UpdateFile, encode
 from provision.update_rules import Updating, objection, unsigned
+
+if TYPE_CHECKING:  # `provision status` needs what stands here, and not what builds media
+    from provision.service.media_builder import MediaBuilder
 
 PART = 1 << 20
 """Bytes that one answer has at most."""

@@ -1,8 +1,8 @@
 """A connection with TLS as an asyncio transport, whose encryption writes to the socket itself.
 
 asyncio and uvloop encrypt into memory, copy that and give the copy to the kernel. Here each record goes to the socket
-as it is made, so bytes cost as much of the processor as in other servers. The price is one record to a call: OpenSSL
-writes at most 16 KiB, and whoever has more says so again.
+as it is made, so bytes cost as much of the processor as in other servers. OpenSSL writes all that it is given, as far
+as the socket takes it, and says so when the last byte is written. So it is given a piece at a time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ _RECORD = 16 * 1024
 """The most that a record has (RFC 8446 section 5.1): who asks for as much never leaves a part of one in OpenSSL, which
 the loop would not hear of."""
 
+_PIECE = 64 * 1024
+"""Bytes that OpenSSL is given at once: what is sent is counted by them. A piece that the socket had no room for is
+given again as it was, as OpenSSL wants it."""
+
 _TURN = 256 * 1024
-"""Bytes that a connection sends or takes before others have their turn."""
+"""Bytes that a connection sends or takes before others have their turn; the last piece may be above it."""
 
 _HIGH = 64 * 1024
 _FAREWELL_SECONDS = 5.0
@@ -149,7 +153,7 @@ class Encrypted(asyncio.Transport):
             stop = before - self._left
             try:
                 while data and self._size > stop:
-                    count = send(data)
+                    count = send(data[:_PIECE])
                     self._size -= count
                     data = data[count:]
             except ssl.SSLWantWriteError:

@@ -71,6 +71,7 @@ def shapes(content: bytes) -> Iterator[tuple[str, bytes, str]]:
     yield "an indented end", text(begin, *body, f" {end}"), "has more than '-----END"
     yield "glued to text", b"x" + content, "line 1 has more than '-----BEGIN"
     yield "text glued to it", content.rstrip() + b"x\n", "has more than '-----END"
+    yield "an empty line", text(begin, "", f" {body[0]}", *body[1:], end), "line 2 is empty, inside a PEM block"
     yield "a header", text(begin, "X-Comment: x", "", *body, end), "line 2 is not Base64, inside a PEM block"
 
 

@@ -23,7 +23,7 @@ from tests.helpers.certificates import root, server, write_pair
 from tests.helpers.tls_ends import Ends, Protocol, connected, unshaken
 
 MIB = 1024 * 1024
-TURN = 256 * 1024
+TURN, PIECE = 256 * 1024, 64 * 1024
 RECORD = 16 * 1024
 
 
@@ -136,13 +136,14 @@ def test_others_have_their_turn(run: Run) -> None:
 
     async def body(ends: Ends) -> None:
         reading = asyncio.create_task(asyncio.to_thread(ends.read, 8 * MIB))
-        turns, size = 0, 8 * MIB
+        size = 8 * MIB
         ends.transport.write(bytes(size))
-        while left := ends.transport.get_write_buffer_size():
-            assert size - left < TURN + RECORD
-            size, turns = left, turns + 1
+        while size:
+            left = ends.transport.get_write_buffer_size()
+            # What the socket had no room for may come in the same round of the loop as the next turn.
+            assert size - left <= 2 * (TURN + PIECE)
+            size = left
             await asyncio.sleep(0)
-        assert turns >= 8 * MIB // (TURN + RECORD)
         assert await reading == bytes(8 * MIB)
 
     run(body)
