@@ -20,7 +20,7 @@ from provision.net.filters import attach
 
 # linux/if_packet.h, linux/if_ether.h
 _SOL_PACKET, _STATISTICS, _OUTGOING, _ALL = 263, 6, 4, 0x0003
-_ROOM = 64 << 20
+_ROOM = 256 << 20
 _LARGEST = 1 << 17
 # Classic BPF (linux/filter.h): load the packet's type (SKF_AD_OFF + SKF_AD_PKTTYPE), keep what the switch sends out.
 _DELIVERED = ((0x20, 0, 0, 0xFFFFF000 + 4), (0x15, 0, 1, _OUTGOING), (0x06, 0, 0, _LARGEST), (0x06, 0, 0, 0))
