@@ -23,6 +23,7 @@ class Integrity:
     def __init__(self, library: Library, *, at_once: bool = False) -> None:
         self._library, self._at_once = library, at_once
         self._damaged: dict[str, Unavailable] = {}
+        self._untold: dict[str, Unavailable] = {}
         self._whole: set[Path] = set()
 
     def is_whole(self, base_id: str) -> bool:
@@ -48,6 +49,8 @@ class Integrity:
         try:
             base = self._library.verify(base_id, progress)
         except Unavailable as error:
+            if self.is_whole(base_id):
+                self._untold[base_id] = error
             self._damaged[base_id] = error
             raise
         self.forget(base_id)
@@ -58,13 +61,12 @@ class Integrity:
         self._damaged.pop(base_id, None)
 
     def look(self) -> list[Unavailable]:
-        """Verify every base once; what is damaged is logged. Returns what was whole before."""
-        new = []
+        """Verify every base once; what is damaged is logged. Returns what was whole before, and what somebody else has
+        found since."""
         for base in self._library.list():
-            was_whole = self.is_whole(base.id)
             try:
                 self.verify(base.id)
             except Unavailable as error:
                 _log.error("%s", error)
-                new += [error] if was_whole else []
+        new, self._untold = list(self._untold.values()), {}
         return new

@@ -361,3 +361,8 @@ def test_every_threat_names_tests_that_are_there() -> None:
         named |= {name if name.startswith("tests/") else f"tests/integration/attacks/{name}" for name in found}
     assert len(named) > 20
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_every_picture_is_shown() -> None:
+    shown = set(re.findall(r"!\[[^]]+\]\(pictures/([^)]+)\)", (ROOT / "docs/deployment.md").read_text()))
+    assert shown == {path.name for path in (ROOT / "docs/pictures").iterdir()}

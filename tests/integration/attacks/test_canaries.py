@@ -28,14 +28,23 @@ from tests.helpers.site_fixture import leaks
 PAGES = [
     "/hosts",
     "/hosts/node1",
+    "/hosts/node1/bmc",
+    "/hosts/node1/power",
+    "/hosts/node1/compromised",
+    "/hosts/node1/decommission",
+    "/selection?action=link-iso&host=node1",
+    "/site",
     "/unknown",
     "/inventory",
     "/images",
+    "/rollout",
     "/networks",
     "/tpms",
     "/audit",
     "/audit/chain",
     "/tokens",
+    "/docs",
+    "/docs/api.json",
 ]
 _KEY = re.compile(rb'name="key" value="([0-9a-f]{64})"')
 
@@ -77,16 +86,18 @@ class Client:
 
 
 @contextmanager
-def process_list() -> Iterator[set[bytes]]:
-    """Every argument vector and environment of this machine's processes, seen again and again until the block ends."""
+def passing(temporary: Path) -> Iterator[set[bytes]]:
+    """What is there for a moment only, seen again and again until the block ends: every argument vector and environment
+    of this machine's processes, and every file in `temporary`."""
     seen, over = set[bytes](), threading.Event()
 
     def look() -> None:
         while not over.wait(0.1):
-            for process in Path("/proc").glob("[0-9]*"):
-                for name in ("cmdline", "environ"):
-                    with suppress(OSError):
-                        seen.add((process / name).read_bytes())
+            processes = Path("/proc").glob("[0-9]*")
+            files = [process / name for process in processes for name in ("cmdline", "environ")]
+            for file in (*files, *temporary.rglob("*")):
+                with suppress(OSError):
+                    seen.add(file.read_bytes())
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -108,10 +119,13 @@ def metrics(path: Path) -> bytes:
 def test_secrets_are_where_they_belong_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     password, credential = f"bmc-{secrets.token_hex(12)}", f"cred-{secrets.token_hex(12)}"
     monkeypatch.setattr(redfish, "PASSWORD", password)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     for name, text in (("password", password), ("credential", credential)):
         (tmp_path / name).write_text(text)
     own, events = tmp_path / "metrics.sock", list[bytes]()
-    with receiving() as there, redfish.served() as bmc, process_list() as processes:
+    with receiving() as there, redfish.served() as bmc, passing(temporary) as passed:
         toml = f'[metrics]\nsocket = "{own}"\n[[webhook]]\nname = "desk"\nurl = "{there.url}"\nsecret = "webhook.key"\n'
         made = api_site(tmp_path, toml=toml)
         key = b64encode(secrets.token_bytes(32))
@@ -145,17 +159,18 @@ def test_secrets_are_where_they_belong_and_nowhere_else(tmp_path: Path, monkeypa
             told = metrics(own)
             assert served.stop() == 0
         events += [event.body + json.dumps(event.headers).encode() for event in there.events]
-        assert events and b"provision_hosts" in told and any(b"--password-file" in one for one in processes)
+        assert events and b"provision_hosts" in told and any(b"--password-file" in one for one in passed)
         bodies = [body for body in browser.shown if body != medium and link not in body and token not in body]
         assert len(bodies) > len(PAGES)
         cookie = browser.cookie.partition("=")[2].encode()
         again = inserted.rpartition("/")[2].partition(".")[0].encode()
         found = [password.encode(), credential.encode(), key, link, token, made.token.encode(), cookie, again]
         forms = [*found, *(one.hex().encode() for one in found), *(b64encode(one)[:-4] for one in found)]
-        places = {"log": served.log.encode(), "metrics": told, "processes": b"\n".join(processes)}
+        places = {"log": served.log.encode(), "metrics": told, "processes and temporary files": b"\n".join(passed)}
         places |= {f"event {number}": body for number, body in enumerate(events)}
         places |= {f"page {number}": body for number, body in enumerate(bodies)}
-        files = [path for path in made.state.rglob("*") if path.is_file() and path.name != "webhook.key"]
+        left = (path for place in (made.state, temporary) for path in place.rglob("*"))
+        files = [path for path in left if path.is_file() and path.name != "webhook.key"]
         places |= {str(path): path.read_bytes() for path in files}
         assert {name for name, content in places.items() if leaks(forms, content)} == set()
         assert not any(path.stat().st_mode & 0o077 for path in (made.state / "audit.log", made.state / "provision.db"))

@@ -118,6 +118,30 @@ def test_a_link_is_good_without_a_token(site: ApiSite) -> None:
     assert gone[0] == 404 and gone == site.curl(f"/b/{'0' * 26}.iso", known=False)
 
 
+def test_a_link_is_read_by_ranges_and_resumed_over_tls(site: ApiSite, tmp_path: Path) -> None:
+    """As a BMC and as people do it: QEMU's curl driver, curl -C -, wget -c. QEMU has no option for a CA of its own."""
+    made = cli(site.state, "link", "node1", "--address", "127.0.0.1", "--json").json
+    url = made["urls"][0]
+    status, whole = site.curl(url.removeprefix(site.url), known=False)
+    assert status == 200 and CANARY in whole
+    image = json.dumps({"driver": "raw", "file": {"driver": "https", "url": url, "sslverify": False}})
+    for name, part in (("curl.iso", whole[:270_000]), ("wget.iso", whole[:1])):
+        (tmp_path / name).write_bytes(part)
+    for argv in (
+        ["qemu-img", "convert", "-O", "raw", f"json:{image}", tmp_path / "qemu.iso"],
+        ["curl", "-sf", "--cacert", site.ca, "-C", "-", "-o", tmp_path / "curl.iso", url],
+        ["wget", "-q", f"--ca-certificate={site.ca}", "-c", "-O", tmp_path / "wget.iso", url],
+    ):
+        subprocess.run(argv, check=True, timeout=60)
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == whole} == {
+        "qemu.iso",
+        "curl.iso",
+        "wget.iso",
+    }
+    (row,) = [row for row in cli(site.state, "link", "list", "--json").json if row["id"] == made["id"]]
+    assert (row["used"], row["peers"], row["state"]) == (1, ["127.0.0.1"], "good")
+
+
 def test_its_state_is_told(site: ApiSite) -> None:
     found = json.loads(site.curl("/v1/health")[1])
     assert found["listeners"]["[api]"] == f"served at {site.url}" and found["warnings"] == []

@@ -254,7 +254,7 @@ def test_these_pages_keep_nobody_out(site: ApiSite, browser: Browser, scheme: st
         def look(name: str) -> None:
             found[name] = violations(page)
             page.set_viewport_size(PHONE)
-            wide[name] = width(page)
+            wide[name], found[f"{name}, on a phone"] = width(page), violations(page)
             page.set_viewport_size({"width": 1280, "height": 720})
 
         for name, path in _SEEN.items():

@@ -8,15 +8,19 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from provision.errors import Conflict, Unavailable
+from provision.api.bmc import NewBmc
+from provision.api.links import LinkMedium, MakeLink
+from provision.api.tokens import NewToken
+from provision.errors import Conflict, NotFound, Unavailable
 from provision.net.interfaces import Machine
+from provision.principal import PrincipalRole
 from provision.secret import Secret
 from provision.server.networks import Networks
 from provision.service.service import Service
@@ -35,8 +39,29 @@ def changed(service: Service) -> object:
     """What the acts below change."""
     store, hosts = service.core.store, service.core.hosts
     credentials = [(info.host, info.name, info.version) for info in store.credentials.infos()]
-    return store.windows.of("node1"), credentials, dict(service.core.bases()), [dict(h.labels) for h in hosts.values()]
+    labels, bases = [dict(host.labels) for host in hosts.values()], dict(service.core.bases())
+    tokens = [row.name for row in service.tokens.listing()]
+    links = [(row.id, row.state) for row in service.links.listing(ROOT)]
+    return store.windows.of("node1"), credentials, bases, labels, tokens, links, _bmcs(service)
 
+
+def _bmcs(service: Service) -> list[str]:
+    found = []
+    for host in ("node1", "node2"):
+        with suppress(NotFound):
+            service.core.store.bmcs.get(host)
+            found.append(host)
+    return found
+
+
+def prepare(service: Service) -> None:
+    """Let there be what the acts below take away."""
+    service.tokens.create(NewToken(name="old", role=PrincipalRole.OPERATOR), ROOT)
+    service.links.make("node2", MakeLink(medium=LinkMedium.ISO), ROOT)
+    service.bmcs.put("node2", BMC, ROOT)
+
+
+BMC = NewBmc.model_validate({"url": "https://10.0.0.201", "user": "root", "password": "dGhlIHBhc3N3b3Jk"})
 
 ACTS: dict[str, tuple[str, Act]] = {
     "window": ("window-opened", lambda s: s.windows.open("node1", 7, 1, ROOT)),
@@ -49,6 +74,12 @@ ACTS: dict[str, tuple[str, Act]] = {
     "remove": ("credential-removed", lambda s: s.credentials.remove("node1", "token", ROOT)),
     "apply": ("apply", lambda s: s.inventories.apply(sources(MORE), prune=True, confirmed=True, principal=ROOT)),
     "image": ("image-removed", lambda s: s.images.remove("spare", ROOT)),
+    "token": ("token-created", lambda s: s.tokens.create(NewToken(name="new", role=PrincipalRole.ADMIN), ROOT)),
+    "revoke": ("token-revoked", lambda s: s.tokens.revoke("old", ROOT)),
+    "link": ("link-made", lambda s: s.links.make("node1", MakeLink(medium=LinkMedium.ISO), ROOT)),
+    "unlink": ("link-revoked", lambda s: s.links.revoke(s.links.listing(ROOT, "node2")[0].id, ROOT)),
+    "bmc": ("bmc-set", lambda s: s.bmcs.put("node1", BMC, ROOT)),
+    "no bmc": ("bmc-removed", lambda s: s.bmcs.remove("node2", ROOT)),
 }
 
 
@@ -57,6 +88,7 @@ def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
         opened.window()
         opened.service.core.store.bases.name("spare", opened.base.id)
+        prepare(opened.service)
         yield opened
 
 
@@ -232,11 +264,12 @@ KILLED = """
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["window", "set", "load", "remove", "apply"])
+@pytest.mark.parametrize("name", [name for name in ACTS if name not in ("close", "image")])
 @pytest.mark.parametrize("step", ["begun", "act", "said"])
 def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, name: str, step: str) -> None:
     state, (event, _) = closed_site(tmp_path), ACTS[name]
     service = Service.open(settings(state))
+    prepare(service)
     before, since = changed(service), service.core.audit.entries(None, 1)[-1]["seq"]
     service.close()
     argv = [sys.executable, "-c", textwrap.dedent(KILLED), str(state), name, step]

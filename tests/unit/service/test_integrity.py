@@ -8,6 +8,8 @@ import pytest
 
 from provision.boot import Medium
 from provision.errors import Unavailable
+from provision.server.run import _look_at_images
+from provision.service.events import kind_of
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import MAC2, Site, boot_iso, everything, origin, touch
 
@@ -40,3 +42,15 @@ def test_what_is_damaged_is_given_to_nobody(here: Site, caplog: pytest.LogCaptur
     touch(here.base.iso.path)
     core.integrity.verify(here.base.id)
     assert here.service.media.plan("node2", Medium.ISO, ROOT).size
+
+
+def test_what_an_operator_finds_is_an_event_too(here: Site) -> None:
+    core = here.service.core
+    rot(here.base.iso.path)
+    with pytest.raises(Unavailable, match="damaged"):
+        core.integrity.verify(here.base.id)
+    for _ in range(2):
+        _look_at_images(core)
+    (entry,) = here.audit("image-damaged")
+    assert entry["subject"].endswith("base.iso") and "damaged" in entry["reason"]
+    assert kind_of(entry) == "image-damaged"
