@@ -132,7 +132,7 @@ def test_a_link_is_read_by_ranges_and_resumed_over_tls(site: ApiSite, tmp_path: 
         ["curl", "-sf", "--cacert", site.ca, "-C", "-", "-o", tmp_path / "curl.iso", url],
         ["wget", "-q", f"--ca-certificate={site.ca}", "-c", "-O", tmp_path / "wget.iso", url],
     ):
-        subprocess.run(argv, check=True, timeout=60)
+        subprocess.run(list(map(str, argv)), check=True, timeout=60)
     assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == whole} == {
         "qemu.iso",
         "curl.iso",
