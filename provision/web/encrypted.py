@@ -216,7 +216,7 @@ class Encrypted(asyncio.Transport):
             self._sock.unwrap()
         except ssl.SSLWantWriteError:
             self._wait_for_room()
-        except ssl.SSLWantReadError:  # it is said, and not answered yet
+        except ssl.SSLError:  # it is said, and not answered yet: nothing has come, or bytes that nobody reads any more
             self._farewell = self._loop.call_later(_FAREWELL_SECONDS, self.abort)
             try:
                 self._sock.shutdown(socket.SHUT_WR)

@@ -182,6 +182,23 @@ def test_a_peer_that_goes_on_sending_hears_the_answer(run: Run) -> None:
     run(body)
 
 
+def test_a_peer_hears_the_answer_though_bytes_wait_unread(run: Run) -> None:
+    """To OpenSSL these are an error, once we have said the last."""
+
+    async def body(ends: Ends) -> None:
+        ends.transport.pause_reading()
+        await asyncio.to_thread(ends.client.sendall, bytes(64 * 1024))
+        ends.transport.write(b"413")
+        ends.transport.close()
+        await asyncio.sleep(0)
+        assert "lost" not in ends.protocol.calls, "it was reset"
+        await asyncio.to_thread(ends.client.sendall, bytes(4 * MIB))
+        assert await asyncio.to_thread(ends.read, 100) == b"413"
+        assert not ends.protocol.received
+
+    run(body)
+
+
 def test_hearing_out_has_its_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encrypted, "_FAREWELL_SECONDS", 0.1)
 
