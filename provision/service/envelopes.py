@@ -63,8 +63,9 @@ class Envelopes:
         base = core.base_of(state.host)
         approver, approval_key = self._keys.approval()
         _, signing_key = self._keys.signing()
-        # What is approved for another host, or without a proof, opens nothing of a host that proves its boots.
-        owner = f"provision base {base.name}" if start is None else f"provision host {name} online, base {base.name}"
+        # What is approved for another host, which may lie about what it runs, opens nothing of this one; nor does what
+        # is approved without a proof, of a host that proves its boots.
+        owner = f"provision host {name}{'' if start is None else ' online'}, base {base.name}"
         reference = hashlib.sha256(owner.encode()).digest()
         area = public.signing_key(approval_key.public_key())
         authority = Authority(area, reference, VERSION.handle, core.store.image_versions.least)
