@@ -42,3 +42,9 @@ def unsigned(host: str, base: str) -> Denial:
     """Why a host that starts signed images gets no update to a base image that nobody has signed."""
     fact = f"There is no signed image of '{base}', which {host} is to run"
     return Denial("incomplete", host, fact, f"Sign it: 'provision sb sign {base}'")
+
+
+def revoked(host: str, base: str) -> Denial:
+    """Why a host that starts signed images gets no update to one in which its envelope would not open."""
+    fact = f"The approval of '{base}', which {host} is to run, is revoked"
+    return Denial("chain-not-approved", host, fact, f"Import a newer image, and let {host} have it")

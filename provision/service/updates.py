@@ -29,7 +29,7 @@ from provision.site_key import KeyUse
 from provision.slots import Doing, Failure, HostSlots, SlotReport, parse
 from provision.state_rules import unsound
 from provision.update import KernelFiles, SlotFile, Update, UpdateFile, encode
-from provision.update_rules import Updating, objection, unsigned
+from provision.update_rules import Updating, objection, revoked, unsigned
 
 if TYPE_CHECKING:  # `provision status` needs what stands here, and not what builds media
     from provision.service.media_builder import MediaBuilder
@@ -121,8 +121,12 @@ class Updates:
         is_up = heard is not None and abs(now - heard) < limit
         asks = Updating(name, is_up, core.store.slots.of(name), self._wanted(host))
         found = unsound(name, ground.distrust, ground.behind) or objection(asks)
-        if found is None and host.chain is Chain.UKI and not core.payloads.is_signed(host):
-            return unsigned(name, core.base_name_of(host) or "")
+        if found is None and host.chain is Chain.UKI:
+            base = core.base_name_of(host) or ""
+            if not core.payloads.is_signed(host):
+                return unsigned(name, base)
+            if core.store.image_versions.is_revoked(asks.wanted):
+                return revoked(name, base)
         return found
 
     def describe(self, asked: Asked, wish: Describe, channel: Channel | None) -> bytes:

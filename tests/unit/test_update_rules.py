@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from provision.slots import Failure, HostSlots
-from provision.update_rules import Updating, objection, unsigned
+from provision.update_rules import Updating, objection, revoked, unsigned
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 A, B, C = "0a" * 32, "0b" * 32, "0c" * 32
@@ -53,3 +53,9 @@ def test_a_base_image_that_nobody_has_signed_is_named_with_the_way_out() -> None
     found = unsigned("node1", "debian-13")
     assert (found.rule, found.remedy) == ("incomplete", "Sign it: 'provision sb sign debian-13'")
     assert "no signed image of 'debian-13'" in found.reason
+
+
+def test_a_base_image_that_is_revoked_is_named_with_the_way_out() -> None:
+    found = revoked("node1", "debian-12")
+    assert (found.rule, found.remedy) == ("chain-not-approved", "Import a newer image, and let node1 have it")
+    assert "approval of 'debian-12', which node1 is to run, is revoked" in found.reason
