@@ -112,7 +112,10 @@ class Bindings:
         return self._images.get(base_id) if version is not None and version >= versions.least else None
 
     def _of_before(self, image: UnifiedImage, key_store: bytes | None) -> tuple[Binding, ...]:
-        kernel = self._unified_kernel(self._core.base(image.base), image)
+        try:
+            kernel = self._unified_kernel(self._core.base(image.base), image)
+        except (Invalid, Unavailable):
+            return ()  # what is damaged here keeps nobody from the image that the host is to have
         made = chains.unified(kernel, key_store)
         words = "of the image that it falls back to"
         return tuple(replace(one, base=image.base, when=f"{one.when} {words}".strip()) for one in made)

@@ -3,6 +3,7 @@ one that the host falls back to."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.slots import HostSlots
 from tests.helpers.principals import ROOT
+from tests.helpers.site_fixture import GENERAL
 from tests.helpers.tpm import Tpm
 from tests.helpers.wrapped_site import UKI, Wrapped, bootable, wrapped
 
@@ -70,3 +72,40 @@ def test_an_image_that_is_revoked_or_none_of_the_site_is_nothing_to_fall_back_to
     assert len(unified.bindings()) == 4
     unified.here.service.envelopes.revoke("base", ROOT)
     assert len(unified.bindings()) == 2
+
+
+def test_what_a_host_has_approved_by_lying_opens_nothing_of_another(unified: Wrapped) -> None:
+    """TPMs look at the reference: see test_online."""
+    here, a = unified.here, unified.here.base.id
+    moves_to_another_base(unified)
+    both = UKI.replace("  node1:\n", "  node1:\n    base: other\n").replace(
+        "  node2:\n", "  node2:\n    base: other\n    chain: uki\n"
+    )
+    here.apply(both)
+    says(unified, f"a a {a} - idle")
+    files = []
+    for host, peer in (("node1", "10.1.0.11"), ("node2", "10.1.0.12")):
+        unified.peer = peer
+        here.service.core.store.tpms.remove("node1")
+        unified.enroll(host=host)
+        status, content = unified.ask("http://10.1.0.1/envelope", "GET", None)
+        assert status == 200, content
+        files.append(json.loads(content.split(b"\n")[2]))
+    lying, other = files
+    assert len(lying["approvals"]) == 4 and len(other["approvals"]) == 2
+    assert lying["approvals"][0]["approved"] == other["approvals"][0]["approved"], "the same image"
+    assert lying["authority"]["public"] == other["authority"]["public"]
+    assert lying["authority"]["reference"] != other["authority"]["reference"]
+
+
+def test_an_image_to_fall_back_to_that_is_damaged_here_keeps_nobody_from_the_new_one(unified: Wrapped) -> None:
+    a = unified.here.base.id
+    moves_to_another_base(unified)
+    says(unified, f"a a {a} - idle")
+    assert len(unified.bindings()) == 4
+    service = unified.here.service
+    service.bindings._unified_kernels.clear()
+    unified.here.base.kernel.path.unlink()
+    assert len(unified.bindings()) == 2
+    state = service.core.state("node1")
+    assert len(service.bindings.expected(state, GENERAL).bindings) == 2
