@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from provision.web.stuck import Stuck
+
 _RECORD = 16 * 1024
 """The most that a record has (RFC 8446 section 5.1): who asks for as much never leaves a part of one in OpenSSL, which
 the loop would not hear of."""
@@ -59,12 +61,12 @@ class Encrypted(asyncio.Transport):
     so that sending never has to wait for the peer's bytes, nor reading for the room to send.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, protocol: asyncio.Protocol) -> None:
+    def __init__(self, sock: ssl.SSLSocket, protocol: asyncio.Protocol, stuck: Stuck | None = None) -> None:
         super().__init__(
             {"socket": sock, "sslcontext": sock.context, "certificate": sock.getpeercert(binary_form=True)}
         )
         self._sock, self._descriptor, self._protocol = sock, sock.fileno(), protocol
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._stuck = asyncio.get_running_loop(), stuck or Stuck()
         self._unsent: deque[memoryview] = deque()
         self._size, self._high, self._low = 0, _HIGH, _HIGH // 4
         self._left, self._turning = _TURN, False
@@ -103,6 +105,7 @@ class Encrypted(asyncio.Transport):
     def _read(self) -> None:
         taken = 0
         while self._reading and taken < _TURN:
+            self._stuck.reading = (self._sock,)
             try:
                 data = self._sock.recv(_RECORD)
             except ssl.SSLWantReadError:
@@ -110,6 +113,8 @@ class Encrypted(asyncio.Transport):
             except OSError as error:
                 self._end(error)
                 return
+            finally:
+                self._stuck.reading = None
             if not data:
                 self._protocol.eof_received()
                 self.close()
@@ -212,6 +217,7 @@ class Encrypted(asyncio.Transport):
         closed with bytes unread is reset, and the peer may lose what we have sent."""
         if not self._closing or self._unsent or self._ended or self._farewell is not None:
             return
+        self._stuck.reading = (self._sock,)
         try:
             self._sock.unwrap()
         except ssl.SSLWantWriteError:
@@ -228,6 +234,8 @@ class Encrypted(asyncio.Transport):
             self._end(None)
         else:
             self._end(None)
+        finally:
+            self._stuck.reading = None
 
     def _discard(self) -> None:
         try:

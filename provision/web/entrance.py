@@ -20,6 +20,7 @@ from provision.web.encrypted import Encrypted, shake_hands
 from provision.web.handshakes import Handshake, Handshakes
 from provision.web.limits import HandshakeLimits
 from provision.web.peer import plain
+from provision.web.stuck import Stuck
 from provision.web.turns import Turns
 
 _PREFIX = 64  # an IPv6 peer has all addresses of its own network (RFC 4291 section 2.5.1)
@@ -53,13 +54,16 @@ class Entrance:
         self._handshakes = Handshakes(self._limits.connections, self._limits.per_peer)
         self._turns = Turns(self._limits.rate, self._limits.burst)
         self._accepting: asyncio.Task[None] | None = None
+        self._stuck = Stuck()
 
     def start(self) -> None:
         """Begin to accept."""
+        self._stuck.start()
         self._accepting = asyncio.create_task(self._accept())
 
     def close(self) -> None:
         """Accept nothing more, and break handshakes off; harmless when said before."""
+        self._stuck.stop()
         if self._accepting is not None:
             self._accepting.cancel()
         for one in list(self._handshakes):
@@ -100,7 +104,7 @@ class Entrance:
                         return
                     one.sock = sock = context.wrap_socket(one.sock, server_side=True, do_handshake_on_connect=False)
                     await shake_hands(sock)
-                transport = Encrypted(sock, self._make())
+                transport = Encrypted(sock, self._make(), self._stuck)
                 handed = True  # to the transport, which closes it from now on
                 transport.begin()
         finally:
