@@ -108,8 +108,9 @@ class Bindings:
         if base_id == core.base_of(state.host).id or base_id not in core.bases().values():
             return None
         versions = core.store.image_versions
-        version = versions.known(base_id)
-        return self._images.get(base_id) if version is not None and version >= versions.least else None
+        if versions.known(base_id) is None or versions.is_revoked(base_id):
+            return None
+        return self._images.get(base_id)
 
     def _of_before(self, image: UnifiedImage, key_store: bytes | None) -> tuple[Binding, ...]:
         try:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from provision import assets
 from provision.media.initrd import ALIVE
 from tests.helpers import paths
+from tests.helpers.host_programs import load
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY
 from tests.helpers.tpm import Tpm
@@ -113,6 +116,16 @@ def test_a_host_without_a_disk_removes_it_when_its_tpm_is_enrolled_no_longer(dis
     diskless.storage = "persistent"
     assert diskless.run() is False
     assert wipes(diskless, tmp_path).returncode == 1, "the disk of a host that may have one is not there"
+
+
+def unreadable() -> NoReturn:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_only_a_machine_without_a_tpm_has_nothing_to_remove(tmp_path: Path) -> None:
+    KEPT_KEY.main(lambda: load("tpm").device(str(tmp_path / "tpmrm0")))
+    with pytest.raises(SystemExit, match=r"the key in the TPM is not removed: .*Input/output error"):
+        KEPT_KEY.main(unreadable)
 
 
 @pytest.mark.parametrize("storage", ["none", "persistent"])
