@@ -18,7 +18,7 @@ LinkId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 Url = Annotated[
     str,
     StringConstraints(
-        pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/[{link.ALPHABET}]{{26}}\.({'|'.join(link.SUFFIXES)})$"
+        pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/{link.SECRET}\.({'|'.join(link.SUFFIXES)})$"
     ),
 ]
 
