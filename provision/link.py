@@ -44,7 +44,8 @@ def https_url(host: str, port: int) -> str:
 
 
 def characters(base: str) -> int:
-    """How many characters the URL of a link has, with a secret of the usual length; `base` is the URL of the server, without a path."""
+    """How many characters the URL of a link has whose secret has the usual length; `base` is the URL of the server,
+    without a path."""
     return len(f"{base}{DIRECTORY}") + _LENGTH + len(".iso")
 
 
