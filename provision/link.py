@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
 from provision.secret import Secret
 
@@ -17,13 +18,18 @@ MOST_CHARACTERS = 60
 SUFFIXES = ("iso", "img", "qcow2", "zst")
 """How links end: an ISO's, and one for each format of a disk."""
 
-_LENGTH = 26  # 130 bits
-_PATH = re.compile(rf"/b/([{ALPHABET}]{{{_LENGTH}}})\.({'|'.join(SUFFIXES)})")
+_LENGTH, _LEAST = 26, 24  # 130 and 120 bits
+SECRET = rf"[{ALPHABET}]{{{_LEAST},{_LENGTH}}}"
+"""The pattern of a secret."""
+_PATH = re.compile(rf"/b/({SECRET})\.({'|'.join(SUFFIXES)})")
 
 
-def new() -> Secret:
-    """A secret that nobody has seen."""
-    return Secret("".join(secrets.choice(ALPHABET) for _ in range(_LENGTH)).encode())
+def new(bases: Iterable[str] = ()) -> Secret:
+    """A secret that nobody has seen, for URLs of servers that begin so. It is one or two characters shorter when a URL
+    fits by that which would not otherwise, as that of the longest IPv4 addresses with a port."""
+    over = (characters(base) - MOST_CHARACTERS for base in bases)
+    less = max((one for one in over if 0 < one <= _LENGTH - _LEAST), default=0)
+    return Secret("".join(secrets.choice(ALPHABET) for _ in range(_LENGTH - less)).encode())
 
 
 def path(secret: Secret, suffix: str) -> str:
@@ -38,7 +44,8 @@ def https_url(host: str, port: int) -> str:
 
 
 def characters(base: str) -> int:
-    """How many characters the URL of a link has; `base` is the URL of the server, without a path."""
+    """How many characters the URL of a link has whose secret has the usual length; `base` is the URL of the server,
+    without a path."""
     return len(f"{base}{DIRECTORY}") + _LENGTH + len(".iso")
 
 

@@ -36,7 +36,7 @@ class CredentialRow(Answer):
     """A credential: its place on the host, its version and its fingerprint, which a token has not; `not_after` is a
     certificate's. `exposed`: others may have its content, since its host was declared compromised. `held` is the
     version that the host says it has on its disk, None when it has none there; `earlier` a version that is kept beside
-    the newest one, until the host has that."""
+    the newest one, until the host has that. `made`: when it was set."""
 
     model_config = examples(
         {
@@ -51,6 +51,7 @@ class CredentialRow(Answer):
             "exposed": False,
             "held": 1,
             "earlier": 1,
+            "made": "2026-03-01T12:00:00+00:00",
         }
     )
 
@@ -65,3 +66,4 @@ class CredentialRow(Answer):
     exposed: bool = False
     held: Count | None = None
     earlier: Count | None = None
+    made: Time | None = None

@@ -17,9 +17,7 @@ LinkId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 """What a link is called; its secret is another."""
 Url = Annotated[
     str,
-    StringConstraints(
-        pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/[{link.ALPHABET}]{{26}}\.({'|'.join(link.SUFFIXES)})$"
-    ),
+    StringConstraints(pattern=rf"^https?://[0-9a-z.:\[\]-]{{1,260}}/b/{link.SECRET}\.({'|'.join(link.SUFFIXES)})$"),
 ]
 
 

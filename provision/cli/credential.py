@@ -134,9 +134,29 @@ def list_(host: Annotated[str | None, typer.Argument(metavar="HOST", help="Only 
     if given.json:
         output.data(rows)
         return
-    columns = ("HOST", "NAME", "KIND", "PATH", "MODE", "VERSION", "ON DISK", "KEPT", "SHA256", "EXPIRES", "EXPOSED")
-    keys = ("host", "name", "kind", "path", "mode", "version", "held", "earlier", "sha256", "not_after")
-    output.table(columns, ([*(getattr(row, key) for key in keys), row.exposed or None] for row in rows))
+    columns = (
+        "HOST",
+        "NAME",
+        "KIND",
+        "PATH",
+        "MODE",
+        "VERSION",
+        "ON DISK",
+        "KEPT",
+        "SHA256",
+        "SET",
+        "EXPIRES",
+        "EXPOSED",
+    )
+    keys = ("host", "name", "kind", "path", "mode", "version", "held", "earlier", "sha256")
+    days = (row.made[:10] if row.made else None for row in rows)
+    output.table(
+        columns,
+        (
+            [*(getattr(row, key) for key in keys), day, row.not_after, row.exposed or None]
+            for row, day in zip(rows, days, strict=True)
+        ),
+    )
 
 
 def show(host: HostName, name: CredentialName) -> None:
@@ -157,7 +177,8 @@ def show(host: HostName, name: CredentialName) -> None:
         output.data(row)
         return
     output.say(f"{name} of {host}: {row.kind}, {row.path}, mode {row.mode}")
-    output.say(f"version {row.version}{_ending(row)}")
+    made = f", set {output.moment(row.made)}" if row.made else ""
+    output.say(f"version {row.version}{made}{_ending(row)}")
     if row.sha256:
         output.say(f"SHA-256 {row.sha256}")
     for line in _roll_over(row):

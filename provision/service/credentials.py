@@ -218,4 +218,5 @@ def _info(info: CredentialInfo, *, exposed: bool, held: int | None, earlier: int
         exposed=exposed,
         held=held,
         earlier=earlier,
+        made=info.created.isoformat(),
     )

@@ -70,7 +70,7 @@ class Links:
         revision = self._builder.revision(state, OPERATOR, Copy(name, medium, copy))
         wanted = Wanted(medium, state.identity, revision, copy, order.minutes, order.uses, order.address)
         wanted.require(name)
-        secret = secret_links.new()
+        secret = secret_links.new(bases)
         limits: dict[str, str | int | None] = {"minutes": wanted.minutes, "uses": wanted.uses}
         about = {"host": name, "medium": str(medium), "link": core.store.links.id_of(secret), **limits}
         with (

@@ -109,7 +109,9 @@ class Overview:
         return [(name, str(network.role), str(network.prefix or "")) for name, network in found]
 
     def _found(self, principal: Principal, wanted: Wanted) -> list[Host]:
-        found = [host for host in self._core.visible(principal) if _fits(host, wanted)]
+        found = list(self._core.visible(principal))
+        if wanted.text or wanted.label or wanted.value:
+            found = [host for host in found if _fits(host, wanted)]
         if wanted.condition is None:
             return found
         return [host for host, condition in self._known(found) if condition is wanted.condition]

@@ -139,7 +139,8 @@ def _checked(certificate: Path, key: Path) -> list[x509.Certificate]:
     except Invalid as error:
         raise Invalid(str(key), error.fact, error.remedy) from None
     if _der(own) != _der(chain[0].public_key()):
-        raise Invalid(str(key), f"is not the key of {certificate}", "give the key that it was requested for")
+        remedy = "give the key that it was requested for; when the internal CA made it, run 'provision ca renew'"
+        raise Invalid(str(key), f"is not the key of {certificate}", remedy)
     try:
         usages = chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:

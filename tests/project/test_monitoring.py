@@ -87,6 +87,17 @@ def test_a_rule_says_what_is_so(known: Mapping[str, set[str]], rule: dict[str, A
     assert shown <= set().union(*(known[name] for name, _ in used(rule["expr"])))
 
 
+def test_what_ends_is_alerted_on_by_its_kind() -> None:
+    """Certificates and tokens by the day when they end, keytabs, which have none, by the day when they were sealed."""
+    about = {name: rule for rule in rules() for name, _ in used(rule["expr"]) if name.endswith("_timestamp_seconds")}
+    assert {name: rule["alert"] for name, rule in about.items()} == {
+        "provision_first_not_after_timestamp_seconds": "ProvisionExpiresSoon",
+        "provision_oldest_keytab_timestamp_seconds": "ProvisionKeytabOld",
+    }
+    text = " ".join(Document.read("docs/deployment.md").section("Monitoring").text.split())
+    assert all(f"`{rule['alert']}`" in text for rule in about.values())
+
+
 def test_every_metric_is_described(known: Mapping[str, set[str]]) -> None:
     (rows,) = (table for table in Document.read("docs/deployment.md").section("Monitoring").tables())
     described = {}

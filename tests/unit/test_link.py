@@ -35,6 +35,7 @@ def test_a_path_is_read_as_it_was_written() -> None:
         path = link.path(Secret(SAMPLE.encode()), suffix)
         assert path == f"/b/{SAMPLE}.{suffix}"
         assert link.parse(path) == (Secret(SAMPLE.encode()), suffix)
+    assert link.parse(f"/b/{SAMPLE[2:]}.iso") == (Secret(SAMPLE[2:].encode()), "iso"), "a shorter one"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_path_is_read_as_it_was_written() -> None:
         f"/b/{SAMPLE}.ISO",
         f"/b/{SAMPLE}.exe",
         f"/b/{SAMPLE}0.iso",
-        f"/b/{SAMPLE[1:]}.iso",
+        f"/b/{SAMPLE[3:]}.iso",
         f"/b/{SAMPLE.upper()}.iso",
         f"/b/{SAMPLE[:-1]}l.iso",
         f"/b/{SAMPLE[:-1]}\u0663.iso",
@@ -62,3 +63,24 @@ def test_nothing_else_is_a_link(path: str) -> None:
 
 def test_the_longest_url_on_the_usual_port_fits() -> None:
     assert len("https://255.255.255.255" + link.path(link.new(), "iso")) <= link.MOST_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("bases", "length"),
+    [
+        (["https://255.255.255.255"], 26),
+        (["https://192.0.2.200:8443"], 26),
+        (["https://255.255.255.255:8443"], 25),
+        (["https://255.255.255.255:18443"], 24),
+        (["http://10.0.0.1", "https://192.168.100.200:8443"], 25),
+        (["https://provision.management.example.net:8443"], 26),
+        (["https://provision.management.example.net:8443", "https://255.255.255.255:8443"], 25),
+    ],
+)
+def test_a_secret_is_shorter_when_a_url_fits_by_that(bases: list[str], length: int) -> None:
+    secret = link.new(bases)
+    assert len(secret.reveal()) == length and length * math.log2(len(link.ALPHABET)) >= 120
+    path = link.path(secret, "iso")
+    assert link.parse(path) == (secret, "iso")
+    for base in bases:
+        assert len(base + path) <= link.MOST_CHARACTERS or "example" in base

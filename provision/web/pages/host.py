@@ -52,12 +52,12 @@ def _one(pages: Pages, live: Live) -> list[Route]:
     async def events(request: Request) -> Response:
         name, principal = name_in(request), principal_of(request.scope)
 
-        def make() -> str:
-            return pages.part("live_host", **_changing(service, name, principal))
+        def look() -> dict[str, Any]:
+            return _changing(service, name, principal)
 
-        await asyncio.to_thread(make)  # raises for a host that is not there, while there is time to say so
+        await asyncio.to_thread(look)  # raises for a host that is not there, while there is time to say so
         what = ("host", principal.selector, principal.may(PrincipalRole.OPERATOR), name)
-        return await live.stream(request, what, make)
+        return await live.stream(request, what, look, lambda seen: pages.part("live_host", **seen))
 
     return [
         get("/hosts/{name}", show),

@@ -55,7 +55,7 @@ def routes(pages: Pages, live: Live) -> list[Route]:
         # By what is made of the query, which has many spellings; and it raises while there is time to say so.
         looked_for = wanted(filters_in(request.query_params))
         what = ("hosts", asks.selector, asks.may(PrincipalRole.OPERATOR), first, looked_for)
-        return await live.stream(request, what, lambda: table(request, look(request)))
+        return await live.stream(request, what, lambda: look(request), lambda shown: table(request, shown))
 
     return [get("/", start), get("/hosts", show), Route("/events", events, methods=["GET"], name="get /events")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from tests.helpers.api_site import api_site
+from tests.helpers.cli_runner import cli, good
 from tests.helpers.netns import isolated, lan
 from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
-from tests.helpers.serving import Served, run, serve
-from tests.helpers.site_fixture import MAC1
+from tests.helpers.serving import PROVISION, Served, run, serve
+from tests.helpers.site_fixture import MAC1, closed_site
 
 LISTEN = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
@@ -83,3 +85,36 @@ def left_behind(state: Path, bmc: Bmc) -> set[str]:
     found |= {"once"} if bmc.system["Boot"]["BootSourceOverrideEnabled"] != "Disabled" else set()
     found |= {"power"} if bmc.system["PowerState"] != "Off" else set()
     return found or {"boot-undone"}
+
+
+def test_a_power_cycle_that_is_killed_is_said_and_not_repeated(tmp_path: Path) -> None:
+    """kill -9 when the BMC has switched the machine off: nothing switches it on by itself later."""
+    state, reached, dead = closed_site(tmp_path), threading.Event(), threading.Event()
+    (tmp_path / "password").write_text(PASSWORD)
+    with served() as bmc:
+        pin = ("--password-file", tmp_path / "password", "--fingerprint", fingerprint(certificate()[0]))
+        good(cli(state, "bmc", "set", "node1", "--url", bmc.url, "--user", USER, *pin))
+        bmc.system["PowerState"] = "On"
+
+        def spoil(asked: Asked, handler: BaseHTTPRequestHandler) -> Any:
+            if asked.method != "POST":
+                return None
+            bmc.answer(asked)  # it does as it was told
+            reached.set()
+            assert dead.wait(60)
+            return 0, {}, b""
+
+        bmc.spoils = spoil
+        with subprocess.Popen([*PROVISION, "--state", str(state), "power", "node1", "cycle", "--force"]) as process:
+            assert reached.wait(60)
+            process.kill()
+        dead.set()
+        assert process.returncode == -signal.SIGKILL
+        bmc.spoils = lambda asked, handler: None
+        assert good(cli(state, "power", "node1", "status")).out == "node1: the machine is off\n"
+        assert len(bmc.orders("POST")) == 1
+        (said,) = [entry for entry in good(cli(state, "audit", "--json")).json if entry["event"] == "recovered"]
+        assert (said["subject"], said["rule"]) == ("power-changed", "unfinished")
+        assert "look at whether it happened" in said["reason"] and PASSWORD not in json.dumps(said)
+        good(cli(state, "power", "node1", "on"))
+        assert bmc.system["PowerState"] == "On"

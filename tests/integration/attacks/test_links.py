@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from provision.service.media_builder import MediaBuilder
 from provision.service.service import Service
 from provision.store.links import Links
 from tests.helpers.cli_runner import cli
+from tests.helpers.killing import kill, killed
 from tests.helpers.links import BMC, OTHER, content, make, take
 from tests.helpers.netns import Peer, isolated, lan, sh
 from tests.helpers.principals import ROOT
@@ -126,21 +124,6 @@ def test_plain_http_reaches_no_general_network(tmp_path: Path) -> None:
         own = sh(f"curl -s -m 5 'http://10.0.0.1:8080{path}' || true")
         assert CANARY.decode() not in own, "nor a process of the server's own"
         assert bmc.sh(f"curl -sf -o {tmp_path}/got -w '%{{http_code}}' '{url[0]}'") == "200"
-
-
-def killed(action: Callable[[], Any]) -> None:
-    """Do it in a process that is killed on the way."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, "it was not killed"
-
-
-def kill(*_: object, **__: object) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 POINTS: dict[str, tuple[Any, str, int]] = {

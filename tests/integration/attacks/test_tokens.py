@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from provision.api.tokens import NewToken
 from provision.principal import PrincipalRole
+from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
 from tests.helpers.api_site import api_site
 from tests.helpers.principals import ROOT
 from tests.helpers.serving import serve
-from tests.helpers.site_fixture import CANARY, Reply, Site, ask, request, site
+from tests.helpers.site_fixture import CANARY, IP, MAC1, Reply, Site, ask, leaks, request, secret_forms, site
 from tests.integration.attacks.held import PEER, disk_that_waits, held, scope_of
+from tests.project.test_deny_all import begin, walk
 
 
 @pytest.fixture
@@ -39,6 +42,7 @@ def header(here: Site, role: PrincipalRole = PrincipalRole.ADMIN) -> dict[str, s
     return {"authorization": f"Bearer {made.token}", "content-type": "application/json"}
 
 
+CHANGES = ("window-opened", "window-closed", "link-made", "credential-set", "credential-removed", "power-changed")
 HELD = {
     "a medium": ("GET", "/v1/hosts/node1/iso", b"x" * 10),
     "a token": ("POST", "/v1/tokens", json.dumps({"name": "heir", "role": "admin"}).encode()),
@@ -181,3 +185,40 @@ def test_failed_logins_stop_nothing_while_the_audit_log_waits_for_its_disk(here:
         assert asyncio.run(run(freed)).status == 401
     assert time.monotonic() - began < 15
     assert here.audit("login-failed")
+
+
+def showing(app: Guard, token: str) -> Guard:
+    """The application, of which every request shows this token."""
+
+    async def entry(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*scope["headers"], (b"authorization", f"Bearer {token}".encode())]
+        await app({**scope, "headers": headers}, receive, send)
+
+    return Guard(app.app, entry)
+
+
+@pytest.mark.parametrize("kind", ["made up", "revoked", "expired", "of other hosts"])
+def test_no_route_gives_a_byte_of_a_host_to_a_token_that_is_not_for_it(here: Site, kind: str) -> None:
+    """Every route of the API, downloads too, with a real token: it has ended, or is good for hosts in another rack."""
+    other = {"rack": "elsewhere"} if kind == "of other hosts" else {}
+    here.window(boots=9)
+    revision = begin(here)
+    token = here.service.tokens.create(NewToken(name="x", role=PrincipalRole.ADMIN, days=1, selector=other), ROOT).token
+    if kind == "made up":
+        token = "provision_" + "A" * 43
+    elif kind == "revoked":
+        here.service.tokens.revoke("x", ROOT)
+    elif kind == "expired":
+        here.clock.advance(days=2)
+    before = [one for one in here.audit() if one["event"] in CHANGES]
+    replies = walk(showing(operator_app.create(here.service, by_token(here.service)), token), here, revision, PEER)
+    # A path's own words come again in what is said of them.
+    forms = [*secret_forms(here), MAC1.encode(), IP[MAC1].encode(), revision.encode()]
+    assert len(replies) > 150
+    told = {asked.split(" ")[1] for asked, reply in replies if leaks(forms, reply.body, reply.headers)}
+    assert told <= ({"/v1/openapi.json"} if other else set()), "whose examples have the same addresses"
+    if not other:
+        assert {reply.status for _, reply in replies} <= {401, 429}
+    assert [one for one in here.audit() if one["event"] in CHANGES and one.get("host") == "node1"] == [
+        one for one in before if one.get("host") == "node1"
+    ]

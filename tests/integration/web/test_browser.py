@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from provision import clock, settings
 from provision.boot import Medium
@@ -16,12 +17,16 @@ from provision.service.service import Service
 from tests.helpers.api_site import ApiSite, api_site
 from tests.helpers.chromium import PHONE, chromium, complaints, context_of, log_in, picture, violations, width
 from tests.helpers.cli_runner import cli
+from tests.helpers.other_site import other_site
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC2, STRANGER
+from tests.helpers.tpm_samples import tpm
 
 READY = "serving the operators' API at"
 
-_OTHER = "52:54:00:00:00:98"
+_OTHER, _THIRD = "52:54:00:00:00:98", "52:54:00:00:00:97"
+_TPM = tpm("node3", 1, "")
+"""One that waits to be accepted."""
 _ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
 _OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/hosts/node1/compromised", "/hosts/node1/decommission")
 _PAGES = (
@@ -44,9 +49,10 @@ _PAGES = (
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiSite, Served]]:
     made = api_site(tmp_path_factory.mktemp("browser"))
     service = Service.open(settings.load(made.state, made.state / "provision.toml"))
-    for mac in (STRANGER, _OTHER):
+    for mac in (STRANGER, _OTHER, _THIRD):
         service.core.store.sightings.seen(mac, None, "mgmt", clock.now())
     service.core.store.sightings.flush()
+    service.core.store.tpms.put(_TPM)
     # A boot that got its seed a while ago, and nothing since.
     earlier, boots = clock.now() - timedelta(minutes=30), service.core.store.boots
     identity = service.core.state("node2").identity
@@ -171,6 +177,45 @@ def test_another_site_cannot_act_for_who_is_logged_in(site: tuple[ApiSite, Serve
         expect(evil.get_by_text("No window is open")).to_be_visible()
 
 
+_EVIL = """<!doctype html><title>Prizes</title>
+<form method="post" action="{url}/hosts/node1/window"><button>Win a prize</button></form>
+<script>
+const all = ["{url}/hosts/node1/window", "{url}/tokens", "{url}/logout"];
+const body = new URLSearchParams("name=evil");
+const ask = (url) => fetch(url, {{method: "POST", mode: "no-cors", credentials: "include", body}});
+const read = fetch("{url}/hosts", {{credentials: "include"}}).then(() => "read", () => "not read");
+Promise.allSettled(all.map(ask)).then(async () => {{ document.title = await read; }});
+</script>"""
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_page_of_another_origin_by_https_does_nothing(
+    site: tuple[ApiSite, Served], browser: Browser, tmp_path: Path, name: str
+) -> None:
+    """Another port of the same address is the same *site*: the browser sends the cookie along, and the origin and the
+    form's key are what is left. Another name is another site, and the cookie stays away."""
+    made, _ = site
+    with other_site(tmp_path, _EVIL.format(url=made.url)) as port, context_of(browser) as context:
+        log_in(context, made)
+        evil, asked = context.new_page(), dict[str, str]()
+        evil.on("request", lambda one: asked.update({one.url: one.all_headers().get("cookie", "")}))
+        evil.goto(f"https://{name}:{port}/")
+        expect(evil).to_have_title("not read")
+        evil.get_by_role("button", name="Win a prize").click()
+        if name == "127.0.0.1":
+            expect(evil.get_by_role("alert")).to_contain_text("was not sent by a page of this server")
+        else:
+            expect(evil).to_have_url(f"{made.url}/login")
+        sent = {url: "__Host-provision=" in cookie for url, cookie in asked.items() if made.url in url}
+        assert sent[f"{made.url}/hosts/node1/window"] is (name == "127.0.0.1"), "it is what this is about"
+        page = context.new_page()
+        page.goto(f"{made.url}/hosts/node1")
+        expect(page.get_by_text("No window is open")).to_be_visible()
+        page.goto(f"{made.url}/tokens")
+        expect(page.get_by_role("rowheader", name="tests")).to_be_visible()
+        expect(page.get_by_role("rowheader", name="evil")).to_have_count(0)
+
+
 def test_a_revoked_token_ends_what_is_followed(site: tuple[ApiSite, Served], browser: Browser) -> None:
     made, _ = site
     created = cli(made.state, "token", "create", "short", "--role", "reader", "--json")
@@ -236,3 +281,78 @@ def test_everything_is_reached_by_the_keyboard(site: tuple[ApiSite, Served], bro
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{made.url}/login")
         assert context.cookies() == []
+
+
+_WHERE = """wanted => {
+  const active = document.activeElement, style = getComputedStyle(active);
+  const seen = active.matches(":focus-visible") && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  return [seen ? "" : active.outerHTML, active === wanted];
+}"""
+
+
+def tab_to(page: Page, wanted: Locator) -> None:
+    """Press Tab until it is there, as somebody does who has no mouse and has to see where they are."""
+    expect(wanted).to_be_visible()
+    there = wanted.element_handle()
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        unseen, is_there = page.evaluate(_WHERE, there)
+        assert not unseen, unseen
+        if is_there:
+            expect(wanted).to_be_in_viewport()
+            return
+    raise AssertionError(f"{wanted} is not reached")
+
+
+def fill(page: Page, **fields: str) -> None:
+    """Write into the fields with these ids, in this order, and send the form from the last one."""
+    for name, text in fields.items():
+        tab_to(page, page.locator(f"#{name}"))
+        page.keyboard.type(text)
+    page.keyboard.press("Enter")
+
+
+def press(page: Page, role: Literal["button", "link"], name: str) -> None:
+    tab_to(page, page.get_by_role(role, name=name, exact=True))
+    page.keyboard.press("Enter")
+
+
+def test_every_form_is_sent_by_the_keyboard(site: tuple[ApiSite, Served], browser: Browser) -> None:
+    """Window, BMC, TPM, token and adoption, by Tab, Enter and what is written; where one is, is always seen."""
+    made, _ = site
+    with context_of(browser) as context:
+        page = log_in(context, made)
+        page.goto(f"{made.url}/hosts/node1")
+        fill(page, minutes="20")
+        expect(page.get_by_text("0 of 1 boots used")).to_be_visible()
+        press(page, "button", "Close window")
+        expect(page.get_by_text("No window is open")).to_be_visible()
+
+        press(page, "link", "Set BMC")
+        expect(page.get_by_role("heading", name="BMC of node1")).to_be_visible()
+        fill(page, url="https://10.0.0.201", user="root", password="a password", fingerprint="ab" * 32)
+        expect(page.get_by_text("root at https://10.0.0.201")).to_be_visible()
+        press(page, "button", "Remove BMC")
+        expect(page.get_by_text("No BMC is set for this host.")).to_be_visible()
+        fill(page, **{"enrolment-minutes": "10"})
+        expect(page.get_by_text("A TPM may be enrolled until")).to_be_visible()
+        press(page, "button", "Close enrolment")
+        expect(page.get_by_role("button", name="Open enrolment")).to_be_visible()
+
+        page.goto(f"{made.url}/hosts/node3")
+        fill(page, fingerprint=_TPM.fingerprint)
+        expect(page.get_by_text("Enrolled: accepted")).to_be_visible()
+        press(page, "button", "Remove TPM")
+        expect(page.get_by_text("No TPM is enrolled.")).to_be_visible()
+
+        press(page, "link", "Tokens")
+        fill(page, name="keys", days="1")
+        expect(page.get_by_text("Token keys was made.")).to_be_visible()
+        press(page, "button", "Revoke keys")
+        expect(page.get_by_role("rowheader", name="keys")).to_have_count(0)
+
+        press(page, "link", "Unknown machines")
+        press(page, "link", f"Adopt {_THIRD}")
+        fill(page, name="")
+        press(page, "button", "Apply")
+        expect(page.get_by_role("heading", name="host-525400000097")).to_be_visible()

@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -14,6 +15,7 @@ from provision.cli import servers
 from provision.cli.servers import Address, Login, parse
 from provision.errors import Denied, Invalid, ProvisionError
 from provision.secret import Secret
+from tests.helpers.killing import kill, killed
 
 TOKEN = "canary-of-a-token"
 
@@ -159,3 +161,24 @@ def test_a_place_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     with pytest.raises(ProvisionError, match="cannot be written"):
         servers.save(login())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "is_saved"),
+    [(servers, "write", False), (os, "fsync", False), (Path, "replace", False), (os, "close", True)],
+)
+def test_a_login_that_is_killed_is_there_or_not(kept: Path, owner: object, name: str, is_saved: bool) -> None:
+    """kill -9 of `login` while it stores the token: earlier logins stay, and the next one finds nothing in its way."""
+    servers.save(login("before.test"))
+
+    def save() -> None:
+        with patch.object(owner, name, kill):
+            servers.save(login(token="new"))
+
+    killed(save)
+    known = ["https://a.test:8443"] if is_saved else []
+    assert sorted(servers.load()) == [*known, "https://before.test:8443"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in kept.parent.iterdir())
+    servers.save(login(token="newer"))
+    assert [path.name for path in kept.parent.iterdir()] == [servers.FILE], "nothing with a token is left beside it"
+    assert servers.find(Address("a.test", 8443)).token == Secret(b"newer")

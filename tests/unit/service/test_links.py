@@ -72,6 +72,17 @@ def test_a_link_names_the_proxy_first(here: Site) -> None:
     assert len(first) <= MOST_CHARACTERS
 
 
+def test_a_link_by_the_longest_address_fits_and_is_honoured(here: Site) -> None:
+    core = here.service.core
+    api = {"address": "192.168.100.200", "port": 8443, "certificate": "c", "key": "k"}
+    core.settings = core.settings.model_copy(update={"api": Api.model_validate(api)})
+    core.endpoints = Endpoints(core.settings, lambda: core.site)
+    made = make(here)
+    first = next(url for url in made.answer.urls if "192.168.100.200:8443" in url)
+    assert len(first) == MOST_CHARACTERS and made.answer.caution is None
+    assert CANARY in content(take(here, made).plan)
+
+
 def test_all_reads_of_a_link_are_of_one_copy(here: Site) -> None:
     made = make(here, uses=2)
     first, second = take(here, made).plan, take(here, made, OTHER).plan

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
 import stat
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
-from provision import clock
+from provision import clock, writing
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
-from provision.tls import context, files
-from provision.tls.authority import Kind, Names, names_of
+from provision.tls import authority, context, files
+from provision.tls.authority import Identity, Kind, Names, names_of
+from provision.tls.kept import Certificates
 from tests.helpers.certificates import NAMES
+from tests.helpers.killing import kill, killed
 
 NOW = clock.now()
 
@@ -83,3 +90,65 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "tls").write_bytes(b"")
     with pytest.raises(Unavailable, match="tls"):
         files.create(tmp_path, NAMES, NOW)
+
+
+@pytest.fixture(scope="module")
+def issued() -> Callable[..., Identity]:
+    """Makes certificates, one of each kind: keys of RSA take a second."""
+    made = dict[Kind, Identity]()
+
+    def issue(root: Identity, kind: Kind, names: Names, now: datetime) -> Identity:
+        if kind not in made:
+            made[kind] = authority.issue(root, kind, names, now)
+        return made[kind]
+
+    return issue
+
+
+@pytest.fixture(scope="module")
+def present(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with certificates, to be copied."""
+    state = tmp_path_factory.mktemp("ca")
+    files.create(state, NAMES, NOW)
+    return state
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_renewal_that_is_killed_is_told_and_done_again(
+    tmp_path: Path, present: Path, issued: Callable[..., Identity], written: int
+) -> None:
+    """kill -9 of `ca renew` before each file: a service that runs keeps what it has, one that starts then says which
+    files do not belong together, and the same command mends it."""
+    state = shutil.copytree(present, tmp_path / "state")
+    running = Certificates(pairs(state), lambda: NOW)
+    first, left = running.context, iter(range(written))
+    with patch.object(
+        files, "authority", SimpleNamespace(issue=issued, names_of=names_of, identity=authority.identity)
+    ):
+
+        def write(path: Path, content: bytes) -> None:
+            writing.write(path, content) if next(left, None) is not None else kill()
+
+        def renew() -> None:
+            with patch.object(files, "write", write):
+                files.renew(state, None, NOW)
+
+        issued(files._root(state, Kind.FIRMWARE), Kind.FIRMWARE, NAMES, NOW)  # for the process that is killed, too
+        killed(renew)
+        is_torn = written % 2 == 1  # a key is there, and its certificate is not
+        started = Certificates(pairs(state), lambda: NOW)
+        assert (looked(running) is first) == (is_torn or not written)
+        assert (running.problem is not None, started.context is None) == (is_torn, is_torn)
+        if is_torn:
+            assert "is not the key of" in str(started.problem) and "'provision ca renew'" in str(started.problem)
+        assert files.renew(state, None, NOW) == NAMES
+    for certificates in (running, started):
+        assert looked(certificates) is not None and certificates.problem is None
+    assert len(list((state / "tls").iterdir())) == 8
+
+
+def looked(certificates: Certificates) -> ssl.SSLContext | None:
+    """The context after the two looks that a change takes."""
+    certificates.look()
+    certificates.look()
+    return certificates.context

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -124,23 +125,109 @@ def test_one_session_has_few_streams_and_all_share_one_making(here: Site, monkey
     assert session.streams == 0, "who leaves makes room"
 
 
-def test_nobody_is_sent_what_is_older_than_their_page(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+class Streams:
+    """Streams of parts that are no pages, all in one event loop."""
+
+    def __init__(self) -> None:
+        # All that this needs of a service is whether a session lives, and a whole one takes a second to make.
+        service = SimpleNamespace(sessions=SimpleNamespace(lives=lambda _: True))
+        self.live = live.Live(cast(Pages, SimpleNamespace(service=service)))
+
+    @contextlib.asynccontextmanager
+    async def follow(self, look: live.Look, show: live.Show = str) -> AsyncIterator[AsyncGenerator[bytes]]:
+        """A stream behind its first bytes."""
+        with self.live.following(None, "part", live._Part(look, show)) as follower:
+            events = self.live.events(follower)
+            assert (await anext(events)).startswith(b"retry")
+            yield events
+            await events.aclose()
+
+    def run(self, doing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(30):
+                await doing()
+
+        asyncio.run(bounded())
+
+
+@pytest.fixture
+def streams() -> Streams:
+    return Streams()
+
+
+def test_nobody_is_sent_what_is_older_than_their_page(streams: Streams) -> None:
     """A page that has just been loaded must not go back to what others were shown before."""
-    pages, sent = live.Live(Pages(here.service)), iter(["old", "new"])
+    shown = iter(["old", *["new"] * 1000])
 
-    async def made() -> list[bytes]:
-        before = pages._events(None, "a", lambda: next(sent))
-        await anext(before)
-        assert b"old" in await anext(before)
-        after = pages._events(None, "a", lambda: next(sent))
-        found = [await anext(after), await anext(after)]
-        await before.aclose()
-        await after.aclose()
-        return found
+    async def follow() -> None:
+        async with streams.follow(lambda: next(shown)) as before:
+            assert b"old" in await anext(before)
+            async with streams.follow(lambda: "of others") as after:
+                assert b"new" in await anext(after)
+                assert b"new" in await anext(before), "both have the same part"
 
-    monkeypatch.setattr(here.service.sessions, "lives", lambda _: True)
-    first, second = asyncio.run(made())
-    assert first.startswith(b"retry") and b"new" in second
+    streams.run(follow)
+
+
+def test_what_is_the_same_is_made_once_and_sent_once(streams: Streams) -> None:
+    looked, shown = 0, list[str]()
+
+    def look() -> str:
+        nonlocal looked
+        looked += 1
+        return "a" if looked < 5 else "b"
+
+    def show(seen: str) -> str:
+        shown.append(seen)
+        return seen
+
+    async def follow() -> None:
+        async with streams.follow(look, show) as one, streams.follow(look) as other:
+            assert [await anext(one), await anext(one)] == [event("changed", "a"), event("changed", "b")]
+            assert await anext(other) == event("changed", "b"), "whoever is late is sent the last one alone"
+        assert looked >= 5 and shown == ["a", "b"]
+
+    streams.run(follow)
+
+
+def test_a_stream_without_news_is_sent_a_comment(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_QUIET", 2)
+
+    async def follow() -> None:
+        async with streams.follow(lambda: "a") as events:
+            assert [await anext(events) for _ in range(3)] == [event("changed", "a"), b":\n\n", b":\n\n"]
+
+    streams.run(follow)
+
+
+def test_an_error_that_nobody_foresaw_breaks_the_stream_off(streams: Streams) -> None:
+    async def follow() -> None:
+        async with streams.follow(lambda: 1 // 0) as events:
+            with pytest.raises(ZeroDivisionError):
+                await anext(events)
+
+    streams.run(follow)
+
+
+def test_the_rounds_end_with_the_last_stream_and_begin_again(streams: Streams) -> None:
+    async def follow() -> None:
+        for _ in range(2):
+            async with streams.follow(lambda: "a") as events:
+                assert b"a" in await anext(events)
+            rounds = streams.live._rounds
+            assert rounds is not None
+            await rounds
+            assert not streams.live._parts
+
+    streams.run(follow)
+
+
+def test_many_parts_are_made_with_pauses(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_BUSY", 0.0)
+    parts = [live._Part(lambda: "a", str) for _ in range(3)]
+    assert live._make(parts) == 1 and [part.text for part in parts] == ["a", None, None]
+    monkeypatch.setattr(live, "_BUSY", 60.0)
+    assert live._make(parts[1:]) == 2 and parts[2].event == event("changed", "a")
 
 
 def test_an_event_of_several_lines() -> None:
