@@ -86,22 +86,25 @@ class UnifiedImages:
 
     def put(self, base: str, image: bytes, certificate: str, site: str, command_line: str) -> UnifiedImage:
         """Keep the signed image of a base in place of an earlier one. Raises Unavailable."""
-        path = self._directory / f"{base}.efi"
+        digest = hashlib.sha256(image).hexdigest()
+        path, about = self._directory / f"{base}-{digest[:16]}.efi", self._directory / f"{base}.json"
         record = {
             "format": _FORMAT,
+            "file": path.name,
             "size": len(image),
-            "sha256": hashlib.sha256(image).hexdigest(),
+            "sha256": digest,
             "certificate": certificate,
             "site": site,
             "command_line": command_line,
         }
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            with replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
-                file.write(image)
-            write(path.with_suffix(".json"), json.dumps(record, indent=1).encode() + b"\n")
             with self._building:
-                self._forget_media(base)
+                with replacing(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
+                    file.write(image)
+                # From here on this image counts: whoever is killed before leaves the earlier one as it was.
+                write(about, json.dumps(record, indent=1).encode() + b"\n")
+                self._forget_files(base, path.name)
         except OSError as error:
             raise unwritable(path, error) from None
         found = self.get(base)
@@ -140,24 +143,27 @@ class UnifiedImages:
 
     def get(self, base: str) -> UnifiedImage | None:
         """The image of a base; None when there is none, or its two files are not of one another."""
-        path = self._directory / f"{base}.efi"
         try:
-            record = json.loads(path.with_suffix(".json").read_bytes())
+            record = json.loads((self._directory / f"{base}.json").read_bytes())
+            # Earlier versions had one file, which was replaced before the record.
+            path = self._directory / Path(str(record.get("file", f"{base}.efi"))).name
             entry = FileEntry(path, int(record["size"]), str(record["sha256"]))
             about = (str(record[name]) for name in ("certificate", "site", "command_line"))
             return UnifiedImage(base, entry, *about) if path.stat().st_size == entry.size else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def remove(self, base: str) -> None:
         """Forget the image of a base, if there is one."""
-        for suffix in (".efi", ".json"):
-            discard(self._directory / f"{base}{suffix}")
-        self._forget_media(base)
+        discard(self._directory / f"{base}.json")
+        self._forget_files(base)
 
-    def _forget_media(self, base: str) -> None:
-        for path in self._directory.glob(f"{base}-*"):
-            discard(path)
+    def _forget_files(self, base: str, but: str = "") -> None:
+        """Delete the images of a base and the media made of them, also what killed processes left of these."""
+        for pattern in (f"{base}.efi", f"{base}-*", f".{base}-*", f".{base}.*"):
+            for path in self._directory.glob(pattern):
+                if path.name != but:
+                    discard(path)
 
 
 def _made(image: UnifiedImage, kind: Kind, scratch: Path) -> Path:

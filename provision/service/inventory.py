@@ -132,8 +132,18 @@ class Inventories:
             return
         numbers = {"added": len(changes.added), "changed": len(changes.changed), "removed": len(changes.removed)}
         with self._core.act("apply", principal, **numbers):
+            # Slots of the other kind are another disk's. First: a host that still runs from one says so again.
+            if others := self._changing_chain(merged):
+                self._core.store.slots.remove(*others)
             self._core.store.hosts.apply(merged, principal)
         self._core.witness()
+
+    def _changing_chain(self, merged: Inventory) -> list[str]:
+        """The hosts with slots that are to start by another chain."""
+        known, slots = self._core.store.hosts.inventory(), self._core.store.slots
+        before = {host.name: host.chain for host in known.hosts} if known is not None else {}
+        changing = (host.name for host in merged.hosts if before.get(host.name, host.chain) is not host.chain)
+        return [name for name in changing if slots.of(name) is not None]
 
     def adoption(self, host: Host) -> tuple[Inventory, Difference]:
         """What one host more would make of the store, and the difference. Raises Conflict for a name or a NIC that is

@@ -21,6 +21,7 @@ from provision.principal import Principal
 from provision.service.alive import Alive, Message
 from provision.service.core import Core
 from provision.service.denial_limiter import reporting, updating
+from provision.service.left_slots import LeftSlots
 from provision.service.news import News
 from provision.service.progress import Tracker
 from provision.service.site_keys import SiteKeys
@@ -58,7 +59,7 @@ class Updates:
 
     def __init__(self, parts: Parts) -> None:
         self._core, self._tracker, self._keys, self._builder = parts.core, parts.tracker, parts.keys, parts.builder
-        self._asked = Alive()
+        self._asked, self._left = Alive(), LeftSlots(parts.core)
         self._served: set[str] = set()
         self._resting: dict[str, datetime] = {}
         # Whether hosts boot, and when somebody last looked: every part asks.
@@ -72,7 +73,9 @@ class Updates:
         """
         report = parse(message.slots)
         if report is None:
+            self._left.silent(message, now, news)
             return ""
+        self._left.spoke(message.host)
         known = self._core.store.slots.of(message.host)
         if known is None or known.said != message.slots:
             with news.of(message):
@@ -86,7 +89,9 @@ class Updates:
 
     def _changed(self, host: str, said: str, report: SlotReport, now: datetime) -> None:
         core = self._core
-        known, there = core.store.slots.of(host) or HostSlots(said, now), frozenset(core.bases().values())
+        # A host whose slots were forgotten knows by itself in which attempt an image has failed.
+        first = HostSlots(said, now, max(1, report.attempt))
+        known, there = core.store.slots.of(host) or first, frozenset(core.bases().values())
         proven = report.coming if report.is_proven else ""
         # Only what there is can be given to the host again; it may make up any number of others.
         failed = {id_: one for id_, one in known.failed.items() if id_ != proven and id_ in there}
@@ -241,8 +246,8 @@ class Updates:
             with core.act("update-retried", principal, host=name, version=known.attempt + 1):
                 core.store.slots.put(name, replace(known, attempt=known.attempt + 1))
             core.witness()
-        shown = shown_slots(core, name)
-        assert shown is not None  # noqa: S101  (it was there, and is never removed)
+            shown = shown_slots(core, name)
+        assert shown is not None  # noqa: S101  (it is there)
         return shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,40 @@ def test_one_that_does_not_is_left_at_once(
     assert (found.running, found.is_unproven) == ("a", False)
     report = parse(f"a a {OLD} {NEW} {REPORT.settled(found)}")
     assert report is not None and (report.doing, report.version, report.attempt) == (Doing.FAILED, NEW, 1)
+
+
+def test_one_that_cannot_be_kept_says_so_and_is_left(
+    disk: Disk, gated: Machine, monkeypatch: pytest.MonkeyPatch, consoles: list[str]
+) -> None:
+    def full(*arguments: str) -> str:
+        if arguments == ("commit",):
+            disk.done.append("in vain")
+            raise OSError("unified-slots: [Errno 28] No space left on device")
+        return disk(*arguments)
+
+    gated.heard.touch()
+    monkeypatch.setattr(REPORT, "slots", full)
+    why = "it cannot be kept: unified-slots: Errno 28 No space left on device"
+    *_, last = said = prove()
+    assert said[0] == f"trying {NEW}" and re.sub(" +", " ", last) == f"failed {NEW} 1 {why}"
+    assert parse(f"b a {OLD} {NEW} {last}") is not None
+    assert gated.did == ["busctl 60000000", "systemctl reboot"] and "cannot be kept" in consoles[-1]
+    assert "in vain" in disk.done
+    disk.starts()
+    assert REPORT.look().running == "a"
+
+
+def test_one_that_can_be_kept_at_last_is_kept(disk: Disk, gated: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [OSError("slots: the disk is busy")]
+
+    def busy(*arguments: str) -> str:
+        if arguments == ("commit",) and errors:
+            raise errors.pop()
+        return disk(*arguments)
+
+    gated.heard.touch()
+    monkeypatch.setattr(REPORT, "slots", busy)
+    assert prove(60) == [f"trying {NEW}", "idle"] and disk.default == "b"
 
 
 def test_an_image_that_cannot_read_its_own_slot_leaves_no_word_that_the_server_would_not_take(

@@ -3,14 +3,18 @@ one that the host falls back to."""
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
+from provision.service.alive import Message
 from provision.slots import HostSlots
+from provision.stored import envelope_label
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL
 from tests.helpers.tpm import Tpm
@@ -71,6 +75,24 @@ def test_an_image_that_is_revoked_or_none_of_the_site_is_nothing_to_fall_back_to
     says(unified, f"a a {a} - idle")
     assert len(unified.bindings()) == 4
     unified.here.service.envelopes.revoke("base", ROOT)
+    assert len(unified.bindings()) == 2
+
+
+def is_up(unified: Wrapped, sequence: int) -> None:
+    """The host says that it is up, with the key from its envelope, and nothing of slots."""
+    said = Message("node1", envelope_label(1), "run2", sequence, True, b"")
+    key = unified.here.service.core.store.keys.alive(said.host, said.boot).reveal()
+    unified.here.service.netboot.phone_home.alive(replace(said, tag=hmac.digest(key, said.signed, "sha256")))
+
+
+def test_a_host_that_was_booted_otherwise_has_nothing_to_fall_back_to(unified: Wrapped) -> None:
+    a = unified.here.base.id
+    moves_to_another_base(unified)
+    says(unified, f"a a {a} - idle")
+    is_up(unified, 1)
+    assert len(unified.bindings()) == 4, "its word of the slots may be on the way"
+    unified.here.clock.advance(minutes=10)
+    is_up(unified, 2)
     assert len(unified.bindings()) == 2
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from provision.image import bom, publish
 from provision.image.cache import digest
 from provision.image.publish import CURRENT, RECORD, Published
 from tests.helpers.cli_runner import cli
+from tests.helpers.killed import killed_before
 
 
 def image(directory: Path, number: int, **more: Any) -> Path:
@@ -165,45 +163,6 @@ def test_a_disk_that_takes_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable, match=r"cannot be read or written \(Not a directory\)"):
         publish.publish(image(tmp_path / "a", 1), tmp_path / "file" / "root", 1)
-
-
-def killed_before(step: int, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Do the work in a process that kills itself before that step; whether it came so far."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def counting(call: Callable[..., Any]) -> Callable[..., Any]:
-            def counted(*words: Any, **more: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*words, **more)
-
-            return counted
-
-        with monkeypatch.context() as patched:
-            for where, called in (
-                (Path, "rename"),
-                (Path, "replace"),
-                (Path, "symlink_to"),
-                (Path, "mkdir"),
-                (Path, "write_text"),
-                (Path, "chmod"),
-                (shutil, "copyfile"),
-                (shutil, "rmtree"),
-                (os, "fsync"),
-            ):
-                patched.setattr(where, called, counting(getattr(where, called)))
-            try:
-                work()
-            except BaseException:
-                os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
-    return os.WIFSIGNALED(status)
 
 
 def test_a_kill_between_any_two_steps_leaves_a_whole_current_image(

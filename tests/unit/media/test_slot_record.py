@@ -26,9 +26,10 @@ def disk(tmp_path: Path) -> Path:
 
 def test_the_host_reads_it_and_writes_it_alike(disk: Path) -> None:
     with disk.open("r+b", buffering=0) as file:
-        assert HOST.read(file, PLACE) == (BASE, False)
-        HOST.write(file, PLACE, f"{BASE}:17:1", trial=True)
-        assert HOST.read(file, PLACE) == (f"{BASE}:17:1", True)
+        assert HOST.read(file, PLACE) == (BASE, HOST.NO)
+        for trial in (HOST.NEXT, HOST.YES):
+            HOST.write(file, PLACE, f"{BASE}:17:1", trial)
+            assert HOST.read(file, PLACE) == (f"{BASE}:17:1", trial)
         HOST.write(file, PLACE, BASE)
     assert disk.read_bytes() == bytes(3 * 512) + slot_record.encode(BASE) + b"x" * 512
 
@@ -47,7 +48,7 @@ def test_what_it_does_not_know_is_nothing_whole(disk: Path, sector: bytes) -> No
     with disk.open("r+b", buffering=0) as file:
         file.seek(3 * 512)
         file.write(sector)
-        assert HOST.read(file, PLACE) == (None, False)
+        assert HOST.read(file, PLACE) == (None, HOST.NO)
         HOST.write(file, PLACE, BASE)
         HOST.write(file, PLACE, None)
-        assert HOST.read(file, PLACE) == (None, False)
+        assert HOST.read(file, PLACE) == (None, HOST.NO)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pefile
@@ -12,6 +14,7 @@ import pytest
 from provision.errors import Unavailable
 from provision.media import unified
 from provision.media.unified import UnifiedImages
+from tests.helpers.killed import killed_before
 from tests.helpers.site_fixture import Site, site
 from tests.unit.media.test_unified_medium import program
 
@@ -70,3 +73,40 @@ def test_an_image_is_kept_whole_and_forgotten(tmp_path: Path) -> None:
     images.put(base, b"other", *ABOUT)
     images.remove(base)
     assert images.get(base) is None and list((tmp_path / "unified").iterdir()) == []
+
+
+def test_a_kill_between_any_two_steps_leaves_the_earlier_image_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed again, an image is often as large as before."""
+    base, other, step, killed = "b" * 64, ("d" * 64, "t" * 64, "verbose"), 0, True
+    seen = set()
+    while killed:
+        step += 1
+        images = UnifiedImages(tmp_path / str(step))
+        (tmp_path / str(step)).mkdir()
+        images.put(base, b"image", *ABOUT)
+        killed = killed_before(step, lambda images=images: images.put(base, b"other", *other), monkeypatch)  # type: ignore[misc]
+        found = images.get(base)
+        assert found is not None, step
+        content = found.file.path.read_bytes()
+        assert hashlib.sha256(content).hexdigest() == found.file.sha256, step
+        assert (content, found.certificate) in ((b"image", ABOUT[0]), (b"other", other[0])), step
+        seen.add(content)
+        again = images.put(base, b"again", *ABOUT)
+        assert {path.name for path in (tmp_path / str(step) / "unified").iterdir()} == {
+            f"{base}.json",
+            again.file.path.name,
+        }
+    assert seen == {b"image", b"other"} and step > 5, "so many steps there are at least"
+
+
+def test_an_image_of_an_earlier_version_is_found_and_replaced(tmp_path: Path) -> None:
+    images, base = UnifiedImages(tmp_path), "b" * 64
+    made, about = images.put(base, b"image", *ABOUT), tmp_path / "unified" / f"{base}.json"
+    earlier = made.file.path.rename(tmp_path / "unified" / f"{base}.efi")
+    record = {name: value for name, value in json.loads(about.read_bytes()).items() if name != "file"}
+    about.write_text(json.dumps(record))
+    assert images.get(base) == replace(made, file=replace(made.file, path=earlier))
+    images.put(base, b"other", *ABOUT)
+    assert not earlier.exists()

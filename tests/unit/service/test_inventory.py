@@ -1,4 +1,4 @@
-"""A NIC that was exchanged, in the service: an apply of that one change, with all of its rules."""
+"""A NIC that was exchanged, in the service: an apply of that one change, with all of its rules; what an apply ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from provision.errors import Conflict, Denied, Gone, NotFound, Problems
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service.inventory import replaced
+from provision.slots import HostSlots
 from tests.helpers.links import make, take
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC1, MAC2, STRANGER, Site, charged, origin, seed_url, sources
@@ -94,3 +95,15 @@ def test_all_rules_hold_also_for_a_site_of_one_host(here: Site) -> None:
     with pytest.raises((Problems, Conflict)):
         exchange(here, "lan", "52:54:00:00:00:78")
     assert exchange(here, "lan", NIC)
+
+
+def test_slots_are_those_of_the_chain_that_a_host_had(here: Site) -> None:
+    slots = here.service.core.store.slots
+    said = HostSlots(f"a a {here.base.id} - idle", here.clock())
+    for host in ("node1", "node2"):
+        slots.put(host, said)
+    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    chain: uki\n"))
+    assert (slots.of("node1"), slots.of("node2")) == (said, None)
+    slots.put("node2", said)
+    here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    chain: uki\n    update: {reboot: now}\n"))
+    assert slots.of("node2") == said
