@@ -7,28 +7,38 @@ from pathlib import Path
 
 import pytest
 
+from provision.demo.site import DemoSite
+from provision.errors import Unavailable
 from provision.image.build import Image
 from provision.lab.lans import Lab
 from tests.boot.office import Office
 from tests.boot.site import BootSite
+from tests.helpers.cli_runner import cli
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
-
-LONGEST = (
-    *("test_unified.py", "test_unified_slots.py", "test_updates.py", "test_host_is_up.py"),
-    *("test_host_image.py", "test_enrolment.py"),
-)
-"""They start first, the longest before the others, so that no worker waits for another one at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything in this directory boots a machine."""
     here = Path(__file__).parent
-    places = {here / name: place for place, name in enumerate(LONGEST)}
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.boot)
-    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_in_this_process() -> Iterator[None]:
+    """Starting a command costs half a second of a processor that the machines need, and sites ask again and again."""
+
+    def call(site: DemoSite, *arguments: str | Path, stdin: bytes = b"") -> str:
+        ran = cli(site.state, *arguments, stdin=stdin)
+        if ran.code:
+            raise Unavailable("provision", ran.err.strip())
+        return ran.out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DemoSite, "call", call)
+        yield
 
 
 @pytest.fixture(scope="session")
