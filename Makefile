@@ -11,7 +11,7 @@ VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Integration tests and boots wait for a third of their time.
+# Integration tests and boots wait for a third of their time. Files come in the order that tests/conftest.py gives them.
 WAITING_JOBS ?= 3
 RUNS ?= 1
 
@@ -40,7 +40,7 @@ unit: $(VENV)/.ready
 
 integration: $(VENV)/.ready
 	tools/need boot bench integration browser
-	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --timeout 300
+	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --timeout 300
 
 # Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere. A boot at a
 # time is given to a worker, as the longest come first.

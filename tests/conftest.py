@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How fast examples are made says something about the machine only.
 settings.register_profile("provision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("provision")
+
+LONGEST = (
+    *("boot/test_unified.py", "boot/test_unified_slots.py", "boot/test_updates.py", "boot/test_host_is_up.py"),
+    *("boot/test_host_image.py", "boot/test_enrolment.py"),
+    *("project/test_bench.py", "integration/attacks/test_races.py", "integration/attacks/test_operator_socket.py"),
+    *("integration/attacks/test_floods.py", "integration/test_faults.py", "integration/web/test_browser.py"),
+    *(
+        "integration/web/test_many_hosts.py",
+        "integration/attacks/test_bindings.py",
+        "integration/server/test_server.py",
+    ),
+    *("integration/attacks/test_nat.py", "integration/attacks/test_evidence.py", "integration/attacks/test_stored.py"),
+)
+"""They start first, the longest before the others, so that no worker waits for another one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first."""
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.helpers.paths import ROOT
 from tests.project.test_architecture import parsed, used
 
@@ -152,6 +153,10 @@ def test_leaving_out_is_seen() -> None:
     for text in ("pytest.skip('x')", "@pytest.mark.skipif(True)\ndef f(): ...", "pytest.importorskip('x')"):
         assert left_out(ast.parse(f"import pytest\n{text}")), text
     assert left_out(ast.parse("from pytest import xfail"))
+
+
+def test_what_starts_first_is_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_no_test_asserts_a_constant() -> None:
