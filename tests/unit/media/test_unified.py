@@ -14,7 +14,7 @@ import pytest
 from provision.errors import Unavailable
 from provision.media import unified
 from provision.media.unified import UnifiedImages
-from tests.helpers.killed import killed_before
+from tests.helpers.killing import killed_before
 from tests.helpers.site_fixture import Site, site
 from tests.unit.media.test_unified_medium import program
 
