@@ -49,6 +49,11 @@ def characters(base: str) -> int:
     return len(f"{base}{DIRECTORY}") + _LENGTH + len(".iso")
 
 
+def excess(base: str) -> int:
+    """By how many characters the URL of a link is too long however short its secret is; 0 when it fits."""
+    return max(0, characters(base) - (_LENGTH - _LEAST) - MOST_CHARACTERS)
+
+
 def parse(text: str) -> tuple[Secret, str] | None:
     """Secret and suffix of a path; None when it is not a link's."""
     found = _PATH.fullmatch(text)

@@ -72,6 +72,6 @@ def _of_public_name(proxy: dict[str, Any]) -> Iterator[Objection]:
         name = served_name(name)
     except ValueError:
         return  # which is said by itself
-    if (over := link.characters(link.https_url(name, port)) - link.MOST_CHARACTERS) > 0:
-        fact = f"makes links {over} characters longer than the {link.MOST_CHARACTERS} that BMCs take"
+    if over := link.excess(link.https_url(name, port)):
+        fact = f"makes links longer by {over} than the {link.MOST_CHARACTERS} characters that BMCs take"
         yield ("api", "proxy", "public_name"), fact, "give the proxy's IP address, or a shorter name"

@@ -143,6 +143,10 @@ class UnifiedImages:
 
     def get(self, base: str) -> UnifiedImage | None:
         """The image of a base; None when there is none, or its two files are not of one another."""
+        # Whoever signs it again in this moment deletes the file of a record that was read before.
+        return self._found(base) or self._found(base)
+
+    def _found(self, base: str) -> UnifiedImage | None:
         try:
             record = json.loads((self._directory / f"{base}.json").read_bytes())
             # Earlier versions had one file, which was replaced before the record.

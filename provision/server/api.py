@@ -16,6 +16,7 @@ from provision.errors import ProvisionError
 from provision.net.sockets import bind_any
 from provision.service.listeners import Listening
 from provision.settings import Api, Proxy, Settings
+from provision.tls.files import finish
 from provision.tls.kept import Certificates
 from provision.web.entrance import by_network
 from provision.web.forwarded import Proxied
@@ -45,6 +46,7 @@ class ApiServer:
         """`app` is the ASGI application, which authenticates every request."""
         self._api, self._proxy, self._settings, self._servers = api, proxy, settings, servers
         state = settings.state.absolute()
+        finish(state)  # without it, a renewal that was killed leaves no pair to begin with
         self._certificates = Certificates(api.pairs(state), clock, state / proxy.certificate if proxy else None)
         self._port = proxy.port if proxy else api.port
         public = [proxy.public_name] if proxy is not None and proxy.public_name is not None else []

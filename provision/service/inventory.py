@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 
 from provision import netcheck
@@ -132,10 +133,11 @@ class Inventories:
             return
         numbers = {"added": len(changes.added), "changed": len(changes.changed), "removed": len(changes.removed)}
         with self._core.act("apply", principal, **numbers):
-            # Slots of the other kind are another disk's. First: a host that still runs from one says so again.
-            if others := self._changing_chain(merged):
-                self._core.store.slots.remove(*others)
-            self._core.store.hosts.apply(merged, principal)
+            # Slots of the other kind are another disk's; a host that still runs from one says so again. In one step:
+            # whoever is killed has not taken from a host what it falls back to.
+            slots = self._core.store.slots
+            endings = [partial(slots.removing, host=name) for name in self._changing_chain(merged)]
+            self._core.store.hosts.apply(merged, principal, endings)
         self._core.witness()
 
     def _changing_chain(self, merged: Inventory) -> list[str]:

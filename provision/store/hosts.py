@@ -15,9 +15,12 @@ from provision.host import Host
 from provision.principal import Principal
 from provision.site import Inventory, Site
 from provision.store import schema
-from provision.store.database import Database
+from provision.store.database import Database, Transaction
 from provision.store.ledger import OF_HOSTS, Posting
 from provision.store.snapshot import EMPTY, Picture, Stored
+
+Ending = Callable[[Transaction], Callable[[], None]]
+"""Ends something of a host that stays, as part of a transaction; what it returns shows that in memory."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,9 @@ class Hosts:
         snapshot = self._picture.snapshot
         return Inventory(site=snapshot.site, hosts=tuple(snapshot.hosts.values())) if snapshot.site else None
 
-    def apply(self, inventory: Inventory, principal: Principal) -> Applied:
-        """Make the stored inventory exactly this one, in one transaction that writes only what differs.
+    def apply(self, inventory: Inventory, principal: Principal, endings: Sequence[Ending] = ()) -> Applied:
+        """Make the stored inventory exactly this one, in one transaction that writes only what differs, and ends what
+        `endings` are of.
 
         A host that is not in it is removed with its credentials, windows and boots. `principal` is who did it. Raises
         Invalid when two hosts share a name or a MAC, Unavailable when the database cannot be written; then nothing
@@ -59,11 +63,14 @@ class Hosts:
                     applied, ids = _apply(tx.connection, tx.posting, inventory, old, new, principal)
                 except IntegrityError:
                     raise Invalid("inventory", "two hosts share a MAC", "give every NIC to one host") from None
+                shown = [ending(tx) for ending in endings]
             known = ids.keys() - frozenset(applied.added)
             versions = {name: self._picture.snapshot.credentials.get(name, EMPTY) for name in sorted(known)}
             self._picture.stored = new
             hosts = tuple(sorted(inventory.hosts, key=lambda host: host.name))
             self._picture.show(inventory.site, hosts, ids, versions, self._picture.snapshot.bases)
+            for show in shown:
+                show()
             self._forget(applied.removed)
         if applied.removed:
             self._database.forget_deleted()

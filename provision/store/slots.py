@@ -39,13 +39,12 @@ class Slots:
                 tx.posting.add(slots, tuple(map(raw, values.values())))
             self._of[key] = said
 
-    def remove(self, *hosts: str) -> None:
-        """Nothing is known of the slots of these hosts any more. Raises NotFound, and Unavailable."""
+    def remove(self, host: str) -> None:
+        """Nothing is known of the host's slots any more. Raises NotFound, and Unavailable."""
         with self._database.lock:
             with self._database.write() as tx:
-                shown = [self.removing(tx, host) for host in hosts]
-            for show in shown:
-                show()
+                show = self.removing(tx, host)
+            show()
 
     def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
         """The same as part of a transaction; what this returns shows it in memory, once that is committed."""

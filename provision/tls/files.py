@@ -1,11 +1,13 @@
 """The directory `tls` below the state directory: the internal CA, and this server's certificates by it.
 
-Every file is 0600. A key is written before the certificate that it belongs to; a server that reads one of both keeps
-what it has until they match.
+Every file is 0600. A certificate is written beside the present one, then its key in place of the present one, and last
+it takes its place. From the second step on the new pair counts: `finish` does the last one for whoever was killed. A
+server that reads one of both keeps what it has until they match.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +21,8 @@ from provision.tls.authority import Identity, Kind, Names
 from provision.writing import unwritable, write
 
 DIRECTORY = "tls"
+_NEXT = ".next"
+"""How a certificate's file ends for as long as that has not taken its place."""
 _NONE = "run 'provision init --ca'"
 _AWAY = "bring it back from where it is kept; without it, this CA makes no certificate"
 
@@ -74,6 +78,18 @@ def renew(state: Path, names: Names | None, now: datetime) -> Names:
     return chosen
 
 
+def finish(state: Path) -> None:
+    """Put certificates in their place whose keys are there already: the process that renewed them was killed. Raises
+    nothing: whoever reads the files says what is wrong with them."""
+    directory = state / DIRECTORY
+    for chain in CHAINS.values():
+        made = directory / f"{chain.certificate}{_NEXT}"
+        with suppress(OSError, Invalid):
+            certificate = pem.certificates(made.read_bytes())[0]
+            if certificate.public_key() == pem.private_key((directory / chain.key).read_bytes()).public_key():
+                made.replace(directory / chain.certificate)
+
+
 def read(state: Path, kind: Kind) -> tuple[x509.Certificate, x509.Certificate]:
     """The root's and this server's certificate of a chain; raises NotFound without a CA, Invalid, Unavailable."""
     chain = CHAINS[kind]
@@ -107,6 +123,10 @@ def _content(path: Path, missing: str = _NONE) -> bytes:
 
 def _write_leaf(directory: Path, kind: Kind, leaf: Identity, root: x509.Certificate) -> None:
     # With its root behind it, so that a client can show whom it is about to trust.
-    chain = leaf.pem() + Identity(root, leaf.key).pem()
-    write(directory / CHAINS[kind].key, leaf.key_pem().reveal())
-    write(directory / CHAINS[kind].certificate, chain)
+    content = leaf.pem() + Identity(root, leaf.key).pem()
+    chain = CHAINS[kind]
+    made = directory / f"{chain.certificate}{_NEXT}"
+    write(made, content)
+    write(directory / chain.key, leaf.key_pem().reveal())
+    with suppress(FileNotFoundError):  # a service that starts now has put it in its place
+        made.replace(directory / chain.certificate)

@@ -346,6 +346,7 @@ RENAMES = {
     "image/build.py": "the files of an image, which are large and made beside",
     "image/cache.py": "what was made in a temporary directory, file or directory",
     "image/packages.py": "apt downloads to names of its own",
+    "tls/files.py": "a certificate that waits for its key, also for a process that was killed",
     "service/images.py": "uploads that are in the state directory already",
 }
 

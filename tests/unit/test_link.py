@@ -29,6 +29,14 @@ def test_a_url_has_an_address_in_brackets_and_no_usual_port() -> None:
     assert link.characters("https://10.0.0.1") == len(f"https://10.0.0.1{path}")
 
 
+def test_what_is_too_long_is_so_with_the_shortest_secret() -> None:
+    for length in range(15, 30):
+        base = f"https://{'a' * length}"
+        url = base + link.path(link.new([base]), "iso")
+        assert link.excess(base) == (max(0, len(url) - link.MOST_CHARACTERS - 2) if length > 21 else 0)
+        assert (link.excess(base) == 0) == (len(url) <= link.MOST_CHARACTERS)
+
+
 def test_a_path_is_read_as_it_was_written() -> None:
     assert set(link.SUFFIXES) == {"iso", *(one.suffix for one in DiskFormat)}
     for suffix in link.SUFFIXES:

@@ -359,6 +359,10 @@ def test_a_proxy_has_a_name_that_links_have() -> None:
     api = parse(PROXY.encode(), "x", STATE).api
     assert api is not None and api.proxy is not None
     assert api.proxy.public_url == "https://prov.example.net"
+    # The secrets of its links are shorter for that.
+    for address, port in (("provision.example.net", 443), ("192.168.100.200", 8443)):
+        at = PROXY.replace("Prov.example.net.", address).replace("= 443", f"= {port}")
+        assert parse(at.encode(), "x", STATE).api is not None
     nameless = parse(PROXY[: PROXY.index("public_name")].encode(), "x", STATE).api
     assert nameless is not None and nameless.proxy is not None and nameless.proxy.public_url is None
 
@@ -366,8 +370,8 @@ def test_a_proxy_has_a_name_that_links_have() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "path", "said"),
     [
-        ("Prov.example.net.", "provision.example.net", "name", "2 characters longer than the 60 that BMCs take"),
-        ("= 443", "= 18443", "name", "3 characters longer"),
+        ("Prov.example.net.", "provisioner.example.net", "name", "longer by 2 than the 60 characters that BMCs take"),
+        ("= 443", "= 18443", "name", "longer by 1"),
         ("Prov.example.net.", "https://prov.example.net", "name", "is not a valid host name"),
         ('public_name = "Prov.example.net."\n', "", "port", "has no 'public_name' beside it"),
     ],

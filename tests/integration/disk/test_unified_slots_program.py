@@ -198,6 +198,8 @@ def test_variables_that_say_otherwise_change_nothing(firmware: Firmware, guid: s
     [
         (("write",), "usage"),
         (("write", "fat", "two words"), "not one word"),
+        (("write", "fat", f"{NEW}:17:01"), "zeros before"),
+        (("write", "fat", "x" * 96), "up to 95 characters"),
         (("write", "large", NEW), "slot b has room for"),
         (("try",), "slot b is empty"),
     ],

@@ -16,7 +16,7 @@ from provision.image import bom, publish
 from provision.image.cache import digest
 from provision.image.publish import CURRENT, RECORD, Published
 from tests.helpers.cli_runner import cli
-from tests.helpers.killed import killed_before
+from tests.helpers.killing import killed_before
 
 
 def image(directory: Path, number: int, **more: Any) -> Path:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pefile
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from provision.errors import Unavailable
 from provision.media import unified
 from provision.media.unified import UnifiedImages
-from tests.helpers.killed import killed_before
+from tests.helpers.killing import killed_before
 from tests.helpers.site_fixture import Site, site
 from tests.unit.media.test_unified_medium import program
 
@@ -110,3 +111,22 @@ def test_an_image_of_an_earlier_version_is_found_and_replaced(tmp_path: Path) ->
     assert images.get(base) == replace(made, file=replace(made.file, path=earlier))
     images.put(base, b"other", *ABOUT)
     assert not earlier.exists()
+
+
+def test_an_image_that_is_signed_again_while_it_is_looked_up_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that starts in that moment is not told that nobody has signed its image."""
+    images, base, left = UnifiedImages(tmp_path), "b" * 64, [b"other"]
+    images.put(base, b"image", *ABOUT)
+    loads = json.loads
+
+    def read(text: bytes) -> Any:
+        found = loads(text)
+        if left:
+            images.put(base, left.pop(), *ABOUT)
+        return found
+
+    monkeypatch.setattr(json, "loads", read)
+    found = images.get(base)
+    assert found is not None and found.file.path.read_bytes() == b"other"

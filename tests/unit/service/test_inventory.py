@@ -10,6 +10,7 @@ from provision.errors import Conflict, Denied, Gone, NotFound, Problems
 from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service.inventory import replaced
 from provision.slots import HostSlots
+from provision.store import hosts
 from tests.helpers.links import make, take
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC1, MAC2, STRANGER, Site, charged, origin, seed_url, sources
@@ -106,4 +107,20 @@ def test_slots_are_those_of_the_chain_that_a_host_had(here: Site) -> None:
     assert (slots.of("node1"), slots.of("node2")) == (said, None)
     slots.put("node2", said)
     here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    chain: uki\n    update: {reboot: now}\n"))
+    assert slots.of("node2") == said
+
+
+def test_slots_are_kept_when_the_other_chain_is_not(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An apply that fails, or is killed, has not taken from a host what it falls back to."""
+    slots = here.service.core.store.slots
+    said = HostSlots(f"a a {here.base.id} - idle", here.clock())
+    slots.put("node2", said)
+    with monkeypatch.context() as patched:
+        patched.setattr(hosts, "_write_hosts", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            here.apply(INVENTORY.replace("  node2:\n", "  node2:\n    chain: uki\n"))
+    assert slots.of("node2") == said
+    # Also in the database, which is read when the service starts again.
+    with here.service.core.store.database.engine.connect() as connection:
+        slots.load(connection)
     assert slots.of("node2") == said

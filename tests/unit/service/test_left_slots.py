@@ -39,7 +39,7 @@ def slots_of(here: Site) -> HostSlots | None:
 
 
 def test_slots_are_forgotten_of_a_host_that_runs_from_none(here: Site, agent: Updated) -> None:
-    agent.tells(f"failed {other(here)} 3 libvirt does not answer", b=other(here))
+    agent.tells()
     agent.says()
     here.clock.advance(minutes=9)
     agent.tells()
@@ -64,12 +64,33 @@ def test_slots_are_forgotten_of_a_host_that_runs_from_none(here: Site, agent: Up
 
 
 def test_an_image_on_trial_may_be_silent_for_longer(here: Site, agent: Updated) -> None:
-    for doing in ("waiting", "rebooting", "trying"):
-        agent.tells(f"{doing} {other(here)}", b=other(here))
+    for doing in ("waiting", "rebooting", "trying", "failed"):
+        why = " 1 libvirt does not answer" if doing == "failed" else ""
+        agent.tells(f"{doing} {other(here)}{why}", b=other(here))
         agent.says()
         here.clock.advance(hours=23)
         agent.says()
         assert slots_of(here) is not None, doing
     here.clock.advance(hours=1)
+    agent.says()
+    assert slots_of(here) is None
+
+
+def test_a_host_that_has_fallen_back_is_looked_into_from_a_medium_for_a_day(here: Site, agent: Updated) -> None:
+    """What it falls back to is not taken from it before; nor is that good for ever, however often it starts."""
+    agent.tells(f"failed {other(here)} 1 libvirt does not answer", b=other(here))
+    for start in range(6):
+        agent.run = f"run{start}"
+        agent.says()
+        here.clock.advance(hours=1)
+        agent.says()
+        here.clock.advance(hours=3)
+        assert slots_of(here) is not None, start
+    agent.run = "run of the next day"
+    agent.says()
+    here.clock.advance(minutes=9)
+    agent.says()
+    assert slots_of(here) is not None, "it may be about to say it, in each start"
+    here.clock.advance(minutes=1)
     agent.says()
     assert slots_of(here) is None

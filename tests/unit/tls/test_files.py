@@ -5,22 +5,20 @@ from __future__ import annotations
 import shutil
 import ssl
 import stat
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import pytest
 
-from provision import clock, writing
+from provision import clock
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.tls import authority, context, files
-from provision.tls.authority import Identity, Kind, Names, names_of
+from provision.tls.authority import Kind, Names, names_of
 from provision.tls.kept import Certificates
 from tests.helpers.certificates import NAMES
-from tests.helpers.killing import kill, killed
+from tests.helpers.killing import killed_before
 
 NOW = clock.now()
 
@@ -92,59 +90,51 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         files.create(tmp_path, NAMES, NOW)
 
 
-@pytest.fixture(scope="module")
-def issued() -> Callable[..., Identity]:
-    """Makes certificates, one of each kind: keys of RSA take a second."""
-    made = dict[Kind, Identity]()
-
-    def issue(root: Identity, kind: Kind, names: Names, now: datetime) -> Identity:
-        if kind not in made:
-            made[kind] = authority.issue(root, kind, names, now)
-        return made[kind]
-
-    return issue
-
-
-@pytest.fixture(scope="module")
-def present(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with certificates, to be copied."""
-    state = tmp_path_factory.mktemp("ca")
-    files.create(state, NAMES, NOW)
-    return state
-
-
-@pytest.mark.parametrize("written", range(4))
-def test_a_renewal_that_is_killed_is_told_and_done_again(
-    tmp_path: Path, present: Path, issued: Callable[..., Identity], written: int
+def test_a_renewal_that_is_killed_leaves_pairs_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kill -9 of `ca renew` before each file: a service that runs keeps what it has, one that starts then says which
-    files do not belong together, and the same command mends it."""
-    state = shutil.copytree(present, tmp_path / "state")
-    running = Certificates(pairs(state), lambda: NOW)
-    first, left = running.context, iter(range(written))
-    with patch.object(
-        files, "authority", SimpleNamespace(issue=issued, names_of=names_of, identity=authority.identity)
-    ):
-
-        def write(path: Path, content: bytes) -> None:
-            writing.write(path, content) if next(left, None) is not None else kill()
-
-        def renew() -> None:
-            with patch.object(files, "write", write):
-                files.renew(state, None, NOW)
-
-        issued(files._root(state, Kind.FIRMWARE), Kind.FIRMWARE, NAMES, NOW)  # for the process that is killed, too
-        killed(renew)
-        is_torn = written % 2 == 1  # a key is there, and its certificate is not
-        started = Certificates(pairs(state), lambda: NOW)
-        assert (looked(running) is first) == (is_torn or not written)
-        assert (running.problem is not None, started.context is None) == (is_torn, is_torn)
-        if is_torn:
-            assert "is not the key of" in str(started.problem) and "'provision ca renew'" in str(started.problem)
+    """kill -9 of `ca renew` before each of its steps: a service that runs keeps what it has, and one that starts then
+    has a whole pair of each kind. The same command goes through afterwards."""
+    # Both with EC keys, which take no time to make and to load; TLS has one of each kind, so that each is loaded alone.
+    own = SimpleNamespace(
+        make_root=lambda _, *more: authority.make_root(Kind.OPERATORS, *more),
+        issue=lambda root, _, *more: authority.issue(root, Kind.OPERATORS, *more),
+        names_of=names_of,
+        identity=authority.identity,
+    )
+    monkeypatch.setattr(files, "authority", own)
+    files.create(tmp_path, NAMES, NOW)
+    before = [certificate.read_bytes() for certificate, _ in pairs(tmp_path)]
+    seen, step, killed = set[tuple[bool, ...]](), 0, True
+    while killed:
+        step += 1
+        state = tmp_path / str(step)
+        shutil.copytree(tmp_path / "tls", state / "tls")
+        running = [Certificates([pair], lambda: NOW) for pair in pairs(state)]
+        killed = killed_before(step, lambda state=state: files.renew(state, None, NOW), monkeypatch)  # type: ignore[misc]
+        assert all(map(looked, running)), step
+        files.finish(state)
+        started = [Certificates([pair], lambda: NOW) for pair in pairs(state)]
+        assert [one.problem for one in started] == [None, None], step
+        seen.add(tuple(one[0].read_bytes() != old for one, old in zip(pairs(state), before, strict=True)))
+        assert all(map(looked, running)) and [one.problem for one in running] == [None, None]
         assert files.renew(state, None, NOW) == NAMES
-    for certificates in (running, started):
-        assert looked(certificates) is not None and certificates.problem is None
-    assert len(list((state / "tls").iterdir())) == 8
+        assert len(list((state / "tls").iterdir())) == 8, "nothing is left beside them"
+    assert seen == {(False, False), (True, False), (True, True)} and step > 8
+
+
+def test_what_is_left_of_another_renewal_takes_no_place(state: Path) -> None:
+    """Only the certificate of the key that is there."""
+    before = {path: path.read_bytes() for path in (state / "tls").iterdir()}
+    left = [state / "tls" / "server.pem.next", state / "tls" / "firmware.pem.next"]
+    left[0].write_bytes(before[state / "tls" / "firmware.pem"])
+    left[1].write_bytes(b"half of")
+    files.finish(state)
+    assert {path: path.read_bytes() for path in before} == before
+    (state / "tls" / "server.key").unlink()
+    files.finish(state)
+    files.finish(state / "elsewhere")
+    assert files.renew(state, None, NOW) == NAMES and not any(path.exists() for path in left)
 
 
 def looked(certificates: Certificates) -> ssl.SSLContext | None:

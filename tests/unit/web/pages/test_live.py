@@ -15,7 +15,7 @@ from provision.service.sessions import STREAMS
 from provision.web.pages import live
 from provision.web.pages.live import event
 from provision.web.pages.rendering import Pages
-from tests.helpers.browser import PEER, Browser, logged_in
+from tests.helpers.browser import PEER, Browser, logged_in, pages_of
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Reply, Site, ask, request
@@ -70,6 +70,35 @@ def test_a_stream_ends_when_its_token_is_revoked(here: Site, path: str) -> None:
     browser = logged_in(here, PrincipalRole.READER)
     reply = asyncio.run(follow(browser, path, steps(lambda: here.service.tokens.revoke("reader", ROOT))))
     assert reply.body.endswith(b"event: ended\ndata: \n\n") and b"idle" in reply.body
+
+
+def test_who_shares_a_part_is_judged_alone(here: Site) -> None:
+    """The first of those who follow has the part made. When the token of that one is revoked, its stream ends without
+    another byte of a host, and the others go on; who sees other hosts shares nothing with them."""
+    here.apply(INVENTORY.replace("    netboot: never\n", "    netboot: never\n    labels: {rack: c}\n"))
+    app = pages_of(here)
+    first, second = (logged_in(here, PrincipalRole.READER, app=app, name=name) for name in ("first", "second"))
+    other = logged_in(here, PrincipalRole.READER, app=app, name="other", selector={"rack": "c"})
+
+    async def run() -> list[Reply]:
+        begun, told = asyncio.Semaphore(0), asyncio.Semaphore(0)
+        streams = [asyncio.create_task(follow(one, "/events", begun.release)) for one in (first, other)]
+        for _ in range(4):  # how long to wait before asking again, and the part, of each
+            await begun.acquire()
+        streams.append(asyncio.create_task(follow(second, "/events", told.release)))
+        await told.acquire()
+        await told.acquire()
+        here.service.tokens.revoke("first", ROOT)
+        here.window()
+        gone = await streams[0]
+        await told.acquire()  # the window, for the one that is left
+        here.service.sessions.close()
+        return [gone, *await asyncio.gather(*streams[1:])]
+
+    gone, elsewhere, left = asyncio.run(run())
+    assert gone.body.endswith(b"event: ended\ndata: \n\n") and gone.body.count(b"event: changed") == 1
+    assert b"ready to boot" not in gone.body and b"ready to boot" in left.body
+    assert b"node1" in gone.body and b"node1" not in elsewhere.body and b"node3" in elsewhere.body
 
 
 def test_a_stream_ends_when_its_host_has_gone(here: Site) -> None:
