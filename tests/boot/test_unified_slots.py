@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from provision.lab.lans import Lab
+from provision.lab.processes import MOST_SECONDS
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from provision.media import gpt
-from tests.boot.boots import TIMEOUT
 from tests.boot.drives import KINDS, Drive
 from tests.boot.sealed import stores_ciphertext_alone
 from tests.boot.test_unified import CANARY, MAC, PATIENCE, PRINT, Office
@@ -62,7 +62,7 @@ class Plant(Office):
 
     def slots(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """What the server knows of the host's slots, when it is that."""
-        end = time.monotonic() + 2 * TIMEOUT
+        end = time.monotonic() + MOST_SECONDS
         while True:
             found: dict[str, Any] = self.json("status", "node1")["hosts"][0]["slots"] or {"doing": ""}
             if holds(found):

@@ -12,6 +12,7 @@ from typing import Any
 
 from provision.demo.site import INVENTORY, MAC
 from provision.lab.lans import Lab
+from provision.lab.processes import MOST_SECONDS
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from provision.media import gpt
 from provision.media.image_slots import SLOT_A, SLOT_B, USUAL
@@ -56,15 +57,14 @@ class UpdatedSite(HostSite):
         self.inventory.write_text(re.sub(r"(?m)^  base: .*$", f"  base: {base}", self.inventory.read_text()))
         self.call("apply", "--yes", self.inventory)
 
-    def slots(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 400) -> dict[str, Any]:
+    def slots(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """What the server knows of the host's slots, when it is that."""
-        last = time.monotonic() + seconds
+        last = time.monotonic() + MOST_SECONDS
         while True:
             found: dict[str, Any] = self.json("status", "node1")["hosts"][0]["slots"] or {"doing": ""}
             if holds(found):
                 return found
             assert time.monotonic() < last, found
-            # Asking costs a good part of a processor that the machine may need.
             time.sleep(3)
 
 
