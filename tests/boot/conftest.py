@@ -10,7 +10,7 @@ import pytest
 from provision.demo.site import DemoSite
 from provision.errors import Unavailable
 from provision.image.build import Image
-from provision.lab.lans import Lab
+from provision.lab.lans import Lab, inside
 from tests.boot.office import Office
 from tests.boot.site import BootSite
 from tests.helpers.cli_runner import cli
@@ -28,10 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def commands_in_this_process() -> Iterator[None]:
-    """Starting a command costs half a second of a processor that the machines need, and sites ask again and again."""
+    """Starting a command costs half a second of a processor that the machines need, and sites ask again and again. It
+    runs in the server's namespace all the same: what it makes has addresses of there."""
 
     def call(site: DemoSite, *arguments: str | Path, stdin: bytes = b"") -> str:
-        ran = cli(site.state, *arguments, stdin=stdin)
+        with inside(site.lab.server):
+            ran = cli(site.state, *arguments, stdin=stdin)
         if ran.code:
             raise Unavailable("provision", ran.err.strip())
         return ran.out
