@@ -150,7 +150,6 @@ def status(
         if given.json or not sys.stdout.isatty():
             while True:
                 _show(fetch(), given.json)
-                sys.stdout.flush()
                 time.sleep(1.0)
         from rich.live import Live
         from rich.text import Text

@@ -23,18 +23,24 @@ _FRACTION = re.compile(r"(?<=:[0-9]{2})\.[0-9]+")
 
 def data(value: Any) -> None:
     """`value`, which may have models of the API in it, as JSON on standard output."""
-    sys.stdout.write(_json(value, indent=2) + "\n")
+    _write(_json(value, indent=2) + "\n")
 
 
 def text(value: str) -> None:
     """`value` on standard output, with a final newline."""
     value = plain(value)
-    sys.stdout.write(value if value.endswith("\n") else value + "\n")
+    _write(value if value.endswith("\n") else value + "\n")
 
 
 def say(message: str) -> None:
     """One line for a person."""
-    sys.stdout.write(plain(message) + "\n")
+    _write(plain(message) + "\n")
+
+
+def _write(text: str) -> None:
+    """At once: what reads a pipe or a file follows the command like a terminal."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def moment(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,13 @@ def test_an_interrupted_download_says_what_it_leaves(
     monkeypatch.setattr("provision.cli.download._fetch", interrupt)
     ran = cli(closed_site(tmp_path), "iso", "node1", "-o", tmp_path / "node1.iso", *option)
     assert (ran.code, ran.err) == (130, f"interrupted; nothing is left half-done{kept}\n")
+
+
+def test_a_pipe_gets_each_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw)))
+    output.say("the machine is on")
+    assert raw.getvalue() == b"the machine is on\n"
+    output.text("a table")
+    output.data([1])
+    assert raw.getvalue().endswith(b"a table\n[\n  1\n]\n")
