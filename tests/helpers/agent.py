@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 from provision.boot import Medium
 from provision.errors import Denied, NotFound
+from provision.media.initrd import ALIVE
 from provision.media.reader import Reader
 from provision.service.alive import Message
 from provision.service.netboot import Netboot
@@ -26,8 +29,10 @@ from tests.helpers.site_fixture import (
     boot_iso,
     charged,
     everything,
+    make_base,
     origin,
     seed_url,
+    site,
     uncharged,
 )
 
@@ -113,6 +118,28 @@ OFFICE = INVENTORY.replace(
 """The site, with node2 on the general network alone."""
 IN_OFFICE = (*SETTINGS, Listen(network="office", interface="lo", address=IPv4Address("10.1.0.1")))
 """Settings by which that network is served, too."""
+
+
+@contextmanager
+def two_bases(directory: Path) -> Iterator[Site]:
+    """A site whose hosts can be told of updates, with another base image, "other"."""
+    with site(directory) as found:
+        found.can(ALIVE)
+        found.service.core.store.bases.name("other", make_base(found.state, "other").id)
+        yield found
+
+
+def updated(here: Site) -> Updated:
+    """node2 is up, and takes updates."""
+    found = booted(here)
+    found.__class__ = Updated
+    assert isinstance(found, Updated)
+    return found
+
+
+def other(here: Site) -> str:
+    """The id of that other base image."""
+    return here.service.core.bases()["other"]
 
 
 def from_disk(here: Site) -> Agent:

@@ -7,31 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from provision.media.initrd import ALIVE
 from provision.slots import HostSlots
-from tests.helpers.agent import Updated, booted
-from tests.helpers.site_fixture import Site, make_base, site
+from tests.helpers.agent import Updated, other, two_bases, updated
+from tests.helpers.site_fixture import Site
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as found:
-        found.can(ALIVE)
-        found.service.core.store.bases.name("other", make_base(found.state, "other").id)
+    with two_bases(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
 def agent(here: Site) -> Updated:
     """node2 is up."""
-    found = booted(here)
-    found.__class__ = Updated
-    assert isinstance(found, Updated)
-    return found
-
-
-def other(here: Site) -> str:
-    return here.service.core.bases()["other"]
+    return updated(here)
 
 
 def slots_of(here: Site) -> HostSlots | None:

@@ -17,17 +17,16 @@ from provision.api.rollouts import StartRollout
 from provision.api.secure_boot import NewSecureBootKey, SignUnified
 from provision.errors import Conflict, Denied, Gone, Invalid, NotFound, TooMany
 from provision.host import Chain
-from provision.media.initrd import ALIVE
 from provision.media.unified import UnifiedImages
 from provision.render.identity import machine_id
 from provision.service.update_requests import Asked, Describe, Part
 from provision.service.updates import PART
 from provision.site_key import KeyUse
 from provision.web import boot_app
-from tests.helpers.agent import NONCE, Updated, booted
+from tests.helpers.agent import NONCE, Updated, other, two_bases, updated
 from tests.helpers.host_programs import load
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, make_base, request, seed_url, site
+from tests.helpers.site_fixture import INVENTORY, IP, MAC1, MAC2, Site, edge, request, seed_url
 
 load("libcrypto")
 load("signed_file")
@@ -36,23 +35,14 @@ READER: Any = load("update_description")
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as found:
-        found.can(ALIVE)
-        found.service.core.store.bases.name("other", make_base(found.state, "other").id)
+    with two_bases(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
 def agent(here: Site) -> Updated:
     """node2 is up."""
-    found = booted(here)
-    found.__class__ = Updated
-    assert isinstance(found, Updated)
-    return found
-
-
-def other(here: Site) -> str:
-    return here.service.core.bases()["other"]
+    return updated(here)
 
 
 def wants(here: Site, base: str = "other", **fields: str) -> None:
