@@ -31,7 +31,7 @@ from provision.image import (
     tree,
 )
 from provision.image.cache import Cache, digest, on_disk, user_cache
-from provision.image.gather import Gathered, gather, own_files
+from provision.image.gather import Gathered, gather, own_files, written
 from provision.image.lock import Lock
 from provision.image.modules import Modules
 from provision.image.packages import Progress
@@ -373,8 +373,8 @@ def _about(loaded: Loaded, gathered: Gathered, version: str, directory: Path, ro
 def _inputs(loaded: Loaded) -> list[tuple[str, str]]:
     """Everything of the project that goes into an image, by path and SHA-256; and the release."""
     common = assets.directory("images") / "common"
-    found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in d.rglob("*")]
-    rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found if p.is_file()]
+    found = [(f"{d.name}/{p.relative_to(d)}", p) for d in (loaded.directory, common) for p in written(d)]
+    rows = [(name, hashlib.sha256(p.read_bytes()).hexdigest()) for name, p in found]
     # The lock is taken as it was read; it may stand elsewhere. A platform goes only into images for it.
     kept = sorted(row for row in rows if not row[0].endswith("/lock.json") and "/platforms/" not in row[0])
     return [*kept, ("release", loaded.release)]

@@ -153,10 +153,15 @@ def _is_made(path: str) -> bool:
     return is_index or path in (finish.LIBRARY_CACHE, VERSION_FILE)
 
 
+def written(directory: Path) -> list[Path]:
+    """The files below a directory that somebody wrote, sorted: not what Python leaves beside programs that were run."""
+    return sorted(p for p in directory.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
 def own_files(directory: Path) -> Iterator[Node]:
     """The files below a directory that an image brings along; scripts are executable."""
     top = directory.resolve()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+    for path in written(directory):
         if not path.resolve().is_relative_to(top):
             raise Invalid(str(path), "is a link that leads out of its directory", "bring the file itself along")
         data = path.read_bytes()

@@ -118,7 +118,7 @@ def test_it_holds_every_shipped_file(installed: Installed) -> None:
         f"provision/{path.relative_to(ROOT).as_posix()}": path.read_bytes()
         for top in SHIPPED
         for path in (ROOT / top).rglob("*")
-        if path.is_file()
+        if path.is_file() and "__pycache__" not in path.parts
     }
     modules = {p.relative_to(ROOT).as_posix(): p.read_bytes() for p in (ROOT / "provision").rglob("*.py")}
     assert {name for name, data in (shipped | modules).items() if held.get(name) != data} == set()

@@ -294,6 +294,9 @@ def test_a_recipe_brings_its_own_files_only(tmp_path: Path) -> None:
     (tmp_path / "root" / "etc").mkdir(parents=True)
     (tmp_path / "secret").write_text("x")
     (tmp_path / "root" / "etc" / "a").write_text("x")
+    # Who ran a program there has left this.
+    (tmp_path / "root" / "etc" / "__pycache__").mkdir()
+    (tmp_path / "root" / "etc" / "__pycache__" / "a.cpython-311.pyc").write_text("x")
     assert [node.path for node in own_files(tmp_path / "root")] == ["etc/a"]
     (tmp_path / "root" / "etc" / "b").symlink_to(tmp_path / "secret")
     with pytest.raises(Invalid, match="leads out of its directory"):

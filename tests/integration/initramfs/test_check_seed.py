@@ -206,5 +206,7 @@ def test_a_record_that_somebody_made_up_speaks_against_no_seed(judged: Judged, a
     assert judged.verdict(judged.seed()) == (0, "")
     judged.show("seed", judged.seed())
     (judged.directory / "seed/host.json").write_bytes(about.encode("latin-1"))
-    done = subprocess.run([sys.executable, PROGRAMS / "check-seed", judged.directory], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-B", PROGRAMS / "check-seed", judged.directory], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (PROGRAM.FOREIGN, "it does not say what it is\n", "")
