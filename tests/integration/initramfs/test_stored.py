@@ -37,7 +37,9 @@ def test_what_the_kernel_tells_of_is_looked_at_at_once(tmp_path: Path, setting: 
     """It turns up while the first look goes on, and neither is missed nor waited for."""
     turns_up = 'look() { echo look >>"$dir/looks"; [ -e "$dir/disk" ] || { : >"$dir/disk"; echo 8 >"$told"; false; }; }'
     told = "told=$dir/sys/kernel/uevent_seqnum"
-    assert run(tmp_path, f"{setting}; {told}; {turns_up}; patience=9000; wait_for_disks look && echo found") == "found\n"
+    assert (
+        run(tmp_path, f"{setting}; {told}; {turns_up}; patience=9000; wait_for_disks look && echo found") == "found\n"
+    )
     assert looks(tmp_path) == 2
 
 
