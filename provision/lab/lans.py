@@ -157,7 +157,7 @@ class Lab:
             path = config
         leases, pid = self.directory / f"dnsmasq-{number}.leases", self.directory / f"dnsmasq-{number}.pid"
         argv = ["dnsmasq", "--keep-in-foreground", f"--conf-file={path}", "--user=root", "--log-facility=-"]
-        argv += [f"--pid-file={pid}", f"--dhcp-leasefile={leases}", "--log-dhcp", *arguments]
+        argv += [f"--pid-file={pid}", f"--dhcp-leasefile={leases}", "--log-dhcp", "--no-ping", *arguments]
         process = self.spawn(namespace or self.server, argv, package="dnsmasq-base", log=f"dnsmasq-{number}.log")
         process.wait_for(r"dnsmasq\S* started", 10)
         return process
