@@ -22,7 +22,7 @@ from tests.boot.drives import Drive, drive
 from tests.boot.site import Member, authority_certificate, fresh_secrets, inventory, load_secrets, member_of
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Cell, Way
-from tests.helpers.images import host_image
+from tests.helpers.small_image import small_image
 from tests.helpers.tpm import software_tpm
 
 SETTINGS = """\
@@ -60,7 +60,7 @@ class SealedSite(DemoSite):
         self.guest = lab.lan("guest", GUEST)
         authority = authority_certificate().decode()
         super().__init__(lab, inventory(authority, self.members.values(), "host", _ARGUMENTS), *_SETTINGS)
-        image = host_image()
+        image = small_image()
         files = ("--kernel", image.kernel, "--initrd", image.initrd, "--cmdline", " ".join(image.kernel_arguments))
         self.call("image", "import", "host", *files)
         self.call("apply", self.inventory)

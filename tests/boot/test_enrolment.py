@@ -9,7 +9,7 @@ from pathlib import Path
 from provision.demo.site import MAC, MANAGEMENT, DemoSite
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
-from tests.helpers.images import host_image
+from tests.helpers.small_image import small_image
 
 SETTINGS = '[[listen]]\nnetwork = "mgmt"\ninterface = "mgmt"\n\n[tpm]\nroots = "makers"\n'
 VENDOR = Path("/var/lib/swtpm-localca")
@@ -22,7 +22,7 @@ def test_a_host_enrols_its_tpm_at_boot_and_while_it_runs(lab: Lab) -> None:
     site = DemoSite(lab, settings=SETTINGS)
     makers = site.state / "makers"
     makers.mkdir()
-    site.fill(host_image())
+    site.fill(small_image())
     site.serve()
     site.dhcp()
     site.call("window", "node1", "--minutes", "30", "--boots", "1")

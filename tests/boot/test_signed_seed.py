@@ -18,7 +18,7 @@ from provision.seed import File, archive
 from provision.seed_signature import Signer
 from tests.boot.boots import TIMEOUT
 from tests.boot.drives import Drive, drive
-from tests.helpers.images import host_image
+from tests.helpers.small_image import small_image
 
 OURS, THEIRS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 MACHINE_ID = {"node7": "7" * 32, "node8": "8" * 32}
@@ -62,7 +62,7 @@ def replaced(own: Drive, path: Path, content: bytes) -> Drive:
 
 
 def test_only_a_seed_of_the_own_site_and_only_the_named_identity_is_taken(lab: Lab, probe: Image) -> None:
-    image, knows = host_image(), site_archive([OURS.public_key().public_bytes_raw()], [], [])
+    image, knows = small_image(), site_archive([OURS.public_key().public_bytes_raw()], [], [])
     own = drive(lab)
     first = said(lab, "first", image, [own], knows + signed("node7", OURS), "the identity is stored on vda")
     assert first == ["provision-disk: the identity is stored on vda"]

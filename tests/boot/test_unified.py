@@ -31,8 +31,8 @@ from tests.boot.drives import drive
 from tests.boot.sealed import stores_ciphertext_alone
 from tests.boot.site import Member
 from tests.helpers import firmware_variables
-from tests.helpers.images import host_image
 from tests.helpers.redfish import load
+from tests.helpers.small_image import small_image
 from tests.unit.media.test_pe_signature import pair
 
 # An emulated machine may be too slow to prove that its timer ticks, and one that says nothing for long is given up.
@@ -138,7 +138,7 @@ class Office(DemoSite):
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     with Lab("office", tmp_path_factory.mktemp("office")) as lab:
-        yield Office(lab, host_image())
+        yield Office(lab, small_image())
 
 
 def comes_up_and_enrols_its_tpm(office: Office) -> None:

@@ -14,7 +14,7 @@ from provision.service.service import Service
 from provision.settings import Settings
 from provision.tpm import endorsement, public
 from tests.helpers.host_programs import Bus
-from tests.helpers.images import host_image
+from tests.helpers.small_image import small_image
 from tests.helpers.tpm import software_tpm
 from tests.helpers.wrapped_site import TPM, Wrapped
 
@@ -43,7 +43,7 @@ def enroll(site: DemoSite, vm: VM, scratch: Path) -> None:
 def test_credentials_come_over_a_general_lan_for_the_host_s_own_tpm_alone(lab: Lab, tmp_path: Path) -> None:
     lan = lab.lan("guest", GUEST)
     site = DemoSite(lab, OURS, SETTINGS)
-    site.fill(host_image())
+    site.fill(small_image())
     machine = Machine("wrapped", Firmware.SECURE_BOOT, (Nic(lan, MAC),), (Device.NETWORK,), 1024, tpm=True)
     vm = VM(lab, machine)
     enroll(site, vm, tmp_path / "tpm")

@@ -25,7 +25,7 @@ from provision.media.loaders import copy_loaders, find_loaders
 from provision.render.grub import disk_config
 from provision.render.target import BootTarget
 from tests.helpers.host_programs import load
-from tests.helpers.images import host_image
+from tests.helpers.small_image import small_image
 from tests.power_cuts import records
 from tests.power_cuts.machines import SILENCE, VERDICT, Bench, logged, raw
 from tests.power_cuts.scenarios import Machines, Recording, copy, facts, seed_of
@@ -214,7 +214,7 @@ def _record_host(bench: Bench, directory: Path) -> Recording:
     before, log, disk = directory / "before.img", directory / "log", directory / "disk.img"
     if not (directory / "recorded").exists():
         copy(factory_disk(bench.image, before), disk)
-        image = host_image()
+        image = small_image()
         words = (*image.kernel_arguments, "provision.slot=a", "systemd.unit=record.service")
         machine = Machine(
             "host",
