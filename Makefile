@@ -11,13 +11,13 @@ VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Integration tests and boots wait for a third of their time. Files come in the order that tests/conftest.py gives them.
-WAITING_JOBS ?= 3
+# Integration tests and boots wait for a third of their time, and a machine has 1.8 GB with all that belongs to it.
+WAITING_JOBS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 1800000); print (n < 1 ? 1 : n > 4 ? 4 : n) }' /proc/meminfo)
 RUNS ?= 1
 
-STAGES := lint types unit integration boot
+STAGES := lint types unit lab
 
-.PHONY: demo test bench attacks fuzz-api pictures boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) lock clean
+.PHONY: demo test bench attacks fuzz-api pictures boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -38,15 +38,21 @@ unit: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/pytest -m "not integration and not boot and not packages" -n $(JOBS) --timeout 120
 
+# Files and single boots go to workers in the order that tests/conftest.py gives them.
+LAB := -n $(WAITING_JOBS) --dist loadgroup --no-loadscope-reorder --timeout 600
+
+# Both beside each other: one waits while the other computes.
+lab: $(VENV)/.ready
+	tools/need boot bench integration browser usecases
+	$(BIN)/pytest -m "integration or boot" $(LAB)
+
 integration: $(VENV)/.ready
 	tools/need boot bench integration browser
-	$(BIN)/pytest -m integration -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --timeout 300
+	$(BIN)/pytest -m integration $(LAB)
 
-# Boots are waited for while their consoles show something new; the time-out is for what hangs elsewhere. A boot at a
-# time is given to a worker, as the longest come first.
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
-	$(BIN)/pytest -m boot -n $(WAITING_JOBS) --dist load --maxschedchunk 1 --timeout 3600
+	$(BIN)/pytest -m boot $(LAB)
 
 # Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
 # documentation gets its tables also when some fail, or when it is interrupted and started again.

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +17,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # How fast examples are made says something about the machine only.
 settings.register_profile("provision", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("provision")
+
+Unit = TypeVar("Unit")
 
 LONGEST = (
     *("boot/test_unified.py", "boot/test_unified_slots.py", "boot/test_updates.py", "boot/test_host_is_up.py"),
@@ -33,10 +36,24 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first."""
+    """Files that take long come first. Boots compute, and other files wait more: these take turns, and each of them
+    goes to a worker as a whole."""
     here = Path(__file__).parent
     places = {here / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    boots = [[item] for item in items if here / "boot" in item.path.parents]
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if here / "boot" not in item.path.parents:
+            files.setdefault(item.path, []).append(item)
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).as_posix()))
+    items[:] = [item for unit in in_turn(boots, [*files.values()]) for item in unit]
+
+
+def in_turn(*queues: list[Unit]) -> list[Unit]:
+    """What is in some queues in one: each is half through when the others are."""
+    placed = [((place + 0.5) / len(queue), unit) for queue in queues for place, unit in enumerate(queue)]
+    return [unit for _, unit in sorted(placed, key=lambda one: one[0])]
 
 
 @pytest.fixture(autouse=True)

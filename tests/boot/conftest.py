@@ -19,11 +19,13 @@ from tests.helpers.probe_image import build_probe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this directory boots a machine."""
+    """Everything in this directory boots a machine, and may take long: consoles are waited for while they show
+    something new, and this time-out is for what hangs elsewhere."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.boot)
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import in_turn
 from tests.helpers.paths import ROOT
 from tests.helpers.shuffled import shuffled
 
 MAKE = """#!/bin/sh
 echo "$2" >>"$SAID"
 case "$2" in
-unit) printf '%s\\n' 'FAILED tests/unit/test_a.py::test_b[x] - assert 1' 'ERROR tests/unit/test_c.py' FAILED; exit 2 ;;
+unit)
+    printf '%s\\n' 'FAILED tests/unit/test_a.py::test_b[x@y]@unit/test_a.py - no' 'ERROR tests/unit/test_c.py' FAILED
+    exit 2 ;;
 types) echo 'Found 3 errors'; exit 1 ;;
 esac
 """
@@ -38,10 +41,16 @@ def test_stages_go_on_after_one_that_failed_and_the_end_names_all(tmp_path: Path
         ["lint", "passed"],
         ["types", "FAILED"],
         ["unit", "FAILED"],
-        ["tests/unit/test_a.py::test_b[x]"],
+        ["tests/unit/test_a.py::test_b[x@y]"],
         ["tests/unit/test_c.py"],
         ["boot", "passed"],
     ]
+
+
+def test_boots_and_files_take_turns() -> None:
+    boots, files = [["b1"], ["b2"], ["b3"], ["b4"]], [["f1", "f1"], ["f2"]]
+    assert in_turn(boots, files) == [["b1"], ["f1", "f1"], ["b2"], ["b3"], ["f2"], ["b4"]]
+    assert in_turn([], files) == files
 
 
 def test_stages_that_pass_end_well(tmp_path: Path) -> None:
