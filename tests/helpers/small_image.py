@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +24,8 @@ from tests.helpers.paths import FIXTURES
 
 # Quick to unpack, and packed in seconds.
 _SQUASHFS = {"compression": "zstd", "block": 128, "level": 15}
+# What machines of the tests have besides, to boot from, to keep an identity on, or as NICs.
+_DEVICES = ["nvme", "xhci_pci", "usb_storage", "uas", "cdc_ether", "rndis_host", "e1000", "e1000e"]
 
 
 def small_image() -> Image:
@@ -40,10 +42,14 @@ def request() -> Iterator[Request]:
         directory = Path(temporary) / "host"
         for name in ("host", "common"):
             shutil.copytree(assets.directory("images") / name, Path(temporary) / name)
-        recipe = directory / "recipe.yaml"
-        recipe.write_text(yaml.safe_dump(smaller(yaml.safe_load(recipe.read_text())), sort_keys=False))
+        _change(directory / "recipe.yaml", smaller)
+        _change(directory / "platforms" / "q35.yaml", lambda q35: {**q35, "extra": [*q35.get("extra", []), *_DEVICES]})
         lock = releases.lock_file(shipped, releases.of_machine())
-        yield Request(recipe, lock, Versions.OBTAINABLE, platform="q35")
+        yield Request(directory / "recipe.yaml", lock, Versions.OBTAINABLE, platform="q35")
+
+
+def _change(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    file.write_text(yaml.safe_dump(change(yaml.safe_load(file.read_text())), sort_keys=False))
 
 
 def smaller(recipe: dict[str, Any]) -> dict[str, Any]:
