@@ -35,10 +35,40 @@ _UNCHECKED, _CHECKED = 1, 3
 
 # What marshal writes depends on how many references there are to a constant, also from elsewhere in the interpreter. So
 # each module is compiled in a fork of the same, new process: whatever else is compiled then makes no difference.
+# Columns are left out (-X no_debug_ranges), since there is no source to point into. CPython's tables of lines then say
+# the same line again and again (Objects/locations.md); once is enough, or the image were larger than with sources.
 _PROGRAM = """\
 import marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
 from _imp import source_hash
+def lines(code):
+    found = []
+    for start, end, line in code.co_lines():
+        if found and found[-1][1] == line:
+            found[-1][0] += end - start
+        else:
+            found.append([end - start, line])
+    return found
+def number(value):
+    found = []
+    while value >= 64:
+        found.append(value & 63 | 64)
+        value >>= 6
+    return bytes([*found, value])
+def table(code):
+    found, last = [], code.co_firstlineno
+    for size, line in lines(code):
+        for left in range(size // 2, 0, -8):
+            if line is None:
+                found.append(bytes([0xF8 | min(left, 8) - 1]))
+            else:
+                delta, last = line - last, line
+                found.append(bytes([0xE8 | min(left, 8) - 1]) + number(abs(delta) << 1 | (delta < 0)))
+    return b"".join(found)
+def short(code):
+    constants = tuple(short(each) if type(each) is type(code) else each for each in code.co_consts)
+    made = code.replace(co_consts=constants, co_linetable=table(code))
+    return made if lines(made) == lines(code) else code
 def one(line):
     number, optimize, flags, path = line.decode().rstrip("\\n").split("\\t")
     with open("source-" + number, "rb") as file:
@@ -50,7 +80,7 @@ def one(line):
     head = MAGIC_NUMBER + int(flags).to_bytes(4, "little")
     head += source_hash(int.from_bytes(MAGIC_NUMBER, "little"), source)
     with open("code-" + number, "wb") as file:
-        file.write(head + marshal.dumps(code))
+        file.write(head + marshal.dumps(short(code)))
 for line in sys.stdin.buffer:
     child = posix.fork()
     if not child:
@@ -172,7 +202,7 @@ class _Python:
         lines = [f"{number}\t{way.optimize}\t{way.flags}\t/{way.source.path}" for number, way in enumerate(ways)]
         # Its own directory is named by a variable, so it is not isolated (-I), but by what is not in its environment.
         argv = [str(scratch / self.loader), "--library-path", str(scratch), str(scratch / "python3")]
-        argv += ["-B", "-P", "-S", "-s", "-X", "utf8", "-W", "ignore", "-c", _PROGRAM]
+        argv += ["-B", "-P", "-S", "-s", "-X", "utf8", "-X", "no_debug_ranges", "-W", "ignore", "-c", _PROGRAM]
         env = {"PYTHONHOME": str(scratch / "usr"), "PYTHONHASHSEED": "0"}
         try:
             proc.run(argv, package="libc6", stdin="".join(f"{x}\n" for x in lines).encode(), cwd=scratch, env=env)
