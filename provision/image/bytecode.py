@@ -30,7 +30,9 @@ _LIBRARY = re.compile(r"usr/lib/python3\.\d+/(?!dist-packages/).*\.py")
 _PROJECT = re.compile(r"usr/lib/provision/[^/]+\.py")
 _KEPT = 8
 
-# PEP 552. Not by time and size: a seed and the initramfs put files onto a host with other times than the image's.
+# PEP 552: bytecode without a source is compared with nothing, and has zeros for its hash. Bytecode beside its source is
+# compared by hash, which costs a start next to nothing, and not by time and size: a seed and the initramfs put files
+# onto a host with other times than the image's.
 _UNCHECKED, _CHECKED = 1, 3
 
 # What marshal writes depends on how many references there are to a constant, also from elsewhere in the interpreter. So
@@ -78,7 +80,7 @@ def one(line):
     except (SyntaxError, ValueError):
         return
     head = MAGIC_NUMBER + int(flags).to_bytes(4, "little")
-    head += source_hash(int.from_bytes(MAGIC_NUMBER, "little"), source)
+    head += source_hash(int.from_bytes(MAGIC_NUMBER, "little"), source) if int(flags) & 2 else bytes(8)
     with open("code-" + number, "wb") as file:
         file.write(head + marshal.dumps(short(code)))
 for line in sys.stdin.buffer:
