@@ -207,7 +207,7 @@ class _Python:
         argv += ["-B", "-P", "-S", "-s", "-X", "utf8", "-X", "no_debug_ranges", "-W", "ignore", "-c", _PROGRAM]
         env = {"PYTHONHOME": str(scratch / "usr"), "PYTHONHASHSEED": "0"}
         try:
-            proc.run(argv, package="libc6", stdin="".join(f"{x}\n" for x in lines).encode(), cwd=scratch, env=env)
+            proc.run(argv, package="libc-bin", stdin="".join(f"{x}\n" for x in lines).encode(), cwd=scratch, env=env)
         except Unavailable as error:
             remedy = "build on amd64, with $XDG_CACHE_HOME where programs may run"
             raise Unavailable("the image's python3", f"does not run on this machine: {error.fact}", remedy) from None
