@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from provision.errors import NotFound, Problem
 from provision.image import needs_elf, needs_module, needs_python, needs_script, needs_unit, patterns
-from provision.image.need import Need, Needer, Surroundings
+from provision.image.need import Compiled, Need, Needer, Surroundings
 from provision.image.recipe import Action
 from provision.image.selection import Decision
 from provision.image.tree import Node
@@ -44,6 +44,16 @@ def close(around: Surroundings, decisions: Mapping[str, Decision], roots: Iterab
     return _Closing(around, decisions).run(roots)
 
 
+def needs_of(node: Node, around: Surroundings) -> Iterator[Need]:
+    """What a regular file says that it needs."""
+    if isinstance(node.content, Compiled):
+        yield from node.content.needs
+        return
+    data = node.content.read()
+    for needer in NEEDERS:
+        yield from needer(node, data, around)
+
+
 class _Closing:
     def __init__(self, around: Surroundings, decisions: Mapping[str, Decision]) -> None:
         self.around, self.decisions = around, decisions
@@ -74,9 +84,7 @@ class _Closing:
             if not node.target.startswith(_RUNTIME):
                 yield Need(node.target, "what it leads to", must_exist=False)
             return
-        data = node.content.read()
-        for needer in NEEDERS:
-            yield from needer(node, data, self.around)
+        yield from needs_of(node, self.around)
         yield from self._declared(node)
 
     def _declared(self, node: Node) -> Iterator[Need]:

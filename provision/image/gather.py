@@ -11,6 +11,7 @@ from provision.image import (
     accounts,
     applets,
     assemble,
+    bytecode,
     enable,
     finish,
     modules,
@@ -120,7 +121,9 @@ def _chosen(loaded: Loaded, source: _Source, cache: Cache, progress: Progress) -
         raise Problems(problems, loaded.name)
     progress("making indexes", 0.55)
     finished = finish.finish(kept, found.version)
-    nodes = assemble.complete(finished, packages, _directories(loaded))
+    progress("compiling Python modules", 0.57)
+    compiled = bytecode.compiled(finished, around, cache)
+    nodes = assemble.complete(compiled, packages, _directories(loaded))
     handed = frozenset({applets.BUSYBOX, *assemble.load_order(loaded.recipe.initramfs.modules, found)})
     together = frozenset(_together(loaded, nodes)) - handed
     return Gathered(nodes, packages, chosen, closure, found, handed, together)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from provision.image.modules import Modules
 from provision.image.python_modules import PythonIndex
 from provision.image.recipe import Loaded
-from provision.image.tree import Node, Tree
+from provision.image.tree import Content, Node, Tree
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,24 @@ class Need:
     what: str
     hard: bool = True
     must_exist: bool = True
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The content of a file that is the bytecode of the module at the path `source`, and what that needs."""
+
+    code: Content
+    source: str
+    needs: tuple[Need, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.code.size
+
+    def read(self) -> bytes:
+        """The bytecode."""
+        return self.code.read()
 
 
 @dataclass(frozen=True)

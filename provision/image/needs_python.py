@@ -14,6 +14,10 @@ _IMPORT = re.compile(r"^([ \t]*)((?:import\s[^\n(]*|from\s[^\n(]*?\simport\s*(?:
 """Indentation and text of an import, also one in brackets on many lines."""
 
 
+_BUILT_IN = frozenset({"importlib._bootstrap", "importlib._bootstrap_external"})
+"""What imports everything else is in the interpreter; nothing ever reads its files."""
+
+
 def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
     """The files behind every import statement.
 
@@ -27,7 +31,7 @@ def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
     for statement, top in _statements(data):
         for dotted in _imported(statement, package, around):
             for path in around.python.chain(dotted):
-                if path != node.path:
+                if path != node.path and name_of(path) not in _BUILT_IN:
                     yield Need(path, f"the Python module {dotted}", hard=top, must_exist=False)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from provision.image import bytecode
 from provision.image.gather import Gathered
 from provision.image.lock import Lock
 from provision.image.named import named
+from provision.image.need import Compiled
 from provision.image.recipe import Action, Loaded
 from provision.image.selection import Decision
 from provision.image.tree import OWN, Node
@@ -55,9 +57,10 @@ def report(
 
 
 def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
-    data = node.content.read()
-    reason = gathered.closure.kept.get(node.path)
-    decision = gathered.selection.decisions.get(node.path)
+    data, compiled = node.content.read(), node.content if isinstance(node.content, Compiled) else None
+    path = compiled.source if compiled else node.path
+    reason = gathered.closure.kept.get(path)
+    decision = gathered.selection.decisions.get(path)
     why = f"/{reason.by} needs {reason.what}" if reason and reason.by else str(decision) if decision else "made here"
     return {
         "path": f"/{node.path}",
@@ -67,7 +70,14 @@ def _file(node: Node, gathered: Gathered) -> dict[str, Any]:
         "sha256": hashlib.sha256(data).hexdigest(),
         "why": "the recipe brings it" if node.source == OWN else why,
         "weight": 0 if node.path in gathered.handed | gathered.together else len(zlib.compress(data, 1)),
+        **(_compiled(compiled) if compiled else {}),
     }
+
+
+def _compiled(content: Compiled) -> dict[str, Any]:
+    """Of bytecode the module that it was made of, and what that needs: path, in words as what, and how hard."""
+    needs = [[f"/{need.path}", need.what, need.hard] for need in content.needs]
+    return {"compiled": {"source": f"/{content.source}", "needs": needs}}
 
 
 def _packages(
@@ -103,9 +113,10 @@ def _groups(
 def _dropped(gathered: Gathered) -> list[dict[str, Any]]:
     """What is not in the image, by the rule that kept it out, the largest first."""
     found: dict[str, dict[str, Any]] = {}
+    here = {*gathered.nodes, *filter(None, map(bytecode.source_of, gathered.nodes.values()))}
     for path, decision in gathered.selection.decisions.items():
         node = gathered.packages.get(path)
-        if node is None or path in gathered.nodes or path.startswith("boot/vmlinuz-"):
+        if node is None or path in here or path.startswith("boot/vmlinuz-"):
             continue
         said = _why_out(decision)
         entry = found.setdefault(said, {"rule": said, "files": 0, "size": 0, "paths": []})

@@ -24,6 +24,7 @@ from provision.image.build import Image
 from provision.image.cache import Cache, user_cache
 from provision.image.gather import regather
 from provision.image.lock import Lock
+from provision.image.need import Compiled, Need
 from provision.image.packages import Package, Progress
 from provision.image.recipe import Loaded
 from provision.image.tree import OWN, Node
@@ -153,7 +154,18 @@ def _contents(whole: Whole, scratch: Path) -> Iterator[Node]:
         elif stat.S_ISLNK(found.st_mode):
             yield tree.link(name, str(path.readlink()), row["package"])
         else:
-            yield Node(name, stat.S_IFREG | int(row["mode"], 8), row["package"], Stored(path, found.st_size))
+            yield _file(name, row, Stored(path, found.st_size))
+
+
+def _file(name: str, row: Mapping[str, Any], content: Stored) -> Node:
+    """A regular file; bytecode that stands for its source has the source's path, by which rules and needs go."""
+    mode = stat.S_IFREG | int(row["mode"], 8)
+    if (said := row.get("compiled")) is None:
+        return Node(name, mode, row["package"], content)
+    source = said["source"].lstrip("/")
+    needs = tuple(Need(path.lstrip("/"), what, hard=hard, must_exist=False) for path, what, hard in said["needs"])
+    path = source if name == f"{source}c" else name
+    return Node(path, mode, row["package"], Compiled(content, source, needs))
 
 
 def _lock(whole: Whole) -> Lock:

@@ -58,7 +58,8 @@ def _opens(path: str, data: bytes, names: Iterable[str]) -> set[str]:
         said = {name for one in elf.dlopens(data) for name in one.names}
         return said.intersection(names) | elf.mentioned(data, names)
     if path.endswith(".py"):
-        return {name for name in names if any(f"{q}{name}{q}".encode() in data for q in "\"'")}
+        # In quotes in a source, behind its length in bytecode.
+        return {n for n in names if any(f"{a}{n}{b}".encode() in data for a, b in ('""', "''", (chr(len(n)), "")))}
     return set()
 
 

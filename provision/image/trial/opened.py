@@ -166,5 +166,6 @@ def summary(proposal: Proposal) -> str:
 
 
 def _row(name: str, unused: list[Mapping[str, Any]], files: int) -> Row:
-    paths = tuple(sorted(row["path"] for row in unused))
+    # A recipe names the sources of bytecode.
+    paths = tuple(sorted(row["compiled"]["source"] if "compiled" in row else row["path"] for row in unused))
     return Row(name, paths, files, sum(r["size"] for r in unused), sum(r["packed"] for r in unused))

@@ -92,6 +92,15 @@ def test_the_image_takes_a_seed_and_has_no_secret(built: Image, tmp_path: Path) 
     assert abs(sum(sizes.values()) - whole) < 4096, "every byte belongs to a group"
 
 
+def test_no_start_of_the_image_compiles_a_module(built: Image) -> None:
+    files = {row["path"] for row in json.loads((built.directory / "report.json").read_text())["files"]}
+    sources = {path for path in files if path.endswith(".py")}
+    assert sources and {path.rpartition("/")[0] for path in sources} == {"/usr/lib/provision"}
+    beside = {path.partition(".")[0] for path in files if path.startswith("/usr/lib/provision/__pycache__/")}
+    assert beside == {path.replace("provision/", "provision/__pycache__/").removesuffix(".py") for path in sources}
+    assert any(path.endswith("/json/__init__.pyc") for path in files)
+
+
 def command(*words: str) -> Any:
     """What a command says as JSON."""
     argv = [sys.executable, "-m", "provision", "--json", "image", *words]

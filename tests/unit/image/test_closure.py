@@ -157,6 +157,18 @@ def test_python_imports(tmp_path: Path) -> None:
     assert "drops /usr/lib/python3.11/json/encoder.py" in str(problem)
 
 
+def test_nothing_needs_the_files_of_what_is_in_the_interpreter_itself(tmp_path: Path) -> None:
+    top = "usr/lib/python3.11/importlib"
+    nodes = [
+        file(f"{top}/__init__.py", "from . import _bootstrap\n", 0o644),
+        file(f"{top}/util.py", "from ._bootstrap_external import x\nfrom . import abc\n", 0o644),
+        *(file(f"{top}/{name}.py", "", 0o644) for name in ("abc", "_bootstrap", "_bootstrap_external")),
+    ]
+    dropped = "rules:\n  python:\n    - drop: [importlib._bootstrap, importlib._bootstrap_external]\n"
+    found = closed(nodes, dropped, tmp_path)
+    assert found.problems == () and paths(found) == {node.path for node in nodes[:3]}
+
+
 MODULES = [
     module("scsi/iscsi_tcp", depends="libiscsi"),
     module("scsi/libiscsi", softdep="pre: crc32c"),

@@ -11,7 +11,7 @@ import pytest
 
 from provision import proc
 from provision.errors import Conflict, Invalid, NotFound, Problems
-from provision.image import assemble, build, elf, lock, platforms, report, strip
+from provision.image import assemble, build, elf, lock, platforms, report, strip, tree
 from provision.image.build import Image
 from provision.image.cache import Cache
 from provision.image.gather import gather
@@ -19,6 +19,7 @@ from provision.image.lock import Lock
 from provision.image.packages import Package
 from provision.image.recipe import Loaded
 from provision.image.tree import Node
+from tests.helpers import python_samples
 from tests.helpers.image_samples import TOP, file, link, loaded, module
 
 RECIPE = """\
@@ -111,6 +112,39 @@ def test_a_stripped_image_is_the_one_that_a_build_for_the_platform_makes(
     assert len(strip.read(tmp_path / "out").roots) == archives
     general = json.loads((whole / "image.json").read_text())
     assert general["platform"] is None and general["version"] != stripped.about["version"]
+
+
+def test_bytecode_is_chosen_by_what_its_source_needed(tmp_path: Path) -> None:
+    """Of what a dropped program needed, only that stays which others need, as a build finds out by the sources."""
+    nodes = [
+        *NODES,
+        *python_samples.interpreter(),
+        *(python_samples.module(f"only_{name}", "") for name in "ab"),
+        python_samples.module("of_tool", "import only_a\ntry:\n    import only_b\nexcept ImportError:\n    pass\n"),
+        python_samples.module("of_script", "#! /usr/bin/busybox\nfrom only_b import x\n"),
+        file("usr/bin/tool", "#!/usr/bin/python3\nimport of_tool\n"),
+        file("usr/bin/script", "#!/usr/bin/python3\nimport of_script\n"),
+        tree.file("usr/lib/provision/part.py", b"x = 1\n"),
+    ]
+    rules = RECIPE.replace("  files:\n", '  python: [{needed: ["only_*", "of_*"]}]\n  files:\n')
+    nodes = [*{node.path: node for node in nodes}.values()]
+    whole = made(tmp_path / "a" / "whole", loaded(rules, tmp_path), nodes).directory
+    where = given(tmp_path, PLATFORM + "    - drop: [/usr/lib/libs/**]\n")
+    built = made(tmp_path / "b" / "small", platforms.narrowed(loaded(rules, tmp_path), Path(where)), nodes)
+    assert strip.strip(whole, where, tmp_path / "out", tmp_path / "c").about == built.about
+    files, before = listed(tmp_path / "out"), listed(whole)
+    assert {path: row["why"] for path, row in files.items()} == {
+        p: r["why"] for p, r in listed(built.directory).items()
+    }
+    top = f"/{python_samples.LIBRARY}"
+    modules = {path for path in files if "/only_" in path or "/of_" in path}
+    assert modules == {f"{top}/{name}.pyc" for name in ("of_script", "only_b")}
+    assert {f"{top}/of_tool.pyc", f"{top}/only_a.pyc"} < before.keys()
+    assert files[f"{top}/only_b.pyc"]["package"] == "tiny"
+    assert files[f"{top}/only_b.pyc"]["why"] == f"{top}/of_script.py needs the Python module only_b"
+    assert files[f"/usr/lib/provision/__pycache__/part.{python_samples.TAG}.pyc"]["package"] == tree.OWN
+    written = json.loads((whole / "report.json").read_text())
+    assert not [path for entry in written["dropped"] for path in entry["paths"] if "of_tool" in path]
 
 
 def test_a_library_that_recipe_and_platform_both_replace_is_the_same(tmp_path: Path) -> None:

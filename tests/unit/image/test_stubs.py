@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def program(*strings: str) -> bytes:
         ("usr/lib/systemd/systemd", program("libbpf.so.1.5", "other")),
         ("usr/lib/python3/bpf.py", b"import ctypes\nctypes.CDLL('libbpf.so.1')\n"),
         ("usr/lib/python3/bpf.py", b'LIBRARY = "libbpf.so.1"\n'),
+        ("usr/lib/python3/bpf.py", marshal.dumps(compile("LIBRARY = 'libbpf.so.1'", "", "exec"))),
     ],
 )
 def test_a_stub_that_is_opened_by_name_is_refused(path: str, data: bytes) -> None:
@@ -59,6 +61,7 @@ def test_a_stub_that_is_opened_by_name_is_refused(path: str, data: bytes) -> Non
         ("usr/bin/other", program("libbpf.so.10", "mylibbpf.so.1", "see libbpf.so.1", "libbpf.so.1: gone")),
         ("usr/bin/script", b"#!/bin/sh\necho libbpf.so.1 'libbpf.so.1'\n"),
         ("usr/lib/python3/bpf.py", b"# Like libbpf.so.1.\n"),
+        ("usr/lib/python3/bpf.py", marshal.dumps(compile("LIBRARY = 'mylibbpf.so.1'", "", "exec"))),
         ("usr/lib/modules/6.1/bpf.ko", program("libbpf.so.1")),
     ],
 )

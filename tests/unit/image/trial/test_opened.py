@@ -86,9 +86,16 @@ def test_only_what_nothing_opened_is_proposed() -> None:
 
 def test_the_rules_are_a_recipe() -> None:
     odd = {"path": "/usr/bin/odd [name]", "package": "odd", "size": 1, "packed": 1}
-    report = {**REPORT, "files": [*REPORT["files"], odd]}
+    code = {
+        "path": "/lib/x.pyc",
+        "package": "x",
+        "size": 1,
+        "packed": 1,
+        "compiled": {"source": "/lib/x.py", "needs": []},
+    }
+    report = {**REPORT, "files": [*REPORT["files"], odd, code]}
     text = opened.rules(opened.propose(report, opened.parse(RECORD.replace("lost 0", "lost 3"))))
-    assert "6 of 13 files were opened" in text and "3 events were lost" in text
+    assert "6 of 14 files were opened" in text and "3 events were lost" in text
     assert "need 4.0 of the 4.0 MiB" in text
     rules = loaded(text).rules(Scope.FILES)
     assert {rule.action for rule in rules} == {Action.DROP}
@@ -96,6 +103,7 @@ def test_the_rules_are_a_recipe() -> None:
         "/usr/lib/python3.11/encodings/idna.py",
         "/usr/bin/never",
         "/usr/bin/odd??name?",
+        "/lib/x.py",
     ]
     assert patterns.matches(rules[2].pattern, str(odd["path"]))
 
