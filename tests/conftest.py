@@ -11,6 +11,11 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from provision.demo.site import DemoSite
+from provision.errors import Unavailable
+from provision.lab.lans import inside
+from tests.helpers.cli_runner import cli
+
 # A shell that runs commands in the background has them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -63,3 +68,20 @@ def _umask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_in_this_process() -> Iterator[None]:
+    """Sites give their commands in the server's namespace, where what these make has addresses of; but to start a
+    process for each costs a second of a processor, and sites ask again and again."""
+
+    def call(site: DemoSite, *arguments: str | Path, stdin: bytes = b"") -> str:
+        with inside(site.lab.server):
+            ran = cli(site.state, *arguments, stdin=stdin)
+        if ran.code:
+            raise Unavailable("provision", ran.err.strip())
+        return ran.out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DemoSite, "call", call)
+        yield

@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.demo.site import DemoSite
-from provision.errors import Unavailable
 from provision.image.build import Image
-from provision.lab.lans import Lab, inside
+from provision.lab.lans import Lab
 from tests.boot.office import Office
 from tests.boot.site import BootSite
-from tests.helpers.cli_runner import cli
 from tests.helpers.images import note
 from tests.helpers.probe_image import build_probe
 
@@ -26,23 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             item.add_marker(pytest.mark.boot)
             item.add_marker(pytest.mark.timeout(3600))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def commands_in_this_process() -> Iterator[None]:
-    """Starting a command costs half a second of a processor that the machines need, and sites ask again and again. It
-    runs in the server's namespace all the same: what it makes has addresses of there."""
-
-    def call(site: DemoSite, *arguments: str | Path, stdin: bytes = b"") -> str:
-        with inside(site.lab.server):
-            ran = cli(site.state, *arguments, stdin=stdin)
-        if ran.code:
-            raise Unavailable("provision", ran.err.strip())
-        return ran.out
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DemoSite, "call", call)
-        yield
 
 
 @pytest.fixture(scope="session")
