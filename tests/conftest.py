@@ -39,6 +39,9 @@ LONGEST = (
 )
 """They start first, the longest before the others, so that no worker waits for another one at the end."""
 
+FLOODS = frozenset(f"integration/attacks/test_{name}.py" for name in ("crowding", "evidence", "floods", "sources"))
+"""They come from hundreds of addresses, and all namespaces together have one table of neighbours: one at a time."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first. Boots compute, and other files wait more: these take turns, and each of them
@@ -51,7 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here / "boot" not in item.path.parents:
             files.setdefault(item.path, []).append(item)
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(here).as_posix()))
+            name = item.path.relative_to(here).as_posix()
+            item.add_marker(pytest.mark.xdist_group("floods" if name in FLOODS else name))
     items[:] = [item for unit in in_turn(boots, [*files.values()]) for item in unit]
 
 
