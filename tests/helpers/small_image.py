@@ -60,8 +60,8 @@ def smaller(recipe: dict[str, Any]) -> dict[str, Any]:
     rules["files"] = [rule for rule in (_kept(rule, without["files"]) for rule in rules["files"]) if rule]
     recipe["always"] = _left(recipe["always"], without["always"])
     recipe["units"]["enable"] = _left(recipe["units"]["enable"], without["units"])
-    for name, key in (("opens", "by"), ("requests", "by")):
-        recipe[name] = [one for one in recipe[name] if one.get(key) not in without[name]]
+    for name in ("opens", "requests"):
+        recipe[name] = [one for one in recipe[name] if one.get("by") not in without[name]]
     recipe["links"] = _left(recipe["links"], without["links"])
     del recipe["early"]
     return {**recipe, "squashfs": _SQUASHFS}
