@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,9 +75,9 @@ def _umask() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def commands_in_this_process() -> Iterator[None]:
+def commands_in_this_process() -> Iterator[Callable[..., str]]:
     """Sites give their commands in the server's namespace, where what these make has addresses of; but to start a
-    process for each costs a second of a processor, and sites ask again and again."""
+    process for each costs a second of a processor, and sites ask again and again. Gives the way that starts one."""
 
     def call(site: DemoSite, *arguments: str | Path, stdin: bytes = b"") -> str:
         with inside(site.lab.server):
@@ -86,6 +86,7 @@ def commands_in_this_process() -> Iterator[None]:
             raise Unavailable("provision", ran.err.strip())
         return ran.out
 
+    with_a_process = DemoSite.call
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DemoSite, "call", call)
-        yield
+        yield with_a_process

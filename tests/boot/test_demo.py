@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from provision.demo.show import show
+from provision.demo.site import DemoSite
 
 
-def test_the_demonstration_comes_out_as_it_says() -> None:
+def test_the_demonstration_comes_out_as_it_says(
+    commands_in_this_process: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As for a user, each of its commands is a process.
+    monkeypatch.setattr(DemoSite, "call", commands_in_this_process)
     said: list[str] = []
     show(said.append, lambda stage, done: None)
     text = "\n".join(said)
