@@ -1,10 +1,10 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every way to boot that there is, `make lowest`
-# runs the unit tests with the lowest versions of libraries that are declared, `make other-release` tests, an image and
-# its boot on the other release of Debian; `make wheel` builds what is installed, `make deb` a Debian package of it, and
-# `make packages` tries both. Each installs what it needs.
+# lives` follows hosts from boot to boot, `make power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every
+# way to boot that there is, `make lowest` runs the unit tests with the lowest versions of libraries that are declared,
+# `make other-release` tests, an image and its boot on the other release of Debian; `make wheel` builds what is installed,
+# `make deb` a Debian package of it, and `make packages` tries both. Each installs what it needs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ RUNS ?= 1
 
 STAGES := lint types unit lab
 
-.PHONY: demo test bench attacks fuzz-api pictures boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
+.PHONY: demo test bench attacks fuzz-api pictures lives boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -44,7 +44,7 @@ LAB := -n $(WAITING_JOBS) --dist loadgroup --no-loadscope-reorder --timeout 600
 # Both beside each other: one waits while the other computes.
 lab: $(VENV)/.ready
 	tools/need boot bench integration browser usecases
-	$(BIN)/pytest -m "integration or boot" $(LAB)
+	$(BIN)/pytest -m "(integration or boot) and not life" $(LAB)
 
 integration: $(VENV)/.ready
 	tools/need boot bench integration browser
@@ -52,7 +52,12 @@ integration: $(VENV)/.ready
 
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
-	$(BIN)/pytest -m boot $(LAB)
+	$(BIN)/pytest -m "boot and not life" $(LAB)
+
+# Whole lives of hosts, of which `boot` has the first starts.
+lives: $(VENV)/.ready
+	tools/need boot
+	$(BIN)/pytest -m life -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600
 
 # Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
 # documentation gets its tables also when some fail, or when it is interrupted and started again.

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from provision.lab.lans import Lab
 from provision.lab.processes import MOST_SECONDS
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
@@ -121,6 +123,7 @@ def leaves_a_broken_one(plant: Plant, vm: VM) -> None:
     assert plant.hears(3) == ["opened"] * 3
 
 
+@pytest.mark.life
 def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(tmp_path: Path) -> None:
     with Lab("plant", tmp_path / "lab") as lab:
         plant = Plant(lab)
