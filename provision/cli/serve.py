@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
+import sys
+from typing import NoReturn
 
 from provision.cli.context import context
 
@@ -20,3 +24,13 @@ def serve() -> None:
     finally:
         gc.enable()
     run(context().settings())
+    _end()
+
+
+def _end() -> NoReturn:
+    """End the process at once. A thread that nobody waits for, as one that tells a slow receiver of an event, would be
+    in the middle of something when the interpreter takes its objects away, and crashes now and then."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
