@@ -167,15 +167,27 @@ def nobody_on_it_gets_its_seed(site: HostSite) -> None:
     the_server_gives_nothing(site)
 
 
-def test_a_host_that_is_up_and_what_it_boots_after_a_shutdown_and_after_a_crash(site: HostSite) -> None:
+def shuts_down(site: HostSite, vm: VM) -> None:
+    """Says so, and needs no waiting."""
+    on_host(site, "systemctl poweroff")
+    vm.wait_off(120)
+    assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
+
+
+def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
+    counts_as_up(site, SHORT)
+    with VM(site.lab, machine(site)) as vm:
+        comes_up(site, vm)
+        nobody_on_it_gets_its_seed(site)
+        shuts_down(site, vm)
+
+
+@pytest.mark.life
+def test_what_it_boots_after_a_shutdown_and_after_a_crash(site: HostSite) -> None:
     counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:
         first = comes_up(site, vm)
-        nobody_on_it_gets_its_seed(site)
-        # A clean shutdown says so, and needs no waiting.
-        on_host(site, "systemctl poweroff")
-        vm.wait_off(120)
-    assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
+        shuts_down(site, vm)
     with VM(site.lab, by_http(site)) as vm:
         assert comes_up(site, vm, "http-boot") != first
         assert "host-is-up" not in vm.console
