@@ -1,7 +1,7 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# lives` follows hosts from boot to boot, `make power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every
+# lives` follows hosts through their lives, `make power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every
 # way to boot that there is, `make lowest` runs the unit tests with the lowest versions of libraries that are declared,
 # `make other-release` tests, an image and its boot on the other release of Debian; `make wheel` builds what is installed,
 # `make deb` a Debian package of it, and `make packages` tries both. Each installs what it needs.
@@ -54,7 +54,7 @@ boot: $(VENV)/.ready
 	tools/need boot usecases browser
 	$(BIN)/pytest -m "boot and not life" $(LAB)
 
-# Whole lives of hosts, of which `boot` has the first starts.
+# What the host image goes through later: enrolment, updates, a crash. `boot` has the essence, in less time.
 lives: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/pytest -m life -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600

@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from provision.demo.site import MAC, MANAGEMENT, DemoSite
 from provision.lab.lans import Lab
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
@@ -17,6 +19,7 @@ VENDOR = Path("/var/lib/swtpm-localca")
 _PRINT = r"    ((?:[0-9a-f]{8} ?){4})\s+    ((?:[0-9a-f]{8} ?){4})"
 
 
+@pytest.mark.life
 def test_a_host_enrols_its_tpm_at_boot_and_while_it_runs(lab: Lab) -> None:
     lan = lab.lan("mgmt", MANAGEMENT)
     site = DemoSite(lab, settings=SETTINGS)

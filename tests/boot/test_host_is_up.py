@@ -174,6 +174,7 @@ def shuts_down(site: HostSite, vm: VM) -> None:
     assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
 
 
+@pytest.mark.life
 def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
     counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from provision.image.build import Image
@@ -61,6 +62,7 @@ def replaced(own: Drive, path: Path, content: bytes) -> Drive:
     return Drive(path, replace(own.kind, serial="other"))
 
 
+@pytest.mark.life
 def test_only_a_seed_of_the_own_site_and_only_the_named_identity_is_taken(lab: Lab, probe: Image) -> None:
     image, knows = small_image(), site_archive([OURS.public_key().public_bytes_raw()], [], [])
     own = drive(lab)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from provision.demo.site import GUEST, INVENTORY, MAC, PRINCIPAL, DemoSite, foreign_dhcp
 from provision.enrolled_tpm import EnrolledTpm, KeyKind
 from provision.lab.lans import Lab
@@ -40,6 +42,7 @@ def enroll(site: DemoSite, vm: VM, scratch: Path) -> None:
         service.close()
 
 
+@pytest.mark.life
 def test_credentials_come_over_a_general_lan_for_the_host_s_own_tpm_alone(lab: Lab, tmp_path: Path) -> None:
     lan = lab.lan("guest", GUEST)
     site = DemoSite(lab, OURS, SETTINGS)
