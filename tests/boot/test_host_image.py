@@ -20,6 +20,12 @@ KEY = "00ff" * 16
 # The seed brings a unit of the test's own, as a site may bring one of its own.
 UNIT = "[Unit]\nAfter=multi-user.target\n[Service]\nExecStart=/bin/sh /etc/provision/test.sh\n"
 WANTS = "[Unit]\nWants=provision-test.service\n"
+# systemd gives networks two minutes, which an emulated machine beside others may need for more than that.
+WAITS = """[Service]
+TimeoutStartSec=1200
+ExecStart=
+ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --timeout=1200
+"""
 BASICS = r"""
 exec >/dev/ttyS0 2>&1
 said() { echo "SAID $1: $(shift; "$@" 2>&1 | tr '\n' ' ')"; }
@@ -60,6 +66,7 @@ def tree(script: str, about: dict[str, str]) -> dict[str, File]:
         "/etc/provision/test.sh": (0o755, f"{script}\necho SAID end: .\n".encode()),
         "/etc/systemd/system/provision-test.service": (0o644, UNIT.encode()),
         "/etc/systemd/system/multi-user.target.d/test.conf": (0o644, WANTS.encode()),
+        "/etc/systemd/system/systemd-networkd-wait-online.service.d/test.conf": (0o644, WAITS.encode()),
     }
     return {path: File(data, f"{mode:04o}") for path, (mode, data) in own.items()}
 
