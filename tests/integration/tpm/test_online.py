@@ -192,6 +192,12 @@ def test_another_chain_is_refused_in_words(host: Wrapped, pcr: int, words: str) 
     refused(host, words)
 
 
+def test_grub_without_secure_boot_is_refused_in_words(host: Wrapped) -> None:
+    """All that was booted is right, and was enrolled with Secure Boot on."""
+    booted(host, first=keys(b"Microsoft", secure=b"\0"))
+    refused(host, "its firmware does not say, before all else in PCR 7, that Secure Boot is on")
+
+
 def test_one_more_application_is_refused(unified: Wrapped) -> None:
     binding = unified.bindings()[1]
     at = next(n for n, one in enumerate(binding.expected) if one.kind == EventType.EFI_BOOT_SERVICES_APPLICATION)
