@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -148,6 +149,38 @@ def test_what_runs_after_it_was_opened_opens_nothing_another_kernel_included(hos
     host.refused("no approved boot chain is the one that was booted", "chain")
     host.restart()
     assert host.run() and host.token() == CANARY
+
+
+def killed(*_: object) -> None:
+    raise SystemExit(1)
+
+
+def test_what_runs_after_it_was_given_up_opens_nothing_either(host: Wrapped) -> None:
+    """The program has ended without the credentials, however that came, and everything is well for whoever is next."""
+    host.boot()
+    versions = type(host.here.service.core.store.image_versions)
+    for where, name, failure in (
+        (host, "silent", True),
+        (versions, "is_revoked", lambda *_: True),
+        (host, "change", lambda file: file[:-1]),
+        (host, "change", killed),
+    ):
+        with pytest.MonkeyPatch.context() as patched, suppress(SystemExit):
+            patched.setattr(where, name, failure)
+            assert not host.run()
+        host.refused("no approved boot chain is the one that was booted", "chain")
+        host.restart()
+    assert host.run() and host.token() == CANARY
+
+
+def test_a_tpm_that_does_not_measure_it_is_said(host: Wrapped) -> None:
+    def broken(*_: object) -> None:
+        raise TPM.TpmError(0x182, 0x101)
+
+    host.silent = True
+    with patch.object(TPM.Tpm, "extend", broken):
+        assert not host.run()
+    assert "does not measure that this host has given up:" in host.console[-2]
 
 
 def test_another_host_s_tpm_with_this_host_s_mac_opens_nothing(host: Wrapped, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def refused(host: Wrapped, words: str) -> None:
     """Require that nothing is given, by policy, that the console says why, and that the operator is told."""
     host.console.clear()
     before = len(host.wire)
-    assert not host.run()
+    assert not host.attempt()
     assert words in " ".join(host.console), host.console
     assert not any(one.startswith(b"provision-envelope") for one in host.wire[before:])
     # What comes again within a minute is counted.
