@@ -229,14 +229,30 @@ def test_a_revoked_image_opens_nothing_also_with_its_old_approval(host: Wrapped)
         host.refused("the approval of what was booted is revoked", "revoked")
 
 
-def test_a_cleared_tpm_forgets_what_it_remembered_and_nothing_else(host: Wrapped) -> None:
+def test_a_cleared_tpm_forgets_what_it_remembered_and_the_operator_is_told(host: Wrapped) -> None:
     """Its endorsement key stays, and with it what is wrapped: docs/deployment.md says what that means."""
     host.boot()
     assert host.run()
-    host.tpm.run("clear", "-c", "p")
-    (host.root / "etc/provision/token").unlink()
+    old = next(one for one in host.wire if one.startswith(b"provision-envelope"))
+    host.here.secret("node1", b"canary-of-the-second-token")
     host.restart()
-    assert host.run() and host.token() == CANARY
+    assert host.run() and host.token() != CANARY and host.here.audit("tpm-cleared") == []
+    host.tpm.run("clear", "-c", "p")
+    host.change = lambda file: old
+    host.restart()
+    assert host.run() and host.token() == CANARY, "somebody with an old envelope has what that held"
+    [told] = host.here.audit("tpm-cleared")
+    assert (told["host"], "its TPM remembered 0, after it had opened" in told["reason"]) == ("node1", True)
+    [alert] = host.here.service.reports.status(ROOT, "node1").hosts[0].alerts
+    assert "it was cleared, or somebody has changed its memory" in alert.text
+    # Once it has opened its newest envelope, it remembers that again.
+    host.change = lambda file: file
+    host.restart()
+    assert host.run() and host.token() == b"canary-of-the-second-token"
+    host.change = lambda file: old
+    host.restart()
+    host.refused("was opened already", "old")
+    assert len(host.here.audit("tpm-cleared")) == 2, "and the number of the old one was less, too"
 
 
 def test_a_host_without_a_tpm_says_so(host: Wrapped) -> None:
