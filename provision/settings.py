@@ -157,7 +157,7 @@ EVENTS = (
     "duplicate-identity",
     *("login-failed", "link-refused", "store-not-trusted", "store-accepted", "clock-went-back", "clock-accepted"),
     *("enrolment-opened", "enrolment-closed", "tpm-enrolled", "tpm-pending", "tpm-refused", "tpm-rejected"),
-    *("tpm-removed", "tpm-imported", "update-failed", "recovered"),
+    *("tpm-removed", "tpm-imported", "tpm-cleared", "update-failed", "recovered"),
 )
 """What a webhook can be told of: events of the audit log, decisions by what was decided."""
 

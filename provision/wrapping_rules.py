@@ -72,7 +72,7 @@ def _unproved(name: str, proof: Proof | None) -> Denial | None:
         return Denial(
             "tpm-not-proved",
             name,
-            f"{name} gets its envelope with a proof of its boot only ('tpm: online'), and gave none",
+            f"{name} gets its envelope only with a proof of its boot ('tpm: online'), and it gave none",
             f"Boot {name} by an image that gives one, or set 'tpm: offline'",
         )
     return Denial("tpm-proof-failed", name, *proof.refused) if proof.refused is not None else None

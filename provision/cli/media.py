@@ -56,7 +56,7 @@ def disk(
     can read the file. That of a host with 'chain: uki' has the signed image, for UEFI, and no secret. With --selector
     and --out a batch of images is written, with a manifest; run it again to resume.
 
-    With --shared-base the batch has the base image once, and for each host a patch of some hundred KiB, which carries
+    With --shared-base the batch has the base image once, and for each host a patch of a few hundred KiB, which carries
     the credentials. The script write-disk beside them writes a host's disk at any station, and reads it back.
     """
     if not shared_base:

@@ -21,7 +21,7 @@ from provision.service.configurations import Configurations
 from provision.service.core import Core
 from provision.service.media_builder import MediaBuilder
 from provision.site_key import KeyUse
-from provision.tpm import chains, grub_chain
+from provision.tpm import chains, firmware, grub_chain
 from provision.tpm.chains import Binding, UnifiedKernel
 from provision.tpm.grub_chain import Programs
 from provision.tpm.judging import Expected
@@ -161,6 +161,11 @@ class Bindings:
         if channel.kind is not ChannelKind.GENERAL:
             fact = f"its boots by PXE on '{channel.network}' have its credentials in their seed"
             raise _unbound(name, fact, "boot it there with those, or set 'chain: uki'")
+        tpm = self._core.store.tpms.get(name)
+        if tpm is not None and not firmware.has_secure_boot(tpm.firmware):
+            fact = f"{name} did not have Secure Boot on when its TPM was enrolled, and without it nobody checks GRUB"
+            again = f"enrol its TPM again ('provision tpm remove {name}', then 'provision enroll {name}')"
+            raise _unbound(name, fact, f"turn Secure Boot on and {again}, or set 'chain: uki'")
         return (self.by_grub(state, channel),)
 
     def by_grub(self, state: HostState, channel: Channel) -> Binding:

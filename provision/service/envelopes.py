@@ -59,7 +59,7 @@ class Envelopes:
         host that has to prove each boot, and for no other. Raises Denied, and Gone when the host has just changed."""
         core, name = self._core, state.host.name
         if (start is not None) is not (state.host.tpm is TpmUse.ONLINE):
-            raise Denied(name, "what proves its boot does not fit it", "ask again", "other-release")
+            raise Denied(name, "the proof of its boot does not match its setting", "ask again", "other-release")
         base = core.base_of(state.host)
         approver, approval_key = self._keys.approval()
         _, signing_key = self._keys.signing()

@@ -67,9 +67,7 @@ class Moves:
     def _notes(self, host: Host) -> list[str]:
         store, notes = self._core.store, []
         if store.tpms.holds(host.name):
-            notes.append(
-                f"its TPM is no longer enrolled; enrol that of the new machine: 'provision enroll {host.name}'"
-            )
+            notes.append(f"its TPM is no longer enrolled; enrol the new machine's TPM: 'provision enroll {host.name}'")
         if store.identities.of(host.name) is not None:
             notes.append("the old machine still has its identity on its disk: wipe that disk")
         if host.disk is not None and (host.disk.serial or host.disk.wwn or host.disk.path):

@@ -68,9 +68,10 @@ class Openings:
         self._core = core
         self._last: dict[str, Report] = {}
 
-    def take(self, origin: Origin, outcome: Outcome, number: int, packed: bytes) -> None:
-        """A machine says what became of the envelope of the host whose NIC it has; `packed` are events as JSON, packed
-        by zlib, or nothing; what cannot be read says nothing. Raises Denied when the machine is no host."""
+    def take(self, origin: Origin, outcome: Outcome, number: int, packed: bytes, remembered: int | None = None) -> None:
+        """A machine says what became of the envelope of the host whose NIC it has, and which number its TPM remembered
+        before (0: none; None: it does not say). `packed` are events as JSON, packed by zlib, or nothing; what cannot be
+        read says nothing. Raises Denied when the machine is no host."""
         core, asks, now = self._core, origin.requester, self._core.clock()
         state = core.state_by_mac(asks.mac)
         if state is None:
@@ -84,17 +85,43 @@ class Openings:
         name = state.host.name
         events = _events(packed)
         where = str(origin.channel)
-        said = {"time": now, "event": "envelope-opened", "host": name, "channel": where, "mac": asks.mac}
-        said |= {"version": number, "answer": str(outcome)}
-        core.audit.record(said, bound=opening(where, name))
+        about = {"time": now, "host": name, "channel": where, "mac": asks.mac}
+        said = {"event": "envelope-opened", "version": number, "answer": str(outcome)}
+        core.audit.record(about | said, bound=opening(where, name))
         self._last[name] = Report(outcome, number, now, events)
         if outcome is not Outcome.OPENED:
             fact = f"{name} {WORDS[outcome]}. Look at its console, and at 'provision tpm explain {name}'."
             core.alerts.raise_(name, "envelope-not-opened", fact, now)
+        self._look_at_memory(about, number if outcome is Outcome.OPENED else 0, remembered)
+
+    def _look_at_memory(self, about: Mapping[str, object], opened: int, remembered: int | None) -> None:
+        """Tell when the host's TPM remembers a lower number than it has opened; then know that it has `opened` one."""
+        core, name = self._core, str(about["host"])
+        tpms = core.store.tpms
+        known = tpms.opened(name)
+        if remembered is not None and remembered < known:
+            reason = f"its TPM remembered {remembered}, after it had opened {known}"
+            core.audit.record(
+                {**about, "event": "tpm-cleared", "reason": reason}, bound=opening(str(about["channel"]), name)
+            )
+            core.alerts.raise_(name, "tpm-cleared", _cleared(name), core.clock())
+        # Whoever says it in the host's name is believed in no number that was never given.
+        if tpms.get(name) is not None and opened <= core.store.envelopes.newest(name):
+            tpms.has_opened(name, opened)
+            core.witness()
 
     def last(self, host: str) -> Report | None:
         """What the host said last; None when it has said nothing to this process."""
         return self._last.get(host) if host in self._core.hosts else None
+
+
+def _cleared(name: str) -> str:
+    return (
+        f"{name}'s TPM has forgotten which envelopes it had opened:"
+        " it was cleared, or somebody has changed its memory. "
+        f"Old envelopes opened on it until {name} opened its newest one, those of revoked images, too. "
+        f"If none of you has cleared it, run 'provision host compromised {name}'."
+    )
 
 
 def _events(packed: bytes) -> tuple[Event, ...]:

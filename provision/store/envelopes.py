@@ -35,6 +35,10 @@ class Envelopes:
             self._known[host] = number, content
             return number
 
+    def newest(self, host: str) -> int:
+        """The number of the host's newest envelope; 0 when it was never given one."""
+        return self._known.get(host, (0, ""))[0]
+
     def load(self, connection: Connection) -> None:
         """Read what is kept in memory."""
         names = self._picture.names()

@@ -51,6 +51,7 @@ TABLES = (
     schema.tpms,
     schema.tpm_loaders,
     schema.tpm_starts,
+    schema.tpm_openings,
     schema.tpm_windows,
     schema.tpm_imports,
     schema.envelopes,

@@ -178,6 +178,11 @@ MIGRATIONS = (
             " PRIMARY KEY (host_id))",
         ),
     ),
+    Migration(
+        15,
+        "which envelopes hosts say that their TPMs have opened",
+        (f"CREATE TABLE tpm_openings ({_HOST}, number INTEGER NOT NULL, PRIMARY KEY (host_id))",),
+    ),
 )
 
 

@@ -311,6 +311,14 @@ tpm_starts = Table(
     Column("restarts", Integer, nullable=False),
 )
 
+# The highest number of an envelope that a host says its TPM has opened.
+tpm_openings = Table(
+    "tpm_openings",
+    metadata,
+    _host_id(primary_key=True),
+    Column("number", Integer, nullable=False),
+)
+
 tpm_windows = Table(
     "tpm_windows",
     metadata,

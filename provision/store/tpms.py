@@ -21,7 +21,7 @@ from provision.store.dialect import Statement
 from provision.store.keys import MasterKey, Purpose
 from provision.store.ledger import Row
 from provision.store.rows import raw
-from provision.store.schema import as_time, tpm_loaders, tpm_starts, tpms
+from provision.store.schema import as_time, tpm_loaders, tpm_openings, tpm_starts, tpms
 from provision.store.snapshot import EMPTY, Picture
 
 MOST_PENDING = 4
@@ -43,6 +43,7 @@ class Tpms:
         self._known: dict[str, dict[str, EnrolledTpm]] = {}
         """By host and fingerprint."""
         self._starts: dict[str, tuple[int, int]] = {}
+        self._opened: dict[str, int] = {}
 
     def get(self, host: str) -> EnrolledTpm | None:
         """The TPM that is enrolled for the host."""
@@ -84,7 +85,7 @@ class Tpms:
                     tx.posting.add(tpm_loaders, row)
             others = self._of(tpm.host) if tpm.is_pending else EMPTY
             self._known[tpm.host] = {**others, tpm.fingerprint: tpm}
-            self._starts.pop(tpm.host, None)
+            self._forget(tpm.host)
 
     def start(self, host: str) -> tuple[int, int] | None:
         """How often the host's TPM had been reset, and restarted since, when it last proved a boot."""
@@ -108,6 +109,23 @@ class Tpms:
                 tx.connection.execute(insert(tpm_starts).values(host_id=host_id, resets=start[0], restarts=start[1]))
                 tx.posting.add(tpm_starts, (host_id, *start))
             self._starts[host] = start
+
+    def opened(self, host: str) -> int:
+        """The highest number of an envelope that the host says its TPM has opened; 0 for none."""
+        return self._opened.get(host, 0)
+
+    def has_opened(self, host: str, number: int) -> None:
+        """Know that the TPM of the host has opened the envelope of that number. Raises NotFound and Unavailable."""
+        host_id = self._picture.host_id(host)
+        with self._database.lock:
+            if number <= self.opened(host):
+                return
+            with self._database.write() as tx:
+                tx.connection.execute(delete(tpm_openings).where(tpm_openings.c.host_id == host_id))
+                tx.posting.drop(tpm_openings, host_id)
+                tx.connection.execute(insert(tpm_openings).values(host_id=host_id, number=number))
+                tx.posting.add(tpm_openings, (host_id, number))
+            self._opened[host] = number
 
     def remove(self, host: str) -> None:
         """Know none of the host's TPMs any longer, neither the one that is enrolled nor those that wait. Raises
@@ -140,13 +158,13 @@ class Tpms:
     def removing(self, tx: Transaction, host: str) -> Callable[[], None]:
         """Remove the host's TPMs in a transaction; what is returned shows it in memory afterwards."""
         host_id = self._picture.host_id(host)
-        for table in (tpms, tpm_loaders, tpm_starts):
+        for table in (tpms, tpm_loaders, tpm_starts, tpm_openings):
             tx.connection.execute(delete(table).where(table.c.host_id == host_id))
             tx.posting.drop(table, host_id)
 
         def show() -> None:
             self._known.pop(host, None)
-            self._starts.pop(host, None)
+            self._forget(host)
 
         return show
 
@@ -155,6 +173,7 @@ class Tpms:
         names, self._known = self._picture.names(), {}
         loaders = {(row[0], row[1]): row[2] for row in _ALL_LOADERS.run(connection)}
         self._starts = {names[row[0]]: (row[1], row[2]) for row in connection.execute(select(tpm_starts))}
+        self._opened = {names[row[0]]: row[1] for row in connection.execute(select(tpm_openings))}
         for row in _ALL.run(connection):
             tpm = _tpm(row, names[row[0]], loaders.get((row[0], row[1]), ""))
             if hmac.compare_digest(self._row(row[0], tpm)[-1], str(row[-1])):
@@ -164,7 +183,12 @@ class Tpms:
         """Keep nothing in memory of hosts that are gone."""
         for name in names:
             self._known.pop(name, None)
-            self._starts.pop(name, None)
+            self._forget(name)
+
+    def _forget(self, host: str) -> None:
+        """What its TPM is known to have done."""
+        self._starts.pop(host, None)
+        self._opened.pop(host, None)
 
     def _of(self, host: str) -> Mapping[str, EnrolledTpm]:
         return self._known.get(host, EMPTY)

@@ -38,6 +38,11 @@ def describe(events: Iterable[Event]) -> str:
     return f"{_secure_boot(confirmed)}{f', version {versions}' if versions else ''}"[:_LONGEST]
 
 
+def has_secure_boot(description: str) -> bool:
+    """Whether the words of `describe` say that Secure Boot is on."""
+    return description.startswith(_ON)
+
+
 def is_enforcing(events: Iterable[Event]) -> bool:
     """Whether it is the first thing in PCR 7 that Secure Boot is on."""
     first = next((event for event in events if event.pcr == _KEY_STORE), None)

@@ -72,10 +72,10 @@ def _applications(binding: Binding, events: Iterable[Event]) -> str | None:
     for event in (one for one in events if one.pcr == APPLICATIONS):
         if _is_program(event):
             if event.digest not in programs:
-                return f"its firmware started a program that is none of its boot chain: {event_words.named(event)}"
+                return f"its firmware started a program that is not part of its boot chain: {event_words.named(event)}"
             started.append(event.digest)
         elif not _is_harmless(event):
-            return f"its firmware measured into PCR 4 what is no step of a boot: {event_words.named(event)}"
+            return f"its firmware measured into PCR 4 something that is not a boot step: {event_words.named(event)}"
     # A boot option may have come as far as to start one of them before another did all of it.
     if started[-len(programs) :] != programs:
         return "its firmware did not start the programs of its boot chain, each of them in its order"

@@ -33,22 +33,27 @@ def add_routes(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
     @app.post(boot_paths.http(EnvelopeFile()), status_code=204)
     async def opened(request: Request) -> Response:
         """The booted host says what became of its envelope."""
-        outcome, number, events = _said(await request.body())
+        said = _said(await request.body())
         origin = await edge.origin(request.client.host if request.client else None)
-        await asyncio.to_thread(netboot.openings.take, origin, outcome, number, events)
+        await asyncio.to_thread(netboot.openings.take, origin, *said)
         return Response(status_code=204)
 
 
-def _said(body: bytes) -> tuple[Outcome, int, bytes]:
+def _said(body: bytes) -> tuple[Outcome, int, bytes, int | None]:
     try:
         said = json.loads(body)
         outcome, number, events = Outcome(said["outcome"]), said["number"], b64decode(said["events"], validate=True)
+        # Images of before do not say it.
+        remembered = said.get("remembered")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _invalid() from None
-    whole = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MOST_NUMBER
-    if not whole:
+    if not _is_number(number) or not (remembered is None or _is_number(remembered)):
         raise _invalid()
-    return outcome, number, events
+    return outcome, number, events, remembered
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_NUMBER
 
 
 def _invalid() -> Invalid:

@@ -287,7 +287,7 @@ def opens_nothing_with_companions(office: Office) -> None:
     nics = (Nic(office.lan, MAC),)
     machine = Machine("companions", Firmware.SECURE_BOOT, nics, (Device.DISK,), 1024, disk=disk, tpm=True)
     with office.switched_on(machine, office.variables) as vm:
-        vm.wait_for(r"provision-secrets: this host has not got its credentials:", PATIENCE)
+        vm.wait_for(r"provision-secrets: this host did not get its credentials:", PATIENCE)
         vm.wait_for(r"no approved boot chain is the one that was booted \(PCR 7\+11\+12", TIMEOUT)
         assert office.hears(2) == ["opened", "chain"]
     [status] = office.json("status", "node1")["hosts"]

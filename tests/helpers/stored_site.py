@@ -96,6 +96,7 @@ def make_past(directory: Path) -> Past:
         rollouts.move(["node3"], now)
         here.service.core.store.tpms.put(tpm("node1", loader="a certificate"))
         here.service.core.store.tpms.rise("node1", (4, 0))
+        here.service.core.store.tpms.has_opened("node1", 1)
         here.service.core.store.enrolments.open("node2", 10080, now, ROOT)
         here.service.core.store.enrolments.take({"node1": "ab" * 32}, now, ROOT)
         here.service.core.store.envelopes.number("node1", "content", now)

@@ -16,7 +16,7 @@ def tpm(host: str = "n1", number: int = 1, known: str = "imported", **fields: An
         "fingerprint": f"{number:064x}",
         "attestation": b"\0\x0b" + bytes(32),
         "pcr7": bytes(range(32)),
-        "firmware": "EDK II",
+        "firmware": "UEFI, Secure Boot on, version 9.1",
         "at": NOW,
         "actor": "uid=0",
     }

@@ -161,7 +161,7 @@ def test_disks_come_in_each_format_and_as_patches() -> None:
 
 @pytest.mark.integration
 def test_keys_are_wrapped_and_values_computed() -> None:
-    rsa, p256, computed, _ = tpm.main(hosts=30, rounds=1, wrapped=3)
+    rsa, p256, computed, _ = tpm.main(hosts=30, rounds=1, wrapped=3, initrd=4096)
     assert min(rsa.ours, p256.ours, computed.ours) > 0
 
 

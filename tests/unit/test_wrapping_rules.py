@@ -76,7 +76,7 @@ def test_a_denial_says_what_is_missing_and_the_way_out() -> None:
         Wrapping(): "provision enroll node7",
         Wrapping(TpmStanding.PENDING): "provision tpm accept node7",
         Wrapping(TpmStanding.ENROLLED, UNBOUND): "It boots by BIOS. Set it to UEFI.",
-        Wrapping(TpmStanding.ENROLLED, online=True): "with a proof of its boot only ('tpm: online'), and gave none",
+        Wrapping(TpmStanding.ENROLLED, online=True): "only with a proof of its boot ('tpm: online'), and it gave none",
         Wrapping(
             TpmStanding.ENROLLED, online=True, proof=REFUSED
         ): "It has booted something else. Look at its console.",

@@ -22,6 +22,7 @@ from provision.server.networks import Networks
 from provision.server.run import _look_at_images
 from provision.server.webhooks import Receiver
 from provision.service.links import Asked
+from provision.service.openings import Outcome
 from provision.settings import EVENTS, Webhook
 from provision.web import boot_app
 from tests.helpers.paths import ROOT as SOURCES
@@ -106,6 +107,13 @@ def has_tpms(here: Site) -> None:
     tpms.take(ImportTpms(content=b64encode(f"host,fingerprint\nnode1,{'a' * 64}\n".encode())), ROOT)
 
 
+def forgets(here: Site) -> None:
+    """node2's TPM has opened an envelope, and remembers none."""
+    store = here.service.core.store
+    store.tpms.has_opened("node2", store.envelopes.number("node2", "content", here.clock()))
+    here.service.openings.take(origin(MAC2), Outcome.OPENED, 1, b"", 0)
+
+
 def mistrusts(here: Site) -> None:
     here.service.core.store.database.lost_trust()
     here.service.core.footing.watch()
@@ -155,6 +163,7 @@ CAUSES: dict[str, Cause] = {
     "host-moved": lambda here: here.service.moves.move("node1", ("52:54:00:00:00:43",), None, ROOT),
     "network-cut": is_cut,
     "tpm-imported": has_tpms,
+    "tpm-cleared": forgets,
     "tpm-removed": lambda here: here.service.tpms.remove("node2", False, ROOT),
     "host-compromised": lambda here: here.service.compromises.declare("node2", ROOT),
     "credential-removed": lambda here: here.service.credentials.remove("node1", "token", ROOT),

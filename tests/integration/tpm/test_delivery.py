@@ -141,15 +141,6 @@ def test_what_is_measured_after_the_boot_closes_it(host: Wrapped) -> None:
     host.refused("no approved boot chain", "chain")
 
 
-def test_what_runs_after_it_was_opened_opens_nothing_another_kernel_included(host: Wrapped) -> None:
-    """A kernel that is started by kexec, or a rescue shell, finds the PCRs that the boot chain has left."""
-    host.boot()
-    assert host.run()
-    host.refused("no approved boot chain is the one that was booted", "chain")
-    host.restart()
-    assert host.run() and host.token() == CANARY
-
-
 def test_another_host_s_tpm_with_this_host_s_mac_opens_nothing(host: Wrapped, tmp_path: Path) -> None:
     host.boot()
     with software_tpm(tmp_path / "impostor") as other, wrapped(tmp_path / "elsewhere", other) as there:
@@ -194,16 +185,6 @@ def test_a_revoked_image_opens_nothing_also_with_its_old_approval(host: Wrapped)
         host.boot(before)
         patched.setattr(type(store.image_versions), "least", 1)
         host.refused("the approval of what was booted is revoked", "revoked")
-
-
-def test_a_cleared_tpm_forgets_what_it_remembered_and_nothing_else(host: Wrapped) -> None:
-    """Its endorsement key stays, and with it what is wrapped: docs/deployment.md says what that means."""
-    host.boot()
-    assert host.run()
-    host.tpm.run("clear", "-c", "p")
-    (host.root / "etc/provision/token").unlink()
-    host.restart()
-    assert host.run() and host.token() == CANARY
 
 
 def test_a_host_without_a_tpm_says_so(host: Wrapped) -> None:

@@ -78,14 +78,14 @@ def test_nothing_of_it_stays_for_another_start(host: Wrapped, tmp_path: Path, st
     host.silent = True
     host.console.clear()
     assert not host.run()
-    assert "nobody gives this host its envelope" in " ".join(host.console)
+    assert "no server answers with this host's envelope" in " ".join(host.console)
 
 
 def refused(host: Wrapped, words: str) -> None:
     """Require that nothing is given, by policy, that the console says why, and that the operator is told."""
     host.console.clear()
     before = len(host.wire)
-    assert not host.run()
+    assert not host.attempt()
     assert words in " ".join(host.console), host.console
     assert not any(one.startswith(b"provision-envelope") for one in host.wire[before:])
     # What comes again within a minute is counted.
@@ -118,7 +118,7 @@ def test_without_a_proof_there_is_no_envelope_whoever_asks(host: Wrapped) -> Non
     status, content = host.ask("http://10.1.0.1/envelope", "GET", None)
     assert (status, json.loads(content)["rule"]) == (403, "tpm-not-proved")
     state = host.here.service.core.state("node2")
-    with pytest.raises(Denied, match="what proves its boot does not fit it"):
+    with pytest.raises(Denied, match="the proof of its boot does not match its setting"):
         host.here.service.envelopes.file(None, state, (), (1, 0))  # type: ignore[arg-type]
 
 
@@ -179,7 +179,7 @@ def test_once_it_was_opened_nothing_in_this_start_proves_anything(host: Wrapped)
     [
         (8, "PCR 8 is not the computed one"),
         (9, "PCR 9 is not the computed one"),
-        (4, "its firmware started a program that is none of its boot chain"),
+        (4, "its firmware started a program that is not part of its boot chain"),
     ],
 )
 def test_another_chain_is_refused_in_words(host: Wrapped, pcr: int, words: str) -> None:
@@ -192,17 +192,23 @@ def test_another_chain_is_refused_in_words(host: Wrapped, pcr: int, words: str) 
     refused(host, words)
 
 
+def test_grub_without_secure_boot_is_refused_in_words(host: Wrapped) -> None:
+    """All that was booted is right, and was enrolled with Secure Boot on."""
+    booted(host, first=keys(b"Microsoft", secure=b"\0"))
+    refused(host, "its firmware does not say, before all else in PCR 7, that Secure Boot is on")
+
+
 def test_one_more_application_is_refused(unified: Wrapped) -> None:
     binding = unified.bindings()[1]
     at = next(n for n, one in enumerate(binding.expected) if one.kind == EventType.EFI_BOOT_SERVICES_APPLICATION)
     unified.tpm.restart()
     unified.log = b""
     unified.measure((*binding.expected[:at], FOREIGN, *binding.expected[at:]))
-    refused(unified, "its firmware started a program that is none of its boot chain")
+    refused(unified, "its firmware started a program that is not part of its boot chain")
     # And in the log by another name.
     for kind in (EventType.EFI_ACTION, EventType.SEPARATOR, EventType.IPL):
         unified.log = unified.log.replace(entry(FOREIGN), entry(replace(FOREIGN, kind=kind, data=b"Calling")))
-        refused(unified, "measured into PCR 4 what is no step of a boot")
+        refused(unified, "measured into PCR 4 something that is not a boot step")
         unified.log = unified.log.replace(entry(replace(FOREIGN, kind=kind, data=b"Calling")), entry(FOREIGN))
 
 
@@ -303,7 +309,7 @@ def test_a_tpm_that_was_cleared_or_set_back_proves_nothing(host: Wrapped) -> Non
     assert "provision tpm remove node1" in " ".join(host.console)
 
 
-def test_the_same_start_may_ask_again_until_it_has_opened_one(host: Wrapped) -> None:
+def test_the_server_lets_the_same_start_ask_again_until_it_has_opened_one(host: Wrapped) -> None:
     host.change = lambda file: file.replace(b"node1", b"node2", 1)
     host.refused("is not signed by this site", "not-signed")
     host.change = lambda file: file
@@ -327,7 +333,7 @@ def test_a_proof_takes_minutes_and_comes_from_one_machine(host: Wrapped, monkeyp
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(host, "ask", tampered(host, moved))
         host.console.clear()
-        assert not host.run()
+        assert not host.attempt()
         assert "No TPM of node2 is enrolled" in " ".join(host.console)
     host.peer = "10.1.0.11"
     assert host.run(), host.console

@@ -73,7 +73,7 @@ def refused(host: Wrapped, words: str) -> None:
     """It gets no envelope: not one that does not open."""
     host.console.clear()
     before = len(host.wire)
-    assert not host.run()
+    assert not host.attempt()
     assert words in " ".join(host.console), host.console
     assert not any(one.startswith(b"provision-envelope") for one in host.wire[before:])
     last = host.here.service.proving.last("node1")

@@ -67,7 +67,7 @@ def test_a_host_says_so_by_its_key(here: Site) -> None:
 def test_with_an_enrolled_tpm_what_became_of_the_envelope_counts(here: Site) -> None:
     here.service.core.store.tpms.put(tpm("node1"))
     fetch_seed(here)
-    assert (said(here), on_its_way(here)) == ("", True), "it has not got its credentials yet"
+    assert (said(here), on_its_way(here)) == ("", True), "it does not have its credentials yet"
     here.service.openings.take(origin(MAC1), Outcome.OPENED, 1, b"")
     assert said(here) == "the host has opened its envelope"
     here.clock.advance(minutes=1)

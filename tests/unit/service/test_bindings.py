@@ -37,6 +37,12 @@ def seed(host: Wrapped) -> Seed:
     return uncharged(host.here.service.netboot.seed(OFFICE, None))
 
 
+def enrolled_with(host: Wrapped, firmware: str) -> None:
+    """Enrol the TPM again, after a boot of that firmware."""
+    host.here.service.core.store.tpms.remove("node1")
+    host.here.service.core.store.tpms.put(tpm("node1", firmware=firmware))
+
+
 def test_grub_gets_a_seed_without_secrets_that_says_where_the_envelope_is(host: Wrapped) -> None:
     config = host.here.service.netboot.grub_config(OFFICE)
     made = seed(host)
@@ -62,6 +68,32 @@ def test_an_iso_that_grub_reads_is_not_bound(host: Wrapped) -> None:
     host.here.service.netboot.http_boot(OFFICE, 0)
     [entry] = host.here.audit("decision")
     assert (entry["rule"], "in an order that is not computed" in entry["reason"]) == ("chain-not-bound", True)
+
+
+@pytest.mark.parametrize("firmware", ["UEFI, Secure Boot off, version 9.1", "no Secure Boot"])
+def test_grub_without_secure_boot_gets_nothing(host: Wrapped, firmware: str) -> None:
+    """Policy says no to its seed and to its envelope, and every explanation says why and what to do."""
+    service, words = host.here.service, "node1 did not have Secure Boot on"
+    enrolled_with(host, firmware)
+    assert words.encode() in service.netboot.grub_config(OFFICE)
+    assert service.netboot.envelopes is not None
+    with pytest.raises(Denied) as refused:
+        service.netboot.envelopes.give(OFFICE)
+    assert (refused.value.rule, words in refused.value.fact) == ("chain-not-bound", True)
+    assert "'provision tpm remove node1', then 'provision enroll node1'" in refused.value.remedy
+    by_name = {one.network: one for one in service.tpm_explanations.explain("node1", ROOT).networks}
+    assert words in (by_name["office"].missing or "") and by_name["office"].chains == ()
+    enrolled_with(host, "UEFI, Secure Boot on")
+    assert seed(host), "enrolled anew with Secure Boot, it is served"
+
+
+def test_a_unified_kernel_is_bound_without_secure_boot(host: Wrapped) -> None:
+    """Its hash says all that is booted, whoever checks it."""
+    enrolled_with(host, "UEFI, Secure Boot off")
+    state = host.here.service.core.state("node1")
+    state = replace(state, host=state.host.model_copy(update={"chain": Chain.UKI}))
+    unbound = host.here.service.bindings.chains(state, GENERAL).unbound
+    assert unbound is not None and "Secure Boot on" not in unbound[0], "and only the signed image is missing"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_look_changes_nothing_and_says_what_is_left_to_do(here: Site, agent: A
     made = here.service.moves.look("node2", (NEW,), None, ROOT)
     assert here.service.core.store.snapshot is before and here.audit("host-moved") == []
     assert made.changes.notes == (
-        "its TPM is no longer enrolled; enrol that of the new machine: 'provision enroll node2'",
+        "its TPM is no longer enrolled; enrol the new machine's TPM: 'provision enroll node2'",
         "the old machine still has its identity on its disk: wipe that disk",
     )
 

@@ -15,12 +15,13 @@ from tests.helpers.store_samples import NOW, host, inventory, open_store
 def test_numbers_grow_with_the_content_and_stay_with_it(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         store.hosts.apply(inventory(host(1), host(2)), ROOT)
+        assert store.envelopes.newest("n1") == 0
         first = store.envelopes.number("n1", "a", NOW)
         assert first == int(NOW.timestamp()), "above those of a store that was lost before this moment"
         assert store.envelopes.number("n1", "a", NOW + timedelta(days=1)) == first
         second = store.envelopes.number("n1", "b", NOW)
         assert second == first + 1
-        assert store.envelopes.number("n1", "a", NOW - timedelta(days=1)) == second + 1
+        assert store.envelopes.number("n1", "a", NOW - timedelta(days=1)) == store.envelopes.newest("n1") == second + 1
         with pytest.raises(NotFound):
             store.envelopes.number("n9", "a", NOW)
     with open_store(tmp_path) as store:

@@ -79,11 +79,32 @@ def test_how_often_it_was_started_only_rises_until_another_is_enrolled(store: St
         assert again.database.recheck()
 
 
-def test_how_often_it_was_started_is_believed_of_nobody_else(store: Store, tmp_path: Path) -> None:
+def test_what_it_has_opened_only_rises_until_another_is_enrolled(store: Store, tmp_path: Path) -> None:
+    store.tpms.put(tpm())
+    assert store.tpms.opened("n1") == 0
+    for number, known in ((0, 0), (7, 7), (5, 7), (9, 9)):
+        store.tpms.has_opened("n1", number)
+        assert store.tpms.opened("n1") == known
+    store.close()
+    with open_store(tmp_path) as again:
+        assert (again.tpms.opened("n1"), again.tpms.opened("n2")) == (9, 0) and not again.database.distrust
+        with pytest.raises(NotFound):
+            again.tpms.has_opened("n9", 1)
+        again.tpms.remove("n1")
+        assert again.tpms.opened("n1") == 0 and again.database.recheck()
+        again.tpms.put(tpm())
+        again.tpms.has_opened("n1", 3)
+        again.hosts.apply(inventory(host(2)), ROOT)
+        assert again.tpms.opened("n1") == 0 and again.database.recheck()
+
+
+@pytest.mark.parametrize("change", ["UPDATE tpm_starts SET resets = 1", "UPDATE tpm_openings SET number = 1"])
+def test_what_a_tpm_has_done_is_believed_of_nobody_else(store: Store, tmp_path: Path, change: str) -> None:
     store.tpms.put(tpm())
     store.tpms.rise("n1", (4, 0))
+    store.tpms.has_opened("n1", 4)
     store.close()
-    raw(tmp_path, "UPDATE tpm_starts SET resets = 1")
+    raw(tmp_path, change)
     with open_store(tmp_path) as again:
         assert again.database.distrust
 

@@ -49,6 +49,7 @@ def version(data: bytes) -> Event:
 )
 def test_a_firmware_in_words(events: list[Event], said: str) -> None:
     assert firmware.describe(events) == said
+    assert firmware.has_secure_boot(said) is said.startswith("UEFI, Secure Boot on")
 
 
 def test_what_a_digest_does_not_confirm_is_not_told() -> None:

@@ -103,7 +103,9 @@ NAMED_OTHERWISE = [
     measured(4, EventType.EFI_ACTION, b"x" * 121),
     measured(4, EventType.SEPARATOR, b"\xff" * 4),
 ]
-OTHER = "its firmware started a program that is none of its boot chain: efi boot services application 6666666666666666"
+OTHER = (
+    "its firmware started a program that is not part of its boot chain: efi boot services application 6666666666666666"
+)
 LESS = "its firmware did not start the programs of its boot chain"
 
 
@@ -123,7 +125,7 @@ LESS = "its firmware did not start the programs of its boot chain"
         ),
         (uki(rest=(*SECTIONS, measured(12, EventType.IPL, b"one.cred"))), "PCR 12 is not the computed one"),
         *(
-            (uki(CALLING, one, SEPARATOR, STARTED), "its firmware measured into PCR 4 what is no")
+            (uki(CALLING, one, SEPARATOR, STARTED), "its firmware measured into PCR 4 something that is not")
             for one in NAMED_OTHERWISE
         ),
     ],

@@ -32,5 +32,5 @@ def test_an_operator_gives_a_new_one_and_an_admin_ends_it(here: Site, tmp_path: 
     assert admin.post(f"{page}/decommission").status == 303
     known = here.service.core.store.identities.of("node2")
     assert known is not None and known.ordered is Ordered.WIPE
-    assert "It is told to wipe it." in admin.get(page).body.decode()
+    assert "The host has been told to wipe it." in admin.get(page).body.decode()
     assert admin.post("/hosts/node1/reprovision").status == 409, "it has none"
