@@ -105,7 +105,10 @@ def _prepare(state: Path, config: Path) -> list[str]:
 
 
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Inventory files (YAML), or directories of them")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Inventory files (YAML), or directories of them; - is standard input"),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove hosts that the files do not name")] = False,
     yes: Annotated[

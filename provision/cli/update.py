@@ -38,4 +38,4 @@ def line(slots: HostSlots) -> tuple[str, str, str, str, str]:
     if slots.reason:
         doing += f": {slots.reason}"
     failed = ", ".join(one.image or one.version[:16] for one in slots.failed if not one.retried)
-    return runs, f"{slots.running}{proven}", doing, slots.reported, failed
+    return runs, f"{slots.running}{proven}", doing, output.moment(slots.reported), failed

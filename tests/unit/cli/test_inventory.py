@@ -107,3 +107,14 @@ def test_a_resolver_that_is_dead_is_outside(state: Path, monkeypatch: pytest.Mon
     ran = cli(state, "check", "--server", "127.0.0.1:9")
     assert (ran.code, ran.err.count("\n")) == (Exit.UNAVAILABLE, 1)
     assert ran.err.startswith("error: DNS server 127.0.0.1 port 9: no answer; ")
+
+
+def test_an_inventory_comes_by_standard_input(state: Path) -> None:
+    changed = INVENTORY.replace("rack: a", "rack: c")
+    assert changed != INVENTORY
+    assert "2 changed" in good(cli(state, "apply", "-", stdin=changed.encode())).out
+    assert "standard input:1: " in cli(state, "apply", "-", stdin=b"nonsense").err
+
+
+def test_the_base_of_a_host_is_the_one_that_it_boots(state: Path) -> None:
+    assert cli(state, "host", "show", "node1").json["base"] == "base"
