@@ -49,7 +49,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "never": ("no", "false", "off"),
 }
 _UNSUPPORTED: Mapping[str, str] = dict.fromkeys(
-    ("0", "balance-rr", "rr", "3", "broadcast", "5", "balance-tlb", "tlb", "6", "balance-alb", "alb"), _NO_SWITCH
+    ("0", "balance-rr", "rr", "3", "broadcast"), _NO_SWITCH
 )
 INVENTORY = Vocabulary(
     words=_WORDS,
