@@ -135,6 +135,6 @@ def publish(
     output.say(f"{done.directory} is current")
     if done.previous:
         known = f"{done.changes} differences" if done.changes is not None else "differences not known"
-        output.say(f"{done.previous} was before: {known}")
+        output.say(f"{done.previous} was current before; {known}")
     for name in done.removed:
         output.say(f"removed {name}")

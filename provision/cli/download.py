@@ -131,7 +131,7 @@ class _Copy:
         """Write what comes next; raises Unavailable when it is more than there is."""
         # A chunked answer may have any length, whatever it says beside that (RFC 9112 section 6.3).
         if self.done + len(chunk) > self.described.size:
-            raise foreign("gave another medium than it had described")
+            raise foreign("gave a medium that is not the one it had described")
         self._put(self.done, chunk)
         self._count(chunk)
 
@@ -145,10 +145,10 @@ class _Copy:
         """Raises Unavailable when not all of it has come, and Invalid when it is not as described."""
         size = self.described.size
         if self.done != size:
-            raise Unavailable(name, f"only {self.done} of {size} bytes came", "try again")
+            raise Unavailable(name, f"only {self.done} of {size} bytes arrived", "try again")
         if self._digest is not None and self._digest.hexdigest() != self.described.sha256:
-            fact = "what came is not the medium that the server had described (its SHA-256 differs)"
-            raise Invalid(name, fact, "try again; if it differs again, find out what stands between")
+            fact = "what arrived is not the medium that the server had described (its SHA-256 differs)"
+            raise Invalid(name, fact, "try again; if it differs again, find out what changes it on the way")
 
 
 def _content(descriptor: int, most: int) -> Iterator[bytes]:
@@ -190,7 +190,7 @@ def _ask(client: Client, url: str, copy: _Copy) -> None:
             }
         as_told = all(answer.headers.get(name) == value for name, value in told.items())
         if answer.status_code != status or not as_told or "content-encoding" in answer.headers:
-            raise foreign("gave another medium than it had described")
+            raise foreign("gave a medium that is not the one it had described")
         # Not by pieces of a size that httpx is given: of one that breaks off, it drops what has come.
         pending = bytearray()
         try:

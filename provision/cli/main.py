@@ -75,7 +75,9 @@ def _options(
     ] = False,
 ) -> None:
     if server is not None and (state is not None or config is not None):
-        raise typer.BadParameter("is for another server than --state and --config are", param_hint="--server")
+        raise typer.BadParameter(
+            "cannot be given with --state or --config, which are for the server on this machine", param_hint="--server"
+        )
     use(Context(state, config, json, server))
 
 

@@ -51,7 +51,7 @@ def test_apply_shows_makes_and_asks(state: Path, tmp_path: Path) -> None:
     changed.write_text(INVENTORY.replace("rack: a", "rack: b"))
     shown = good(cli(state, "apply", changed, "--dry-run")).out
     assert "rack" in shown
-    assert "nothing would be applied" in shown
+    assert "nothing was applied" in shown
     assert good(cli(state, "apply", changed)).out.splitlines()[:-1] == shown.splitlines()[:-1]
     assert "no difference" in good(cli(state, "apply", changed)).out
     changed.write_text(INVENTORY[: INVENTORY.index("  node2:")])
@@ -59,7 +59,7 @@ def test_apply_shows_makes_and_asks(state: Path, tmp_path: Path) -> None:
     assert len(good(cli(state, "host", "list", "--json")).json) == 3
     refused = cli(state, "apply", changed, "--prune")
     assert (refused.code, refused.err.count("\n")) == (Exit.CONFLICT, 1)
-    assert "say --yes" in refused.err
+    assert "give --yes" in refused.err
     assert len(good(cli(state, "host", "list", "--json")).json) == 3
     good(cli(state, "apply", changed, "--prune", "--yes"))
     assert [h["name"] for h in good(cli(state, "host", "list", "--json")).json] == ["node1"]

@@ -79,7 +79,7 @@ def test_what_a_pipe_gets_is_checked(state: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("provision.cli.download.stream", other)
     code, _, said = piped(monkeypatch, state, "iso", "node1", "-o", "-")
     assert (code, said.count("\n")) == (Exit.INVALID, 1)
-    assert said.startswith("error: standard output: what came is not the medium")
+    assert said.startswith("error: standard output: what arrived is not the medium")
 
 
 def test_a_file_that_nobody_named_is_not_replaced_unasked(state: Path, tmp_path: Path) -> None:

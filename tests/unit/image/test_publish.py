@@ -191,7 +191,7 @@ def test_the_command(tmp_path: Path) -> None:
         ran = cli(tmp_path, "image", "publish", image(tmp_path / str(number), number), "--to", root, "--keep", "2")
         assert ran.code == 0, ran
     assert ran.out.splitlines()[0] == f"{root / name(3)} is current"
-    assert f"removed {name(1)}" in ran.out and f"{name(2)} was before: " in ran.out
+    assert f"removed {name(1)}" in ran.out and f"{name(2)} was current before; " in ran.out
     told = cli(tmp_path, "image", "publish", tmp_path / "3", "--to", root, "--json").json
     assert told == {"directory": str(root / name(3)), "previous": None, "changes": None, "removed": []}
     ran = cli(tmp_path, "image", "publish", tmp_path / "none", "--to", root)
