@@ -123,7 +123,7 @@ class Inventories:
                 raise Conflict(
                     "inventory",
                     f"pruning would remove {count} hosts, more than a tenth of all",
-                    "look at the difference with --dry-run, then say --yes",
+                    "look at the difference with --dry-run, then give --yes",
                 )
             self._make(merged, changes, principal)
             return changes, entity_tag(merged)
