@@ -81,9 +81,10 @@ fuzz-api: $(VENV)/.ready
 	tools/need base integration
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest tests/integration/attacks/test_fuzz.py --timeout 7200
 
+# All that `make test` runs; beside busy loops each test may take longer.
 flaky: $(VENV)/.ready
-	tools/need boot bench browser
-	tools/flaky $(RUNS) $(BIN)/pytest -m "not boot and not packages" -n $(WAITING_JOBS) --dist loadfile --timeout 600
+	tools/need boot bench integration browser usecases
+	tools/flaky $(RUNS) $(BIN)/pytest -m "not packages" $(LAB) --timeout 3600
 
 # How the pages look, for the documentation; one of them while a machine boots.
 pictures: $(VENV)/.ready

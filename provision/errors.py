@@ -60,6 +60,12 @@ class Invalid(ProvisionError):
     exit, status, kind = Exit.INVALID, 422, "invalid"
 
 
+class Usage(Invalid):
+    """A command line that its help does not describe."""
+
+    exit, status, kind = Exit.USAGE, 400, "usage"
+
+
 class TooLarge(Invalid):
     """Input of more bytes than is ever needed; not read to its end."""
 

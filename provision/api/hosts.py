@@ -104,7 +104,7 @@ class HostSlots(Answer):
 
 class HostDetail(Host):
     """One host, whole, with its revision, what its image lacks, identity and slots on its disk, and whether a TPM of it
-    is enrolled or may be."""
+    is enrolled or may be. `base` is the image that it boots: that of a roll-out, its own, or the site's."""
 
     model_config = examples(
         {
@@ -290,7 +290,7 @@ class Window(Answer):
 
 
 class OpenedWindow(Answer):
-    """The window that was opened for a host."""
+    """The window that was opened for a host; `caution` says why that is not enough yet."""
 
     model_config = examples(
         {"host": "node1", "open": True, "expires": "2026-03-01T13:00:00+00:00", "boots": 1, "used": 0}
@@ -301,3 +301,4 @@ class OpenedWindow(Answer):
     expires: Time
     boots: Count
     used: Count
+    caution: Line | None = None

@@ -45,7 +45,7 @@ def build(
 
     given, chosen = context(), releases.named(release) if release else None
     request = builder.Request(recipe, lock, _versions(update_lock, allow_newer), platform=platform, release=chosen)
-    with output.stages(given.json) as progress:
+    with output.stages(given.json, lines=True) as progress:
         image = (builder.verify if verify else builder.build)(request, progress, output.notes(given.json))
         image = builder.export(image, directory) if directory else image
     if given.json:
@@ -89,7 +89,7 @@ def strip(
     from provision.image import strip as stripper
 
     given = context()
-    with output.stages(given.json) as progress:
+    with output.stages(given.json, lines=True) as progress:
         image = stripper.strip(source, platform, directory, progress=progress)
     if given.json:
         output.data({**image.about, "directory": str(image.directory)})
@@ -135,6 +135,6 @@ def publish(
     output.say(f"{done.directory} is current")
     if done.previous:
         known = f"{done.changes} differences" if done.changes is not None else "differences not known"
-        output.say(f"{done.previous} was before: {known}")
+        output.say(f"{done.previous} was current before; {known}")
     for name in done.removed:
         output.say(f"removed {name}")

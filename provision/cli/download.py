@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from provision.api.media import MediumDescription
 from provision.api.operations import Operation
@@ -27,6 +28,7 @@ _FORWARD = 64 << 10
 _AT_ONCE = 1 << 20
 _BLOCK = 4096
 _ZERO = bytes(_BLOCK)
+_Put = Callable[[int, bytes], object]
 
 
 def describe(client: Client, url: str, quiet: bool) -> MediumDescription:
@@ -65,16 +67,35 @@ def download(
     """
     try:
         with _target(path, described.etag, keep) as descriptor:
-            copy = _Copy(descriptor, described, progress, checked=keep or client.url is not None)
+            put = partial(_write_sparse, descriptor)
+            copy = _Copy(put, described, progress, checked=keep or client.url is not None)
             if keep:
-                copy.take_up()
+                copy.take_up(descriptor)
             _fetch(client, url, copy)
-            copy.finish(path)
+            copy.require_whole(str(path))
+            os.ftruncate(descriptor, described.size)
     except OSError as error:
         raise unwritable(path, error) from None
     except Broken as error:
         remedy = "run the command again: what has come is kept" if keep else error.remedy
         raise Unavailable(error.subject, error.fact, remedy) from None
+
+
+def stream(client: Client, url: str, described: Described, target: BinaryIO, progress: Callable[[int], None]) -> None:
+    """Write the medium at `url`, which was `described` before, to a pipe, which has got some of it when this raises.
+
+    Raises as `download` does.
+    """
+    name = "standard output"
+    copy = _Copy(lambda offset, chunk: target.write(chunk), described, progress, checked=True)
+    try:
+        _fetch(client, url, copy)
+        target.flush()
+    except BrokenPipeError:
+        raise  # who reads has had enough, as of any command
+    except OSError as error:
+        raise unwritable(name, error) from None
+    copy.require_whole(name)
 
 
 def _target(path: Path, etag: str, keep: bool) -> AbstractContextManager[int]:
@@ -93,25 +114,25 @@ class Described(Protocol):
 
 
 class _Copy:
-    """What has come of a medium: its first `done` bytes, which the file has."""
+    """What has come of a medium: its first `done` bytes, which were `put` at their offsets."""
 
-    def __init__(self, descriptor: int, described: Described, progress: Callable[[int], None], checked: bool) -> None:
+    def __init__(self, put: _Put, described: Described, progress: Callable[[int], None], checked: bool) -> None:
         self.described, self.done = described, 0
-        self._descriptor, self._progress = descriptor, progress
+        self._put, self._progress = put, progress
         self._digest = hashlib.sha256() if checked else None
 
-    def take_up(self) -> None:
+    def take_up(self, descriptor: int) -> None:
         """Begin with what an earlier run has kept. It wrote from the first byte on, so all up to the end is there."""
-        for chunk in _content(self._descriptor, self.described.size):
+        for chunk in _content(descriptor, self.described.size):
             self._count(chunk)
-        os.ftruncate(self._descriptor, self.done)
+        os.ftruncate(descriptor, self.done)
 
     def take(self, chunk: bytes) -> None:
         """Write what comes next; raises Unavailable when it is more than there is."""
         # A chunked answer may have any length, whatever it says beside that (RFC 9112 section 6.3).
         if self.done + len(chunk) > self.described.size:
-            raise foreign("gave another medium than it had described")
-        _write_sparse(self._descriptor, self.done, chunk)
+            raise foreign("gave a medium that is not the one it had described")
+        self._put(self.done, chunk)
         self._count(chunk)
 
     def _count(self, chunk: bytes) -> None:
@@ -120,15 +141,14 @@ class _Copy:
         self.done += len(chunk)
         self._progress(self.done)
 
-    def finish(self, path: Path) -> None:
-        """Give the file its length; raises Unavailable when it is not whole, Invalid when it is not as described."""
+    def require_whole(self, name: str) -> None:
+        """Raises Unavailable when not all of it has come, and Invalid when it is not as described."""
         size = self.described.size
         if self.done != size:
-            raise Unavailable(str(path), f"only {self.done} of {size} bytes came", "try again")
+            raise Unavailable(name, f"only {self.done} of {size} bytes arrived", "try again")
         if self._digest is not None and self._digest.hexdigest() != self.described.sha256:
-            fact = "what came is not the medium that the server had described (its SHA-256 differs)"
-            raise Invalid(str(path), fact, "try again; if it differs again, find out what stands between")
-        os.ftruncate(self._descriptor, size)
+            fact = "what arrived is not the medium that the server had described (its SHA-256 differs)"
+            raise Invalid(name, fact, "try again; if it differs again, find out what changes it on the way")
 
 
 def _content(descriptor: int, most: int) -> Iterator[bytes]:
@@ -170,7 +190,7 @@ def _ask(client: Client, url: str, copy: _Copy) -> None:
             }
         as_told = all(answer.headers.get(name) == value for name, value in told.items())
         if answer.status_code != status or not as_told or "content-encoding" in answer.headers:
-            raise foreign("gave another medium than it had described")
+            raise foreign("gave a medium that is not the one it had described")
         # Not by pieces of a size that httpx is given: of one that breaks off, it drops what has come.
         pending = bytearray()
         try:

@@ -126,7 +126,7 @@ def _chosen(address: Address) -> str | None:
     try:
         named = [(certificate, *certificate.names()) for certificate in shown]
     except ValueError:
-        raise Unavailable(address.url, "what it shows is no certificate", "check address and port") from None
+        raise Unavailable(address.url, "what it shows is not a certificate", "check address and port") from None
     root = next((row for row in reversed(named) if row[1] == row[2]), None)
     known = _is_known(address)
     told = [f"the server at {address.url} shows a certificate of '{named[0][1]}'" if named else ""]

@@ -26,6 +26,8 @@ def reprovision(host: HostName) -> None:
     else:
         until = output.moment(opened.expires)
         output.say(f"{host}: boot it from its management network before {until}, and it stores its new identity")
+        if opened.caution is not None:
+            output.say(f"note: {opened.caution}")
 
 
 def decommission(

@@ -105,7 +105,10 @@ def _prepare(state: Path, config: Path) -> list[str]:
 
 
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Inventory files (YAML), or directories of them")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Inventory files (YAML), or directories of them; - is standard input"),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the difference")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove hosts that the files do not name")] = False,
     yes: Annotated[
@@ -143,7 +146,7 @@ def apply(
 def _summarize(shown: Changes, dry_run: bool) -> None:
     site = "site: changed; " if shown.site else ""
     counts = f"{len(shown.added)} added, {len(shown.changed)} changed, {len(shown.removed)} removed"
-    output.say(f"{site}hosts: {counts} ({'dry run, nothing would be' if dry_run else 'all of it was'} applied)")
+    output.say(f"{site}hosts: {counts} ({'dry run, nothing was applied' if dry_run else 'all of it was applied'})")
     for note in shown.notes:
         output.say(f"note: {note}")
 
@@ -151,9 +154,11 @@ def _summarize(shown: Changes, dry_run: bool) -> None:
 def _ask(count: int) -> None:
     question = f"Remove {count} hosts, more than a tenth of all?"
     if not sys.stdin.isatty():
-        raise Conflict("inventory", f"pruning would remove {count} hosts, more than a tenth of all", "say --yes")
+        raise Conflict(
+            "inventory", f"pruning would remove {count} hosts, more than a tenth of all", "give --yes to remove them"
+        )
     if not typer.confirm(question):
-        raise Conflict("inventory", "not confirmed", "nothing was changed")
+        raise Conflict("inventory", "you did not confirm the removal", "nothing was changed")
 
 
 def _file(source: Source) -> File:

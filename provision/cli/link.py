@@ -25,12 +25,13 @@ def create(
     minutes: Annotated[int, typer.Option("--minutes", metavar="N", help="How long")] = 60,
     uses: Annotated[int, typer.Option("--uses", metavar="N", help="How often")] = 1,
     address: Annotated[
-        str | None, typer.Option("--address", metavar="BMC", help="Only for this IP address [whoever has the URL]")
+        str | None, typer.Option("--address", metavar="BMC", help="Only for this IP address [anyone who has the URL]")
     ] = None,
 ) -> None:
     """Make a short URL of a host's medium.
 
-    Whoever has it gets the host's credentials, so give it to the host's BMC alone; it is shown this once. One use is
+    Anyone with the URL can read the host's credentials until it expires, so give it to the host's BMC alone. It is
+    shown only once. One use is
     everything that one address reads of it, until that address has asked for nothing for ten minutes.
     """
     from provision.api.links import MadeLink, MakeLink
@@ -46,7 +47,7 @@ def create(
         return
     for url in made.urls:
         output.say(url)
-    whom = f"by {made.address}" if made.address else "by whoever has it"
+    whom = f"by {made.address}" if made.address else "by anyone who has it"
     good = f"to be used {output.times(made.uses)} {whom}, until {output.moment(made.expires)}"
     output.say(f"link {made.id} to {host}'s {made.medium}: {good}")
     if made.caution:

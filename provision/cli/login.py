@@ -25,7 +25,7 @@ def login(
     ] = None,
     ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="Pin the CA in this PEM file")] = None,
     system_ca: Annotated[
-        bool, typer.Option("--system-ca", help="Pin none: trust the CAs that this system trusts")
+        bool, typer.Option("--system-ca", help="Pin no CA: trust those that this system trusts")
     ] = False,
 ) -> None:
     """Log in to a server: 'provision --server https://HOST login'.

@@ -7,14 +7,14 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from provision.cli import output
 from provision.cli.commands import CommandGroup
 from provision.cli.context import Context, use
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, Usage
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid input, 4 denied by policy, 5 not found, 6 conflict with the
@@ -25,6 +25,9 @@ First steps: 'provision init', 'provision image import base --kernel K --initrd 
 """
 
 _INTERRUPTED = 130
+_JSON = "--json"
+_WRONG_USAGE = cast(type[Exception], typer.BadParameter.__mro__[2])
+"""What typer raises for a command line that it cannot parse: ClickException, which some versions do not export."""
 
 app = typer.Typer(
     name="provision",
@@ -37,6 +40,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    found = version("provision")
+    # This option is parsed before all others, and `main` puts --json first.
+    if sys.argv[1:2] == [_JSON]:
+        output.data({"version": found})
+    else:
+        output.say(f"provision {found}")
+    raise typer.Exit
 
 
 @app.callback()
@@ -53,18 +70,23 @@ def _options(
         typer.Option("--server", metavar="URL", help="Ask this server, https://HOST[:PORT] [$PROVISION_SERVER]"),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, errors included")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print which version this is")
+    ] = False,
 ) -> None:
     if server is not None and (state is not None or config is not None):
-        raise typer.BadParameter("is for another server than --state and --config are", param_hint="--server")
+        raise typer.BadParameter(
+            "cannot be given with --state or --config, which are for the server on this machine", param_hint="--server"
+        )
     use(Context(state, config, json, server))
 
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    arguments = [a for a in sys.argv[1:] if a != "--json"]
+    arguments = [a for a in sys.argv[1:] if a != _JSON]
     wants_json = len(arguments) != len(sys.argv) - 1
     # `--json` is taken anywhere: people write it last.
-    sys.argv[1:] = (["--json"] if wants_json else []) + arguments
+    sys.argv[1:] = ([_JSON] if wants_json else []) + arguments
     try:
         _run(wants_json)
     finally:
@@ -73,7 +95,10 @@ def main() -> None:
 
 def _run(wants_json: bool) -> None:
     try:
-        app(prog_name="provision")
+        if wants_json:
+            _with_json_errors()
+        else:
+            app(prog_name="provision")
     except ProvisionError as error:
         output.failure(error, wants_json)
         sys.exit(int(error.exit))
@@ -94,6 +119,25 @@ def _run(wants_json: bool) -> None:
 
         # What the exception says is for nobody: it may hold anything.
         _fail("provision", f"internal error ({type(error).__name__} in {origin_of_error(error)})", wants_json)
+
+
+def _with_json_errors() -> NoReturn:
+    """Run the command line, and raise what typer would print by itself as a ProvisionError."""
+    try:
+        code = app(prog_name="provision", standalone_mode=False)
+    except typer.Abort:
+        raise ProvisionError("provision", "ended at a question", "nothing was changed") from None
+    except _WRONG_USAGE as error:
+        raise _usage(error) from None
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> Usage:
+    command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "provision"
+    fact = error.format_message()
+    # A group without a command says all of its help.
+    fact = "Missing command" if "\n" in fact.strip() else fact.rstrip(".")
+    return Usage(command, fact, f"see '{command} --help'")
 
 
 def _fail(subject: str, fact: str, wants_json: bool, remedy: str = "") -> NoReturn:

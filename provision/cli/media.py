@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +14,14 @@ from provision.boot import DiskFormat, Kind, Medium
 from provision.cli import output
 from provision.cli.arguments import Selector, route
 from provision.cli.context import context
-from provision.errors import Conflict
+from provision.errors import Conflict, Invalid
 
 Host = Annotated[str | None, typer.Argument(metavar="HOST", help="The host; or use --selector")]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write [HOST.iso, HOST.img]")
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Where to write; - is standard output [HOST.iso, HOST.img]"),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace HOST.iso or HOST.img if it is there already")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Keep what has come when the connection ends; the next run goes on from there")
 ]
@@ -26,10 +30,16 @@ Shared = Annotated[
     bool, typer.Option("--shared-base", help="Write the batch as one base image, a patch for each host, and a script")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
+_STANDARD_OUTPUT = Path("-")
 
 
 def iso(
-    host: Host = None, file: Output = None, selector: Selector = None, out: Out = None, resume: Resume = False
+    host: Host = None,
+    file: Output = None,
+    selector: Selector = None,
+    out: Out = None,
+    resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Write a host's ISO.
 
@@ -38,7 +48,7 @@ def iso(
     same for all hosts and has no secret. With --selector and --out a batch of ISOs is written, with a manifest; run it
     again to resume.
     """
-    _write(Kind(Medium.ISO), host, file, selector, out, resume)
+    _write(Kind(Medium.ISO), _One(host, file, resume, force), selector, out)
 
 
 def disk(
@@ -47,6 +57,7 @@ def disk(
     selector: Selector = None,
     out: Out = None,
     resume: Resume = False,
+    force: Force = False,
     format_: Format = DiskFormat.RAW,
     shared_base: Shared = False,
 ) -> None:
@@ -60,7 +71,7 @@ def disk(
     the credentials. The script write-disk beside them writes a host's disk at any station, and reads it back.
     """
     if not shared_base:
-        _write(Kind(Medium.DISK, format_), host, file, selector, out, resume)
+        _write(Kind(Medium.DISK, format_), _One(host, file, resume, force), selector, out)
     elif selector is None or out is None or host is not None or file is not None or format_ is not DiskFormat.RAW:
         raise typer.BadParameter("give it with --selector LABEL=VALUE and --out DIR", param_hint="--shared-base")
     else:
@@ -69,35 +80,66 @@ def disk(
         write_shared(selector, out)
 
 
-def _write(
-    kind: Kind, host: str | None, file: Path | None, selector: str | None, out: Path | None, resume: bool
-) -> None:
-    if host is not None and selector is None and out is None:
-        _write_one(kind, host, file, resume)
-    elif host is None and selector is not None and out is not None:
+@dataclass(frozen=True)
+class _One:
+    """What was said of the medium of one host."""
+
+    host: str | None
+    file: Path | None
+    resume: bool
+    force: bool
+
+
+def _write(kind: Kind, one: _One, selector: str | None, out: Path | None) -> None:
+    if one.host is not None and selector is None and out is None:
+        if one.file == _STANDARD_OUTPUT:
+            _stream_one(kind, one.host, one.resume)
+        else:
+            _write_one(kind, one.host, one)
+    elif one.host is None and selector is not None and out is not None and not one.force and one.file is None:
         from provision.cli.batch import write_batch
 
-        write_batch(kind, selector, out, keep=resume)
+        write_batch(kind, selector, out, keep=one.resume)
     else:
-        raise typer.BadParameter("give a HOST [-o FILE], or --selector LABEL=VALUE with --out DIR")
+        raise typer.BadParameter("give a HOST [-o FILE] [--force], or --selector LABEL=VALUE with --out DIR")
 
 
-def _write_one(kind: Kind, host: str, file: Path | None, resume: bool) -> None:
+def _write_one(kind: Kind, host: str, one: _One) -> None:
     from provision.cli.download import describe, download
     from provision.writing import require_file
 
     given = context()
     url = route("hosts", host, str(kind))
-    path = file or Path(f"{host}.{kind.suffix}")
+    path = one.file or Path(f"{host}.{kind.suffix}")
     require_file(path)
+    if one.file is None and not one.force and path.exists():
+        raise Conflict(str(path), "is there already", "give --force to replace it, or name a file with -o")
     with given.client() as client:
         described = describe(client, url, given.json)
         with output.bar(path.name, described.size, given.json) as progress:
-            download(client, url, described, path, progress, keep=resume)
+            download(client, url, described, path, progress, keep=one.resume)
     if given.json:
         output.data({**output.members(described), "file": str(path)})
     else:
         output.say(f"wrote {path}: {described.size} bytes, SHA-256 {described.sha256}")
+
+
+def _stream_one(kind: Kind, host: str, resume: bool) -> None:
+    from provision.cli.download import describe, stream
+
+    given = context()
+    url = route("hosts", host, str(kind))
+    if given.json or resume:
+        fact = "takes the place of the answer" if given.json else "cannot be resumed"
+        raise typer.BadParameter(f"{fact}; give -o FILE", param_hint="-o -")
+    if sys.stdout.isatty():
+        fact = "is a terminal, and the medium is binary and may carry credentials"
+        raise Invalid("standard output", fact, "send it through a pipe, or give -o FILE")
+    with given.client() as client:
+        described = describe(client, url, quiet=False)
+        with output.bar(f"{host}.{kind.suffix}", described.size, quiet=False) as progress:
+            stream(client, url, described, sys.stdout.buffer, progress)
+    output.notes(False)(f"{described.size} bytes, SHA-256 {described.sha256}")
 
 
 def render(
@@ -143,6 +185,7 @@ def dhcp(
     """
     from provision.writing import replacing, require_file, unwritable
 
+    file = None if file == _STANDARD_OUTPUT else file
     if file is not None:
         require_file(file)
     if unit is not None and check:

@@ -18,7 +18,7 @@ from provision.errors import Exit, Invalid, ProvisionError
 if TYPE_CHECKING:
     from provision.api.audit import AuditEntry
     from provision.api.hosts import OpenedWindow, StoredIdentity, Window
-    from provision.api.status import Explanation, Status
+    from provision.api.status import Explanation, HostStatus, Status
     from provision.cli.client import Client
 
     _Changed = OpenedWindow | dict[str, Any]
@@ -80,7 +80,7 @@ def window(
     with given.client() as client:
         if host is not None:
             done = change(client, host)
-            output.data(done) if given.json else output.say(_window_said(host, done))
+            output.data(done) if given.json else _say_windows([(host, done)])
             return
         from provision.cli.batch import selected
 
@@ -88,8 +88,7 @@ def window(
     if given.json:
         output.data([{"host": name, **_as_data(came)} for name, came in tried])
     else:
-        for name, came in tried:
-            output.say(_window_said(name, came))
+        _say_windows(tried)
     if any(isinstance(came, ProvisionError) for _, came in tried):
         raise typer.Exit(Exit.FAILED)
 
@@ -118,6 +117,14 @@ def _as_data(done: _Changed | ProvisionError) -> dict[str, Any]:
     if isinstance(done, ProvisionError):
         return {"problem": done.details()}
     return done if isinstance(done, dict) else done.model_dump(mode="json")
+
+
+def _say_windows(done: Sequence[tuple[str, _Changed | ProvisionError]]) -> None:
+    for name, came in done:
+        output.say(_window_said(name, came))
+    for caution in dict.fromkeys(getattr(came, "caution", None) for _, came in done):
+        if caution is not None:
+            output.say(f"note: {caution}")
 
 
 def _window_said(host: str, done: _Changed | ProvisionError) -> str:
@@ -175,7 +182,7 @@ def _picture(seen: Status) -> str:
         (
             (
                 row.host,
-                row.stage,
+                _stage(row),
                 *(f"{row.parts[part]} %" if part in row.parts else None for part in parts),
                 row.medium,
                 row.network,
@@ -202,11 +209,18 @@ def _picture(seen: Status) -> str:
     return "\n".join([*told, *hosts])
 
 
+def _stage(row: HostStatus) -> str:
+    """The furthest thing seen of a boot, or that there is nothing yet."""
+    if row.stage != "nothing":
+        return row.stage
+    return "has not asked for anything yet" if row.started is None else "has begun to boot"
+
+
 def _stored(stored: StoredIdentity) -> tuple[str, str, str, str]:
     state = "being wiped" if stored.wiping else "current" if stored.current else "older"
     state += ", sealed" if stored.sealed else ""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(stored.credentials.items()))
-    return state, stored.revision[:16], versions, stored.reported
+    return state, stored.revision[:16], versions, output.moment(stored.reported)
 
 
 def _window(window: Window | None) -> str | None:
@@ -266,7 +280,7 @@ def _entries(entries: list[AuditEntry]) -> None:
         columns,
         (
             (
-                e.get("time"),
+                output.moment(str(e.get("time") or "")),
                 f"{e.get('event')}: {e.get('subject')}" if e.get("subject") is not None else e.get("event"),
                 e.get("answer"),
                 e.get("host"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HIDDEN = re.compile(r"[^ -~]")
 _FRACTION = re.compile(r"(?<=:[0-9]{2})\.[0-9]+")
+_UTC = re.compile(r"(?<=:[0-9]{2})\+00:00$")
 
 
 def data(value: Any) -> None:
@@ -44,8 +45,9 @@ def _write(text: str) -> None:
 
 
 def moment(text: str) -> str:
-    """A time of the API (ISO 8601), without the fractions of a second that nobody reads."""
-    return _FRACTION.sub("", text)
+    """A time of the API (ISO 8601), without the fractions of a second that nobody reads, and with Z for UTC: the API
+    has two notations of it."""
+    return _UTC.sub("Z", _FRACTION.sub("", text))
 
 
 def times(count: int) -> str:
@@ -148,10 +150,13 @@ def bar(title: str, total: int | None, quiet: bool) -> Iterator[Callable[[int], 
 
 
 @contextmanager
-def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """A progress bar on standard error for named stages; yields a function that takes stage and fraction."""
+def stages(quiet: bool, *, lines: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error for named stages; yields a function that takes stage and fraction.
+
+    Without a terminal there is a line for each stage if `lines` are wanted: of what takes minutes, in a job's log.
+    """
     if quiet or not sys.stderr.isatty():
-        yield lambda stage, part: None
+        yield _liner() if lines and not quiet else lambda stage, part: None
         return
     from rich.progress import BarColumn, TextColumn
 
@@ -160,6 +165,20 @@ def stages(quiet: bool) -> Iterator[Callable[[str, float], None]]:
         task = progress.add_task("", total=1.0, visible=False)
         # What follows a finished stage may take long, and say what it does by itself.
         yield lambda stage, part: progress.update(task, description=_line(stage), completed=part, visible=part < 1)
+
+
+def _liner() -> Callable[[str, float], None]:
+    """What says each stage once, when it begins."""
+    said = ""
+
+    def tell(stage: str, part: float) -> None:
+        nonlocal said
+        if stage != said and part < 1:
+            said = stage
+            sys.stderr.write(f"{_line(stage)}\n")
+            sys.stderr.flush()
+
+    return tell
 
 
 def _progress(*columns: ProgressColumn) -> Progress:

@@ -63,7 +63,7 @@ def detect(
 def _found(seen: Capture, request: Request, name: str | None) -> Detected:
     from provision.image import build, detect
 
-    with output.stages(context().json) as progress:
+    with output.stages(context().json, lines=True) as progress:
         loaded, packages, modules = build.packages_of(request, progress, output.notes(context().json))
     called = name or detect.slug(seen.dmi.get("product_name", ""))
     return detect.detect(seen, modules, loaded.recipe.vetoes, packages, called)

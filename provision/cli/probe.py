@@ -31,7 +31,7 @@ def probe(
 
     given = context()
     image = usecases.load(directory)
-    with output.stages(given.json) as progress:
+    with output.stages(given.json, lines=True) as progress:
         verdicts = usecases.run(image, only or (), progress)
     failed = [verdict.name for verdict in verdicts if not verdict.passed]
     if given.json:
@@ -62,7 +62,7 @@ def minimal_set(
 
     given = context()
     image = usecases.load(directory)
-    with output.stages(given.json) as progress:
+    with output.stages(given.json, lines=True) as progress:
         proposal, verdicts = minimal.run(image, progress)
     text = opened.rules(proposal)
     if file:

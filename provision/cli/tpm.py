@@ -71,7 +71,7 @@ def show(host: HostName) -> None:
         output.say(f"  key          {tpm.kind}, {tpm.firmware}, PCR 7 {tpm.pcr7}")
         if tpm.loader is not None:
             output.say(f"  started by   certificate {tpm.loader}")
-        output.say(f"  since        {output.moment(tpm.at)}, let by {tpm.actor}")
+        output.say(f"  since        {output.moment(tpm.at)}, allowed by {tpm.actor}")
     if not found.tpms:
         output.say(f"{host}: no TPM is enrolled")
     if found.imported is not None:

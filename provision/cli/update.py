@@ -26,7 +26,7 @@ def retry_update(host: HostName) -> None:
         output.data(slots)
     else:
         failed = ", ".join(one.image or one.version[:16] for one in slots.failed)
-        output.say(f"{host}: tries {failed} again when it is to have it")
+        output.say(f"{host}: will try {failed} again when that update is due")
 
 
 def line(slots: HostSlots) -> tuple[str, str, str, str, str]:
@@ -38,4 +38,4 @@ def line(slots: HostSlots) -> tuple[str, str, str, str, str]:
     if slots.reason:
         doing += f": {slots.reason}"
     failed = ", ".join(one.image or one.version[:16] for one in slots.failed if not one.retried)
-    return runs, f"{slots.running}{proven}", doing, slots.reported, failed
+    return runs, f"{slots.running}{proven}", doing, output.moment(slots.reported), failed

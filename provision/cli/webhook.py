@@ -16,7 +16,7 @@ WebhookName = Annotated[str, typer.Argument(metavar="NAME", help="The webhook's 
 def test(name: WebhookName) -> None:
     """Send a receiver an event, and say whether it takes it.
 
-    Its type is webhook-test, and nothing has caused it.
+    The event's type is webhook-test. Nothing has happened.
     """
     from provision.api.webhooks import Tested
 
@@ -26,16 +26,16 @@ def test(name: WebhookName) -> None:
     if given.json:
         output.data(done)
     else:
-        output.say(f"{name}: has taken a test event")
+        output.say(f"{name}: took the test event")
 
 
 def replay(
     name: WebhookName,
     first: Annotated[int, typer.Option("--from", metavar="SEQ", min=1, help="The first entry of the audit log")],
 ) -> None:
-    """Tell a receiver of events again.
+    """Send a receiver past events again.
 
-    It hears of every event from that entry of the audit log on, in order, with the ids that they had before.
+    It gets every event from that entry of the audit log on, in order, with the same ids as before.
     """
     from provision.api.webhooks import Replay, Replayed
 
@@ -45,4 +45,4 @@ def replay(
     if given.json:
         output.data(done)
     else:
-        output.say(f"{name}: is told again of what happened from entry {done.first} to {done.last}")
+        output.say(f"{name}: gets the events of entries {done.first} to {done.last} again")

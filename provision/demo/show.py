@@ -64,7 +64,7 @@ def _boot(lab: Lab, mgmt: Lan, site: DemoSite, say: Say) -> None:
         shown = f"keytab       {PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}"
         if not re.search(r"^    node1$", vm.console, re.MULTILINE) or shown not in vm.console:
             raise Unavailable("demonstration", "the host came up with another identity", "see its console above")
-        wait_up(site)
+        wait_up(site, vm)
     say("It is node1, a hypervisor, and its keytab has the SHA-256 of the one that was sealed.")
     say("$ provision status node1")
     say(site.call("status", "node1"))
@@ -82,14 +82,16 @@ def _refuse(lab: Lab, guest: Lan, say: Say) -> None:
     say(f"  │ {disk.TEXT}")
 
 
-def wait_up(site: DemoSite, medium: str = "pxe", timeout: float = 240) -> None:
-    """Wait until the host, booted from `medium`, has said that it is up; raises Unavailable after `timeout` seconds."""
-    end = time.monotonic() + timeout
-    while (row := site.json("status", "node1")["hosts"][0])["stage"] != "up" or row["medium"] != medium:
-        if time.monotonic() > end:
-            raise Unavailable("demonstration", "the host did not say that it is up", "see its console above")
-        # Asking costs a good part of a processor that the machine may need.
-        time.sleep(3)
+def wait_up(site: DemoSite, vm: VM, medium: str = "pxe") -> None:
+    """Wait until the host, booted from `medium`, has said that it is up; raises WaitFailed when its console has shown
+    nothing new for SILENCE seconds."""
+
+    def is_up() -> bool:
+        row = site.json("status", "node1")["hosts"][0]
+        return bool(row["stage"] == "up" and row["medium"] == medium)
+
+    # Asking costs a good part of a processor that the machine may need.
+    vm.wait_until(is_up, "say that it is up", SILENCE, pause=3.0)
 
 
 def watch(vm: VM, until: str, silence: float, say: Say) -> bool:

@@ -286,8 +286,7 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     packages.fetch_pinned(locked.packages, job.debs, lambda what, done: progress(what, 0.05 + 0.2 * done))
     progress("reading packages", 0.25)
     contents = list(tree.load(locked.packages, job.debs, cache))
-    # What it is made of, not what comes out of it: a file cannot hold its own hash.
-    version = version_for(digest(_inputs(loaded), locked.text(), job.tools, _code())[:12], loaded)
+    version = version_of(loaded, locked, job.tools)
     gathered = gather(loaded, contents, version, cache, progress)
     progress("packing the root file system", 0.6)
     root = packed_root(loaded, gathered, job.tools, cache)
@@ -297,7 +296,12 @@ def _make(job: _Job, target: Path, progress: Progress) -> None:
     used = {node.source for node in gathered.nodes.values()}
     origins = origin.origins((p for p in locked.packages if p.name in used), job.debs, gathered.packages, cache)
     written = report.report(about, loaded, locked, gathered, origins, locked.differences(job.tools))
-    put_report(target, written)
+    put_report(target, written, locked.text())
+
+
+def version_of(loaded: Loaded, locked: Lock, tools: dict[str, str]) -> str:
+    """The version of an image: what it is made of and by, not what comes out, since a file cannot hold its own hash."""
+    return version_for(digest(_inputs(loaded), locked.text(), tools, _code())[:12], loaded)
 
 
 def version_for(generic: str, loaded: Loaded) -> str:
@@ -316,8 +320,9 @@ def put(target: Path, loaded: Loaded, gathered: Gathered, version: str, initramf
     return about
 
 
-def put_report(target: Path, written: dict[str, Any]) -> None:
-    """Write a report, as data, as a page and as a bill of materials, into the directory of its image."""
+def put_report(target: Path, written: dict[str, Any], locked: str) -> None:
+    """Write a report, as data, as a page and as a bill of materials, into the directory of its image, with its lock."""
+    (target / lock.FILE).write_text(locked)
     (target / "report.json").write_text(json.dumps(written, indent=1) + "\n")
     (target / "report.html").write_text(page.page(written))
     (target / bom.FILE).write_text(bom.bom(written))

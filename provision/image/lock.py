@@ -27,6 +27,8 @@ _TOOLS = {
 }
 _NUMBER = re.compile(r"\d+(\.\d+)+|\b\d+\b")
 _FORMAT = 1
+FILE = "lock.json"
+"""What it is called beside a recipe, and beside an image that was made by it."""
 
 
 class _Model(BaseModel):

@@ -19,13 +19,13 @@ from typing import Any
 
 from provision.below import remove, sync_directory
 from provision.errors import Conflict, Invalid, NotFound
-from provision.image import bom, diff, strip
+from provision.image import bom, diff, lock, strip
 from provision.image.cache import on_disk
 
 CURRENT = "current"
 RECORD = "publication.json"
 """In each published image: its number, the one that was current before, and what is different from that."""
-FILES = ("vmlinuz", "initrd", "report.json", "report.html", bom.FILE, "image.json")
+FILES = ("vmlinuz", "initrd", "report.json", "report.html", bom.FILE, lock.FILE, "image.json")
 _NEW, _OLD = ".new-", ".old-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*-[0-9a-f]{12}")
 _AGAIN = "build it again"
@@ -68,9 +68,9 @@ def publish(source: Path, root: Path, keep: int) -> Published:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("w") as lock:
+    with (root / ".lock").open("w") as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(str(root), "another image is being published", "wait until that has ended") from None
         for left in (*root.glob(f"{_NEW}*"), *root.glob(f"{_OLD}*")):

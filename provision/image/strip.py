@@ -48,13 +48,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class Whole:
-    """An image as its directory has it: the initramfs, the squashfs images of the root, image.json and report.json."""
+    """An image as its directory has it: the initramfs, the squashfs images of the root, image.json, report.json
+    and the text of the lock."""
 
     initramfs: bytes
     roots: tuple[bytes, ...]
     kernel: bytes
     about: Mapping[str, Any]
     report: Mapping[str, Any]
+    locked: str
 
 
 def strip(
@@ -81,7 +83,7 @@ def read(directory: Path) -> Whole:
     """Read an image's directory; raises NotFound or Invalid when it is none, or not as it was built."""
     said = diff.load(directory)
     files: dict[str, bytes] = {}
-    for name in ("image.json", "vmlinuz", "initrd"):
+    for name in ("image.json", "vmlinuz", "initrd", lock.FILE):
         try:
             files[name] = (directory / name).read_bytes()
         except OSError as error:
@@ -99,7 +101,16 @@ def read(directory: Path) -> Whole:
     if not complete:
         raise Invalid(str(directory / "report.json"), "is not of this image, or of another version", _AGAIN)
     roots = cpio.read(io.BytesIO(files["initrd"][split:]), str(directory / "initrd"))
-    return Whole(files["initrd"][:split], tuple(root.data for root in roots), files["vmlinuz"], about, said)
+    packed, locked = tuple(root.data for root in roots), _locked(directory, files[lock.FILE], said)
+    return Whole(files["initrd"][:split], packed, files["vmlinuz"], about, said, locked)
+
+
+def _locked(directory: Path, text: bytes, said: Mapping[str, Any]) -> str:
+    """The lock as it is; raises Invalid when it does not have the packages that the report names."""
+    has = {(package.name, package.version) for package in lock.parse(text, str(directory / lock.FILE)).packages}
+    if {(row.get("name"), row.get("version")) for row in said["packages"] if row.get("name") != OWN} - has:
+        raise Invalid(str(directory / lock.FILE), "is not of this image", _AGAIN)
+    return text.decode()
 
 
 def _recipe(whole: Whole) -> Loaded:
@@ -127,7 +138,7 @@ def _made(whole: Whole, loaded: Loaded, scratch: Path, cache: Cache, progress: P
     written = report.report(about, loaded, locked, gathered, origins, locked.differences(tools))
     written["dropped"] = _together(whole.report["dropped"], written["dropped"])
     written["named"] = _still_named(whole.report.get("named", {}), written)
-    build.put_report(target, written)
+    build.put_report(target, written, whole.locked)
     return Image(target, about)
 
 

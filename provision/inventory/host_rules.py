@@ -10,6 +10,7 @@ from provision.host import Addressing, Chain, Host, Interface, Route
 from provision.inventory.device_rules import device_violations
 from provision.inventory.disk_rules import disk_violations
 from provision.inventory.port_rules import port_violations
+from provision.inventory.route_rules import route_violations
 from provision.inventory.site_index import SiteIndex
 from provision.inventory.site_rules import argument_violations, edge
 from provision.inventory.violation import Violation
@@ -41,6 +42,7 @@ def host_violations(host: Host, seen: SiteIndex) -> Iterator[Violation]:
         yield from _routes(interface, where, seen)
         yield from _detours(host, interface, where, seen)
     yield from device_violations(host, path, seen)
+    yield from route_violations(host, path, seen)
     yield from port_violations(host, path, seen)
     yield from _credentials(host, path, seen)
     yield from _command_line(host, path, seen)
@@ -142,13 +144,9 @@ def _routes(interface: Interface, path: Path, seen: SiteIndex) -> Iterator[Viola
     if interface.routes and interface.network is None:
         remedy = "name the network that the routers are on"
         yield Violation((*path, "routes"), "routes without 'network'", remedy, ((*path, "network"),))
-    network, targets = seen.network(interface.network), set()
+    network = seen.network(interface.network)
     for index, route in enumerate(interface.routes):
         where = (*path, "routes", index)
-        if (route.to, route.metric) in targets:
-            remedy = "keep one of them, or give one a 'metric'"
-            yield Violation(where, f"a second route to {route.to}", remedy)
-        targets.add((route.to, route.metric))
         if route.via is None:
             yield from _device_route(interface, route, where)
             continue
@@ -192,10 +190,8 @@ def _detours(host: Host, interface: Interface, path: Path, seen: SiteIndex) -> I
 
 
 def _router(interface: Interface, route: Route, via: Address, network: Network, path: Path) -> Iterator[Violation]:
-    """Whether the host can reach a route's router, and needs it beside its network's gateway."""
-    four = via.version == 4
-    prefix_key, prefix = ("prefix", network.prefix) if four else ("prefix6", network.prefix6)
-    gateway = network.gateway if four else network.gateway6
+    """Whether the host can reach a route's router."""
+    prefix_key, prefix = ("prefix", network.prefix) if via.version == 4 else ("prefix6", network.prefix6)
     on_link = route.onlink or via.is_link_local
     missing = list(_family(interface, route, path, f"the router {via} is out of reach"))
     yield from missing
@@ -204,10 +200,6 @@ def _router(interface: Interface, route: Route, via: Address, network: Network, 
         inside = f"give one inside {prefix}, or add 'onlink: true' to the route"
         remedy = inside if prefix else f"add '{prefix_key}' to it"
         yield Violation((*path, "via"), fact, remedy, (("site", "networks", str(interface.network), prefix_key),))
-    if gateway is not None and route.to.prefixlen == 0 and route.metric is None:
-        fact = f"a default route beside the gateway {gateway} of network '{interface.network}'"
-        remedy = "leave the route out, or the network's gateway, or give the route a 'metric'"
-        yield Violation((*path, "to"), fact, remedy)
 
 
 def _credentials(host: Host, path: Path, seen: SiteIndex) -> Iterator[Violation]:

@@ -39,7 +39,7 @@ def _bond_options(interface: Interface, path: Path) -> Iterator[Violation]:
         ("hash_policy", options.hash_policy, _HASHED),
     ):
         if given is not None and mode not in modes:
-            fact = f"'{key}' means nothing to a bond of mode {mode.value}"
+            fact = f"'{key}' has no effect on a bond of mode {mode.value}"
             remedy = f"leave it out; it goes with {_listed(modes)}"
             yield Violation((*path, "bond_options", key), fact, remedy)
     if options.min_links is not None and options.min_links > len(interface.macs):

@@ -61,7 +61,7 @@ def _server_name(name: str, path: Path) -> Iterator[Violation]:
     """A name that ends in a number is a mistyped address: no such name is in DNS (RFC 3696 section 2)."""
     if _ends_in_a_number(name):
         yield Violation(
-            path, f"'{name}' is neither an IP address nor a DNS name", "correct the address, or name a server"
+            path, f"'{name}' is neither an IP address nor a DNS name", "correct the address, or give the server's name"
         )
 
 

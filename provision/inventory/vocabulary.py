@@ -48,9 +48,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "always": ("yes", "true", "on"),
     "never": ("no", "false", "off"),
 }
-_UNSUPPORTED: Mapping[str, str] = dict.fromkeys(
-    ("0", "balance-rr", "rr", "3", "broadcast", "5", "balance-tlb", "tlb", "6", "balance-alb", "alb"), _NO_SWITCH
-)
+_UNSUPPORTED: Mapping[str, str] = dict.fromkeys(("0", "balance-rr", "rr", "3", "broadcast"), _NO_SWITCH)
 INVENTORY = Vocabulary(
     words=_WORDS,
     synonyms=_SYNONYMS,

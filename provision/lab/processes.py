@@ -157,6 +157,17 @@ def wait_for(
         time.sleep(POLL)
 
 
+def wait_until(true: Callable[[], bool], patience: Patience, subject: str, what: str, path: Path, pause: float) -> None:
+    """Look every `pause` seconds until it is `true`; raises WaitFailed with the last 60 lines of `path` when `patience`
+    has ended before. `what` follows "did not"."""
+    while not true():
+        if why := patience.ended():
+            raise WaitFailed(
+                subject, f"did not {what}, and showed nothing new: waited {why.removeprefix('and ')}", path
+            )
+        time.sleep(pause)
+
+
 def last_lines(path: Path) -> str:
     """The last 60 lines of a text that are not empty."""
     return "\n".join([line for line in plain(path).splitlines() if line.strip()][-60:])

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from provision import proc
 from provision.errors import Unavailable
 from provision.lab import report
 from provision.lab.lans import Lab, Lan
-from provision.lab.processes import Patience, Process, WaitFailed, last_lines, plain, wait_for
+from provision.lab.processes import Patience, Process, WaitFailed, last_lines, plain, wait_for, wait_until
 
 _OVMF = Path("/usr/share/OVMF")
 
@@ -165,10 +165,14 @@ class VM:
         self.wait_for(rf"^{report.END}$", silence)
         return report.parse(self.console)
 
-    def wait_off(self, timeout: float = 30.0) -> None:
-        """Wait until the guest has powered itself off; raises Unavailable after `timeout` seconds."""
-        if self._qemu is not None:
-            self._qemu.wait(timeout)
+    def wait_until(self, true: Callable[[], bool], what: str, silence: float = 120.0, pause: float = 1.0) -> None:
+        """Wait for what others see of the machine, with the patience of `wait_for`; `what` follows "did not"."""
+        name = f"virtual machine {self.machine.name}"
+        wait_until(true, Patience(silence, self.console_file), name, what, self.console_file, pause)
+
+    def wait_off(self, silence: float = 120.0) -> None:
+        """Wait until the guest has powered itself off, with the patience of `wait_for`."""
+        self.wait_until(lambda: not self.running, "switch itself off", silence, 0.1)
 
     def stop(self) -> None:
         """Cut the power; safe to call again."""

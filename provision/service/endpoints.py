@@ -47,6 +47,11 @@ class Endpoints:
         found = self._place(network)
         return found if isinstance(found, Endpoint) else None
 
+    def unheard(self, host: Host) -> tuple[str, ...]:
+        """The host's networks when the settings name none of them, so that nothing answers its network boot."""
+        own = tuple(dict.fromkeys(i.network for i in host.interfaces.values() if i.network))
+        return () if {listen.network for listen in self._settings.listen}.intersection(own) else own
+
     def has_management(self, host: Host) -> bool:
         """Whether a management network is one of the host's."""
         networks = self._site().networks

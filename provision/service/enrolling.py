@@ -229,7 +229,7 @@ def _kind(key: Public, host: str) -> KeyKind:
         return KeyKind.P256
     if key.curve is None and key.key.key_size == 2048:
         return KeyKind.RSA
-    raise Invalid(host, "has an endorsement key that is neither RSA of 2048 bits nor on P-256", "let it show another")
+    raise Invalid(host, "its endorsement key is neither RSA of 2048 bits nor on P-256", "show one of these")
 
 
 def _tpm(

@@ -21,7 +21,7 @@ from provision.boot_paths import (
     PxelinuxDefault,
     SeedFile,
 )
-from provision.errors import Conflict, NotFound, Unavailable
+from provision.errors import Conflict, Unavailable
 from provision.host import Host
 from provision.render import dhcp, grub, pxelinux
 from provision.render.target import BootTarget
@@ -52,7 +52,7 @@ class Exports:
         bindings = [dhcp.BootServer(name, e.interface, e.address, e.port) for name, e in served.items() if e]
         if not bindings:
             remedy = f"add one for {' or '.join(networks)} to provision.toml" if networks else "declare one, and apply"
-            raise NotFound(
+            raise Conflict(
                 "settings",
                 "no [[listen]] block serves a management network",
                 f"{remedy}; a running service must be restarted to see it",

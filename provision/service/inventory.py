@@ -123,7 +123,7 @@ class Inventories:
                 raise Conflict(
                     "inventory",
                     f"pruning would remove {count} hosts, more than a tenth of all",
-                    "look at the difference with --dry-run, then say --yes",
+                    "look at the difference with --dry-run, then give --yes",
                 )
             self._make(merged, changes, principal)
             return changes, entity_tag(merged)
@@ -229,6 +229,7 @@ class Inventories:
         """One host with its revision and what its image lacks; raises NotFound."""
         host, revision, missing = self._core.described(name, principal)
         fields = {name: getattr(host, name) for name in Host.model_fields}
+        fields["base"] = self._core.base_name_of(host)
         fields["tpm_standing"] = enrolment.described(self._core, name)
         held = self._core.store.identities.of(name) is not None
         stored = shown_identity(self._core.state(name), self._builder.is_current) if held else None

@@ -166,7 +166,7 @@ class Updates:
         another image, NotFound, and Unavailable."""
         base = self._core.base_of(host)
         if base.id != wish.version:
-            raise Gone(host.name, "it is to have another image by now", "ask again")
+            raise Gone(host.name, "another image is due for it by now", "ask again")
         entry = self._file(host, base, wish.file)
         try:
             with entry.path.open("rb") as file:

@@ -23,7 +23,15 @@ class Windows:
         """Let the host boot from the network for `minutes` from now on, `boots` times (the site's defaults when None),
         whatever window it had. Raises NotFound, Invalid, Denied."""
         opened = self.give(name, minutes, boots, principal)
-        return api.OpenedWindow(host=name, **dict(shown(opened, self._core.clock())))
+        caution = self._caution(name, principal)
+        return api.OpenedWindow(host=name, **dict(shown(opened, self._core.clock())), caution=caution)
+
+    def _caution(self, name: str, principal: Principal) -> str | None:
+        networks = self._core.endpoints.unheard(self._core.seen(name, principal).host)
+        if not networks:
+            return None
+        remedy = "add one to provision.toml, and restart the service"
+        return f"no [[listen]] block names {' or '.join(networks)}, so nothing answers a network boot there; {remedy}"
 
     def give(self, name: str, minutes: int | None, boots: int | None, principal: Principal) -> Window:
         """The window that `open` opens."""

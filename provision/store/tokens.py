@@ -75,7 +75,7 @@ class Tokens:
     def require(self, name: str) -> Token:
         """The token of this name; raises NotFound."""
         if name not in self._digests:
-            raise NotFound(f"token '{name}'", "there is none of this name", "see 'provision token list'")
+            raise NotFound(f"token '{name}'", "there is no token with this name", "see 'provision token list'")
         return self._by_digest[self._digests[name]]
 
     def stands(self, principal: Principal) -> bool:

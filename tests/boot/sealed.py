@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from provision.demo.site import DemoSite
 from provision.lab.vm import VM
 from tests.boot.drives import Drive
 from tests.boot.sealed_site import SealedSite
@@ -27,9 +25,9 @@ def boot(site: SealedSite, cell: Cell) -> None:
     with _offered(site, cell), site.guest.capture() as capture, vm:
         _has_its_credentials(site, member, vm)
         _has_its_addresses(member, vm)
-        assert _said(site, member, "envelope-opened")["answer"] == "opened"
+        assert _said(site, vm, member, "envelope-opened")["answer"] == "opened"
         if cell.name in site.disks:
-            versions = _said(site, member, "identity-stored")["versions"]
+            versions = _said(site, vm, member, "identity-stored")["versions"]
             assert versions == " ".join(f"{name}=1" for name in sorted(site.secrets[member.name]))
     sent = Sent.over(capture)
     assert sent.has(b"provision-seed"), "a capture of nothing would prove nothing"
@@ -73,17 +71,6 @@ def _has_its_addresses(member: Member, vm: VM) -> None:
         vm.wait_for(rf" {member.ipv6}/64", 60)
 
 
-def stored(site: DemoSite, host: str) -> dict[str, Any]:
-    """The identity that the host says it has on its disk; its first word of it comes within seconds."""
-    end = time.monotonic() + 120
-    while True:
-        [row] = site.json("status", host)["hosts"]
-        if row["stored"] is not None:
-            return dict(row["stored"])
-        assert time.monotonic() < end, f"{host} has not said what is on its disk"
-        time.sleep(1)
-
-
 def stores_ciphertext_alone(own: Drive, needles: dict[str, bytes]) -> None:
     """The host's disk has its envelope, twice, and nothing of its secrets anywhere."""
     data = own.path.read_bytes()
@@ -93,13 +80,12 @@ def stores_ciphertext_alone(own: Drive, needles: dict[str, bytes]) -> None:
     assert Sent(data).found(needles) == set()
 
 
-def _said(site: SealedSite, member: Member, event: str) -> dict[str, Any]:
+def _said(site: SealedSite, vm: VM, member: Member, event: str) -> dict[str, Any]:
     """What the host has said of its envelope, or of its disk."""
-    end = time.monotonic() + 120
-    while True:
+
+    def said() -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = site.json("audit", "--host", member.name, "--limit", "200")
-        said = [entry for entry in entries if entry["event"] == event]
-        if said:
-            return said[-1]
-        assert time.monotonic() < end, f"{member.name} has not said '{event}'"
-        time.sleep(1)
+        return [entry for entry in entries if entry["event"] == event]
+
+    vm.wait_until(lambda: bool(said()), f"say '{event}'")
+    return said()[-1]

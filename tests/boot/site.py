@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from provision.demo.site import SETTINGS, DemoSite, foreign_dhcp
 from provision.image.build import Image
 from provision.lab.lans import Lab, Lan
-from provision.lab.vm import Nic
+from provision.lab.vm import VM, Nic
 from tests.boot.drives import KINDS, Kind
 from tests.boot.to_boot import TO_BOOT
 from tests.helpers.boot_matrix import Addressing, Cell, Way
@@ -280,13 +279,9 @@ class BootSite(DemoSite):
         entries = (e for e in self.audit(member) if e.get("answer") == "denied")
         return {(e["rule"], e["medium"], e["channel"]) for e in entries}
 
-    def wait_seed(self, member: Member, timeout: float) -> None:
-        """Wait until the server has sent all of the host's seed; raises TimeoutError."""
-        end = time.monotonic() + timeout
-        while self.status(member)["parts"].get("seed") != 100:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{member.name}: {self.status(member)}; the service said: {self.service.text}")
-            time.sleep(1)
+    def wait_seed(self, member: Member, vm: VM, silence: float = 120.0) -> None:
+        """Wait until the server has sent all of the host's seed."""
+        vm.wait_until(lambda: self.status(member)["parts"].get("seed") == 100, "get all of its seed", silence)
 
     def needles(self, member: Member, phone_home: str | None = None) -> dict[str, bytes]:
         """The secret bytes of a host by what they are."""

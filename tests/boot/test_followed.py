@@ -8,21 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from provision.lab.lans import inside
+from provision.lab.processes import Patience, wait_until
 from provision.lab.vm import Firmware
 from tests.boot.chassis import chassis
-from tests.boot.office import Office
-from tests.boot.site import API, MEMBERS, BootSite
+from tests.boot.office import Boot, Office
+from tests.boot.site import API, MEMBERS, BootSite, Member
 from tests.boot.test_bmc import came_up
 from tests.helpers.chromium import chromium, context_of
 
 PICTURES = os.environ.get("PICTURES")
 """The directory for pictures of the pages; `make pictures` says where."""
 
-_PATIENCE = 600_000
-"""Milliseconds in which nothing on the page changes: several times what the longest step takes on a quiet machine."""
+_PATIENCE = 300.0
+"""Seconds in which neither the machine nor the command shows anything new: several times what the longest step takes on
+a quiet machine."""
 
 
 @pytest.fixture
@@ -30,6 +32,16 @@ def browser(office: Office) -> Iterator[Browser]:
     """A browser that is where the operator is."""
     with inside(office.namespace), chromium() as opened:
         yield opened
+
+
+def followed(timeline: Locator, pattern: str, site: BootSite, booting: Boot, member: Member) -> None:
+    """Wait until the page shows that, as long as the boot goes on."""
+    console, expression = site.lab.directory / f"vm-{member.name}" / "console", re.compile(pattern)
+
+    def shown() -> bool:
+        return expression.search(timeline.get_attribute("aria-label") or "") is not None
+
+    wait_until(shown, Patience(_PATIENCE, console, booting.log), "page", f"show {pattern!r}", console, 0.5)
 
 
 def test_the_page_goes_on_while_a_machine_boots(site: BootSite, office: Office, browser: Browser) -> None:
@@ -50,11 +62,10 @@ def test_the_page_goes_on_while_a_machine_boots(site: BootSite, office: Office, 
             office.boot(member.name, "--via", "pxe") as booting,
         ):
             for reached in ("configuration", "kernel", "initrd", "seed"):
-                shown = re.compile(f"{reached} (under way|done).* up not yet")
-                expect(timeline).to_have_attribute("aria-label", shown, timeout=_PATIENCE)
+                followed(timeline, f"{reached} (under way|done).* up not yet", site, booting, member)
                 if reached == "initrd" and PICTURES:
                     page.screenshot(path=Path(PICTURES) / "boot-followed.png")
-            expect(timeline).to_have_attribute("aria-label", re.compile("seed done, up done"), timeout=_PATIENCE)
+            followed(timeline, "seed done, up done", site, booting, member)
             said = came_up(site, machine, booting)
         expect(page.locator("[data-events] .state")).to_have_text("up")
         assert loaded == []

@@ -120,7 +120,7 @@ def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) 
     with heard_udp(lan, COLLECTD) as metrics, heard_tcp(lan, AUDIT) as events, VM(site.lab, machine) as vm:
         vm.wait_for(r"^ +system +running$", 400)
         assert f"{PRINCIPAL}, SHA-256 {site.fingerprints['keytab'][:16]}" in vm.console
-        wait_up(site, "iso")
+        wait_up(site, vm, "iso")
         assert site.ssh("uname", "-n", "&&", "virsh", "-q", "-c", "qemu:///system", "uri").split() == [
             "node1",
             "qemu:///system",

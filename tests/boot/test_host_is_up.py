@@ -107,7 +107,7 @@ def counts_as_up(site: HostSite, seconds: int) -> None:
 def comes_up(site: HostSite, vm: VM, medium: str = "pxe") -> str:
     """Wait until the host is up, and let it count as up from then on; returns when it said so."""
     vm.wait_for(r"^ +system +running$", 900)
-    wait_up(site, medium)
+    wait_up(site, vm, medium)
     counts_as_up(site, LONG)
     return str(site.json("status", "node1")["hosts"][0]["up"])
 

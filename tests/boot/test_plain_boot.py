@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,14 +48,16 @@ class KeptSite(DemoSite):
         rows: list[dict[str, Any]] = self.json("status", "node1")["hosts"]
         return rows[0]
 
-    def wait(self, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def wait(self, vm: VM, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The host's status as soon as it is `true`."""
-        end = time.monotonic() + 120
-        while not true(row := self.row()):
-            if time.monotonic() > end:
-                raise TimeoutError(f"{row}; the service said: {self.service.text}")
-            time.sleep(1)
-        return row
+        rows = [self.row()]
+
+        def looked() -> bool:
+            rows.append(self.row())
+            return true(rows[-1])
+
+        vm.wait_until(looked, "come to the status that is waited for")
+        return rows[-1]
 
 
 @pytest.mark.parametrize("firmware", WAYS)
@@ -68,7 +69,7 @@ def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(
     with VM(lab, site.machine(firmware, ways[0], office=False)) as vm:
         first = vm.report(240)
         assert "provision-disk: the identity is stored on vda" in vm.console
-        row = site.wait(lambda row: row["stored"] is not None)
+        row = site.wait(vm, lambda row: row["stored"] is not None)
     assert (row["stage"], row["stored"]["revision"], row["stored"]["current"]) == ("up", first["seed"], True)
     assert row["stored"]["credentials"] == {"keytab": 1, "enrolment": 1}
     stored = site.own.stored()
@@ -77,26 +78,29 @@ def test_an_identity_that_is_stored_needs_no_window_and_no_management_lan(
     assert canaries == [site.fingerprints["keytab"]]
     assert ["10.77.1.21/24"] in first.addresses.values()
     for way in ways:
-        with boots_again(site, way, site.machine(firmware, way, office=True), secrets_of(stored.content)) as again:
+        with boots_again(site, way, site.machine(firmware, way, office=True), secrets_of(stored.content)) as (
+            vm,
+            again,
+        ):
             assert again.files == first.files and again["seed"] == first["seed"]
             if way == ways[-1]:
-                wiped(site, site.own)
+                wiped(site, vm, site.own)
 
 
 @contextmanager
-def boots_again(site: KeptSite, way: str, machine: Machine, secrets: list[bytes]) -> Iterator[Report]:
+def boots_again(site: KeptSite, way: str, machine: Machine, secrets: list[bytes]) -> Iterator[tuple[VM, Report]]:
     """What the host says that boots from the office's LAN, which gets no secret of anybody, and without a window."""
     assert len(secrets) == 3
     began = datetime.now(UTC)
     with site.guest.capture() as capture, VM(site.lab, machine) as vm:
         report = vm.report(240)
         assert "provision-disk: this host has its identity from vda1" in vm.console
-        row = site.wait(lambda row: row["stage"] == "up" and datetime.fromisoformat(row["started"]) >= began)
+        row = site.wait(vm, lambda row: row["stage"] == "up" and datetime.fromisoformat(row["started"]) >= began)
         assert (row["network"], row["medium"]) == ("guest", "http-boot" if way == "http" else "pxe")
         sent = Sent.over(capture)
         assert sent.has(b"http-boot" if way == "http" else b"/boot/"), "a capture of nothing would prove nothing"
         assert not any(sent.has(secret) for secret in secrets)
-        yield report
+        yield vm, report
 
 
 def secrets_of(seed: bytes) -> list[bytes]:
@@ -107,10 +111,10 @@ def secrets_of(seed: bytes) -> list[bytes]:
     return [seed[at + 60 : at + 90], token, alive[alive.index(b'"key": "') + 8 :][:64]]
 
 
-def wiped(site: KeptSite, own: Drive) -> None:
+def wiped(site: KeptSite, vm: VM, own: Drive) -> None:
     """The host wipes its identity when it is told to, and says so."""
     site.call("host", "decommission", "node1")
-    site.wait(lambda row: row["stored"] is None)
+    site.wait(vm, lambda row: row["stored"] is None)
     part = own.part()
     assert part is not None
     with own.path.open("rb") as file:

@@ -35,7 +35,7 @@ def test_the_probe_becomes_the_host_of_its_seed(lab: Lab, probe: Image) -> None:
     booted = machine(lab, probe, seeds.seed("node7", tree), nics=(Nic(lan, MAC),))
     with serve(lab.server, str(lan.address), 8080, lab.directory) as server, VM(lab, booted) as vm:
         report = vm.report(90)
-        vm.wait_off(20)
+        vm.wait_off()
     assert report["hostname"] == report["kernel-hostname"] == "node7"
     assert report["seed"] == "ab" * 32
     assert list(report.addresses.values()) == [["10.77.1.20/24"]]
@@ -83,7 +83,7 @@ def test_a_damaged_seed_configures_no_network(
     damaged = seeds.seed("node7", tree, written=damage(tree))
     with lan.capture() as capture, VM(lab, machine(lab, probe, damaged, nics=(Nic(lan, MAC),))) as vm:
         report = vm.report(240)
-        vm.wait_off(20)
+        vm.wait_off()
     assert f"PROVISION SEED DAMAGED: {culprit}\n" in vm.console
     assert f"provision-seed: DAMAGED: {culprit}; " in vm.console
     assert report["seed"] == f"DAMAGED: {culprit}"
@@ -103,7 +103,7 @@ def test_no_seed_configures_no_network(lab: Lab, probe: Image) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     with VM(lab, machine(lab, probe, bytes(4096), nics=(Nic(lan, MAC),))) as vm:
         report = vm.report(240)
-        vm.wait_off(20)
+        vm.wait_off()
     assert "PROVISION SEED MISSING\n" in vm.console and "provision-seed: MISSING; " in vm.console
     assert report["seed"] == "MISSING"
     assert_nobody(report)

@@ -42,6 +42,6 @@ def test_a_loader_that_cannot_go_on_starts_over_by_itself_and_is_charged_once(si
             vm.wait_for("Boot failed: press a key to retry, or wait for reset", 120)
             assert site.status(member)["window"]["used"] == 0
             away.close()
-            site.wait_seed(member, 120)
+            site.wait_seed(member, vm)
             assert vm.console.count("PXELINUX") >= 2
     assert site.status(member)["window"]["used"] == 1

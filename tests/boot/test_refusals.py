@@ -61,8 +61,8 @@ def test_on_the_wrong_network(site: BootSite, name: str, firmware: Firmware, med
     assert site.status(member)["window"]["used"] == 0
     # The same machine with its cable in the right LAN: what was not to be found there is found here by the same search.
     right = Machine(f"{name}-right", firmware, member.nics(site.mgmt), (Device.NETWORK,), 1024, http_boot=http_boot)
-    with site.mgmt.capture() as capture, VM(site.lab, right):
-        site.wait_seed(member, boots.TIMEOUT)
+    with site.mgmt.capture() as capture, VM(site.lab, right) as vm:
+        site.wait_seed(member, vm, boots.TIMEOUT)
     allowed = Sent.over(capture)
     needles = site.needles(member, allowed.phone_home_key())
     assert allowed.found(needles) == set(needles) - {RAW}, "the key crosses the wire in hex only"

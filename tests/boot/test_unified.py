@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,16 +110,15 @@ class Office(DemoSite):
         machine = Machine(name, Firmware.SECURE_BOOT, nics, order, 1024, http_boot=True, tpm=tpm, extra=extra)
         return self.switched_on(machine, self.variables)
 
-    def hears(self, count: int) -> list[str]:
+    def hears(self, vm: VM, count: int) -> list[str]:
         """What came of the envelopes, as soon as the host has said so often; its console shows it before that."""
-        end = time.monotonic() + TIMEOUT
-        while True:
+
+        def said() -> list[str]:
             entries = self.json("audit", "--limit", "500")
-            said = [str(entry["answer"]) for entry in entries if entry["event"] == "envelope-opened"]
-            if len(said) >= count:
-                return said
-            assert time.monotonic() < end, f"the host has said {said}"
-            time.sleep(1)
+            return [str(entry["answer"]) for entry in entries if entry["event"] == "envelope-opened"]
+
+        vm.wait_until(lambda: len(said()) >= count, f"say {count} times what came of its envelope", PATIENCE)
+        return said()
 
     def switched_on(self, machine: Machine, variables: Path, namespace: str | None = None) -> VM:
         """A machine whose firmware has these variables; all that have a TPM have the same."""
@@ -289,7 +287,7 @@ def opens_nothing_with_companions(office: Office) -> None:
     with office.switched_on(machine, office.variables) as vm:
         vm.wait_for(r"provision-secrets: this host did not get its credentials:", PATIENCE)
         vm.wait_for(r"no approved boot chain is the one that was booted \(PCR 7\+11\+12", TIMEOUT)
-        assert office.hears(2) == ["opened", "chain"]
+        assert office.hears(vm, 2) == ["opened", "chain"]
     [status] = office.json("status", "node1")["hosts"]
     assert any("has booted in no chain that the site has approved" in alert["text"] for alert in status["alerts"])
     [network] = office.json("tpm", "explain", "node1")["networks"]
@@ -305,7 +303,7 @@ def proves_its_boot_before_it_gets_its_envelope(office: Office) -> None:
     office.call("apply", office.inventory)
     with office.booting("online", tpm=True, extra=office.own.arguments()) as vm:
         vm.wait_for(rf"^ +credential +{TOKEN_PATH}", PATIENCE)
-        assert office.hears(3) == ["opened", "chain", "opened"]
+        assert office.hears(vm, 3) == ["opened", "chain", "opened"]
     entries = office.json("audit", "--limit", "500")
     [proved] = [entry for entry in entries if entry["event"] == "tpm-proved"]
     assert proved["reason"].startswith("has booted by unified kernel (PCR 4+7+11+12), in start ")

@@ -108,7 +108,7 @@ def takes_another(plant: Plant, vm: VM) -> None:
     vm.wait_for(r"provision-update: this image has proved itself", PATIENCE)
     slots = plant.slots(lambda slots: slots["doing"] == "idle")
     assert (slots["image"], slots["running"], slots["default"], slots["failed"]) == ("second", "b", "b", [])
-    assert plant.hears(2) == ["opened", "opened"]
+    assert plant.hears(vm, 2) == ["opened", "opened"]
     assert plant.order == ["provision-esp-b", "provision-esp-a", "provision-config"]
 
 
@@ -120,7 +120,7 @@ def leaves_a_broken_one(plant: Plant, vm: VM) -> None:
     vm.wait_for(r"^ +system +running$", PATIENCE)
     (failed,) = plant.slots(lambda slots: slots["doing"] == "failed")["failed"]
     assert (failed["image"], failed["reason"]) == ("broken", "it did not prove itself")
-    assert plant.hears(3) == ["opened"] * 3
+    assert plant.hears(vm, 3) == ["opened"] * 3
 
 
 @pytest.mark.life

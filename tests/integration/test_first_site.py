@@ -47,6 +47,19 @@ def commands(document: Document, directory: Path) -> list[list[str]]:
     return [[files.sub(rf"{directory}/\1", word) for word in words] for words in lines]
 
 
+def test_the_image_that_is_built_is_the_one_that_hosts_boot() -> None:
+    """The lines about images, which take minutes, name one directory and the site's base, and build whatever the
+    archive has by now."""
+    build, load = (words for words in README.shell_lines() if words[0] == "image")
+    [inventory] = README.blocks("yaml")
+    assert (build[1], load[1]) == ("build", "import")
+    assert build[build.index("-o") + 1] == load[load.index("--from") + 1]
+    assert load[2] == yaml.safe_load(inventory)["site"]["base"]
+    newcomers = [README, *map(Document.read, ("docs/deployment.md", "docs/host-image.md"))]
+    builds = [words for document in newcomers for words in document.shell_lines() if words[:2] == ["image", "build"]]
+    assert all({"--allow-newer", "--update-lock", "--lock"}.intersection(words) for words in builds), builds
+
+
 @contextmanager
 def bare_machine(script: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run the script in `directory`, on a machine where no service ever left anything in /var/lib and /run."""

@@ -351,16 +351,22 @@ RENAMES = {
 }
 
 
+def renames(tree: ast.AST) -> bool:
+    """Path.rename, os.replace, and Path.replace, which unlike str.replace takes one argument."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    return any(
+        ast.unparse(call.func) == "os.replace"
+        or str(getattr(call.func, "attr", "")) in ("rename", "renames")
+        or (getattr(call.func, "attr", "") == "replace" and len(call.args) == 1 and not call.keywords)
+        for call in calls
+    )
+
+
 def test_files_get_their_names_through_one_door() -> None:
-    """Path.rename, and Path.replace, which unlike str.replace takes one argument."""
-    found = set()
-    for path in sources(PACKAGE):
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                one = len(node.args) == 1 and not node.keywords
-                if node.func.attr in ("rename", "renames") or (node.func.attr == "replace" and one):
-                    found.add(path.relative_to(PACKAGE).as_posix())
+    found = {path.relative_to(PACKAGE).as_posix() for path in sources(PACKAGE) if renames(parsed(path))}
     assert found == set(RENAMES)
+    assert all(renames(ast.parse(text)) for text in ("path.rename(other)", "path.replace(other)", "os.replace(a, b)"))
+    assert not renames(ast.parse("text.replace('b', 'c'); replace(one, name=two); one.replace(name=two)"))
 
 
 def test_files_are_short() -> None:

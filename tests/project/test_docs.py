@@ -366,3 +366,14 @@ def test_every_threat_names_tests_that_are_there() -> None:
 def test_every_picture_is_shown() -> None:
     shown = set(re.findall(r"!\[[^]]+\]\(pictures/([^)]+)\)", (ROOT / "docs/deployment.md").read_text()))
     assert shown == {path.name for path in (ROOT / "docs/pictures").iterdir()}
+
+
+def test_an_upgrade_installs_as_the_installation_does() -> None:
+    """Libraries come by their hashes both times."""
+    page = Document.read("docs/deployment.md")
+    first, later = (page.section(name).blocks("sh") for name in ("Installing the server", "Upgrade"))
+    installs = [
+        [line for block in blocks for line in block.splitlines() if "pip install" in line] for blocks in (first, later)
+    ]
+    assert installs[0] == installs[1]
+    assert [line.split("install ")[1].split()[0] for line in installs[0]] == ["--require-hashes", "--no-deps"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def test_flaky_counts_what_failed_and_says_the_seeds(tmp_path: Path) -> None:
     program = tmp_path / "pytest"
     program.write_text(
         '#!/bin/sh\necho "$*" >>"$SAID"\n'
-        '[ "$(wc -l <"$SAID")" = 1 ] || { echo "FAILED tests/x.py::test_y - no"; exit 1; }\n'
+        '[ "$(wc -l <"$SAID")" = 1 ] || { echo "FAILED tests/x.py::test_y[a b]@x.py - no"; exit 1; }\n'
     )
     program.chmod(0o755)
     done = run(tmp_path, "tools/flaky", "3", program, "-q")
@@ -73,8 +75,24 @@ def test_flaky_counts_what_failed_and_says_the_seeds(tmp_path: Path) -> None:
     assert len(set(seeds)) == 3
     assert done.returncode == 1
     assert lines[-4:-1] == ["flaky: 2 of 3 runs failed", *(f"run {n}, --seed {seeds[n - 1]}" for n in (2, 3))]
-    assert lines[-1].split() == ["2", "tests/x.py::test_y"]
+    assert lines[-1].strip() == "2 tests/x.py::test_y[a b]"
     assert run(tmp_path, "tools/flaky", "2", "/bin/true").returncode == 0
+
+
+def test_flaky_runs_what_the_test_command_runs() -> None:
+    def needed(*targets: str) -> tuple[set[str], set[str]]:
+        """The groups of packages that the targets need, and which tests they leave out."""
+        command = ["make", "--dry-run", "--no-print-directory", "--old-file", ".venv/.ready", *targets]
+        # A make that runs the tests tells others how to run.
+        alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, env=alone, timeout=60)
+        said = done.stdout
+        groups = {group for line in re.findall(r"^tools/need (.+)$", said, re.MULTILINE) for group in line.split()}
+        return groups, set(re.findall(r'-m "([^"]+)"', said))
+
+    groups, chosen = needed("unit", "lab")
+    assert chosen == {"not integration and not boot and not packages", "integration or boot"}
+    assert needed("flaky") == (groups, {"not packages"})
 
 
 @pytest.mark.parametrize("seed", [0, 7])

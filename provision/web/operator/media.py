@@ -115,7 +115,7 @@ def router(service: Service, download: Download) -> APIRouter:
         """What a download of the host's ISO or disk image would answer, without its body."""
         return download.answer(name, medium, request)
 
-    @routes.get("/v1/dhcp", response_class=PlainTextResponse, responses={200: _DHCP, **failures(404, 409)})
+    @routes.get("/v1/dhcp", response_class=PlainTextResponse, responses={200: _DHCP, **failures(409)})
     def get_dhcp(principal: SiteReader) -> PlainTextResponse:
         """The dnsmasq configuration for the management networks of this server."""
         return PlainTextResponse(service.exports.dhcp())

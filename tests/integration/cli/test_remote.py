@@ -277,7 +277,7 @@ def test_the_environment_names_a_server_and_an_option_another(
     assert "node1" in run("host", "list").out
     assert run("--state", "/nonexistent", "host", "list").err.startswith("error: /nonexistent/provision.toml: ")
     ran = run("--server", at, "--state", "/nonexistent", "host", "list")
-    assert (ran.code, "is for another server than --state" in " ".join(ran.err.split())) == (Exit.USAGE, True)
+    assert (ran.code, "cannot be given with --state" in " ".join(ran.err.split())) == (Exit.USAGE, True)
     assert run("--server", "https://127.0.0.1:1", "host", "list").code == Exit.DENIED
 
 

@@ -74,10 +74,23 @@ def test_another_place_time_zone_and_locale_give_the_same_bytes_and_so_does_veri
     assert seen.count("again: packing the root file system") == 1 and "comparing the media" in seen
     assert "packing the root file system" not in seen
     names = sorted(path.name for path in built.directory.iterdir())
-    assert names == ["bom.cdx.json", "image.json", "initrd", "report.html", "report.json", "vmlinuz"]
+    assert names == ["bom.cdx.json", "image.json", "initrd", "lock.json", "report.html", "report.json", "vmlinuz"]
     seen.clear()
     assert build(request, lambda what, done: seen.append(what)) == built
     assert seen == ["reading the recipe", "done"]
+
+
+def test_an_image_brings_its_lock_and_has_its_version_of_all_that_made_it(
+    recipe: Path, built: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = builder.load(Request(recipe))
+    brought = lock.read(built.directory / lock.FILE, loaded.recipe.packages)
+    assert brought == lock.read(releases.lock_file(loaded.directory, loaded.release), loaded.recipe.packages)
+    made = (loaded, brought, lock.tool_versions())
+    assert builder.version_of(*made) == built.about["version"]
+    # Two builders may make other bytes of the same packages, and two images of one version could not be published.
+    monkeypatch.setattr(builder, "_code", lambda *modules: "another builder")
+    assert builder.version_of(*made) != built.about["version"]
 
 
 def test_the_image_takes_a_seed_and_has_no_secret(built: Image, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ip link set lan0 up
 mkdir -p /run/systemd
 mount -t tmpfs -o mode=0755 none /run/systemd
 mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
-cp "$1"/*.network /run/systemd/network/
+cp "$1"/*.net* /run/systemd/network/
 chown -R systemd-network: /run/systemd/netif
 # Without a writable /sys systemd expects no udev.
 mount -o remount,bind,ro /sys

@@ -83,7 +83,7 @@ def test_an_operator_tries_a_receiver_and_lets_it_hear_again(tmp_path: Path) -> 
         with serve(state) as served:
             begun(state)
             tried = run(state, "webhook", "test", "desk")
-            assert (tried.returncode, tried.stdout) == (0, "desk: has taken a test event\n")
+            assert (tried.returncode, tried.stdout) == (0, "desk: took the test event\n")
             assert run(state, "window", "node1").returncode == 0
             assert run(state, "window", "node1", "--close").returncode == 0
             assert until(there, 3) == ["webhook-test", "window-opened", "window-closed"]

@@ -141,7 +141,7 @@ VERSION_6 = BOTH[1].replace(bytes.fromhex("a003020102"), bytes.fromhex("a0030201
 def test_what_is_no_certificate_is_an_error(monkeypatch: pytest.MonkeyPatch, shown: list[bytes]) -> None:
     shows(monkeypatch, shown)
     says(monkeypatch, "pin\n")
-    with pytest.raises(Unavailable, match="what it shows is no certificate"):
+    with pytest.raises(Unavailable, match="what it shows is not a certificate"):
         enter(ADDRESS, Wanted(), None)
 
 

@@ -51,7 +51,7 @@ def test_apply_shows_makes_and_asks(state: Path, tmp_path: Path) -> None:
     changed.write_text(INVENTORY.replace("rack: a", "rack: b"))
     shown = good(cli(state, "apply", changed, "--dry-run")).out
     assert "rack" in shown
-    assert "nothing would be applied" in shown
+    assert "nothing was applied" in shown
     assert good(cli(state, "apply", changed)).out.splitlines()[:-1] == shown.splitlines()[:-1]
     assert "no difference" in good(cli(state, "apply", changed)).out
     changed.write_text(INVENTORY[: INVENTORY.index("  node2:")])
@@ -59,7 +59,7 @@ def test_apply_shows_makes_and_asks(state: Path, tmp_path: Path) -> None:
     assert len(good(cli(state, "host", "list", "--json")).json) == 3
     refused = cli(state, "apply", changed, "--prune")
     assert (refused.code, refused.err.count("\n")) == (Exit.CONFLICT, 1)
-    assert "say --yes" in refused.err
+    assert "give --yes" in refused.err
     assert len(good(cli(state, "host", "list", "--json")).json) == 3
     good(cli(state, "apply", changed, "--prune", "--yes"))
     assert [h["name"] for h in good(cli(state, "host", "list", "--json")).json] == ["node1"]
@@ -107,3 +107,14 @@ def test_a_resolver_that_is_dead_is_outside(state: Path, monkeypatch: pytest.Mon
     ran = cli(state, "check", "--server", "127.0.0.1:9")
     assert (ran.code, ran.err.count("\n")) == (Exit.UNAVAILABLE, 1)
     assert ran.err.startswith("error: DNS server 127.0.0.1 port 9: no answer; ")
+
+
+def test_an_inventory_comes_by_standard_input(state: Path) -> None:
+    changed = INVENTORY.replace("rack: a", "rack: c")
+    assert changed != INVENTORY
+    assert "2 changed" in good(cli(state, "apply", "-", stdin=changed.encode())).out
+    assert "standard input:1: " in cli(state, "apply", "-", stdin=b"nonsense").err
+
+
+def test_the_base_of_a_host_is_the_one_that_it_boots(state: Path) -> None:
+    assert cli(state, "host", "show", "node1").json["base"] == "base"

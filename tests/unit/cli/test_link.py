@@ -23,7 +23,7 @@ def test_a_link_is_made_listed_and_revoked(state: Path) -> None:
     made = cli(state, "link", "node1")
     url, said = made.out.splitlines()
     assert made.code == 0 and URL.fullmatch(url) and url.endswith(".iso")
-    assert " to node1's iso: to be used once by whoever has it, until 20" in said
+    assert " to node1's iso: to be used once by anyone who has it, until 20" in said
     other = cli(
         state,
         "link",

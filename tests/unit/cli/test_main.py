@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import typer
 
 from provision.cli.main import EPILOG
 from provision.errors import Exit
-from tests.helpers.cli_runner import cli, document, failed, good
+from tests.helpers.cli_runner import cli, document, failed, good, run
 from tests.helpers.site_fixture import CANARY, INVENTORY, closed_site
 
 
@@ -85,6 +87,32 @@ def test_wrong_usage_is_two(state: Path, command: tuple[str, ...]) -> None:
     ran = cli(state, *command)
     assert (ran.code, ran.out) == (2, "")
     assert "Usage" in ran.err
+    as_json = cli(state, *command, "--json")
+    told = document(as_json, Exit.USAGE)
+    assert (told["title"], as_json.out) == ("usage", "")
+    assert told["fact"].strip(".") in " ".join(ran.err.replace("│", "").split())
+    assert told["remedy"] == f"see '{told['subject']} --help'"
+    assert told["subject"].split()[1:] == [word for word in command if word in told["subject"].split()]
+
+
+def test_no_command_is_wrong_usage_for_programs() -> None:
+    for command in ((), ("host",)):
+        assert document(run(*command, "--json"), Exit.USAGE)["fact"] == "Missing command"
+
+
+def test_the_version_needs_no_command() -> None:
+    found = metadata.version("provision")
+    assert good(run("--version")).out == f"provision {found}\n"
+    for words in (("--version", "--json"), ("--json", "--version")):
+        assert good(run(*words)).json == {"version": found}
+
+
+def test_a_question_that_is_not_answered_is_an_error_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> None:
+        raise typer.Abort
+
+    monkeypatch.setattr("provision.inventory.files.load", ask)
+    assert document(run("apply", "x", "--json"), Exit.FAILED)["fact"] == "ended at a question"
 
 
 def test_without_a_state_directory(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provision.api.media import MediumDescription
-from provision.cli.download import download
+from provision.cli.download import download, stream
+from provision.cli.main import main
 from provision.errors import Exit
 from tests.helpers.cli_runner import cli, failed, good
 from tests.helpers.site_fixture import CANARY, MAC1
@@ -31,6 +34,64 @@ def test_a_medium_is_written_whole_private_and_sparse(state: Path, tmp_path: Pat
     first = path.read_bytes()
     good(cli(state, medium, "node1", "-o", path))
     assert path.read_bytes() == first, "the same input, the same bytes"
+
+
+class Pipe(io.TextIOWrapper):
+    """What reads standard output. The run closes no file, so what came can be read after it."""
+
+    def __init__(self) -> None:
+        self.came = io.BytesIO()
+        super().__init__(self.came)
+
+    def close(self) -> None:
+        """Not yet."""
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, state: Path, *command: str) -> tuple[int, bytes, str]:
+    """Exit code, output and errors of a run whose output is bytes."""
+    out, err = Pipe(), io.StringIO()
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as ended:
+        patched.setattr(sys, "argv", ["provision", "--state", str(state), *command])
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", err)
+        main()
+    return int(ended.value.code or 0), out.came.getvalue(), err.getvalue()
+
+
+def test_a_medium_goes_through_a_pipe_and_not_to_a_terminal(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node1.img"
+    told = good(cli(state, "disk", "node1", "-o", path, "--json")).json
+    said = f"note: {told['size']} bytes, SHA-256 {told['sha256']}\n"
+    assert piped(monkeypatch, state, "disk", "node1", "-o", "-") == (0, path.read_bytes(), said)
+    refused = failed(cli(state, "iso", "node1", "-o", "-", terminal=True), Exit.INVALID)
+    assert "standard output: is a terminal" in refused
+    for option in ("--json", "--resume"):
+        assert cli(state, "iso", "node1", "-o", "-", option).code == Exit.USAGE
+    assert not (tmp_path / "-").exists()
+
+
+def test_what_a_pipe_gets_is_checked(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(client: Any, url: str, described: MediumDescription, *rest: Any) -> None:
+        stream(client, url, described.model_copy(update={"sha256": "0" * 64}), *rest)
+
+    monkeypatch.setattr("provision.cli.download.stream", other)
+    code, _, said = piped(monkeypatch, state, "iso", "node1", "-o", "-")
+    assert (code, said.count("\n")) == (Exit.INVALID, 1)
+    assert said.startswith("error: standard output: what arrived is not the medium")
+
+
+def test_a_file_that_nobody_named_is_not_replaced_unasked(state: Path, tmp_path: Path) -> None:
+    assert "wrote node1.iso" in good(cli(state, "iso", "node1")).out
+    path = tmp_path / "node1.iso"
+    written = path.read_bytes()
+    path.write_text("somebody's")
+    assert "--force" in failed(cli(state, "iso", "node1"), Exit.CONFLICT)
+    assert path.read_text() == "somebody's"
+    good(cli(state, "iso", "node1", "--force"))
+    assert path.read_bytes() == written
+    assert cli(state, "iso", "--selector", "rack=a", "--out", "batch", "--force").code == Exit.USAGE
 
 
 def test_a_medium_that_changes_while_it_is_written_is_refused(
@@ -61,7 +122,8 @@ def test_the_tree_holds_no_secret(state: Path, tmp_path: Path, links: bool) -> N
 def test_dnsmasq_takes_the_configuration(state: Path, tmp_path: Path) -> None:
     path = tmp_path / "dhcp.conf"
     assert "dnsmasq takes it" in good(cli(state, "dhcp", "--check", "-o", path)).out
-    assert good(cli(state, "dhcp")).out == path.read_text()
+    assert good(cli(state, "dhcp")).out == good(cli(state, "dhcp", "-o", "-")).out == path.read_text()
+    assert not (tmp_path / "-").exists()
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 

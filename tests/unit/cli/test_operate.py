@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,23 @@ def test_windows_of_all_hosts_with_a_label(state: Path) -> None:
     assert (ran.code == Exit.FAILED) == bool(refused)
     rows = cli(state, "window", "--selector", "rack=a", "--close", "--json").json
     assert {"host": "node1", "open": False} in rows and len(rows) == len(told)
+
+
+def test_times_of_the_audit_log_have_seconds(state: Path) -> None:
+    cli(state, "window", "node1")
+    heading, *rows = cli(state, "audit").out.splitlines()
+    assert heading.startswith("TIME ")
+    assert all(re.match(r"[0-9-]{10}T[0-9:]{8}Z  ", row) for row in rows)
+    assert rows
+
+
+def test_a_window_says_that_nothing_listens(state: Path) -> None:
+    (state / "provision.toml").write_text("")
+    ran = good(cli(state, "window", "--selector", "rack=a"))
+    *windows, note = ran.out.splitlines()
+    assert len(windows) == 2
+    assert note.startswith("note: no [[listen]] block names mgmt, so nothing answers a network boot there; add one")
+    assert "[[listen]]" in cli(state, "window", "node1", "--json").json["caution"]
+    (state / "provision.toml").write_text('[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\n')
+    assert "note" not in cli(state, "window", "node1").out
+    assert cli(state, "window", "node1", "--json").json["caution"] is None

@@ -34,6 +34,15 @@ def test_a_stage_that_is_done_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> N
             assert (task.description, task.visible) == (stage, shown)
 
 
+def test_a_log_gets_a_line_for_each_stage_where_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = (("reading", 0.0), ("reading", 0.5), ("writing", 0.9), ("writing", 1.0), ("done", 1.0))
+    for quiet, lines in ((False, True), (False, False), (True, True)):
+        with output.stages(quiet, lines=lines) as advance:
+            for stage, part in seen:
+                advance(stage, part)
+    assert capsys.readouterr() == ("", "reading\nwriting\n")
+
+
 def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with site(tmp_path) as here:
         here.window()
@@ -42,6 +51,9 @@ def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.Mo
     (here.state / "provision.toml").write_text("")
     plain = cli(here.state, "status").out
     assert STRANGER in plain
+    told = {words[0]: line for line in plain.splitlines() if (words := line.split())}
+    assert "has begun to boot" in told["node1"]
+    assert "has not asked for anything yet" in told["node2"]
 
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
@@ -56,8 +68,10 @@ def test_watching_shows_what_status_shows(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("2027-02-27T11:40:19.740718+00:00", "2027-02-27T11:40:19+00:00"),
-        ("2027-02-27T11:40:19+00:00", "2027-02-27T11:40:19+00:00"),
+        ("2027-02-27T11:40:19.740718+00:00", "2027-02-27T11:40:19Z"),
+        ("2027-02-27T11:40:19.740Z", "2027-02-27T11:40:19Z"),
+        ("2027-02-27T11:40:19+00:00", "2027-02-27T11:40:19Z"),
+        ("2027-02-27T11:40:19+02:00", "2027-02-27T11:40:19+02:00"),
         ("1.5", "1.5"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from provision import cpio
 from provision.errors import Conflict, Exit, Invalid, NotFound, Unavailable
-from provision.image import bom, publish
+from provision.image import bom, lock, publish
 from provision.image.cache import digest
 from provision.image.publish import CURRENT, RECORD, Published
 from tests.helpers.cli_runner import cli
@@ -40,6 +40,7 @@ def image(directory: Path, number: int, **more: Any) -> Path:
     own = {"name": "recipe", "version": "", "files": 1, "size": number, "packed": number}
     report = {"format": 1, "image": about, "packages": [own], "files": [row], "tools": {}, "recipe": {}}
     texts = {"image.json": json.dumps(about), "report.json": json.dumps(report), "report.html": "<p>"}
+    texts[lock.FILE] = lock.Lock((), (), {}).text()
     files |= {name: text.encode() for name, text in texts.items()} | {bom.FILE: bom.bom(report).encode()}
     for name, data in files.items():
         (directory / name).write_bytes(data)
@@ -95,13 +96,13 @@ def test_what_is_current_is_never_removed(tmp_path: Path) -> None:
     assert visible(root) == {CURRENT, name(3), name(9), "notes"}, "what has no record is not ours"
 
 
-@pytest.mark.parametrize("file", ["vmlinuz", "initrd", "report.json", "image.json"])
+@pytest.mark.parametrize("file", ["vmlinuz", "initrd", "report.json", "image.json", "lock.json"])
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, file: str) -> None:
     root = tmp_path / "root"
     publish.publish(image(tmp_path / "a", 1), root, 1)
     bad = image(tmp_path / "b", 2)
     shutil.copyfile(tmp_path / "a" / file, bad / file)
-    (bad / file).write_bytes((bad / file).read_bytes().replace(b"kernel", b"Kernel"))
+    (bad / file).write_bytes((bad / file).read_bytes().replace(b"kernel", b"Kernel").replace(b"wanted", b"Wanted"))
     with pytest.raises(Invalid):
         publish.publish(bad, root, 1)
     (bad / file).unlink()
@@ -191,7 +192,7 @@ def test_the_command(tmp_path: Path) -> None:
         ran = cli(tmp_path, "image", "publish", image(tmp_path / str(number), number), "--to", root, "--keep", "2")
         assert ran.code == 0, ran
     assert ran.out.splitlines()[0] == f"{root / name(3)} is current"
-    assert f"removed {name(1)}" in ran.out and f"{name(2)} was before: " in ran.out
+    assert f"removed {name(1)}" in ran.out and f"{name(2)} was current before; " in ran.out
     told = cli(tmp_path, "image", "publish", tmp_path / "3", "--to", root, "--json").json
     assert told == {"directory": str(root / name(3)), "previous": None, "changes": None, "removed": []}
     ran = cli(tmp_path, "image", "publish", tmp_path / "none", "--to", root)

@@ -76,7 +76,7 @@ def made(target: Path, rules: Loaded, nodes: list[Node], generic: str = "0" * 12
     about = build.put(target, rules, gathered, version, first, root)
     from_source = {"architecture": "amd64", "sha256": "a" * 64, "source": {"name": "tiny", "version": "1"}}
     origins = {node.source: from_source | {"licences": ["Expat"]} for node in NODES}
-    build.put_report(target, report.report(about, rules, LOCK, gathered, origins, []))
+    build.put_report(target, report.report(about, rules, LOCK, gathered, origins, []), LOCK.text())
     return Image(target, about)
 
 
@@ -269,4 +269,11 @@ def test_the_report_of_another_image_is_refused(tmp_path: Path, whole: Path) -> 
     row["image"]["version"] = "other"
     (whole / "report.json").write_text(json.dumps(row))
     with pytest.raises(Invalid, match=r"report.json: is not of this image"):
+        strip.strip(whole, given(tmp_path), tmp_path / "out", tmp_path / "c")
+
+
+def test_a_lock_of_another_image_is_refused(tmp_path: Path, whole: Path) -> None:
+    assert strip.read(whole).locked == LOCK.text()
+    (whole / lock.FILE).write_text(Lock((), (), {}).text())
+    with pytest.raises(Invalid, match=r"lock.json: is not of this image; build the image again"):
         strip.strip(whole, given(tmp_path), tmp_path / "out", tmp_path / "c")

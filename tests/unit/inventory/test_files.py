@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
 import os
+import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,14 +35,52 @@ def test_a_path_that_is_too_long_is_one_problem() -> None:
 
 
 def test_everything_unreadable_is_said_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "site").mkdir()
+    os.mkfifo(tmp_path / "site" / "pipe.yaml")
     (tmp_path / "site.yaml").write_text(SITE)
     with pytest.raises(Problems) as raised:
-        load([tmp_path / "site.yaml", tmp_path / "gone.yaml", tmp_path / "pipe"])
+        load([tmp_path / "site.yaml", tmp_path / "gone.yaml", tmp_path / "site", Path("/dev/zero")])
     said = [str(p) for p in raised.value.problems]
-    assert len(said) == 2
-    assert "gone.yaml: cannot be read (No such file" in said[0]
-    assert "pipe: cannot be read (not a regular file)" in said[1]
+    assert len(said) == 3
+    assert "/dev/zero: cannot be read (not a regular file)" in said[0]
+    assert "gone.yaml: cannot be read (No such file" in said[1]
+    assert "pipe.yaml: cannot be read (not a regular file)" in said[2]
+
+
+def _piped(content: bytes) -> tuple[int, threading.Thread]:
+    """The end of a pipe from which this comes, in full only while somebody reads it."""
+    read, write = os.pipe()
+
+    def fill() -> None:
+        with os.fdopen(write, "wb") as pipe, suppress(BrokenPipeError):
+            pipe.write(content)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    return read, thread
+
+
+def test_a_pipe_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = certificate()
+    (tmp_path / "ca.pem").write_text(pem)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(HOSTS.encode())))
+    read, thread = _piped((SITE + "  ca_certificate_files: [ca.pem]\n").encode())
+    sources = load([Path("-"), Path(f"/dev/fd/{read}")])
+    os.close(read)
+    thread.join()
+    assert [source.name for source in sources] == ["standard input", f"/dev/fd/{read}"]
+    assert parse(sources, NOW).site.ca_certificates == (pem,)
+
+
+def test_a_pipe_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.inventory.files.MAX_BYTES", 1 << 20)
+    read, thread = _piped(b"#" * (2 << 20))
+    with pytest.raises(Problems) as raised:
+        load([Path(f"/dev/fd/{read}")])
+    os.close(read)
+    thread.join()
+    assert "cannot be read (larger than 1 MiB)" in str(raised.value)
 
 
 def test_unreadable_certificates_hide_no_other_problem(tmp_path: Path) -> None:

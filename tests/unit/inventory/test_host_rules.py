@@ -113,7 +113,7 @@ def test_what_is_right(text: str) -> None:
         (
             f"{{{MAC}, network: mgmt, addressing: dhcp, routes: "
             "[{to: 10.9.0.0/16, via: 10.0.0.2}, {to: 10.9.0.0/16, via: 10.0.0.3}]}",
-            "n.routes.1: a second route to 10.9.0.0/16",
+            "n.routes.1.to: a second route to 10.9.0.0/16 with the metric 100, beside that of 'n'",
         ),
         (
             f"{{{MAC}, network: office, addressing: static, ipv4: 10.1.0.9, "
@@ -131,12 +131,12 @@ def test_what_is_right(text: str) -> None:
         ),
         (
             f"{{{MAC}, network: office, addressing: dhcp, routes: [{{to: 0.0.0.0/0, via: 10.1.0.2}}]}}",
-            "n.routes.0.to: a default route beside the gateway 10.1.0.1 of network 'office'; leave the route out",
+            "n.routes.0.to: a second route to 0.0.0.0/0 with the metric 100, beside the gateway 10.1.0.1",
         ),
         (
             f"{{{MAC}, network: office, addressing: static, ipv6: '2001:db8:1::9', "
             "routes: [{to: '::/0', via: '2001:db8:1::2'}]}",
-            "n.routes.0.to: a default route beside the gateway fe80::1 of network 'office'",
+            "n.routes.0.to: a second route to ::/0 with the metric 100, beside the gateway fe80::1 of network 'office'",
         ),
     ],
 )  # fmt: skip

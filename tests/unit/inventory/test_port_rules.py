@@ -28,7 +28,7 @@ def test_what_is_right(text: str) -> None:
         (f"{{{MAC}, bond_options: {{min_links: 1}}}}", "n.bond_options: 'bond_options' without 'bond'"),
         (
             f"{{{MACS}, bond: balance-xor, bond_options: {{lacp_rate: fast}}}}",
-            "n.bond_options.lacp_rate: 'lacp_rate' means nothing to a bond of mode balance-xor; leave it out; it goes",
+            "n.bond_options.lacp_rate: 'lacp_rate' has no effect on a bond of mode balance-xor; leave it out; it goes",
         ),
         (f"{{{MACS}, bond: balance-alb, bond_options: {{hash_policy: layer2}}}}", "n.bond_options.hash_policy"),
         (f"{{{MACS}, bond: active-backup, bond_options: {{min_links: 1}}}}", "n.bond_options.min_links"),

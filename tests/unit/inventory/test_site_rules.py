@@ -121,7 +121,7 @@ def test_servers_that_are_mistyped_addresses() -> None:
     servers = "  servers: {management: {hosts: [{name: 192.0.2.256}]}}\n"
     assert said(', ntp: [192.0.2.256, 192.0.2.1, "10.0.0", "2001:db8::1", ntp.example.test]', servers) == [
         f"a.yaml:{line}: site.{path}: '{name}' is neither an IP address nor a DNS name; "
-        "correct the address, or name a server"
+        "correct the address, or give the server's name"
         for line, path, name in (
             (4, "networks.m.ntp.0", "192.0.2.256"),
             (4, "networks.m.ntp.2", "10.0.0"),

@@ -10,7 +10,7 @@ import pytest
 
 from provision.lab import processes
 from provision.lab.lans import Lab
-from provision.lab.processes import MOST_SECONDS, Patience, WaitFailed, plain, wait_for
+from provision.lab.processes import MOST_SECONDS, Patience, WaitFailed, plain, wait_for, wait_until
 
 
 class Console:
@@ -50,6 +50,23 @@ def test_a_machine_that_starts_over_and_over_is_given_up_at_last(
     with pytest.raises(WaitFailed, match=f"did not print 'login:' within {MOST_SECONDS:.0f} s"):
         waited(monkeypatch, console, "login:", silence=10.0)
     assert MOST_SECONDS < console.now < MOST_SECONDS + 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_others_see_is_waited_for_while_the_console_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ends: bool
+) -> None:
+    console = Console(tmp_path / "console", b"SeaBIOS\niPXE\n", pace=9.0)
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: console.now, sleep=console.sleep))
+    patience = Patience(10.0, console.path)
+    up = lambda: ends and console.now >= 110.0  # noqa: E731
+    if ends:
+        wait_until(up, patience, "machine", "say that it is up", console.path, 1.0)
+        return
+    with pytest.raises(WaitFailed, match="machine: did not say that it is up, and showed nothing new") as failure:
+        wait_until(up, patience, "machine", "say that it is up", console.path, 1.0)
+    assert failure.value.tail == "SeaBIOS\niPXE"
+    assert 126 < console.now < 130
 
 
 def test_any_of_the_files_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_real_reason_is_said(here: Site, fields: dict[str, object], kind: ty
 
 def test_a_block_that_is_missing_may_be_one_that_was_not_read(here: Site) -> None:
     settle(here)
-    with pytest.raises(NotFound, match=r"add one for mgmt to provision.toml; a running service must be restarted"):
+    with pytest.raises(Conflict, match=r"add one for mgmt to provision.toml; a running service must be restarted"):
         here.service.exports.dhcp()
 
 

@@ -66,7 +66,7 @@ def _members(archive):
     at = 0
     while True:
         if archive[at : at + 6] != b"070701":
-            raise Damaged("it is no archive")
+            raise Damaged("it is not an archive")
         head = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
         mode, size, length = head[1], head[6], head[11]
         name = archive[at + 110 : at + 110 + length - 1].decode()
