@@ -118,3 +118,14 @@ def test_what_is_larger_than_any_that_is_made_is_not_even_read(machine: Machine)
     part = machine.add("vda", record("node7"))
     (machine.top / "devices/vda/vda1/size").write_text("524289\n")
     assert machine.forget(["dash"])[0] == 1 and not is_wiped(part)
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
+def test_one_that_cannot_be_wiped_keeps_no_other_from_it(machine: Machine, shell: list[str]) -> None:
+    guest, own = machine.add("vda", record("node7")), machine.add("vdb", record("node7"))
+    guest.unlink()
+    guest.symlink_to("/dev/urandom")
+    (machine.top / "devices/vda/vda1/size").write_text("16\n")
+    (machine.top / "work/disk").write_text("vda\nvdb\n")
+    assert machine.forget(shell) == (1, ["the identity on vda1 is not wiped", "the identity on vdb1 is wiped"])
+    assert is_wiped(own)
