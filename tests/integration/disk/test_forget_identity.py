@@ -4,56 +4,32 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
 from provision import assets
-from provision.media import gpt, identity
-from provision.media.gpt import Partition, Table
-from tests.boot import seeds
+from provision.media import gpt
+from tests.helpers.block_devices import MACHINE, Devices, record
 from tests.helpers.initramfs import run
 
-FIRST, SECTORS = 2048, 2048
-MACHINE = {"node7": "7" * 32, "node8": "8" * 32}
 SHELLS = (["dash"], ["busybox", "sh"])
 
 
-class Machine:
-    """Directories that stand for a machine with disks; each has one partition, which is a file of its own."""
+class Machine(Devices):
+    """node7, and what its initramfs has left word of in `work`."""
 
     def __init__(self, top: Path) -> None:
-        self.top = top
-        for directory in ("dev", "work", "class", "devices"):
-            (top / directory).mkdir()
+        super().__init__(top)
+        (top / "work").mkdir()
         (top / "machine-id").write_text(f"{MACHINE['node7']}\n")
         (top / "host.json").write_text("{}")
-
-    def add(self, disk: str, content: bytes, kind: UUID = identity.TYPE) -> Path:
-        """A disk whose partition has the name of a configuration partition, this type and this content; that one."""
-        entry = Partition(kind, identity.TYPE, FIRST, FIRST + SECTORS - 1, identity.NAME)
-        whole = self.top / "dev" / disk
-        with whole.open("wb") as file:
-            file.truncate((FIRST + SECTORS + 2048) * gpt.SECTOR)
-        gpt.write_table(whole, Table(identity.TYPE, (entry,)))
-        place = self.top / "devices" / disk / f"{disk}1"
-        (place.parent / "queue").mkdir(parents=True)
-        (place.parent / "queue/logical_block_size").write_text("512\n")
-        place.mkdir()
-        for name, text in (("uevent", f"PARTNAME={identity.NAME}"), ("partition", "1"), ("size", str(SECTORS))):
-            (place / name).write_text(f"{text}\n")
-        (self.top / "class" / disk).symlink_to(place.parent)
-        (self.top / "class" / f"{disk}1").symlink_to(place)
-        part = self.top / "dev" / f"{disk}1"
-        part.write_bytes(content.ljust(SECTORS * gpt.SECTOR, b"\0"))
-        return part
 
     def forget(self, shell: list[str]) -> tuple[int, list[str]]:
         """What the program ends with, and what it says."""
         script = (assets.directory("images") / "host/root/usr/lib/provision/forget-identity").read_text()
         for there, here in (
             ("PATH=/usr/bin:/usr/sbin", f"PATH={self.top}/bin" if shell[0] == "busybox" else "PATH=/usr/bin:/bin"),
-            ("/sys/class/block", f"{self.top}/class"),
+            ("/sys/class/block", f"{self.top}/sys/class/block"),
             ("work=/run/provision", f"work={self.top}/work"),
             ("/dev/$", f"{self.top}/dev/$"),
             ("</etc/machine-id", f"<{self.top}/machine-id"),
@@ -71,12 +47,6 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
-
-
-def record(host: str) -> bytes:
-    """The first copy of a host's identity."""
-    files = seeds.files(host) | {"/etc/machine-id": (0o644, f"{MACHINE[host]}\n".encode())}
-    return identity.first(seeds.seed(host, files))
 
 
 def is_wiped(part: Path) -> bool:
@@ -116,7 +86,7 @@ def test_a_partition_of_another_type_stays(machine: Machine, shell: list[str]) -
 
 def test_what_is_larger_than_any_that_is_made_is_not_even_read(machine: Machine) -> None:
     part = machine.add("vda", record("node7"))
-    (machine.top / "devices/vda/vda1/size").write_text("524289\n")
+    (machine.top / "sys/devices/vda/vda1/size").write_text("524289\n")
     assert machine.forget(["dash"])[0] == 1 and not is_wiped(part)
 
 
@@ -125,7 +95,7 @@ def test_one_that_cannot_be_wiped_keeps_no_other_from_it(machine: Machine, shell
     guest, own = machine.add("vda", record("node7")), machine.add("vdb", record("node7"))
     guest.unlink()
     guest.symlink_to("/dev/urandom")
-    (machine.top / "devices/vda/vda1/size").write_text("16\n")
+    (machine.top / "sys/devices/vda/vda1/size").write_text("16\n")
     (machine.top / "work/disk").write_text("vda\nvdb\n")
     assert machine.forget(shell) == (1, ["the identity on vda1 is not wiped", "the identity on vdb1 is wiped"])
     assert is_wiped(own)

@@ -138,9 +138,9 @@ def test_keys_roll_over_without_a_visit(judged: Judged) -> None:
     assert judged.verdict(latest) == (0, "")
     assert judged.verdict(first) == (0, ""), "the host has heard of no later epoch yet"
     judged.show("record", latest)
-    assert judged.verdict(first)[0] == PROGRAM.ANOTHER_SITE, "the old key is worth nothing any more"
+    assert judged.verdict(first)[0] == PROGRAM.ANOTHER, "the old key is worth nothing any more"
     judged.show("record", first)
-    assert judged.verdict(latest)[0] == PROGRAM.ANOTHER_SITE, "what has heard of one key alone does not know the next"
+    assert judged.verdict(latest)[0] == PROGRAM.ANOTHER, "what has heard of one key alone does not know the next"
 
 
 def test_a_seed_of_an_earlier_epoch_is_refused(judged: Judged) -> None:
@@ -172,7 +172,14 @@ def test_a_seed_with_an_older_credential_is_refused(judged: Judged) -> None:
     code, said = judged.verdict(before)
     assert code == PROGRAM.OLDER
     assert said == "it has version 1 of token, and the identity on the disk 2"
-    assert judged.verdict(judged.seed("node2")) == (0, ""), "another host may have the disk"
+
+
+def test_another_hosts_seed_is_not_stored_in_place_of_the_record(judged: Judged) -> None:
+    judged.roll()
+    judged.show("record", judged.seed())
+    assert judged.verdict(judged.seed("node2")) == (PROGRAM.ANOTHER, "another host")
+    judged.know()
+    assert judged.verdict(judged.seed("node2")) == (PROGRAM.ANOTHER, "another host")
 
 
 def test_a_record_that_nobody_believes_says_nothing(judged: Judged, tmp_path: Path) -> None:
