@@ -33,7 +33,8 @@ class Devices:
             (top / directory).mkdir(parents=True)
 
     def add(self, disk: str, content: bytes, kind: UUID = identity.TYPE, name: str = identity.NAME) -> Path:
-        """A disk with a partition of this type and name, and this content, which begins in the second MiB; that one."""
+        """A disk, whose serial number is `serial-DISK`, with a partition of this type and name, and this content, which
+        begins in the second MiB; that one."""
         whole = self.top / "dev" / disk
         with whole.open("wb") as file:
             file.truncate(WHOLE * gpt.SECTOR)
@@ -43,7 +44,9 @@ class Devices:
         place = self.top / "sys/devices" / disk
         (place / "queue").mkdir(parents=True)
         (place / "queue/logical_block_size").write_text("512\n")
-        (place / "size").write_text(f"{WHOLE}\n")
+        (place / "device").mkdir()
+        for said, text in (("size", WHOLE), ("ro", 0), ("removable", 0), ("serial", f"serial-{disk}")):
+            (place / said).write_text(f"{text}\n")
         for directory in ("block", "class/block"):
             (self.top / "sys" / directory / disk).symlink_to(place)
         self.name(disk, 1, name)
@@ -59,10 +62,11 @@ class Devices:
             (place / file).write_text(f"{text}\n")
         (self.top / "sys/class/block" / place.name).symlink_to(place)
 
-    def stored(self) -> str:
-        """The command by which a script has the initramfs's functions for disks, on this machine."""
+    def stored(self, arguments: str = "") -> str:
+        """The command by which a script has the initramfs's functions for disks, on this machine, which booted with
+        these arguments."""
         script = (SCRIPTS / "stored").read_text()
-        (self.top / "cmdline").touch()
+        (self.top / "cmdline").write_text(f"{arguments}\n")
         (self.top / "table").write_text((SCRIPTS / "table").read_text().replace("/table.", f"{self.top}/table."))
         for there, here in (
             ("/dev/$", f"{self.top}/dev/$"),
