@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock
 
@@ -32,10 +32,13 @@ from provision.seed_signature import Signer
 from provision.service.core import Core
 from provision.service.payloads import carries_key
 from provision.service.signed_media import SignedMedia
+from provision.site import Site
 from provision.site_key import KeyUse, SiteKey
 
 IDENTITY_ARGUMENT = "provision.identity"
 """The kernel argument that names an identity on a disk, by the host's machine-id."""
+DISK_ARGUMENT = "provision.disk"
+"""The one that names that disk, as the inventory does: anybody can make up an identity for a machine-id."""
 _PLANS = 64
 _REVISIONS = 20_000
 
@@ -185,11 +188,10 @@ class MediaBuilder:
         return built
 
     def arguments(self, host: Host, base: BaseImage, *, seedless: bool = False) -> tuple[str, ...]:
-        """The kernel arguments of the host's boots. Those of a `seedless` one name the identity that is meant: another
-        host's may be on another disk of the machine."""
-        site = self._core.site
-        named = (f"{IDENTITY_ARGUMENT}={machine_id(host, site)}",) if seedless else ()
-        return (*command_line(base.kernel_arguments, site, host), *named)
+        """The kernel arguments of the host's boots. Those of a `seedless` one name the identity that is meant, and its
+        disk: another host's may be on another disk of the machine, or one that a guest has made up."""
+        line = command_line(base.kernel_arguments, self._core.site, host)
+        return (*line, *_identity_meant(host, self._core.site)) if seedless else line
 
     def plan(self, release: Release, state: HostState, boot: Boot | Copy, format_: DiskFormat = RAW) -> Plan:
         """The whole medium that `release` allows, as a patch plan; `format_` is of disks. Raises like `seed`, and
@@ -260,6 +262,15 @@ class MediaBuilder:
 def _stored_seed(size: int) -> str:
     """The seed of so many bytes on the configuration partition, for GRUB: behind the header of its first copy."""
     return grub.on_disk(CONFIG_NUMBER, identity.BLOCK // SECTOR, -(-size // SECTOR))
+
+
+def _identity_meant(host: Host, site: Site) -> Iterator[str]:
+    """The arguments by which a host finds its identity. The smallest or largest disk is another one as soon as one is
+    added, so it is not named."""
+    yield f"{IDENTITY_ARGUMENT}={machine_id(host, site)}"
+    for way in host.disk.ways if host.disk else ():
+        if way in ("serial", "wwn", "path"):
+            yield f"{DISK_ARGUMENT}={way}:{getattr(host.disk, way)}"
 
 
 def _said(url: str | None, boot: Boot | Copy) -> PhoneHomeId | None:

@@ -17,10 +17,11 @@ from provision.media.initrd import ALIVE, IDENTITY, SIGNED
 from provision.policy import Release
 from provision.seed import DIRECTORY, MANIFEST, SIGNATURE
 from provision.site_key import KeyUse
+from provision.stored import Refused, parse
 from tests.helpers.host_programs import load
 from tests.helpers.paths import ROOT as TREE
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import Site, site
+from tests.helpers.site_fixture import INVENTORY, Site, site
 
 LIBCRYPTO, PROGRAM = load("libcrypto"), load("check-seed")
 PROGRAMS = TREE / "images/host/root/usr/lib/provision"
@@ -138,9 +139,11 @@ def test_keys_roll_over_without_a_visit(judged: Judged) -> None:
     assert judged.verdict(latest) == (0, "")
     assert judged.verdict(first) == (0, ""), "the host has heard of no later epoch yet"
     judged.show("record", latest)
-    assert judged.verdict(first)[0] == PROGRAM.ANOTHER_SITE, "the old key is worth nothing any more"
+    assert judged.verdict(first)[0] == PROGRAM.FOREIGN, "the old key is worth nothing any more"
     judged.show("record", first)
-    assert judged.verdict(latest)[0] == PROGRAM.ANOTHER_SITE, "what has heard of one key alone does not know the next"
+    assert judged.verdict(latest)[0] == PROGRAM.FOREIGN, "what has heard of one key alone does not know the next"
+    judged.know()
+    assert judged.verdict(latest) == (0, ""), "and an image that knows it helps"
 
 
 def test_a_seed_of_an_earlier_epoch_is_refused(judged: Judged) -> None:
@@ -172,7 +175,32 @@ def test_a_seed_with_an_older_credential_is_refused(judged: Judged) -> None:
     code, said = judged.verdict(before)
     assert code == PROGRAM.OLDER
     assert said == "it has version 1 of token, and the identity on the disk 2"
-    assert judged.verdict(judged.seed("node2")) == (0, ""), "another host may have the disk"
+
+
+def test_the_seed_of_another_host_is_taken(judged: Judged) -> None:
+    """What it is stored over, the initramfs decides (test_prepare_disk)."""
+    judged.roll()
+    judged.show("record", judged.seed())
+    assert judged.verdict(judged.seed("node2")) == (0, "")
+
+
+def test_where_the_disk_alone_knows_the_site_it_takes_no_other_seed(judged: Judged, tmp_path: Path) -> None:
+    """Whatever that says of wiping the disk."""
+    said = "it is not signed by the site whose identity is on the disk"
+    said += "; erase that, or boot an image that knows the other site"
+    assert isinstance(parse(f"refused {said}"), Refused), "the server understands it"
+    unsigned = judged.seed()
+    judged.roll()
+    judged.show("record", judged.seed())
+    assert judged.verdict(judged.seed()) == (0, "")
+    assert judged.verdict(unsigned) == (PROGRAM.FOREIGN, said)
+    for there in other_site(tmp_path):
+        there.roll()
+        there.here.apply(INVENTORY.replace("  node1:\n", "  node1:\n    disk: {serial: boot-7, wipe: yes}\n", 1))
+        foreign = there.seed()
+        assert b'"wipe": true' in foreign and judged.verdict(foreign) == (PROGRAM.FOREIGN, said)
+        there.know()
+        assert there.verdict(foreign) == (0, ""), "an image that knows the other site takes it"
 
 
 def test_a_record_that_nobody_believes_says_nothing(judged: Judged, tmp_path: Path) -> None:

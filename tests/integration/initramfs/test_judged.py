@@ -12,15 +12,10 @@ import pytest
 
 from provision.media import identity
 from tests.boot import seeds
+from tests.helpers.block_devices import MACHINE, Devices, record, seed
 from tests.helpers.initramfs import SCRIPTS, run
 
 SIZE = 1 << 20
-MACHINE = {"node7": "7" * 32, "node8": "8" * 32}
-
-
-def seed(host: str) -> bytes:
-    """The seed of a host, with its machine-id."""
-    return seeds.seed(host, seeds.files(host) | {"/etc/machine-id": (0o644, f"{MACHINE[host]}\n".encode())})
 
 
 def partition(path: Path, content: bytes, sequence: int) -> None:
@@ -136,6 +131,39 @@ def test_the_identity_is_the_one_that_the_boot_arguments_name(tmp_path: Path, ar
     assert found(tmp_path, arguments) == taken
 
 
+NAMED = f"provision.identity={MACHINE['node7']}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "commands", "taken"),
+    [
+        ("", "", "vdb1"),
+        ("provision.disk=serial:serial-vda", "", "vda1"),
+        ("provision.disk=serial:serial-vdb provision.disk=serial:serial-vda", "", "vda1"),
+        ("provision.disk=path:pci0000:00/0000:00:04.0", "", "vda1"),
+        ("provision.disk=serial:serial-vd", "", "none"),
+        ("provision.disk=serial:serial-vdc", "", "none"),
+        ("provision.disk=something:else", "", "none"),
+        ("", "only_part=vda1;", "vda1"),
+    ],
+)
+def test_an_identity_that_somebody_made_up_for_the_host_is_on_another_disk(
+    tmp_path: Path, arguments: str, commands: str, taken: str
+) -> None:
+    """vdb has it, the newest of all. A seed that was refused for what is on a disk makes way for that alone."""
+    machine = Devices(tmp_path)
+    machine.add("vda", record("node7"))
+    machine.add("vdb", b"")
+    partition(tmp_path / "dev/vdb1", seed("node7"), 9)
+    for disk, number in (("vda", 4), ("vdb", 5)):
+        real, place = tmp_path / "sys/devices" / disk, tmp_path / f"sys/devices/pci0000:00/0000:00:0{number}.0/block"
+        place.mkdir(parents=True)
+        real.rename(place / disk)
+        real.symlink_to(place / disk)
+    told = f'{machine.stored(f"{NAMED} {arguments}")}; {commands} find_stored; echo "${{found:-none}}"'
+    assert run(tmp_path, told).strip() == taken
+
+
 ENVELOPE = '  "envelope": {\n'
 
 
@@ -228,7 +256,7 @@ def judged(tmp_path: Path, code: int, commands: str, *, keys: bool = False, reco
 
 @pytest.mark.parametrize(
     ("code", "verdict"),
-    [(0, "taken because"), (1, "refused because"), (2, "refused because"), (3, "another-site because")],
+    [(0, "taken because"), (1, "refused because"), (2, "refused because"), (127, "refused because")],
 )
 def test_the_programs_word_is_the_verdict(tmp_path: Path, code: int, verdict: str) -> None:
     said = judged(tmp_path, code, "judge_seed; echo $verdict $why; ls $new/run/provision", keys=True, record=True)

@@ -114,6 +114,31 @@ def test_it_boots_its_image_alone_on_every_lan(here: Site, agent: Agent) -> None
     }
 
 
+@pytest.mark.parametrize(
+    ("disk", "named"),
+    [
+        ("{serial: boot-7}", b" provision.disk=serial:boot-7"),
+        ("{wwn: naa.5000c50000001234, wipe: yes}", b" provision.disk=wwn:naa.5000c50000001234"),
+        ("{path: 'pci0000:00/0000:00:1f.2/ata2'}", b" provision.disk=path:pci0000:00/0000:00:1f.2/ata2"),
+        ("{smallest: yes}", b""),
+    ],
+)
+def test_a_boot_without_a_seed_names_the_disk(here: Site, agent: Agent, disk: str, named: bytes) -> None:
+    """An identity is named by what anybody can compute; which disk is the host's own, nobody else says."""
+    here.apply(INVENTORY.replace("  node2:\n", f"  node2:\n    disk: {disk}\n"))
+    made = here.service.netboot.http_boot(origin(MAC2), 0)
+    assert isinstance(made, Plan) and made.revision == PLAIN
+    with Reader(made) as reader:
+        medium = reader.pread(0, made.size)
+    for text in (config(here), here.service.netboot.grub_config(origin(MAC2)), medium):
+        assert b"provision.identity=" in text and named in text and (b"provision.disk=" in text) == bool(named)
+    agent.says(up=False)
+    here.clock.advance(seconds=60)
+    here.service.decommissions.reprovision("node2", ROOT)
+    text = config(here)
+    assert b"seed" in text and b"provision.disk" not in text, "its seed says which"
+
+
 def test_its_first_word_says_that_it_is_up(here: Site, agent: Agent) -> None:
     config(here)
     (row,) = here.service.reports.of_hosts(["node2"])
