@@ -16,12 +16,13 @@ from provision.api.links import LinkMedium, MakeLink
 from provision.api.operations import Operation, OperationState
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Denied, NotFound, Unavailable
+from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import bmc_boots
 from provision.service.boot_plan import Begun
 from provision.service.listeners import Listening
 from tests.helpers.principals import ROOT
 from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
-from tests.helpers.site_fixture import Site, site
+from tests.helpers.site_fixture import INVENTORY, Site, site
 
 CD, PXE = BootOrder(via=BootVia.CD), BootOrder(via=BootVia.PXE)
 Spoil = Callable[[Asked, BaseHTTPRequestHandler], Any]
@@ -193,6 +194,26 @@ def test_cancelling(here: Site, bmc: Bmc) -> None:
     assert "was cancelled" in failure(ended(here, begun))
     assert bmc.system["PowerState"] == "Off"
     nothing_left(here, bmc)
+
+
+@pytest.mark.parametrize("order", [CD, PXE])
+def test_a_host_that_gets_other_labels_meanwhile(here: Site, bmc: Bmc, order: BootOrder) -> None:
+    """Who began its boot sees the host no longer. The boot ends, and all of it is undone."""
+    asked = Principal("token:ci", PrincipalRole.OPERATOR, Authentication.PEER_CREDENTIALS, (("rack", "a"),))
+
+    def spoil(asked: Asked, _: BaseHTTPRequestHandler) -> None:
+        if asked.body == {"ResetType": "On"}:
+            here.apply(INVENTORY.replace("labels: {rack: a}", "labels: {rack: b}", 1))
+
+    bmc.spoils = spoil
+    with pytest.raises(NotFound):
+        here.service.bmc_boots.begin("node3", order, asked)
+    begun = here.service.bmc_boots.begin("node1", order, asked)
+    assert "no host of this name" in failure(ended(here, begun))
+    assert bmc.system["PowerState"] == "Off"
+    nothing_left(here, bmc)
+    closed = [entry for entry in here.audit() if entry["event"] in ("window-closed", "link-revoked")]
+    assert [entry["operator"] for entry in closed] == ["token:ci"]
 
 
 def test_a_bmc_that_goes_away_is_asked_again_later(here: Site, bmc: Bmc) -> None:
