@@ -20,7 +20,7 @@ from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import bmc_boots
 from provision.service.boot_plan import Begun
 from provision.service.listeners import Listening
-from tests.helpers.bmc_boots import CD, PXE, at, boot, come_up, ended, failure, nothing_left
+from tests.helpers.bmc_boots import CD, PXE, at, boot, come_up, ended, failure, nothing_left, recover
 from tests.helpers.principals import ROOT
 from tests.helpers.redfish import Asked, Bmc, served
 from tests.helpers.site_fixture import INVENTORY, Site, site
@@ -190,15 +190,6 @@ def test_a_bmc_that_goes_away_is_asked_again_later(here: Site, bmc: Bmc) -> None
 def journal(here: Site) -> list[list[str]]:
     """The steps of each boot that is to be undone."""
     return [[Begun.parse(text).step for text in left.steps] for left in here.service.core.store.bmc_boots.all()]
-
-
-def recover(here: Site) -> None:
-    """As the next start of the service does."""
-    before = {operation.id for operation in here.service.operations.listing(ROOT)}
-    here.service.bmc_boots.recover()
-    for operation in here.service.operations.listing(ROOT):
-        if operation.id not in before:
-            assert ended(here, operation).state is OperationState.DONE
 
 
 @pytest.mark.parametrize(
