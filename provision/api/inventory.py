@@ -14,10 +14,14 @@ APPLIED: JsonValue = {
 """An example of an inventory (`provision.site.Inventory`) as it was applied; what is usual is left out."""
 
 
+_EXAMPLE = "c2l0ZToge2RvbWFpbjogZXhhbXBsZS50ZXN0LCBuZXR3b3Jrczoge319Cg=="
+"""A site without a network, in base64."""
+
+
 class File(Request):
     """One inventory file with the certificate files that it names."""
 
-    model_config = examples({"name": "site.yaml", "text": "c2l0ZTogLi4u", "attachments": {}})
+    model_config = examples({"name": "site.yaml", "text": _EXAMPLE, "attachments": {}})
 
     name: TypedPath
     text: Bytes
@@ -27,7 +31,7 @@ class File(Request):
 class Apply(Request):
     """Inventory files; `prune`: hosts that they do not name go; `confirmed`: also many; `dry_run`: nothing is done."""
 
-    model_config = examples({"files": [{"name": "site.yaml", "text": "c2l0ZTogLi4u"}], "dry_run": True})
+    model_config = examples({"files": [{"name": "site.yaml", "text": _EXAMPLE}], "prune": True, "dry_run": True})
 
     files: list[File]
     prune: bool = False

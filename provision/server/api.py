@@ -38,7 +38,8 @@ _log = logging.getLogger("provision")
 
 
 class ApiServer:
-    """Serves one application by the settings `[api]`, or to a `proxy` by those of `[api.proxy]`."""
+    """Serves one application by the settings `[api]`, or to a `proxy` by those of `[api.proxy]`: `app`, with what looks
+    at each request before it."""
 
     def __init__(
         self, app: App, api: Api, settings: Settings, servers: Servers, clock: Clock, proxy: Proxy | None = None
@@ -50,7 +51,7 @@ class ApiServer:
         self._certificates = Certificates(api.pairs(state), clock, state / proxy.certificate if proxy else None)
         self._port = proxy.port if proxy else api.port
         public = [proxy.public_name] if proxy is not None and proxy.public_name is not None else []
-        self._app = ServedNames(app if proxy is None else self._proxied(app, proxy), (*api.names, *public))
+        self.app = ServedNames(app if proxy is None else self._proxied(app, proxy), (*api.names, *public))
         self._served, self._trouble = False, ""
         self._warned: set[str] = set()
 
@@ -95,7 +96,7 @@ class ApiServer:
             per_peer=api.max_connections_per_peer if self._proxy is None else api.max_connections,
             authenticated=True,
         )
-        await self._servers.add(self._app, sock, limits, by_network, lambda: self._certificates.context)
+        await self._servers.add(self.app, sock, limits, by_network, lambda: self._certificates.context)
         self._served = True
         _log.info("serving the operators' API at %s%s", self._where(), " to its proxy" if self._proxy else "")
 

@@ -116,7 +116,8 @@ def _helper() -> Helper | Unavailable:
 async def _serve(service: Service, helper: Helper | Unavailable) -> None:
     with contextlib.ExitStack() as stack, Neighbours() as neighbours:
         doors = [
-            (app, stack.enter_context(operator_socket(path, limits)), limits) for app, path, limits in _unix(service)
+            (app, stack.enter_context(operator_socket(path, limits)), limits)
+            for app, path, limits in on_unix_sockets(service)
         ]
         pins = Pins(helper, neighbours) if isinstance(helper, Helper) else helper
         try:
@@ -126,7 +127,7 @@ async def _serve(service: Service, helper: Helper | Unavailable) -> None:
                 pins.close()
 
 
-def _unix(service: Service) -> Iterator[tuple[Guard, Path, Limits]]:
+def on_unix_sockets(service: Service) -> Iterator[tuple[Guard, Path, Limits]]:
     """What is served on Unix sockets: to whom, where and what. Raises Invalid for a group that does not exist."""
     settings = service.core.settings
     yield operator_app.create(service, by_peer_credentials), settings.socket, operator_limits(settings)
@@ -147,7 +148,7 @@ async def _serve_with(
         service.listeners = networks.states
         await networks.reconcile(await asyncio.to_thread(interfaces.look), strict=True)
         going = [asyncio.create_task(networks.follow()), asyncio.create_task(_watch(pins))]
-        apis = _apis(service, servers)
+        apis = apis_of(service, servers)
         service.listeners = lambda: {**networks.states(), **{k: v for api in apis for k, v in api.states().items()}}
         for api in apis:
             service.core.cautions.append(api.warnings)
@@ -172,7 +173,7 @@ async def _serve_with(
                 pins.stop()  # what is cut off now must not go elsewhere, so the addresses are let go when all is closed
 
 
-def _apis(service: Service, servers: Servers) -> list[ApiServer]:
+def apis_of(service: Service, servers: Servers) -> list[ApiServer]:
     """The operator's application and the pages over TLS, when the settings have it, and to a proxy if they name one."""
     settings = service.core.settings
     if (api := settings.api) is None:

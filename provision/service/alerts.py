@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
@@ -44,6 +46,12 @@ class Alerts:
                 alert._told = now
         if not told:
             _log.warning("ALERT %s: %s: %s", event, host, text)
+
+    def counts(self, hosts: Container[str], now: datetime) -> dict[str, int]:
+        """How many of `hosts` have an alert of the last day, by what it is about."""
+        with self._lock:
+            every = [(host, alert) for host, alerts in self._hosts.items() for alert in alerts.values()]
+        return Counter(one.event for host, one in every if host in hosts and abs(now - one.last) < _SHOWN)
 
     def of(self, host: str, now: datetime) -> list[Alert]:
         """The host's alerts of the last day, the newest first."""

@@ -128,7 +128,8 @@ class _Boot:
     def run(self) -> None:
         """Boot the host, and take back what was given for it."""
         parts, host = self._parts, self._host
-        undo = _Undo(parts, self._principal, self._running)
+        # The host may have other labels by then than those that the principal's selector names.
+        undo = _Undo(parts, replace(self._principal, selector=()), self._running)
         undo.leftovers(host)
         machine = parts.bmcs.machine(host, self._running.pause)
         was_off = self._require_ready(machine)

@@ -53,6 +53,9 @@ class _Collector(Collector):
         yield _gauge("provision_hosts", "Hosts of the inventory.", len(core.hosts))
         text = "Hosts that were declared compromised and have a credential that is not replaced yet."
         yield _gauge("provision_hosts_exposed", text, len(core.store.snapshot.exposed))
+        text = "Hosts with an alert of the last day that 'provision status' shows, by what it is about."
+        alerted: dict[Labels, float] = {(kind,): n for kind, n in core.alerts.counts(core.hosts, core.clock()).items()}
+        yield _labelled("provision_hosts_alerted", text, ("kind",), alerted)
         yield _gauge("provision_windows_open", "Boot windows that are open.", windows)
         yield _gauge(
             "provision_warnings", "Warnings of the service itself that 'provision status' shows.", len(core.warnings())

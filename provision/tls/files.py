@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from provision import pem
 from provision.errors import Conflict, Invalid, NotFound, Unavailable
@@ -44,22 +45,40 @@ CHAINS = {
 
 
 def create(state: Path, names: Names, now: datetime) -> None:
-    """Make both chains. Raises Conflict when there is a CA already, Invalid without names, Unavailable."""
+    """Make both chains, or what is missing of them: whoever was killed while making them does it again.
+
+    Raises Conflict when there is a CA already, Invalid without names and for those that a root which is there may not
+    vouch for, NotFound when that has no key, and Unavailable.
+    """
     directory = state / DIRECTORY
-    if there := [chain.root for chain in CHAINS.values() if (directory / chain.root).exists()]:
+    finished = [directory / name for chain in CHAINS.values() for name in (chain.root, chain.certificate)]
+    if all(path.exists() for path in finished):
         raise Conflict(
-            str(directory / there[0]), "there is a CA already", "for new certificates by it, run 'provision ca renew'"
+            str(finished[0]), "there is a CA already", "for new certificates by it, run 'provision ca renew'"
         )
-    made = {kind: authority.make_root(kind, names, now) for kind in Kind}
-    leaves = {kind: authority.issue(root, kind, names, now) for kind, root in made.items()}
+    roots = {kind: _root_there(state, kind) or authority.make_root(kind, names, now) for kind in Kind}
+    leaves = {kind: authority.issue(root, kind, names, now) for kind, root in roots.items()}
     try:
         directory.mkdir(mode=0o700, exist_ok=True)
-        for kind, root in made.items():
+        for kind, root in roots.items():
             write(directory / CHAINS[kind].root_key, root.key_pem().reveal())
             _write_leaf(directory, kind, leaves[kind], root.certificate)
             write(directory / CHAINS[kind].root, root.pem())
     except OSError as error:
         raise unwritable(directory, error) from None
+
+
+def _root_there(state: Path, kind: Kind) -> Identity | None:
+    """The root of a CA of which not all is there. Its certificate stands behind the server's, too: a file that was
+    lost is no reason for a new root, which no client would know."""
+    chain, directory = CHAINS[kind], state / DIRECTORY
+    if (directory / chain.root).exists():
+        return _root(state, kind)
+    with suppress(OSError, Invalid, ValueError):
+        _, root = pem.certificates((directory / chain.certificate).read_bytes())
+        key = (directory / chain.root_key).read_bytes()
+        return authority.identity(root.public_bytes(Encoding.PEM), key, str(directory / chain.root))
+    return None
 
 
 def renew(state: Path, names: Names | None, now: datetime) -> Names:

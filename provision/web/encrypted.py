@@ -103,6 +103,7 @@ class Encrypted(asyncio.Transport):
             self._loop.add_reader(self._descriptor, self._read)
 
     def _read(self) -> None:
+        """Read to the end of what there is, or of our turn."""
         taken = 0
         while self._reading and taken < _TURN:
             self._stuck.reading = (self._sock,)
@@ -120,9 +121,10 @@ class Encrypted(asyncio.Transport):
                 self.close()
                 return
             self._tell(self._protocol.data_received, data)
-            if len(data) < _RECORD:
-                return  # mostly there is no other one
             taken += len(data)
+        if self._reading:
+            # By itself: of a connection that was reset behind these bytes, uvloop tells no second time.
+            self._loop.call_soon(self._read)
 
     # Writing.
 

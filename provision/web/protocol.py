@@ -176,7 +176,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         if self._limits.strangers:
             transport.set_write_buffer_limits(high=_UNSENT)
-        if (sock is not None and is_routed(sock)) or not self._gate.admit(self):
+        # Of a connection that was reset already, the kernel does not say whose it was.
+        gone = sock is not None and not self.client
+        if gone or (sock is not None and is_routed(sock)) or not self._gate.admit(self):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

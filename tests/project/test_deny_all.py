@@ -229,7 +229,8 @@ def page_walk(here: Site, authenticate: Authenticate, cookie: str = "") -> list[
                 for method in sorted(methods(route)):
                     fields = {"key": here.service.sessions.form_key(shown), **FIELDS.get(path, {})}
                     body = urlencode(fields).encode() if method == "POST" else b""
-                    for given in HEADERS:
+                    # Pages are sent whole; parts are of media.
+                    for given in HEADERS if "/media/" in path else HEADERS[:1]:
                         reply = await ask(app, method, path, headers={**headers, **given}, body=body, peer=PEER)
                         replies.append((f"{method} {path}", reply))
         return replies
@@ -310,21 +311,21 @@ OPEN = {
 }
 
 
-@pytest.mark.parametrize("kind", ["none", "made up", "logged out", "revoked", "expired", "idle", "two"])
+@pytest.mark.parametrize("kind", ["logged out", "idle", "two"])
 def test_no_page_gives_a_byte_without_a_session(here: Site, kind: str) -> None:
+    """(test_served.py has those whose token has ended, and who have none.)"""
     revision = begin(here)
     forms = [*secret_forms(here), b"node1", MAC1.encode(), b"mgmt", revision.encode()]
     here.service.core.store.sightings.seen(STRANGER, None, "mgmt", here.clock())
     browser = logged_in(here, name="gone")
     cookie = browser.cookie
     assert browser.get("/hosts/node1").status == 200
-    if kind in ("none", "made up", "two"):
-        cookie = {"none": "", "made up": f"{cookie.partition('=')[0]}={'A' * 43}", "two": f"{cookie}; {cookie}"}[kind]
+    if kind == "two":
+        cookie = f"{cookie}; {cookie}"
     elif kind == "logged out":
         browser.post("/logout")
-    elif kind == "revoked":
-        here.service.tokens.revoke("gone", ROOT)
-    here.clock.advance(**{"expired": {"days": 91}, "idle": {"hours": 1}}.get(kind, {}))
+    else:
+        here.clock.advance(hours=1)
     here.service.core.store.tokens.flush(at_once=True)
     before = here.state.joinpath("provision.db").read_bytes()
     replies = page_walk(here, by_session(here.service), cookie)

@@ -43,6 +43,7 @@ def told(here: Site) -> dict[str, set[str]]:
     keytab = CredentialInput("keytab", CredentialKind.KEYTAB, "/etc/krb5.keytab", "0600", Secret(b"x"))
     service.core.store.credentials.set("node3", keytab, service.core.clock())
     service.netboot.grub_config(origin(MAC3))
+    service.core.alerts.raise_("node3", "duplicate-mac", "a text", service.core.clock())
     service.core.tally.counting(service.media.plan("node1", Medium.ISO, ADMIN), "operator")(0, 1 << 40)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(service.metrics.text().decode()):

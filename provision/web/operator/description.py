@@ -43,8 +43,9 @@ _NAMES: dict[str, str | int] = {
     "link": "0f1e2d3c4b5a",
     "number": 1,
 }
-_NAMES_OF = {"images": "base", "secure_boot": "base", "tokens": "rack7", "webhooks": "chat"}
-"""Examples of what stands in a path; of `name`, by the group when it is no host's."""
+_NAMES_OF = {"tokens": "rack7", "webhooks": "chat"}
+_NAMES_IN = {"/credentials/{name}": "token", "/images/{name}": "base"}
+"""Examples of what stands in a path; of `name`, by the group or by what is before it when it is no host's."""
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -77,8 +78,8 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             name = parameter["name"]
-            inside = "credentials/{name}" in route.path
-            parameter["example"] = "token" if name == "name" and inside else _example_name(tag, name)
+            inside = next((example for of, example in _NAMES_IN.items() if name == "name" and of in route.path), None)
+            parameter["example"] = inside or _example_name(tag, name)
     if _JSON in operation.get("requestBody", {}).get("content", {}):
         operation["responses"] |= {"415": failures(415)[415]}
     if (example := example_of(route.response_model)) is not None:

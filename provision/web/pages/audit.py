@@ -24,19 +24,32 @@ def routes(pages: Pages) -> list[Route]:
         principal = required(request.scope, PrincipalRole.AUDITOR)
         host, text = asked(request, "host"), asked(request, "search")
         may_read = bool(host) or not principal.selector
-        limit = _READ if text else _SHOWN
+        limit = _READ if text else _SHOWN + 1
         entries = auditing.entries(name(host) if host else None, limit, principal) if may_read else []
         found = [entry for entry in entries if not text or text.lower() in _text(entry).lower()]
         shown = [(entry, _rest(entry)) for entry in reversed(found[-_SHOWN:])]
         values = {"entries": shown, "host": host, "search": text, "may_read": may_read, "chain": None}
+        values["bounds"] = _bounds(len(entries) if text else 0, len(found))
         return pages.page(request, "audit", **values)
 
     def chain(request: Request) -> Response:
         principal = required(request.scope, PrincipalRole.AUDITOR, whole=True)
         verified = auditing.verify(principal)
-        return pages.page(request, "audit", entries=[], host="", search="", may_read=True, chain=verified)
+        return pages.page(request, "audit", entries=[], host="", search="", may_read=True, chain=verified, bounds="")
 
     return [get("/audit", show), get("/audit/chain", chain)]
+
+
+def _bounds(searched: int, found: int) -> str:
+    """What the page leaves out; "" for nothing."""
+    said = []
+    if found > _SHOWN:
+        said.append(f"The newest {_SHOWN} are shown: search for a text or a host to see others.")
+    if searched == _READ:
+        said.append(
+            f"The newest {searched:,} entries were searched: older ones are in the files of the log on the server."
+        )
+    return " ".join(said)
 
 
 def _text(entry: AuditEntry) -> str:

@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -171,10 +171,15 @@ def test_the_first_requests_of_a_hurried_client_are_answered(site: AttackSite) -
 class Talk:
     """One made-up connection: pieces to send, with how to leave in the end."""
 
-    def __init__(self, chance: random.Random, base: str) -> None:
-        paths = [f"/boot/{base}/kernel", f"/boot/{base}/initrd/0", "/http-boot/boot.iso", "/pxe/lpxelinux.0", "/up"]
-        paths += [f"/pxe/{pxe('node1')}", "/boot/seed/current/seed.cpio", "/", "/%00", "*", "//x//", "http://[/", "a:1"]
-        fields = [b"Host: x", b"Connection: close", b"Connection: upgrade\r\nUpgrade: websocket", b"Range: bytes=5-"]
+    def __init__(self, chance: random.Random, paths: Sequence[str], given: Sequence[bytes] = ()) -> None:
+        """About these paths, with a field of those `given` among others."""
+        fields = [
+            *given,
+            b"Host: x",
+            b"Connection: close",
+            b"Connection: upgrade\r\nUpgrade: websocket",
+            b"Range: bytes=5-",
+        ]
         fields += [b"Expect: 100-continue", b"Content-Length: 7", b"Content-Length: -1", b"Content-Length: 5000"]
         fields += [b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip, chunked", b"X: " + b"y" * 9000, b" z: z"]
         fields += [b"If-Match: *", b"Range: bytes=0-0,2-3", b"A: b\r\n" * 60 + b"C: d", b"\0: \0", b"Cookie: \xff"]
@@ -211,11 +216,19 @@ class Talk:
 
 def test_a_fuzzer_finds_nothing(site: AttackSite) -> None:
     chance = random.Random(SEED)
+    paths = [
+        f"/boot/{site.base}/kernel",
+        f"/boot/{site.base}/initrd/0",
+        "/http-boot/boot.iso",
+        "/pxe/lpxelinux.0",
+        "/up",
+    ]
+    paths += [f"/pxe/{pxe('node1')}", "/boot/seed/current/seed.cpio", "/", "/%00", "*", "//x//", "http://[/", "a:1"]
     for number in range(TALKS):
         if number == TALKS // 5:
             settled = resident(site)
         namespace, address = (site.hosts["node1"], MGMT) if number % 4 == 0 else (site.attacker, GUEST)
-        Talk(chance, site.base).hold(dial(namespace, address))
+        Talk(chance, paths).hold(dial(namespace, address))
         if number % 100 == 0:
             assert "internal error" not in site.server.text, (number, site.server.text[-2000:])
     site.seed_of("node1")

@@ -7,18 +7,30 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from provision.api.bmc import BootOrder
+from provision.bmc import virtual_media
+from provision.service import bmc_boots
+from provision.service.listeners import Listening
+from provision.service.service import Service
+from provision.store.links import Links
+from provision.store.windows import Windows
 from tests.helpers.api_site import api_site
+from tests.helpers.bmc_boots import CD, PXE, at, boot, nothing_left, recover
 from tests.helpers.cli_runner import cli, good
+from tests.helpers.killing import kill, killed
 from tests.helpers.netns import isolated, lan
+from tests.helpers.principals import ROOT
 from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
 from tests.helpers.serving import PROVISION, Served, run, serve
-from tests.helpers.site_fixture import MAC1, closed_site
+from tests.helpers.site_fixture import MAC1, Site, closed_site, settings, site
 
 LISTEN = '[[listen]]\nnetwork = "mgmt"\ninterface = "eth1"\nhttp_port = 8080\ntftp_port = 6969\n'
 
@@ -85,6 +97,56 @@ def left_behind(state: Path, bmc: Bmc) -> set[str]:
     found |= {"once"} if bmc.system["Boot"]["BootSourceOverrideEnabled"] != "Disabled" else set()
     found |= {"power"} if bmc.system["PowerState"] != "Off" else set()
     return found or {"boot-undone"}
+
+
+UNDONE: dict[str, tuple[BootOrder, Any, str]] = {
+    "the medium is out": (CD, virtual_media, "eject"),
+    "the link is revoked": (CD, Links, "revoke"),
+    "the window is closed": (PXE, Windows, "close"),
+}
+
+
+@pytest.mark.parametrize("moment", UNDONE)
+def test_what_is_half_taken_back_is_taken_back_by_the_next_service(tmp_path: Path, moment: str) -> None:
+    """kill -9 on the way back from a boot that failed, when one more step is undone, and that is not recorded yet."""
+    order, owner, name = UNDONE[moment]
+    with served("other") as bmc:
+        with site(tmp_path) as here:
+            here.service.bmcs.put("node1", at(bmc), ROOT)
+        refusing: list[Any] = [(500, {}, b"{}")]  # once: then it does as it is told
+        bmc.spoils = lambda asked, _: refusing.pop() if asked.path.endswith("Reset") and refusing else None
+
+        def work() -> None:
+            again = opened(here)
+            do, undo = getattr(owner, name), bmc_boots._Undo.run
+
+            def die(*arguments: Any) -> None:
+                do(*arguments)
+                kill()
+
+            def dying(*arguments: Any, **named: Any) -> None:
+                with patch.object(owner, name, die):
+                    undo(*arguments, **named)
+
+            with patch.object(bmc_boots._Undo, "run", dying):
+                boot(again, order)
+
+        killed(work)
+        again = opened(here)
+        try:
+            assert len(again.service.core.store.bmc_boots.all()) == 1 and not refusing
+            recover(again)
+            nothing_left(again, bmc)
+            assert bmc.system["PowerState"] == "Off"
+        finally:
+            again.service.close()
+
+
+def opened(here: Site) -> Site:
+    """The site with a new service."""
+    service = Service.open(settings(here.state), here.clock)
+    service.listeners = lambda: {"mgmt": Listening("serving", True)}
+    return replace(here, service=service)
 
 
 def test_a_power_cycle_that_is_killed_is_said_and_not_repeated(tmp_path: Path) -> None:

@@ -18,17 +18,21 @@ from provision.service.links import Asked
 from provision.service.media_builder import MediaBuilder
 from provision.service.service import Service
 from provision.store.links import Links
+from tests.helpers.api_site import api_site
 from tests.helpers.cli_runner import cli
 from tests.helpers.killing import kill, killed
 from tests.helpers.links import BMC, OTHER, content, make, take
 from tests.helpers.netns import Peer, isolated, lan, sh
 from tests.helpers.principals import ROOT
-from tests.helpers.serving import serve
+from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, MAC1, closed_site, settings, site
 
 NETWORK = '[[listen]]\nnetwork = "{network}"\ninterface = "{interface}"\nhttp_port = 8080\ntftp = false\nlinks = true\n'
 MGMT = NETWORK.format(network="mgmt", interface="eth1")
 PARALLEL = 50
+THIRD = "10.0.0.203"
+NOTHING = {"http": ("404", "429"), "https": ("404", "429", "303")}
+"""What there is for who asks for something else; over TLS the pages send strangers to their form."""
 
 
 def statuses(machine: Peer, url: str, peers: list[str], out: Path) -> list[str]:
@@ -36,31 +40,51 @@ def statuses(machine: Peer, url: str, peers: list[str], out: Path) -> list[str]:
     for number in range(len(peers)):
         (out / f"{number}.iso").unlink(missing_ok=True)
     each = "".join(
-        f"curl -s -o {out}/{number}.iso -w '%{{http_code}}\\n' --interface {peer} '{url}' & "
+        f"curl -s -k -o {out}/{number}.iso -w '%{{http_code}}\\n' --interface {peer} '{url}' & "
         for number, peer in enumerate(peers)
     )
     return machine.sh(f"{each} wait").split()
 
 
+def link(state: Path, scheme: str, *arguments: str) -> str:
+    """The URL of a new link that begins so; it is the same link by TLS and without."""
+    urls: list[str] = cli(state, "link", "node1", *arguments, "--json").json["urls"]
+    (url,) = (url for url in urls if url.startswith(f"{scheme}://"))
+    return url
+
+
 @isolated
 def test_of_many_parallel_clients_one_wins(tmp_path: Path) -> None:
-    state, peers = closed_site(tmp_path, toml=MGMT), [f"10.0.0.{number}" for number in range(50, 50 + PARALLEL)]
+    """Over TLS, and in plain HTTP."""
+    state, peers = served_both_ways(tmp_path), [f"10.0.0.{number}" for number in range(50, 50 + PARALLEL)]
     with lan("eth1", "10.0.0.1/24", "10.0.0.11/24", MAC1) as bmc, serve(state) as served:
-        served.wait_for("serving network 'mgmt'")
+        wait_for(served)
         bmc.sh("; ".join(f"ip addr add {peer}/24 dev eth0" for peer in peers))
-        url = cli(state, "link", "node1", "--json").json["urls"][0]
-        found = statuses(bmc, url, peers, tmp_path)
-        assert sorted(found) == ["200"] + ["404"] * (PARALLEL - 1)
-        gained = [path for path in tmp_path.glob("*.iso") if CANARY in path.read_bytes()]
-        assert len(gained) == 1
-        winner = peers[int(gained[0].stem)]
-        (row,) = cli(state, "link", "list", "--json").json
-        assert (row["used"], row["peers"]) == (1, [winner])
-        entries = cli(state, "audit", "--json", "--limit", "1000").json
-        released = {e["address"] for e in entries if e["event"] == "decision" and e["answer"] == "released"}
-        assert released == {winner}
+        winners = set[str]()
+        for scheme in ("https", "http"):
+            url = link(state, scheme)
+            assert sorted(statuses(bmc, url, peers, tmp_path)) == ["200"] + ["404"] * (PARALLEL - 1)
+            gained = [path for path in tmp_path.glob("*.iso") if CANARY in path.read_bytes()]
+            assert len(gained) == 1
+            winner = peers[int(gained[0].stem)]
+            winners.add(winner)
+            rows = cli(state, "link", "list", "--json").json
+            assert [row["used"] for row in rows] == [1] * len(rows) and [winner] in [row["peers"] for row in rows]
+            entries = cli(state, "audit", "--json", "--limit", "1000").json
+            released = {e["address"] for e in entries if e["event"] == "decision" and e["answer"] == "released"}
+            assert released == winners
         again = statuses(bmc, url, peers, tmp_path)
         assert again.count("200") == 1, "its own use goes on, and nobody else has one"
+
+
+def served_both_ways(directory: Path) -> Path:
+    """The state directory of a site whose links are honoured over TLS, and on the management network without."""
+    return api_site(directory, toml=MGMT, address="10.0.0.1").state
+
+
+def wait_for(served: Served) -> None:
+    served.wait_for("serving network 'mgmt'")
+    served.wait_for("serving the operators' API at")
 
 
 @isolated
@@ -86,22 +110,33 @@ def test_a_secret_that_passed_leaves_no_trace_of_itself(tmp_path: Path) -> None:
 
 @isolated
 def test_it_is_no_way_to_anything_else(tmp_path: Path) -> None:
-    """Path games, forged headers, and the requests of which HTTP servers do not make the same."""
-    state = closed_site(tmp_path, toml=MGMT)
+    """Path games, forged headers, and the requests of which HTTP servers do not make the same; over TLS as well."""
+    state = served_both_ways(tmp_path)
     with lan("eth1", "10.0.0.1/24", f"{BMC}/24", MAC1) as bmc, serve(state) as served:
-        served.wait_for("serving network 'mgmt'")
-        bmc.sh(f"ip addr add {OTHER}/24 dev eth0")
-        url = cli(state, "link", "node1", "--address", OTHER, "--json").json["urls"][0]
-        base, _, name = url.rpartition("/b/")
-        curl = f"curl -s --path-as-is -o {tmp_path}/got -w '%{{http_code}}' --interface {BMC}"
-        paths = ["b/../etc/passwd", "b/..%2f..%2fetc/passwd", f"b/%2e%2e/b/{name}", "b//" + name, f"b/{name}/", "b/"]
-        for path in (*paths, f"b/{name}%00", f"b/{name}.iso", f"b/{name.upper()}"):
-            assert bmc.sh(f"{curl} '{base}/{path}'") in ("404", "429"), path
+        wait_for(served)
+        bmc.sh(f"ip addr add {OTHER}/24 dev eth0; ip addr add {THIRD}/24 dev eth0")
+        for scheme, thief in (("http", BMC), ("https", THIRD)):
+            url = link(state, scheme, "--address", OTHER)
+            base, _, name = url.rpartition("/b/")
+            curl = f"curl -s -k --path-as-is -o {tmp_path}/got -w '%{{http_code}}' --interface {thief}"
+            paths = [
+                "b/../etc/passwd",
+                "b/..%2f..%2fetc/passwd",
+                f"b/%2e%2e/b/{name}",
+                "b//" + name,
+                f"b/{name}/",
+                "b/",
+            ]
+            for path in (*paths, f"b/{name}%00", f"b/{name}.iso", f"b/{name.upper()}"):
+                assert bmc.sh(f"{curl} '{base}/{path}'") in NOTHING[scheme], path
+                assert CANARY not in (tmp_path / "got").read_bytes()
+            forged = f"-H 'X-Forwarded-For: {OTHER}' -H 'Forwarded: for={OTHER}' -H 'X-Real-IP: {OTHER}'"
+            assert bmc.sh(f"{curl} {forged} '{url}'") in ("404", "429")
+            assert bmc.sh(f"{curl} {forged} -H 'Host: {OTHER}' '{url}'") in ("404", "429", "421")
+            assert bmc.sh(f"{curl} '{url}'") == "429", "it has guessed too often"
             assert CANARY not in (tmp_path / "got").read_bytes()
-        forged = f"-H 'X-Forwarded-For: {OTHER}' -H 'Forwarded: for={OTHER}' -H 'X-Real-IP: {OTHER}' -H 'Host: {OTHER}'"
-        assert bmc.sh(f"{curl} {forged} '{url}'") in ("404", "429")
-        assert bmc.sh(f"{curl} '{url}'") == "429", "it has guessed too often"
-        assert bmc.sh(f"curl -sf -o {tmp_path}/got --interface {OTHER} -w '%{{http_code}}' '{url}'") == "200"
+            taken = f"curl -sfk -o {tmp_path}/got --interface {OTHER} -w '%{{http_code}}' '{url}'"
+            assert bmc.sh(taken) == "200" and CANARY in (tmp_path / "got").read_bytes()
         assert re.search("Traceback|internal error", served.log) is None
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -26,7 +23,8 @@ from provision.server.networks import Networks
 from provision.service.service import Service
 from provision.settings import Listen
 from provision.store.fields import Entry
-from tests.helpers.paths import ROOT as SOURCES
+from provision.store.logfile import LogFile
+from tests.helpers.killing import kill, killed
 from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import INVENTORY, Site, closed_site, edge, settings, site, sources
 
@@ -59,6 +57,8 @@ def prepare(service: Service) -> None:
     service.tokens.create(NewToken(name="old", role=PrincipalRole.OPERATOR), ROOT)
     service.links.make("node2", MakeLink(medium=LinkMedium.ISO), ROOT)
     service.bmcs.put("node2", BMC, ROOT)
+    service.windows.open("node1", 60, 1, ROOT)
+    service.core.store.bases.name("spare", service.core.bases()["base"])
 
 
 BMC = NewBmc.model_validate({"url": "https://10.0.0.201", "user": "root", "password": "dGhlIHBhc3N3b3Jk"})
@@ -86,8 +86,6 @@ ACTS: dict[str, tuple[str, Act]] = {
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Site]:
     with site(tmp_path) as opened:
-        opened.window()
-        opened.service.core.store.bases.name("spare", opened.base.id)
         prepare(opened.service)
         yield opened
 
@@ -236,35 +234,29 @@ def test_an_override_is_said_when_the_network_is_served(here: Site, monkeypatch:
 
 # kill -9
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    from provision.service.service import Service
-    from provision.store.logfile import LogFile
-    from tests.helpers.site_fixture import settings
-    from tests.unit.service.test_acts import ACTS
-    service = Service.open(settings(Path(sys.argv[1])))
-    name, step = sys.argv[2], sys.argv[3]
-    store = service.core.store
 
-    def die(*_, **__):
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed_at(state: Path, name: str, step: str) -> None:
+    """Do the act in a process that is killed before its beginning is on disk, before it is done, or before it is
+    said."""
 
-    real = LogFile.append
-    def append(self, fields, *rest, **named):
-        if step == "begun" or (step == "said" and fields["event"] != "begun"):
-            die()
-        real(self, fields, *rest, **named)
-    LogFile.append = append
-    if step == "act":
-        store.database.write = die
-    ACTS[name][1](service)
-    print("not killed")
-"""
+    def work() -> None:
+        service, real = Service.open(settings(state)), LogFile.append
+
+        def append(self: LogFile, fields: Any, *rest: Any, **named: Any) -> None:
+            if step == "begun" or (step == "said" and fields["event"] != "begun"):
+                kill()
+            real(self, fields, *rest, **named)
+
+        with patch.object(LogFile, "append", append):
+            if step == "act":
+                service.core.store.database.write = kill  # type: ignore[method-assign]
+            ACTS[name][1](service)
+
+    killed(work)
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", [name for name in ACTS if name not in ("close", "image")])
+@pytest.mark.parametrize("name", ACTS)
 @pytest.mark.parametrize("step", ["begun", "act", "said"])
 def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, name: str, step: str) -> None:
     state, (event, _) = closed_site(tmp_path), ACTS[name]
@@ -272,9 +264,7 @@ def test_a_kill_in_between_leaves_no_word_of_what_may_not_be(tmp_path: Path, nam
     prepare(service)
     before, since = changed(service), service.core.audit.entries(None, 1)[-1]["seq"]
     service.close()
-    argv = [sys.executable, "-c", textwrap.dedent(KILLED), str(state), name, step]
-    done = subprocess.run(argv, cwd=SOURCES, capture_output=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done
+    killed_at(state, name, step)
     service = Service.open(settings(state))
     try:
         assert (changed(service) != before) == (step == "said"), "the store is as it was, or as it was to be"

@@ -17,11 +17,12 @@ from provision.service import bmc_boots
 from provision.service.arrivals import Arrivals
 from provision.service.listeners import Listening
 from provision.service.openings import Outcome
+from tests.helpers.bmc_boots import CD, Spoil, boot, failure, nothing_left
 from tests.helpers.principals import ROOT
 from tests.helpers.redfish import Asked, Bmc
 from tests.helpers.site_fixture import INVENTORY, MAC1, MAC2, Site, origin, site
 from tests.helpers.tpm_samples import tpm
-from tests.unit.service.test_bmc_boots import CD, Spoil, bmc, boot, failure, nothing_left
+from tests.unit.service.test_bmc_boots import bmc
 
 __all__ = ("bmc",)
 

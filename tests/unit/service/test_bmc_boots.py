@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,20 +11,19 @@ from typing import Any
 
 import pytest
 
-from provision.api.bmc import BootOrder, BootVia, NewBmc
+from provision.api.bmc import BootOrder, BootVia
 from provision.api.links import LinkMedium, MakeLink
-from provision.api.operations import Operation, OperationState
-from provision.boot import Copy, Medium
+from provision.api.operations import OperationState
+from provision.boot import Medium
 from provision.errors import Conflict, Denied, NotFound, Unavailable
+from provision.principal import Authentication, Principal, PrincipalRole
 from provision.service import bmc_boots
 from provision.service.boot_plan import Begun
 from provision.service.listeners import Listening
+from tests.helpers.bmc_boots import CD, PXE, at, boot, come_up, ended, failure, nothing_left, recover
 from tests.helpers.principals import ROOT
-from tests.helpers.redfish import PASSWORD, USER, Asked, Bmc, certificate, fingerprint, served
-from tests.helpers.site_fixture import Site, site
-
-CD, PXE = BootOrder(via=BootVia.CD), BootOrder(via=BootVia.PXE)
-Spoil = Callable[[Asked, BaseHTTPRequestHandler], Any]
+from tests.helpers.redfish import Asked, Bmc, served
+from tests.helpers.site_fixture import INVENTORY, Site, site
 
 
 @pytest.fixture
@@ -41,50 +40,6 @@ def bmc(here: Site) -> Iterator[Bmc]:
         for name in ("node1", "node3"):
             here.service.bmcs.put(name, at(there), ROOT)
         yield there
-
-
-def at(there: Bmc, user: str = USER) -> NewBmc:
-    """What an admin says of a BMC."""
-    empty = NewBmc(url=there.url, user=user, password=b"", fingerprint=fingerprint(certificate()[0]))
-    return empty.model_copy(update={"password": PASSWORD.encode()})
-
-
-def ended(here: Site, begun: Operation) -> Operation:
-    for thread in threading.enumerate():
-        if thread.name == f"operation {begun.id}":
-            thread.join(60)
-    return here.service.operations.get(begun.id, ROOT)
-
-
-def boot(here: Site, order: BootOrder, host: str = "node1") -> Operation:
-    return ended(here, here.service.bmc_boots.begin(host, order, ROOT))
-
-
-def failure(done: Operation) -> str:
-    assert done.state is OperationState.FAILED and done.problem
-    return done.problem.detail
-
-
-def come_up(here: Site, number: int = 1) -> Spoil:
-    """The host says that it is up as soon as its machine is switched on."""
-
-    def spoil(asked: Asked, _: BaseHTTPRequestHandler) -> None:
-        if asked.body == {"ResetType": "On"}:
-            key = here.service.core.store.keys.of_copy(Copy("node1", Medium.ISO, f"{number:032x}")).reveal()
-            here.service.netboot.phone_home.up("node1", key)
-
-    return spoil
-
-
-def nothing_left(here: Site, bmc: Bmc) -> None:
-    store = here.service.core.store
-    assert store.bmc_boots.all() == []
-    assert all(link.revoked for link in store.links.all())
-    window = store.windows.of("node1")
-    assert window is None or not window.is_open(here.clock.now)
-    assert not bmc.drive["Inserted"]
-    paths = [path for path in bmc.documents if path.endswith("Systems/437XR1138R2")]
-    assert [bmc.documents[path]["Boot"]["BootSourceOverrideEnabled"] for path in paths] == ["Disabled"]
 
 
 def test_by_cd_from_off_to_up(here: Site, bmc: Bmc) -> None:
@@ -195,6 +150,25 @@ def test_cancelling(here: Site, bmc: Bmc) -> None:
     nothing_left(here, bmc)
 
 
+@pytest.mark.parametrize("order", [CD, PXE])
+def test_a_host_that_gets_other_labels_meanwhile(here: Site, bmc: Bmc, order: BootOrder) -> None:
+    """Who began its boot sees the host no longer. The boot ends, and all of it is undone."""
+    by = Principal("token:ci", PrincipalRole.OPERATOR, Authentication.PEER_CREDENTIALS, (("rack", "a"),))
+
+    def spoil(asked: Asked, _: BaseHTTPRequestHandler) -> None:
+        if asked.body == {"ResetType": "On"}:
+            here.apply(INVENTORY.replace("labels: {rack: a}", "labels: {rack: b}", 1))
+
+    bmc.spoils = spoil
+    with pytest.raises(NotFound):
+        boot(here, order, "node3", by)
+    assert "no host of this name" in failure(boot(here, order, by=by))
+    assert bmc.system["PowerState"] == "Off"
+    nothing_left(here, bmc)
+    closed = [entry for entry in here.audit() if entry["event"] in ("window-closed", "link-revoked")]
+    assert [entry["operator"] for entry in closed] == ["token:ci"]
+
+
 def test_a_bmc_that_goes_away_is_asked_again_later(here: Site, bmc: Bmc) -> None:
     """What can be undone without it is undone at once; the rest stays in the journal."""
     here.clock.advance(minutes=1)
@@ -216,15 +190,6 @@ def test_a_bmc_that_goes_away_is_asked_again_later(here: Site, bmc: Bmc) -> None
 def journal(here: Site) -> list[list[str]]:
     """The steps of each boot that is to be undone."""
     return [[Begun.parse(text).step for text in left.steps] for left in here.service.core.store.bmc_boots.all()]
-
-
-def recover(here: Site) -> None:
-    """As the next start of the service does."""
-    before = {operation.id for operation in here.service.operations.listing(ROOT)}
-    here.service.bmc_boots.recover()
-    for operation in here.service.operations.listing(ROOT):
-        if operation.id not in before:
-            assert ended(here, operation).state is OperationState.DONE
 
 
 @pytest.mark.parametrize(

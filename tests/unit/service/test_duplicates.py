@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from provision.api.status import Alert
 from provision.boot import Channel
+from tests.helpers.principals import ROOT
 from tests.helpers.site_fixture import GENERAL, INVENTORY, MAC1, MANAGEMENT, STRANGER, Site, origin
 
 ON_BOTH = INVENTORY.replace(
@@ -33,6 +35,25 @@ def test_it_is_said_once_an_hour(here: Site, mac: str) -> None:
     assert len(ask(here, mac, MANAGEMENT)) == 3
     (entry, *_) = here.audit("duplicate-mac")
     assert entry.get("host") == ("node1" if mac == MAC1 else None) and "on network mgmt" in str(entry["reason"])
+
+
+def test_a_hosts_is_an_alert(here: Site) -> None:
+    """Shown with its status, at each request: a day after the last one it is over."""
+    ask(here, STRANGER, MANAGEMENT, GENERAL)
+    ask(here, MAC1, MANAGEMENT)
+    assert alerts(here) == {}
+    ask(here, MAC1, GENERAL, MANAGEMENT, GENERAL)
+    ((name, (alert,)),) = alerts(here).items()
+    assert (name, alert.event, alert.count) == ("node1", "duplicate-mac", 3)
+    assert f"{MAC1} has asked on network office and on mgmt within 10 minutes. Find" in alert.text
+    assert len(here.audit("duplicate-mac")) == 3
+    here.clock.advance(days=1)
+    assert alerts(here) == {}
+
+
+def alerts(here: Site) -> dict[str, list[Alert]]:
+    hosts = here.service.reports.status(ROOT).hosts
+    return {one.host: list(one.alerts) for one in hosts if one.alerts}
 
 
 def test_a_machine_that_was_put_elsewhere_is_none(here: Site) -> None:

@@ -146,6 +146,16 @@ def test_listeners_and_what_expires_are_told(here: Site) -> None:
     assert value(here, name, kind="token") == (NOW + timedelta(days=10)).timestamp()
 
 
+def test_alerts_are_told_by_kind(here: Site) -> None:
+    """Those that the status shows, of hosts that there are."""
+    for host, kind in (("node1", "duplicate-mac"), ("node2", "duplicate-mac"), ("node2", "other"), ("gone", "other")):
+        here.service.core.alerts.raise_(host, kind, "a text", here.clock.now)
+    assert value(here, "provision_hosts_alerted", kind="duplicate-mac") == 2
+    assert value(here, "provision_hosts_alerted", kind="other") == 1
+    here.clock.advance(days=1)
+    assert "provision_hosts_alerted" not in samples(here)
+
+
 def test_the_process_is_told(here: Site) -> None:
     assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= samples(here).keys()
 

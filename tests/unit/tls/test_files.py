@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import ssl
 import stat
+from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +20,7 @@ from provision.errors import Conflict, Invalid, NotFound, Unavailable
 from provision.tls import authority, context, files
 from provision.tls.authority import Kind, Names, names_of
 from provision.tls.kept import Certificates
+from provision.writing import write
 from tests.helpers.certificates import NAMES
 from tests.helpers.killing import killed_before
 
@@ -90,12 +94,9 @@ def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         files.create(tmp_path, NAMES, NOW)
 
 
-def test_a_renewal_that_is_killed_leaves_pairs_for_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """kill -9 of `ca renew` before each of its steps: a service that runs keeps what it has, and one that starts then
-    has a whole pair of each kind. The same command goes through afterwards."""
-    # Both with EC keys, which take no time to make and to load; TLS has one of each kind, so that each is loaded alone.
+def with_quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both chains with EC keys, which take no time to make and to load. TLS has one pair of each kind, so that each of
+    these has to be loaded alone."""
     own = SimpleNamespace(
         make_root=lambda _, *more: authority.make_root(Kind.OPERATORS, *more),
         issue=lambda root, _, *more: authority.issue(root, Kind.OPERATORS, *more),
@@ -103,6 +104,85 @@ def test_a_renewal_that_is_killed_leaves_pairs_for_the_next_start(
         identity=authority.identity,
     )
     monkeypatch.setattr(files, "authority", own)
+
+
+def roots(state: Path) -> dict[Kind, bytes]:
+    there = {kind: state / "tls" / files.CHAINS[kind].root for kind in Kind}
+    return {kind: path.read_bytes() for kind, path in there.items() if path.exists()}
+
+
+def test_a_ca_whose_making_is_killed_is_made_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of `init --ca` before each of its steps. A root that somebody could have exported by then stays."""
+    with_quick_keys(monkeypatch)
+    other, step, killed, seen = Names(NAMES.hosts, (ip_address("192.0.2.9"),)), 0, True, set[int]()
+    while killed:
+        step += 1
+        state = tmp_path / str(step)
+        state.mkdir()
+        killed = killed_before(step, lambda state=state: files.create(state, NAMES, NOW), monkeypatch)  # type: ignore[misc]
+        before = roots(state)
+        seen.add(len(before))
+        if not killed:
+            break
+        files.create(state, other, NOW)
+        assert before.items() <= roots(state).items(), step
+        assert [names_of(files.read(state, kind)[1]) for kind in Kind] == [other, other]
+        assert [Certificates([pair], lambda: NOW).problem for pair in pairs(state)] == [None, None], step
+        assert len(list((state / "tls").iterdir())) == 8, "nothing is left beside them"
+        assert files.renew(state, None, NOW) == other
+    assert seen == {0, 1, 2} and step > 12
+
+
+def test_a_disk_that_is_full_meanwhile_is_told_and_the_command_goes_through_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_quick_keys(monkeypatch)
+    for step in range(8):
+        state, room = tmp_path / str(step), iter(range(step))
+        state.mkdir()
+
+        def full(path: Path, content: bytes, room: Iterator[int] = room) -> None:
+            if next(room, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write(path, content)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "write", full)
+            with pytest.raises(
+                Unavailable, match=r"cannot be written \(No space left on device\); check .* free space"
+            ):
+                files.create(state, NAMES, NOW)
+        before = roots(state)
+        files.create(state, NAMES, NOW)
+        assert before.items() <= roots(state).items() and len(list((state / "tls").iterdir())) == 8
+
+
+def test_a_root_whose_file_is_lost_comes_back_from_the_servers_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one would be known to no client."""
+    with_quick_keys(monkeypatch)
+    files.create(tmp_path, NAMES, NOW)
+    before = roots(tmp_path)
+    (tmp_path / "tls" / "firmware-ca.pem").unlink()
+    with pytest.raises(NotFound, match="init --ca"):
+        files.renew(tmp_path, None, NOW)
+    files.create(tmp_path, NAMES, NOW)
+    assert roots(tmp_path) == before
+    (tmp_path / "tls" / "ca.pem").unlink()
+    (tmp_path / "tls" / "ca.key").write_bytes((tmp_path / "tls" / "firmware-ca.key").read_bytes())
+    files.create(tmp_path, NAMES, NOW)
+    assert roots(tmp_path)[Kind.OPERATORS] != before[Kind.OPERATORS], "a key of another root makes none"
+
+
+def test_a_renewal_that_is_killed_leaves_pairs_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of `ca renew` before each of its steps: a service that runs keeps what it has, and one that starts then
+    has a whole pair of each kind. The same command goes through afterwards."""
+    with_quick_keys(monkeypatch)
     files.create(tmp_path, NAMES, NOW)
     before = [certificate.read_bytes() for certificate, _ in pairs(tmp_path)]
     seen, step, killed = set[tuple[bool, ...]](), 0, True

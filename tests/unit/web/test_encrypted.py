@@ -256,6 +256,17 @@ def test_a_reset_is_the_end_of_reader_and_writer(run: Callable[..., None]) -> No
     run(body, small=True)
 
 
+def test_a_reset_behind_bytes_is_the_end_too(run: Run) -> None:
+    async def body(ends: Ends) -> None:  # the loop tells once of both
+        ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        ends.client.sendall(b"bytes")
+        ends.client.close()
+        await ends.protocol.wait_for("lost")
+        assert ends.protocol.received == b"bytes"
+
+    run(body)
+
+
 def test_what_is_no_record_ends_the_connection(run: Run) -> None:
     async def body(ends: Ends) -> None:
         with socket.socket(fileno=os.dup(ends.client.fileno())) as raw:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -18,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from provision.net.sockets import bind_any
 from provision.tls.authority import Identity
 from provision.tls.context import load
+from provision.web import entrance as module
+from provision.web.encrypted import shake_hands
 from provision.web.entrance import Entrance, by_network
 from provision.web.limits import HandshakeLimits, Limits
 from provision.web.servers import Servers
@@ -195,3 +199,29 @@ def test_one_peer_has_so_many_and_its_newest_counts(pair: tuple[Path, Path]) -> 
 def test_an_ipv6_peer_is_its_network() -> None:
     assert by_network("2001:db8::1") == by_network("2001:db8::ffff:1") != by_network("2001:db8:0:1::1")
     assert by_network("192.0.2.1") != by_network("192.0.2.2")
+
+
+def test_who_is_gone_after_the_handshake_is_no_fault(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel does not say any more whose the connection was, and the log is not for strangers to fill."""
+    gone, faults = threading.Event(), list[Any]()
+
+    async def shake(sock: ssl.SSLSocket) -> None:
+        await shake_hands(sock)
+        await asyncio.to_thread(gone.wait, 20)
+
+    def come_and_go(address: tuple[Any, ...]) -> None:
+        tls = client_context().wrap_socket(socket.create_connection(address), server_hostname="prov.example.test")
+        tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        tls.close()
+        gone.set()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        async with serving(lambda: load([pair]).context) as address:
+            await asyncio.to_thread(come_and_go, address)
+            assert (await asked(address))[0].startswith(b"https ")
+        gc.collect()
+
+    monkeypatch.setattr(module, "shake_hands", shake)
+    uvloop.run(main())
+    assert faults == []

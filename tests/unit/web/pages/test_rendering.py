@@ -22,6 +22,7 @@ from provision.service.batches import Batch, Progress, Row
 from provision.service.link_reads import Read
 from provision.service.listeners import Listening
 from provision.service.operations import Order, _Known
+from provision.service.proving import Attempt
 from provision.service.selections import Action
 from provision.web.pages.selection import fingerprint
 from tests.helpers.browser import Browser, logged_in
@@ -111,6 +112,7 @@ def test_every_string_of_the_service_is_text(
         begin_rollout(here)
     if (part, path) == ("rollouts", "/rollout"):
         begin_rollout(here)
+        monkeypatch.setattr(here.service.reports, "of_hosts", lambda *_: [])
     monkeypatch.setattr(here.service.bmcs, "power", lambda *_: HostPower.model_construct(host="node1", power="on"))
     problem = ProblemDocument(fact="a", remedy="b", rule="c")
     known = _Known("0" * 12, Order("a", "node1"), "b", (), here.clock())
@@ -129,6 +131,7 @@ MADE = [
     ("tokens", "create", "/tokens", {"name": "another", "role": "reader"}),
     ("inventories", "preview", "/inventory", {"text": INVENTORY}),
     ("rollouts", "roll_back", "/rollout/rollback", {"once": "1"}),
+    ("compromises", "declare", "/hosts/node1/compromised", {"sure": "yes"}),
 ]
 
 
@@ -144,19 +147,45 @@ def test_what_a_form_has_made_is_text(
     assert "&lt;script&gt;alert(1)" in harmless(browser, path, **form)
 
 
-@pytest.mark.parametrize(("method", "path"), [("hosts", "/events"), ("host", "/hosts/node1/events")])
-def test_what_a_stream_brings_is_text(here: Site, monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> None:
+STREAMS = [
+    ("overview", "hosts", "/events"),
+    ("overview", "host", "/hosts/node1/events"),
+    ("overview", "groups", "/site/events"),
+    ("rollouts", "status", "/rollout/events"),
+    ("batches", "get", "/batches/000000000000/events"),
+]
+
+
+@pytest.mark.parametrize(("part", "method", "path"), STREAMS)
+def test_what_a_stream_brings_is_text(
+    here: Site, monkeypatch: pytest.MonkeyPatch, part: str, method: str, path: str
+) -> None:
     """The script of the page puts it in as it is."""
-    browser, overview = logged_in(here), here.service.overview
+    browser, owner = logged_in(here), getattr(here.service, part)
     here.service.core.alerts.raise_("node1", "seed-read-again", "alert", here.clock())
-    original: Callable[..., Any] = getattr(overview, method)
-    monkeypatch.setattr(overview, method, lambda *args: hostile(original(*args)))
+    rows = {"node1": Row("node1", Progress.FAILED, "a", "b")}
+    here.service.batches._known["0" * 12] = Batch("0" * 12, "a", ROOT, here.clock(), rows)
+    begin_rollout(here)
+    if part == "rollouts":
+        monkeypatch.setattr(here.service.reports, "of_hosts", lambda *_: [])  # no host has such a name
+    original: Callable[..., Any] = getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda *args: hostile(original(*args)))
     left = [lambda: None, here.service.sessions.close]
     headers = {**browser.headers, "cookie": browser.cookie}
     reply = request(browser.app, "GET", path, headers=headers, on_body=lambda: left.pop(0)() if left else None)
     text = reply.body.decode()
     assert "&lt;script&gt;alert(1)" in text and "event: ended" in text
     assert not any(markup in text for markup in ("<script", "<img", '" autofocus'))
+
+
+def test_what_a_proof_and_a_warning_say_is_text(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = logged_in(here)
+    here.apply(INVENTORY.replace("    credentials: [token]\n", "    credentials: [token]\n    tpm: online\n", 1))
+    here.service.core.store.tpms.put(tpm("node1", at=here.clock()))
+    monkeypatch.setattr(here.service.proving, "last", lambda _: Attempt(EVIL, here.clock()))
+    assert "&lt;script&gt;alert(1)" in harmless(browser, "/hosts/node1")
+    here.service.core.cautions.append(lambda: [Invalid(EVIL, EVIL, EVIL)])
+    assert "&lt;script&gt;alert(1)" in harmless(browser, "/networks")
 
 
 def test_what_is_wrong_with_the_log_is_text(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
