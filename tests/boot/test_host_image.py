@@ -114,6 +114,7 @@ def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(lab: Lab, image
     assert "complete, revision 0000000000000000" in vm.console
 
 
+@pytest.mark.life
 def test_no_seed_configures_no_network(lab: Lab, image: Image) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     arguments = " ".join(image.kernel_arguments)

@@ -112,15 +112,8 @@ def is_left_again(site: UpdatedSite, vm: VM, key: str) -> None:
     assert same == key and len(boots) == 2, "keys and journal persist"
 
 
-def test_an_image_is_kept_when_it_proves_itself(lab: Lab) -> None:
-    site = UpdatedSite(lab)
-    site.serve()
-    with VM(lab, site.machine):
-        proves_itself(site)
-
-
 @pytest.mark.life
-def test_the_next_one_is_left_when_it_does_not(lab: Lab) -> None:
+def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
     site = UpdatedSite(lab)
     site.serve()
     with VM(lab, site.machine) as vm:
