@@ -74,7 +74,7 @@ def test_one_is_shown_without_its_content(state: Path) -> None:
     shown = good(cli(state, "credential", "show", "node1", "token")).out
     assert shown.splitlines() == [
         "token of node1: token, /etc/token, mode 0600",
-        "version 1, set 2026-03-01T12:00:00+00:00",
+        "version 1, set 2026-03-01T12:00:00Z",
     ]
     assert json.loads(good(cli(state, "credential", "show", "node1", "token", "--json")).out)["earlier"] is None
     assert document(cli(state, "credential", "show", "node1", "keytab", "--json"), Exit.NOT_FOUND)["remedy"]
