@@ -75,7 +75,9 @@ def _tell_of_state(made: bool, changed: list[str], block: str | None) -> None:
     if not made:
         output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
         return
-    output.say(f"made {state} with a new master key: back up {state / 'key'}: without it, nothing that is sealed opens")
+    output.say(
+        f"made {state} with a new master key: back up {state / 'key'}; sealed secrets cannot be opened without it"
+    )
     output.say(
         f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
     )
