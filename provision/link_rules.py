@@ -66,7 +66,7 @@ def standing(link: Link, now: datetime) -> str:
     if link.revoked:
         return "revoked"
     if not link.is_alive(now):
-        return "expired" if now >= link.expires else "made in the future, by a clock that was wrong"
+        return "expired" if now >= link.expires else "dated in the future; the clock was wrong then"
     running = any(use.goes_on(use.peer, now) for use in link.taken)
     return "" if running or len(link.taken) < link.uses else f"used up ({len(link.taken)} of {link.uses} uses)"
 

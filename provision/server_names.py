@@ -27,6 +27,15 @@ def served_name(value: str) -> str:
         return host_name(value)
 
 
+def is_address(name: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
 def is_receiver(url: str) -> bool:
     """Whether events may go there: by https, or by http to this machine itself."""
     try:

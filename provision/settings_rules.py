@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from provision import link
-from provision.server_names import is_receiver, served_name
+from provision.server_names import is_address, is_receiver, served_name
 
 API_PORT, PUBLIC_PORT = 8443, 443
 """The ports of the API, and of a proxy in front of it, when the file names none."""
@@ -56,9 +56,26 @@ def _of_api(api: dict[str, Any], taken: list[Any]) -> Iterator[Objection]:
     if isinstance(proxy, dict) and proxy.get("port") in (own, *taken):
         yield ("api", "proxy", "port"), "is the port of another listener", "choose another one"
     yield from _of_public_name(proxy) if isinstance(proxy, dict) else ()
+    yield from _of_own_names(api, own)
     for one, other in (("firmware_certificate", "firmware_key"), ("firmware_key", "firmware_certificate")):
         if one in api and other not in api:
             yield ("api", one), f"has no '{other}' beside it", "give both, or neither"
+
+
+def _of_own_names(api: dict[str, Any], port: Any) -> Iterator[Objection]:
+    """Those of the names that links have when the API hears on every address; an address that it has goes first."""
+    names = api.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return
+    if str(api.get("address")) not in ("0.0.0.0", "::") or any(is_address(name) for name in names):
+        return
+    if names and (over := link.excess(link.https_url(names[0].removesuffix("."), port))):
+        remedy = "add the server's IP address to them, or write a shorter name first"
+        yield (
+            ("api", "names"),
+            f"make links longer by {over} than the {link.MOST_CHARACTERS} characters that BMCs take",
+            remedy,
+        )
 
 
 def _of_public_name(proxy: dict[str, Any]) -> Iterator[Objection]:

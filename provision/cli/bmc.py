@@ -25,7 +25,10 @@ def set_(
         Path | None, typer.Option("--ca", metavar="FILE", help="The CA that signed its certificate [the system's]")
     ] = None,
     fingerprint: Annotated[
-        str, typer.Option("--fingerprint", metavar="SHA256", help="That of its certificate, which nobody signed")
+        str,
+        typer.Option(
+            "--fingerprint", metavar="SHA256", help="SHA-256 fingerprint of its certificate, if no CA signed it"
+        ),
     ] = "",
     system: Annotated[str, typer.Option("--system", metavar="ID", help="Which machine, when the BMC has several")] = "",
 ) -> None:

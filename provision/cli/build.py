@@ -100,7 +100,7 @@ def strip(
 
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A directory that 'image build -o' filled")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="A directory of another build, to compare with OLD")],
 ) -> None:
     """Show how two built images differ.
 

@@ -157,6 +157,16 @@ def chosen_names(names: Sequence[str] | None, addresses: Sequence[str] | None) -
     return names_from(hosts, addresses or ())
 
 
+def require_short(names: Names) -> None:
+    """Refuse names that no settings may have without an address: links would be too long for BMCs. Raises Invalid."""
+    from provision import link
+    from provision.settings_rules import API_PORT
+
+    if not names.addresses and (over := link.excess(link.https_url(names.hosts[0], API_PORT))):
+        fact = f"makes links longer by {over} than the {link.MOST_CHARACTERS} characters that BMCs take"
+        raise Invalid(f"--name {names.hosts[0]}", fact, "give the server's --address, too")
+
+
 def _all(names: Names) -> list[str]:
     return [*names.hosts, *map(str, names.addresses)]
 

@@ -11,7 +11,7 @@ import typer
 
 from provision.cli import output
 from provision.cli.arguments import HostName, Selector, route, selector_parameters
-from provision.cli.ca import ServerAddresses, ServerNames, chosen_names, make
+from provision.cli.ca import ServerAddresses, ServerNames, chosen_names, make, require_short
 from provision.cli.context import context
 from provision.errors import Conflict, Exit, Unavailable
 
@@ -37,6 +37,8 @@ def init(
         raise typer.BadParameter("needs a --name or an --address that clients use", param_hint="--ca")
     # First: no state directory is left behind by a name that is not valid.
     chosen = chosen_names(names, addresses)
+    if chosen is not None:
+        require_short(chosen)
     made, changed = _make_state()
     block = make(context().state, chosen) if chosen is not None else None
     _tell_of_state(made, changed, block)
@@ -73,7 +75,9 @@ def _tell_of_state(made: bool, changed: list[str], block: str | None) -> None:
     if not made:
         output.say(f"{state} is a state directory already; {', '.join(changed) or 'nothing was changed'}")
         return
-    output.say(f"made {state} with a new master key: back up {state / 'key'}: without it, nothing that is sealed opens")
+    output.say(
+        f"made {state} with a new master key: back up {state / 'key'}; sealed secrets cannot be opened without it"
+    )
     output.say(
         f"next: name this server's networks in {config}, 'provision image import NAME …', 'provision apply FILE'"
     )

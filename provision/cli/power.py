@@ -29,8 +29,8 @@ def power(
 ) -> None:
     """Switch a host on or off by its BMC, or say whether it runs.
 
-    Without --force the operating system is asked to shut down, and has five minutes. Ctrl-C cancels what is left to do:
-    what the BMC was told already, it does, and a host that is to be off and then on stays off.
+    Without --force the operating system is asked to shut down, and has five minutes. Ctrl-C cancels what is left to do;
+    what the BMC was already told to do still happens, and a host that is to be off and then on stays off.
     """
     from provision.api.bmc import ChangePower, HostPower, PowerAction
     from provision.api.operations import Operation

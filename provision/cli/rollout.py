@@ -21,7 +21,7 @@ def start(
     selector: Selector = None,
     percent: Annotated[int, typer.Option("--percent", metavar="N", min=1, max=100, help="Hosts at a time")] = 10,
     max_failures: Annotated[
-        int, typer.Option("--max-failures", metavar="N", min=0, help="Go on with so many that do not come up")
+        int, typer.Option("--max-failures", metavar="N", min=0, help="Stop when more than N hosts do not come up")
     ] = 0,
     minutes: Annotated[
         int, typer.Option("--minutes", metavar="N", min=5, max=1440, help="How long a boot may take")

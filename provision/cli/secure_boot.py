@@ -132,11 +132,11 @@ def enrol_image(
     file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image")],
     db: Annotated[
         list[Path] | None,
-        typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; again for more"),
+        typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; may be repeated"),
     ] = None,
     kek: Annotated[
         list[Path] | None,
-        typer.Option("--kek", metavar="FILE", help="A certificate (PEM) that may change db; again for more"),
+        typer.Option("--kek", metavar="FILE", help="A certificate (PEM) that may change db; may be repeated"),
     ] = None,
 ) -> None:
     """Write a medium that sets up Secure Boot.

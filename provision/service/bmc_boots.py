@@ -155,7 +155,7 @@ class _Boot:
         try:
             undo.run(left, up=True)
         except ProvisionError as error:
-            fact = f"is up, but not all that its boot was given is taken back ({error.fact})"
+            fact = f"is up, but not everything set up for its boot could be undone ({error.fact})"
             raise Unavailable(host, fact, "this is tried again every ten minutes; see 'provision bmc check'") from None
 
     def _require_ready(self, machine: Machine) -> bool:
@@ -230,7 +230,7 @@ class _Boot:
                 said = now
             standing.require(core.store, self._principal)
             self._running.pause(_LOOK_SECONDS)
-        fact = f"did not say that it is up in {self._order.minutes} minutes (last seen: {said or 'nothing'})"
+        fact = f"did not report within {self._order.minutes} minutes that it was up (last seen: {said or 'nothing'})"
         raise Unavailable(self._host, fact, "look at its console, or give it more --minutes")
 
     def _seen(self, status: HostStatus, since: datetime) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from provision.boot import Role
 from provision.errors import Invalid, Unavailable
 from provision.host import Host
 from provision.link import https_url
+from provision.server_names import is_address
 from provision.settings import Api, Settings
 from provision.site import Site
 
@@ -141,13 +142,5 @@ def _of_its_own(api: Api) -> list[str]:
     since not every BMC asks a name server."""
     if not api.address.is_unspecified:
         return [https_url(str(api.address), api.port)]
-    names = sorted(api.names, key=lambda name: not _is_address(name))
+    names = sorted(api.names, key=lambda name: not is_address(name))
     return [https_url(name, api.port) for name in names[:1]]
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

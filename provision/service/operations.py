@@ -121,7 +121,9 @@ class Running:
         if self._undoing:
             time.sleep(seconds)
         elif self._cancelled.wait(seconds):
-            raise Cancelled(self.subject, "the operation was cancelled", "begin it again when it is wanted")
+            raise Cancelled(
+                self.subject, "the operation was cancelled", "check its result, and start it again if needed"
+            )
 
     def undo(self) -> None:
         """From now on what was done is undone, which nobody cancels."""
@@ -305,7 +307,7 @@ class Operations:
             known = self._known.get(id_)
         if known is None or not self._is_seen(known.order, principal):
             fact = "there is none of this id: it has ended long ago, or the service has been restarted since"
-            raise NotFound(f"operation {id_}", fact, "see what has come of it, and begin it again when it is wanted")
+            raise NotFound(f"operation {id_}", fact, "check its result, and start it again if needed")
         return known
 
     def _say(self, id_: str, text: str) -> None:

@@ -125,7 +125,9 @@ def test_a_bmc_that_dies_keeps_nothing(site: BootSite, office: Office) -> None:
             booting.wait_for("the machine is on")
             life.close()
             code, said = booting.ended()
-        assert code == Exit.UNAVAILABLE and "is up, but not all that its boot was given is taken back" in said[-1], said
+        assert (
+            code == Exit.UNAVAILABLE and "is up, but not everything set up for its boot could be undone" in said[-1]
+        ), said
         assert machine.on and machine.bmc.drive["Inserted"]
         no_longer_good(site, machine)
         with machine.answering(), office.boot(member.name, "--via", "cd") as again:

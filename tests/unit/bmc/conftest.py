@@ -1,4 +1,4 @@
-"""BMCs that tests talk to: one of each recorded kind, or one that is like none of them."""
+"""BMCs that tests talk to: one after each vendor's documents, or one that is like none of them."""
 
 from __future__ import annotations
 

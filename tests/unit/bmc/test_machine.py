@@ -1,4 +1,4 @@
-"""Power and boot overrides with every recorded kind of BMC, and with one that lies or changes its mind."""
+"""Power and boot overrides with every kind of BMC, and with one that lies or changes its mind."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from provision.bmc.vendors import Via, choose, known, parse
 from tests.helpers.redfish import KINDS
 
 
-def test_there_is_a_recorded_bmc_for_each() -> None:
+def test_there_is_a_bmc_in_tests_for_each() -> None:
     files = Path(vendors.__file__).parent.joinpath("vendors").glob("*.toml")
     assert {file.stem for file in files} == set(KINDS) and len(known()) == len(KINDS)
     assert known()[-1].title == "Redfish" and not known()[-1].names

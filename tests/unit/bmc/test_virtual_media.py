@@ -1,4 +1,4 @@
-"""Virtual CDs of every recorded kind of BMC: the right drive, in the vendor's way, and believed when they show it."""
+"""Virtual CDs of every kind of BMC: the right drive, in the vendor's way, and believed when they show it."""
 
 from __future__ import annotations
 

@@ -57,6 +57,7 @@ def test_a_ca_is_added_to_a_state_directory_and_to_none_twice(tmp_path: Path) ->
         (("--name", "x"), Exit.USAGE),
         (("--ca", "--name", "x:8443"), Exit.INVALID),
         (("--ca", "--address", "x"), Exit.INVALID),
+        (("--ca", "--name", "provision.example.test"), Exit.INVALID),  # in links, without an address
     ],
 )
 def test_names_that_do_not_do(tmp_path: Path, arguments: tuple[str, ...], code: Exit) -> None:

@@ -118,7 +118,7 @@ def test_a_host_that_is_up_while_its_bmc_goes_away(here: Site, bmc: Bmc) -> None
 
     bmc.spoils = spoil
     said = failure(boot(here, CD))
-    assert said.startswith("node1: is up, but not all that its boot was given is taken back (answered 500)")
+    assert said.startswith("node1: is up, but not everything set up for its boot could be undone (answered 500)")
     assert bmc.system["PowerState"] == "On"
     bmc.spoils = lambda asked, _: None
     recover(here)
@@ -132,7 +132,7 @@ def test_a_host_that_does_not_come_up(here: Site, bmc: Bmc) -> None:
             here.clock.advance(minutes=61)
 
     bmc.spoils = spoil
-    assert "did not say that it is up in 60 minutes (last seen: nothing)" in failure(boot(here, CD))
+    assert "did not report within 60 minutes that it was up (last seen: nothing)" in failure(boot(here, CD))
     assert bmc.system["PowerState"] == "Off", "it was off before"
     nothing_left(here, bmc)
 

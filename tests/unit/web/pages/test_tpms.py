@@ -61,4 +61,4 @@ def test_a_revoked_image_is_seen_to_be_one(here: Site) -> None:
     assert "intact</span>" in browser.get("/images").body.decode()
     here.service.envelopes.revoke("base", ROOT)
     shown = browser.get("/images").body.decode()
-    assert "revoked</span> its hosts open no envelope" in shown and "intact" not in shown
+    assert "revoked</span>: its hosts cannot open their envelopes" in shown and "intact" not in shown
