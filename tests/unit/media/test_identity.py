@@ -111,6 +111,18 @@ def test_the_image_s_reader_believes_no_damage(tmp_path: Path) -> None:
     assert shell(path, 'identity_find; echo "$newest"') == "\n"
 
 
+def test_a_header_that_comes_in_pieces_is_whole(tmp_path: Path) -> None:
+    """As the shell writes it that has said something on a console before."""
+    path, content = tmp_path / "part", tmp_path / "content"
+    path.write_bytes(bytes(SIZE))
+    content.write_bytes(b"an identity")
+    lines = 'while read -r line || [ -n "$line" ]; do echo "$line"; sleep 0.02; done'
+    pieces = f'printf() {{ command printf "$@" | {lines}; }}'
+    shell(path, f"{pieces}; identity_write {content}")
+    found = identity.newest(path.read_bytes())
+    assert found is not None and found.content == b"an identity"
+
+
 def test_the_image_s_writer_refuses_what_does_not_fit(tmp_path: Path) -> None:
     path, content = tmp_path / "part", tmp_path / "content"
     path.write_bytes(bytes(partition((0, 1, OLD))))
