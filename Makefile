@@ -84,7 +84,7 @@ fuzz-api: $(VENV)/.ready
 # All that `make test` runs; beside busy loops each test may take longer.
 flaky: $(VENV)/.ready
 	tools/need boot bench integration browser usecases
-	tools/flaky $(RUNS) $(BIN)/pytest -m "not packages" $(LAB) --timeout 3600
+	tools/flaky $(RUNS) $(BIN)/pytest -m "not packages and not life" $(LAB) --timeout 3600
 
 # How the pages look, for the documentation; one of them while a machine boots.
 pictures: $(VENV)/.ready
