@@ -67,7 +67,7 @@ def test_an_operator_can_copy_everything_from_a_terminal(
         (("host", "list"), ("name", "macs")),
         (("credential", "list"), ("host", "name", "sha256", "path")),
         (("image", "list"), ("name", "id")),
-        (("audit", "--host", "node1"), ("event", "host", "operator")),
+        (("audit", "--host", "node1"), ("host", "operator")),
     ):
         shown = cli(state, *command).out.split()
         for row in cli(state, *command, "--json").json:
