@@ -26,8 +26,7 @@ settings.load_profile("provision")
 Unit = TypeVar("Unit")
 
 LONGEST = (
-    *("boot/test_unified.py", "boot/test_unified_slots.py", "boot/test_updates.py", "boot/test_host_is_up.py"),
-    *("boot/test_host_image.py", "boot/test_enrolment.py"),
+    *("boot/test_unified.py", "boot/test_host_image.py", "boot/test_demo.py"),
     *("project/test_bench.py", "integration/attacks/test_races.py", "integration/attacks/test_operator_socket.py"),
     *("integration/attacks/test_floods.py", "integration/test_faults.py", "integration/web/test_browser.py"),
     *(

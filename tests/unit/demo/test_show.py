@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class VM:
 
     def start(self) -> None:
         self.console_file.write_text(next(self._consoles))
+
+    def wait_until(self, holds: Callable[[], bool], what: str, silence: float, *, pause: float) -> None:
+        assert holds()
 
     def stop(self) -> None:
         pass
