@@ -293,7 +293,8 @@ def _drives(machine: Machine) -> list[str]:
         ]
         argv += ["-device", f"usb-storage,drive=usb{_boot_index(machine, Device.USB)}"]
     if machine.disk:
-        argv += ["-drive", f"if=none,id=disk,format=raw,snapshot=on,file={_escaped(machine.disk)}"]
+        kind = "qcow2" if machine.disk.suffix == ".qcow2" else "raw"
+        argv += ["-drive", f"if=none,id=disk,format={kind},snapshot=on,file={_escaped(machine.disk)}"]
         argv += ["-device", f"virtio-blk-pci,drive=disk{_boot_index(machine, Device.DISK)}"]
     return argv
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -147,19 +148,20 @@ class SealedSite(DemoSite):
         return vm
 
     def _know(self) -> None:
-        """Know the machines' TPMs, as a vendor's list would have them; the service does not run yet."""
+        """Know the machines' TPMs by an RSA key or one on P-256, in turn, as a vendor's list would have them. The
+        service does not run yet."""
         with closing(Service.open(Settings(state=self.state))) as service:
-            for name, vm in self._machines.items():
-                key = _endorsement_key(vm)
+            for (name, vm), kind in zip(self._machines.items(), cycle(KeyKind), strict=False):
+                key = _endorsement_key(vm, kind)
                 mark = endorsement.fingerprint(public.parse(key, "EK"))
                 about = b"\0\x0b" + bytes(32), bytes(32), "UEFI, Secure Boot on", service.core.clock(), "uid=0"
-                service.core.store.tpms.put(EnrolledTpm(name, key, KeyKind.RSA, mark, "imported", *about))
+                service.core.store.tpms.put(EnrolledTpm(name, key, kind, mark, "imported", *about))
             service.core.witness()
 
 
-def _endorsement_key(vm: VM) -> bytes:
+def _endorsement_key(vm: VM, kind: KeyKind) -> bytes:
     scratch = vm.directory / "known"
     scratch.mkdir()
     (scratch / "state").symlink_to(vm.make_tpm())
     with software_tpm(scratch) as tpm:
-        return tpm.endorsement_key("rsa")
+        return tpm.endorsement_key("rsa" if kind is KeyKind.RSA else "ecc")

@@ -334,8 +334,8 @@ def _cmdline(probe: Image) -> tuple[str, str]:
 
 
 def write_medium(site: BootSite, kind: str, member: Member) -> Path:
-    """Write the host's `iso` or `disk` by the command line; returns the file."""
-    path = site.lab.directory / f"{member.name}.{'iso' if kind == 'iso' else 'img'}"
+    """Write the host's `iso`, or its `disk` as QEMU has it, by the command line; returns the file."""
+    path = site.lab.directory / f"{member.name}.{'iso' if kind == 'iso' else 'qcow2'}"
     if not path.exists():
-        site.call(kind, member.name, "-o", path)
+        site.call(kind, member.name, *(() if kind == "iso" else ("--format", "qcow2")), "-o", path)
     return path
