@@ -32,6 +32,7 @@ PAGES = [
     "/hosts/node1/power",
     "/hosts/node1/compromised",
     "/hosts/node1/decommission",
+    "/hosts/node1/move",
     "/selection?action=link-iso&host=node1",
     "/site",
     "/unknown",

@@ -28,7 +28,8 @@ _OTHER, _THIRD = "52:54:00:00:00:98", "52:54:00:00:00:97"
 _TPM = tpm("node3", 1, "")
 """One that waits to be accepted."""
 _ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
-_OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/hosts/node1/compromised", "/hosts/node1/decommission")
+_MOVE = "/hosts/node1/move?macs=52:54:00:00:00:96"
+_OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/hosts/node1/compromised", "/hosts/node1/decommission", _MOVE)
 _PAGES = (
     *_OF_HOSTS,
     "/site",

@@ -38,6 +38,7 @@ OF_ADMINS = [
     "/hosts/node1/bmc",
     "/hosts/node1/compromised",
     "/hosts/node1/decommission",
+    "/hosts/node1/move",
 ]
 FORMS = {
     "/hosts/node1/window": {"minutes": "5"},
@@ -59,6 +60,7 @@ FORMS = {
     "/hosts/node1/tpm/remove": {},
     "/hosts/node1/compromised": {},
     "/hosts/node1/decommission": {},
+    "/hosts/node1/move": {"macs": "52:54:00:00:00:11"},
     "/unknown/adopt": {"mac": STRANGER, "network": "mgmt", "name": "node9"},
     "/rollout": {"base": "base"},
     "/rollout/pause": {},
@@ -114,6 +116,7 @@ def test_who_sees_other_hosts_sees_nothing_of_this_one(here: Site) -> None:
         "/hosts/node1/bmc",
         "/hosts/node1/compromised",
         "/hosts/node1/decommission",
+        "/hosts/node1/move",
         "/hosts/node1/power",
         SELECTED,
     ):

@@ -34,3 +34,37 @@ def test_an_operator_gives_a_new_one_and_an_admin_ends_it(here: Site, tmp_path: 
     assert known is not None and known.ordered is Ordered.WIPE
     assert "The host has been told to wipe it." in admin.get(page).body.decode()
     assert admin.post("/hosts/node1/reprovision").status == 409, "it has none"
+
+
+def test_an_admin_moves_a_host_to_new_hardware_after_a_look(here: Site) -> None:
+    operator, admin = logged_in(here, PrincipalRole.OPERATOR), logged_in(here, PrincipalRole.ADMIN)
+    page, new = "/hosts/node1/move", "52:54:00:00:00:96"
+    assert operator.get(page).status == 403
+    before = here.service.core.hosts["node1"].interfaces
+    (mac,) = (mac for one in before.values() for mac in one.macs)
+    asks = admin.get(page).body.decode()
+    assert mac in asks and "Show what would change" in asks and "<button>Move node1</button>" not in asks
+    looked = admin.get(f"{page}?macs={new}").body.decode()
+    assert f"{mac} -&gt; {new}" in looked and "<button>Move node1</button>" in looked
+    assert here.service.core.hosts["node1"].interfaces == before, "that was a look"
+    for query, status, words in (
+        ("macs=x", 422, "a MAC or the UUID is not valid"),
+        (f"macs={new}&uuid=x", 422, "a MAC or the UUID is not valid"),
+        (f"macs={new}+52:54:00:00:00:95", 409, "has 1 NIC, and the command names 2"),
+    ):
+        reply = admin.get(f"{page}?{query}")
+        assert reply.status == status and words in reply.body.decode(), query
+        assert b"<button>Move node1</button>" not in reply.body
+    assert operator.post(page, macs=new).status == 403
+    assert admin.post(page, macs=new).status == 303
+    assert [mac for one in here.service.core.hosts["node1"].interfaces.values() for mac in one.macs] == [new]
+
+
+def test_an_admin_declares_a_disk_lost(here: Site) -> None:
+    here.can(ALIVE, IDENTITY)
+    stored(here)
+    admin = logged_in(here, PrincipalRole.ADMIN)
+    assert "Declare the disk of node2 lost" in admin.get("/hosts/node2/decommission").body.decode()
+    assert admin.post("/hosts/node2/decommission", lost="yes").status == 303
+    assert here.service.core.store.identities.of("node2") is None
+    assert "compromised" in admin.get("/hosts/node2").body.decode()
