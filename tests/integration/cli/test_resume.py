@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.helpers.authority import Authority
 from tests.helpers.cli_runner import Ran, run
 from tests.helpers.cutting import Cutting, Meanwhile, cutting
 from tests.helpers.front import Front, front
+from tests.helpers.serving import PROVISION
 from tests.helpers.site_fixture import closed_site
 
 AUTHORITY = Authority()
@@ -69,14 +71,15 @@ def whole(server: Front) -> bytes:
 
 
 def changing(server: Front) -> Callable[[int], None]:
-    """Gives node1 another secret, and so another medium, once."""
+    """Gives node1 another secret, and so another medium, once. By a process of its own: a download goes on in this one,
+    which has one command at a time."""
     left = [b"another-secret-%d" % next(_values)]
 
     def change(_: int) -> None:
         if left:
             Path("secret").write_bytes(left.pop())
-            argv = ("credential", "set", "node1", "token", "--file", "secret")
-            assert run("--server", server.url, *argv).code == 0
+            argv = ("--server", server.url, "credential", "set", "node1", "token", "--file", "secret")
+            subprocess.run([*PROVISION, *argv], check=True, capture_output=True, timeout=120)
 
     return change
 
