@@ -251,7 +251,7 @@ FULL = """
 
 @pytest.mark.integration
 def test_disk_full(tmp_path: Path) -> None:
-    in_namespace(f"mount -t tmpfs -o size=820k provision-test {tmp_path}", FULL, tmp_path)
+    in_namespace(f"mount -t tmpfs -o size=844k provision-test {tmp_path}", FULL, tmp_path)
 
 
 READ_ONLY = """
