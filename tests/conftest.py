@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, settings
 from provision.demo.site import DemoSite
 from provision.errors import Unavailable
 from provision.lab.lans import inside
+from provision.web.operator import app as operator_app
 from tests.helpers.cli_runner import cli
+from tests.helpers.shared_routes import shared
 
 # A shell that runs commands in the background has them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,6 +73,13 @@ def _umask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _routes_made_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operator_app, "over", shared(operator_app.over))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

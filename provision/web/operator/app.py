@@ -44,7 +44,7 @@ def create(service: Service, authenticate: Authenticate, tickets: Tickets | None
     over TLS. With `tickets`, Kerberos's count as well."""
     authenticate = by_ticket(tickets, authenticate) if tickets is not None else authenticate
     download = media.Download(service)
-    app = _application(_routers(service, download))
+    app = over(service, download)
     # Again behind the body: whoever sends one takes as long as they like, and may be nobody by then.
     still_known = Authenticated(media.Downloads(app, download), authenticate)
     known: ASGIApp = Authenticated(Bodies(still_known, require_admin), authenticate)
@@ -54,7 +54,12 @@ def create(service: Service, authenticate: Authenticate, tickets: Tickets | None
 
 def description(service: Service) -> dict[str, Any]:
     """What the application over `service` says of itself (OpenAPI)."""
-    return _application(_routers(service, media.Download(service))).openapi()
+    return over(service, media.Download(service)).openapi()
+
+
+def over(service: Service, download: media.Download) -> FastAPI:
+    """Its routes, behind which there is nobody to ask who asks."""
+    return _application(_routers(service, download))
 
 
 def _routers(service: Service, download: media.Download) -> tuple[APIRouter, ...]:
