@@ -196,7 +196,7 @@ def _file_system(image: UnifiedImage, scratch: Path) -> Path:
 def _copy_sparse(source: BinaryIO, target: BinaryIO, size: int) -> None:
     """Copy what is not zero: an empty slot takes no room."""
     while piece := source.read(_PIECE):
-        if any(piece):
+        if piece != bytes(len(piece)):
             target.write(piece)
         else:
             target.seek(len(piece), os.SEEK_CUR)
