@@ -92,13 +92,14 @@ class _Closing:
             if patterns.matches(by, f"/{node.path}"):
                 # Each member of a brace group is a file of its own, which may be missing.
                 for pattern in (single for whole in opened for single in patterns.alternatives(whole)):
-                    found = [path for path in self.decisions if self._is(pattern, path)]
+                    found = self._matching(pattern)
                     for path in found or [pattern.lstrip("/")]:
                         yield Need(path, f"/{path}, declared in 'opens'")
 
-    @staticmethod
-    def _is(pattern: str, path: str) -> bool:
-        return f"/{path}".startswith(patterns.stem(pattern)) and patterns.matches(pattern, f"/{path}")
+    def _matching(self, pattern: str) -> list[str]:
+        """The paths of all that may be in the image, of which few begin as the pattern does."""
+        begins = patterns.stem(pattern).lstrip("/")
+        return [path for path in self.decisions if path.startswith(begins) and patterns.matches(pattern, f"/{path}")]
 
     def _need(self, need: Need, by: str, whose: str) -> None:
         try:

@@ -35,7 +35,7 @@ def needs(node: Node, data: bytes, around: Surroundings) -> Iterator[Need]:
                     yield Need(path, f"the Python module {dotted}", hard=top, must_exist=False)
 
 
-def _statements(data: bytes) -> Iterator[tuple[ast.AST, bool]]:
+def _statements(data: bytes) -> Iterator[tuple[ast.stmt, bool]]:
     """Every statement of a module, and whether it stands at the top.
 
     The image's Python may be newer than the one that builds it, which then cannot parse all of its modules: of those
@@ -52,11 +52,22 @@ def _statements(data: bytes) -> Iterator[tuple[ast.AST, bool]]:
                 continue
             yield from ((statement, not found[1]) for statement in statements)
         return
-    top = {id(statement) for statement in tree.body}
-    yield from ((statement, id(statement) in top) for statement in ast.walk(tree))
+    for statement in tree.body:
+        yield statement, True
+        yield from ((inner, False) for inner in _within(statement))
 
 
-def _imported(statement: ast.AST, package: str, around: Surroundings) -> Iterator[str]:
+def _within(statement: ast.AST) -> Iterator[ast.stmt]:
+    """The statements of a statement, and theirs. No expression has one, and most of a module is expressions."""
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        # A lambda and a conditional expression, which have these too, stand in no statement's parts.
+        for inner in getattr(statement, part, ()):
+            if isinstance(inner, ast.stmt):
+                yield inner
+            yield from _within(inner)
+
+
+def _imported(statement: ast.stmt, package: str, around: Surroundings) -> Iterator[str]:
     if isinstance(statement, ast.Import):
         yield from (alias.name for alias in statement.names)
     elif isinstance(statement, ast.ImportFrom):

@@ -133,7 +133,11 @@ class Tree(Mapping[str, Node]):
         self._nodes: dict[str, Node] = {}
         for node in nodes:
             self._add(node)
-        self._directories = {str(p) for path in self._nodes for p in PurePosixPath(path).parents if str(p) != "."}
+        self._directories: set[str] = set()
+        for path in self._nodes:
+            # One that is known has all its own already.
+            while (path := path.rpartition("/")[0]) and path not in self._directories:
+                self._directories.add(path)
         self._children: dict[str, list[str]] | None = None
 
     def _add(self, node: Node) -> None:
