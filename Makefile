@@ -1,7 +1,7 @@
 # `make demo` shows a host boot; `make test` runs every check; `make bench` measures; `make attacks RUNS=N` runs the
 # races for a host's secrets N times each; `make fuzz-api` sends the API what its description leads to; `make pictures`
 # takes those of the pages anew. `make flaky RUNS=N` runs the tests N times in random order on a busy machine, `make
-# lives` follows hosts through their lives, `make power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every
+# long` runs the tests that take minutes each, `make power-cuts` boots hosts whose power was cut, `make boot-matrix` boots every
 # way to boot that there is, `make lowest` runs the unit tests with the lowest versions of libraries that are declared,
 # `make other-release` tests, an image and its boot on the other release of Debian; `make wheel` builds what is installed,
 # `make deb` a Debian package of it, and `make packages` tries both. Each installs what it needs.
@@ -17,7 +17,7 @@ RUNS ?= 1
 
 STAGES := lint types unit lab
 
-.PHONY: demo test bench attacks fuzz-api pictures lives boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
+.PHONY: demo test bench attacks fuzz-api pictures long boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
@@ -44,7 +44,7 @@ LAB := -n $(WAITING_JOBS) --dist loadgroup --no-loadscope-reorder --timeout 600
 # Both beside each other: one waits while the other computes.
 lab: $(VENV)/.ready
 	tools/need boot bench integration browser usecases
-	$(BIN)/pytest -m "(integration or boot) and not life" $(LAB)
+	$(BIN)/pytest -m "(integration or boot) and not long" $(LAB)
 
 integration: $(VENV)/.ready
 	tools/need boot bench integration browser
@@ -52,12 +52,12 @@ integration: $(VENV)/.ready
 
 boot: $(VENV)/.ready
 	tools/need boot usecases browser
-	$(BIN)/pytest -m "boot and not life" $(LAB)
+	$(BIN)/pytest -m "boot and not long" $(LAB)
 
-# What the host image goes through later: enrolment, updates, a crash. `boot` has the essence, in less time.
-lives: $(VENV)/.ready
-	tools/need boot
-	$(BIN)/pytest -m life -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600
+# Minutes of a processor each: all that the host image goes through, and benchmarks on small inputs.
+long: $(VENV)/.ready
+	tools/need boot bench integration usecases
+	$(BIN)/pytest -m long -n $(JOBS) --dist load --maxschedchunk 1 --timeout 3600
 
 # Every cell of the boot matrix that has not passed yet by the file of results, without which all are booted anew. The
 # documentation gets its tables also when some fail, or when it is interrupted and started again.
@@ -84,7 +84,7 @@ fuzz-api: $(VENV)/.ready
 # All that `make test` runs; beside busy loops each test may take longer.
 flaky: $(VENV)/.ready
 	tools/need boot bench integration browser usecases
-	tools/flaky $(RUNS) $(BIN)/pytest -m "not packages and not life" $(LAB) --timeout 3600
+	tools/flaky $(RUNS) $(BIN)/pytest -m "not packages and not long" $(LAB) --timeout 3600
 
 # How the pages look, for the documentation; one of them while a machine boots.
 pictures: $(VENV)/.ready

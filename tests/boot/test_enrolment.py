@@ -19,7 +19,7 @@ VENDOR = Path("/var/lib/swtpm-localca")
 _PRINT = r"    ((?:[0-9a-f]{8} ?){4})\s+    ((?:[0-9a-f]{8} ?){4})"
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_a_host_enrols_its_tpm_at_boot_and_while_it_runs(lab: Lab) -> None:
     lan = lab.lan("mgmt", MANAGEMENT)
     site = DemoSite(lab, settings=SETTINGS)

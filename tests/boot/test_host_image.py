@@ -50,6 +50,8 @@ said root mount
 while IFS= read -r line; do printf 'CAPTURE %s\n' "$line"; done </run/capture
 """
 
+_WITHOUT_GUEST = ("bridge", "nftables", "ssh", "system")
+
 
 @pytest.fixture(scope="session")
 def image() -> Image:
@@ -86,19 +88,22 @@ def detected(vm: VM) -> set[str]:
     return set(detect.detect(seen, modules, loaded.recipe.vetoes, packages, "q35").platform.modules)
 
 
-def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(lab: Lab, image: Image) -> None:
-    around = usecases.site(lab, usecases.NAMES)
+@pytest.mark.parametrize("names", [_WITHOUT_GUEST, pytest.param(usecases.NAMES, marks=pytest.mark.long)], ids=len)
+def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(
+    lab: Lab, image: Image, names: tuple[str, ...]
+) -> None:
+    around = usecases.site(lab, names)
     address = str(around.mgmt.address)
-    files = usecases.files(image, around, usecases.NAMES)
+    files = usecases.files(image, around, names)
     files |= tree(BASICS, {"key": KEY, "url": f"http://{address}:8080/up"})
     booted = usecases.machine(lab, image, around, files)
     with serve(lab.server, address, 8080, lab.directory) as server, VM(lab, booted) as vm:
-        verdicts = usecases.watch(vm, lab, usecases.NAMES)
+        verdicts = usecases.watch(vm, lab, names)
         vm.wait_for(r"^SAID end:", 60)
         vm.wait_for(r"^    system       running", 60)
         heard = list(server.seen)
     assert [v for v in verdicts if not v.passed] == []
-    assert tuple(v.name for v in verdicts) == usecases.NAMES
+    assert tuple(v.name for v in verdicts) == names
     found = said(vm)
     assert (found["state"], found["failed"]) == ("running", "")
     assert found["hostname"] == "node7" and "10.77.1.20/24" in found["address"]
@@ -114,7 +119,7 @@ def test_the_image_becomes_the_host_of_its_seed_and_a_hypervisor(lab: Lab, image
     assert "complete, revision 0000000000000000" in vm.console
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_no_seed_configures_no_network(lab: Lab, image: Image) -> None:
     lan = lab.lan("mgmt", "10.77.1.0/24")
     arguments = " ".join(image.kernel_arguments)

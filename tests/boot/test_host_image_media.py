@@ -112,7 +112,7 @@ def belongs_to_its_accounts(site: HostSite) -> None:
             site.ssh(*read, "nobody", path)
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_it_comes_from_its_iso_reports_and_lets_its_operator_in(site: HostSite) -> None:
     iso, nics, lan = site.lab.directory / "node1.iso", (Nic(site.mgmt, MAC),), site.lab.server
     site.call("iso", "node1", "-o", iso)

@@ -174,7 +174,7 @@ def shuts_down(site: HostSite, vm: VM) -> None:
     assert [e["host"] for e in site.json("audit", "--host", "node1", "--limit", "500") if e["event"] == "down"]
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
     counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:
@@ -183,7 +183,7 @@ def test_nobody_on_a_host_that_is_up_gets_its_seed(site: HostSite) -> None:
         shuts_down(site, vm)
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_what_it_boots_after_a_shutdown_and_after_a_crash(site: HostSite) -> None:
     counts_as_up(site, SHORT)
     with VM(site.lab, machine(site)) as vm:

@@ -73,7 +73,11 @@ def with_another(tree: Tree) -> Tree:
 
 @pytest.mark.parametrize(
     ("damage", "culprit"),
-    [(changed, "/etc/krb5.keytab"), (without, "/etc/krb5.keytab"), (with_another, "/etc/ssh/sshd_config")],
+    [
+        (changed, "/etc/krb5.keytab"),
+        pytest.param(without, "/etc/krb5.keytab", marks=pytest.mark.long),
+        pytest.param(with_another, "/etc/ssh/sshd_config", marks=pytest.mark.long),
+    ],
 )
 def test_a_damaged_seed_configures_no_network(
     lab: Lab, probe: Image, damage: Callable[[Tree], Tree], culprit: str

@@ -62,7 +62,7 @@ def replaced(own: Drive, path: Path, content: bytes) -> Drive:
     return Drive(path, replace(own.kind, serial="other"))
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_only_a_seed_of_the_own_site_and_only_the_named_identity_is_taken(lab: Lab, probe: Image) -> None:
     image, knows = small_image(), site_archive([OURS.public_key().public_bytes_raw()], [], [])
     own = drive(lab)

@@ -318,7 +318,7 @@ def test_a_host_gets_its_credentials_by_signed_images_alone(office: Office) -> N
     opens_its_envelope_from_a_virtual_cd(office)
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_it_gets_them_without_the_server_never_beside_companions_and_by_a_proof(office: Office) -> None:
     comes_up_and_enrols_its_tpm(office)
     opens_its_envelope_from_a_virtual_cd(office)

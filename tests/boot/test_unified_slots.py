@@ -123,7 +123,7 @@ def leaves_a_broken_one(plant: Plant, vm: VM) -> None:
     assert plant.hears(vm, 3) == ["opened"] * 3
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(tmp_path: Path) -> None:
     with Lab("plant", tmp_path / "lab") as lab:
         plant = Plant(lab)

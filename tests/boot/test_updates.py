@@ -112,7 +112,7 @@ def is_left_again(site: UpdatedSite, vm: VM, key: str) -> None:
     assert same == key and len(boots) == 2, "keys and journal persist"
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_an_image_is_kept_when_it_proves_itself_and_left_when_not(lab: Lab) -> None:
     site = UpdatedSite(lab)
     site.serve()

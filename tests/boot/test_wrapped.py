@@ -42,7 +42,7 @@ def enroll(site: DemoSite, vm: VM, scratch: Path) -> None:
         service.close()
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_credentials_come_over_a_general_lan_for_the_host_s_own_tpm_alone(lab: Lab, tmp_path: Path) -> None:
     lan = lab.lan("guest", GUEST)
     site = DemoSite(lab, OURS, SETTINGS)

@@ -165,6 +165,7 @@ def test_keys_are_wrapped_and_values_computed() -> None:
     assert min(rsa.ours, p256.ours, computed.ours) > 0
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_hosts_say_that_they_are_up_and_ask_what_to_run() -> None:
     up, _, ordered, asked, grown = alive.main(hosts=4, rounds=1, share=4)
@@ -172,6 +173,7 @@ def test_hosts_say_that_they_are_up_and_ask_what_to_run() -> None:
     assert grown.verdict == "met"
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_configurations_are_asked_for_from_every_hosts_own_address() -> None:
     kept, new, *_ = configs.main(hosts=4, pairs=1, seconds=0.3, fresh=10)
@@ -185,6 +187,7 @@ def test_a_host_is_asked_and_pinned() -> None:
     assert min(seed.ours, seed.peer) > 0
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_sites_of_two_sizes_are_compared() -> None:
     rows = scale.main(small=20, large=60, rounds=1, each_side=1)
@@ -207,6 +210,7 @@ def test_streams_over_tls_are_measured() -> None:
     assert all(found.ours > 0 and found.peer > 0 for found in rows)
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_a_link_is_measured_against_the_socket() -> None:
     rows = links.main(size=site.MIB, pairs=1)
@@ -214,6 +218,7 @@ def test_a_link_is_measured_against_the_socket() -> None:
     assert all(found.ours > 0 and found.peer > 0 for found in rows)
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_a_storm_is_followed_and_every_host_gets_its_own() -> None:
     rows = storm.main(hosts=4, pairs=1, initrd=4096)
@@ -228,6 +233,7 @@ def test_what_a_host_takes_stands_in_its_configuration() -> None:
         storm.named(b"LOCALBOOT 0")
 
 
+@pytest.mark.long
 @pytest.mark.integration
 def test_browsers_are_measured() -> None:
     page, seconds, memory = browsers.main(small=2, large=20, rounds=1, count=8, seconds=1.0, turns=1)

@@ -91,8 +91,8 @@ def test_flaky_runs_what_the_test_command_runs() -> None:
         return groups, set(re.findall(r'-m "([^"]+)"', said))
 
     groups, chosen = needed("unit", "lab")
-    assert chosen == {"not integration and not boot and not packages", "(integration or boot) and not life"}
-    assert needed("flaky") == (groups, {"not packages and not life"})
+    assert chosen == {"not integration and not boot and not packages", "(integration or boot) and not long"}
+    assert needed("flaky") == (groups, {"not packages and not long"})
 
 
 @pytest.mark.parametrize("seed", [0, 7])

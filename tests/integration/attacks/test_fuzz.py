@@ -30,7 +30,7 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 # A busy machine needs more than five minutes for the usual ones.
 pytestmark = pytest.mark.timeout(7200 if EXAMPLES else 1800)
 
-_USUAL = 20
+_USUAL = 12
 _SECONDS = 120.0
 
 
