@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from provision.demo.site import DemoSite
 from provision.errors import Unavailable
-from provision.lab.lans import inside
+from provision.lab.lans import Lab, inside
+from provision.lab.processes import Process
 from provision.web.operator import app as operator_app
 from tests.helpers.cli_runner import cli
+from tests.helpers.forked import ForkedProcess
+from tests.helpers.serving import PROVISION
 from tests.helpers.shared_routes import shared
 
 # A shell that runs commands in the background has them ignore Ctrl-C, and their children with them.
@@ -79,6 +82,24 @@ def _umask() -> Iterator[None]:
 def _routes_made_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operator_app, "over", shared(operator_app.over))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _services_are_forked() -> Iterator[None]:
+    """Also those of a laboratory."""
+    really = Lab.spawn
+
+    def spawn(lab: Lab, namespace: str | None, argv: Sequence[str | Path], **options: Any) -> Process:
+        if namespace is None or [*argv[:3]] != [*PROVISION] or set(options) - {"log"}:
+            return really(lab, namespace, argv, **options)
+        name = options.get("log") or f"provision-{len(lab._processes)}.log"
+        process = ForkedProcess(argv[3:], lab.directory / name, namespace)
+        lab._processes.append(process)
+        return process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lab, "spawn", spawn)
         yield
 
 

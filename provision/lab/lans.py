@@ -31,7 +31,8 @@ from provision.lab.processes import Process, last_lines
 from provision.lab.router import Router
 
 _NAMES = re.compile(r"^pvlab-(?P<pid>\d+)-")
-_NAMESPACES = Path("/run/netns")
+NAMESPACES = Path("/run/netns")
+"""Where `ip netns` has them by their names."""
 _DIRECTORY = "provision-lab-"
 _CLONE_NEWNET = 0x40000000
 _SERVER_DEFAULTS = (("conf/default/rp_filter", "1"), ("conf/default/arp_ignore", "1"))
@@ -258,7 +259,7 @@ def ip(namespace: str, *arguments: str) -> None:
 def inside(namespace: str) -> Iterator[None]:
     """Let this thread be in a network namespace: sockets made inside stay there for good."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with Path("/proc/thread-self/ns/net").open() as home, (_NAMESPACES / namespace).open() as there:
+    with Path("/proc/thread-self/ns/net").open() as home, (NAMESPACES / namespace).open() as there:
         if libc.setns(there.fileno(), _CLONE_NEWNET) != 0:
             raise Unavailable(namespace, f"cannot be entered ({os.strerror(ctypes.get_errno())})", "run as root")
         try:
@@ -284,12 +285,12 @@ def sweep() -> list[str]:
 
 
 def _listed() -> list[str]:
-    return sorted(path.name for path in _NAMESPACES.glob("pvlab-*"))
+    return sorted(path.name for path in NAMESPACES.glob("pvlab-*"))
 
 
 def _remove(namespace: str) -> None:
     """End the processes in one of our namespaces and delete it with its devices."""
-    if not (_NAMESPACES / namespace).exists():
+    if not (NAMESPACES / namespace).exists():
         return
     for final in (signal.SIGTERM, signal.SIGKILL):
         pids = proc.run(["ip", "netns", "pids", namespace], package="iproute2", ok=(0, 1)).stdout.split()

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.forked import Forked
+
 PROVISION = (sys.executable, "-m", "provision")
 
 
@@ -18,7 +20,7 @@ PROVISION = (sys.executable, "-m", "provision")
 class Served:
     """The running service; `log` is all that it has written."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log_file: Path
 
     @property
@@ -44,8 +46,13 @@ def serve(state: Path, log_file: Path | None = None, prefix: Sequence[str] = ())
     """The service on a state directory, from when its socket is there."""
     path = log_file or state.parent / "serve.log"
     with path.open("wb") as log:
-        argv = [*prefix, *PROVISION, "--state", str(state), "serve"]
-        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        words = ["--state", str(state), "serve"]
+        process: subprocess.Popen[bytes] | Forked
+        if prefix:
+            argv = [*prefix, *PROVISION, *words]
+            process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        else:
+            process = Forked(words, log, Path("/proc/thread-self/ns/net"))
     served = Served(process, path)
     try:
         served.wait_for("serving the operator's socket")
