@@ -15,17 +15,22 @@ JOBS ?= 2
 WAITING_JOBS ?= $(shell awk '/^MemAvailable/ { n = int($$2 / 1800000); print (n < 1 ? 1 : n > 4 ? 4 : n) }' /proc/meminfo)
 RUNS ?= 1
 
-STAGES := lint types unit lab
+# Those that a comma joins run beside each other.
+STAGES := lint,types,programs unit lab
 
-.PHONY: demo test bench attacks fuzz-api pictures long boot-matrix power-cuts flaky lowest other-release wheel deb packages $(STAGES) integration boot lock clean
+.PHONY: demo test bench attacks fuzz-api pictures long boot-matrix power-cuts flaky lowest other-release wheel deb packages lint types programs unit lab integration boot lock clean
 
 demo: $(VENV)/.ready
 	tools/need boot
 	$(BIN)/provision demo
 
 # Stages go on after one that failed; the last lines say what failed in all.
-test:
+test: $(VENV)/.ready
 	@MAKE="$(MAKE)" tools/stages $(STAGES)
+
+# What all stages need, so that none waits for it.
+programs: $(VENV)/.ready
+	tools/need boot bench integration browser usecases
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .

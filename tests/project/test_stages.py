@@ -49,6 +49,18 @@ def test_stages_go_on_after_one_that_failed_and_the_end_names_all(tmp_path: Path
     ]
 
 
+def test_stages_beside_each_other_are_said_one_after_the_other(tmp_path: Path) -> None:
+    done = run(tmp_path, "tools/stages", "lint,types,unit", "boot")
+    said = (tmp_path / "said").read_text().split()
+    assert (sorted(said[:3]), said[3:]) == (["lint", "types", "unit"], ["boot"])
+    output, _, summary = done.stdout.partition("\n\n")
+    assert [line.split()[0] for line in output.splitlines()] == ["Found", "FAILED", "ERROR", "FAILED"]
+    assert done.returncode == 1
+    assert [line.split()[-1] for line in summary.splitlines() if "tests/" not in line] == [
+        *("passed", "FAILED", "FAILED", "passed")
+    ]
+
+
 def test_boots_and_files_take_turns() -> None:
     boots, files = [["b1"], ["b2"], ["b3"], ["b4"]], [["f1", "f1"], ["f2"]]
     assert in_turn(boots, files) == [["b1"], ["f1", "f1"], ["b2"], ["b3"], ["f2"], ["b4"]]
@@ -91,6 +103,7 @@ def test_flaky_runs_what_the_test_command_runs() -> None:
         return groups, set(re.findall(r'-m "([^"]+)"', said))
 
     groups, chosen = needed("unit", "lab")
+    assert needed("programs") == (groups, set())
     assert chosen == {"not integration and not boot and not packages", "(integration or boot) and not long"}
     assert needed("flaky") == (groups, {"not packages and not long"})
 
