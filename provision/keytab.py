@@ -24,12 +24,14 @@ _REMEDY = "export it again, e.g. with ipa-getkeytab or kadmin's ktadd"
 
 @dataclass(frozen=True)
 class Entry:
-    """One key's description: its principal's components and realm, its version number and encryption type."""
+    """One key's description: its principal's components and realm, its version number and encryption type, and when it
+    was written into the keytab, in Unix time; 0 where the writer does not say."""
 
     components: tuple[str, ...]
     realm: str
     kvno: int
     enctype: int
+    written: int = 0
 
     @property
     def principal(self) -> str:
@@ -73,15 +75,15 @@ def _owner(entry: Entry) -> str:
     return ""
 
 
-def pack(principal: str, key: Secret, kvno: int = 1, enctype: int = 18) -> Secret:
-    """A keytab with one key of a host's principal (`host/NAME@REALM`), written at time 0.
+def pack(principal: str, key: Secret, kvno: int = 1, enctype: int = 18, written: int = 0) -> Secret:
+    """A keytab with one key of a host's principal (`host/NAME@REALM`), written at that Unix time.
 
     The enctype 18 is aes256-cts-hmac-sha1-96 (RFC 3962 section 7), whose keys have 32 bytes.
     """
     name, _, realm = principal.rpartition("@")
     components = name.split("/")
     counted = b"".join(struct.pack(">H", len(text)) + text.encode() for text in (realm, *components))
-    record = struct.pack(">H", len(components)) + counted + struct.pack(">IIBH", _NT_SRV_HST, 0, kvno, enctype)
+    record = struct.pack(">H", len(components)) + counted + struct.pack(">IIBH", _NT_SRV_HST, written, kvno, enctype)
     record += struct.pack(">H", len(key)) + key.reveal()
     return Secret(b"\x05\x02" + struct.pack(">i", len(record)) + record)
 
@@ -135,14 +137,15 @@ def _entry(record: bytes, offset: int) -> Entry:
     count = reader.number(2)
     realm = reader.text()
     components = tuple(reader.text() for _ in range(count))
-    reader.take(8)  # The name type and the time of writing.
+    reader.take(4)  # The name type.
+    written = reader.number(4)
     kvno, enctype = reader.number(1), reader.number(2)
     if not reader.take(reader.number(2)):
         raise Invalid(_SUBJECT, f"has an entry at offset {offset} without a key", _REMEDY)
     # A longer number may follow, for versions above 255; 0 means that the short one counts.
     if reader.left >= 4:
         kvno = reader.number(4) or kvno
-    return Entry(components, realm, kvno, enctype)
+    return Entry(components, realm, kvno, enctype, written)
 
 
 def _cut(offset: int) -> Invalid:

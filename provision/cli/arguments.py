@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,19 @@ Release = Annotated[
 AllowNewer = Annotated[
     bool, typer.Option("--allow-newer", help="Take today's packages when the archive has dropped locked ones")
 ]
+STANDARD_OUTPUT = Path("-")
 _MAX_NAME = 63  # one DNS label (provision.model.Name)
+
+
+def require_pipe(as_json: bool, *, resume: bool = False) -> None:
+    """Exit with a usage error when bytes for standard output have no room there beside a JSON answer, or are to be
+    resumed; raise Invalid when it is a terminal."""
+    if as_json or resume:
+        fact = "takes the place of the answer" if as_json else "cannot be resumed"
+        raise typer.BadParameter(f"{fact}; give -o FILE", param_hint="-o -")
+    if sys.stdout.isatty():
+        fact = "is a terminal, and the medium is binary and may carry credentials"
+        raise Invalid("standard output", fact, "send it through a pipe, or give -o FILE")
 
 
 def labels(selectors: Sequence[str]) -> dict[str, str]:

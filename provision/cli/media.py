@@ -12,9 +12,9 @@ import typer
 
 from provision.boot import DiskFormat, Kind, Medium
 from provision.cli import output
-from provision.cli.arguments import Selector, route
+from provision.cli.arguments import STANDARD_OUTPUT, Selector, require_pipe, route
 from provision.cli.context import context
-from provision.errors import Conflict, Invalid
+from provision.errors import Conflict
 
 Host = Annotated[str | None, typer.Argument(metavar="HOST", help="The host; or use --selector")]
 Output = Annotated[
@@ -30,7 +30,6 @@ Shared = Annotated[
     bool, typer.Option("--shared-base", help="Write the batch as one base image, a patch for each host, and a script")
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where the batch and its manifest.json go")]
-_STANDARD_OUTPUT = Path("-")
 
 
 def iso(
@@ -92,7 +91,7 @@ class _One:
 
 def _write(kind: Kind, one: _One, selector: str | None, out: Path | None) -> None:
     if one.host is not None and selector is None and out is None:
-        if one.file == _STANDARD_OUTPUT:
+        if one.file == STANDARD_OUTPUT:
             _stream_one(kind, one.host, one.resume)
         else:
             _write_one(kind, one.host, one)
@@ -129,12 +128,7 @@ def _stream_one(kind: Kind, host: str, resume: bool) -> None:
 
     given = context()
     url = route("hosts", host, str(kind))
-    if given.json or resume:
-        fact = "takes the place of the answer" if given.json else "cannot be resumed"
-        raise typer.BadParameter(f"{fact}; give -o FILE", param_hint="-o -")
-    if sys.stdout.isatty():
-        fact = "is a terminal, and the medium is binary and may carry credentials"
-        raise Invalid("standard output", fact, "send it through a pipe, or give -o FILE")
+    require_pipe(given.json, resume=resume)
     with given.client() as client:
         described = describe(client, url, quiet=False)
         with output.bar(f"{host}.{kind.suffix}", described.size, quiet=False) as progress:
@@ -185,7 +179,7 @@ def dhcp(
     """
     from provision.writing import replacing, require_file, unwritable
 
-    file = None if file == _STANDARD_OUTPUT else file
+    file = None if file == STANDARD_OUTPUT else file
     if file is not None:
         require_file(file)
     if unit is not None and check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provision.cli import output
-from provision.cli.arguments import route
+from provision.cli.arguments import STANDARD_OUTPUT, require_pipe, route
 from provision.cli.context import context
 from provision.errors import Unavailable
 
@@ -104,7 +105,9 @@ def list_() -> None:
 
 def iso(
     name: BaseName,
-    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the ISO")],
+    file: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the ISO; - is standard output")
+    ],
 ) -> None:
     """Write a signed image as an ISO.
 
@@ -112,24 +115,29 @@ def iso(
     with 'chain: uki' fetches its seed over its LAN.
     """
     from provision.api.secure_boot import UnifiedMedium
-    from provision.cli.download import download
-    from provision.writing import require_file
+    from provision.cli.download import download, stream
 
-    require_file(file)
-    given = context()
+    given, piped = context(), _is_piped(file)
     url = route("images", name, "unified", "iso")
     with given.client() as client:
         described = client.call(UnifiedMedium, "GET", f"{url}/sha256")
-        with output.bar(file.name, described.size, given.json) as progress:
-            download(client, url, described, file, progress)
-    if given.json:
+        with output.bar(f"{name}.iso" if piped else file.name, described.size, given.json) as progress:
+            if piped:
+                stream(client, url, described, sys.stdout.buffer, progress)
+            else:
+                download(client, url, described, file, progress)
+    if piped:
+        output.notes(False)(f"{described.size} bytes, SHA-256 {described.sha256}")
+    elif given.json:
         output.data({"file": str(file), "size": described.size, "sha256": described.sha256})
     else:
         output.say(f"wrote {file}: {described.size >> 20} MiB, SHA-256 {described.sha256}")
 
 
 def enrol_image(
-    file: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image")],
+    file: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the disk image; - is standard output")
+    ],
     db: Annotated[
         list[Path] | None,
         typer.Option("--db", metavar="FILE", help="A certificate (PEM) to keep beside the site's; may be repeated"),
@@ -145,28 +153,41 @@ def enrol_image(
     certificates with --db and --kek: the option ROMs of network and graphics cards may need them.
     """
     from provision.api.secure_boot import Enrolment, NewEnrolment
-    from provision.writing import require_file
 
-    require_file(file)
-    given = context()
+    given, piped = context(), _is_piped(file)
     others = (tuple(_read(path).decode(errors="replace") for path in paths or ()) for paths in (db, kek))
     with given.client() as client:
         body = NewEnrolment(**dict(zip(("db", "kek"), others, strict=True)))
         made = client.call(Enrolment, "POST", "/v1/secure-boot/enrolment", body=body)
+    use = "put the firmware of a machine into setup mode, and start the machine from it"
+    if not made.enrols:
+        use = "the site's key is elsewhere, so import keys/*.cer from it in the firmware's own menu"
+    if piped:
+        sys.stdout.buffer.write(b64decode(made.image))
+        sys.stdout.buffer.flush()
+        output.notes(False)(use)
+        return
     _write(file, b64decode(made.image))
     if given.json:
         output.data({"file": str(file), "enrols": made.enrols})
-    elif made.enrols:
-        output.say(f"wrote {file}: put the firmware of a machine into setup mode, and start the machine from it")
     else:
-        output.say(
-            f"wrote {file}: the site's key is elsewhere, so import keys/*.cer from it in the firmware's own menu"
-        )
+        output.say(f"wrote {file}: {use}")
 
 
 def _cells(row: UnifiedRow) -> tuple[str, ...]:
     current = "yes" if row.current else "no: sign it again"
     return row.name, f"{row.size >> 20} MiB", current, "yes" if row.revoked else "no", row.certificate[:16], row.sha256
+
+
+def _is_piped(file: Path) -> bool:
+    """Whether the medium goes to standard output. Raises as `require_pipe` and `require_file` do."""
+    from provision.writing import require_file
+
+    if file != STANDARD_OUTPUT:
+        require_file(file)
+        return False
+    require_pipe(context().json)
+    return True
 
 
 def _read(path: Path) -> bytes:

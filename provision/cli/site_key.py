@@ -63,13 +63,17 @@ def roll(
         output.say(f"made site key {row.number} ({row.use}), {'in use' if row.used else 'not in use yet'}")
 
 
-def retire(number: Number) -> None:
+def retire(
+    number: Number,
+    force: Annotated[bool, typer.Option("--force", help="Although hosts may not know the next key yet")] = False,
+) -> None:
     """Forget a key.
 
-    A host whose image knows no other key accepts nothing from this server after that.
+    A host whose image knows no other key accepts nothing from this server after that. So this is refused while hosts
+    have not booted since the next key was made. When somebody else may have the key, give --force at once.
     """
     with context().client() as client:
-        client.remove(route("site-keys", str(number)))
+        client.remove(route("site-keys", str(number)) + ("?force=true" if force else ""))
     if context().json:
         output.data({"number": number, "retired": True})
     else:

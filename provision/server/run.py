@@ -150,10 +150,10 @@ async def _serve_with(
         going = [asyncio.create_task(networks.follow()), asyncio.create_task(_watch(pins))]
         apis = apis_of(service, servers)
         service.listeners = lambda: {**networks.states(), **{k: v for api in apis for k, v in api.states().items()}}
+        if apis and service.tickets is not None:
+            service.core.cautions.append(service.tickets.warnings)
         for api in apis:
             service.core.cautions.append(api.warnings)
-            if service.tickets is not None:
-                service.core.cautions.append(service.tickets.warnings)
             going.append(asyncio.create_task(api.follow()))
         log.info("serving the operator's socket %s", service.core.settings.socket)
         _notify("READY=1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provision.api import hosts as api
-from provision.errors import Conflict
+from provision.errors import Conflict, Outdated
 from provision.host import Netboot, Storage
 from provision.principal import Principal
 from provision.service.compromises import Compromises
@@ -30,12 +30,14 @@ class Decommissions:
             self._core.witness()
         return opened
 
-    def decommission(self, name: str, principal: Principal) -> api.Decommissioned:
+    def decommission(self, name: str, principal: Principal, looked_at: str | None = None) -> api.Decommissioned:
         """Close the host's windows, believe its TPM no longer, and let it wipe its identity as soon as it says
-        something. Raises NotFound, and Conflict when it has none, or would get another one at its next boot."""
+        something. Raises NotFound, Conflict when it has none, or would get another one at its next boot, and Outdated
+        when it has another revision by now than the one `looked_at`."""
         core = self._core
         # What the host says in between must not take the order back.
         with core.lock:
+            self._require(name, principal, looked_at)
             sealed = self._is_diskless(name, principal) or self._holding(name, principal).is_sealed
             if core.hosts[name].netboot is Netboot.ALWAYS:
                 fact = "has 'netboot: always', so its next boot would give it a new identity"
@@ -49,16 +51,24 @@ class Decommissions:
             core.witness()
         return api.Decommissioned(host=name, wiping=True, sealed=sealed)
 
-    def lost(self, name: str, principal: Principal) -> api.Decommissioned:
+    def lost(self, name: str, principal: Principal, looked_at: str | None = None) -> api.Decommissioned:
         """Whoever has the host's disk has its identity: forget it, and declare the host compromised, also when it was
-        an envelope: the machine may be gone with its disk. Raises NotFound."""
-        state = self._core.seen(name, principal)
-        stored = self._core.store.identities.of(name)
-        sealed = stored is not None and stored.is_sealed
-        with self._core.act("identity-lost", principal, host=name):
-            self._core.store.identities.remove(state.host.name)
+        an envelope: the machine may be gone with its disk. Raises NotFound, and Outdated as `decommission` does."""
+        with self._core.lock:
+            self._require(name, principal, looked_at)
+            stored = self._core.store.identities.of(name)
+            sealed = stored is not None and stored.is_sealed
+            with self._core.act("identity-lost", principal, host=name):
+                self._core.store.identities.remove(name)
         self._compromises.declare(name, principal)
         return api.Decommissioned(host=name, wiping=False, sealed=sealed)
+
+    def _require(self, name: str, principal: Principal, looked_at: str | None) -> None:
+        host = self._core.seen(name, principal).host
+        if looked_at not in (None, host.revision):
+            raise Outdated(
+                name, "somebody has changed it since you looked at it", "look at it again, then decommission it"
+            )
 
     def _is_diskless(self, name: str, principal: Principal) -> bool:
         """Whether all that the host may have is a key in its TPM, which it is told to remove once that is enrolled no

@@ -49,6 +49,13 @@ _RESOLVER = re.compile(
 )
 NOTHING = '"nothing"'
 """The entity tag of an inventory that nobody has applied yet."""
+Fits = Callable[[str], bool]
+"""Whether the inventory with that entity tag may be changed."""
+
+
+def whatever(tag: str) -> bool:
+    """Any may."""
+    return True
 
 
 class Inventories:
@@ -106,7 +113,7 @@ class Inventories:
         prune: bool,
         confirmed: bool,
         principal: Principal,
-        fits: Callable[[str], bool] = lambda tag: True,
+        fits: Fits = whatever,
     ) -> tuple[Difference, str]:
         """Make the difference, in one transaction, and return it with the entity tag of what it makes.
 
@@ -114,9 +121,7 @@ class Inventories:
         inventory does not `fit` what it is to be made to.
         """
         with self._core.lock, without_collector():
-            if not fits(self.tag()):
-                remedy = "look at the difference to what is there now, and apply again"
-                raise Outdated("inventory", "somebody has changed it since you looked at it", remedy)
+            self.require(fits, "look at the difference to what is there now, and apply again")
             merged, changes, confirm = self.preview(files, prune)
             if confirm and not confirmed:
                 count = len(changes.removed)
@@ -127,6 +132,11 @@ class Inventories:
                 )
             self._make(merged, changes, principal)
             return changes, entity_tag(merged)
+
+    def require(self, fits: Fits, remedy: str = "look at what it changes now, and do it again") -> None:
+        """Raise Outdated when the entity tag of the present inventory does not fit."""
+        if not fits(self.tag()):
+            raise Outdated("inventory", "somebody has changed it since you looked at it", remedy)
 
     def _make(self, merged: Inventory, changes: Difference, principal: Principal) -> None:
         if not changes:
@@ -211,10 +221,13 @@ class Inventories:
                 return f"an unknown machine with the MAC {mac} has asked for a boot on network '{seen.network}'"
         return f"no machine with the MAC {mac} has asked for a boot yet"
 
-    def replace_mac(self, name: str, old: str, new: str, principal: Principal) -> Replacement:
-        """Replace a NIC of the host; its window is closed, and links to it are revoked. Raises like `replacement`."""
+    def replace_mac(self, name: str, old: str, new: str, principal: Principal, fits: Fits = whatever) -> Replacement:
+        """Replace a NIC of the host; its window is closed, and links to it are revoked. Raises like `replacement`, and
+        Outdated as `apply` does."""
         core, store = self._core, self._core.store
         with core.lock:
+            self.exchanging(name, principal)
+            self.require(fits)
             made = self.replacement(name, old, new, principal)
             with core.act("mac-replaced", principal, host=name, mac=made.new, replaced=made.old):
                 # First: whoever is killed in between leaves nothing that is good for the NIC of before.

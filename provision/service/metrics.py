@@ -18,6 +18,7 @@ from provision.service.core import Core
 from provision.service.expiries import Expiries
 from provision.service.listeners import Listeners
 from provision.service.tally import BUCKETS, Labels
+from provision.service.tickets import Tickets
 
 
 class Metrics:
@@ -26,10 +27,10 @@ class Metrics:
     content_type = CONTENT_TYPE_PLAIN_0_0_4
     """Every release of Prometheus reads this one."""
 
-    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries) -> None:
+    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries, tickets: Tickets | None) -> None:
         # Not the library's global one: a process may have several services, and its counters would take locks.
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(core, listeners, expiries))
+        self._registry.register(_Collector(core, listeners, expiries, tickets))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -40,8 +41,8 @@ class Metrics:
 class _Collector(Collector):
     """What the service knows, as families of samples."""
 
-    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries) -> None:
-        self._core, self._listeners, self._expiries = core, listeners, expiries
+    def __init__(self, core: Core, listeners: Listeners, expiries: Expiries, tickets: Tickets | None) -> None:
+        self._core, self._listeners, self._expiries, self._tickets = core, listeners, expiries, tickets
 
     def collect(self) -> Iterator[Metric]:
         """Every family, made now."""
@@ -105,6 +106,10 @@ class _Collector(Collector):
         oldest = self._expiries.oldest_keytab()
         sealed: dict[Labels, float] = {(): oldest.timestamp()} if oldest is not None else {}
         yield _labelled("provision_oldest_keytab_timestamp_seconds", text, (), sealed)
+        text = "When the newest key of the API's own keytab was written."
+        newest = self._tickets.written() if self._tickets is not None else None
+        written: dict[Labels, float] = {(): newest.timestamp()} if newest is not None else {}
+        yield _labelled("provision_api_keytab_timestamp_seconds", text, (), written)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -14,7 +14,7 @@ from provision.inventory.diff import Difference
 from provision.principal import Principal
 from provision.service.acts import act
 from provision.service.core import Core
-from provision.service.inventory import Inventories, shown
+from provision.service.inventory import Fits, Inventories, shown, whatever
 from provision.site import Inventory
 
 
@@ -74,11 +74,16 @@ class Moves:
             notes.append("its 'disk' names the disk of the old machine; change it in the inventory, and apply")
         return notes
 
-    def move(self, name: str, macs: Sequence[str], uuid: UUID | None, principal: Principal) -> Move:
+    def move(
+        self, name: str, macs: Sequence[str], uuid: UUID | None, principal: Principal, fits: Fits = whatever
+    ) -> Move:
         """Move the host. Its window is closed, its links are revoked, its TPM and the identity on its disk are believed
-        no longer, and media that were made for it before are withdrawn. Raises as `look` does."""
+        no longer, and media that were made for it before are withdrawn. Raises as `look` does, and Outdated when the
+        entity tag of the present inventory does not fit."""
         core, store = self._core, self._core.store
         with core.lock, store.database.lock:
+            self._inventories.exchanging(name, principal)
+            self._inventories.require(fits)
             made = self.look(name, macs, uuid, principal)
             links, kept = store.links.standing(name), tuple(store.earlier_credentials.of(name))
             endings = [

@@ -7,13 +7,13 @@ there by itself. The next hosts are moved when all before them have come up, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from provision.api import rollouts as api
 from provision.boot import Boot, Role
-from provision.errors import Conflict, NotFound, Problem, Problems
+from provision.errors import Conflict, NotFound, Outdated, Problem, Problems
 from provision.host import Host
 from provision.principal import Principal
 from provision.service import compatibility
@@ -107,11 +107,17 @@ class Rollouts:
             raise Conflict("roll-out", f"is {current.state}", "see 'provision rollout status'")
         return current
 
-    def roll_back(self, principal: Principal) -> api.RolledBack:
-        """Give every host the base that the inventory says, and end the roll-out. Raises NotFound."""
+    def roll_back(
+        self, principal: Principal, fits: Callable[[datetime], bool] = lambda started: True
+    ) -> api.RolledBack:
+        """Give every host the base that the inventory says, and end the roll-out. Raises NotFound, and Outdated when
+        the one that was started then is not the one that is meant."""
         core = self._core
         with core.lock:
             current = self._current()
+            if not fits(current.started):
+                fact = "has ended, and another one was started since you looked at it"
+                raise Outdated("roll-out", fact, "look at that one first")
             self._settle(current)
             moved = core.store.rollouts.hosts()
             with core.act("rollout-rolled-back", principal, image=current.base, count=len(moved)):

@@ -117,7 +117,7 @@ class Service:
         # Few processes are asked for them, and the library takes as long to load as a short command to run.
         from provision.service.metrics import Metrics
 
-        return Metrics(self.core, lambda: self.listeners(), self.expiries)
+        return Metrics(self.core, lambda: self.listeners(), self.expiries, self.tickets)
 
     def close(self) -> None:
         """End what is under way, and let go of the state directory."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 
@@ -35,6 +35,8 @@ _AT_ONCE = 32
 """Tokens that are looked at, or wait for that, at a time; each takes less than a millisecond."""
 _OTHERS_MAY = 0o037  # a group may read a key: distributions have one for that
 _LARGEST = 1 << 20
+_OLD = timedelta(days=365)
+"""An age of keys at which operators hear of it; docs/alerts.yaml has the same. Keytabs do not say when they expire."""
 _COMPLAIN_SECONDS = 10.0
 _MOST_NAME = 200
 _SUBJECT = "[api.kerberos]"
@@ -60,6 +62,15 @@ class Vain:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Keytab:
+    """A keytab as it was found: why it is not to be used, else when the newest key of the service was written into it,
+    if that says so."""
+
+    problem: ProvisionError | None = None
+    written: datetime | None = None
+
+
 class Tickets:
     """Logins by tickets, as the settings have them. Thread-safe. `look` reads files; `failed` may wait for the audit
     log, which others hold while theirs is synced."""
@@ -69,7 +80,7 @@ class Tickets:
         state = core.settings.state.absolute()
         self._keytab, self._replays = state / kerberos.keytab, state / REPLAYS
         self._places, self._lock = BoundedSemaphore(_AT_ONCE), Lock()
-        self._judged: tuple[tuple[int, ...] | None, ProvisionError | None] | None = None
+        self._judged: tuple[tuple[int, ...] | None, _Keytab] | None = None
         self._complained = -_COMPLAIN_SECONDS
 
     def require_library(self) -> None:
@@ -94,7 +105,7 @@ class Tickets:
         """What this SPNEGO token is good for; `channels` are the bindings (RFC 5929) of the TLS connection, one
         for each certificate that it may have. Raises Unavailable, also while the keytab is not right."""
         self._logins.require_ground()
-        if self._problem() is not None:
+        if self._found().problem is not None:
             raise _cannot("see 'provision status' on the server")
         try:
             accepted = self._accepted(token, channels)
@@ -130,8 +141,18 @@ class Tickets:
 
     def warnings(self) -> list[ProvisionError]:
         """What an operator should see to."""
-        problem = self._problem()
-        return [problem] if problem is not None else []
+        found = self._found()
+        if found.problem is not None:
+            return [found.problem]
+        if found.written is None or self._core.clock() - found.written < _OLD:
+            return []
+        fact = f"the newest key of {gssapi.SERVICE}/NAME is {(self._core.clock() - found.written).days} days old"
+        remedy = "export new keys into it before the realm refuses these"
+        return [ProvisionError(str(self._keytab), fact, remedy)]
+
+    def written(self) -> datetime | None:
+        """When the newest key of the service was written into the keytab; None where nobody knows."""
+        return self._found().written
 
     def _accepted(self, token: bytes, channels: Sequence[bytes]) -> gssapi.Accepted:
         if len(token) > MOST:
@@ -160,8 +181,8 @@ class Tickets:
             self._complained = now
         _log.warning("a Kerberos ticket was refused: %s", reason)
 
-    def _problem(self) -> ProvisionError | None:
-        """Why the keytab as it is now is not to be used."""
+    def _found(self) -> _Keytab:
+        """The keytab as it is now."""
         seen = _stamp(self._keytab)
         with self._lock:
             if self._judged is None or self._judged[0] != seen:
@@ -200,17 +221,18 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def _judged(path: Path) -> ProvisionError | None:
+def _judged(path: Path) -> _Keytab:
     try:
-        _require(path)
+        entries = _keys(_content(path), path)
     except ProvisionError as error:
         _log.error("Kerberos tickets cannot be checked: %s", error)
-        return error
-    return None
+        return _Keytab(problem=error)
+    newest = max(entry.written for entry in entries)
+    return _Keytab(written=datetime.fromtimestamp(newest, UTC) if newest else None)
 
 
-def _require(path: Path) -> None:
-    """Raise Unavailable for a keytab that cannot be read, or that others may read, and Invalid for one that is none."""
+def _content(path: Path) -> Secret:
+    """What is in the keytab. Raises Unavailable when it cannot be read, or others may read it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -226,10 +248,17 @@ def _require(path: Path) -> None:
     if status.st_mode & _OTHERS_MAY:
         fact = f"others may read or write the keytab (mode {stat.S_IMODE(status.st_mode):04o})"
         raise Unavailable(str(path), fact, f"run 'chmod 600 {path}', and replace its keys if others have read them")
+    return content
+
+
+def _keys(content: Secret, path: Path) -> list[keytab.Entry]:
+    """The keys of the service in a keytab, at least one. Raises Invalid for what is none, or has none."""
     try:
         entries = keytab.parse(content)
     except Invalid as error:
         raise Invalid(str(path), error.fact, error.remedy) from None
-    if not any(entry.components[0] == gssapi.SERVICE for entry in entries):
+    own = [entry for entry in entries if entry.components[0] == gssapi.SERVICE]
+    if not own:
         fact, name = f"has no key of {gssapi.SERVICE}/NAME", f"{gssapi.SERVICE}/NAME"
         raise Invalid(str(path), fact, f"export the keys of {name} into it, with the name that clients use")
+    return own

@@ -23,10 +23,11 @@ class Windows:
         """Let the host boot from the network for `minutes` from now on, `boots` times (the site's defaults when None),
         whatever window it had. Raises NotFound, Invalid, Denied."""
         opened = self.give(name, minutes, boots, principal)
-        caution = self._caution(name, principal)
+        caution = self.caution(name, principal)
         return api.OpenedWindow(host=name, **dict(shown(opened, self._core.clock())), caution=caution)
 
-    def _caution(self, name: str, principal: Principal) -> str | None:
+    def caution(self, name: str, principal: Principal) -> str | None:
+        """Why a window is not enough for the host to boot: no network of its own is served. Raises NotFound."""
         networks = self._core.endpoints.unheard(self._core.seen(name, principal).host)
         if not networks:
             return None

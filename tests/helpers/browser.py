@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 OURS = {"host": HOST, "origin": f"https://{HOST}", "sec-fetch-site": "same-origin", "content-type": FORM}
 """What a browser says of a form that a page of ours sends."""
 
+_SEEN = re.compile(r'name="seen" value="([^"]+)"')
 _KEY = re.compile(rb'name="key" value="([0-9a-f]{64})"')
 
 
@@ -47,6 +49,12 @@ class Browser:
         body = urlencode({"key": self.key, **fields}).encode()
         sent = self._sent({**self.headers, **(headers or {})})
         return request(self.app, "POST", path, headers=sent, body=body, peer=PEER)
+
+    def look(self, path: str) -> str:
+        """What the forms of a page say that was looked at."""
+        found = _SEEN.search(self.get(path).body.decode())
+        assert found, path
+        return html.unescape(found[1])
 
     def log_in(self, shown: str) -> Reply:
         """Log in by a token, and keep what comes of it."""

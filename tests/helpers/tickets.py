@@ -28,11 +28,18 @@ def kerberos(path: Path | str = "http.keytab", roles: tuple[Mapping[str, Any], .
     return Kerberos.model_validate({"keytab": path, "role": roles})
 
 
-def write_keytab(path: Path, principal: str = "HTTP/localhost@EXAMPLE.TEST") -> Path:
-    """A keytab with a key of that principal."""
-    path.write_bytes(keytab.pack(principal, Secret(bytes(32))).reveal())
+def write_keytab(path: Path, principal: str = "HTTP/localhost@EXAMPLE.TEST", written: int = 0) -> Path:
+    """A keytab with a key of that principal, written then in Unix time, if it says so."""
+    path.write_bytes(keytab.pack(principal, Secret(bytes(32)), written=written).reveal())
     path.chmod(0o600)
     return path
+
+
+def add_key(path: Path, principal: str, written: int) -> None:
+    """Append another key to a keytab."""
+    more = keytab.pack(principal, Secret(bytes(32)), written=written).reveal()
+    with path.open("ab") as file:
+        file.write(more.removeprefix(b"\x05\x02"))
 
 
 def tickets(here: Site, monkeypatch: pytest.MonkeyPatch, accept: Callable[[bytes], str | Exception]) -> Tickets:

@@ -16,12 +16,14 @@ from provision.boot import Medium
 from provision.principal import PrincipalRole
 from provision.secret import Secret
 from provision.service.listeners import Listening
+from provision.service.tickets import Tickets
 from provision.site import CredentialKind
 from provision.store.credentials import CredentialInput
 from tests.helpers.documents import Document
 from tests.helpers.paths import ROOT
 from tests.helpers.principals import ROOT as ADMIN
 from tests.helpers.site_fixture import MAC3, Site, origin, site
+from tests.helpers.tickets import kerberos, write_keytab
 
 _METRIC = re.compile(r"\b((?:provision|process)_[a-z_]+)(?:\{([^}]*)\})?")
 _OF_HISTOGRAM = re.compile("_(bucket|sum|count)$")
@@ -42,6 +44,8 @@ def told(here: Site) -> dict[str, set[str]]:
     service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER), ADMIN)
     keytab = CredentialInput("keytab", CredentialKind.KEYTAB, "/etc/krb5.keytab", "0600", Secret(b"x"))
     service.core.store.credentials.set("node3", keytab, service.core.clock())
+    write_keytab(here.state / "http.keytab", written=1)
+    service.tickets = Tickets(service.core, service.logins, kerberos())
     service.netboot.grub_config(origin(MAC3))
     service.core.alerts.raise_("node3", "duplicate-mac", "a text", service.core.clock())
     service.core.tally.counting(service.media.plan("node1", Medium.ISO, ADMIN), "operator")(0, 1 << 40)
@@ -94,6 +98,7 @@ def test_what_ends_is_alerted_on_by_its_kind() -> None:
     assert {name: rule["alert"] for name, rule in about.items()} == {
         "provision_first_not_after_timestamp_seconds": "ProvisionExpiresSoon",
         "provision_oldest_keytab_timestamp_seconds": "ProvisionKeytabOld",
+        "provision_api_keytab_timestamp_seconds": "ProvisionApiKeytabOld",
     }
     text = " ".join(Document.read("docs/deployment.md").section("Monitoring").text.split())
     assert all(f"`{rule['alert']}`" in text for rule in about.values())

@@ -51,6 +51,7 @@ def test_entries() -> None:
     first, second = parse(Secret(data))
     assert (first.principal, first.kvno, first.enctype) == ("host/n1.example.org@EXAMPLE.ORG", 3, 18)
     assert (second.components, second.realm, second.kvno) == (("N1$",), "EXAMPLE.ORG", 260)
+    assert first.written == second.written == 1_700_000_000
 
 
 def test_a_keytab_of_one_key() -> None:
@@ -58,6 +59,7 @@ def test_a_keytab_of_one_key() -> None:
     (entry,) = parse(made)
     assert (entry.principal, entry.kvno, entry.enctype) == ("host/n1.example.org@EXAMPLE.ORG", 3, 18)
     assert made.reveal() == keytab(record("host/n1.example.org@EXAMPLE.ORG", 3, name_type=3, time=0))
+    assert parse(pack("host/n1@A", Secret(KEY), written=4711))[0].written == 4711
 
 
 def test_a_long_number_of_zero_does_not_count() -> None:

@@ -11,7 +11,7 @@ from provision.api.hosts import MovedHost, MoveHost, ReplacedMac, ReplaceMac
 from provision.api.inventory import APPLIED, Apply, Changes, Discrepancy
 from provision.document import Source
 from provision.principal import Principal
-from provision.service.inventory import NOTHING, Inventories, entity_tag, replaced, shown
+from provision.service.inventory import NOTHING, Fits, Inventories, entity_tag, replaced, shown
 from provision.service.service import Service
 from provision.site import Inventory
 from provision.web.operator.request import Admin, InPath, Reader, SiteAdmin, SiteOperator, failures, new_router
@@ -56,24 +56,25 @@ def router(service: Service) -> APIRouter:
 def _add_exchanges(routes: APIRouter, service: Service) -> None:
     """The routes of hosts whose hardware was exchanged, a NIC or all of it."""
 
-    @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 413))
-    def replace_mac(name: InPath, body: ReplaceMac, principal: Admin) -> ReplacedMac:
-        """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it."""
+    @routes.post("/v1/hosts/{name}/replace-mac", responses=failures(400, 404, 409, 412, 413))
+    def replace_mac(name: InPath, body: ReplaceMac, principal: Admin, if_match: IfMatch = None) -> ReplacedMac:
+        """Show what it changes that a NIC of the host was exchanged (`dry_run`), or change it. With If-Match it
+        is changed in the inventory with that ETag only."""
         inventories = service.inventories
         if body.dry_run:
             tag = inventories.tag()  # before: a change in between makes it an old one
             return replaced(inventories.replacement(name, body.old, body.new, principal), applied=False, tag=tag)
-        made = inventories.replace_mac(name, body.old, body.new, principal)
+        made = inventories.replace_mac(name, body.old, body.new, principal, _fits(if_match))
         return replaced(made, applied=True, tag=entity_tag(made.inventory))
 
-    @routes.post("/v1/hosts/{name}/move", responses=failures(400, 404, 409, 413))
-    def move_host(name: InPath, body: MoveHost, principal: Admin) -> MovedHost:
+    @routes.post("/v1/hosts/{name}/move", responses=failures(400, 404, 409, 412, 413))
+    def move_host(name: InPath, body: MoveHost, principal: Admin, if_match: IfMatch = None) -> MovedHost:
         """Show what it changes that the host moves to new hardware (`dry_run`), or move it: nothing of the old machine
-        is believed then."""
+        is believed then. With If-Match it is moved in the inventory with that ETag only."""
         tag = service.inventories.tag()  # before: a change in between makes it an old one
         if body.dry_run:
             return service.moves.look(name, body.macs, body.uuid, principal).shown(applied=False, tag=tag)
-        made = service.moves.move(name, body.macs, body.uuid, principal)
+        made = service.moves.move(name, body.macs, body.uuid, principal, _fits(if_match))
         return made.shown(applied=True, tag=entity_tag(made.inventory))
 
 
@@ -88,9 +89,14 @@ def _applied(inventories: Inventories, body: Apply, principal: Principal, if_mat
         prune=body.prune,
         confirmed=body.confirmed,
         principal=principal,
-        fits=lambda tag: if_match is None or _matches(tag, if_match),
+        fits=_fits(if_match),
     )
     return shown(changes, applied=True, confirm=False, tag=made)
+
+
+def _fits(if_match: str | None) -> Fits:
+    """What If-Match asks for: without it, nothing."""
+    return lambda tag: if_match is None or _matches(tag, if_match)
 
 
 def _matches(tag: str, if_match: str) -> bool:

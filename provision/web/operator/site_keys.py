@@ -27,9 +27,10 @@ def router(service: Service) -> APIRouter:
         return service.site_keys.roll(body.use, principal)
 
     @routes.delete("/v1/site-keys/{number}", status_code=204, responses=failures(404, 409))
-    def retire_site_key(number: Annotated[Number, Path()], principal: SiteAdmin) -> Response:
-        """Forget a key with its private half. The next key with the same use is in use from then on."""
-        service.site_keys.retire(number, principal)
+    def retire_site_key(number: Annotated[Number, Path()], principal: SiteAdmin, force: bool = False) -> Response:
+        """Forget a key with its private half. The next key with the same use is in use from then on. While hosts have
+        not booted since that was made, this is a conflict; with `force` it is done."""
+        service.site_keys.retire(number, principal, force)
         return Response(status_code=204)
 
     return routes

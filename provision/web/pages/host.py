@@ -70,8 +70,10 @@ def _changing(service: Service, name: str, principal: Principal) -> dict[str, An
     line, operates = service.overview.host(name, principal), principal.may(PrincipalRole.OPERATOR)
     links = [(row, service.links.read(row.id)) for row in service.links.listing(principal, name)]
     read = booting(line.status, [read for _, read in links if read is not None])
+    window = line.status.window
     return {
         "line": line,
+        "caution": service.windows.caution(name, principal) if window is not None and window.open else None,
         "timeline": timeline(line.status, read),
         "read": read,
         "operation": service.operations.latest(name, principal) if operates else None,

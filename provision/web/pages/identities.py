@@ -28,12 +28,13 @@ def routes(pages: Pages) -> list[Route]:
 
     def ask(request: Request) -> Response:
         principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
-        pages.service.core.seen(name, principal)
-        return pages.page(request, "decommission", host=name)
+        seen = pages.service.core.seen(name, principal).host.revision
+        return pages.page(request, "decommission", host=name, seen=seen)
 
     def decommission(request: Request) -> Response:
         principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
-        (ends.lost if form_of(request).get("lost") else ends.decommission)(name, principal)
+        form = form_of(request)
+        (ends.lost if form.get("lost") else ends.decommission)(name, principal, form.get("seen", ""))
         return to(f"/hosts/{name}")
 
     path = "/hosts/{name}/decommission"
@@ -48,21 +49,23 @@ def _moving(pages: Pages) -> list[Route]:
     def look(request: Request) -> Response:
         principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
         host, given, moved, error = service.core.seen(name, principal).host, request.query_params, None, None
+        tag = service.inventories.tag()  # before: a change in between makes it an old one
         if given.get("macs"):
             try:
-                order, tag = _order(name, given), service.inventories.tag()
+                order = _order(name, given)
                 moved = service.moves.look(name, order.macs, order.uuid, principal).shown(applied=False, tag=tag)
             except ProvisionError as problem:
                 error = problem
         nics = {name: one.macs for name, one in host.interfaces.items()}
-        shown = {"host": name, "nics": nics, "moved": moved, "fragment": _fragment(moved), "error": error}
+        shown = {"host": name, "nics": nics, "moved": moved, "fragment": _fragment(moved), "seen": tag, "error": error}
         words = {"macs": given.get("macs", ""), "uuid": given.get("uuid", "")}
         return pages.page(request, "move", error.status if error else 200, **shown, **words)
 
     def move(request: Request) -> Response:
         principal, name = required(request.scope, PrincipalRole.ADMIN), name_in(request)
-        order = _order(name, form_of(request))
-        service.moves.move(name, order.macs, order.uuid, principal)
+        form = form_of(request)
+        order, seen = _order(name, form), form.get("seen")
+        service.moves.move(name, order.macs, order.uuid, principal, lambda tag: tag == seen)
         return to(f"/hosts/{name}")
 
     return [get("/hosts/{name}/move", look), post("/hosts/{name}/move", move)]

@@ -93,10 +93,12 @@ def _done(pages: Pages) -> list[Route]:
 
     def ask(request: Request) -> Response:
         _admin(request)
-        return pages.page(request, "rollback", status=rollouts.status(), done=None)
+        status = rollouts.status()
+        return pages.page(request, "rollback", status=status, seen=status.started, done=None)
 
     def roll_back(request: Request) -> Response:
-        done = rollouts.roll_back(_admin(request))
+        admin, seen = _admin(request), form_of(request).get("seen")
+        done = rollouts.roll_back(admin, lambda started: started.isoformat() == seen)
         return pages.page(request, "rollback", status=None, done=done)
 
     return [

@@ -18,39 +18,22 @@ from tests.helpers.api_site import ApiSite, api_site
 from tests.helpers.chromium import PHONE, chromium, complaints, context_of, log_in, picture, violations, width
 from tests.helpers.cli_runner import cli
 from tests.helpers.other_site import other_site
+from tests.helpers.page_paths import OTHER, REFUSED, SMALL, THIRD
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import CANARY, INVENTORY, MAC2, STRANGER
 from tests.helpers.tpm_samples import tpm
 
 READY = "serving the operators' API at"
 
-_OTHER, _THIRD = "52:54:00:00:00:98", "52:54:00:00:00:97"
 _TPM = tpm("node3", 1, "")
 """One that waits to be accepted."""
-_ADOPT = f"/unknown/adopt?mac={_OTHER}&network=mgmt"
-_MOVE = "/hosts/node1/move?macs=52:54:00:00:00:96"
-_OF_HOSTS = ("/hosts", "/hosts/node1", "/hosts/node2", "/hosts/node1/compromised", "/hosts/node1/decommission", _MOVE)
-_PAGES = (
-    *_OF_HOSTS,
-    "/site",
-    "/unknown",
-    _ADOPT,
-    "/inventory",
-    "/images",
-    "/networks",
-    "/tpms",
-    "/audit",
-    "/audit/chain",
-    "/tokens",
-    "/docs",
-)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ApiSite, Served]]:
     made = api_site(tmp_path_factory.mktemp("browser"))
     service = Service.open(settings.load(made.state, made.state / "provision.toml"))
-    for mac in (STRANGER, _OTHER, _THIRD):
+    for mac in (STRANGER, OTHER, THIRD):
         service.core.store.sightings.seen(mac, None, "mgmt", clock.now())
     service.core.store.sightings.flush()
     service.core.store.tpms.put(_TPM)
@@ -242,16 +225,23 @@ def test_no_page_keeps_anybody_out(site: tuple[ApiSite, Served], browser: Browse
         page.goto(f"{made.url}/login")
         found = {"/login": violations(page)}
         page = log_in(context, made)
-        for path in (*_PAGES, "/hosts/nothing", "/hosts?search=nothing"):
-            page.goto(made.url + path)
+
+        def look(path: str) -> None:
             found[path] = violations(page)
-            if (path, scheme) in (("/hosts", "dark"), ("/hosts/node2", "light")):
-                picture(page, path.strip("/").replace("/", "-"))
-        page.set_viewport_size(PHONE)
-        for path in _PAGES:
-            page.goto(made.url + path)
+            page.set_viewport_size(PHONE)
             found[f"{path}, on a phone"] = violations(page)
             assert width(page) <= PHONE["width"], path
+            page.set_viewport_size({"width": 1280, "height": 720})
+
+        for path in (*SMALL, *REFUSED):
+            page.goto(made.url + path)
+            if (path, scheme) in (("/hosts", "dark"), ("/hosts/node2", "light")):
+                picture(page, path.strip("/").replace("/", "-"))
+            look(path)
+        page.goto(f"{made.url}/hosts/node1")
+        page.get_by_role("button", name="Make link").click()
+        expect(page.get_by_label("Link 1")).to_be_visible()
+        look("a link")
         assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
@@ -353,7 +343,7 @@ def test_every_form_is_sent_by_the_keyboard(site: tuple[ApiSite, Served], browse
         expect(page.get_by_role("rowheader", name="keys")).to_have_count(0)
 
         press(page, "link", "Unknown machines")
-        press(page, "link", f"Adopt {_THIRD}")
+        press(page, "link", f"Adopt {THIRD}")
         fill(page, name="")
         press(page, "button", "Apply")
         expect(page.get_by_role("heading", name="host-525400000097")).to_be_visible()

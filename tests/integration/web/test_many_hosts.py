@@ -17,6 +17,7 @@ from provision.service.service import Service
 from tests.helpers.api_site import ApiSite, api_site
 from tests.helpers.chromium import PHONE, chromium, complaints, context_of, log_in, picture, violations, width
 from tests.helpers.cli_runner import cli
+from tests.helpers.page_paths import MANY
 from tests.helpers.redfish import PASSWORD, USER, Bmc, certificate, fingerprint, served
 from tests.helpers.serving import Served, serve
 from tests.helpers.site_fixture import INVENTORY, make_base, touch
@@ -227,18 +228,6 @@ def test_an_inventory_of_several_files(site: ApiSite, browser: Browser, tmp_path
         expect(page.get_by_role("status")).to_contain_text("Applied.")
 
 
-_SEEN = {
-    "site": "/site",
-    "images": "/images",
-    "hosts": "/hosts?state=stuck",
-    "selection": "/selection?action=power-cycle&all=yes&search=node",
-    "links": "/selection?action=link-disk&host=node1&host=node2",
-    "bmc": "/hosts/node1/bmc",
-    "power": "/hosts/node1/power",
-    "rollout": "/rollout",
-    "rollback": "/rollout/rollback",
-    "host": "/hosts/node1",
-}
 _KEPT = {("site", "light"), ("images", "dark"), ("selection", "light"), ("rollout", "light")}
 
 
@@ -257,7 +246,7 @@ def test_these_pages_keep_nobody_out(site: ApiSite, browser: Browser, scheme: st
             wide[name], found[f"{name}, on a phone"] = width(page), violations(page)
             page.set_viewport_size({"width": 1280, "height": 720})
 
-        for name, path in _SEEN.items():
+        for name, path in MANY.items():
             page.goto(site.url + path)
             if (name, scheme) in _KEPT:
                 picture(page, name)

@@ -225,7 +225,8 @@ def test_what_is_on_the_disk_no_longer_is_believed_no_longer(here: Site, agent: 
     if end == "wiped":
         agent.says(identity="wiped")
     else:
-        {"compromised": here.service.compromises.declare, "lost": here.service.decommissions.lost}[end]("node2", ROOT)
+        compromises, ends = here.service.compromises, here.service.decommissions
+        _ = compromises.declare("node2", ROOT) if end == "compromised" else ends.lost("node2", ROOT)
     assert store.identities.of("node2") is None and store.slots.of("node2") is None
     assert store.database.recheck()
     store.database.load(store.slots.load)

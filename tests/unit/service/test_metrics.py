@@ -13,6 +13,7 @@ from provision.boot import Medium
 from provision.errors import Unauthenticated, Unavailable
 from provision.principal import PrincipalRole
 from provision.service.listeners import Listening
+from provision.service.tickets import Tickets
 from provision.web.guard import Guard
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_peer_credentials
@@ -32,6 +33,7 @@ from tests.helpers.site_fixture import (
     seed_url,
     site,
 )
+from tests.helpers.tickets import kerberos, write_keytab
 
 Labels = Mapping[str, str]
 
@@ -135,6 +137,11 @@ def test_what_the_service_stands_on_is_told(here: Site, monkeypatch: pytest.Monk
 def test_listeners_and_what_expires_are_told(here: Site) -> None:
     name = "provision_first_not_after_timestamp_seconds"
     assert not {name, "provision_oldest_keytab_timestamp_seconds"} & samples(here).keys()
+    assert "provision_api_keytab_timestamp_seconds" not in samples(here)
+    write_keytab(here.state / "http.keytab", written=4711)
+    here.service.tickets = Tickets(here.service.core, here.service.logins, kerberos())
+    del here.service.metrics
+    assert value(here, "provision_api_keytab_timestamp_seconds") == 4711
     here.service.tokens.create(NewToken(name="ci", role=PrincipalRole.READER, days=10), ROOT)
     here.service.listeners = lambda: {
         "mgmt": Listening("served", served=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from provision.store.fields import checked
 from provision.ticket import MOST as PRINCIPAL_MOST
 from provision.ticket import is_principal
 from tests.helpers.site_fixture import Site, site
-from tests.helpers.tickets import ANSWER, kerberos, tickets, write_keytab
+from tests.helpers.tickets import ANSWER, add_key, kerberos, tickets, write_keytab
 
 PEER = "192.0.2.7"
 
@@ -164,6 +165,22 @@ def test_a_keytab_that_is_not_right_lets_nobody_in(
     path.unlink(missing_ok=True)
     write_keytab(path).chmod(0o640)
     assert found.warnings() == [] and found.accept(b"", PEER, ()).ticket.name == "alice@EXAMPLE.TEST"
+
+
+def test_old_keys_are_told_of_by_the_newest_of_the_service(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, path = tickets(here, monkeypatch, lambda _: "alice@EXAMPLE.TEST"), here.state / "http.keytab"
+    assert found.warnings() == [] and found.written() is None, "a keytab need not say when it was written"
+    old = here.clock() - timedelta(days=364)
+    write_keytab(path, written=int(old.timestamp()))
+    add_key(path, "HTTP/localhost@EXAMPLE.TEST", int((old - timedelta(days=900)).timestamp()))
+    add_key(path, "host/localhost@EXAMPLE.TEST", int(here.clock().timestamp()))
+    assert found.warnings() == [] and found.written() == old
+    here.clock.advance(days=1)
+    (warning,) = found.warnings()
+    assert str(warning).startswith(f"{path.absolute()}: the newest key of HTTP/NAME is 365 days old; export new keys")
+    assert found.accept(b"", PEER, ()), "only the realm knows when they end"
+    add_key(path, "HTTP/localhost@EXAMPLE.TEST", int(here.clock().timestamp()))
+    assert found.warnings() == [] and found.written() == here.clock()
 
 
 def test_the_file_of_somebody_else(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,23 @@ def test_who_has_not_seen_the_present_inventory_does_not_change_it(here: Site, a
     assert apply(app, CHANGED, if_match="*").status == apply(app, OTHER).status == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/hosts/node1/replace-mac", {"old": MAC1, "new": STRANGER}),
+        ("/v1/hosts/node1/move", {"macs": [STRANGER]}),
+    ],
+)
+def test_nor_exchanges_hardware(here: Site, app: Guard, path: str, body: dict[str, object]) -> None:
+    headers = {"content-type": "application/json", "if-match": tag(app)}
+    assert apply(app, CHANGED).status == 200
+    reply = request(app, "POST", path, body=json.dumps(body).encode(), headers=headers, peer="uid=0")
+    assert reply.problem["status"] == 412 and here.service.core.hosts["node1"].macs == (MAC1,)
+    headers["if-match"] = tag(app)
+    assert request(app, "POST", path, body=json.dumps(body).encode(), headers=headers, peer="uid=0").status == 200
+    assert here.service.core.hosts["node1"].macs == (STRANGER,)
+
+
 @pytest.mark.parametrize("path", ["/v1/inventory", "/v1/hosts/node1/replace-mac"])
 def test_the_tag_of_an_answer_is_of_what_it_made(
     here: Site, app: Guard, monkeypatch: pytest.MonkeyPatch, path: str

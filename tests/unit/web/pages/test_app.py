@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from starlette.routing import Route
 
 from provision.principal import PrincipalRole
 from provision.web.operator import app as operator_app
 from provision.web.operator.authentication import by_token
 from provision.web.pages.app import Front
 from tests.helpers.browser import HOST, OURS, PEER, Browser, logged_in, pages_of, token
+from tests.helpers.page_paths import MANY, NO_PAGES, REACHED, SMALL
 from tests.helpers.rollouts import begin_rollout
 from tests.helpers.site_fixture import CANARY, STRANGER, Site, request
 
@@ -148,6 +150,17 @@ def test_the_api_takes_no_cookie_and_the_pages_take_no_token(here: Site) -> None
     assert len(json.loads(request(front, "GET", "/v1/hosts", headers=bearer, peer=PEER).body)) == 3
     assert request(front, "GET", "/hosts", headers=bearer, peer=PEER).status == 303
     assert request(front, "GET", "/hosts", headers=with_cookie, peer=PEER).status == 200
+
+
+def test_a_browser_looks_at_every_page(here: Site) -> None:
+    """Who adds a page adds it to those that axe-core judges."""
+    gets = [one for one in pages_of(here).app.routes if isinstance(one, Route) and "GET" in (one.methods or ())]
+    assert len(gets) > 20 and {route.path for route in gets} >= NO_PAGES
+    seen = {path.partition("?")[0] for path in (*SMALL, *MANY.values(), *REACHED)}
+    # Routes are asked in their order, as Starlette does, so that a page is not taken for another one's.
+    looked = {next(route.path for route in gets if route.path_regex.match(path)) for path in seen}
+    assert {route.path for route in gets} - NO_PAGES - looked == set()
+    assert not looked & NO_PAGES
 
 
 def test_what_is_not_there(here: Site) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from provision.errors import Denied
 from provision.principal import PrincipalRole
 from tests.helpers.browser import logged_in
 from tests.helpers.links import make
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import CANARY, Site
+from tests.helpers.site_fixture import CANARY, Site, site
 
 
 def test_a_host_is_declared_compromised_and_gets_nothing_until_all_is_replaced(here: Site) -> None:
@@ -29,3 +31,18 @@ def test_a_host_is_declared_compromised_and_gets_nothing_until_all_is_replaced(h
     assert browser.get("/hosts/node1/media/iso").status == Denied.status
     here.secret("node1", CANARY + b" replaced")
     assert browser.get("/hosts/node1/media/iso").status == 200
+
+
+def test_a_window_in_which_nothing_answers_is_told_of(tmp_path: Path) -> None:
+    with site(tmp_path, listen=()) as deaf:
+        browser = logged_in(deaf, PrincipalRole.OPERATOR)
+        assert b"Note: no [[listen]]" not in browser.get("/hosts/node1").body
+        browser.post("/hosts/node1/window")
+        assert b"Note: no [[listen]] block names mgmt, so nothing answers" in browser.get("/hosts/node1").body
+
+
+def test_a_window_in_which_the_server_answers_needs_no_note(here: Site) -> None:
+    browser = logged_in(here, PrincipalRole.OPERATOR)
+    assert browser.post("/hosts/node1/window").status == 303
+    body = browser.get("/hosts/node1").body
+    assert b"data-window-open" in body and b"Note: no [[listen]]" not in body

@@ -27,9 +27,13 @@ def test_an_operator_gives_a_new_one_and_an_admin_ends_it(here: Site, tmp_path: 
     assert window is not None and window.is_open(here.clock())
     assert operator.get(f"{page}/decommission").status == 403
     assert "Decommission node2?" in admin.get(f"{page}/decommission").body.decode()
-    assert admin.post(f"{page}/decommission").status == 409, "it would get another one at its next boot"
+    seen = admin.look(f"{page}/decommission")
+    assert admin.post(f"{page}/decommission", seen=seen).status == 409, "it would get another one at its next boot"
     here.apply(INVENTORY.replace("netboot: always", "netboot: never"))
-    assert admin.post(f"{page}/decommission").status == 303
+    reply = admin.post(f"{page}/decommission", seen=seen)
+    assert reply.status == 412 and b"somebody has changed it since you looked at it" in reply.body
+    assert admin.post(f"{page}/decommission").status == 412, "nobody has looked at it"
+    assert admin.post(f"{page}/decommission", seen=admin.look(f"{page}/decommission")).status == 303
     known = here.service.core.store.identities.of("node2")
     assert known is not None and known.ordered is Ordered.WIPE
     assert "The host has been told to wipe it." in admin.get(page).body.decode()
@@ -56,7 +60,13 @@ def test_an_admin_moves_a_host_to_new_hardware_after_a_look(here: Site) -> None:
         assert reply.status == status and words in reply.body.decode(), query
         assert b"<button>Move node1</button>" not in reply.body
     assert operator.post(page, macs=new).status == 403
-    assert admin.post(page, macs=new).status == 303
+    seen = admin.look(f"{page}?macs={new}")
+    here.apply(INVENTORY.replace("10.0.0.11", "10.0.0.14"))
+    for given in (seen, ""):
+        reply = admin.post(page, macs=new, seen=given)
+        assert reply.status == 412 and b"somebody has changed it since you looked at it" in reply.body
+        assert [one.macs for one in here.service.core.hosts["node1"].interfaces.values()] == [(mac,)]
+    assert admin.post(page, macs=new, seen=admin.look(f"{page}?macs={new}")).status == 303
     assert [mac for one in here.service.core.hosts["node1"].interfaces.values() for mac in one.macs] == [new]
 
 
@@ -65,6 +75,9 @@ def test_an_admin_declares_a_disk_lost(here: Site) -> None:
     stored(here)
     admin = logged_in(here, PrincipalRole.ADMIN)
     assert "Declare the disk of node2 lost" in admin.get("/hosts/node2/decommission").body.decode()
-    assert admin.post("/hosts/node2/decommission", lost="yes").status == 303
+    assert admin.post("/hosts/node2/decommission", lost="yes", seen="0").status == 412
+    assert here.service.core.store.identities.of("node2") is not None
+    seen = admin.look("/hosts/node2/decommission")
+    assert admin.post("/hosts/node2/decommission", lost="yes", seen=seen).status == 303
     assert here.service.core.store.identities.of("node2") is None
     assert "compromised" in admin.get("/hosts/node2").body.decode()

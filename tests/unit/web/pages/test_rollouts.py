@@ -63,7 +63,9 @@ def test_it_is_taken_back_after_a_question(here: Site) -> None:
     assert "Write <code>base: other</code>" in browser.get("/rollout").body.decode()
     assert b"10 hosts get the base image of the inventory again" in browser.get("/rollout/rollback").body
     assert having(here) == set(NAMES), "asking changes nothing"
-    body = browser.post("/rollout/rollback").body.decode()
+    assert browser.post("/rollout/rollback", seen="another").status == 412 and having(here)
+    seen = browser.look("/rollout/rollback")
+    body = browser.post("/rollout/rollback", seen=seen).body.decode()
     assert "10 hosts have the base image" in body and ", ".join(NAMES) in body
     assert having(here) == set() and browser.get("/rollout/rollback").status == 404
 
