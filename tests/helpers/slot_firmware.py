@@ -48,6 +48,12 @@ class Firmware:
         return path.read_bytes()[4:] if path.exists() else None
 
     @property
+    def trial(self) -> dict[str, bytes]:
+        """The variables by which it is to start a slot once, as far as they are there."""
+        found = ((name, self.get(name)) for name in ("Boot00A0", "BootNext"))
+        return {name: content for name, content in found if content is not None}
+
+    @property
     def parts(self) -> dict[str, Any]:
         """The slots, in the order of the primary table: its copy may be half written."""
         with self.path.open("rb") as file:
@@ -70,6 +76,11 @@ class Firmware:
         version = self.content(slot)[-512:].split()[3].decode()
         self.runs(str(self.parts[slot].guid), version)
         return slot
+
+    def starts_without_trial(self) -> str:
+        """The same, when it was started before and has forgotten what was to be next."""
+        (self.variables / f"BootNext-{GLOBAL}").unlink(missing_ok=True)
+        return self.starts()
 
     def runs(self, guid: str, version: str) -> None:
         text = f"{guid.upper()}\0".encode("utf-16-le")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from provision.image.build import Image
 from provision.lab.crashes import State
+from provision.lab.lans import Lab
 from provision.lab.processes import WaitFailed
 from provision.lab.vm import VM, Device, Firmware, Machine, prepare_firmware
 from provision.lab.write_log import Entry, Flush, Write
@@ -31,20 +32,22 @@ from tests.power_cuts.machines import SILENCE, VERDICT, Bench, raw
 from tests.power_cuts.scenarios import Machines, Recording, copy, facts, seed_of
 
 ACTS = {"signed image written": "write", "signed image on trial": "try", "signed image committed": "commit"}
-_VERSIONS = {"a": "0a" * 32, "b": "0b" * 32}
-_SIZES = replace(USUAL, slot_room=1 << 20)
+VERSIONS = {"a": "0a" * 32, "b": "0b" * 32}
+"""What is in the slots."""
+SIZES = replace(USUAL, slot_room=1 << 20)
 _IMAGE = r"provision\.image=(0[ab])"
 # The kernel says what it was told.
 _LOUD = ("loglevel=7", "no_timer_check")
 
 
-def signed_image(image: Image, slot: str) -> bytes:
-    """The image that the slot gets. Nobody has signed it: this firmware asks for no signature."""
-    words = (*(word for word in image.kernel_arguments if word != "quiet"), *_LOUD)
+def signed_image(image: Image, slot: str, *more: str) -> bytes:
+    """The image that the slot gets, with `more` words for its kernel. Nobody has signed it: this firmware asks for no
+    signature."""
+    words = (*(word for word in image.kernel_arguments if word != "quiet"), *_LOUD, *more)
     sections = {
         ".linux": image.kernel.read_bytes(),
         ".osrel": b"ID=provision\n",
-        ".cmdline": " ".join((*words, f"provision.image={_VERSIONS[slot][:16]}")).encode(),
+        ".cmdline": " ".join((*words, f"provision.image={VERSIONS[slot][:16]}")).encode(),
         ".initrd": image.initrd.read_bytes(),
     }
     return uki.build(STUB.read_bytes(), sections)
@@ -73,12 +76,12 @@ class OnSigned:
     def _record(self, image: Image, directory: Path, patched: pytest.MonkeyPatch) -> Recording:
         first, before, log = directory / "machine/first", directory / "before.img", directory / "log"
         first.write_bytes(signed_image(image, "a"))
-        machine = slot_firmware.Firmware(directory / "machine", first, _VERSIONS["a"], _SIZES, patched)
-        _put_identity(machine.path)
+        machine = slot_firmware.Firmware(directory / "machine", first, VERSIONS["a"], SIZES, patched)
+        put_identity(machine.path)
         second = machine.slot_file(signed_image(image, "b"))
         for slot, content in (("a", machine.content("a")[: second.stat().st_size]), ("b", second.read_bytes())):
             self._slots[slot] = len(content), hashlib.sha256(content).hexdigest()
-        for act, arguments in (("write", (second, f"{_VERSIONS['b']}:1:1")), ("try", ()), ("commit", ())):
+        for act, arguments in (("write", (second, f"{VERSIONS['b']}:1:1")), ("try", ()), ("commit", ())):
             if act == "commit":
                 assert machine.starts() == "b"
             if act == self.act:
@@ -87,8 +90,7 @@ class OnSigned:
         copy(machine.path, before)
         with written(machine.path, log) as entries:
             machine.call(act, *arguments)
-        found = ((name, machine.get(name)) for name in ("Boot00A0", "BootNext"))
-        self._told = {name: content for name, content in found if content is not None}
+        self._told = machine.trial
         _assert_left_alone(machine, entries)
         shutil.rmtree(directory / "machine")
         return Recording(before, log, tuple(entries))
@@ -99,7 +101,7 @@ class OnSigned:
         if parts is None:
             return {"table": "broken"}
         default = _default(parts)
-        whole = {f"slot {slot}": self._holds(disk, parts, slot) for slot in _VERSIONS}
+        whole = {f"slot {slot}": self._holds(disk, parts, slot) for slot in VERSIONS}
         first = {"default": default if whole[f"slot {default}"] == "whole" else "broken"}
         return facts(disk) | whole | first
 
@@ -136,7 +138,8 @@ def _default(parts: records.Parts) -> str:
     return names[0][-1]
 
 
-def _put_identity(disk: Path) -> None:
+def put_identity(disk: Path) -> None:
+    """Give a factory's disk its host's identity."""
     offset, _ = (records.table(disk) or {})[identity.NAME]
     with disk.open("r+b") as file:
         file.seek(offset)
@@ -148,16 +151,21 @@ def _boot(bench: Bench, disk: Path, told: dict[str, bytes]) -> tuple[str, str]:
     machine = Machine(
         f"signed.{disk.name}", Firmware.UEFI, order=(Device.DISK,), memory=512, extra=(*raw(disk), *device)
     )
-    vm = VM(bench.lab, machine)
+    with told_machine(bench.lab, machine, told) as vm:
+        line = vm.wait_for(VERDICT.pattern, SILENCE)["line"]
+        return line, vm.wait_for(_IMAGE, SILENCE)[1]
+
+
+def told_machine(lab: Lab, machine: Machine, told: Mapping[str, bytes]) -> VM:
+    """The machine, whose firmware has never run, and has these variables."""
+    vm = VM(lab, machine)
     shutil.rmtree(vm.directory, ignore_errors=True)
     vm.directory.mkdir()
     variables = prepare_firmware(machine.firmware, vm.directory)
     assert variables is not None
     for name, content in told.items():
         firmware_variables.add(variables, name, content)
-    with vm:
-        line = vm.wait_for(VERDICT.pattern, SILENCE)["line"]
-        return line, vm.wait_for(_IMAGE, SILENCE)[1]
+    return vm
 
 
 @contextmanager
