@@ -13,6 +13,7 @@ import pytest
 from provision import cpio, proc
 from provision.demo.site import GUEST, MAC, TOKEN_PATH, DemoSite, foreign_dhcp
 from provision.lab.lans import Lab
+from provision.lab.processes import MOST_SECONDS, Process
 from provision.lab.vm import VM, Device, Firmware, Machine, Nic
 from tests.boot.test_wrapped import OURS, SETTINGS, enroll
 from tests.helpers.small_image import small_image
@@ -87,16 +88,16 @@ class Diskless(DemoSite):
         proc.run(["ip", "-n", self._thief, "link", "set", "eth0", state], package="iproute2")
 
     @contextmanager
-    def somebody_else(self, files: Path) -> Iterator[None]:
-        """Have the firmware and its boot loader be served these, at the server's own address; whoever boots finds the
-        server again behind that."""
+    def somebody_else(self, files: Path) -> Iterator[Process]:
+        """Have the firmware and its boot loader be served these, at the server's own address; what they start finds the
+        server again."""
         self.service.stop()
         there = self.lan.interface
         rogue = self.lab.dnsmasq(
             f"port=0\nbind-interfaces\ninterface={there}\nexcept-interface=lo\nenable-tftp\ntftp-root={files}\n"
         )
         try:
-            yield
+            yield rogue
         finally:
             rogue.stop()
             self.service = self.serve()
@@ -115,6 +116,12 @@ def another_initrd(files: Path) -> None:
         file.write(cpio.pack((cpio.file("of-somebody-else", b"his", 0o644),)))
 
 
+def last_initrd(files: Path) -> str:
+    """The file that GRUB reads last."""
+    (names,) = re.findall(r"(?m)^initrd (.*)$", (files / GRUB).read_text())
+    return str(names.split("/")[-1])
+
+
 def another_word(files: Path) -> None:
     text = (files / GRUB).read_text()
     (files / GRUB).write_text(re.sub(r"(?m)^(linux .*)$", r"\1 of_somebody_else", text))
@@ -124,8 +131,8 @@ def opens_nothing(site: Diskless, files: Path, same: list[tuple[int, bool]]) -> 
     """All is the same but what he has changed, so it is that which keeps the envelope closed."""
     before = site.hears(0)
     with site.vm as vm:
-        with site.somebody_else(files):
-            vm.wait_for(r"Linux version", PATIENCE)
+        with site.somebody_else(files) as rogue:
+            rogue.wait_for(rf"sent {files}/\S*{last_initrd(files)} to", MOST_SECONDS)
         vm.wait_for(r"provision-secrets: this host did not get its credentials:", PATIENCE)
         vm.wait_for(r"no approved boot chain is the one that was booted \(PCR 4\+8\+9", PATIENCE)
         assert site.hears(len(before) + 1) == [*before, "chain"]
