@@ -15,9 +15,10 @@ from tests.power_cuts.machines import Monitor, raw
 from tests.power_cuts.signed import SIZES, VERSIONS, put_identity, signed_image, told_machine
 
 ON_TRIAL = ("panic=10", "systemd.watchdog_sec=60", "systemd.log_target=kmsg")
-HANGS = (*ON_TRIAL, "panic=0", "unknown_nmi_panic", "module_blacklist=efi_pstore")
-"""A kernel that panics on a non-maskable interrupt, and then does nothing at all, not even ask the firmware to keep its
-last words."""
+HANGS = (*ON_TRIAL, "unknown_nmi_panic", "module_blacklist=efi_pstore")
+"""A kernel that panics on a non-maskable interrupt, and does not ask the firmware to keep its last words."""
+FOR_EVER = {"/etc/sysctl.d/99-hangs.conf": b"kernel.panic = 0\n"}
+"""It does nothing at all after that; the image would have it start again."""
 PATIENCE = 300.0
 
 
@@ -26,7 +27,7 @@ def slots(directory: Path, patched: pytest.MonkeyPatch) -> slot_firmware.Firmwar
     image, first = small_image(), directory / "first"
     first.write_bytes(signed_image(image, "a", *ON_TRIAL))
     found = slot_firmware.Firmware(directory, first, VERSIONS["a"], SIZES, patched)
-    put_identity(found.path)
+    put_identity(found.path, FOR_EVER)
     found.call("write", found.slot_file(signed_image(image, "b", *HANGS)), f"{VERSIONS['b']}:1:1")
     found.call("try")
     return found

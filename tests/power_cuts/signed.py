@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -138,12 +139,12 @@ def _default(parts: records.Parts) -> str:
     return names[0][-1]
 
 
-def put_identity(disk: Path) -> None:
-    """Give a factory's disk its host's identity."""
+def put_identity(disk: Path, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Give a factory's disk its host's identity, and more files of it by path."""
     offset, _ = (records.table(disk) or {})[identity.NAME]
     with disk.open("r+b") as file:
         file.seek(offset)
-        file.write(identity.first(seed_of("oem", {})))
+        file.write(identity.first(seed_of("oem", more)))
 
 
 def _boot(bench: Bench, disk: Path, told: dict[str, bytes]) -> tuple[str, str]:
