@@ -50,7 +50,7 @@ def test_a_hang_on_trial_is_ended_by_the_watchdog(lab: Lab, tmp_path: Path, monk
         qemu.close()
         vm.start()
         vm.wait_for(r"Command line: .*provision\.image=0a", PATIENCE)
-        vm.wait_for(r"^ +system +running$", PATIENCE)
+        vm.wait_for(r"^ +seed +complete", PATIENCE)
     disk.starts_without_trial()
     found = disk.state
     assert (found["running"], found["default"], found["trying"], found["tries"]) == ("a", "a", "b", 0)
