@@ -93,7 +93,7 @@ class VM:
         """`namespace` is where the emulator itself runs; None is that of its first LAN, where it reaches nobody."""
         self.lab, self.machine, self._namespace = lab, machine, namespace
         self.directory = lab.directory / f"vm-{machine.name}"
-        self.console_file = self.directory / "console"
+        self.console_file, self.tpm_file = self.directory / "console", self.directory / "tpm-commands"
         self._qemu: Process | None = None
         self._tpm: Process | None = None
 
@@ -145,6 +145,14 @@ class VM:
         """What the serial console has shown so far, without escape sequences."""
         return plain(self.console_file)
 
+    def told_its_tpm(self, command: int) -> int:
+        """How often its TPM was told this command (TPM 2.0 Library, part 2, section 6.5.2) since power-on."""
+        code = f"{command:08X}"
+        heads = re.findall(
+            r"SWTPM_IO_Read: length \d+\s+(?:[0-9A-F]{2} ){6}((?:[0-9A-F]{2} ){4})", self.tpm_file.read_text()
+        )
+        return sum(head.replace(" ", "") == code for head in heads)
+
     def wait_for(self, pattern: str, silence: float = 120.0) -> re.Match[str]:
         """Wait until the console has shown `pattern` (multi-line mode) since power-on; returns the first match.
 
@@ -194,7 +202,8 @@ class VM:
         control = state / "control"
         control.unlink(missing_ok=True)
         argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={control}"]
-        self._tpm = self.lab.spawn(None, [*argv, "--terminate"], package="swtpm", log=f"vm-{self.machine.name}/tpm.log")
+        argv += ["--terminate", "--log", f"file={self.tpm_file},level=2,truncate"]
+        self._tpm = self.lab.spawn(None, argv, package="swtpm", log=f"vm-{self.machine.name}/tpm.log")
         for _ in range(100):
             if control.exists():
                 return

@@ -17,9 +17,11 @@ from provision.media import gpt, identity
 from tests.power_cuts import records
 from tests.power_cuts.machines import Bench, empty
 from tests.power_cuts.oem import OnDisk
-from tests.power_cuts.scenarios import SCENARIOS, Machines, Recording, Scenario, look, put, seed
+from tests.power_cuts.scenarios import SCENARIOS, Machines, Recording, look, put, seed
+from tests.power_cuts.signed import OnSigned
+from tests.power_cuts.survey import Doing
 
-BOOTS = {"first boot": 6, "newer identity": 6, "decommission": 5, "trial begun": 3}
+BOOTS = {"first boot": 6, "newer identity": 6, "decommission": 6, "trial begun": 1, "signed image committed": 1}
 
 
 def by_hand(directory: Path, writes: Sequence[tuple[int, bytes]], flushed: bool) -> Recording:
@@ -63,10 +65,11 @@ def machines(probe: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Machines(Bench(lab, probe, Firmware.BIOS))
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, OnDisk("trial begun")], ids=lambda scenario: scenario.name)
-def test_no_power_cut_costs_a_host_its_identity(
-    machines: Machines, tmp_path: Path, scenario: Scenario | OnDisk
-) -> None:
+SAMPLE = [*SCENARIOS, OnDisk("trial begun"), OnSigned("signed image committed")]
+
+
+@pytest.mark.parametrize("scenario", SAMPLE, ids=lambda scenario: scenario.name)
+def test_no_power_cut_costs_a_host_its_identity(machines: Machines, tmp_path: Path, scenario: Doing) -> None:
     recording = scenario.record(machines, tmp_path)
     found = list(states(recording.entries, 3, 7))
     assert look(recording, found, tmp_path / "work", scenario.facts) == []

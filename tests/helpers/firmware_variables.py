@@ -18,11 +18,11 @@ FIRST_CD = bytes.fromhex("02010c00d041030a00000000 01010600021f 03120a000000ffff
 def next_boot(store: Path, path: bytes, name: str, arguments: str) -> None:
     """Let the next start be from this device, and what starts be told these arguments."""
     option = struct.pack("<IH", _ACTIVE, len(path)) + _text(name) + path + _text(arguments)
-    _append(store, "Boot00A0", option)
-    _append(store, "BootNext", struct.pack("<H", 0xA0))
+    add(store, "Boot00A0", option)
+    add(store, "BootNext", struct.pack("<H", 0xA0))
 
 
-def _append(store: Path, name: str, data: bytes) -> None:
+def add(store: Path, name: str, data: bytes) -> None:
     """Add a variable behind the last one; none of this name is there."""
     whole = bytearray(store.read_bytes())
     (start,) = struct.unpack_from("<H", whole, 48)

@@ -66,6 +66,14 @@ class Monitor:
                 raise Unavailable(f"QEMU's {command}", answer["error"]["desc"])
         raise Unavailable(f"QEMU's {command}", "had no answer")
 
+    def wait_for_event(self, name: str) -> dict[str, Any]:
+        """What the emulator says of the next event of that name; raises Unavailable when it ends before."""
+        while line := self._stream.readline():
+            said: dict[str, Any] = json.loads(line)
+            if said.get("event") == name:
+                return said
+        raise Unavailable(f"QEMU's event {name}", "did not come")
+
     def wait(self, command: str, *wanted: str) -> str:
         """Ask until the status is one of those."""
         end = time.monotonic() + SILENCE

@@ -16,8 +16,10 @@ from provision.lab.vm import Firmware
 from tests.power_cuts.machines import Bench
 from tests.power_cuts.oem import DISK_SCENARIOS, OnDisk
 from tests.power_cuts.scenarios import SCENARIOS, Machines, Scenario, look
+from tests.power_cuts.signed import SIGNED_SCENARIOS, OnSigned
 
 FIRMWARES = (Firmware.BIOS, Firmware.UEFI)
+Doing = Scenario | OnDisk | OnSigned
 
 
 @dataclass
@@ -60,8 +62,9 @@ class Survey:
 
     def run(self, boots: int) -> list[Row]:
         """Boot so many states in all, spread evenly over scenarios and firmware, and look at many more."""
-        groups: tuple[Sequence[Scenario | OnDisk], ...] = (SCENARIOS, DISK_SCENARIOS)
+        groups: tuple[Sequence[Doing], ...] = (SCENARIOS, DISK_SCENARIOS)
         pairs = [(scenario, firmware) for group in groups for firmware in FIRMWARES for scenario in group]
+        pairs += [(scenario, Firmware.UEFI) for scenario in SIGNED_SCENARIOS]
         shares = [(number + 1) * boots // len(pairs) - number * boots // len(pairs) for number in range(len(pairs))]
         rows = []
         for (scenario, firmware), share in zip(pairs, shares, strict=True):
@@ -70,7 +73,7 @@ class Survey:
             print(table(rows[-1:]).splitlines()[2], flush=True)  # noqa: T201
         return rows
 
-    def _one(self, scenario: Scenario | OnDisk, machines: Machines, boots: int) -> Row:
+    def _one(self, scenario: Doing, machines: Machines, boots: int) -> Row:
         firmware = machines.bench.firmware
         place = self.directory / f"{scenario.name.replace(' ', '-')}-{firmware}"
         recording = scenario.record(machines, place)

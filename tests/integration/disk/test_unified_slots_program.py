@@ -3,29 +3,25 @@ firmware's variables, and the power cut at every write; tests/boot has it on a h
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from provision import proc
-from provision.media import unified_disk, unified_medium
 from provision.media.image_slots import USUAL
 from tests.helpers.host_programs import load
+from tests.helpers.slot_firmware import Firmware
 
 MIB = 1 << 20
 OLD, NEW, NEWER = "0a" * 32, "0b" * 32, "0c" * 32
 SMALL = replace(USUAL, slot_room=MIB, config_least=MIB)
 IMAGE = b"a signed image" * 100
-GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 FACTORY = {
     "running": "a",
     "default": "a",
@@ -40,83 +36,10 @@ class PowerCut(BaseException):
     """The power goes."""
 
 
-class Firmware:
-    """A machine: its disk, its variables, and what it starts."""
-
-    def __init__(self, program: ModuleType, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.program, self.directory = program, directory
-        self.path, self.variables = directory / "dev/vda", directory / "efivars"
-        for name in ("dev", "efivars", "run", "sys/block/vda/device"):
-            (directory / name).mkdir(parents=True)
-        (directory / "image").write_bytes(IMAGE)
-        unified_disk.build(directory / "image", "ab" * 32, OLD, self.path, SMALL)
-        own_disk, efivars = load("own_disk"), load("efivars")
-        monkeypatch.setattr(own_disk, "DEV", str(directory / "dev"))
-        monkeypatch.setattr(own_disk, "SYS", str(directory / "sys"))
-        monkeypatch.setattr(own_disk, "WORK", directory / "run")
-        monkeypatch.setattr(efivars, "PLACE", str(self.variables))
-        monkeypatch.setattr(program, "CMDLINE", directory / "cmdline")
-        self.set("Boot0000", b"firmware's own")
-        self.starts()
-
-    def set(self, name: str, content: bytes, owner: str = GLOBAL) -> None:
-        (self.variables / f"{name}-{owner}").write_bytes(struct.pack("<I", 7) + content)
-
-    def get(self, name: str) -> bytes | None:
-        path = self.variables / f"{name}-{GLOBAL}"
-        return path.read_bytes()[4:] if path.exists() else None
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """The slots, in the order of the primary table: its copy may be half written."""
-        with self.path.open("rb") as file:
-            return {one.name[-1]: one for one in load("gpt").read(file).partitions if "esp" in one.name}
-
-    def content(self, slot: str) -> bytes:
-        part = self.parts[slot]
-        with self.path.open("rb") as file:
-            file.seek(part.first * 512)
-            return file.read(part.size)
-
-    def starts(self) -> str:
-        """It forgets the option that it is to start next, and starts that, or what comes first on the disk."""
-        number, slot = self.get("BootNext"), next(iter(self.parts))
-        (self.variables / f"BootNext-{GLOBAL}").unlink(missing_ok=True)
-        if number is not None:
-            (wanted,) = struct.unpack("<H", number)
-            option = self.get(f"Boot{wanted:04X}") or b""
-            slot = next(one for one in "ab" if self.parts[one].guid.bytes_le in option)
-        version = self.content(slot)[-512:].split()[3].decode()
-        self.runs(str(self.parts[slot].guid), version)
-        return slot
-
-    def runs(self, guid: str, version: str) -> None:
-        text = f"{guid.upper()}\0".encode("utf-16-le")
-        self.set("LoaderDevicePartUUID", text, "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
-        (self.directory / "cmdline").write_text(f"panic=10 quiet provision.image={version[:16]}\n")
-
-    def call(self, *arguments: str | Path) -> None:
-        self.program.main(list(map(str, arguments)))
-
-    @property
-    def state(self) -> dict[str, Any]:
-        with self.program.own("rb") as disk:
-            found: dict[str, Any] = self.program.state(disk)
-        return found
-
-    def slot_file(self, image: bytes) -> Path:
-        digest = hashlib.sha256(image).hexdigest()
-        target = self.directory / f"{digest}.slot"
-        (self.directory / "new").write_bytes(image)
-        unified_medium.build_file_system(self.directory / "new", digest, target)
-        return target
-
-
 @pytest.fixture
 def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Firmware:
-    for name in ("gpt", "efivars", "load_option", "slot_record", "own_disk"):
-        load(name)
-    return Firmware(load("unified-slots"), tmp_path, monkeypatch)
+    (tmp_path / "image").write_bytes(IMAGE)
+    return Firmware(tmp_path, tmp_path / "image", OLD, SMALL, monkeypatch)
 
 
 def test_a_slot_is_written_tried_and_committed_and_the_other_one_after_it(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provision.lab.vm import Device, Firmware, Machine, Nic, qemu_command
+from provision.lab.lans import Lab
+from provision.lab.vm import VM, Device, Firmware, Machine, Nic, qemu_command
 
 
 def test_firmware_tries_devices_in_the_machine_s_order_and_no_others(tmp_path: Path) -> None:
@@ -34,3 +35,14 @@ def test_firmware_is_told_whom_it_trusts(tmp_path: Path) -> None:
     machine = Machine("m", Firmware.UEFI, http_boot=True, trusted=Path("/ca,1.esl"))
     command = qemu_command(machine, tmp_path, [], tmp_path / "variables")
     assert "name=etc/edk2/https/cacerts,file=/ca,,1.esl" in command
+
+
+def test_what_a_tpm_was_told_is_counted(tmp_path: Path) -> None:
+    lab = Lab("lab", tmp_path)
+    lab.directory = tmp_path
+    vm = VM(lab, Machine("one", tpm=True))
+    vm.directory.mkdir()
+    read, answer = " SWTPM_IO_Read: length 16\n", " SWTPM_IO_Write: length 10\n 80 01 00 00 00 0A 00 00 01 56 \n"
+    load, import_ = (f"{read} 80 02 00 00 00 1B 00 00 01 {code} 00 00 \n 00 00 \n" for code in ("57", "56"))
+    vm.tpm_file.write_text(load + answer + import_ + answer + load)
+    assert (vm.told_its_tpm(0x156), vm.told_its_tpm(0x157), vm.told_its_tpm(0x120)) == (1, 2, 0)
