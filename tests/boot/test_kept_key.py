@@ -143,7 +143,7 @@ def opens_nothing(site: Diskless, files: Path, same: list[tuple[int, bool]]) -> 
     assert [(pcr["pcr"], pcr["same"]) for pcr in network["chains"][0]["pcrs"]] == same
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_the_key_stays_in_the_tpm_and_opens_in_the_server_s_boot_chain_alone(lab: Lab, tmp_path: Path) -> None:
     site = Diskless(lab, tmp_path / "tpm")
     opens_its_envelope(site, 1)

@@ -33,7 +33,7 @@ def slots(directory: Path, patched: pytest.MonkeyPatch) -> slot_firmware.Firmwar
     return found
 
 
-@pytest.mark.life
+@pytest.mark.long
 def test_a_hang_on_trial_is_ended_by_the_watchdog(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, console = slots(tmp_path, monkeypatch), lab.directory / "hangs.qmp"
     own = (*raw(disk.path), "-device", "virtio-blk-pci,drive=own,serial=boot-7,bootindex=1", "-device", "i6300esb")
