@@ -87,7 +87,8 @@ def mebibytes(flood: Process) -> int:
 
 
 def test_a_thousand_stalled_connections_and_endless_headers_cost_a_booting_host_little(site: AttackSite) -> None:
-    """Median of a boot's requests, quiet against flooded; and the server's memory."""
+    """Median of a boot's requests, quiet against flooded; and the server's memory. It is quiet before and afterwards,
+    so that what else the machine begins to do in between is not taken for the flood's."""
     site.seed_of("node1")
     quiet = sample(boot, site, lambda count: count >= 40)
     before = sockets(site)
@@ -104,8 +105,10 @@ def test_a_thousand_stalled_connections_and_endless_headers_cost_a_booting_host_
         assert mebibytes(flood) == 200 and flood.running
     finally:
         flood.stop()
-    ratio = statistics.median(flooded) / statistics.median(quiet)
-    assert ratio < 2, f"{ratio:.2f} times the quiet {statistics.median(quiet) * 1000:.1f} ms"
+    again = sample(boot, site, lambda count: count >= 40)
+    slower = max(statistics.median(quiet), statistics.median(again))
+    ratio = statistics.median(flooded) / slower
+    assert ratio < 2, f"{ratio:.2f} times the quiet {slower * 1000:.1f} ms"
     assert max(flooded) < 3, "nor did one wait for a time-out"
     assert memory(site) < MEMORY_MIB
     assert http(site.attacker, GUEST, f"/pxe/{pxe('node1')}").rule == "foreign-mac", "the guest LAN is served again"
