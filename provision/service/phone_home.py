@@ -27,6 +27,8 @@ class PhoneHome:
         self._core, self._tracker, self._reads, self._updates = core, tracker, reads, updates
         self._news, self._clones = News(core), Clones(core)
         self._identities = Identities(core, tracker, self._news)
+        # What hosts said last, and which state of the store that was said to.
+        self._last: dict[str, tuple[int, tuple[str, ...]]] = {}
 
     def up(self, host: str, key: bytes, channel: Channel | None = None) -> Boot:
         """The booted host says that it is up, once, with the key from its seed; this closes its window.
@@ -76,6 +78,12 @@ class PhoneHome:
         if window is not None and window.id == boot.window and window.opened is not None and window.opened <= now:
             self._core.tally.came_up((now - window.opened).total_seconds())
 
+    def is_news(self, message: Message) -> bool:
+        """Whether `alive` may have something to write, which takes milliseconds. Nobody has looked at the tag yet."""
+        if not message.up or self._last.get(message.host) != (self._core.store.database.generation, _gist(message)):
+            return True
+        return not message.slots and self._core.store.slots.of(message.host) is not None  # may be silent for too long
+
     def alive(self, message: Message, channel: Channel | None = None) -> dict[str, str] | None:
         """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed. Returns
         what it is to do, if anything, with a tag that only this server can make.
@@ -84,7 +92,7 @@ class PhoneHome:
         TooMany when it says too much that is new, and Invalid for what it cannot say.
         """
         core, now = self._core, self._core.clock()
-        known = message.host if message.host in core.hosts else None
+        known, generation = message.host if message.host in core.hosts else None, core.store.database.generation
         key = core.store.keys.alive(known, message.boot).reveal() if known else b""
         genuine = known and message.is_genuine(key)
         if not genuine or not core.alive.take(message, now):
@@ -102,7 +110,13 @@ class PhoneHome:
         self._first_word(message, now)
         update = self._updates.said(message, now, self._news)
         ordered = self._identities.said(message, now).value or update
+        self._remember(message, generation)
         return {"order": ordered, "tag": message.order(key, ordered)} if ordered else None
+
+    def _remember(self, message: Message, generation: int) -> None:
+        self._last[message.host] = generation, _gist(message)
+        if len(self._last) > 2 * len(self._core.hosts):
+            self._last = {host: said for host, said in self._last.items() if host in self._core.hosts}
 
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):
@@ -121,3 +135,8 @@ class PhoneHome:
         if isinstance(boot, Copy):
             return self._core.store.boots.mark_copy_up(boot, now)
         return replace(boot, up=now) if self._core.store.boots.mark_up(boot, now) else None
+
+
+def _gist(message: Message) -> tuple[str, ...]:
+    """What of it stays the same while there is nothing new."""
+    return message.boot, message.run, message.identity, message.slots

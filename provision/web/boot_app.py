@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,19 +28,17 @@ from provision.boot_paths import (
 )
 from provision.boot_paths import Request as Asked
 from provision.edge import Edge
-from provision.errors import Denied, Invalid, NotFound
+from provision.errors import NotFound
 from provision.media.layout import FileEntry
 from provision.media.plan import Plan
-from provision.service.alive import Message
 from provision.service.netboot import Netboot
 from provision.service.origin import Origin
 from provision.service.service import Service
-from provision.web import enrolling, openings, problems, proving, updating
+from provision.web import alive, enrolling, openings, problems, proving, updating
 from provision.web.guard import Guard
 from provision.web.links import LinkDownloads, on_network
 from provision.web.stream import PlanResponse, SeedResponse, first_byte
 
-_WORD = re.compile(r"[a-z0-9][a-z0-9 -]{0,62}")
 _METHODS = ["GET", "HEAD"]
 
 
@@ -54,12 +50,12 @@ def create(netboot: Netboot, edge: Edge, links: Service | None = None) -> Guard:
     app.add_route(f"{boot_paths.PXE}{boot_paths.PXELINUX}{{name}}", _no_configuration, methods=_METHODS)
     for kind in (Loader, Kernel, Initrd, SeedFile, BootIso, UnifiedKernel, SignedSeed, EnvelopeFile):
         app.add_route(boot_paths.route(kind), _no_such_name, methods=_METHODS)
-    _host_says(app, netboot, edge)
+    hearing = alive.add_routes(app, netboot, edge)
     enrolling.add_routes(app, netboot, edge)
     openings.add_routes(app, netboot, edge)
     proving.add_routes(app, netboot, edge)
     updating.add_routes(app, netboot, edge)
-    booting = _Booting(app, netboot, edge)
+    booting = _Booting(hearing, netboot, edge)
     return Guard(app, LinkDownloads(booting, links, on_network(edge)) if links is not None else booting)
 
 
@@ -190,29 +186,6 @@ def _no_configuration_of_that() -> NotFound:
     return NotFound("pxelinux.cfg", "no such configuration", "pxelinux asks for 01-MAC next")
 
 
-def _host_says(app: FastAPI, netboot: Netboot, edge: Edge) -> None:
-    """The routes of a host that has booted."""
-
-    @app.post(boot_paths.UP, status_code=204)
-    async def up(request: Request) -> Response:
-        """The booted host says that it is up: JSON {"host": NAME, "key": HEX}, once."""
-        host, key = _phone_home(await request.body())
-        await asyncio.to_thread(netboot.phone_home.up, host, key, edge.channel)
-        return Response(status_code=204)
-
-    @app.post(boot_paths.ALIVE, status_code=204)
-    async def alive(request: Request) -> Response:
-        """The booted host says that it stays up or goes down, signed with the key from its seed. When it is to do
-        something, it is told so under the same key; it may be told to enrol its TPM."""
-        message = _message(await request.body())
-        order = await asyncio.to_thread(netboot.phone_home.alive, message, edge.channel)
-        if order is not None:
-            return JSONResponse(order)
-        if message.up and netboot.enrolling.is_wanted(message.host):
-            return Response(b"enroll\n", media_type="text/plain")
-        return Response(status_code=204)
-
-
 def _file(
     entry: FileEntry,
     progress: Callable[[int, int], None] | None = None,
@@ -225,29 +198,3 @@ def _file(
 def _noting(netboot: Netboot, origin: Origin, part: str, size: int, before: int = 0) -> Callable[[int, int], None]:
     total = max(1, size)
     return lambda start, stop: netboot.sent(origin, part, (before + stop) / total, (before + start) / total)
-
-
-def _phone_home(body: bytes) -> tuple[str, bytes]:
-    try:
-        said = json.loads(body)
-        host, key = said["host"], bytes.fromhex(said["key"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Invalid("up", 'the body is not {"host": NAME, "key": HEX}', "see docs/media-format.md") from None
-    if not isinstance(host, str):
-        raise Denied("up", "the host's name is not text", "see docs/media-format.md", "phone-home")
-    return host, key
-
-
-def _message(body: bytes) -> Message:
-    try:
-        said = json.loads(body)
-        host, boot, run, sequence, state = (said[name] for name in ("host", "boot", "run", "sequence", "state"))
-        tag, told = bytes.fromhex(said["tag"]), tuple(said.get(name, "") for name in ("identity", "slots"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
-    words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
-    whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
-    short = all(isinstance(text, str) and len(text) <= 4096 for text in told)
-    if not words or not whole or state not in ("up", "down") or not short:
-        raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
-    return Message(host, boot, run, sequence, state == "up", tag, *told)

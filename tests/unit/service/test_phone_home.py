@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,14 +12,12 @@ import pytest
 
 from provision.boot import Copy, Medium
 from provision.errors import Conflict, Denied, Unavailable
-from provision.service.alive import Message
 from provision.store.keys import load_key
 from provision.store.rows import HISTORY
 from provision.store.store import Store
-from provision.web import boot_app
-from tests.helpers.agent import IN_OFFICE, OFFICE, TOKEN2, Agent, answer, booted, from_disk
+from tests.helpers.agent import IN_OFFICE, OFFICE, TOKEN2, Agent, answer, booted, from_disk, two_bases, updated
 from tests.helpers.principals import ROOT
-from tests.helpers.site_fixture import MAC2, Reply, Site, charged, edge, origin, request, seed_url, site
+from tests.helpers.site_fixture import MAC2, Site, charged, origin, seed_url, site
 
 
 @pytest.fixture
@@ -174,47 +171,49 @@ def test_one_host_does_not_speak_for_another(here: Site) -> None:
     assert here.service.core.alive.heard("node1") is None
 
 
-def post(here: Site, body: bytes) -> Reply:
-    return request(boot_app.create(here.service.netboot, edge()), "POST", "/alive", body=body)
+def test_what_a_host_says_again_is_no_news(here: Site) -> None:
+    """Only such a message is heard on the event loop, which nothing may keep from other hosts."""
+    agent, phone_home = booted(here), here.service.netboot.phone_home
+    assert not phone_home.is_news(agent.message())
+    before = here.service.core.store.database.generation, len(here.audit())
+    agent.says()
+    assert (here.service.core.store.database.generation, len(here.audit())) == before
+    for news in (
+        agent.message(up=False),
+        agent.message(identity=agent.stored),
+        replace(agent.message(), run="run2"),
+        replace(agent.message(), boot="other"),
+        replace(agent.message(), slots="a a 0 - idle"),
+        replace(agent.message(), host="node1"),
+        replace(agent.message(), host="node9"),
+    ):
+        assert phone_home.is_news(news)
+    here.window()
+    assert phone_home.is_news(agent.message()), "what is stored has changed"
 
 
-def encoded(message: Message) -> dict[str, Any]:
-    state = "up" if message.up else "down"
-    fields = {"host": message.host, "boot": message.boot, "run": message.run, "sequence": message.sequence}
-    return {**fields, "state": state, "tag": message.tag.hex()}
+def test_a_host_with_slots_that_says_nothing_of_them_is_news(tmp_path: Path) -> None:
+    """For it may have been silent for so long that this is taken down."""
+    with two_bases(tmp_path) as here:
+        agent, phone_home = updated(here), here.service.netboot.phone_home
+        agent.tells()
+        for _ in range(2):
+            agent.says()
+        assert phone_home.is_news(agent.message())
 
 
-def test_over_http(here: Site) -> None:
-    agent = booted(here)
-    assert agent.about["alive"]["url"] == "http://10.0.0.1/alive"
-    said = encoded(agent.message())
-    assert post(here, json.dumps(said).encode()).status == 204
-    again = post(here, json.dumps(said).encode())
-    assert (again.status, again.problem["rule"]) == (403, "alive")
+def test_a_forged_message_is_not_what_the_host_said_last(here: Site) -> None:
+    agent, phone_home = booted(here), here.service.netboot.phone_home
+    for _ in range(2):
+        agent.says()
+    forged = replace(agent.message(), run="run2")
+    with pytest.raises(Denied):
+        phone_home.alive(forged)
+    assert phone_home.is_news(forged) and not phone_home.is_news(agent.message())
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sequence": -1},
-        {"sequence": 2**53},
-        {"sequence": True},
-        {"sequence": "7"},
-        {"state": "sideways"},
-        {"run": "a|b"},
-        {"run": "x" * 64},
-        {"boot": 17},
-        {"host": ["node2"]},
-        {"host": "node2\n"},
-        {"tag": "zz"},
-        {"tag": None},
-    ],
-)
-def test_what_is_no_message(here: Site, change: dict[str, Any]) -> None:
-    agent = booted(here)
-    before = here.service.core.alive.heard("node2")
-    here.clock.advance(seconds=1)
-    assert post(here, json.dumps(encoded(agent.message()) | change).encode()).status in (400, 422)
-    for body in (b"", b"[]", b"{}", b"null", b"\xff", b"[" * 50_000):
-        assert post(here, body).status in (400, 422)
-    assert here.service.core.alive.heard("node2") == before
+def test_hosts_that_are_gone_are_forgotten(here: Site) -> None:
+    agent, phone_home = booted(here), here.service.netboot.phone_home
+    phone_home._last |= {f"gone{number}": (0, ()) for number in range(2 * len(here.service.core.hosts))}
+    agent.says()
+    assert set(phone_home._last) == {"node2"}
