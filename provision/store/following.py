@@ -27,23 +27,23 @@ class Following:
         found: list[Entry] = []
         while len(found) < most and self._after < upto:
             file = self._file = self._file or self._begin()
-            left = os.fstat(file.fileno()).st_ino != self._path.stat().st_ino  # before reading: nothing is added after
-            at = file.tell()
-            line = file.readline(chain.MAX_LINE + 1)
-            if line.endswith(b"\n"):
-                decoded = chain.decode(line)
-                seq = decoded[0]["seq"] if decoded is not None else 0
-                if seq > upto:
-                    file.seek(at)
-                    break
-                if decoded is not None and seq > self._after:
-                    self._after = seq
-                    found.append(decoded[0])
-            elif left:
+            at, line = file.tell(), _whole(file)
+            if not line:
+                left = os.fstat(file.fileno()).st_ino != self._path.stat().st_ino
+                line = _whole(file)  # once more: to a file that was left before, nothing is added any more
+            if not line and left:
                 self.close()
-            else:
+                continue
+            if not line:
+                break
+            decoded = chain.decode(line)
+            seq = decoded[0]["seq"] if decoded is not None else 0
+            if seq > upto:
                 file.seek(at)
                 break
+            if decoded is not None and seq > self._after:
+                self._after = seq
+                found.append(decoded[0])
         return found
 
     def close(self) -> None:
@@ -64,3 +64,12 @@ class Following:
             return newest
         newest.close()
         return places[0].open("rb")
+
+
+def _whole(file: IO[bytes]) -> bytes:
+    """The next line of the file; when it is not whole yet, nothing, and the file stays where it is."""
+    at, line = file.tell(), file.readline(chain.MAX_LINE + 1)
+    if line.endswith(b"\n"):
+        return line
+    file.seek(at)
+    return b""
