@@ -232,6 +232,9 @@ def _window(window: Window | None) -> str | None:
 def audit(
     host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10000, help="How many entries")] = 50,
+    before: Annotated[
+        int | None, typer.Option("--before", metavar="SEQ", min=1, max=2**63 - 1, help="Only entries before this one")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain from its first entry to its head")] = False,
     heads: Annotated[
         list[str] | None,
@@ -249,6 +252,8 @@ def audit(
     if verify or heads:
         raise typer.Exit(Exit.OK if _verified(heads or []) else Exit.FAILED)
     given, parameters = context(), {"limit": str(limit), **of_host(host)}
+    if before is not None:
+        parameters["before"] = str(before)
     with given.client() as client:
         entries = client.call(list[AuditEntry], "GET", "/v1/audit", params=parameters)
     if given.json:

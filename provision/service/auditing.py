@@ -19,8 +19,11 @@ class Auditing:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def entries(self, host: str | None, limit: int, principal: Principal) -> list[AuditEntry]:
-        """The newest `limit` entries, of one host or of all, oldest first. That they were read is an entry, too.
+    def entries(
+        self, host: str | None, limit: int, principal: Principal, before: int | None = None
+    ) -> list[AuditEntry]:
+        """The newest `limit` entries, of one host or of all, oldest first; with `before` only those whose number is
+        less. That they were read is an entry, too.
 
         Raises NotFound for a host that the principal does not see, and Denied for all hosts to whom sees some.
         """
@@ -29,7 +32,7 @@ class Auditing:
                 fact = f"sees only hosts with {spelled(principal.selector)}, and these are entries of all"
                 raise Denied(principal.name, fact, "name a host", "selector")
             self._core.seen(host, principal)
-        entries = [AuditEntry.model_validate(entry) for entry in self._core.audit.entries(host, limit)]
+        entries = [AuditEntry.model_validate(entry) for entry in self._core.audit.entries(host, limit, before)]
         self._was_read(principal, f"entries of {host}" if host else "entries")
         return entries
 

@@ -222,12 +222,13 @@ class Audit:
                 found = _opened(stack, self._path, self._file.size)
             return verifying.verify(found, self._key, [*witnesses, head])
 
-    def entries(self, host: str | None = None, limit: int = 100) -> list[Entry]:
-        """The newest `limit` entries, of one host or of all, oldest first; without their chains."""
+    def entries(self, host: str | None = None, limit: int = 100, before: int | None = None) -> list[Entry]:
+        """The newest `limit` entries, of one host or of all, oldest first; without their chains. With `before` only
+        those whose number is less."""
         with ExitStack() as stack:
             with self._lock:
                 found = _opened(stack, self._path, self._file.size)
-            return newest(found, host, limit)
+            return newest(found, host, limit, before)
 
     def _make_ready(self, now: datetime) -> None:
         """Do what is to be done before anything else is written; raises Unavailable when it cannot be."""

@@ -65,6 +65,6 @@ class ClosedAudit(Audit):
         """Check the log as it lies there; raises Unavailable when it cannot be read."""
         return verify(self._path, self._master, witnesses)
 
-    def entries(self, host: str | None = None, limit: int = 100) -> list[Entry]:
+    def entries(self, host: str | None = None, limit: int = 100, before: int | None = None) -> list[Entry]:
         """Nothing that can be relied on."""
         raise self._error

@@ -58,15 +58,20 @@ def opened(path: Path, size: int | None = None) -> Iterator[list[chain.Segment]]
         yield found
 
 
-def newest(found: Sequence[chain.Segment], host: str | None, limit: int) -> list[Entry]:
-    """The newest `limit` entries of the files, of one host or of all, oldest first; without their chains."""
+def newest(found: Sequence[chain.Segment], host: str | None, limit: int, before: int | None = None) -> list[Entry]:
+    """The newest `limit` entries of the files, of one host or of all, oldest first; without their chains. With `before`
+    only those whose number is less."""
     kept: list[Entry] = []
     name = host.encode() if host is not None else b""
     for segment in reversed(found):
+        if before is not None and segment.first is not None and segment.first >= before:
+            continue
         latest: deque[Entry] = deque(maxlen=limit - len(kept))
         for line in chain.lines(segment):
             decoded = chain.decode(line) if name in line else None
-            if decoded is not None and (host is None or decoded[0].get("host") == host):
+            if decoded is None or (before is not None and decoded[0]["seq"] >= before):
+                continue
+            if host is None or decoded[0].get("host") == host:
                 latest.append(decoded[0])
         kept = [*latest, *kept]
         if len(kept) >= limit:

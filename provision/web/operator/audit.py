@@ -17,10 +17,13 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/audit", responses=failures())
     def list_audit(
-        principal: Auditor, host: Asked = None, limit: Annotated[int, Query(ge=1, le=10000)] = 100
+        principal: Auditor,
+        host: Asked = None,
+        limit: Annotated[int, Query(ge=1, le=10000)] = 100,
+        before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     ) -> list[AuditEntry]:
-        """The newest entries of the audit log, oldest first."""
-        return service.auditing.entries(host, limit, principal)
+        """The newest entries of the audit log, oldest first; with `before` those whose number (`seq`) is less."""
+        return service.auditing.entries(host, limit, principal, before)
 
     @routes.get("/v1/audit/verify", responses=failures())
     def verify_audit(

@@ -1,6 +1,8 @@
-"""The audit log: its newest entries, those of a host, those that have a word, and the state of its chain."""
+"""The audit log, from its newest entries back: all, those of a host, those that have a word; the state of its chain."""
 
 from __future__ import annotations
+
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,7 +11,7 @@ from starlette.routing import Route
 from provision.api.audit import AuditEntry
 from provision.principal import PrincipalRole
 from provision.web.operator.request import required
-from provision.web.pages.asking import asked, get, name
+from provision.web.pages.asking import asked, asked_number, get, name
 from provision.web.pages.rendering import Pages
 
 _READ, _SHOWN = 10_000, 200
@@ -22,34 +24,33 @@ def routes(pages: Pages) -> list[Route]:
 
     def show(request: Request) -> Response:
         principal = required(request.scope, PrincipalRole.AUDITOR)
-        host, text = asked(request, "host"), asked(request, "search")
+        host, text, before = asked(request, "host"), asked(request, "search"), asked_number(request, "before")
         may_read = bool(host) or not principal.selector
         limit = _READ if text else _SHOWN + 1
-        entries = auditing.entries(name(host) if host else None, limit, principal) if may_read else []
+        entries = auditing.entries(name(host) if host else None, limit, principal, before or None) if may_read else []
         found = [entry for entry in entries if not text or text.lower() in _text(entry).lower()]
         shown = [(entry, _rest(entry)) for entry in reversed(found[-_SHOWN:])]
         values = {"entries": shown, "host": host, "search": text, "may_read": may_read, "chain": None}
-        values["bounds"] = _bounds(len(entries) if text else 0, len(found))
+        oldest = found[-_SHOWN] if len(found) > _SHOWN else entries[0] if len(entries) == limit else None
+        searched = len(entries) if text and len(found) <= _SHOWN else 0
+        values |= {"older": _older(oldest, host, text), "before": before, "searched": searched}
         return pages.page(request, "audit", **values)
 
     def chain(request: Request) -> Response:
         principal = required(request.scope, PrincipalRole.AUDITOR, whole=True)
         verified = auditing.verify(principal)
-        return pages.page(request, "audit", entries=[], host="", search="", may_read=True, chain=verified, bounds="")
+        nothing = {"entries": [], "host": "", "search": "", "may_read": True, "older": "", "before": 0, "searched": 0}
+        return pages.page(request, "audit", chain=verified, **nothing)
 
     return [get("/audit", show), get("/audit/chain", chain)]
 
 
-def _bounds(searched: int, found: int) -> str:
-    """What the page leaves out; "" for nothing."""
-    said = []
-    if found > _SHOWN:
-        said.append(f"The newest {_SHOWN} are shown: search for a text or a host to see others.")
-    if searched == _READ:
-        said.append(
-            f"The newest {searched:,} entries were searched: older ones are in the files of the log on the server."
-        )
-    return " ".join(said)
+def _older(oldest: AuditEntry | None, host: str, text: str) -> str:
+    """Where what is before the `oldest` entry that was looked at is; "" when there is nothing."""
+    if oldest is None:
+        return ""
+    fields = {"search": text, "host": host, "before": oldest.root["seq"]}
+    return f"/audit?{urlencode({field: value for field, value in fields.items() if value})}"
 
 
 def _text(entry: AuditEntry) -> str:

@@ -62,6 +62,10 @@ def test_a_full_file_is_followed_by_one_that_goes_on(path: Path) -> None:
     assert shown == hosts
     assert [entry["seq"] for entry in log.entries(limit=15)] == [line["seq"] for line in found[-15:]]
     assert [entry["seq"] for entry in log.entries("n3")] == [4]
+    for before in (1, 2, 5, 20, len(found), len(found) + 1):
+        older = [line["seq"] for line in found if line["seq"] < before]
+        assert [entry["seq"] for entry in log.entries(limit=3, before=before)] == older[-3:]
+    assert log.entries("n3", before=4) == []
     assert log.verify().ok
     log.close()
 

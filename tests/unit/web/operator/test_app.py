@@ -172,6 +172,7 @@ def test_a_refused_secret_is_not_echoed(
         ("DELETE", "/v1/images/base", 409),
         ("GET", "/v1/audit?limit=0", 422),
         ("GET", "/v1/audit?limit=zqxj", 422),
+        ("GET", "/v1/audit?before=0", 422),
         ("GET", "/v1/check?server=zqxj", 422),
         ("PUT", "/v1/hosts/node1", 405),
         ("TRACE", "/v1/hosts", 405),

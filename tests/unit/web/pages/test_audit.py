@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
 
 from provision.principal import PrincipalRole
@@ -22,19 +25,45 @@ def test_entries_are_found(here: Site) -> None:
     assert {entry["operator"] for entry in here.audit("audit-read")} == {"token:auditor"}
 
 
-def test_what_is_left_out_is_said(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_entries_are_a_page_further(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(8):
+        here.window()
     browser = logged_in(here, PrincipalRole.AUDITOR)
-    assert b"The newest" not in browser.get("/audit").body + browser.get("/audit?search=a").body
-    monkeypatch.setattr(audit, "_SHOWN", 2)
-    every = browser.get("/audit").body
-    assert b"<p>The newest 2 are shown: search for" in every and every.count(b'<th scope="row">') == 2
-    all_of_it = browser.get("/audit?search=token-created").body
-    assert b"The newest" not in all_of_it and b"<td>token-created</td>" in all_of_it
+    assert b"Older entries" not in browser.get("/audit").body + browser.get("/audit?search=opened").body
+    monkeypatch.setattr(audit, "_SHOWN", 3)
+    opened = [str(entry["seq"]) for entry in reversed(here.audit("window-opened"))]
+    for query in ("", "search=Window-Opened", "host=node1&search=opened"):
+        read, path = list[str](), f"/audit?{query}"
+        while path:
+            page = browser.get(path).body.decode()
+            rows = re.findall(r'<th scope="row">([0-9]+)</th>(.*)</tr>', page)
+            assert len(rows) <= 3 and all("opened" in row for _, row in rows if "search" in query)
+            read += [number for number, _ in rows]
+            assert ("Only entries before number" in page) == ("before=" in path)
+            link = re.search(r'href="([^"]*)">Older entries', page)
+            path = html.unescape(link[1]) if link else ""
+        assert read == sorted(set(read), key=int, reverse=True) and set(opened) <= set(read)
+        assert query or read[-1] == "1"
+
+
+def test_a_search_goes_on_where_it_has_stopped(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = logged_in(here, PrincipalRole.AUDITOR)
     monkeypatch.setattr(audit, "_READ", 3)
-    said = browser.get("/audit?search=e").body
-    assert b"to see others. The newest 3 entries were searched: older ones are in the files of the log" in said
-    none = browser.get("/audit?search=nothing-like-it").body
-    assert b"<p>The newest 3 entries were searched: " in none and b"No entries match." in none
+    path, steps = "/audit?search=apply", 0
+    while True:
+        page, steps = browser.get(path).body.decode(), steps + 1
+        if "<td>apply</td>" in page:
+            break
+        assert "<p>3 entries were searched.</p>" in page and "No entries match." in page
+        link = re.search(r'href="([^"]*)">Search older entries', page)
+        assert link is not None
+        path = html.unescape(link[1])
+    assert steps > 1
+
+
+@pytest.mark.parametrize("before", ["x", "-1", "1" * 10])
+def test_what_is_no_number(here: Site, before: str) -> None:
+    assert logged_in(here, PrincipalRole.AUDITOR).get(f"/audit?before={before}").status in (400, 422)
 
 
 def test_the_chain_is_checked(here: Site) -> None:
