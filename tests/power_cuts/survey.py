@@ -61,15 +61,18 @@ class Survey:
     jobs: int
 
     def run(self, boots: int) -> list[Row]:
-        """Boot so many states in all, spread evenly over scenarios and firmware, and look at many more."""
+        """Boot so many states in all, spread evenly over scenarios and firmware, and look at many more. What a scenario
+        has fewer of, the next ones have more of."""
         groups: tuple[Sequence[Doing], ...] = (SCENARIOS, DISK_SCENARIOS)
         pairs = [(scenario, firmware) for group in groups for firmware in FIRMWARES for scenario in group]
         pairs += [(scenario, Firmware.UEFI) for scenario in SIGNED_SCENARIOS]
         shares = [(number + 1) * boots // len(pairs) - number * boots // len(pairs) for number in range(len(pairs))]
-        rows = []
+        rows, lacking = [], 0
         for (scenario, firmware), share in zip(pairs, shares, strict=True):
             with Lab("cuts", self.directory / "lab" / firmware) as lab:
-                rows.append(self._one(scenario, Machines(Bench(lab, self.image, firmware)), share))
+                row = self._one(scenario, Machines(Bench(lab, self.image, firmware)), share + lacking)
+            rows.append(row)
+            lacking = max(0, share + lacking - len(row.results))
             print(table(rows[-1:]).splitlines()[2], flush=True)  # noqa: T201
         return rows
 
