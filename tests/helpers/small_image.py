@@ -24,8 +24,19 @@ from tests.helpers.paths import FIXTURES
 
 # Quick to unpack, and packed in seconds.
 _SQUASHFS = {"compression": "zstd", "block": 128, "level": 15}
-# What machines of the tests have besides, to boot from, to keep an identity on, or as NICs.
-_DEVICES = ["nvme", "xhci_pci", "usb_storage", "uas", "cdc_ether", "rndis_host", "e1000", "e1000e"]
+# What machines of the tests have besides, to boot from, to keep an identity on, as NICs, or as their watchdog.
+_DEVICES = [
+    "nvme",
+    "xhci_pci",
+    "usb_storage",
+    "uas",
+    "cdc_ether",
+    "rndis_host",
+    "e1000",
+    "e1000e",
+    "lpc_ich",
+    "iTCO_wdt",
+]
 
 
 def small_image() -> Image:

@@ -6,7 +6,7 @@ image, started from its kernel: it has the programs for that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -88,15 +88,16 @@ TTYPath=/dev/console
 """
 
 
-def factory_disk(image: Image, path: Path) -> Path:
-    """A disk of this image with an identity, in the file `path`."""
+def factory_disk(image: Image, path: Path, arguments: Sequence[str] = (), files: Mapping[str, bytes] = {}) -> Path:
+    """A disk of this image with an identity, in the file `path`; its kernel gets these `arguments` besides, and its
+    host these `files`."""
     scratch = path.with_suffix(".parts")
     (scratch / "loaders").mkdir(parents=True, exist_ok=True)
     loaders = copy_loaders(find_loaders(None)[0], scratch / "loaders")
     slots = build_disk(Ingredients("cd" * 32, image.kernel, (image.initrd,), loaders, 1 << 20), path, scratch)
-    target = BootTarget("node7", "/boot/vmlinuz", ("/boot/initrd0.img",), None, image.kernel_arguments)
+    target = BootTarget("node7", "/boot/vmlinuz", ("/boot/initrd0.img",), None, (*image.kernel_arguments, *arguments))
     more = {"/etc/provision/record": _PROGRAM.encode(), "/etc/systemd/system/record.service": _UNIT.encode()}
-    contents = {"identity": identity.first(seed_of("oem", more)), "grub.cfg": disk_config(target)}
+    contents = {"identity": identity.first(seed_of("oem", more | dict(files))), "grub.cfg": disk_config(target)}
     with path.open("r+b") as file:
         for name, slot in slots.items():
             file.seek(slot.offset)
