@@ -91,6 +91,12 @@ def test_a_units_time_is_what_systemd_says_of_it() -> None:
         tpm_boot.seconds(console, "provision-enroll")
     console += line.format(" 13.000000", "Finished") + line.format(" 99.000000", "Starting")
     assert tpm_boot.seconds(console, "provision-enroll") == 0.75
+    online = "[  {}] systemd[1]: Reached target network-online.target - Network is Online.\n"
+    assert tpm_boot.seconds(online.format(" 12.000000") + console, "provision-enroll") == 0.75
+    waited = console.replace(
+        line.format(" 13.000000", "Finished"), online.format(" 12.750000") + line.format(" 13.000000", "Finished")
+    )
+    assert tpm_boot.seconds(waited + online.format("14.000000"), "provision-enroll") == 0.25
     with pytest.raises(SystemExit, match="provision-secrets is not seen"):
         tpm_boot.seconds(console, "provision-secrets")
 

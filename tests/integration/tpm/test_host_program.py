@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import struct
@@ -96,6 +97,24 @@ def test_a_machine_without_a_tpm_says_so(tmp_path: Path) -> None:
 def test_a_fingerprint_is_shown_on_two_lines() -> None:
     lines = PROGRAM.grouped("0123456789abcdef" * 4)
     assert [line.split() for line in lines] == [["01234567", "89abcdef"] * 2] * 2
+
+
+def test_it_asks_again_soon_while_it_has_no_network() -> None:
+    """The network of a host comes up while its TPM makes keys; a server that does not answer is asked less often."""
+    errors = [OSError(errno.ENETUNREACH, "Network is unreachable")] * 2 + [OSError("it answered 503")]
+    slept: list[float] = []
+
+    def post(*_: Any) -> dict[str, str]:
+        if errors:
+            raise errors.pop(0)
+        return {"nonce": "00"}
+
+    with patch.object(PROGRAM, "post", post), patch.object(PROGRAM.answers.time, "sleep", slept.append):
+        assert PROGRAM.patiently("http://192.0.2.1", "/enroll/begin", {}) == {"nonce": "00"}
+        assert slept == [0.5, 0.5, 4]
+        errors.append(OSError(errno.ECONNREFUSED, "Connection refused"))
+        with patch.object(PROGRAM, "_PATIENCE", -1), pytest.raises(OSError, match="refused"):
+            PROGRAM.patiently("http://192.0.2.1", "/enroll/begin", {})
 
 
 @pytest.mark.parametrize("url", ["https://192.0.2.1", "file:///etc/passwd", "http://", "192.0.2.1"])

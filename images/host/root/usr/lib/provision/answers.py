@@ -1,12 +1,16 @@
 """Asks a server by HTTP. Whoever answers may be anybody, so an answer is bounded in bytes and in time, and whatever is
 wrong with it is one kind of error."""
 
+import errno
 import json
 import re
 import signal
+import time
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit
+
+_WITHOUT_NETWORK = 0.5
 
 
 def ask(server, method, path, body=None, *, most, silence, seconds):
@@ -41,6 +45,12 @@ def _within(seconds):
         yield
     finally:
         signal.alarm(0)
+
+
+def pause(error, seconds):
+    """Wait before asking again: so long, and shorter while the error says that this machine has no network. Then nobody
+    was asked, and whoever waits for the answer waits for the network alone."""
+    time.sleep(_WITHOUT_NETWORK if getattr(error, "errno", None) == errno.ENETUNREACH else seconds)
 
 
 def detail(content, otherwise):
