@@ -20,6 +20,7 @@ class Following:
     def __init__(self, path: Path, after: int) -> None:
         self._path, self._after = path, after
         self._file: IO[bytes] | None = None
+        self._beyond = 0  # the number of the last file that was read to its end
 
     def read(self, upto: int, most: int) -> list[Entry]:
         """The next entries, at most `most`, none after the entry `upto`: a later one may be taken back yet. Raises
@@ -32,19 +33,26 @@ class Following:
                 left = os.fstat(file.fileno()).st_ino != self._path.stat().st_ino
                 line = _whole(file)  # once more: to a file that was left before, nothing is added any more
             if not line and left:
-                self.close()
+                self._leave(file)
                 continue
             if not line:
                 break
             decoded = chain.decode(line)
             seq = decoded[0]["seq"] if decoded is not None else 0
             if seq > upto:
-                file.seek(at)
+                _back(file, at)
                 break
             if decoded is not None and seq > self._after:
                 self._after = seq
                 found.append(decoded[0])
         return found
+
+    def _leave(self, file: IO[bytes]) -> None:
+        """Go on in the next file, also when the last entry of this one is damaged or gone."""
+        inode = os.fstat(file.fileno()).st_ino
+        numbers = [first for first, path in segments.older(self._path) if path.stat().st_ino == inode]
+        self._beyond = max(self._beyond, *numbers, 0)
+        self.close()
 
     def close(self) -> None:
         """Keep no file open; reading goes on where it was."""
@@ -54,7 +62,7 @@ class Following:
 
     def _begin(self) -> IO[bytes]:
         """The file with the entry after the present one, from its beginning; the oldest when that is gone."""
-        older = segments.older(self._path)
+        older = [(first, path) for first, path in segments.older(self._path) if first > self._beyond]
         places = [path for first, path in older if first <= self._after + 1][-1:] or [path for _, path in older][:1]
         newest = self._path.open("rb")
         line = newest.readline(chain.MAX_LINE + 1)
@@ -71,5 +79,11 @@ def _whole(file: IO[bytes]) -> bytes:
     at, line = file.tell(), file.readline(chain.MAX_LINE + 1)
     if line.endswith(b"\n"):
         return line
-    file.seek(at)
+    _back(file, at)
     return b""
+
+
+def _back(file: IO[bytes], at: int) -> None:
+    """Go back, and forget what was read: it may be taken back, and replaced by something else."""
+    file.seek(0, os.SEEK_END)
+    file.seek(at)

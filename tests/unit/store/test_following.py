@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from provision.errors import Unavailable
 from provision.store import segments
 from provision.store.audit import Audit, Limits
 from provision.store.following import Following
@@ -96,3 +99,56 @@ def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(path: Path) 
     fill(log, 60)
     found = numbers(following, log)
     assert found[:2] == [2, 3] and found[-1] == log.sequence
+
+
+@pytest.mark.parametrize("last", [b"damaged\n", b"x" * 100_000 + b"\n", b"torn", b""])
+def test_a_damaged_end_of_a_file_that_was_left_is_left_behind(path: Path, last: bytes) -> None:
+    log = opened(path)
+    fill(log, 40)
+    number, whole = segments.older(path)[1]
+    lines = whole.read_bytes().splitlines(keepends=True)
+    whole.write_bytes(b"".join(lines[:-1]) + last)
+    lost = number + len(lines) - 1
+    following, found = Following(path, 0), list[int]()
+    for _ in range(100):
+        found += numbers(following, log, 7)
+    assert found == [seq for seq in range(1, log.sequence + 1) if seq != lost]
+    fill(log, 1)
+    assert numbers(following, log) == [log.sequence]
+
+
+def test_what_was_taken_back_is_never_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(path, Limits())
+    fill(log, 4)
+    following = Following(path, 0)
+    assert numbers(following, log) == [1, 2, 3, 4]
+    seen: list[str | None] = []
+
+    def full(_: int) -> None:
+        seen.extend(entry.get("host") for entry in following.read(4, 1000))
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as broken, pytest.raises(Unavailable):
+        broken.setattr(os, "fdatasync", full)
+        log.record({"event": "window-opened", "host": "taken-back", "time": NOW}, durable=True)
+    log.record({"event": "window-closed", "host": "another-name", "time": NOW}, durable=True)
+    seen.extend(entry.get("host") for entry in following.read(log.sequence, 1000))
+    assert seen == ["another-name"]
+
+
+def test_what_was_read_in_advance_and_taken_back_is_never_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(path, Limits())
+    fill(log, 5)
+    following, seen = Following(path, 0), list[str | None]()
+
+    def full(_: int) -> None:
+        seen.extend(entry.get("host") for entry in following.read(5, 1000))
+        raise OSError(errno.ENOSPC, "no space")
+
+    assert [entry["seq"] for entry in following.read(4, 1000)] == [1, 2, 3, 4]
+    with monkeypatch.context() as broken, pytest.raises(Unavailable):
+        broken.setattr(os, "fdatasync", full)
+        log.record({"event": "window-opened", "host": "taken-back", "time": NOW}, durable=True)
+    log.record({"event": "window-closed", "host": "another-name", "time": NOW}, durable=True)
+    seen.extend(entry.get("host") for entry in following.read(log.sequence, 1000))
+    assert seen == ["n4", "another-name"]
