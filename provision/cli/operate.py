@@ -233,7 +233,10 @@ def audit(
     host: Annotated[str | None, typer.Option("--host", metavar="HOST", help="Only this host")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10000, help="How many entries")] = 50,
     before: Annotated[
-        int | None, typer.Option("--before", metavar="SEQ", min=1, max=2**63 - 1, help="Only entries before this one")
+        int | None,
+        typer.Option(
+            "--before", metavar="SEQ", min=1, max=2**63 - 1, help="Only entries before the one with this number"
+        ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain from its first entry to its head")] = False,
     heads: Annotated[
@@ -243,7 +246,7 @@ def audit(
         ),
     ] = None,
 ) -> None:
-    """Show the audit log's newest entries, or verify all of them.
+    """Show the audit log's newest entries, or those before one of them, or verify all.
 
     --verify finds what was changed or removed.
     """
@@ -280,11 +283,12 @@ def _verified(heads: list[str]) -> bool:
 
 
 def _entries(entries: list[AuditEntry]) -> None:
-    columns = ("TIME", "EVENT", "ANSWER", "HOST", "MEDIUM", "CHANNEL", "WHO", "RULE")
+    columns = ("SEQ", "TIME", "EVENT", "ANSWER", "HOST", "MEDIUM", "CHANNEL", "WHO", "RULE")
     output.table(
         columns,
         (
             (
+                e.get("seq"),
                 output.moment(str(e.get("time") or "")),
                 f"{e.get('event')}: {e.get('subject')}" if e.get("subject") is not None else e.get("event"),
                 e.get("answer"),

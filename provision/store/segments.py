@@ -69,8 +69,10 @@ def newest(found: Sequence[chain.Segment], host: str | None, limit: int, before:
         latest: deque[Entry] = deque(maxlen=limit - len(kept))
         for line in chain.lines(segment):
             decoded = chain.decode(line) if name in line else None
-            if decoded is None or (before is not None and decoded[0]["seq"] >= before):
+            if decoded is None:
                 continue
+            if before is not None and decoded[0]["seq"] >= before:
+                break
             if host is None or decoded[0].get("host") == host:
                 latest.append(decoded[0])
         kept = [*latest, *kept]

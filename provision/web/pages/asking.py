@@ -39,9 +39,9 @@ def asked(request: Request, field: str) -> str:
     return request.query_params.get(field, "").strip()
 
 
-def asked_number(request: Request, field: str) -> int:
+def asked_number(request: Request, field: str, digits: int = _DIGITS) -> int:
     """A number in the query, 0 without."""
-    return number(request.query_params, field) or 0
+    return number(request.query_params, field, digits) or 0
 
 
 def form_of(request: Request) -> Mapping[str, str]:
@@ -50,12 +50,12 @@ def form_of(request: Request) -> Mapping[str, str]:
     return form
 
 
-def number(fields: Mapping[str, str], field: str) -> int | None:
+def number(fields: Mapping[str, str], field: str, digits: int = _DIGITS) -> int | None:
     """A field that is a number, None when it is empty; raises Invalid for what is none."""
     text = fields.get(field, "").strip()
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
         raise Invalid(field, "is not a number", "write digits only")
     return int(text)
 

@@ -14,7 +14,7 @@ from provision.web.operator.request import required
 from provision.web.pages.asking import asked, asked_number, get, name
 from provision.web.pages.rendering import Pages
 
-_READ, _SHOWN = 10_000, 200
+_READ, _SHOWN, _DIGITS = 10_000, 200, 18
 _APART = ("seq", "time", "event", "host", "operator")
 
 
@@ -24,7 +24,7 @@ def routes(pages: Pages) -> list[Route]:
 
     def show(request: Request) -> Response:
         principal = required(request.scope, PrincipalRole.AUDITOR)
-        host, text, before = asked(request, "host"), asked(request, "search"), asked_number(request, "before")
+        host, text, before = asked(request, "host"), asked(request, "search"), asked_number(request, "before", _DIGITS)
         may_read = bool(host) or not principal.selector
         limit = _READ if text else _SHOWN + 1
         entries = auditing.entries(name(host) if host else None, limit, principal, before or None) if may_read else []
@@ -33,7 +33,7 @@ def routes(pages: Pages) -> list[Route]:
         values = {"entries": shown, "host": host, "search": text, "may_read": may_read, "chain": None}
         oldest = found[-_SHOWN] if len(found) > _SHOWN else entries[0] if len(entries) == limit else None
         searched = len(entries) if text and len(found) <= _SHOWN else 0
-        values |= {"older": _older(oldest, host, text), "before": before, "searched": searched}
+        values |= {"older": _older(oldest, host, text), "before": before if may_read else 0, "searched": searched}
         return pages.page(request, "audit", **values)
 
     def chain(request: Request) -> Response:
@@ -47,9 +47,10 @@ def routes(pages: Pages) -> list[Route]:
 
 def _older(oldest: AuditEntry | None, host: str, text: str) -> str:
     """Where what is before the `oldest` entry that was looked at is; "" when there is nothing."""
-    if oldest is None:
+    number = str(oldest.root["seq"]) if oldest is not None else "1"
+    if number == "1":
         return ""
-    fields = {"search": text, "host": host, "before": oldest.root["seq"]}
+    fields = {"search": text, "host": host, "before": number}
     return f"/audit?{urlencode({field: value for field, value in fields.items() if value})}"
 
 

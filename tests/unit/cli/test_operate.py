@@ -76,9 +76,18 @@ def test_windows_of_all_hosts_with_a_label(state: Path) -> None:
 def test_times_of_the_audit_log_have_seconds(state: Path) -> None:
     cli(state, "window", "node1")
     heading, *rows = cli(state, "audit").out.splitlines()
-    assert heading.startswith("TIME ")
-    assert all(re.match(r"[0-9-]{10}T[0-9:]{8}Z  ", row) for row in rows)
+    assert heading.startswith("SEQ  TIME ")
+    assert all(re.match(r"[0-9]+ +[0-9-]{10}T[0-9:]{8}Z  ", row) for row in rows)
     assert rows
+
+
+def test_older_entries_of_the_audit_log_come_before_one(state: Path) -> None:
+    for _ in range(2):
+        cli(state, "window", "node1")
+    rows = cli(state, "audit", "--json").json
+    older = cli(state, "audit", "--before", str(rows[3]["seq"]), "--limit", "2", "--json").json
+    assert older == rows[1:3]
+    assert cli(state, "audit", "--before", "1").out.splitlines()[1:] == []
 
 
 def test_a_window_says_that_nothing_listens(state: Path) -> None:

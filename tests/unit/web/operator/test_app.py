@@ -263,6 +263,12 @@ def test_a_host_without_storage_gets_no_disk(here: Site, app: Guard) -> None:
     assert call(app, "GET", "/v1/hosts/node1/iso").status == 200
 
 
+def test_entries_of_the_audit_log_before_one(here: Site, app: Guard) -> None:
+    every = [entry["seq"] for entry in data(app, "GET", "/v1/audit")]
+    assert [entry["seq"] for entry in data(app, "GET", f"/v1/audit?limit=2&before={every[4]}")] == every[2:4]
+    assert data(app, "GET", "/v1/audit?before=1") == []
+
+
 def test_a_download_is_in_the_audit_log_once_with_its_ranges_counted(here: Site, app: Guard) -> None:
     call(app, "GET", "/v1/hosts/node1/iso")
     call(app, "GET", "/v1/hosts/node1/iso", headers={"range": "bytes=1-2"})

@@ -61,7 +61,7 @@ def test_a_search_goes_on_where_it_has_stopped(here: Site, monkeypatch: pytest.M
     assert steps > 1
 
 
-@pytest.mark.parametrize("before", ["x", "-1", "1" * 10])
+@pytest.mark.parametrize("before", ["x", "-1", "1" * 19])
 def test_what_is_no_number(here: Site, before: str) -> None:
     assert logged_in(here, PrincipalRole.AUDITOR).get(f"/audit?before={before}").status in (400, 422)
 
@@ -75,4 +75,6 @@ def test_who_sees_some_hosts_names_one(here: Site) -> None:
     browser = logged_in(here, PrincipalRole.AUDITOR, selector={"rack": "a"})
     assert b"Enter a host" in browser.get("/audit").body
     assert b"credential-set" in browser.get("/audit?host=node1").body
+    assert "Only entries before" not in browser.get("/audit?before=9").body.decode()
+    assert browser.get("/audit?host=node3&before=9").status == 404
     assert browser.get("/audit?host=node3").status == 404 and browser.get("/audit/chain").status == 403
