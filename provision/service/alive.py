@@ -92,6 +92,12 @@ class Alive:
             self._keep(message.host, place, _Run(message.sequence, now, message.up))
             return True
 
+    def is_later(self, message: Message) -> bool:
+        """Whether it is newer than what the same run said before."""
+        runs = self._hosts.get(message.host)
+        known = runs.get((message.boot, message.run)) if runs is not None else None
+        return known is None or message.sequence > known.sequence
+
     def heard(self, host: str) -> datetime | None:
         """When the host last said that it is up; None when it did not, or has gone down since."""
         if host not in self._hosts:

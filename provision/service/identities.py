@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from provision.api import hosts as api
+from provision.boot import Boot
 from provision.host import Storage
 from provision.policy import HostState
 from provision.service.acts import act
@@ -33,7 +34,7 @@ class Identities:
         known = self._core.store.identities.of(message.host)
         sealed = comes_sealed(message.boot)
         if sealed or isinstance(report, Holds):
-            self._came_up(message.host, sealed, now)
+            self._came_up(message, now)
         if isinstance(report, Holds):
             if report.refused:
                 self._refused_seed(message, report.refused, now)
@@ -48,6 +49,11 @@ class Identities:
             with self._news.of(message):
                 self._wiped(message.host)
         return Ordered.WIPE if report is None and sealed and self._keeps_a_key(message.host) else Ordered.NOTHING
+
+    def is_news(self, message: Message) -> bool:
+        """Whether something may have to be written when the host says what it has said before."""
+        # What is refused is told again once its alert has ended.
+        return "refused" in message.identity or self._coming_up(message) is not None
 
     def _keeps_a_key(self, host: str) -> bool:
         """Whether the host's TPM may keep a key that is worth nothing any more: it has no disk, and its TPM is enrolled
@@ -113,17 +119,26 @@ class Identities:
             self._core.witness()
             self._forget_earlier(host, {})
 
-    def _came_up(self, host: str, sealed: bool, now: datetime) -> None:
-        """A host that booted the image alone, or has opened an envelope, has no key to say once that it is up: its
-        first word says so."""
-        progress = self._tracker.of_host(host)
-        if progress is None or not (progress.plain or sealed) or progress.boot.up is not None:
+    def _coming_up(self, message: Message) -> Boot | None:
+        """The boot of which this is the first word. A host that booted the image alone, or has opened an envelope, has
+        no key to say once that it is up."""
+        progress = self._tracker.of_host(message.host)
+        if progress is None or progress.boot.up is not None:
+            return None
+        return progress.boot if progress.plain or comes_sealed(message.boot) else None
+
+    def _came_up(self, message: Message, now: datetime) -> None:
+        if self._coming_up(message) is None:
             return
-        boot, store = progress.boot, self._core.store
-        with self._core.act("up", None, host=host, mac=boot.mac, medium=str(boot.medium)):
-            store.boots.mark_up(boot, now)
-        self._core.witness()
-        self._core.charged.forget(host)
+        store = self._core.store
+        with self._news.of(message):
+            boot = self._coming_up(message)
+            if boot is None:
+                return
+            with self._core.act("up", None, host=message.host, mac=boot.mac, medium=str(boot.medium)):
+                store.boots.mark_up(boot, now)
+            self._core.witness()
+        self._core.charged.forget(message.host)
         self._tracker.update(replace(boot, up=now))
 
 

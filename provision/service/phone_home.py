@@ -79,10 +79,20 @@ class PhoneHome:
             self._core.tally.came_up((now - window.opened).total_seconds())
 
     def is_news(self, message: Message) -> bool:
-        """Whether `alive` may have something to write, which takes milliseconds. Nobody has looked at the tag yet."""
-        if not message.up or self._last.get(message.host) != (self._core.store.database.generation, _gist(message)):
+        """Whether `alive` may have something to write, which takes milliseconds: all but what a host that is up has
+        said before, to what is stored now. A word that is forged or old is news, for that is written down."""
+        core, name = self._core, message.host
+        host = core.hosts.get(name)
+        if host is None or not message.up:
             return True
-        return not message.slots and self._core.store.slots.of(message.host) is not None  # may be silent for too long
+        if self._last.get(name) != (core.store.database.generation, _gist(message)):
+            return True
+        # Its first word may be this one; it may have been silent about its slots for too long.
+        first = Copy.labelled(name, message.boot) is not None and not core.endpoints.has_management(host)
+        silent = not message.slots and core.store.slots.of(name) is not None
+        if first or silent or self._identities.is_news(message) or not core.alive.is_later(message):
+            return True
+        return not message.is_genuine(core.store.keys.alive(name, message.boot).reveal())
 
     def alive(self, message: Message, channel: Channel | None = None) -> dict[str, str] | None:
         """A booted host says that it is still up, or that it goes down. While it is up, nobody gets its seed. Returns
@@ -102,6 +112,7 @@ class PhoneHome:
             core.tally.refused("alive", where or "")
             fact = "was heard before" if genuine else "is not signed with the key of that boot"
             raise Denied("alive", fact, "see docs/media-format.md", "alive")
+        self._last.pop(message.host, None)  # until all of this is taken down
         self._clones.look(message.host, channel, now)
         if not message.up:
             with self._news.of(message):
@@ -116,7 +127,7 @@ class PhoneHome:
     def _remember(self, message: Message, generation: int) -> None:
         self._last[message.host] = generation, _gist(message)
         if len(self._last) > 2 * len(self._core.hosts):
-            self._last = {host: said for host, said in self._last.items() if host in self._core.hosts}
+            self._last = {host: said for host, said in list(self._last.items()) if host in self._core.hosts}
 
     def _is_up(self, boot: Boot | Copy) -> bool:
         if isinstance(boot, Boot):

@@ -41,6 +41,8 @@ class Tracker:
 
     def __init__(self) -> None:
         self._by_mac = Recent[Progress](_KEPT)
+        # The newest boot of each host, which every word of a host that is up is compared with.
+        self._newest: dict[str, Progress] = {}
 
     def running(
         self, mac: str, medium: Medium, network: str, now: datetime, fetching: timedelta = SAME_BOOT
@@ -55,6 +57,11 @@ class Tracker:
         """Start to follow `boot`."""
         progress = Progress(boot)
         self._by_mac.put(boot.network, boot.mac, progress)
+        known = self.of_host(boot.host)
+        if known is None or known.boot.id <= boot.id:
+            self._newest[boot.host] = progress
+        if len(self._newest) > 2 * _KEPT:
+            self._newest = self.all()
         return progress
 
     def update(self, boot: Boot) -> None:
@@ -82,8 +89,10 @@ class Tracker:
 
     def of_host(self, host: str) -> Progress | None:
         """The newest boot of `host` that is followed."""
-        found = [p for p in self._by_mac.values() if p.boot.host == host]
-        return max(found, key=lambda p: p.boot.id, default=None)
+        newest = self._newest.get(host)
+        if newest is None or self._by_mac.get(newest.boot.network, newest.boot.mac) is not newest:
+            return None
+        return newest
 
     def all(self) -> dict[str, Progress]:
         """The newest followed boot of every host."""

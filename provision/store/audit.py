@@ -72,8 +72,8 @@ class Audit:
 
     @property
     def is_busy(self) -> bool:
-        """Whether another thread is writing, so that `record` would wait."""
-        return self._lock.locked()
+        """Whether `record` would wait: another thread is writing, or something is to be done before."""
+        return self._lock.locked() or bool(self._owed) or self._file.is_full(self._clock())
 
     @property
     def sequence(self) -> int:

@@ -89,7 +89,7 @@ def _message(body: bytes) -> Message:
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md") from None
     words = all(isinstance(word, str) and _WORD.fullmatch(word) for word in (host, boot, run))
     whole = isinstance(sequence, int) and not isinstance(sequence, bool) and 0 <= sequence < 2**53
-    short = all(isinstance(text, str) and len(text) <= 4096 for text in told)
+    short = all(isinstance(text, str) and text.isascii() and len(text) <= 4096 for text in told)
     if not words or not whole or state not in ("up", "down") or not short:
         raise Invalid("alive", "the body is not a valid message", "see docs/media-format.md")
     return Message(host, boot, run, sequence, state == "up", tag, *told)

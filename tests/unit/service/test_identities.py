@@ -9,11 +9,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from provision.errors import Conflict, Denied, Gone, Invalid
+from provision.errors import Conflict, Denied, Gone, Invalid, TooMany
 from provision.media.initrd import ALIVE, IDENTITY
 from provision.media.plan import PLAIN, Plan
 from provision.media.reader import Reader
 from provision.render.identity import machine_id
+from provision.service.news import AT_ONCE
 from provision.slots import HostSlots
 from provision.stored import Holds
 from tests.helpers.agent import TOKEN2, Agent, stored
@@ -256,3 +257,31 @@ def test_nobody_else_speaks_for_it(here: Site, agent: Agent) -> None:
     with pytest.raises(Invalid):
         agent.says(identity="stored nothing")
     assert here.service.core.store.identities.of("node2") is not None
+
+
+def test_a_boot_that_begins_in_between_makes_its_next_word_news(here: Site, agent: Agent) -> None:
+    """For that word says that it is up, which is written: not on the event loop, and not without a bound."""
+    phone_home = here.service.netboot.phone_home
+    agent.says(identity=agent.stored)
+    assert not phone_home.is_news(agent.message(identity=agent.stored))
+    here.clock.advance(hours=1)
+    assert b"provision.identity=" in config(here)
+    assert phone_home.is_news(agent.message(identity=agent.stored))
+    agent.says(identity=agent.stored)
+    agent.says(identity=agent.stored)
+    assert not phone_home.is_news(agent.message(identity=agent.stored))
+
+
+def test_what_is_refused_is_always_news(here: Site, agent: Agent) -> None:
+    for _ in range(2):
+        agent.says(identity="refused the disk is read-only")
+    assert here.service.netboot.phone_home.is_news(agent.message(identity="refused the disk is read-only"))
+
+
+def test_its_boots_cannot_fill_the_audit_log(here: Site, agent: Agent) -> None:
+    """Root of a host can ask for its configuration again and again, and say after each that it is up."""
+    with pytest.raises(TooMany):
+        for _ in range(AT_ONCE + 2):
+            here.clock.advance(hours=1)
+            config(here)
+            agent.says(identity=agent.stored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,14 +203,37 @@ def test_a_host_with_slots_that_says_nothing_of_them_is_news(tmp_path: Path) -> 
         assert phone_home.is_news(agent.message())
 
 
-def test_a_forged_message_is_not_what_the_host_said_last(here: Site) -> None:
+def test_a_word_that_is_refused_is_news(here: Site) -> None:
+    """That it was refused is written down, and an audit log may be full."""
     agent, phone_home = booted(here), here.service.netboot.phone_home
     for _ in range(2):
         agent.says()
-    forged = replace(agent.message(), run="run2")
-    with pytest.raises(Denied):
-        phone_home.alive(forged)
-    assert phone_home.is_news(forged) and not phone_home.is_news(agent.message())
+    said = agent.message()
+    phone_home.alive(said)
+    forged = replace(agent.message(), tag=b"?" * 32)
+    for refused in (said, forged):
+        assert phone_home.is_news(refused)
+        with pytest.raises(Denied):
+            phone_home.alive(refused)
+    assert not phone_home.is_news(agent.message())
+
+
+def test_another_start_in_between_is_news(here: Site) -> None:
+    """Also one that only said that it goes down: two machines may be up as this host."""
+    agent, phone_home = booted(here), here.service.netboot.phone_home
+    for _ in range(2):
+        agent.says()
+    other = copy(agent)
+    other.run = "run2"
+    other.says(up=False)
+    assert phone_home.is_news(agent.message())
+
+
+def test_the_first_word_from_a_medium_is_news_while_nothing_else_says_that_it_is_up(tmp_path: Path) -> None:
+    with in_the_office(tmp_path) as (here, agent):
+        for _ in range(3):
+            agent.says()
+        assert here.service.netboot.phone_home.is_news(agent.message())
 
 
 def test_hosts_that_are_gone_are_forgotten(here: Site) -> None:

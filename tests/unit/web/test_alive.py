@@ -57,6 +57,8 @@ def test_over_http(here: Site) -> None:
         {"host": ["node2"]},
         {"host": "node2\n"},
         {"tag": "zz"},
+        {"identity": "\ud800"},
+        {"slots": "\u00e4"},
         {"tag": None},
     ],
 )
